@@ -1,0 +1,2 @@
+//! Lambda function match-invoice.
+fn main() {}

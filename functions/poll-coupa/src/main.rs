@@ -1,0 +1,2 @@
+//! Lambda function poll-coupa.
+fn main() {}

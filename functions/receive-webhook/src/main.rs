@@ -1,0 +1,2 @@
+//! Lambda function receive-webhook.
+fn main() {}

@@ -1,0 +1,2 @@
+//! Lambda function sweep.
+fn main() {}

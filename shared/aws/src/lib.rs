@@ -1,0 +1,1 @@
+//! How we live on AWS: the only crate that knows it.

@@ -1,0 +1,29 @@
+//! The business of qad-coupa: what an invoice, an order and a receipt are, when they match, how an invoice
+//! lives, and how a write to the other side is made exactly once.
+//!
+//! Nothing here knows a clock, a network, a file, an await or a name from anyone's wire. Every function is
+//! total: it answers with data for every input, never with a panic.
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | [`ids`] | codes and numbers that cannot be wrong once they exist |
+//! | [`money`] | currencies, exact decimals, the one rounding function |
+//! | [`time`] | instants and calendar dates as data |
+//! | [`problem`] | what is wrong, in the shape every error has: code, field, expected, actual, fix |
+//! | [`documents`] | invoice, purchase order, goods receipt as this product holds them true |
+//! | [`policy`] | tolerances and posting defaults: versioned data, not code |
+//! | [`matching`] | the three-way match: [`matching::decide`] |
+//! | [`lifecycle`] | the states of an invoice and the one function that moves it |
+//! | [`effect`] | the state machine of a write to another system |
+//! | [`explain`] | any state in one plain sentence and a line matrix |
+
+pub mod documents;
+pub mod effect;
+pub mod explain;
+pub mod ids;
+pub mod lifecycle;
+pub mod matching;
+pub mod money;
+pub mod policy;
+pub mod problem;
+pub mod time;

@@ -1,0 +1,116 @@
+//! What is wrong, always in the same shape: a stable code, the field, what was expected, what came, and the fix.
+
+use serde::{Deserialize, Serialize};
+use std::fmt;
+
+/// Longest text kept in any part of a problem, in characters. What the other side says is cut to it.
+pub const TEXT_CHARACTERS_MAX: usize = 400;
+
+/// One thing that is wrong with a document, a message, an answer or a configuration.
+///
+/// Never holds a secret, a token, a request body or a bank account: it is logged, stored, shown and written into Coupa.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Problem {
+    /// Stable, upper snake case, for example `QAD_PERMISSION_DENIED`. Documented in `docs/operate.md`.
+    pub code: String,
+    /// The field, header, JSON path or setting concerned; empty when there is none.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub field: String,
+    /// What would have been right.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub expected: String,
+    /// What came.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub actual: String,
+    /// What to do about it.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub fix: String,
+}
+
+impl Problem {
+    /// A problem with its code and its fix; the other parts are added with the methods below.
+    pub fn new(code: impl Into<String>, fix: impl Into<String>) -> Self {
+        Self {
+            code: code.into(),
+            field: String::new(),
+            expected: String::new(),
+            actual: String::new(),
+            fix: fix.into(),
+        }
+    }
+
+    /// Names the field.
+    #[must_use]
+    pub fn field(mut self, field: impl Into<String>) -> Self {
+        self.field = clean(&field.into());
+        self
+    }
+
+    /// Says what would have been right.
+    #[must_use]
+    pub fn expected(mut self, expected: impl Into<String>) -> Self {
+        self.expected = clean(&expected.into());
+        self
+    }
+
+    /// Says what came. Control characters are escaped and long texts cut.
+    #[must_use]
+    pub fn actual(mut self, actual: impl Into<String>) -> Self {
+        self.actual = clean(&actual.into());
+        self
+    }
+}
+
+/// Makes a foreign text fit to be logged and shown: control characters become blanks, the length is bounded.
+pub fn clean(text: &str) -> String {
+    text.chars()
+        .map(|letter| if letter.is_control() { ' ' } else { letter })
+        .take(TEXT_CHARACTERS_MAX)
+        .collect()
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.code)?;
+        if !self.field.is_empty() {
+            write!(formatter, " at {}", self.field)?;
+        }
+        if !self.expected.is_empty() {
+            write!(formatter, ": expected {}", self.expected)?;
+        }
+        if !self.actual.is_empty() {
+            write!(formatter, ", got {}", self.actual)?;
+        }
+        if !self.fix.is_empty() {
+            write!(formatter, ". {}", self.fix)?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Problem {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_problem_reads_as_one_line_whatever_came() {
+        let problem = Problem::new("X", "Do this.")
+            .field("a/b")
+            .expected("1")
+            .actual("2\r\n\u{1b}[31mERROR");
+        assert_eq!(
+            problem.to_string(),
+            "X at a/b: expected 1, got 2   [31mERROR. Do this."
+        );
+        assert_eq!(
+            Problem::new("X", "")
+                .actual("y".repeat(9_999))
+                .actual
+                .chars()
+                .count(),
+            TEXT_CHARACTERS_MAX
+        );
+    }
+}

@@ -1,0 +1,495 @@
+//! The ports: what a flow may ask of the world. Each is implemented once for real (`connectors`, `aws`) and once as a
+//! stateful model that passes the same contract.
+//!
+//! No method has a default body: a port that is not implemented must not succeed.
+
+use async_trait::async_trait;
+use domain::documents::{CoupaStatus, Invoice, Order, Receipt};
+use domain::ids::{
+    ConnectionId, InvoiceId, OrderLineKey, PurchaseOrderNumber, QadInvoiceIdentity, ReceiptKey,
+};
+use domain::matching::SupplierInvoiceDraft;
+use domain::money::Currency;
+use domain::problem::Problem;
+use domain::time::{Date, Timestamp};
+use rust_decimal::Decimal;
+use secrecy::SecretString;
+use serde::{Deserialize, Serialize};
+use std::time::Duration;
+
+// ---------------------------------------------------------------------------------------------------------------
+// What can go wrong when we ask another system
+// ---------------------------------------------------------------------------------------------------------------
+
+/// A read that gave no answer. It is never to be taken for "there is none".
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ReadError {
+    /// Try again later: network, 5xx, 429, an answer cut short.
+    #[error("{problem}")]
+    Unavailable {
+        /// Not before this long, when the other side said so.
+        retry_after: Option<Duration>,
+        /// What happened.
+        problem: Problem,
+    },
+    /// Trying again cannot help until a person changes something: permission, wrong path, wrong credential.
+    #[error("{0}")]
+    Refused(Problem),
+    /// The answer came and is not what it must be; the problem names the JSON path.
+    #[error("{0}")]
+    Unreadable(Problem),
+}
+
+impl ReadError {
+    /// What is wrong.
+    pub fn problem(&self) -> &Problem {
+        match self {
+            Self::Unavailable { problem, .. } => problem,
+            Self::Refused(problem) | Self::Unreadable(problem) => problem,
+        }
+    }
+}
+
+/// A write that was not confirmed. The three variants are what the caller must know, and nothing else decides.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum WriteError {
+    /// Provably not applied: no byte was sent, or the other side said 401 or 429, or the record is in use. Safe to repeat.
+    #[error("not applied: {problem}")]
+    NotApplied {
+        /// Not before this long, when the other side said so.
+        retry_after: Option<Duration>,
+        /// What happened.
+        problem: Problem,
+    },
+    /// Provably not applied, and repeating it cannot help until a person changes something.
+    #[error("refused: {0}")]
+    Refused(Problem),
+    /// It may have happened. A timeout after the bytes left, a reset, any 5xx, an answer that cannot be read.
+    #[error("unknown: {0}")]
+    Unknown(Problem),
+}
+
+impl WriteError {
+    /// What is wrong.
+    pub fn problem(&self) -> &Problem {
+        match self {
+            Self::NotApplied { problem, .. } => problem,
+            Self::Refused(problem) | Self::Unknown(problem) => problem,
+        }
+    }
+}
+
+// ---------------------------------------------------------------------------------------------------------------
+// Coupa
+// ---------------------------------------------------------------------------------------------------------------
+
+/// What a list of invoices tells about one of them: enough to know whether it is news.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InvoiceHead {
+    /// Coupa's id.
+    pub id: InvoiceId,
+    /// Where it stands.
+    pub status: CoupaStatus,
+    /// Coupa's `updated-at` as an instant.
+    pub updated_at: Timestamp,
+}
+
+/// One page of a keyset listing. A record that cannot be read does not spoil the page.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InvoicePage {
+    /// What could be read.
+    pub heads: Vec<InvoiceHead>,
+    /// What could not: its id when even that could be told, and why.
+    pub unreadable: Vec<(Option<InvoiceId>, Problem)>,
+    /// The largest id on the page, to continue after; `None` when the page was empty.
+    pub last: Option<InvoiceId>,
+    /// True when the page was full, so that another may follow.
+    pub more: bool,
+}
+
+/// What a person in Coupa shall see about an invoice: an integration history record.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DocumentOutcome {
+    /// Success, or an error that alerts the contact.
+    pub success: bool,
+    /// Stable code: `POSTED`, or the first exception's.
+    pub code: String,
+    /// One plain sentence.
+    pub message: String,
+    /// QAD's number of the document when there is one (`<year>/<daybook>/<voucher>`).
+    pub external_id: Option<String>,
+}
+
+/// What we ask of Coupa.
+#[async_trait]
+pub trait Coupa: Send + Sync {
+    /// Reads one invoice. `None` means Coupa said 404. An invoice whose fields cannot be read is
+    /// [`ReadError::Unreadable`].
+    async fn invoice(&self, id: InvoiceId) -> Result<Option<Invoice>, ReadError>;
+
+    /// Reads one page of invoices that are approved or voided and not exported, by id, after `after`.
+    async fn exportable_invoices(&self, after: Option<InvoiceId>) -> Result<InvoicePage, ReadError>;
+
+    /// Sets the invoice's exported flag: a request of its own. Idempotent on Coupa's side.
+    async fn mark_exported(&self, id: InvoiceId, idempotency_key: &str) -> Result<(), WriteError>;
+
+    /// Writes an outcome onto the Coupa document as an integration history record, after resolving the open one.
+    async fn record_outcome(
+        &self,
+        id: InvoiceId,
+        outcome: &DocumentOutcome,
+        idempotency_key: &str,
+    ) -> Result<(), WriteError>;
+}
+
+// ---------------------------------------------------------------------------------------------------------------
+// QAD
+// ---------------------------------------------------------------------------------------------------------------
+
+/// QAD's own number of a supplier invoice: system identity with the entity (confirmed).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Voucher {
+    /// Posting year.
+    pub year: u32,
+    /// Daybook, as QAD gave it.
+    pub daybook: String,
+    /// Voucher number.
+    pub number: u64,
+}
+
+impl std::fmt::Display for Voucher {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(formatter, "{}/{}/{}", self.year, self.daybook, self.number)
+    }
+}
+
+/// A supplier invoice as QAD holds it: what the echo of a create, or a look-up, tells.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct QadDocument {
+    /// Its number; `None` when QAD's answer leaves it out (then it is looked up before anything rests on it).
+    pub voucher: Option<Voucher>,
+    /// Its identity.
+    pub identity: QadInvoiceIdentity,
+    /// Its currency.
+    pub currency: Currency,
+    /// Its total, signed as we sign (negative for a credit note, however QAD spells it).
+    pub total: Decimal,
+    /// Its description; begins with our mark when it is ours.
+    pub description: String,
+}
+
+/// What a receipt poll brings. A row that cannot be read does not stop the others.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReceiptScan {
+    /// What could be read.
+    pub receipts: Vec<Receipt>,
+    /// What could not, and why.
+    pub unreadable: Vec<Problem>,
+}
+
+/// What we ask of QAD.
+#[async_trait]
+pub trait Qad: Send + Sync {
+    /// Reads one purchase order with all its lines. `None` only after a complete, successful look-up without rows.
+    async fn order(&self, number: &PurchaseOrderNumber) -> Result<Option<Order>, ReadError>;
+
+    /// Reads all receipts and returns of one order, complete or not at all. Logistics rows are dropped.
+    async fn receipts_of_order(&self, number: &PurchaseOrderNumber) -> Result<Vec<Receipt>, ReadError>;
+
+    /// Reads all receipts and returns dated `since` or later, complete or not at all.
+    async fn receipts_since(&self, since: Date) -> Result<ReceiptScan, ReadError>;
+
+    /// Looks for supplier invoices of exactly this identity, complete or not at all.
+    async fn find_invoices(&self, identity: &QadInvoiceIdentity) -> Result<Vec<QadDocument>, ReadError>;
+
+    /// Creates a supplier invoice with its receiver matching. Sends once; the answer is QAD's echo.
+    async fn create_invoice(
+        &self,
+        draft: &SupplierInvoiceDraft,
+        idempotency_key: &str,
+    ) -> Result<QadDocument, WriteError>;
+}
+
+// ---------------------------------------------------------------------------------------------------------------
+// The register
+// ---------------------------------------------------------------------------------------------------------------
+
+/// Every kind of item in the register: the whole key space, in one place. A register instance belongs to one
+/// connection, whose id begins every stored key.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum RecordKey {
+    /// One Coupa invoice: its state, its last decision, where its audit chain ends.
+    Invoice(InvoiceId),
+    /// One effect, by the identity of what it must make unique (already normalised text).
+    Effect(String),
+    /// One purchase order: what our invoices have reserved on it.
+    Order(PurchaseOrderNumber),
+    /// This invoice waits for this order line.
+    Waiting(OrderLineKey, InvoiceId),
+    /// One receipt line as the poller saw it.
+    Receipt(ReceiptKey),
+    /// How far a poller has come, by the poller's name.
+    Watermark(String),
+}
+
+/// A group of records that can be listed together, strongly consistent.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum RecordGroup {
+    /// All [`RecordKey::Waiting`] of one order line.
+    WaitingFor(OrderLineKey),
+    /// All [`RecordKey::Receipt`] of one order line.
+    ReceiptsOf(OrderLineKey),
+}
+
+/// A record as stored. The body is JSON text that only the flow which owns the kind of record reads.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredRecord {
+    /// Its key.
+    pub key: RecordKey,
+    /// Counts its writes, from 1. A write names the revision it saw, so nothing is ever overwritten unseen.
+    pub revision: u64,
+    /// JSON text.
+    pub body: String,
+}
+
+/// One write inside a commit. All are conditional.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RecordWrite {
+    /// Writes the record if its revision is still `seen` (0: if it does not exist). The new revision is `seen + 1`.
+    Put {
+        /// Which record.
+        key: RecordKey,
+        /// The revision this change is based on; 0 when there was none.
+        seen: u64,
+        /// JSON text.
+        body: String,
+        /// A short state word, kept beside the body for people and filters; empty for none.
+        state: String,
+        /// When the sweep must look at it; `None` when nothing is due. Only meaningful for invoices.
+        due: Option<Timestamp>,
+    },
+    /// Deletes the record, whether or not it exists.
+    Delete {
+        /// Which record.
+        key: RecordKey,
+    },
+    /// Requires the record to still have revision `seen` (0: not to exist), and leaves it alone.
+    Check {
+        /// Which record.
+        key: RecordKey,
+        /// The revision.
+        seen: u64,
+    },
+}
+
+/// One entry of the audit trail, appended in the same transaction as what it tells. Append only: the store refuses a
+/// second entry with the same place.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AuditEntry {
+    /// The document the entry belongs to, for example `invoice/92010`.
+    pub document: String,
+    /// Its place in the document's chain, from 1.
+    pub sequence: u64,
+    /// When.
+    pub at: Timestamp,
+    /// JSON text of what happened; never holds a body, a credential or a bank account.
+    pub events: String,
+    /// Hash of the entry before; 64 zeros for the first.
+    pub previous_hash: String,
+    /// Hex SHA-256 over document, sequence, at, events and previous hash.
+    pub hash: String,
+}
+
+/// Most writes one commit may hold (DynamoDB takes 100 in a transaction, audit entries included).
+pub const COMMIT_WRITES_MAX: usize = 100;
+
+/// One transaction: everything or nothing.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Commit {
+    /// Makes a repeat of this very commit recognisable (a `ClientRequestToken`): 1 to 36 characters, fresh per attempt.
+    pub token: String,
+    /// The conditional writes, no key twice.
+    pub writes: Vec<RecordWrite>,
+    /// The audit entries.
+    pub audit: Vec<AuditEntry>,
+}
+
+/// The store gave no answer, or a broken one.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct StoreError(pub Problem);
+
+/// A commit that did not go through.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CommitError {
+    /// Somebody else wrote first. Nothing was written; read again and decide again.
+    #[error("another writer was faster")]
+    Conflict,
+    /// No answer: it may or may not have been written. Stop; whoever comes next reads the truth.
+    #[error("{0}")]
+    Store(StoreError),
+}
+
+/// An invoice that the sweep must queue again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DueRecord {
+    /// Which.
+    pub invoice: InvoiceId,
+    /// Since when it is due.
+    pub due: Timestamp,
+}
+
+/// The invoice register: the truth. Bound to one connection.
+#[async_trait]
+pub trait Register: Send + Sync {
+    /// Reads records, strongly consistent; the answer has one element per key, in their order, `None` for "not there".
+    async fn read(&self, keys: &[RecordKey]) -> Result<Vec<Option<StoredRecord>>, StoreError>;
+
+    /// Lists a whole group, strongly consistent.
+    async fn list(&self, group: &RecordGroup) -> Result<Vec<StoredRecord>, StoreError>;
+
+    /// Applies one transaction, all or nothing. Repeating a commit that went through is a success and changes nothing.
+    async fn commit(&self, commit: Commit) -> Result<(), CommitError>;
+
+    /// Invoices due at or before `now`, oldest first, at most `limit`. May lag by a moment; used by the sweep only.
+    async fn due(&self, now: Timestamp, limit: usize) -> Result<Vec<DueRecord>, StoreError>;
+
+    /// The audit trail of a document, oldest first.
+    async fn audit(&self, document: &str) -> Result<Vec<AuditEntry>, StoreError>;
+
+    /// All invoices, page by page (`after` is the last id of the page before): for people and the command line only.
+    async fn invoices(&self, after: Option<InvoiceId>, limit: usize)
+    -> Result<Vec<StoredRecord>, StoreError>;
+}
+
+// ---------------------------------------------------------------------------------------------------------------
+// Queue, tokens, clock, chance
+// ---------------------------------------------------------------------------------------------------------------
+
+/// Why somebody thinks a record deserves a look. Told in logs; never decides anything.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum HintReason {
+    /// A signed event from Coupa.
+    Webhook,
+    /// The poll of Coupa found it.
+    Poll,
+    /// A receipt arrived for an order line it waits for.
+    Receipt,
+    /// It was due.
+    Sweep,
+    /// A person asked.
+    Operator,
+}
+
+/// A queue message: ids only. Versioned; an unknown version goes to the dead-letter queue with its cause.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "v")]
+pub enum Hint {
+    /// "Look at this."
+    #[serde(rename = "1")]
+    V1 {
+        /// Whose record it is.
+        connection: ConnectionId,
+        /// What to look at.
+        subject: Subject,
+        /// Why.
+        reason: HintReason,
+        /// Follows one hint through all logs.
+        trace: String,
+    },
+}
+
+/// What a hint points to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Subject {
+    /// A Coupa invoice.
+    Invoice(InvoiceId),
+    /// A Coupa purchase order, by Coupa's id: the invoices waiting for it deserve a look.
+    PurchaseOrder(u64),
+    /// A Coupa supplier, by Coupa's id.
+    Supplier(u64),
+    /// A Coupa payment, by Coupa's id.
+    Payment(u64),
+}
+
+/// The queue of hints. Losing one is healed by the sweep and the polls.
+#[async_trait]
+pub trait Queue: Send + Sync {
+    /// Sends hints; an error means that at least one may not be in the queue.
+    async fn send(&self, hints: &[Hint]) -> Result<(), StoreError>;
+}
+
+/// The one who knows what time it is.
+#[async_trait]
+pub trait Clock: Send + Sync {
+    /// Now, by the wall.
+    fn now(&self) -> Timestamp;
+    /// Waits.
+    async fn sleep(&self, duration: Duration);
+}
+
+/// Chance: attempt tokens and jitter.
+pub trait Chance: Send + Sync {
+    /// A fresh token of 1 to 36 letters, digits and hyphens.
+    fn token(&self) -> String;
+    /// A number from 0 to `max` inclusive.
+    fn up_to(&self, max: u64) -> u64;
+}
+
+/// Which bearer token: one per (connection, system, client id).
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct TokenSlot {
+    /// The connection.
+    pub connection: ConnectionId,
+    /// `coupa` or `qad`.
+    pub system: &'static str,
+    /// Hex SHA-256 over base URL, client id and scopes, so that a changed client never meets an old token.
+    pub client: String,
+}
+
+/// A token as kept in the shared cache.
+#[derive(Clone)]
+pub struct CachedToken {
+    /// Counts the tokens of this slot, from 1.
+    pub generation: u64,
+    /// The token.
+    pub token: SecretString,
+    /// From then on it must not be used.
+    pub expires_at: Timestamp,
+    /// From then on somebody should fetch a new one while it is still good.
+    pub refresh_after: Timestamp,
+}
+
+/// What the shared cache knows of a slot.
+#[derive(Clone, Default)]
+pub struct TokenState {
+    /// The latest token, if there ever was one (it may have expired or been dropped).
+    pub token: Option<CachedToken>,
+    /// The generation of the latest token, dropped or not; 0 when there was none.
+    pub generation: u64,
+    /// Until then somebody else is fetching the next one.
+    pub leased_until: Option<Timestamp>,
+}
+
+/// The shared token cache: one token request per generation, however many instances start at once.
+#[async_trait]
+pub trait TokenStore: Send + Sync {
+    /// Reads the slot, strongly consistent.
+    async fn load(&self, slot: &TokenSlot) -> Result<TokenState, StoreError>;
+    /// Takes the right to fetch generation `generation + 1` until `until`. False when somebody else has it or has
+    /// already fetched it.
+    async fn lease(
+        &self,
+        slot: &TokenSlot,
+        generation: u64,
+        now: Timestamp,
+        until: Timestamp,
+        holder: &str,
+    ) -> Result<bool, StoreError>;
+    /// Stores the fetched token as generation `token.generation` if `holder` still has the lease. False when not.
+    async fn store(&self, slot: &TokenSlot, token: &CachedToken, holder: &str) -> Result<bool, StoreError>;
+    /// Marks the token of `generation` as refused by the other system, so that nobody uses it again.
+    async fn drop_token(&self, slot: &TokenSlot, generation: u64) -> Result<(), StoreError>;
+}

@@ -1,0 +1,1 @@
+//! The simulated world that the tests share.
