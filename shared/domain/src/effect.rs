@@ -1,1 +1,444 @@
-//! The state machine of a write to another system.
+//! The state machine of one write to another system: how it happens once although answers get lost.
+//!
+//! ```text
+//!             claim + intent (1 write)           confirmed
+//!   Ready ─────────────────────────► Intent ─────────────────► Done
+//!     ▲  ▲                             │  └── refused ───────► Rejected
+//!     │  └── provably not applied ─────┤
+//!     │                                │ anything else, or the worker died
+//!     │ settled and looked up: none    ▼
+//!     └───── (as Intent again) ──── Unknown ── found: ours ──► Done
+//!                                      ├────── a stranger's ─► Done (adopted) | Parked
+//!                                      └────── two ──────────► Parked
+//! ```
+//!
+//! The effect lives inside the record of the document it belongs to, and every change of it is one conditional write
+//! of that record together with its audit entry. [`Effect::fence`] rises with each claim: whoever holds an old fence
+//! can change nothing.
+
+use crate::problem::Problem;
+use crate::time::Timestamp;
+use crate::timing::Timing;
+use serde::{Deserialize, Serialize};
+
+/// What may be done when nobody knows whether a write happened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Repetition {
+    /// A second one would do harm: settle, look up, and only then perhaps send again. Also looked up before the very
+    /// first send, because a person may have keyed it by hand.
+    OnlyAfterLookUp,
+    /// Doing it twice is the same as once (setting a flag): just send again.
+    Harmless,
+}
+
+/// Where an effect stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum EffectStatus {
+    /// Nothing was sent, or what was sent is proven not to have been applied.
+    Ready,
+    /// Somebody holds the claim and may be sending at this moment.
+    Intent,
+    /// It may have happened.
+    Unknown,
+    /// It happened.
+    Done,
+    /// The other system said no, and nothing was written there.
+    Rejected,
+    /// A person must look.
+    Parked,
+    /// Given up before anything was sent.
+    Withdrawn,
+}
+
+/// One write to another system.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Effect {
+    /// What must happen at most once, in the words of the other system's identity. Same text, same effect.
+    pub key: String,
+    /// Whether it may simply be repeated.
+    pub repetition: Repetition,
+    /// Where it stands.
+    pub status: EffectStatus,
+    /// Rises with each claim.
+    pub fence: u64,
+    /// Who holds the claim; empty when nobody does.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub holder: String,
+    /// Until then nobody else may claim it.
+    #[serde(default)]
+    pub lease_until: Timestamp,
+    /// Until then a look-up proves nothing, because a late commit may still land.
+    #[serde(default)]
+    pub settle_until: Timestamp,
+    /// Not to be tried before.
+    #[serde(default)]
+    pub not_before: Timestamp,
+    /// How often it was sent, or was about to be.
+    pub attempts: u32,
+    /// How often in a row a try ended without progress; drives the backoff.
+    #[serde(default)]
+    pub setbacks: u32,
+    /// What is sent, as canonical JSON text. Fixed once and for all: a retry sends the same.
+    pub request: String,
+    /// Hex SHA-256 of [`Effect::request`].
+    pub request_sha256: String,
+    /// Sent with every attempt; computed once.
+    pub idempotency_key: String,
+    /// Why it is not further, or why it ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub problem: Option<Problem>,
+}
+
+/// What happens to an effect.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "effect")]
+pub enum EffectEvent {
+    /// Claimed, and about to be sent: written before the first byte leaves.
+    Intended {
+        /// Who.
+        holder: String,
+    },
+    /// Claimed in order to look it up after an attempt whose outcome nobody knows.
+    LookUpClaimed {
+        /// Who.
+        holder: String,
+    },
+    /// The settle window has passed and a complete look-up found nothing: about to be sent again.
+    IntendedAgain,
+    /// It is proven to be in the other system.
+    Confirmed,
+    /// Provably not applied; may be tried again.
+    NotApplied {
+        /// Not before.
+        not_before: Timestamp,
+        /// Why.
+        problem: Problem,
+    },
+    /// It may have happened.
+    MayHaveHappened {
+        /// Why nobody knows.
+        problem: Problem,
+    },
+    /// The look-up itself gave no answer; still nobody knows.
+    LookUpFailed {
+        /// Not before.
+        not_before: Timestamp,
+        /// Why.
+        problem: Problem,
+    },
+    /// The other system said no; nothing was written.
+    Refused {
+        /// Its reasons.
+        problem: Problem,
+    },
+    /// A person must look.
+    Parked {
+        /// Why.
+        problem: Problem,
+    },
+    /// Given up before anything was sent.
+    Withdrawn,
+}
+
+/// What to do with an effect now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    /// Look it up, and send it if there is nothing (first send of what must not be repeated).
+    LookUpThenSend,
+    /// Claim and send.
+    Send,
+    /// Claim, and look up what became of an earlier attempt.
+    LookUp,
+    /// Nothing before this instant.
+    Wait(Timestamp),
+    /// Nothing ever again.
+    Finished,
+}
+
+/// An event that cannot happen to an effect in this status, or under this fence.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{event} cannot happen to an effect that is {status:?}")]
+pub struct IllegalEffect {
+    /// Where the effect stands.
+    pub status: EffectStatus,
+    /// The event's name.
+    pub event: &'static str,
+}
+
+impl EffectEvent {
+    /// The event's stable name.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Intended { .. } => "intended",
+            Self::LookUpClaimed { .. } => "look-up-claimed",
+            Self::IntendedAgain => "intended-again",
+            Self::Confirmed => "confirmed",
+            Self::NotApplied { .. } => "not-applied",
+            Self::MayHaveHappened { .. } => "may-have-happened",
+            Self::LookUpFailed { .. } => "look-up-failed",
+            Self::Refused { .. } => "refused",
+            Self::Parked { .. } => "parked",
+            Self::Withdrawn => "withdrawn",
+        }
+    }
+}
+
+impl Effect {
+    /// A new effect, ready to be sent.
+    pub fn ready(
+        key: String,
+        repetition: Repetition,
+        request: String,
+        request_sha256: String,
+        idempotency_key: String,
+        now: Timestamp,
+    ) -> Self {
+        Self {
+            key,
+            repetition,
+            status: EffectStatus::Ready,
+            fence: 0,
+            holder: String::new(),
+            lease_until: Timestamp::default(),
+            settle_until: Timestamp::default(),
+            not_before: now,
+            attempts: 0,
+            setbacks: 0,
+            request,
+            request_sha256,
+            idempotency_key,
+            problem: None,
+        }
+    }
+
+    /// True when nothing will ever be sent for it again.
+    pub fn is_finished(&self) -> bool {
+        matches!(
+            self.status,
+            EffectStatus::Done | EffectStatus::Rejected | EffectStatus::Parked | EffectStatus::Withdrawn
+        )
+    }
+
+    /// True when it is certain that nothing of it is, or can still arrive, in the other system.
+    pub fn is_certainly_not_applied(&self) -> bool {
+        matches!(self.status, EffectStatus::Ready | EffectStatus::Rejected | EffectStatus::Withdrawn)
+    }
+
+    /// What to do now.
+    pub fn step(&self, now: Timestamp, timing: &Timing) -> Step {
+        let free_at = |until: Timestamp| until.plus_millis(timing.clock_skew_millis).plus_millis(1);
+        let wait_or = |instant: Timestamp, step: Step| if instant > now { Step::Wait(instant) } else { step };
+        match self.status {
+            EffectStatus::Ready => {
+                let first = match self.repetition {
+                    Repetition::OnlyAfterLookUp => Step::LookUpThenSend,
+                    Repetition::Harmless => Step::Send,
+                };
+                wait_or(self.not_before, first)
+            }
+            EffectStatus::Intent | EffectStatus::Unknown => match self.repetition {
+                Repetition::Harmless => wait_or(free_at(self.lease_until).max(self.not_before), Step::Send),
+                Repetition::OnlyAfterLookUp => {
+                    let settled = free_at(self.lease_until.max(self.settle_until));
+                    wait_or(settled.max(self.not_before), Step::LookUp)
+                }
+            },
+            EffectStatus::Done | EffectStatus::Rejected | EffectStatus::Parked | EffectStatus::Withdrawn => {
+                Step::Finished
+            }
+        }
+    }
+
+    /// When the sweep must look again if nobody else does; `None` when finished.
+    pub fn due(&self, timing: &Timing) -> Option<Timestamp> {
+        match self.step(Timestamp(i64::MIN), timing) {
+            Step::Wait(instant) => Some(instant),
+            Step::LookUpThenSend | Step::Send | Step::LookUp => Some(self.not_before),
+            Step::Finished => None,
+        }
+    }
+
+    /// The effect after `event`. The one function that moves it.
+    pub fn after(&self, event: &EffectEvent, now: Timestamp, timing: &Timing) -> Result<Self, IllegalEffect> {
+        use EffectStatus::{Done, Intent, Parked, Ready, Rejected, Unknown, Withdrawn};
+        let illegal = || IllegalEffect { status: self.status, event: event.name() };
+        let mut next = self.clone();
+        match (event, self.status) {
+            (EffectEvent::Intended { holder }, Ready | Intent | Unknown) => {
+                let step = self.step(now, timing);
+                if !matches!(step, Step::Send | Step::LookUpThenSend) {
+                    return Err(illegal());
+                }
+                next.claim(holder, now, timing);
+                next.intend(now, timing);
+            }
+            (EffectEvent::LookUpClaimed { holder }, Intent | Unknown) => {
+                if self.step(now, timing) != Step::LookUp {
+                    return Err(illegal());
+                }
+                next.status = Unknown;
+                next.claim(holder, now, timing);
+            }
+            (EffectEvent::IntendedAgain, Unknown) if !self.holder.is_empty() => next.intend(now, timing),
+            (EffectEvent::Confirmed, Ready | Intent | Unknown) => {
+                next.finish(Done, None);
+                next.setbacks = 0;
+            }
+            (EffectEvent::NotApplied { not_before, problem }, Ready | Intent) => {
+                next.release();
+                next.status = Ready;
+                next.settle_until = Timestamp::default();
+                next.not_before = *not_before;
+                next.setbacks = self.setbacks.saturating_add(1);
+                next.problem = Some(problem.clone());
+            }
+            (EffectEvent::MayHaveHappened { problem }, Intent) => {
+                next.release();
+                next.status = Unknown;
+                next.settle_until = now.plus_millis(timing.settle_millis());
+                next.not_before = now.plus_millis(backoff_millis(self.setbacks));
+                next.setbacks = self.setbacks.saturating_add(1);
+                next.problem = Some(problem.clone());
+            }
+            (EffectEvent::LookUpFailed { not_before, problem }, Unknown) => {
+                next.release();
+                next.not_before = *not_before;
+                next.setbacks = self.setbacks.saturating_add(1);
+                next.problem = Some(problem.clone());
+            }
+            (EffectEvent::Refused { problem }, Intent) => next.finish(Rejected, Some(problem.clone())),
+            (EffectEvent::Parked { problem }, Ready | Intent | Unknown) => {
+                next.finish(Parked, Some(problem.clone()));
+            }
+            (EffectEvent::Withdrawn, Ready) => next.finish(Withdrawn, None),
+            _ => return Err(illegal()),
+        }
+        Ok(next)
+    }
+
+    fn claim(&mut self, holder: &str, now: Timestamp, timing: &Timing) {
+        self.fence = self.fence.saturating_add(1);
+        self.holder = holder.to_owned();
+        self.lease_until = now.plus_millis(timing.lease_millis);
+    }
+
+    fn intend(&mut self, now: Timestamp, timing: &Timing) {
+        self.status = EffectStatus::Intent;
+        self.attempts = self.attempts.saturating_add(1);
+        self.problem = None;
+        // The latest send start is the end of the lease less one exchange; the exchange and the settle window follow.
+        self.settle_until = self.lease_until.max(now).plus_millis(timing.settle_millis());
+    }
+
+    fn release(&mut self) {
+        self.holder = String::new();
+        self.lease_until = Timestamp::default();
+    }
+
+    fn finish(&mut self, status: EffectStatus, problem: Option<Problem>) {
+        self.release();
+        self.status = status;
+        self.settle_until = Timestamp::default();
+        self.problem = problem;
+    }
+
+    /// The instant after which the holder must not begin to send: a whole exchange must fit into the lease.
+    pub fn send_deadline(&self, timing: &Timing) -> Timestamp {
+        self.lease_until.plus_millis(timing.http_millis.saturating_neg())
+    }
+}
+
+/// How long to wait after the n-th setback in a row, in milliseconds: doubling from a second to five minutes.
+pub fn backoff_millis(setbacks: u32) -> i64 {
+    /// First wait, in milliseconds.
+    const FIRST_MILLIS: i64 = 1_000;
+    /// Longest wait, in milliseconds.
+    const LONGEST_MILLIS: i64 = 300_000;
+    FIRST_MILLIS.checked_shl(setbacks.min(20)).unwrap_or(LONGEST_MILLIS).min(LONGEST_MILLIS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: Timestamp = Timestamp(1_000_000_000);
+
+    fn timing() -> Timing {
+        Timing::default()
+    }
+
+    fn effect(repetition: Repetition) -> Effect {
+        Effect::ready("k".into(), repetition, "{}".into(), "h".into(), "i".into(), NOW)
+    }
+
+    fn problem() -> Problem {
+        Problem::new("X", "")
+    }
+
+    fn intended(repetition: Repetition) -> Effect {
+        effect(repetition).after(&EffectEvent::Intended { holder: "a".into() }, NOW, &timing()).unwrap()
+    }
+
+    #[test]
+    fn the_first_send_of_what_must_not_be_repeated_is_looked_up() {
+        assert_eq!(effect(Repetition::OnlyAfterLookUp).step(NOW, &timing()), Step::LookUpThenSend);
+        assert_eq!(effect(Repetition::Harmless).step(NOW, &timing()), Step::Send);
+    }
+
+    #[test]
+    fn a_claim_keeps_everybody_away_until_lease_and_settle_are_over() {
+        let held = intended(Repetition::OnlyAfterLookUp);
+        let settled = NOW.plus_millis(190_000 + 152_000 + 2_000 + 1);
+        assert_eq!(held.step(NOW, &timing()), Step::Wait(settled));
+        assert_eq!(held.step(settled.plus_millis(-1), &timing()), Step::Wait(settled));
+        assert_eq!(held.step(settled, &timing()), Step::LookUp);
+        assert!(held.after(&EffectEvent::Intended { holder: "b".into() }, settled, &timing()).is_err());
+        let claimed = held.after(&EffectEvent::LookUpClaimed { holder: "b".into() }, settled, &timing()).unwrap();
+        assert_eq!((claimed.fence, claimed.status), (2, EffectStatus::Unknown));
+    }
+
+    #[test]
+    fn an_unknown_answer_settles_before_a_look_up_and_never_becomes_ready_by_itself() {
+        let unknown = intended(Repetition::OnlyAfterLookUp)
+            .after(&EffectEvent::MayHaveHappened { problem: problem() }, NOW, &timing())
+            .unwrap();
+        assert_eq!(unknown.step(NOW, &timing()), Step::Wait(NOW.plus_millis(152_000 + 2_000 + 1)));
+        for event in [EffectEvent::Withdrawn, EffectEvent::NotApplied { not_before: NOW, problem: problem() }, EffectEvent::Refused { problem: problem() }] {
+            assert!(unknown.after(&event, NOW, &timing()).is_err(), "{}", event.name());
+        }
+        assert!(unknown.after(&EffectEvent::IntendedAgain, NOW, &timing()).is_err(), "nobody has claimed the look-up");
+    }
+
+    #[test]
+    fn a_harmless_effect_is_sent_again_as_soon_as_the_lease_is_over() {
+        let held = intended(Repetition::Harmless);
+        assert_eq!(held.step(NOW, &timing()), Step::Wait(NOW.plus_millis(190_000 + 2_000 + 1)));
+        let unknown = held.after(&EffectEvent::MayHaveHappened { problem: problem() }, NOW, &timing()).unwrap();
+        assert!(matches!(unknown.step(NOW, &timing()), Step::Send | Step::Wait(_)));
+        assert_eq!(unknown.step(NOW.plus_millis(2_001), &timing()), Step::Send);
+    }
+
+    #[test]
+    fn the_end_is_the_end() {
+        let done = intended(Repetition::OnlyAfterLookUp).after(&EffectEvent::Confirmed, NOW, &timing()).unwrap();
+        assert_eq!(done.step(Timestamp(i64::MAX), &timing()), Step::Finished);
+        assert_eq!(done.due(&timing()), None);
+        for event in [EffectEvent::Intended { holder: "b".into() }, EffectEvent::Confirmed, EffectEvent::Parked { problem: problem() }] {
+            assert!(done.after(&event, NOW, &timing()).is_err());
+        }
+    }
+
+    #[test]
+    fn the_send_deadline_leaves_room_for_one_exchange_inside_the_lease() {
+        assert_eq!(intended(Repetition::Harmless).send_deadline(&timing()), NOW.plus_millis(70_000));
+    }
+
+    #[test]
+    fn backoff_doubles_and_stays_bounded() {
+        assert_eq!(backoff_millis(0), 1_000);
+        assert_eq!(backoff_millis(3), 8_000);
+        assert_eq!(backoff_millis(u32::MAX), 300_000);
+    }
+}

@@ -14,6 +14,7 @@
 //! | [`policy`] | tolerances and posting defaults: versioned data, not code |
 //! | [`matching`] | the three-way match: [`matching::decide`] |
 //! | [`lifecycle`] | the states of an invoice and the one function that moves it |
+//! | [`timing`] | the chain of times that "never twice" rests on |
 //! | [`effect`] | the state machine of a write to another system |
 //! | [`explain`] | any state in one plain sentence and a line matrix |
 
@@ -27,3 +28,4 @@ pub mod money;
 pub mod policy;
 pub mod problem;
 pub mod time;
+pub mod timing;

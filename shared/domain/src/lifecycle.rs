@@ -1,1 +1,640 @@
-//! The state machine of a write to another system.
+//! The life of an invoice: its states, its events, and [`InvoiceRecord::after`], the only way it changes.
+//!
+//! ```text
+//! Received ──► Held ◄─► (decided again) ──► Approved ──► Posted ──► Exported
+//!     │          │                             │            │
+//!     └──────────┴──► Parked ◄─────────────────┴────────────┘      Rejected, Voided
+//! ```
+//!
+//! The audit trail is the list of events: replaying it through the same function gives the record's state again.
+
+use crate::documents::SourceVersion;
+use crate::effect::{Effect, EffectEvent, EffectStatus, IllegalEffect};
+use crate::ids::{DocumentKind, InvoiceId, InvoiceReference, OrderLineKey, PurchaseOrderNumber};
+use crate::matching::{Exception, MatchReport};
+use crate::money::Currency;
+use crate::problem::Problem;
+use crate::time::{Date, Timestamp};
+use crate::timing::Timing;
+use rust_decimal::Decimal;
+use serde::{Deserialize, Serialize};
+use std::fmt;
+
+/// The layout of [`InvoiceRecord`] that this version writes. It reads this one and the one before.
+pub const RECORD_SCHEMA: u32 = 1;
+
+/// QAD's own number of a supplier invoice; with the entity it is the system identity (confirmed).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Voucher {
+    /// Posting year.
+    pub year: u32,
+    /// Daybook, as QAD gave it.
+    pub daybook: String,
+    /// Voucher number.
+    pub number: u64,
+}
+
+impl fmt::Display for Voucher {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}/{}/{}", self.year, self.daybook, self.number)
+    }
+}
+
+/// How a supplier invoice came to be in QAD.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PostedHow {
+    /// Our create was confirmed.
+    Created,
+    /// The answer to our create was lost; the look-up found our document.
+    Recovered,
+    /// Somebody had keyed the same document by hand; it was taken as ours.
+    Adopted,
+}
+
+/// Why a person must act.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "why")]
+pub enum ParkReason {
+    /// The match found what only a person can resolve. Decided again when asked, or when the invoice changes.
+    Match {
+        /// All exceptions.
+        exceptions: Vec<Exception>,
+    },
+    /// Anything else before a document of ours is in QAD. Decided again when asked, or when the invoice changes.
+    Problem {
+        /// What.
+        problem: Problem,
+    },
+    /// Something is wrong with a document that is, or may be, in QAD. Never decided again by itself.
+    InQad {
+        /// What, and what to do.
+        problem: Problem,
+        /// The document's number, when known.
+        voucher: Option<Voucher>,
+    },
+}
+
+impl ParkReason {
+    /// The stable code of the first reason.
+    pub fn code(&self) -> String {
+        match self {
+            Self::Match { exceptions } => {
+                exceptions.first().map_or_else(|| "MATCH".to_owned(), |exception| exception.code.as_str().to_owned())
+            }
+            Self::Problem { problem } | Self::InQad { problem, .. } => problem.code.clone(),
+        }
+    }
+}
+
+/// Where an invoice stands.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "state")]
+pub enum State {
+    /// Known, not decided: Coupa could not be asked yet, or has not approved it (any more).
+    Received {
+        /// Coupa's word for a status that is neither approved nor voided.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        coupa_status: Option<String>,
+    },
+    /// Waits for the other system and heals by itself.
+    Held {
+        /// Why.
+        exceptions: Vec<Exception>,
+        /// The order lines it waits for.
+        awaits: Vec<OrderLineKey>,
+    },
+    /// Matched; being created in QAD.
+    Approved,
+    /// In QAD; being marked exported in Coupa.
+    Posted {
+        /// Its number there.
+        voucher: Voucher,
+        /// How it came there.
+        how: PostedHow,
+    },
+    /// In QAD, and Coupa knows.
+    Exported {
+        /// Its number in QAD.
+        voucher: Voucher,
+        /// How it came there.
+        how: PostedHow,
+    },
+    /// Waits for a person.
+    Parked {
+        /// Why.
+        reason: ParkReason,
+    },
+    /// Nothing will be done with it, and why.
+    Rejected {
+        /// Why.
+        problem: Problem,
+    },
+    /// Voided in Coupa before anything was posted; being marked exported there, or already marked.
+    Voided {
+        /// Whether Coupa's exported flag was set.
+        exported: bool,
+    },
+}
+
+impl State {
+    /// The state's one name, as stored, listed and logged.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Received { .. } => "received",
+            Self::Held { .. } => "held",
+            Self::Approved => "approved",
+            Self::Posted { .. } => "posted",
+            Self::Exported { .. } => "exported",
+            Self::Parked { .. } => "parked",
+            Self::Rejected { .. } => "rejected",
+            Self::Voided { .. } => "voided",
+        }
+    }
+
+    /// The number of the document in QAD, when there is one.
+    pub fn voucher(&self) -> Option<&Voucher> {
+        match self {
+            Self::Posted { voucher, .. } | Self::Exported { voucher, .. } => Some(voucher),
+            Self::Parked { reason: ParkReason::InQad { voucher, .. } } => voucher.as_ref(),
+            _ => None,
+        }
+    }
+
+    /// Stable codes of why it is not further; empty when nothing is in the way.
+    pub fn codes(&self) -> Vec<String> {
+        let all = |exceptions: &[Exception]| {
+            let mut codes: Vec<String> = Vec::new();
+            for exception in exceptions {
+                let code = exception.code.as_str().to_owned();
+                if !codes.contains(&code) {
+                    codes.push(code);
+                }
+            }
+            codes
+        };
+        match self {
+            Self::Held { exceptions, .. } | Self::Parked { reason: ParkReason::Match { exceptions } } => {
+                all(exceptions)
+            }
+            Self::Parked { reason } => vec![reason.code()],
+            Self::Rejected { problem } => vec![problem.code.clone()],
+            _ => Vec::new(),
+        }
+    }
+}
+
+/// What people recognise an invoice by.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Summary {
+    /// The supplier's number of it.
+    pub reference: InvoiceReference,
+    /// Invoice or credit note.
+    pub kind: DocumentKind,
+    /// Supplier's name in Coupa.
+    pub supplier_name: String,
+    /// Supplier's QAD number as Coupa holds it.
+    pub supplier_number: Option<String>,
+    /// Invoice date.
+    pub invoice_date: Date,
+    /// Total with taxes.
+    pub total: Decimal,
+    /// Its currency.
+    pub currency: Currency,
+    /// The purchase orders it names.
+    pub orders: Vec<PurchaseOrderNumber>,
+}
+
+/// One step in the life of an invoice: what the audit trail holds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "event")]
+pub enum Event {
+    /// Heard of, or back at the beginning because Coupa has taken its approval back.
+    Received {
+        /// Coupa's word for a status that is neither approved nor voided.
+        coupa_status: Option<String>,
+    },
+    /// Could not be looked at now; will be.
+    Delayed {
+        /// Why.
+        problem: Problem,
+    },
+    /// The match holds it.
+    Held {
+        /// Why.
+        exceptions: Vec<Exception>,
+        /// What it waits for.
+        awaits: Vec<OrderLineKey>,
+        /// Tolerances applied.
+        tolerance_version: String,
+    },
+    /// The match approves it.
+    Approved {
+        /// QAD identity, in words.
+        identity: String,
+        /// Hash of the document to create.
+        request_sha256: String,
+        /// Tolerances applied.
+        tolerance_version: String,
+    },
+    /// A person must act.
+    Parked {
+        /// Why.
+        reason: ParkReason,
+    },
+    /// Something happened to its creation in QAD.
+    Creating {
+        /// What.
+        #[serde(flatten)]
+        step: EffectEvent,
+        /// The claim under which it happened.
+        fence: u64,
+    },
+    /// It is in QAD.
+    Posted {
+        /// Its number there.
+        voucher: Voucher,
+        /// How it came there.
+        how: PostedHow,
+    },
+    /// Something happened to marking it exported in Coupa.
+    Exporting {
+        /// What.
+        #[serde(flatten)]
+        step: EffectEvent,
+        /// The claim under which it happened.
+        fence: u64,
+    },
+    /// Something happened to writing its outcome onto the Coupa document.
+    Noting {
+        /// What.
+        #[serde(flatten)]
+        step: EffectEvent,
+        /// The claim under which it happened.
+        fence: u64,
+    },
+    /// Coupa knows that it is in QAD.
+    Exported,
+    /// Voided in Coupa before anything was posted.
+    Voided,
+    /// Nothing will be done with it.
+    Rejected {
+        /// Why.
+        problem: Problem,
+    },
+}
+
+impl Event {
+    /// The event's stable name.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Received { .. } => "received",
+            Self::Delayed { .. } => "delayed",
+            Self::Held { .. } => "held",
+            Self::Approved { .. } => "approved",
+            Self::Parked { .. } => "parked",
+            Self::Creating { .. } => "creating",
+            Self::Posted { .. } => "posted",
+            Self::Exporting { .. } => "exporting",
+            Self::Noting { .. } => "noting",
+            Self::Exported => "exported",
+            Self::Voided => "voided",
+            Self::Rejected { .. } => "rejected",
+        }
+    }
+}
+
+/// An event that cannot happen in this state.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("event {event} cannot happen to an invoice that is {state}")]
+pub struct Illegal {
+    /// The state's word.
+    pub state: &'static str,
+    /// The event's name.
+    pub event: &'static str,
+}
+
+impl State {
+    /// The state after `event`: total, and the same for living and for replaying.
+    pub fn after(&self, event: &Event) -> Result<Self, Illegal> {
+        use State::{Approved, Exported, Held, Parked, Posted, Received, Rejected, Voided};
+        let undecided = matches!(
+            self,
+            Received { .. }
+                | Held { .. }
+                | Rejected { .. }
+                | Parked { reason: ParkReason::Match { .. } | ParkReason::Problem { .. } }
+        );
+        let next = match (event, self) {
+            (Event::Received { coupa_status }, _) if undecided => Received { coupa_status: coupa_status.clone() },
+            (Event::Delayed { .. } | Event::Noting { .. }, _) => self.clone(),
+            (Event::Held { exceptions, awaits, .. }, _) if undecided => {
+                Held { exceptions: exceptions.clone(), awaits: awaits.clone() }
+            }
+            (Event::Approved { .. }, _) if undecided => Approved,
+            (Event::Creating { .. }, Approved) => Approved,
+            (Event::Posted { voucher, how }, Approved) => Posted { voucher: voucher.clone(), how: *how },
+            (Event::Exporting { .. }, Posted { .. } | Voided { exported: false } | Exported { .. }) => self.clone(),
+            (Event::Exported, Posted { voucher, how } | Exported { voucher, how }) => {
+                Exported { voucher: voucher.clone(), how: *how }
+            }
+            (Event::Exported, Voided { .. }) => Voided { exported: true },
+            (Event::Parked { reason }, Approved | Posted { .. } | Exported { .. } | Voided { .. }) => {
+                Parked { reason: reason.clone() }
+            }
+            (Event::Parked { reason }, _) if undecided => Parked { reason: reason.clone() },
+            (Event::Voided, _) if undecided => Voided { exported: false },
+            (Event::Voided, Approved) => Voided { exported: false },
+            (Event::Rejected { problem }, _) if undecided => Rejected { problem: problem.clone() },
+            _ => return Err(Illegal { state: self.word(), event: event.name() }),
+        };
+        Ok(next)
+    }
+
+    /// Replays an audit trail.
+    pub fn replay<'a>(events: impl IntoIterator<Item = &'a Event>) -> Result<Self, Illegal> {
+        let beginning = Self::Received { coupa_status: None };
+        events.into_iter().try_fold(beginning, |state, event| state.after(event))
+    }
+}
+
+/// Where a document's audit chain ends.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChainEnd {
+    /// Entries so far.
+    pub sequence: u64,
+    /// Hash of the last one; 64 zeros when there is none.
+    pub hash: String,
+}
+
+impl Default for ChainEnd {
+    fn default() -> Self {
+        Self { sequence: 0, hash: "0".repeat(64) }
+    }
+}
+
+/// Everything this product knows about one Coupa invoice.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InvoiceRecord {
+    /// Layout, see [`RECORD_SCHEMA`].
+    pub schema: u32,
+    /// Coupa's id.
+    pub id: InvoiceId,
+    /// Where it stands.
+    #[serde(flatten)]
+    pub state: State,
+    /// Since when it stands there.
+    pub since: Timestamp,
+    /// When it was first heard of.
+    pub first_seen: Timestamp,
+    /// Which reading of the Coupa invoice this rests on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<SourceVersion>,
+    /// What people recognise it by; `None` until it could be read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub summary: Option<Summary>,
+    /// Line by line, what the last decision rested on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub report: Option<MatchReport>,
+    /// Its creation in QAD.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub creation: Option<Effect>,
+    /// Marking it exported in Coupa.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub export: Option<Effect>,
+    /// Writing the latest outcome onto the Coupa document, when the connection asks for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub note: Option<Effect>,
+    /// What is in the way at the moment, when an attempt could not be made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub delay: Option<Problem>,
+    /// Attempts in a row that could not be made; drives the backoff.
+    #[serde(default)]
+    pub setbacks: u32,
+    /// When it is looked at again although nobody asks (backoff, or the slow recheck of what waits).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub look_again: Option<Timestamp>,
+    /// Where its audit chain ends.
+    pub chain: ChainEnd,
+}
+
+impl InvoiceRecord {
+    /// A record of an invoice just heard of.
+    pub fn new(id: InvoiceId, now: Timestamp) -> Self {
+        Self {
+            schema: RECORD_SCHEMA,
+            id,
+            state: State::Received { coupa_status: None },
+            since: now,
+            first_seen: now,
+            source: None,
+            summary: None,
+            report: None,
+            creation: None,
+            export: None,
+            note: None,
+            delay: None,
+            setbacks: 0,
+            look_again: None,
+            chain: ChainEnd::default(),
+        }
+    }
+
+    /// The record after `event`: the state moves, the clock of the state starts anew when it changes.
+    pub fn after(&self, event: &Event, now: Timestamp) -> Result<Self, Illegal> {
+        let mut next = self.clone();
+        next.state = self.state.after(event)?;
+        if std::mem::discriminant(&next.state) != std::mem::discriminant(&self.state) {
+            next.since = now;
+        }
+        match event {
+            Event::Delayed { problem } => {
+                next.delay = Some(problem.clone());
+                next.setbacks = self.setbacks.saturating_add(1);
+            }
+            Event::Creating { .. } | Event::Exporting { .. } | Event::Noting { .. } => {}
+            _ => {
+                next.delay = None;
+                next.setbacks = 0;
+            }
+        }
+        Ok(next)
+    }
+
+    /// When the sweep must look at it if nobody else does; `None` when it rests for good.
+    pub fn due(&self, timing: &Timing) -> Option<Timestamp> {
+        let effect = |effect: &Option<Effect>| effect.as_ref().and_then(|effect| effect.due(timing));
+        let main = match &self.state {
+            State::Received { .. } | State::Held { .. } | State::Parked { .. } => self.look_again,
+            State::Approved => effect(&self.creation).or(Some(self.since)),
+            State::Posted { .. } | State::Voided { exported: false } => effect(&self.export).or(Some(self.since)),
+            State::Exported { .. } => effect(&self.export),
+            State::Voided { exported: true } | State::Rejected { .. } => None,
+        };
+        match (main, effect(&self.note)) {
+            (Some(main), Some(note)) => Some(main.min(note)),
+            (main, note) => main.or(note),
+        }
+    }
+
+    /// True when a new look at Coupa and QAD may change where it stands.
+    pub fn may_be_decided(&self) -> bool {
+        matches!(
+            self.state,
+            State::Received { .. }
+                | State::Held { .. }
+                | State::Rejected { .. }
+                | State::Parked { reason: ParkReason::Match { .. } | ParkReason::Problem { .. } }
+        )
+    }
+
+    /// The order lines whose receipts it waits for.
+    pub fn awaits(&self) -> &[OrderLineKey] {
+        match &self.state {
+            State::Held { awaits, .. } => awaits,
+            _ => &[],
+        }
+    }
+
+    /// True while what it has reserved on its orders may not show in QAD yet.
+    pub fn holds_reservations(&self) -> bool {
+        matches!(self.state, State::Approved)
+    }
+}
+
+/// Which of the effects of an invoice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum InvoiceEffect {
+    /// Its creation in QAD.
+    Creation,
+    /// Marking it exported in Coupa.
+    Export,
+    /// Writing its outcome onto the Coupa document.
+    Note,
+}
+
+impl InvoiceEffect {
+    /// The effect in the record.
+    pub fn of(self, record: &InvoiceRecord) -> Option<&Effect> {
+        match self {
+            Self::Creation => record.creation.as_ref(),
+            Self::Export => record.export.as_ref(),
+            Self::Note => record.note.as_ref(),
+        }
+    }
+
+    fn slot(self, record: &mut InvoiceRecord) -> &mut Option<Effect> {
+        match self {
+            Self::Creation => &mut record.creation,
+            Self::Export => &mut record.export,
+            Self::Note => &mut record.note,
+        }
+    }
+
+    /// The audit event that tells what happened to it.
+    pub fn event(self, event: EffectEvent, fence: u64) -> Event {
+        match self {
+            Self::Creation => Event::Creating { step: event, fence },
+            Self::Export => Event::Exporting { step: event, fence },
+            Self::Note => Event::Noting { step: event, fence },
+        }
+    }
+
+    /// Puts the effect into the record.
+    pub fn put(self, record: &InvoiceRecord, effect: Effect) -> InvoiceRecord {
+        let mut next = record.clone();
+        *self.slot(&mut next) = Some(effect);
+        next
+    }
+
+    /// Moves the effect and tells it: the record after, and the event for the audit trail.
+    pub fn advance(
+        self,
+        record: &InvoiceRecord,
+        event: EffectEvent,
+        now: Timestamp,
+        timing: &Timing,
+    ) -> Result<(InvoiceRecord, Event), IllegalStep> {
+        let effect = self.of(record).ok_or(IllegalStep::NoEffect)?;
+        let moved = effect.after(&event, now, timing)?;
+        let told = self.event(event, moved.fence);
+        let next = self.put(record, moved).after(&told, now)?;
+        Ok((next, told))
+    }
+}
+
+/// A step that cannot be taken.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum IllegalStep {
+    /// The record has no such effect.
+    #[error("the record has no such effect")]
+    NoEffect,
+    /// The effect does not allow it.
+    #[error(transparent)]
+    Effect(#[from] IllegalEffect),
+    /// The invoice does not allow it.
+    #[error(transparent)]
+    Invoice(#[from] Illegal),
+}
+
+/// True when the status says that the other system has it.
+pub fn is_done(effect: Option<&Effect>) -> bool {
+    effect.is_some_and(|effect| effect.status == EffectStatus::Done)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn problem() -> Problem {
+        Problem::new("X", "Fix it.")
+    }
+
+    fn voucher() -> Voucher {
+        Voucher { year: 2026, daybook: "SI".into(), number: 7 }
+    }
+
+    fn approved() -> Event {
+        Event::Approved { identity: "i".into(), request_sha256: "h".into(), tolerance_version: "t".into() }
+    }
+
+    fn posted() -> Event {
+        Event::Posted { voucher: voucher(), how: PostedHow::Created }
+    }
+
+    #[test]
+    fn a_straight_life_ends_exported() {
+        let end = State::replay(&[Event::Received { coupa_status: None }, approved(), posted(), Event::Exported]).unwrap();
+        assert_eq!(end, State::Exported { voucher: voucher(), how: PostedHow::Created });
+    }
+
+    #[test]
+    fn nothing_is_exported_before_it_is_posted() {
+        for events in [vec![Event::Exported], vec![approved(), Event::Exported], vec![posted()]] {
+            assert!(State::replay(&events).is_err());
+        }
+    }
+
+    #[test]
+    fn what_is_in_qad_is_never_decided_again() {
+        for event in [approved(), Event::Received { coupa_status: None }, Event::Voided, Event::Rejected { problem: problem() }] {
+            assert!(State::replay(&[approved(), posted(), event.clone()]).is_err(), "{}", event.name());
+            let parked = Event::Parked { reason: ParkReason::InQad { problem: problem(), voucher: None } };
+            assert!(State::replay(&[approved(), parked, event]).is_err());
+        }
+    }
+
+    #[test]
+    fn what_waits_for_a_person_can_be_decided_again() {
+        let parked = Event::Parked { reason: ParkReason::Problem { problem: problem() } };
+        assert_eq!(State::replay(&[parked, approved()]).unwrap(), State::Approved);
+    }
+
+    #[test]
+    fn a_record_reads_back_as_it_was_written() {
+        let record = InvoiceRecord::new(InvoiceId(7), Timestamp(5)).after(&approved(), Timestamp(9)).unwrap();
+        let text = serde_json::to_string(&record).unwrap();
+        assert_eq!(serde_json::from_str::<InvoiceRecord>(&text).unwrap(), record);
+        assert_eq!(record.since, Timestamp(9));
+    }
+}

@@ -146,22 +146,7 @@ pub trait Coupa: Send + Sync {
 // QAD
 // ---------------------------------------------------------------------------------------------------------------
 
-/// QAD's own number of a supplier invoice: system identity with the entity (confirmed).
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Voucher {
-    /// Posting year.
-    pub year: u32,
-    /// Daybook, as QAD gave it.
-    pub daybook: String,
-    /// Voucher number.
-    pub number: u64,
-}
-
-impl std::fmt::Display for Voucher {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(formatter, "{}/{}/{}", self.year, self.daybook, self.number)
-    }
-}
+pub use domain::lifecycle::Voucher;
 
 /// A supplier invoice as QAD holds it: what the echo of a create, or a look-up, tells.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
