@@ -213,6 +213,13 @@ impl Effect {
         }
     }
 
+    /// This effect as the successor of `earlier`: the fence goes on rising, so no old claim fits the new effect.
+    #[must_use]
+    pub fn succeeding(mut self, earlier: Option<&Self>) -> Self {
+        self.fence = earlier.map_or(0, |earlier| earlier.fence);
+        self
+    }
+
     /// True when nothing will ever be sent for it again.
     pub fn is_finished(&self) -> bool {
         matches!(
@@ -223,7 +230,11 @@ impl Effect {
 
     /// True when it is certain that nothing of it is, or can still arrive, in the other system.
     pub fn is_certainly_not_applied(&self) -> bool {
-        matches!(self.status, EffectStatus::Ready | EffectStatus::Rejected | EffectStatus::Withdrawn)
+        self.attempts == 0
+            || matches!(
+                self.status,
+                EffectStatus::Ready | EffectStatus::Rejected | EffectStatus::Withdrawn
+            )
     }
 
     /// What to do now.
@@ -263,7 +274,10 @@ impl Effect {
     /// The effect after `event`. The one function that moves it.
     pub fn after(&self, event: &EffectEvent, now: Timestamp, timing: &Timing) -> Result<Self, IllegalEffect> {
         use EffectStatus::{Done, Intent, Parked, Ready, Rejected, Unknown, Withdrawn};
-        let illegal = || IllegalEffect { status: self.status, event: event.name() };
+        let illegal = || IllegalEffect {
+            status: self.status,
+            event: event.name(),
+        };
         let mut next = self.clone();
         match (event, self.status) {
             (EffectEvent::Intended { holder }, Ready | Intent | Unknown) => {
@@ -356,7 +370,10 @@ pub fn backoff_millis(setbacks: u32) -> i64 {
     const FIRST_MILLIS: i64 = 1_000;
     /// Longest wait, in milliseconds.
     const LONGEST_MILLIS: i64 = 300_000;
-    FIRST_MILLIS.checked_shl(setbacks.min(20)).unwrap_or(LONGEST_MILLIS).min(LONGEST_MILLIS)
+    FIRST_MILLIS
+        .checked_shl(setbacks.min(20))
+        .unwrap_or(LONGEST_MILLIS)
+        .min(LONGEST_MILLIS)
 }
 
 #[cfg(test)]
@@ -378,12 +395,17 @@ mod tests {
     }
 
     fn intended(repetition: Repetition) -> Effect {
-        effect(repetition).after(&EffectEvent::Intended { holder: "a".into() }, NOW, &timing()).unwrap()
+        effect(repetition)
+            .after(&EffectEvent::Intended { holder: "a".into() }, NOW, &timing())
+            .unwrap()
     }
 
     #[test]
     fn the_first_send_of_what_must_not_be_repeated_is_looked_up() {
-        assert_eq!(effect(Repetition::OnlyAfterLookUp).step(NOW, &timing()), Step::LookUpThenSend);
+        assert_eq!(
+            effect(Repetition::OnlyAfterLookUp).step(NOW, &timing()),
+            Step::LookUpThenSend
+        );
         assert_eq!(effect(Repetition::Harmless).step(NOW, &timing()), Step::Send);
     }
 
@@ -394,45 +416,91 @@ mod tests {
         assert_eq!(held.step(NOW, &timing()), Step::Wait(settled));
         assert_eq!(held.step(settled.plus_millis(-1), &timing()), Step::Wait(settled));
         assert_eq!(held.step(settled, &timing()), Step::LookUp);
-        assert!(held.after(&EffectEvent::Intended { holder: "b".into() }, settled, &timing()).is_err());
-        let claimed = held.after(&EffectEvent::LookUpClaimed { holder: "b".into() }, settled, &timing()).unwrap();
+        assert!(
+            held.after(&EffectEvent::Intended { holder: "b".into() }, settled, &timing())
+                .is_err()
+        );
+        let claimed = held
+            .after(
+                &EffectEvent::LookUpClaimed { holder: "b".into() },
+                settled,
+                &timing(),
+            )
+            .unwrap();
         assert_eq!((claimed.fence, claimed.status), (2, EffectStatus::Unknown));
     }
 
     #[test]
     fn an_unknown_answer_settles_before_a_look_up_and_never_becomes_ready_by_itself() {
         let unknown = intended(Repetition::OnlyAfterLookUp)
-            .after(&EffectEvent::MayHaveHappened { problem: problem() }, NOW, &timing())
+            .after(
+                &EffectEvent::MayHaveHappened { problem: problem() },
+                NOW,
+                &timing(),
+            )
             .unwrap();
-        assert_eq!(unknown.step(NOW, &timing()), Step::Wait(NOW.plus_millis(152_000 + 2_000 + 1)));
-        for event in [EffectEvent::Withdrawn, EffectEvent::NotApplied { not_before: NOW, problem: problem() }, EffectEvent::Refused { problem: problem() }] {
+        assert_eq!(
+            unknown.step(NOW, &timing()),
+            Step::Wait(NOW.plus_millis(152_000 + 2_000 + 1))
+        );
+        for event in [
+            EffectEvent::Withdrawn,
+            EffectEvent::NotApplied {
+                not_before: NOW,
+                problem: problem(),
+            },
+            EffectEvent::Refused { problem: problem() },
+        ] {
             assert!(unknown.after(&event, NOW, &timing()).is_err(), "{}", event.name());
         }
-        assert!(unknown.after(&EffectEvent::IntendedAgain, NOW, &timing()).is_err(), "nobody has claimed the look-up");
+        assert!(
+            unknown
+                .after(&EffectEvent::IntendedAgain, NOW, &timing())
+                .is_err(),
+            "nobody has claimed the look-up"
+        );
     }
 
     #[test]
     fn a_harmless_effect_is_sent_again_as_soon_as_the_lease_is_over() {
         let held = intended(Repetition::Harmless);
-        assert_eq!(held.step(NOW, &timing()), Step::Wait(NOW.plus_millis(190_000 + 2_000 + 1)));
-        let unknown = held.after(&EffectEvent::MayHaveHappened { problem: problem() }, NOW, &timing()).unwrap();
+        assert_eq!(
+            held.step(NOW, &timing()),
+            Step::Wait(NOW.plus_millis(190_000 + 2_000 + 1))
+        );
+        let unknown = held
+            .after(
+                &EffectEvent::MayHaveHappened { problem: problem() },
+                NOW,
+                &timing(),
+            )
+            .unwrap();
         assert!(matches!(unknown.step(NOW, &timing()), Step::Send | Step::Wait(_)));
         assert_eq!(unknown.step(NOW.plus_millis(2_001), &timing()), Step::Send);
     }
 
     #[test]
     fn the_end_is_the_end() {
-        let done = intended(Repetition::OnlyAfterLookUp).after(&EffectEvent::Confirmed, NOW, &timing()).unwrap();
+        let done = intended(Repetition::OnlyAfterLookUp)
+            .after(&EffectEvent::Confirmed, NOW, &timing())
+            .unwrap();
         assert_eq!(done.step(Timestamp(i64::MAX), &timing()), Step::Finished);
         assert_eq!(done.due(&timing()), None);
-        for event in [EffectEvent::Intended { holder: "b".into() }, EffectEvent::Confirmed, EffectEvent::Parked { problem: problem() }] {
+        for event in [
+            EffectEvent::Intended { holder: "b".into() },
+            EffectEvent::Confirmed,
+            EffectEvent::Parked { problem: problem() },
+        ] {
             assert!(done.after(&event, NOW, &timing()).is_err());
         }
     }
 
     #[test]
     fn the_send_deadline_leaves_room_for_one_exchange_inside_the_lease() {
-        assert_eq!(intended(Repetition::Harmless).send_deadline(&timing()), NOW.plus_millis(70_000));
+        assert_eq!(
+            intended(Repetition::Harmless).send_deadline(&timing()),
+            NOW.plus_millis(70_000)
+        );
     }
 
     #[test]

@@ -79,9 +79,10 @@ impl ParkReason {
     /// The stable code of the first reason.
     pub fn code(&self) -> String {
         match self {
-            Self::Match { exceptions } => {
-                exceptions.first().map_or_else(|| "MATCH".to_owned(), |exception| exception.code.as_str().to_owned())
-            }
+            Self::Match { exceptions } => exceptions.first().map_or_else(
+                || "MATCH".to_owned(),
+                |exception| exception.code.as_str().to_owned(),
+            ),
             Self::Problem { problem } | Self::InQad { problem, .. } => problem.code.clone(),
         }
     }
@@ -89,7 +90,7 @@ impl ParkReason {
 
 /// Where an invoice stands.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case", tag = "state")]
+#[serde(rename_all = "kebab-case", tag = "is")]
 pub enum State {
     /// Known, not decided: Coupa could not be asked yet, or has not approved it (any more).
     Received {
@@ -156,7 +157,9 @@ impl State {
     pub fn voucher(&self) -> Option<&Voucher> {
         match self {
             Self::Posted { voucher, .. } | Self::Exported { voucher, .. } => Some(voucher),
-            Self::Parked { reason: ParkReason::InQad { voucher, .. } } => voucher.as_ref(),
+            Self::Parked {
+                reason: ParkReason::InQad { voucher, .. },
+            } => voucher.as_ref(),
             _ => None,
         }
     }
@@ -174,9 +177,10 @@ impl State {
             codes
         };
         match self {
-            Self::Held { exceptions, .. } | Self::Parked { reason: ParkReason::Match { exceptions } } => {
-                all(exceptions)
-            }
+            Self::Held { exceptions, .. }
+            | Self::Parked {
+                reason: ParkReason::Match { exceptions },
+            } => all(exceptions),
             Self::Parked { reason } => vec![reason.code()],
             Self::Rejected { problem } => vec![problem.code.clone()],
             _ => Vec::new(),
@@ -245,7 +249,6 @@ pub enum Event {
     /// Something happened to its creation in QAD.
     Creating {
         /// What.
-        #[serde(flatten)]
         step: EffectEvent,
         /// The claim under which it happened.
         fence: u64,
@@ -260,7 +263,6 @@ pub enum Event {
     /// Something happened to marking it exported in Coupa.
     Exporting {
         /// What.
-        #[serde(flatten)]
         step: EffectEvent,
         /// The claim under which it happened.
         fence: u64,
@@ -268,7 +270,6 @@ pub enum Event {
     /// Something happened to writing its outcome onto the Coupa document.
     Noting {
         /// What.
-        #[serde(flatten)]
         step: EffectEvent,
         /// The claim under which it happened.
         fence: u64,
@@ -323,30 +324,61 @@ impl State {
             Received { .. }
                 | Held { .. }
                 | Rejected { .. }
-                | Parked { reason: ParkReason::Match { .. } | ParkReason::Problem { .. } }
+                | Parked {
+                    reason: ParkReason::Match { .. } | ParkReason::Problem { .. }
+                }
         );
         let next = match (event, self) {
-            (Event::Received { coupa_status }, _) if undecided => Received { coupa_status: coupa_status.clone() },
+            (Event::Received { coupa_status }, _) if undecided => Received {
+                coupa_status: coupa_status.clone(),
+            },
+            // Only while nothing of it can be in QAD; the record, which knows the effect, checks that.
+            (Event::Received { coupa_status }, Approved) => Received {
+                coupa_status: coupa_status.clone(),
+            },
             (Event::Delayed { .. } | Event::Noting { .. }, _) => self.clone(),
-            (Event::Held { exceptions, awaits, .. }, _) if undecided => {
-                Held { exceptions: exceptions.clone(), awaits: awaits.clone() }
-            }
+            (
+                Event::Held {
+                    exceptions, awaits, ..
+                },
+                _,
+            ) if undecided => Held {
+                exceptions: exceptions.clone(),
+                awaits: awaits.clone(),
+            },
             (Event::Approved { .. }, _) if undecided => Approved,
             (Event::Creating { .. }, Approved) => Approved,
-            (Event::Posted { voucher, how }, Approved) => Posted { voucher: voucher.clone(), how: *how },
-            (Event::Exporting { .. }, Posted { .. } | Voided { exported: false } | Exported { .. }) => self.clone(),
-            (Event::Exported, Posted { voucher, how } | Exported { voucher, how }) => {
-                Exported { voucher: voucher.clone(), how: *how }
+            (Event::Posted { voucher, how }, Approved) => Posted {
+                voucher: voucher.clone(),
+                how: *how,
+            },
+            (Event::Exporting { .. }, Posted { .. } | Voided { exported: false } | Exported { .. }) => {
+                self.clone()
             }
+            (Event::Exported, Posted { voucher, how } | Exported { voucher, how }) => Exported {
+                voucher: voucher.clone(),
+                how: *how,
+            },
             (Event::Exported, Voided { .. }) => Voided { exported: true },
             (Event::Parked { reason }, Approved | Posted { .. } | Exported { .. } | Voided { .. }) => {
-                Parked { reason: reason.clone() }
+                Parked {
+                    reason: reason.clone(),
+                }
             }
-            (Event::Parked { reason }, _) if undecided => Parked { reason: reason.clone() },
+            (Event::Parked { reason }, _) if undecided => Parked {
+                reason: reason.clone(),
+            },
             (Event::Voided, _) if undecided => Voided { exported: false },
             (Event::Voided, Approved) => Voided { exported: false },
-            (Event::Rejected { problem }, _) if undecided => Rejected { problem: problem.clone() },
-            _ => return Err(Illegal { state: self.word(), event: event.name() }),
+            (Event::Rejected { problem }, _) if undecided => Rejected {
+                problem: problem.clone(),
+            },
+            _ => {
+                return Err(Illegal {
+                    state: self.word(),
+                    event: event.name(),
+                });
+            }
         };
         Ok(next)
     }
@@ -354,7 +386,9 @@ impl State {
     /// Replays an audit trail.
     pub fn replay<'a>(events: impl IntoIterator<Item = &'a Event>) -> Result<Self, Illegal> {
         let beginning = Self::Received { coupa_status: None };
-        events.into_iter().try_fold(beginning, |state, event| state.after(event))
+        events
+            .into_iter()
+            .try_fold(beginning, |state, event| state.after(event))
     }
 }
 
@@ -369,7 +403,10 @@ pub struct ChainEnd {
 
 impl Default for ChainEnd {
     fn default() -> Self {
-        Self { sequence: 0, hash: "0".repeat(64) }
+        Self {
+            sequence: 0,
+            hash: "0".repeat(64),
+        }
     }
 }
 
@@ -381,7 +418,6 @@ pub struct InvoiceRecord {
     /// Coupa's id.
     pub id: InvoiceId,
     /// Where it stands.
-    #[serde(flatten)]
     pub state: State,
     /// Since when it stands there.
     pub since: Timestamp,
@@ -442,6 +478,19 @@ impl InvoiceRecord {
 
     /// The record after `event`: the state moves, the clock of the state starts anew when it changes.
     pub fn after(&self, event: &Event, now: Timestamp) -> Result<Self, Illegal> {
+        let takes_back =
+            matches!(event, Event::Received { .. } | Event::Voided) && self.state == State::Approved;
+        if takes_back
+            && !self
+                .creation
+                .as_ref()
+                .is_none_or(Effect::is_certainly_not_applied)
+        {
+            return Err(Illegal {
+                state: self.state.word(),
+                event: event.name(),
+            });
+        }
         let mut next = self.clone();
         next.state = self.state.after(event)?;
         if std::mem::discriminant(&next.state) != std::mem::discriminant(&self.state) {
@@ -467,7 +516,9 @@ impl InvoiceRecord {
         let main = match &self.state {
             State::Received { .. } | State::Held { .. } | State::Parked { .. } => self.look_again,
             State::Approved => effect(&self.creation).or(Some(self.since)),
-            State::Posted { .. } | State::Voided { exported: false } => effect(&self.export).or(Some(self.since)),
+            State::Posted { .. } | State::Voided { exported: false } => {
+                effect(&self.export).or(Some(self.since))
+            }
             State::Exported { .. } => effect(&self.export),
             State::Voided { exported: true } | State::Rejected { .. } => None,
         };
@@ -484,7 +535,9 @@ impl InvoiceRecord {
             State::Received { .. }
                 | State::Held { .. }
                 | State::Rejected { .. }
-                | State::Parked { reason: ParkReason::Match { .. } | ParkReason::Problem { .. } }
+                | State::Parked {
+                    reason: ParkReason::Match { .. } | ParkReason::Problem { .. }
+                }
         )
     }
 
@@ -591,48 +644,93 @@ mod tests {
     }
 
     fn voucher() -> Voucher {
-        Voucher { year: 2026, daybook: "SI".into(), number: 7 }
+        Voucher {
+            year: 2026,
+            daybook: "SI".into(),
+            number: 7,
+        }
     }
 
     fn approved() -> Event {
-        Event::Approved { identity: "i".into(), request_sha256: "h".into(), tolerance_version: "t".into() }
+        Event::Approved {
+            identity: "i".into(),
+            request_sha256: "h".into(),
+            tolerance_version: "t".into(),
+        }
     }
 
     fn posted() -> Event {
-        Event::Posted { voucher: voucher(), how: PostedHow::Created }
+        Event::Posted {
+            voucher: voucher(),
+            how: PostedHow::Created,
+        }
     }
 
     #[test]
     fn a_straight_life_ends_exported() {
-        let end = State::replay(&[Event::Received { coupa_status: None }, approved(), posted(), Event::Exported]).unwrap();
-        assert_eq!(end, State::Exported { voucher: voucher(), how: PostedHow::Created });
+        let end = State::replay(&[
+            Event::Received { coupa_status: None },
+            approved(),
+            posted(),
+            Event::Exported,
+        ])
+        .unwrap();
+        assert_eq!(
+            end,
+            State::Exported {
+                voucher: voucher(),
+                how: PostedHow::Created
+            }
+        );
     }
 
     #[test]
     fn nothing_is_exported_before_it_is_posted() {
-        for events in [vec![Event::Exported], vec![approved(), Event::Exported], vec![posted()]] {
+        for events in [
+            vec![Event::Exported],
+            vec![approved(), Event::Exported],
+            vec![posted()],
+        ] {
             assert!(State::replay(&events).is_err());
         }
     }
 
     #[test]
     fn what_is_in_qad_is_never_decided_again() {
-        for event in [approved(), Event::Received { coupa_status: None }, Event::Voided, Event::Rejected { problem: problem() }] {
-            assert!(State::replay(&[approved(), posted(), event.clone()]).is_err(), "{}", event.name());
-            let parked = Event::Parked { reason: ParkReason::InQad { problem: problem(), voucher: None } };
+        for event in [
+            approved(),
+            Event::Received { coupa_status: None },
+            Event::Voided,
+            Event::Rejected { problem: problem() },
+        ] {
+            assert!(
+                State::replay(&[approved(), posted(), event.clone()]).is_err(),
+                "{}",
+                event.name()
+            );
+            let parked = Event::Parked {
+                reason: ParkReason::InQad {
+                    problem: problem(),
+                    voucher: None,
+                },
+            };
             assert!(State::replay(&[approved(), parked, event]).is_err());
         }
     }
 
     #[test]
     fn what_waits_for_a_person_can_be_decided_again() {
-        let parked = Event::Parked { reason: ParkReason::Problem { problem: problem() } };
+        let parked = Event::Parked {
+            reason: ParkReason::Problem { problem: problem() },
+        };
         assert_eq!(State::replay(&[parked, approved()]).unwrap(), State::Approved);
     }
 
     #[test]
     fn a_record_reads_back_as_it_was_written() {
-        let record = InvoiceRecord::new(InvoiceId(7), Timestamp(5)).after(&approved(), Timestamp(9)).unwrap();
+        let record = InvoiceRecord::new(InvoiceId(7), Timestamp(5))
+            .after(&approved(), Timestamp(9))
+            .unwrap();
         let text = serde_json::to_string(&record).unwrap();
         assert_eq!(serde_json::from_str::<InvoiceRecord>(&text).unwrap(), record);
         assert_eq!(record.since, Timestamp(9));

@@ -1,0 +1,413 @@
+//! The effect engine: the only code that writes to another system.
+//!
+//! It walks the state machine of [`domain::effect`]: claim and intent in one write before the first byte, send only
+//! inside the lease, and after a lost answer settle, look up, and only then perhaps send again. What a particular
+//! write looks like is a [`Target`].
+
+use crate::ports::{CommitError, ReadError, WriteError};
+use crate::store::{Change, Context, Document, FlowError, Loaded, load, save};
+use async_trait::async_trait;
+use domain::effect::{Effect, EffectEvent, Step, backoff_millis};
+use domain::lifecycle::{Event, IllegalStep};
+use domain::problem::Problem;
+use domain::time::Timestamp;
+use std::time::Duration;
+
+/// Most steps one drive takes: look up, claim, send, settle, with room for a second round.
+const STEPS_MAX: u32 = 6;
+/// How often an outcome is written again because somebody else changed the record in between.
+const SETTLE_TRIES_MAX: u32 = 5;
+/// Longest wait that the other side's `Retry-After` can impose, in milliseconds (an hour).
+const RETRY_AFTER_MILLIS_MAX: i64 = 3_600_000;
+
+/// What an answer, or a look-up, proves.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Finding<A> {
+    /// A complete look-up found nothing.
+    Nothing,
+    /// It is there; this is it, and whether it is a stranger's that we take as ours.
+    There {
+        /// What the other system holds.
+        answer: A,
+        /// True when somebody else made it and it is taken as ours.
+        adopted: bool,
+    },
+    /// Something is there that a person must look at.
+    Park {
+        /// What.
+        problem: Problem,
+        /// What the other system holds, when there is one thing to name.
+        answer: Option<A>,
+    },
+    /// It proves nothing.
+    Unclear(Problem),
+}
+
+/// How the engine came to know that a write is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Proof {
+    /// The other system confirmed what was just sent.
+    Confirmed,
+    /// A look-up found it.
+    Found,
+    /// A look-up found a stranger's, taken as ours.
+    Adopted,
+}
+
+/// One kind of write to another system, on one kind of document.
+#[async_trait]
+pub trait Target<D: Document>: Send + Sync {
+    /// What the other system shows of it.
+    type Answer: Send + Sync;
+
+    /// The effect in the document.
+    fn effect<'d>(&self, document: &'d D) -> Option<&'d Effect>;
+
+    /// Sends it, once.
+    async fn send(&self, document: &D, effect: &Effect) -> Result<Self::Answer, WriteError>;
+
+    /// Looks for it: complete, or an error.
+    async fn look_up(&self, document: &D, effect: &Effect) -> Result<Vec<Self::Answer>, ReadError>;
+
+    /// What the answers prove.
+    fn judge(&self, document: &D, effect: &Effect, answers: Vec<Self::Answer>) -> Finding<Self::Answer>;
+
+    /// The document after a step that does not end the effect.
+    fn step(
+        &self,
+        context: &Context<'_>,
+        document: &D,
+        event: EffectEvent,
+    ) -> Result<Change<D, Event>, IllegalStep>;
+
+    /// The document after the write is proven to be there.
+    fn there(
+        &self,
+        context: &Context<'_>,
+        document: &D,
+        answer: &Self::Answer,
+        proof: Proof,
+    ) -> Result<Change<D, Event>, IllegalStep>;
+
+    /// The document after the other system refused it.
+    fn refused(
+        &self,
+        context: &Context<'_>,
+        document: &D,
+        problem: Problem,
+    ) -> Result<Change<D, Event>, IllegalStep>;
+
+    /// The document after it turned out that a person must look.
+    fn parked(
+        &self,
+        context: &Context<'_>,
+        document: &D,
+        problem: Problem,
+        answer: Option<&Self::Answer>,
+    ) -> Result<Change<D, Event>, IllegalStep>;
+}
+
+/// Where a drive ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Driven<D> {
+    /// The effect has ended, or there is none; this is the document as stored.
+    Finished(Loaded<D>),
+    /// Nothing to do before its due time; this is the document as stored.
+    Later(Loaded<D>),
+    /// Somebody else has it.
+    Busy,
+    /// There was no time to begin; nothing was sent.
+    OutOfTime,
+}
+
+fn broken(error: IllegalStep) -> FlowError {
+    FlowError::Broken(
+        Problem::new("STEP_IMPOSSIBLE", "This is a defect; the record is unchanged.")
+            .actual(error.to_string()),
+    )
+}
+
+/// Drives one effect as far as it goes now.
+pub async fn drive<D: Document, T: Target<D>>(
+    context: &Context<'_>,
+    mut document: Loaded<D>,
+    target: &T,
+) -> Result<Driven<D>, FlowError> {
+    for _ in 0..STEPS_MAX {
+        let Some(effect) = target.effect(&document.document) else {
+            return Ok(Driven::Finished(document));
+        };
+        let next = match effect.step(context.clock.now(), context.timing) {
+            Step::Finished => return Ok(Driven::Finished(document)),
+            Step::Wait(_) => return Ok(Driven::Later(document)),
+            _ if !context.has_time_for_a_call() => return Ok(Driven::OutOfTime),
+            Step::LookUpThenSend => first_send(context, document, target).await?,
+            Step::Send => claim_and_send(context, document, target).await?,
+            Step::LookUp => look_up(context, document, target).await?,
+        };
+        match next {
+            Some(after) => document = after,
+            None => return Ok(Driven::Busy),
+        }
+    }
+    Err(FlowError::Contended)
+}
+
+/// Before the very first send: somebody may have keyed it by hand.
+async fn first_send<D: Document, T: Target<D>>(
+    context: &Context<'_>,
+    document: Loaded<D>,
+    target: &T,
+) -> Result<Option<Loaded<D>>, FlowError> {
+    let effect = effect_of(target, &document)?;
+    let finding = match target.look_up(&document.document, effect).await {
+        Ok(answers) => target.judge(&document.document, effect, answers),
+        Err(ReadError::Refused(problem)) => Finding::Park {
+            problem,
+            answer: None,
+        },
+        Err(ReadError::Unavailable { retry_after, problem }) => {
+            let event = not_applied(context, effect, retry_after, problem);
+            return settle(context, document, target, |d| {
+                target.step(context, d, event.clone())
+            })
+            .await;
+        }
+        Err(ReadError::Unreadable(problem)) => Finding::Unclear(problem),
+    };
+    match finding {
+        Finding::Nothing => claim_and_send(context, document, target).await,
+        Finding::There { answer, adopted } => {
+            let proof = if adopted { Proof::Adopted } else { Proof::Found };
+            settle(context, document, target, |d| {
+                target.there(context, d, &answer, proof)
+            })
+            .await
+        }
+        Finding::Park { problem, answer } => {
+            settle(context, document, target, |d| {
+                target.parked(context, d, problem.clone(), answer.as_ref())
+            })
+            .await
+        }
+        Finding::Unclear(problem) => {
+            let event = not_applied(context, effect, None, problem);
+            settle(context, document, target, |d| {
+                target.step(context, d, event.clone())
+            })
+            .await
+        }
+    }
+}
+
+/// Claim and intent are one write, before the first byte.
+async fn claim_and_send<D: Document, T: Target<D>>(
+    context: &Context<'_>,
+    document: Loaded<D>,
+    target: &T,
+) -> Result<Option<Loaded<D>>, FlowError> {
+    let event = EffectEvent::Intended {
+        holder: context.chance.token(),
+    };
+    match claim(context, document, target, event).await? {
+        Some(claimed) => send(context, claimed, target).await,
+        None => Ok(None),
+    }
+}
+
+/// After a lost answer: claim, look up, and send again only if a complete look-up found nothing.
+async fn look_up<D: Document, T: Target<D>>(
+    context: &Context<'_>,
+    document: Loaded<D>,
+    target: &T,
+) -> Result<Option<Loaded<D>>, FlowError> {
+    let event = EffectEvent::LookUpClaimed {
+        holder: context.chance.token(),
+    };
+    let Some(document) = claim(context, document, target, event).await? else {
+        return Ok(None);
+    };
+    let effect = effect_of(target, &document)?;
+    let failed = |retry_after: Option<Duration>, problem: Problem| EffectEvent::LookUpFailed {
+        not_before: not_before(context, effect, retry_after),
+        problem,
+    };
+    let finding = match target.look_up(&document.document, effect).await {
+        Ok(answers) => target.judge(&document.document, effect, answers),
+        // A look-up that gives no answer is never "none", whatever the reason: the effect stays unknown.
+        Err(error) => {
+            let retry_after = match &error {
+                ReadError::Unavailable { retry_after, .. } => *retry_after,
+                ReadError::Refused(_) | ReadError::Unreadable(_) => None,
+            };
+            let event = failed(retry_after, error.problem().clone());
+            return settle(context, document, target, |d| {
+                target.step(context, d, event.clone())
+            })
+            .await;
+        }
+    };
+    match finding {
+        Finding::Nothing => match claim(context, document, target, EffectEvent::IntendedAgain).await? {
+            Some(claimed) => send(context, claimed, target).await,
+            None => Ok(None),
+        },
+        Finding::There { answer, adopted } => {
+            let proof = if adopted { Proof::Adopted } else { Proof::Found };
+            settle(context, document, target, |d| {
+                target.there(context, d, &answer, proof)
+            })
+            .await
+        }
+        Finding::Park { problem, answer } => {
+            settle(context, document, target, |d| {
+                target.parked(context, d, problem.clone(), answer.as_ref())
+            })
+            .await
+        }
+        Finding::Unclear(problem) => {
+            let event = failed(None, problem);
+            settle(context, document, target, |d| {
+                target.step(context, d, event.clone())
+            })
+            .await
+        }
+    }
+}
+
+async fn send<D: Document, T: Target<D>>(
+    context: &Context<'_>,
+    document: Loaded<D>,
+    target: &T,
+) -> Result<Option<Loaded<D>>, FlowError> {
+    let effect = effect_of(target, &document)?;
+    // Checked last, right before the bytes leave: a whole exchange must end inside the lease and the invocation.
+    if context.clock.now() > effect.send_deadline(context.timing) || !context.has_time_for_a_call() {
+        let event = EffectEvent::NotApplied {
+            not_before: context.clock.now(),
+            problem: Problem::new("OUT_OF_TIME", "Nothing to do: it is tried again."),
+        };
+        return settle(context, document, target, |d| {
+            target.step(context, d, event.clone())
+        })
+        .await;
+    }
+    let event = match target.send(&document.document, effect).await {
+        Ok(answer) => match target.judge(&document.document, effect, vec![answer]) {
+            Finding::There { answer, .. } => {
+                return settle(context, document, target, |d| {
+                    target.there(context, d, &answer, Proof::Confirmed)
+                })
+                .await;
+            }
+            Finding::Park { problem, answer } => {
+                return settle(context, document, target, |d| {
+                    target.parked(context, d, problem.clone(), answer.as_ref())
+                })
+                .await;
+            }
+            Finding::Unclear(problem) => EffectEvent::MayHaveHappened { problem },
+            Finding::Nothing => EffectEvent::MayHaveHappened {
+                problem: Problem::new("ANSWER_PROVES_NOTHING", "Nothing to do: it is looked up."),
+            },
+        },
+        Err(WriteError::NotApplied { retry_after, problem }) => {
+            not_applied(context, effect, retry_after, problem)
+        }
+        Err(WriteError::Refused(problem)) => {
+            return settle(context, document, target, |d| {
+                target.refused(context, d, problem.clone())
+            })
+            .await;
+        }
+        Err(WriteError::Unknown(problem)) => EffectEvent::MayHaveHappened { problem },
+    };
+    settle(context, document, target, |d| {
+        target.step(context, d, event.clone())
+    })
+    .await
+}
+
+fn effect_of<'d, D: Document, T: Target<D>>(
+    target: &T,
+    document: &'d Loaded<D>,
+) -> Result<&'d Effect, FlowError> {
+    target
+        .effect(&document.document)
+        .ok_or_else(|| broken(IllegalStep::NoEffect))
+}
+
+fn not_before(context: &Context<'_>, effect: &Effect, retry_after: Option<Duration>) -> Timestamp {
+    let asked = retry_after.map_or(0, |wait| {
+        i64::try_from(wait.as_millis()).unwrap_or(RETRY_AFTER_MILLIS_MAX)
+    });
+    let wait = backoff_millis(effect.setbacks).max(asked.min(RETRY_AFTER_MILLIS_MAX));
+    let jitter = context.chance.up_to(u64::try_from(wait / 4).unwrap_or(0));
+    context
+        .clock
+        .now()
+        .plus_millis(wait)
+        .plus_millis(i64::try_from(jitter).unwrap_or(0))
+}
+
+fn not_applied(
+    context: &Context<'_>,
+    effect: &Effect,
+    retry_after: Option<Duration>,
+    problem: Problem,
+) -> EffectEvent {
+    EffectEvent::NotApplied {
+        not_before: not_before(context, effect, retry_after),
+        problem,
+    }
+}
+
+/// Writes a claim. `None` says that somebody else was faster; nothing may be sent then. When the register does not
+/// answer, nothing may be sent either: whoever comes next finds the claim, or not, and acts on what it finds.
+async fn claim<D: Document, T: Target<D>>(
+    context: &Context<'_>,
+    document: Loaded<D>,
+    target: &T,
+    event: EffectEvent,
+) -> Result<Option<Loaded<D>>, FlowError> {
+    let change = target.step(context, &document.document, event).map_err(broken)?;
+    match save(context, document.revision, change).await {
+        Ok(claimed) => Ok(Some(claimed)),
+        Err(CommitError::Conflict) => Ok(None),
+        Err(CommitError::Store(error)) => Err(FlowError::Store(error)),
+    }
+}
+
+/// Writes an outcome. If the record changed meanwhile, it is read again and the outcome applied to it, as long as the
+/// claim is still ours. `None` says that the claim is not ours any more: then nothing is written, and the new owner's
+/// look-up finds what we did.
+async fn settle<D: Document, T: Target<D>>(
+    context: &Context<'_>,
+    mut document: Loaded<D>,
+    target: &T,
+    outcome: impl Fn(&D) -> Result<Change<D, Event>, IllegalStep>,
+) -> Result<Option<Loaded<D>>, FlowError> {
+    let fence = effect_of(target, &document)?.fence;
+    for attempt in 0..SETTLE_TRIES_MAX {
+        let change = outcome(&document.document).map_err(broken)?;
+        match save(context, document.revision, change).await {
+            Ok(settled) => return Ok(Some(settled)),
+            Err(CommitError::Store(error)) => return Err(FlowError::Store(error)),
+            Err(CommitError::Conflict) => {
+                context.pause(attempt).await;
+                let key = document.document.key();
+                let Some(now_stored) = load::<D>(context.register, key).await? else {
+                    return Ok(None);
+                };
+                document = now_stored;
+                let ours = target
+                    .effect(&document.document)
+                    .is_some_and(|e| e.fence == fence && !e.is_finished());
+                if !ours {
+                    return Ok(None);
+                }
+            }
+        }
+    }
+    Err(FlowError::Contended)
+}

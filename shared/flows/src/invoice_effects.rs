@@ -1,0 +1,652 @@
+//! The three writes an invoice can cause: its creation in QAD, its exported flag in Coupa, and a note about its
+//! outcome on the Coupa document. What to send, what an answer proves, and what the record looks like afterwards.
+
+use crate::engine::{Finding, Proof, Target};
+use crate::ports::{Coupa, DocumentOutcome, Qad, QadDocument, ReadError, RecordWrite, WriteError};
+use crate::store::{Change, Context, sha256_hex};
+use async_trait::async_trait;
+use domain::effect::{Effect, EffectEvent, Repetition};
+use domain::ids::{InvoiceId, fold};
+use domain::lifecycle::{Event, IllegalStep, InvoiceEffect, InvoiceRecord, ParkReason, PostedHow, State};
+use domain::matching::SupplierInvoiceDraft;
+use domain::problem::Problem;
+use domain::time::Timestamp;
+
+/// A key that is computed once per effect and sent with every attempt.
+pub fn idempotency_key(effect_key: &str, request_sha256: &str) -> String {
+    sha256_hex(&format!("{effect_key}\n{request_sha256}"))
+}
+
+/// A new effect with everything that stays the same over all its attempts.
+pub fn new_effect(key: String, repetition: Repetition, request: String, now: Timestamp) -> Effect {
+    let request_sha256 = sha256_hex(&request);
+    let idempotency_key = idempotency_key(&key, &request_sha256);
+    Effect::ready(key, repetition, request, request_sha256, idempotency_key, now)
+}
+
+/// The effect that marks an invoice exported in Coupa.
+pub fn export_effect(record: &InvoiceRecord, now: Timestamp) -> Effect {
+    new_effect(
+        format!("coupa-exported/{}", record.id),
+        Repetition::Harmless,
+        "exported=true".to_owned(),
+        now,
+    )
+    .succeeding(record.export.as_ref())
+}
+
+fn change(step: (InvoiceRecord, Event)) -> Change<InvoiceRecord, Event> {
+    Change {
+        document: step.0,
+        events: vec![step.1],
+        writes: Vec::<RecordWrite>::new(),
+    }
+}
+
+fn then(
+    mut change: Change<InvoiceRecord, Event>,
+    event: Event,
+    now: Timestamp,
+) -> Result<Change<InvoiceRecord, Event>, IllegalStep> {
+    change.document = change.document.after(&event, now)?;
+    change.events.push(event);
+    Ok(change)
+}
+
+fn advance(
+    which: InvoiceEffect,
+    context: &Context<'_>,
+    record: &InvoiceRecord,
+    event: EffectEvent,
+) -> Result<Change<InvoiceRecord, Event>, IllegalStep> {
+    which
+        .advance(record, event, context.clock.now(), context.timing)
+        .map(change)
+}
+
+// ---------------------------------------------------------------------------------------------------------------
+
+/// Creating the supplier invoice in QAD: the one write that must never happen twice.
+pub struct Creation<'a> {
+    /// QAD.
+    pub qad: &'a dyn Qad,
+    /// Whether a document that somebody keyed by hand, with equal amount and currency, is taken as ours.
+    pub adopt_equal_documents: bool,
+}
+
+fn draft_of(effect: &Effect) -> Result<SupplierInvoiceDraft, Problem> {
+    let altered = sha256_hex(&effect.request) != effect.request_sha256;
+    let draft = serde_json::from_str(&effect.request);
+    match draft {
+        Ok(draft) if !altered => Ok(draft),
+        _ => Err(Problem::new(
+            "REQUEST_ALTERED",
+            "Nothing was sent. Compare the record with its audit trail.",
+        )
+        .field("request")
+        .expected(effect.request_sha256.clone())
+        .actual(sha256_hex(&effect.request))),
+    }
+}
+
+/// Whose a document in QAD is, by the mark in its description.
+fn marked_for(document: &QadDocument) -> Option<InvoiceId> {
+    let rest = document.description.trim().strip_prefix("Coupa ")?;
+    let digits: String = rest.chars().take_while(char::is_ascii_digit).collect();
+    let after = rest.get(digits.len()..)?;
+    if after.starts_with(char::is_alphanumeric) {
+        None
+    } else {
+        digits.parse().ok()
+    }
+}
+
+fn differences(draft: &SupplierInvoiceDraft, document: &QadDocument) -> Option<(String, String)> {
+    let mut expected = Vec::new();
+    let mut actual = Vec::new();
+    let mut compare = |name: &str, ours: String, theirs: String| {
+        if ours != theirs {
+            expected.push(format!("{name} {ours}"));
+            actual.push(format!("{name} {theirs}"));
+        }
+    };
+    compare(
+        "total",
+        draft.total.normalize().to_string(),
+        document.total.normalize().to_string(),
+    );
+    compare(
+        "currency",
+        draft.currency.to_string(),
+        document.currency.to_string(),
+    );
+    compare(
+        "entity",
+        draft.identity.entity.folded(),
+        document.identity.entity.folded(),
+    );
+    compare(
+        "supplier",
+        draft.identity.supplier.folded(),
+        document.identity.supplier.folded(),
+    );
+    compare(
+        "reference",
+        draft.identity.reference.folded(),
+        document.identity.reference.folded(),
+    );
+    compare(
+        "type",
+        draft.identity.kind.to_string(),
+        document.identity.kind.to_string(),
+    );
+    if expected.is_empty() {
+        None
+    } else {
+        Some((expected.join(", "), actual.join(", ")))
+    }
+}
+
+fn name(document: &QadDocument) -> String {
+    let number = document
+        .voucher
+        .as_ref()
+        .map_or_else(|| "without number".to_owned(), ToString::to_string);
+    format!("{number} ({} {})", document.total.normalize(), document.currency)
+}
+
+/// What the documents of one QAD identity prove about ours. Pure.
+pub fn judge_documents(
+    draft: &SupplierInvoiceDraft,
+    mut documents: Vec<QadDocument>,
+    adopt_equal_documents: bool,
+) -> Finding<QadDocument> {
+    let Some(document) = documents.pop() else {
+        return Finding::Nothing;
+    };
+    if !documents.is_empty() {
+        let names: Vec<String> = documents.iter().chain([&document]).map(name).collect();
+        return Finding::Park {
+            problem: Problem::new(
+                "QAD_DUPLICATE_DOCUMENTS",
+                "Find out which one is right and reverse the others in QAD.",
+            )
+            .field(draft.identity.to_string())
+            .expected("at most one document")
+            .actual(names.join(", ")),
+            answer: None,
+        };
+    }
+    let ours = match marked_for(&document) {
+        Some(id) if id == draft.coupa_id => true,
+        Some(other) => {
+            return Finding::Park {
+                problem: Problem::new(
+                    "DUPLICATE_REFERENCE",
+                    "Void this invoice in Coupa if it is the same bill; if it is another, have the supplier's number corrected.",
+                )
+                .field(draft.identity.to_string())
+                .expected("no other invoice with this reference")
+                .actual(format!("Coupa invoice {other} is already in QAD as {}", name(&document))),
+                answer: Some(document),
+            };
+        }
+        None => false,
+    };
+    if document.voucher.is_none() {
+        return Finding::Unclear(
+            Problem::new(
+                "QAD_DOCUMENT_WITHOUT_NUMBER",
+                "Nothing to do: it is looked up again.",
+            )
+            .field(draft.identity.to_string())
+            .expected("posting year, daybook and voucher number")
+            .actual("none"),
+        );
+    }
+    match differences(draft, &document) {
+        None if ours || adopt_equal_documents => Finding::There {
+            answer: document,
+            adopted: !ours,
+        },
+        None => Finding::Park {
+            problem: Problem::new(
+                "QAD_DOCUMENT_FOREIGN",
+                "If it is the same bill, void this invoice in Coupa.",
+            )
+            .field(draft.identity.to_string())
+            .expected("no document with this reference")
+            .actual(name(&document)),
+            answer: Some(document),
+        },
+        Some((expected, actual)) => Finding::Park {
+            problem: Problem::new(
+                if ours {
+                    "QAD_DOCUMENT_DIFFERS"
+                } else {
+                    "QAD_DOCUMENT_FOREIGN"
+                },
+                "Compare the document in QAD with the invoice in Coupa and correct the wrong one.",
+            )
+            .field(name(&document))
+            .expected(expected)
+            .actual(actual),
+            answer: Some(document),
+        },
+    }
+}
+
+#[async_trait]
+impl Target<InvoiceRecord> for Creation<'_> {
+    type Answer = QadDocument;
+
+    fn effect<'d>(&self, record: &'d InvoiceRecord) -> Option<&'d Effect> {
+        record.creation.as_ref()
+    }
+
+    async fn send(&self, _: &InvoiceRecord, effect: &Effect) -> Result<QadDocument, WriteError> {
+        let draft = draft_of(effect).map_err(WriteError::Refused)?;
+        self.qad.create_invoice(&draft, &effect.idempotency_key).await
+    }
+
+    async fn look_up(&self, _: &InvoiceRecord, effect: &Effect) -> Result<Vec<QadDocument>, ReadError> {
+        let draft = draft_of(effect).map_err(ReadError::Refused)?;
+        self.qad.find_invoices(&draft.identity).await
+    }
+
+    fn judge(&self, _: &InvoiceRecord, effect: &Effect, documents: Vec<QadDocument>) -> Finding<QadDocument> {
+        match draft_of(effect) {
+            Ok(draft) => judge_documents(&draft, documents, self.adopt_equal_documents),
+            Err(problem) => Finding::Unclear(problem),
+        }
+    }
+
+    fn step(
+        &self,
+        context: &Context<'_>,
+        record: &InvoiceRecord,
+        event: EffectEvent,
+    ) -> Result<Change<InvoiceRecord, Event>, IllegalStep> {
+        advance(InvoiceEffect::Creation, context, record, event)
+    }
+
+    fn there(
+        &self,
+        context: &Context<'_>,
+        record: &InvoiceRecord,
+        document: &QadDocument,
+        proof: Proof,
+    ) -> Result<Change<InvoiceRecord, Event>, IllegalStep> {
+        let now = context.clock.now();
+        let how = match proof {
+            Proof::Confirmed => PostedHow::Created,
+            Proof::Found => PostedHow::Recovered,
+            Proof::Adopted => PostedHow::Adopted,
+        };
+        let confirmed = advance(InvoiceEffect::Creation, context, record, EffectEvent::Confirmed)?;
+        // `judge` lets no document without number through, so a missing one is an impossible step, not a default.
+        let voucher = document.voucher.clone().ok_or(IllegalStep::NoEffect)?;
+        let mut posted = then(confirmed, Event::Posted { voucher, how }, now)?;
+        posted.document = InvoiceEffect::Export.put(&posted.document, export_effect(&posted.document, now));
+        Ok(posted)
+    }
+
+    fn refused(
+        &self,
+        context: &Context<'_>,
+        record: &InvoiceRecord,
+        problem: Problem,
+    ) -> Result<Change<InvoiceRecord, Event>, IllegalStep> {
+        let refused = EffectEvent::Refused {
+            problem: problem.clone(),
+        };
+        let change = advance(InvoiceEffect::Creation, context, record, refused)?;
+        then(
+            change,
+            Event::Parked {
+                reason: ParkReason::Problem { problem },
+            },
+            context.clock.now(),
+        )
+    }
+
+    fn parked(
+        &self,
+        context: &Context<'_>,
+        record: &InvoiceRecord,
+        problem: Problem,
+        document: Option<&QadDocument>,
+    ) -> Result<Change<InvoiceRecord, Event>, IllegalStep> {
+        // Before the first send nothing of ours can be in QAD: once a person has cleared it up, it may be decided anew.
+        let nothing_sent = record
+            .creation
+            .as_ref()
+            .is_some_and(|effect| effect.attempts == 0);
+        let reason = if nothing_sent {
+            ParkReason::Problem {
+                problem: problem.clone(),
+            }
+        } else {
+            ParkReason::InQad {
+                problem: problem.clone(),
+                voucher: document.and_then(|d| d.voucher.clone()),
+            }
+        };
+        let change = advance(
+            InvoiceEffect::Creation,
+            context,
+            record,
+            EffectEvent::Parked { problem },
+        )?;
+        then(change, Event::Parked { reason }, context.clock.now())
+    }
+}
+
+// ---------------------------------------------------------------------------------------------------------------
+
+/// Marking an invoice exported in Coupa, after it exists in QAD or after it was voided. Harmless to repeat.
+pub struct Export<'a> {
+    /// Coupa.
+    pub coupa: &'a dyn Coupa,
+    /// How long to wait after a refusal before asking again, in milliseconds.
+    pub retry_refused_millis: i64,
+}
+
+#[async_trait]
+impl Target<InvoiceRecord> for Export<'_> {
+    type Answer = ();
+
+    fn effect<'d>(&self, record: &'d InvoiceRecord) -> Option<&'d Effect> {
+        record.export.as_ref()
+    }
+
+    async fn send(&self, record: &InvoiceRecord, effect: &Effect) -> Result<(), WriteError> {
+        self.coupa.mark_exported(record.id, &effect.idempotency_key).await
+    }
+
+    async fn look_up(&self, _: &InvoiceRecord, _: &Effect) -> Result<Vec<()>, ReadError> {
+        Ok(Vec::new())
+    }
+
+    fn judge(&self, _: &InvoiceRecord, _: &Effect, mut answers: Vec<()>) -> Finding<()> {
+        answers.pop().map_or(Finding::Nothing, |answer| Finding::There {
+            answer,
+            adopted: false,
+        })
+    }
+
+    fn step(
+        &self,
+        context: &Context<'_>,
+        record: &InvoiceRecord,
+        event: EffectEvent,
+    ) -> Result<Change<InvoiceRecord, Event>, IllegalStep> {
+        advance(InvoiceEffect::Export, context, record, event)
+    }
+
+    fn there(
+        &self,
+        context: &Context<'_>,
+        record: &InvoiceRecord,
+        (): &(),
+        _: Proof,
+    ) -> Result<Change<InvoiceRecord, Event>, IllegalStep> {
+        let confirmed = advance(InvoiceEffect::Export, context, record, EffectEvent::Confirmed)?;
+        then(confirmed, Event::Exported, context.clock.now())
+    }
+
+    /// The document is in QAD and stays there; the flag is asked for again later, and the reason is shown meanwhile.
+    fn refused(
+        &self,
+        context: &Context<'_>,
+        record: &InvoiceRecord,
+        problem: Problem,
+    ) -> Result<Change<InvoiceRecord, Event>, IllegalStep> {
+        let not_before = context.clock.now().plus_millis(self.retry_refused_millis);
+        advance(
+            InvoiceEffect::Export,
+            context,
+            record,
+            EffectEvent::NotApplied { not_before, problem },
+        )
+    }
+
+    fn parked(
+        &self,
+        context: &Context<'_>,
+        record: &InvoiceRecord,
+        problem: Problem,
+        _: Option<&()>,
+    ) -> Result<Change<InvoiceRecord, Event>, IllegalStep> {
+        self.refused(context, record, problem)
+    }
+}
+
+// ---------------------------------------------------------------------------------------------------------------
+
+/// Writing an invoice's outcome onto the Coupa document, when the connection asks for it. Harmless to repeat: the open
+/// record is resolved first.
+pub struct Note<'a> {
+    /// Coupa.
+    pub coupa: &'a dyn Coupa,
+}
+
+/// The note that the record's state deserves, if it has not been written or scheduled yet.
+pub fn due_note(record: &InvoiceRecord, outcome: Option<DocumentOutcome>, now: Timestamp) -> Option<Effect> {
+    let request = serde_json::to_string(&outcome?).ok()?;
+    let note = new_effect(
+        format!("coupa-history/{}", record.id),
+        Repetition::Harmless,
+        request,
+        now,
+    )
+    .succeeding(record.note.as_ref());
+    let known = record
+        .note
+        .as_ref()
+        .is_some_and(|known| known.request_sha256 == note.request_sha256);
+    if known { None } else { Some(note) }
+}
+
+/// What a person in Coupa shall see of a state; `None` for states that are still on their way.
+pub fn outcome_of(record: &InvoiceRecord, sentence: String) -> Option<DocumentOutcome> {
+    match &record.state {
+        State::Exported { voucher, .. } => Some(DocumentOutcome {
+            success: true,
+            code: "POSTED".to_owned(),
+            message: sentence,
+            external_id: Some(voucher.to_string()),
+        }),
+        State::Held { .. } | State::Parked { .. } => Some(DocumentOutcome {
+            success: false,
+            code: record
+                .state
+                .codes()
+                .into_iter()
+                .next()
+                .unwrap_or_else(|| fold(record.state.word())),
+            message: sentence,
+            external_id: record.state.voucher().map(ToString::to_string),
+        }),
+        State::Received { .. }
+        | State::Approved
+        | State::Posted { .. }
+        | State::Rejected { .. }
+        | State::Voided { .. } => None,
+    }
+}
+
+#[async_trait]
+impl Target<InvoiceRecord> for Note<'_> {
+    type Answer = ();
+
+    fn effect<'d>(&self, record: &'d InvoiceRecord) -> Option<&'d Effect> {
+        record.note.as_ref()
+    }
+
+    async fn send(&self, record: &InvoiceRecord, effect: &Effect) -> Result<(), WriteError> {
+        let outcome: DocumentOutcome = serde_json::from_str(&effect.request).map_err(|error| {
+            WriteError::Refused(
+                Problem::new("REQUEST_ALTERED", "Nothing was sent.").actual(error.to_string()),
+            )
+        })?;
+        self.coupa
+            .record_outcome(record.id, &outcome, &effect.idempotency_key)
+            .await
+    }
+
+    async fn look_up(&self, _: &InvoiceRecord, _: &Effect) -> Result<Vec<()>, ReadError> {
+        Ok(Vec::new())
+    }
+
+    fn judge(&self, _: &InvoiceRecord, _: &Effect, mut answers: Vec<()>) -> Finding<()> {
+        answers.pop().map_or(Finding::Nothing, |answer| Finding::There {
+            answer,
+            adopted: false,
+        })
+    }
+
+    fn step(
+        &self,
+        context: &Context<'_>,
+        record: &InvoiceRecord,
+        event: EffectEvent,
+    ) -> Result<Change<InvoiceRecord, Event>, IllegalStep> {
+        advance(InvoiceEffect::Note, context, record, event)
+    }
+
+    fn there(
+        &self,
+        context: &Context<'_>,
+        record: &InvoiceRecord,
+        (): &(),
+        _: Proof,
+    ) -> Result<Change<InvoiceRecord, Event>, IllegalStep> {
+        advance(InvoiceEffect::Note, context, record, EffectEvent::Confirmed)
+    }
+
+    fn refused(
+        &self,
+        context: &Context<'_>,
+        record: &InvoiceRecord,
+        problem: Problem,
+    ) -> Result<Change<InvoiceRecord, Event>, IllegalStep> {
+        advance(
+            InvoiceEffect::Note,
+            context,
+            record,
+            EffectEvent::Refused { problem },
+        )
+    }
+
+    fn parked(
+        &self,
+        context: &Context<'_>,
+        record: &InvoiceRecord,
+        problem: Problem,
+        _: Option<&()>,
+    ) -> Result<Change<InvoiceRecord, Event>, IllegalStep> {
+        advance(
+            InvoiceEffect::Note,
+            context,
+            record,
+            EffectEvent::Parked { problem },
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use domain::ids::{DocumentKind, QadInvoiceIdentity};
+    use domain::lifecycle::Voucher;
+    use rust_decimal::Decimal;
+
+    fn draft() -> SupplierInvoiceDraft {
+        SupplierInvoiceDraft {
+            identity: QadInvoiceIdentity {
+                entity: "10USACO".parse().unwrap(),
+                supplier: "10S1001".parse().unwrap(),
+                reference: "INV-1".parse().unwrap(),
+                kind: DocumentKind::Invoice,
+            },
+            coupa_id: InvoiceId(12),
+            domain: "10USA".parse().unwrap(),
+            currency: "USD".parse().unwrap(),
+            invoice_date: "2026-03-05".parse().unwrap(),
+            posting_date: "2026-03-05".parse().unwrap(),
+            daybook: "SI".parse().unwrap(),
+            matching_daybook: "RM".parse().unwrap(),
+            invoice_status: "AP-RMALLOC".into(),
+            credit_terms: None,
+            total: Decimal::from(100),
+            tax: Decimal::ZERO,
+            orders: vec![],
+            matches: vec![],
+            costs: vec![],
+        }
+    }
+
+    fn document(description: &str, total: i64) -> QadDocument {
+        QadDocument {
+            voucher: Some(Voucher {
+                year: 2026,
+                daybook: "SI".into(),
+                number: 4,
+            }),
+            identity: draft().identity,
+            currency: "USD".parse().unwrap(),
+            total: Decimal::from(total),
+            description: description.into(),
+        }
+    }
+
+    fn code(finding: Finding<QadDocument>) -> String {
+        match finding {
+            Finding::Nothing => "nothing".into(),
+            Finding::There { adopted: false, .. } => "ours".into(),
+            Finding::There { adopted: true, .. } => "adopted".into(),
+            Finding::Park { problem, .. } => problem.code,
+            Finding::Unclear(problem) => format!("unclear {}", problem.code),
+        }
+    }
+
+    #[test]
+    fn what_qad_shows_is_judged_by_mark_amount_and_number() {
+        let judge = |documents| code(judge_documents(&draft(), documents, true));
+        assert_eq!(judge(vec![]), "nothing");
+        assert_eq!(judge(vec![document("Coupa 12", 100)]), "ours");
+        assert_eq!(judge(vec![document(" Coupa 12 / keyed", 100)]), "ours");
+        assert_eq!(judge(vec![document("Coupa 12", 101)]), "QAD_DOCUMENT_DIFFERS");
+        assert_eq!(judge(vec![document("Coupa 123", 100)]), "DUPLICATE_REFERENCE");
+        assert_eq!(judge(vec![document("March bill", 100)]), "adopted");
+        assert_eq!(judge(vec![document("March bill", 99)]), "QAD_DOCUMENT_FOREIGN");
+        assert_eq!(
+            judge(vec![document("Coupa 12", 100), document("x", 100)]),
+            "QAD_DUPLICATE_DOCUMENTS"
+        );
+        let unnumbered = QadDocument {
+            voucher: None,
+            ..document("Coupa 12", 100)
+        };
+        assert_eq!(judge(vec![unnumbered]), "unclear QAD_DOCUMENT_WITHOUT_NUMBER");
+        assert_eq!(
+            code(judge_documents(&draft(), vec![document("x", 100)], false)),
+            "QAD_DOCUMENT_FOREIGN"
+        );
+    }
+
+    #[test]
+    fn a_request_that_was_altered_is_never_sent() {
+        let request = serde_json::to_string(&draft()).unwrap();
+        let mut effect = new_effect(
+            "k".into(),
+            Repetition::OnlyAfterLookUp,
+            request.clone(),
+            Timestamp(0),
+        );
+        assert_eq!(draft_of(&effect).unwrap(), draft());
+        effect.request = request.replace("100", "900");
+        assert_eq!(draft_of(&effect).unwrap_err().code, "REQUEST_ALTERED");
+    }
+}

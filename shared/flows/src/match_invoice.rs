@@ -1,0 +1,978 @@
+//! Drives one invoice to its next resting place: read it from Coupa, match it, hold it or park it, create it in QAD,
+//! mark it exported.
+//!
+//! A hint only says "look at this invoice". What is done depends on the register, Coupa and QAD alone, so a hint that
+//! is lost, repeated, late or out of order changes nothing.
+
+use crate::engine::{Driven, Target, drive};
+use crate::invoice_effects::{Creation, Export, Note, due_note, export_effect, new_effect, outcome_of};
+use crate::ports::{CommitError, Coupa, HintReason, Qad, ReadError, RecordGroup, RecordKey, RecordWrite};
+use crate::store::{Change, Context, Document, FlowError, Loaded, load, parse, render, save};
+use domain::documents::{CoupaStatus, Invoice, ORDERS_PER_INVOICE_MAX, Order, Receipt, Reservation};
+use domain::effect::{Effect, EffectEvent, EffectStatus, Repetition, backoff_millis};
+use domain::explain;
+use domain::ids::{InvoiceId, OrderLineKey, PurchaseOrderNumber, QadInvoiceIdentity, SupplierCode};
+use domain::lifecycle::{Event, InvoiceEffect, InvoiceRecord, ParkReason, State, Summary};
+use domain::matching::{Decision, ExceptionCode, MatchInput, SupplierInvoiceDraft, Verdict, decide};
+use domain::policy::MatchPolicy;
+use domain::problem::Problem;
+use domain::time::Timestamp;
+use futures_util::future::{join_all, try_join_all};
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+/// Most rounds of load, act, store in one run; each round makes progress or ends the run.
+const ROUNDS_MAX: u32 = 12;
+/// Most order lines an invoice is registered as waiting for. It cannot post before all of them are there, so waiting
+/// for some of them loses nothing.
+const AWAITED_LINES_MAX: usize = 60;
+/// How soon an invoice is looked at again that waits for another invoice to settle, in milliseconds.
+const IN_FLIGHT_RECHECK_MILLIS: i64 = 30_000;
+
+/// What this flow needs: its permissions.
+#[derive(Clone, Copy)]
+pub struct Deps<'a> {
+    /// Register (read, write), clock, chance, timing, deadline.
+    pub context: Context<'a>,
+    /// Coupa: read invoices, mark exported, write outcomes.
+    pub coupa: &'a dyn Coupa,
+    /// QAD: read orders and receipts, find and create supplier invoices.
+    pub qad: &'a dyn Qad,
+    /// The connection's settings.
+    pub settings: &'a InvoiceSettings,
+}
+
+/// How a connection wants its invoices handled.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InvoiceSettings {
+    /// Tolerances and posting defaults.
+    pub policy: MatchPolicy,
+    /// How often an invoice that waits is looked at although nothing happened, in milliseconds.
+    pub recheck_millis: i64,
+    /// Whether outcomes are written onto the Coupa document.
+    pub record_outcomes: bool,
+    /// Whether a document keyed by hand in QAD, with equal amount and currency, is taken as ours.
+    pub adopt_equal_documents: bool,
+}
+
+/// Where a run left the invoice.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Rest {
+    /// It rests in this state; when it is looked at again without anybody asking.
+    In {
+        /// The record as stored.
+        record: Box<InvoiceRecord>,
+        /// When it is due, if it is.
+        due: Option<Timestamp>,
+    },
+    /// Coupa has not approved it, and nothing is known of it: nothing is kept. It comes back when Coupa approves it.
+    NotApproved {
+        /// Coupa's word.
+        coupa_status: String,
+    },
+    /// Somebody else is working on it; the record is due by itself.
+    Busy,
+}
+
+impl Rest {
+    /// The state's word, for logs.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::In { record, .. } => record.state.word(),
+            Self::NotApproved { .. } => "not-approved",
+            Self::Busy => "busy",
+        }
+    }
+}
+
+/// What our invoices have reserved on one purchase order.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
+pub struct OrderRecord {
+    /// Reservations of invoices that are being posted; those that have settled are dropped when next written.
+    pub reservations: Vec<Reservation>,
+}
+
+/// Who owns a QAD identity: at most one of our invoices, ever.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IdentityClaim {
+    /// The invoice.
+    pub owner: InvoiceId,
+}
+
+/// The register key that makes a QAD identity unique: compared as QAD compares.
+pub fn identity_key(identity: &QadInvoiceIdentity) -> RecordKey {
+    let parts = [
+        identity.entity.folded(),
+        identity.supplier.folded(),
+        identity.reference.folded(),
+        identity.kind.to_string(),
+    ];
+    // Lengths in front of the parts: no two identities can spell the same key.
+    let text: Vec<String> = parts
+        .iter()
+        .map(|part| format!("{}:{part}", part.chars().count()))
+        .collect();
+    RecordKey::Effect(format!("supplier-invoice/{}", text.join("/")))
+}
+
+/// What a round asks for.
+enum Next {
+    /// Another round, from the register.
+    Again,
+    /// Another decision, because somebody else changed the record, or what it rests on, in this moment.
+    DecideAgain,
+    /// Another decision, because a receipt arrived while the invoice was being put on hold. Asked for once per run:
+    /// the register is then newer than what QAD shows, and the slow recheck finds it.
+    ReceiptArrived,
+    /// The end of the run.
+    Rest(Rest),
+}
+
+/// Drives the invoice as far as it goes now.
+pub async fn run(deps: &Deps<'_>, id: InvoiceId, reason: HintReason) -> Result<Rest, FlowError> {
+    let context = &deps.context;
+    let mut looked = false;
+    let mut receipt_arrived = false;
+    for _ in 0..ROUNDS_MAX {
+        if context.clock.now() > context.deadline {
+            return Err(FlowError::OutOfTime);
+        }
+        let loaded = load::<InvoiceRecord>(context.register, RecordKey::Invoice(id))
+            .await?
+            .unwrap_or_else(|| Loaded {
+                document: InvoiceRecord::new(id, context.clock.now()),
+                revision: 0,
+            });
+        match round(deps, loaded, reason, &mut looked).await? {
+            Next::Again => {}
+            Next::DecideAgain => looked = false,
+            Next::ReceiptArrived => {
+                looked = receipt_arrived;
+                receipt_arrived = true;
+            }
+            Next::Rest(rest) => return Ok(rest),
+        }
+    }
+    Err(FlowError::Contended)
+}
+
+async fn round(
+    deps: &Deps<'_>,
+    loaded: Loaded<InvoiceRecord>,
+    reason: HintReason,
+    looked: &mut bool,
+) -> Result<Next, FlowError> {
+    let record = &loaded.document;
+    // A hint from outside is a reason to ask Coupa about what is already decided; our own sweep is not.
+    let ask_coupa = !*looked
+        && matches!(
+            reason,
+            HintReason::Webhook | HintReason::Poll | HintReason::Operator
+        );
+    match &record.state {
+        _ if record.may_be_decided() && !*looked => {
+            *looked = true;
+            decide_invoice(deps, loaded).await
+        }
+        State::Approved if ask_coupa && not_in_flight(record) => {
+            *looked = true;
+            reconsider_approved(deps, loaded).await
+        }
+        State::Approved => {
+            *looked = true;
+            let target = Creation {
+                qad: deps.qad,
+                adopt_equal_documents: deps.settings.adopt_equal_documents,
+            };
+            follow(deps, loaded, &target).await
+        }
+        State::Exported { .. } if ask_coupa => {
+            *looked = true;
+            look_after_posted(deps, loaded).await
+        }
+        State::Posted { .. } | State::Voided { exported: false } | State::Exported { .. }
+            if is_open(&record.export) =>
+        {
+            *looked = true;
+            let target = Export {
+                coupa: deps.coupa,
+                retry_refused_millis: deps.settings.recheck_millis,
+            };
+            follow(deps, loaded, &target).await
+        }
+        _ if is_open(&record.note) => follow(deps, loaded, &Note { coupa: deps.coupa }).await,
+        _ => Ok(Next::Rest(rest(&deps.context, loaded))),
+    }
+}
+
+fn is_open(effect: &Option<Effect>) -> bool {
+    effect.as_ref().is_some_and(|effect| !effect.is_finished())
+}
+
+fn not_in_flight(record: &InvoiceRecord) -> bool {
+    record
+        .creation
+        .as_ref()
+        .is_none_or(Effect::is_certainly_not_applied)
+}
+
+fn rest(context: &Context<'_>, loaded: Loaded<InvoiceRecord>) -> Rest {
+    let due = Document::due(&loaded.document, context.timing);
+    Rest::In {
+        record: Box::new(loaded.document),
+        due,
+    }
+}
+
+async fn follow<T: Target<InvoiceRecord>>(
+    deps: &Deps<'_>,
+    loaded: Loaded<InvoiceRecord>,
+    target: &T,
+) -> Result<Next, FlowError> {
+    match drive(&deps.context, loaded, target).await? {
+        Driven::Finished(done) => note_outcome(deps, done).await,
+        Driven::Later(waiting) => Ok(Next::Rest(rest(&deps.context, waiting))),
+        Driven::Busy => Ok(Next::Rest(Rest::Busy)),
+        Driven::OutOfTime => Err(FlowError::OutOfTime),
+    }
+}
+
+/// Schedules the note about an outcome that an effect has led to. Decisions schedule theirs in their own transaction.
+async fn note_outcome(deps: &Deps<'_>, loaded: Loaded<InvoiceRecord>) -> Result<Next, FlowError> {
+    let revision = loaded.revision;
+    let noted = with_note(deps, loaded.document.clone());
+    if noted == loaded.document {
+        return Ok(Next::Again);
+    }
+    store(
+        deps,
+        revision,
+        Change {
+            document: noted,
+            events: vec![],
+            writes: vec![],
+        },
+    )
+    .await
+}
+
+fn with_note(deps: &Deps<'_>, record: InvoiceRecord) -> InvoiceRecord {
+    if !deps.settings.record_outcomes {
+        return record;
+    }
+    let outcome = outcome_of(&record, explain::sentence(&record));
+    match due_note(&record, outcome, deps.context.clock.now()) {
+        Some(note) => InvoiceEffect::Note.put(&record, note),
+        None => record,
+    }
+}
+
+async fn store(
+    deps: &Deps<'_>,
+    revision: u64,
+    change: Change<InvoiceRecord, Event>,
+) -> Result<Next, FlowError> {
+    match save(&deps.context, revision, change).await {
+        Ok(_) => Ok(Next::Again),
+        Err(CommitError::Conflict) => {
+            deps.context.pause(1).await;
+            Ok(Next::DecideAgain)
+        }
+        Err(CommitError::Store(error)) => Err(FlowError::Store(error)),
+    }
+}
+
+fn impossible(error: impl std::fmt::Display) -> FlowError {
+    FlowError::Broken(
+        Problem::new("STEP_IMPOSSIBLE", "This is a defect; the record is unchanged.")
+            .actual(error.to_string()),
+    )
+}
+
+// ---------------------------------------------------------------------------------------------------------------
+// Reading Coupa
+// ---------------------------------------------------------------------------------------------------------------
+
+async fn decide_invoice(deps: &Deps<'_>, loaded: Loaded<InvoiceRecord>) -> Result<Next, FlowError> {
+    let id = loaded.document.id;
+    if !deps.context.has_time_for_a_call() {
+        return Err(FlowError::OutOfTime);
+    }
+    let invoice = match deps.coupa.invoice(id).await {
+        Ok(Some(invoice)) => invoice,
+        Ok(None) => {
+            return move_to(
+                deps,
+                loaded,
+                Event::Rejected {
+                    problem: not_in_coupa(id),
+                },
+            )
+            .await;
+        }
+        Err(error) => return unread(deps, loaded, error).await,
+    };
+    let never_read = loaded.document.source.is_none();
+    let loaded = Loaded {
+        document: with_source(&loaded.document, &invoice),
+        ..loaded
+    };
+    match &invoice.status {
+        CoupaStatus::Other(word) if loaded.revision == 0 => Ok(Next::Rest(Rest::NotApproved {
+            coupa_status: word.clone(),
+        })),
+        CoupaStatus::Other(word) => {
+            move_to(
+                deps,
+                loaded,
+                Event::Received {
+                    coupa_status: Some(word.clone()),
+                },
+            )
+            .await
+        }
+        CoupaStatus::Voided => void(deps, loaded, &invoice).await,
+        CoupaStatus::Approved if never_read && invoice.exported => {
+            move_to(
+                deps,
+                loaded,
+                Event::Rejected {
+                    problem: exported_elsewhere(id),
+                },
+            )
+            .await
+        }
+        CoupaStatus::Approved => decide_approved(deps, loaded, &invoice).await,
+    }
+}
+
+fn not_in_coupa(id: InvoiceId) -> Problem {
+    Problem::new(
+        "COUPA_INVOICE_NOT_FOUND",
+        "Nothing to do, unless the id is known to be right: then check the client's permissions.",
+    )
+    .field("id")
+    .expected("an invoice in Coupa")
+    .actual(format!("404 for {id}"))
+}
+
+fn exported_elsewhere(id: InvoiceId) -> Problem {
+    Problem::new(
+        "EXPORTED_BY_OTHERS",
+        "Nothing was sent to QAD. If the invoice is not in QAD, reset its exported flag in Coupa.",
+    )
+    .field("exported")
+    .expected("false on an invoice that this product has not seen before")
+    .actual(format!("true on {id}"))
+}
+
+fn with_source(record: &InvoiceRecord, invoice: &Invoice) -> InvoiceRecord {
+    let mut next = record.clone();
+    next.source = Some(invoice.source.clone());
+    next.summary = Some(Summary {
+        reference: invoice.reference.clone(),
+        kind: invoice.kind,
+        supplier_name: invoice.supplier.name.clone(),
+        supplier_number: invoice.supplier.number.clone(),
+        invoice_date: invoice.invoice_date,
+        total: invoice.total,
+        currency: invoice.currency,
+        orders: invoice.orders(),
+    });
+    next
+}
+
+/// A read that gave no answer: later by itself, or by a person.
+async fn unread(deps: &Deps<'_>, loaded: Loaded<InvoiceRecord>, error: ReadError) -> Result<Next, FlowError> {
+    match error {
+        ReadError::Unavailable { retry_after, problem } => delay(deps, loaded, retry_after, problem).await,
+        ReadError::Refused(problem) | ReadError::Unreadable(problem) => {
+            move_to(
+                deps,
+                loaded,
+                Event::Parked {
+                    reason: ParkReason::Problem { problem },
+                },
+            )
+            .await
+        }
+    }
+}
+
+async fn delay(
+    deps: &Deps<'_>,
+    loaded: Loaded<InvoiceRecord>,
+    retry_after: Option<Duration>,
+    problem: Problem,
+) -> Result<Next, FlowError> {
+    let record = &loaded.document;
+    let now = deps.context.clock.now();
+    let asked = retry_after.map_or(0, |wait| i64::try_from(wait.as_millis()).unwrap_or(i64::MAX));
+    let wait = backoff_millis(record.setbacks).max(asked.min(deps.settings.recheck_millis));
+    // An outage is one entry in the audit trail, not one per attempt.
+    let known = record
+        .delay
+        .as_ref()
+        .is_some_and(|delay| delay.code == problem.code);
+    let event = Event::Delayed { problem };
+    let mut document = record.after(&event, now).map_err(impossible)?;
+    document.look_again = Some(now.plus_millis(wait));
+    let events = if known { vec![] } else { vec![event] };
+    store(
+        deps,
+        loaded.revision,
+        Change {
+            document,
+            events,
+            writes: vec![],
+        },
+    )
+    .await
+}
+
+/// Moves the record by one event that needs nothing else, unless that would change nothing.
+async fn move_to(deps: &Deps<'_>, loaded: Loaded<InvoiceRecord>, event: Event) -> Result<Next, FlowError> {
+    let change = change_to(deps, &loaded.document, event)?;
+    store(deps, loaded.revision, change).await
+}
+
+fn change_to(
+    deps: &Deps<'_>,
+    record: &InvoiceRecord,
+    event: Event,
+) -> Result<Change<InvoiceRecord, Event>, FlowError> {
+    let now = deps.context.clock.now();
+    let mut document = record.after(&event, now).map_err(impossible)?;
+    document.look_again = match &document.state {
+        State::Held { exceptions, .. } => {
+            let in_flight = exceptions
+                .iter()
+                .any(|exception| exception.code == ExceptionCode::AnotherInvoiceInFlight);
+            let wait = if in_flight {
+                IN_FLIGHT_RECHECK_MILLIS
+            } else {
+                deps.settings.recheck_millis
+            };
+            Some(now.plus_millis(wait.min(deps.settings.recheck_millis)))
+        }
+        State::Parked {
+            reason: ParkReason::Match { .. } | ParkReason::Problem { .. },
+        } => Some(now.plus_millis(deps.settings.recheck_millis)),
+        _ => None,
+    };
+    let document = with_note(deps, document);
+    let writes = waiting_writes(record, &document);
+    let news = document.state != record.state;
+    Ok(Change {
+        document,
+        events: if news { vec![event] } else { vec![] },
+        writes,
+    })
+}
+
+/// The changes of the waiting index that go with a change of state.
+fn waiting_writes(before: &InvoiceRecord, after: &InvoiceRecord) -> Vec<RecordWrite> {
+    let lines = |record: &InvoiceRecord| -> BTreeSet<OrderLineKey> {
+        record.awaits().iter().take(AWAITED_LINES_MAX).cloned().collect()
+    };
+    let (old, new) = (lines(before), lines(after));
+    let gone = old.difference(&new).map(|line| RecordWrite::Delete {
+        key: RecordKey::Waiting(line.clone(), before.id),
+    });
+    let added = new.difference(&old).map(|line| RecordWrite::Put {
+        key: RecordKey::Waiting(line.clone(), after.id),
+        seen: 0,
+        body: "{}".to_owned(),
+        state: String::new(),
+        due: None,
+    });
+    gone.chain(added).collect()
+}
+
+// ---------------------------------------------------------------------------------------------------------------
+// Voids and changes
+// ---------------------------------------------------------------------------------------------------------------
+
+/// Voided before anything was posted: recorded, marked exported, nothing sent to QAD.
+async fn void(deps: &Deps<'_>, loaded: Loaded<InvoiceRecord>, invoice: &Invoice) -> Result<Next, FlowError> {
+    let now = deps.context.clock.now();
+    let mut change = change_to(deps, &loaded.document, Event::Voided)?;
+    if invoice.exported {
+        change.document = change.document.after(&Event::Exported, now).map_err(impossible)?;
+        change.events.push(Event::Exported);
+    } else {
+        change.document = InvoiceEffect::Export.put(&change.document, export_effect(&change.document, now));
+    }
+    store(deps, loaded.revision, change).await
+}
+
+/// The record is as it was; the hint is delivered again.
+fn unanswered(error: ReadError) -> FlowError {
+    FlowError::Unanswered(error.problem().clone())
+}
+
+/// Approved earlier but nothing was sent yet: if Coupa has changed its mind, so do we.
+async fn reconsider_approved(deps: &Deps<'_>, loaded: Loaded<InvoiceRecord>) -> Result<Next, FlowError> {
+    let invoice = deps.coupa.invoice(loaded.document.id).await.map_err(unanswered)?;
+    let now = deps.context.clock.now();
+    let known = loaded
+        .document
+        .source
+        .as_ref()
+        .map(|source| &source.content_sha256);
+    let unchanged = invoice.is_some_and(|invoice| {
+        invoice.status == CoupaStatus::Approved && known == Some(&invoice.source.content_sha256)
+    });
+    if unchanged {
+        return Ok(Next::Again);
+    }
+    let mut document = loaded.document.clone();
+    let mut events = Vec::new();
+    if document
+        .creation
+        .as_ref()
+        .is_some_and(|effect| effect.status == EffectStatus::Ready)
+    {
+        let (withdrawn, event) = InvoiceEffect::Creation
+            .advance(&document, EffectEvent::Withdrawn, now, deps.context.timing)
+            .map_err(impossible)?;
+        document = withdrawn;
+        events.push(event);
+    }
+    let event = Event::Received { coupa_status: None };
+    document = document.after(&event, now).map_err(impossible)?;
+    document.look_again = Some(now);
+    events.push(event);
+    match store(
+        deps,
+        loaded.revision,
+        Change {
+            document,
+            events,
+            writes: vec![],
+        },
+    )
+    .await?
+    {
+        Next::Again => Ok(Next::DecideAgain),
+        other => Ok(other),
+    }
+}
+
+/// In QAD already: a void, a reset of the exported flag or a change of the bill is noticed, never silently ignored.
+async fn look_after_posted(deps: &Deps<'_>, loaded: Loaded<InvoiceRecord>) -> Result<Next, FlowError> {
+    let record = &loaded.document;
+    // An invoice that is gone from Coupa changes nothing: the document in QAD stays, and so does the record.
+    let Some(invoice) = deps.coupa.invoice(record.id).await.map_err(unanswered)? else {
+        return Ok(Next::Again);
+    };
+    let now = deps.context.clock.now();
+    let voucher = record.state.voucher().cloned();
+    let number = voucher.as_ref().map_or_else(String::new, ToString::to_string);
+    let changed = record.summary.as_ref().is_some_and(|summary| {
+        summary.total != invoice.total
+            || summary.currency != invoice.currency
+            || summary.reference != invoice.reference
+    });
+    if invoice.status == CoupaStatus::Voided || changed {
+        let problem = if invoice.status == CoupaStatus::Voided {
+            Problem::new(
+                "VOIDED_AFTER_POSTING",
+                "Reverse the supplier invoice in QAD, or reinstate the invoice in Coupa.",
+            )
+            .field(format!("QAD supplier invoice {number}"))
+            .expected("an invoice that stays approved in Coupa")
+            .actual("voided in Coupa after it was posted in QAD")
+        } else {
+            Problem::new(
+                "CHANGED_AFTER_POSTING",
+                "Compare both documents and correct the wrong one.",
+            )
+            .field(format!("QAD supplier invoice {number}"))
+            .expected(
+                record
+                    .summary
+                    .as_ref()
+                    .map_or_else(String::new, |s| format!("{} {}", s.total, s.currency)),
+            )
+            .actual(format!("{} {} in Coupa", invoice.total, invoice.currency))
+        };
+        let reason = ParkReason::InQad { problem, voucher };
+        let mut change = change_to(deps, record, Event::Parked { reason })?;
+        change.document.source = Some(invoice.source);
+        return store(deps, loaded.revision, change).await;
+    }
+    if !invoice.exported && !is_open(&record.export) {
+        let mut document = InvoiceEffect::Export.put(record, export_effect(record, now));
+        document.source = Some(invoice.source);
+        return store(
+            deps,
+            loaded.revision,
+            Change {
+                document,
+                events: vec![],
+                writes: vec![],
+            },
+        )
+        .await;
+    }
+    Ok(Next::Again)
+}
+
+// ---------------------------------------------------------------------------------------------------------------
+// The three-way match
+// ---------------------------------------------------------------------------------------------------------------
+
+/// Everything a decision was made from.
+struct Evidence {
+    orders: BTreeMap<PurchaseOrderNumber, Option<Order>>,
+    receipts: Vec<Receipt>,
+    reserved: BTreeMap<PurchaseOrderNumber, Loaded<OrderRecord>>,
+    claim: Claim,
+}
+
+/// Whose the QAD identity of this invoice is.
+enum Claim {
+    /// The invoice has no valid identity (the match says why).
+    None,
+    /// Free, or already ours, or left by an invoice that never reached QAD.
+    Free { revision: u64 },
+    /// Another invoice's.
+    Taken {
+        identity: QadInvoiceIdentity,
+        owner: InvoiceId,
+    },
+}
+
+async fn decide_approved(
+    deps: &Deps<'_>,
+    loaded: Loaded<InvoiceRecord>,
+    invoice: &Invoice,
+) -> Result<Next, FlowError> {
+    let evidence = match gather(deps, invoice).await? {
+        Ok(evidence) => evidence,
+        Err(error) => return unread(deps, loaded, error).await,
+    };
+    let reservations: Vec<Reservation> = evidence
+        .reserved
+        .values()
+        .flat_map(|order| order.document.reservations.iter().cloned())
+        .collect();
+    let Decision { verdict, report } = decide(&MatchInput {
+        invoice,
+        orders: &evidence.orders,
+        receipts: &evidence.receipts,
+        reservations: &reservations,
+        policy: &deps.settings.policy,
+        today: deps.context.clock.now().date_utc(),
+    });
+    let tolerance_version = report.tolerance_version.clone();
+    let mut loaded = loaded;
+    loaded.document.report = Some(report);
+    match verdict {
+        Verdict::Park { exceptions } => {
+            move_to(
+                deps,
+                loaded,
+                Event::Parked {
+                    reason: ParkReason::Match { exceptions },
+                },
+            )
+            .await
+        }
+        Verdict::Hold { exceptions, awaits } => {
+            let held = Event::Held {
+                exceptions,
+                awaits: awaits.clone(),
+                tolerance_version,
+            };
+            let stored = move_to(deps, loaded, held).await?;
+            match stored {
+                Next::Again if receipt_missed(deps, &awaits, &evidence.receipts).await? => {
+                    Ok(Next::ReceiptArrived)
+                }
+                next => Ok(next),
+            }
+        }
+        Verdict::Approve { draft } => match &evidence.claim {
+            Claim::Free { revision } => {
+                let revision = *revision;
+                approve(deps, loaded, *draft, evidence.reserved, revision).await
+            }
+            Claim::Taken { identity, owner } => {
+                let problem = Problem::new(
+                    "DUPLICATE_REFERENCE",
+                    "Void this invoice in Coupa if it is the same bill; if it is another, have the supplier's number corrected.",
+                )
+                .field(identity.to_string())
+                .expected("no other invoice with this reference")
+                .actual(format!("Coupa invoice {owner} has it"));
+                move_to(
+                    deps,
+                    loaded,
+                    Event::Parked {
+                        reason: ParkReason::Problem { problem },
+                    },
+                )
+                .await
+            }
+            Claim::None => Err(impossible("approved without identity")),
+        },
+    }
+}
+
+/// Reads what the match needs, in the order that keeps it safe: first what our other invoices hold, then QAD. What has
+/// settled by then already shows in QAD; what has not, still shows as reserved.
+async fn gather(deps: &Deps<'_>, invoice: &Invoice) -> Result<Result<Evidence, ReadError>, FlowError> {
+    let numbers = invoice.orders();
+    if numbers.len() > ORDERS_PER_INVOICE_MAX {
+        // Too many to ask for; the match parks it for that reason without needing them.
+        let orders = numbers.into_iter().map(|number| (number, None)).collect();
+        return Ok(Ok(Evidence {
+            orders,
+            receipts: vec![],
+            reserved: BTreeMap::new(),
+            claim: Claim::None,
+        }));
+    }
+    let (reserved, claim) = ours(deps, invoice, &numbers).await?;
+    if !deps.context.has_time_for_a_call() {
+        return Err(FlowError::OutOfTime);
+    }
+    let asked = join_all(numbers.iter().map(|number| async move {
+        let order = deps.qad.order(number).await?;
+        let receipts = if order.is_some() {
+            deps.qad.receipts_of_order(number).await?
+        } else {
+            Vec::new()
+        };
+        Ok::<_, ReadError>((number.clone(), order, receipts))
+    }))
+    .await;
+    let mut orders = BTreeMap::new();
+    let mut receipts = Vec::new();
+    for answer in asked {
+        match answer {
+            Ok((number, order, of_order)) => {
+                orders.insert(number, order);
+                receipts.extend(of_order);
+            }
+            Err(error) => return Ok(Err(error)),
+        }
+    }
+    Ok(Ok(Evidence {
+        orders,
+        receipts,
+        reserved,
+        claim,
+    }))
+}
+
+async fn ours(
+    deps: &Deps<'_>,
+    invoice: &Invoice,
+    numbers: &[PurchaseOrderNumber],
+) -> Result<(BTreeMap<PurchaseOrderNumber, Loaded<OrderRecord>>, Claim), FlowError> {
+    let supplier: Option<SupplierCode> = invoice
+        .supplier
+        .number
+        .as_ref()
+        .and_then(|number| number.parse().ok());
+    let identity = supplier.map(|supplier| QadInvoiceIdentity {
+        entity: deps.settings.policy.entity.clone(),
+        supplier,
+        reference: invoice.reference.clone(),
+        kind: invoice.kind,
+    });
+    let mut keys: Vec<RecordKey> = numbers.iter().cloned().map(RecordKey::Order).collect();
+    keys.extend(identity.as_ref().map(identity_key));
+    let mut found = deps.context.register.read(&keys).await?.into_iter();
+    let mut reserved = BTreeMap::new();
+    for number in numbers {
+        let order = match found.next().flatten() {
+            Some(stored) => Loaded {
+                document: parse::<OrderRecord>(&stored)?,
+                revision: stored.revision,
+            },
+            None => Loaded {
+                document: OrderRecord::default(),
+                revision: 0,
+            },
+        };
+        reserved.insert(number.clone(), order);
+    }
+    let claimed = found.next().flatten();
+    let mut others: BTreeSet<InvoiceId> = reserved
+        .values()
+        .flat_map(|order| order.document.reservations.iter().map(|r| r.invoice))
+        .collect();
+    let owner = claimed
+        .as_ref()
+        .map(parse::<IdentityClaim>)
+        .transpose()?
+        .map(|claim| claim.owner);
+    others.extend(owner);
+    others.remove(&invoice.id);
+    let others = read_invoices(deps, others).await?;
+    let holds = |id: &InvoiceId| others.get(id).is_some_and(InvoiceRecord::holds_reservations);
+    for order in reserved.values_mut() {
+        order
+            .document
+            .reservations
+            .retain(|reservation| holds(&reservation.invoice));
+    }
+    let claim = match identity {
+        None => Claim::None,
+        Some(identity) => {
+            let revision = claimed.map_or(0, |stored| stored.revision);
+            match owner {
+                Some(owner) if owner != invoice.id && !gave_up(others.get(&owner), &identity) => {
+                    Claim::Taken { identity, owner }
+                }
+                _ => Claim::Free { revision },
+            }
+        }
+    };
+    Ok((reserved, claim))
+}
+
+/// True for an owner that can have nothing of this identity in QAD and never will: voided before anything was sent, or
+/// since approved under another identity. The identity is free again.
+fn gave_up(owner: Option<&InvoiceRecord>, identity: &QadInvoiceIdentity) -> bool {
+    let RecordKey::Effect(key) = identity_key(identity) else {
+        return false;
+    };
+    owner.is_some_and(|record| {
+        let elsewhere = record.creation.as_ref().is_some_and(|effect| effect.key != key);
+        elsewhere || (matches!(record.state, State::Voided { .. }) && not_in_flight(record))
+    })
+}
+
+async fn read_invoices(
+    deps: &Deps<'_>,
+    ids: BTreeSet<InvoiceId>,
+) -> Result<BTreeMap<InvoiceId, InvoiceRecord>, FlowError> {
+    if ids.is_empty() {
+        return Ok(BTreeMap::new());
+    }
+    let keys: Vec<RecordKey> = ids.iter().copied().map(RecordKey::Invoice).collect();
+    let found = deps.context.register.read(&keys).await?;
+    found
+        .iter()
+        .flatten()
+        .map(|stored| parse::<InvoiceRecord>(stored).map(|record| (record.id, record)))
+        .collect()
+}
+
+/// One transaction: the record approved with its creation ready, the QAD identity claimed, the receipts reserved.
+async fn approve(
+    deps: &Deps<'_>,
+    loaded: Loaded<InvoiceRecord>,
+    draft: SupplierInvoiceDraft,
+    reserved: BTreeMap<PurchaseOrderNumber, Loaded<OrderRecord>>,
+    claim_revision: u64,
+) -> Result<Next, FlowError> {
+    let record = &loaded.document;
+    let now = deps.context.clock.now();
+    if !not_in_flight(record) {
+        return Err(impossible(
+            "an earlier creation of this invoice may still be in flight",
+        ));
+    }
+    let identity = draft.identity.clone();
+    let RecordKey::Effect(key) = identity_key(&identity) else {
+        return Err(impossible("no key for the identity"));
+    };
+    let effect = new_effect(key.clone(), Repetition::OnlyAfterLookUp, render(&draft)?, now)
+        .succeeding(record.creation.as_ref());
+    let event = Event::Approved {
+        identity: identity.to_string(),
+        request_sha256: effect.request_sha256.clone(),
+        tolerance_version: deps.settings.policy.tolerance.version.clone(),
+    };
+    let mut change = change_to(deps, record, event)?;
+    change.document = InvoiceEffect::Creation.put(&change.document, effect);
+    change.writes.push(plain_put(
+        RecordKey::Effect(key),
+        claim_revision,
+        render(&IdentityClaim { owner: record.id })?,
+    ));
+    for (number, order) in reserved {
+        let mut document = order.document;
+        document
+            .reservations
+            .retain(|reservation| reservation.invoice != record.id);
+        document
+            .reservations
+            .extend(
+                draft
+                    .matches
+                    .iter()
+                    .filter(|m| m.order_line.order == number)
+                    .map(|m| Reservation {
+                        invoice: record.id,
+                        receipt: domain::ids::ReceiptKey {
+                            domain: draft.domain.clone(),
+                            receiver: m.receiver.clone(),
+                            order_line: m.order_line.clone(),
+                        },
+                        quantity: m.quantity,
+                    }),
+            );
+        change.writes.push(plain_put(
+            RecordKey::Order(number),
+            order.revision,
+            render(&document)?,
+        ));
+    }
+    match save(&deps.context, loaded.revision, change).await {
+        Ok(_) => Ok(Next::Again),
+        // Another invoice reserved on the same order in this moment, or somebody else moved this one: look again.
+        Err(CommitError::Conflict) => {
+            deps.context.pause(2).await;
+            Ok(Next::DecideAgain)
+        }
+        Err(CommitError::Store(error)) => Err(FlowError::Store(error)),
+    }
+}
+
+fn plain_put(key: RecordKey, seen: u64, body: String) -> RecordWrite {
+    RecordWrite::Put {
+        key,
+        seen,
+        body,
+        state: String::new(),
+        due: None,
+    }
+}
+
+/// After an invoice was registered as waiting: has a receipt been recorded meanwhile that the decision did not know?
+/// Whichever of the two comes second sees the first, so no wake-up is lost.
+async fn receipt_missed(
+    deps: &Deps<'_>,
+    awaits: &[OrderLineKey],
+    known: &[Receipt],
+) -> Result<bool, FlowError> {
+    let lists = try_join_all(awaits.iter().take(AWAITED_LINES_MAX).map(|line| async move {
+        deps.context
+            .register
+            .list(&RecordGroup::ReceiptsOf(line.clone()))
+            .await
+    }))
+    .await?;
+    let known: BTreeMap<_, _> = known
+        .iter()
+        .map(|receipt| (&receipt.key, receipt.received))
+        .collect();
+    for stored in lists.iter().flatten() {
+        let seen: crate::poll_receipts::SeenReceipt = parse(stored)?;
+        let RecordKey::Receipt(key) = &stored.key else {
+            continue;
+        };
+        if known.get(key) != Some(&seen.received) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}

@@ -1,0 +1,167 @@
+//! Finds approved and voided invoices that the webhooks missed.
+//!
+//! Pages through what Coupa has not exported, by id and never by offset (marking exported would shift the pages), and
+//! queues what is news to the register. What waits unchanged costs its place in the list and nothing else.
+
+use crate::ports::{
+    Coupa, Hint, HintReason, InvoiceHead, Queue, ReadError, RecordKey, Register, StoreError, Subject,
+};
+use crate::store::{FlowError, parse};
+use domain::documents::CoupaStatus;
+use domain::ids::{ConnectionId, InvoiceId};
+use domain::lifecycle::{InvoiceRecord, State};
+use domain::problem::Problem;
+use domain::time::Timestamp;
+
+/// Most pages one run reads (of 50 invoices each); the next run goes on from the beginning.
+const PAGES_MAX: u32 = 400;
+
+/// What this flow needs: its permissions.
+#[derive(Clone, Copy)]
+pub struct Deps<'a> {
+    /// Whose invoices.
+    pub connection: &'a ConnectionId,
+    /// Coupa: list invoices.
+    pub coupa: &'a dyn Coupa,
+    /// Register: read.
+    pub register: &'a dyn Register,
+    /// The queue of hints.
+    pub queue: &'a dyn Queue,
+    /// What time it is.
+    pub clock: &'a dyn crate::ports::Clock,
+    /// No page is begun after this instant.
+    pub deadline: Timestamp,
+    /// Follows this run through all logs.
+    pub trace: &'a str,
+}
+
+/// What a run saw.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Polled {
+    /// Invoices read.
+    pub read: u64,
+    /// Invoices queued.
+    pub queued: u64,
+    /// Records on the list that could not be read; each is named in the log.
+    pub unreadable: Vec<Problem>,
+    /// True when the list was longer than the time, or the page limit, allowed.
+    pub incomplete: bool,
+}
+
+/// Why a run ended early. Nothing is lost: the list is read from the beginning again.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PollError {
+    /// The other system gave no answer.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// Our side gave no answer.
+    #[error(transparent)]
+    Flow(#[from] FlowError),
+}
+
+impl From<StoreError> for PollError {
+    fn from(error: StoreError) -> Self {
+        Self::Flow(error.into())
+    }
+}
+
+impl PollError {
+    /// The error in the shape every error has.
+    pub fn problem(&self) -> Problem {
+        match self {
+            Self::Read(error) => error.problem().clone(),
+            Self::Flow(error) => error.problem(),
+        }
+    }
+}
+
+/// Reads the whole list once.
+pub async fn run(deps: &Deps<'_>) -> Result<Polled, PollError> {
+    let mut polled = Polled::default();
+    let mut after: Option<InvoiceId> = None;
+    for _ in 0..PAGES_MAX {
+        if deps.clock.now() > deps.deadline {
+            polled.incomplete = true;
+            return Ok(polled);
+        }
+        let page = deps.coupa.exportable_invoices(after).await?;
+        polled.read = polled
+            .read
+            .saturating_add(u64::try_from(page.heads.len()).unwrap_or(u64::MAX));
+        // A record whose id could be read is handed to the flow that parks it; one without id can only be reported.
+        let mut news: Vec<InvoiceId> = page.unreadable.iter().filter_map(|(id, _)| *id).collect();
+        polled
+            .unreadable
+            .extend(page.unreadable.into_iter().map(|(_, problem)| problem));
+        news.extend(news_of(deps, &page.heads).await?);
+        let hints: Vec<Hint> = news.into_iter().map(|id| hint(deps, id)).collect();
+        if !hints.is_empty() {
+            deps.queue.send(&hints).await?;
+        }
+        polled.queued = polled
+            .queued
+            .saturating_add(u64::try_from(hints.len()).unwrap_or(u64::MAX));
+        match page.last {
+            Some(last) if page.more && after.is_none_or(|before| last > before) => after = Some(last),
+            Some(last) if page.more => {
+                return Err(PollError::Read(ReadError::Unreadable(
+                    Problem::new(
+                        "COUPA_PAGE_DOES_NOT_ADVANCE",
+                        "Check that Coupa honours id[gt] and order_by.",
+                    )
+                    .field("id")
+                    .expected(format!("more than {}", after.map_or(0, |id| id.0)))
+                    .actual(last.to_string()),
+                )));
+            }
+            _ => return Ok(polled),
+        }
+    }
+    polled.incomplete = true;
+    Ok(polled)
+}
+
+fn hint(deps: &Deps<'_>, id: InvoiceId) -> Hint {
+    Hint::V1 {
+        connection: deps.connection.clone(),
+        subject: Subject::Invoice(id),
+        reason: HintReason::Poll,
+        trace: deps.trace.to_owned(),
+    }
+}
+
+async fn news_of(deps: &Deps<'_>, heads: &[InvoiceHead]) -> Result<Vec<InvoiceId>, FlowError> {
+    if heads.is_empty() {
+        return Ok(Vec::new());
+    }
+    let keys: Vec<RecordKey> = heads.iter().map(|head| RecordKey::Invoice(head.id)).collect();
+    let found = deps.register.read(&keys).await?;
+    let mut news = Vec::new();
+    for (head, stored) in heads.iter().zip(found) {
+        let known = stored.as_ref().map(parse::<InvoiceRecord>).transpose()?;
+        if is_news(head, known.as_ref()) {
+            news.push(head.id);
+        }
+    }
+    Ok(news)
+}
+
+/// Whether the register must hear of what the list says. Pure.
+fn is_news(head: &InvoiceHead, known: Option<&InvoiceRecord>) -> bool {
+    let Some(record) = known else {
+        return true;
+    };
+    let read_at = record.source.as_ref().map(|source| source.updated_at);
+    match (&record.state, &head.status) {
+        // On its way: its own due time brings it back.
+        (State::Approved | State::Posted { .. } | State::Voided { exported: false }, _) => false,
+        // Listed although it was marked: somebody reset the flag, or voided it.
+        (State::Exported { .. }, _) => record
+            .export
+            .as_ref()
+            .is_none_or(domain::effect::Effect::is_finished),
+        (State::Received { .. }, _) => record.look_again.is_none() || read_at != Some(head.updated_at),
+        (_, CoupaStatus::Other(_)) => false,
+        _ => read_at.is_none_or(|read_at| head.updated_at > read_at),
+    }
+}
