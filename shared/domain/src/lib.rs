@@ -16,6 +16,7 @@
 //! | [`lifecycle`] | the states of an invoice and the one function that moves it |
 //! | [`timing`] | the chain of times that "never twice" rests on |
 //! | [`effect`] | the state machine of a write to another system |
+//! | [`payments`] | what QAD's payments demand of a Coupa invoice |
 //! | [`explain`] | any state in one plain sentence and a line matrix |
 
 pub mod documents;
@@ -25,6 +26,7 @@ pub mod ids;
 pub mod lifecycle;
 pub mod matching;
 pub mod money;
+pub mod payments;
 pub mod policy;
 pub mod problem;
 pub mod time;

@@ -1,0 +1,813 @@
+//! Payments: what QAD's allocations demand of a Coupa invoice, in which order, and when the invoice is paid.
+//!
+//! Coupa appends payments and cannot take one back (confirmed), so each entry is an effect of its own, and a void is
+//! one negative entry, once. QAD's status is a ladder and not a yes or no; which steps count is policy.
+
+use crate::effect::Effect;
+use crate::ids::{DocumentKind, EntityCode, InvoiceId, InvoiceReference, QadInvoiceIdentity, SupplierCode};
+use crate::lifecycle::ChainEnd;
+use crate::money::Currency;
+use crate::problem::Problem;
+use crate::time::{Date, Timestamp};
+use crate::timing::Timing;
+use rust_decimal::Decimal;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::fmt;
+
+/// One allocation of one QAD payment: `QAD <entity> <year>/<instrument>/<number>#<allocation>`. It stands at the start of
+/// the Coupa entry's notes and is how we know our own.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct PaymentKey(String);
+
+impl PaymentKey {
+    /// Longest key, in characters; Coupa's notes hold 255.
+    pub const CHARACTERS_MAX: usize = 120;
+
+    /// Builds the key from QAD's parts. `None` when a part is empty, too long, or holds a control character.
+    pub fn new(
+        entity: &EntityCode,
+        year: u32,
+        instrument: &str,
+        number: &str,
+        allocation: &str,
+    ) -> Option<Self> {
+        let parts = [instrument.trim(), number.trim(), allocation.trim()];
+        if parts
+            .iter()
+            .any(|part| part.is_empty() || part.chars().any(|c| c.is_control() || c == '#'))
+        {
+            return None;
+        }
+        let [instrument, number, allocation] = parts;
+        let text = format!(
+            "QAD {} {year}/{instrument}/{number}#{allocation}",
+            entity.folded()
+        );
+        text.try_into().ok()
+    }
+
+    /// The key as it stands in Coupa's notes.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// True when the notes of a Coupa entry begin with this key, and not with a longer one.
+    pub fn begins(&self, notes: &str) -> bool {
+        notes
+            .trim_start()
+            .strip_prefix(self.as_str())
+            .is_some_and(|rest| !rest.starts_with(char::is_alphanumeric))
+    }
+}
+
+impl TryFrom<String> for PaymentKey {
+    type Error = String;
+    fn try_from(text: String) -> Result<Self, String> {
+        let fits = text.starts_with("QAD ")
+            && text.chars().count() <= Self::CHARACTERS_MAX
+            && !text.chars().any(char::is_control);
+        if fits {
+            Ok(Self(text))
+        } else {
+            Err("a payment key: QAD <entity> <year>/<instrument>/<number>#<allocation>".to_owned())
+        }
+    }
+}
+
+impl From<PaymentKey> for String {
+    fn from(key: PaymentKey) -> Self {
+        key.0
+    }
+}
+
+impl fmt::Display for PaymentKey {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.0)
+    }
+}
+
+/// QAD's status of a payment (confirmed ladder; user-defined per instrument, so others occur).
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(from = "String", into = "String")]
+pub enum PaymentStatus {
+    /// `Initial`
+    Initial,
+    /// `For Collection`
+    ForCollection,
+    /// `Paid`
+    Paid,
+    /// `Paid Conditionally`
+    PaidConditionally,
+    /// `Void`
+    Void,
+    /// `Bounced`
+    Bounced,
+    /// A word this version does not know; never counts as paid.
+    Unknown(String),
+}
+
+impl From<String> for PaymentStatus {
+    fn from(word: String) -> Self {
+        match word.trim().to_lowercase().as_str() {
+            "initial" => Self::Initial,
+            "for collection" => Self::ForCollection,
+            "paid" => Self::Paid,
+            "paid conditionally" => Self::PaidConditionally,
+            "void" => Self::Void,
+            "bounced" => Self::Bounced,
+            _ => Self::Unknown(crate::problem::clean(word.trim())),
+        }
+    }
+}
+
+impl From<PaymentStatus> for String {
+    fn from(status: PaymentStatus) -> Self {
+        status.to_string()
+    }
+}
+
+impl fmt::Display for PaymentStatus {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::Initial => "Initial",
+            Self::ForCollection => "For Collection",
+            Self::Paid => "Paid",
+            Self::PaidConditionally => "Paid Conditionally",
+            Self::Void => "Void",
+            Self::Bounced => "Bounced",
+            Self::Unknown(word) => word,
+        })
+    }
+}
+
+/// One allocation as QAD holds it now.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Allocation {
+    /// Which payment, which allocation of it.
+    pub key: PaymentKey,
+    /// The supplier invoice it pays.
+    pub invoice: QadInvoiceIdentity,
+    /// Where the payment stands.
+    pub status: PaymentStatus,
+    /// Currency of the amounts.
+    pub currency: Currency,
+    /// Payment date.
+    pub payment_date: Date,
+    /// QAD's last change of it, by day.
+    pub last_modified: Date,
+    /// QAD's payment reference (cheque number, transfer), for people.
+    pub reference: String,
+    /// What was paid, signed as the invoice is (negative for a credit note).
+    pub allocated: Decimal,
+    /// Discount taken, signed likewise.
+    pub discount: Decimal,
+}
+
+impl Allocation {
+    /// The supplier invoice's identity, from QAD's codes. `None` when one is no valid code.
+    pub fn identity(
+        entity: &str,
+        supplier: &str,
+        reference: &str,
+        kind: DocumentKind,
+    ) -> Option<QadInvoiceIdentity> {
+        Some(QadInvoiceIdentity {
+            entity: entity.parse::<EntityCode>().ok()?,
+            supplier: supplier.parse::<SupplierCode>().ok()?,
+            reference: reference.parse::<InvoiceReference>().ok()?,
+            kind,
+        })
+    }
+}
+
+/// What a status means for the bill.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum StatusMeaning {
+    /// The bill is paid by that much.
+    Counts,
+    /// What was written is taken back.
+    TakesBack,
+    /// Not paid yet.
+    NotYet,
+}
+
+/// Which status means what: policy as data. Every status that is not listed, and every unknown one, counts as not paid.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PaymentPolicy {
+    /// QAD's status word to its meaning; compared without case.
+    pub meaning: BTreeMap<String, StatusMeaning>,
+    /// Amount by which payments may exceed the invoice's total before a person must look.
+    pub over_total: Decimal,
+}
+
+impl Default for PaymentPolicy {
+    /// `Paid` counts; `Void` and `Bounced` take back; 0.05 over the total is let through.
+    fn default() -> Self {
+        let meaning = [
+            ("paid", StatusMeaning::Counts),
+            ("void", StatusMeaning::TakesBack),
+            ("bounced", StatusMeaning::TakesBack),
+        ];
+        Self {
+            meaning: meaning
+                .into_iter()
+                .map(|(word, meaning)| (word.to_owned(), meaning))
+                .collect(),
+            over_total: Decimal::new(5, 2),
+        }
+    }
+}
+
+impl PaymentPolicy {
+    /// What a status means under this policy.
+    pub fn meaning_of(&self, status: &PaymentStatus) -> StatusMeaning {
+        self.meaning
+            .get(&status.to_string().to_lowercase())
+            .copied()
+            .unwrap_or(StatusMeaning::NotYet)
+    }
+}
+
+/// What has been written to Coupa for one allocation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Written {
+    /// Nothing.
+    Nothing,
+    /// Its payment.
+    Paid,
+    /// Its payment and the negative entry that takes it back: nothing is ever written for it again.
+    TakenBack,
+}
+
+/// One allocation of a bill: what QAD says and what Coupa has.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AllocationState {
+    /// The latest reading from QAD.
+    pub latest: Allocation,
+    /// What Coupa has.
+    pub written: Written,
+    /// The amount that was written; kept because QAD's may change afterwards.
+    pub written_amount: Decimal,
+    /// The discount that counted when it was written.
+    pub written_discount: Decimal,
+    /// Counts the allocations of this bill in the order they were first seen: later ones are written later.
+    pub order: u64,
+}
+
+/// One entry to append to a Coupa invoice.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PaymentEntry {
+    /// The invoice.
+    pub invoice: InvoiceId,
+    /// The allocation.
+    pub key: PaymentKey,
+    /// True for the negative entry that takes a payment back.
+    pub takes_back: bool,
+    /// Amount, signed.
+    pub amount: Decimal,
+    /// Its currency (Coupa takes the invoice's).
+    pub currency: Currency,
+    /// Payment date.
+    pub date: Date,
+    /// What the invoice's paid flag is after this entry.
+    pub paid: bool,
+    /// The notes: the key, then words for people.
+    pub notes: String,
+}
+
+/// A payment entry as Coupa shows it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CoupaPaymentEntry {
+    /// Amount.
+    pub amount: Decimal,
+    /// Date as written, when given.
+    pub date: Option<Date>,
+    /// Notes.
+    pub notes: String,
+}
+
+/// All payments of one bill: the ledger of what QAD paid and what Coupa shows.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BillPayments {
+    /// Layout of this record.
+    pub schema: u32,
+    /// The Coupa invoice.
+    pub invoice: InvoiceId,
+    /// Its total, signed.
+    pub total: Decimal,
+    /// Its currency.
+    pub currency: Currency,
+    /// Its allocations.
+    pub allocations: BTreeMap<PaymentKey, AllocationState>,
+    /// True once Coupa's own entries have been read: what is there already is not written again.
+    pub coupa_read: bool,
+    /// The entry being written, or the last one that was.
+    pub entry: Option<Effect>,
+    /// Why a person must look; nothing is written while it stands.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parked: Option<Problem>,
+    /// Not to be looked at before, after a setback.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub look_again: Option<Timestamp>,
+    /// Setbacks in a row.
+    #[serde(default)]
+    pub setbacks: u32,
+    /// Where its audit chain ends.
+    pub chain: ChainEnd,
+}
+
+/// What to do next for a bill.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NextEntry {
+    /// Coupa has everything QAD demands.
+    Settled,
+    /// Append this.
+    Append(PaymentEntry),
+    /// A person must look first.
+    Park(Problem),
+}
+
+/// Longest notes Coupa takes, in characters (confirmed).
+pub const NOTES_CHARACTERS_MAX: usize = 255;
+
+impl BillPayments {
+    /// A bill without payments.
+    pub fn new(invoice: InvoiceId, total: Decimal, currency: Currency) -> Self {
+        Self {
+            schema: 1,
+            invoice,
+            total,
+            currency,
+            allocations: BTreeMap::new(),
+            coupa_read: false,
+            entry: None,
+            parked: None,
+            look_again: None,
+            setbacks: 0,
+            chain: ChainEnd::default(),
+        }
+    }
+
+    /// The bill after a reading of one allocation; `None` when it says nothing new.
+    pub fn reading(&self, allocation: Allocation) -> Option<Self> {
+        let known = self.allocations.get(&allocation.key);
+        if known.is_some_and(|known| known.latest == allocation) {
+            return None;
+        }
+        let mut next = self.clone();
+        let order = known.map_or(
+            u64::try_from(self.allocations.len()).unwrap_or(u64::MAX),
+            |known| known.order,
+        );
+        let (written, amount, discount) = known
+            .map_or((Written::Nothing, Decimal::ZERO, Decimal::ZERO), |known| {
+                (known.written, known.written_amount, known.written_discount)
+            });
+        next.allocations.insert(
+            allocation.key.clone(),
+            AllocationState {
+                latest: allocation,
+                written,
+                written_amount: amount,
+                written_discount: discount,
+                order,
+            },
+        );
+        Some(next)
+    }
+
+    /// The bill after Coupa's own entries were read for the first time: entries that carry our keys were written by an
+    /// earlier life of this product and are not written again.
+    #[must_use]
+    pub fn reconciled(&self, entries: &[CoupaPaymentEntry]) -> Self {
+        let mut next = self.clone();
+        next.coupa_read = true;
+        for (key, state) in &mut next.allocations {
+            let sum = |negative: bool| {
+                entries
+                    .iter()
+                    .find(|entry| key.begins(&entry.notes) && entry.amount.is_sign_negative() == negative)
+            };
+            let negative_bill = state.latest.allocated.is_sign_negative();
+            let (paid, back) = (sum(negative_bill), sum(!negative_bill));
+            if let Some(paid) = paid {
+                state.written = if back.is_some() {
+                    Written::TakenBack
+                } else {
+                    Written::Paid
+                };
+                state.written_amount = paid.amount;
+                state.written_discount = state.latest.discount;
+            }
+        }
+        next
+    }
+
+    /// What stands in Coupa for this bill, discounts included, in exact decimals. `None` when out of range.
+    pub fn settled_amount(&self) -> Option<Decimal> {
+        self.allocations
+            .values()
+            .filter(|state| state.written == Written::Paid)
+            .try_fold(Decimal::ZERO, |sum, state| {
+                sum.checked_add(state.written_amount)?
+                    .checked_add(state.written_discount)
+            })
+    }
+
+    /// What Coupa must be told next: takings-back before payments, payments in the order they were seen. Pure and total.
+    pub fn next_entry(&self, policy: &PaymentPolicy) -> NextEntry {
+        let mut ordered: Vec<(&PaymentKey, &AllocationState)> = self.allocations.iter().collect();
+        ordered.sort_by_key(|(_, state)| (state.latest.payment_date, state.order));
+        for (key, state) in &ordered {
+            let takes_back = policy.meaning_of(&state.latest.status) == StatusMeaning::TakesBack;
+            if takes_back && state.written == Written::Paid {
+                return self.entry_for(key, state, true, policy);
+            }
+        }
+        for (key, state) in &ordered {
+            if policy.meaning_of(&state.latest.status) != StatusMeaning::Counts {
+                continue;
+            }
+            match state.written {
+                Written::Nothing => return self.entry_for(key, state, false, policy),
+                Written::Paid if state.written_amount != state.latest.allocated => {
+                    return NextEntry::Park(self.problem(
+                        "PAYMENT_CHANGED",
+                        "Correct the payment entry in Coupa by hand; it cannot be changed by integration.",
+                        key,
+                        state.written_amount,
+                        state.latest.allocated,
+                    ));
+                }
+                Written::TakenBack => {
+                    return NextEntry::Park(self.problem(
+                        "PAYMENT_REVIVED",
+                        "QAD shows a payment as paid that was taken back before; enter it in Coupa by hand.",
+                        key,
+                        Decimal::ZERO,
+                        state.latest.allocated,
+                    ));
+                }
+                Written::Paid => {}
+            }
+        }
+        NextEntry::Settled
+    }
+
+    fn problem(
+        &self,
+        code: &str,
+        fix: &str,
+        key: &PaymentKey,
+        expected: Decimal,
+        actual: Decimal,
+    ) -> Problem {
+        Problem::new(code, fix)
+            .field(format!("Coupa invoice {}, {key}", self.invoice))
+            .expected(format!("{} {}", expected.normalize(), self.currency))
+            .actual(format!("{} {}", actual.normalize(), self.currency))
+    }
+
+    fn entry_for(
+        &self,
+        key: &PaymentKey,
+        state: &AllocationState,
+        takes_back: bool,
+        policy: &PaymentPolicy,
+    ) -> NextEntry {
+        if state.latest.currency != self.currency {
+            let problem = Problem::new("PAYMENT_CURRENCY_DIFFERS", "Enter the payment in Coupa by hand.")
+                .field(format!("Coupa invoice {}, {key}", self.invoice))
+                .expected(self.currency.to_string())
+                .actual(state.latest.currency.to_string());
+            return NextEntry::Park(problem);
+        }
+        let out_of_range = || {
+            NextEntry::Park(self.problem(
+                "OUT_OF_RANGE",
+                "Enter the payment in Coupa by hand.",
+                key,
+                self.total,
+                state.latest.allocated,
+            ))
+        };
+        let amount = if takes_back {
+            Decimal::ZERO.checked_sub(state.written_amount)
+        } else {
+            Some(state.latest.allocated)
+        };
+        let discount = if takes_back {
+            Decimal::ZERO.checked_sub(state.written_discount)
+        } else {
+            Some(state.latest.discount)
+        };
+        let after = self
+            .settled_amount()
+            .and_then(|sum| sum.checked_add(amount?))
+            .and_then(|sum| sum.checked_add(discount?));
+        let (Some(amount), Some(after)) = (amount, after) else {
+            return out_of_range();
+        };
+        // A credit note is settled downwards: compare sizes, on the side of the bill's own sign.
+        let (reached, total) = if self.total.is_sign_negative() {
+            (-after, -self.total)
+        } else {
+            (after, self.total)
+        };
+        let Some(limit) = total.checked_add(policy.over_total) else {
+            return out_of_range();
+        };
+        if !takes_back && reached > limit {
+            return NextEntry::Park(self.problem(
+                "PAID_OVER_TOTAL",
+                "Find out why QAD paid more than the invoice; nothing more is written to Coupa for it.",
+                key,
+                self.total,
+                after,
+            ));
+        }
+        let words = if takes_back {
+            format!("{key} taken back ({})", state.latest.status)
+        } else if state.latest.discount.is_zero() {
+            format!("{key} {}", state.latest.reference)
+        } else {
+            format!(
+                "{key} {} discount {}",
+                state.latest.reference,
+                state.latest.discount.normalize()
+            )
+        };
+        NextEntry::Append(PaymentEntry {
+            invoice: self.invoice,
+            key: key.clone(),
+            takes_back,
+            amount,
+            currency: self.currency,
+            date: state.latest.payment_date,
+            paid: !takes_back && reached >= total,
+            notes: crate::problem::clean(words.trim())
+                .chars()
+                .take(NOTES_CHARACTERS_MAX)
+                .collect(),
+        })
+    }
+
+    /// The bill after an entry is proven to be in Coupa.
+    #[must_use]
+    pub fn with_written(&self, entry: &PaymentEntry) -> Self {
+        let mut next = self.clone();
+        if let Some(state) = next.allocations.get_mut(&entry.key) {
+            if entry.takes_back {
+                state.written = Written::TakenBack;
+            } else {
+                state.written = Written::Paid;
+                state.written_amount = entry.amount;
+                state.written_discount = state.latest.discount;
+            }
+        }
+        next
+    }
+
+    /// The state's word: `settled`, `paying`, `parked`.
+    pub fn word(&self) -> &'static str {
+        match (
+            &self.parked,
+            self.entry.as_ref().is_some_and(|entry| !entry.is_finished()),
+        ) {
+            (Some(_), _) => "parked",
+            (None, true) => "paying",
+            (None, false) => "settled",
+        }
+    }
+
+    /// When the sweep must look at it.
+    pub fn due(&self, timing: &Timing) -> Option<Timestamp> {
+        let entry = self.entry.as_ref().and_then(|entry| entry.due(timing));
+        if self.parked.is_some() {
+            None
+        } else {
+            entry.or(self.look_again)
+        }
+    }
+}
+
+/// True when a Coupa entry is this one: key, sign and amount, and the same day when Coupa shows one.
+pub fn is_entry(shown: &CoupaPaymentEntry, entry: &PaymentEntry) -> bool {
+    entry.key.begins(&shown.notes)
+        && shown.amount == entry.amount
+        && shown.date.is_none_or(|date| date == entry.date)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn usd() -> Currency {
+        "USD".parse().unwrap()
+    }
+
+    fn key(number: u32) -> PaymentKey {
+        PaymentKey::new(&"10USACO".parse().unwrap(), 2026, "ACH", &number.to_string(), "1").unwrap()
+    }
+
+    fn allocation(number: u32, status: PaymentStatus, amount: i64) -> Allocation {
+        Allocation {
+            key: key(number),
+            invoice: Allocation::identity("10USACO", "10S1001", "INV-1", DocumentKind::Invoice).unwrap(),
+            status,
+            currency: usd(),
+            payment_date: "2026-04-03".parse().unwrap(),
+            last_modified: "2026-04-03".parse().unwrap(),
+            reference: "ACH-1".into(),
+            allocated: Decimal::from(amount),
+            discount: Decimal::ZERO,
+        }
+    }
+
+    fn bill(total: i64) -> BillPayments {
+        BillPayments::new(InvoiceId(7), Decimal::from(total), usd())
+    }
+
+    /// Writes everything that is demanded, as a Coupa that never fails would show it.
+    fn settle(mut bill: BillPayments) -> (BillPayments, Vec<PaymentEntry>, Option<Problem>) {
+        let mut entries = Vec::new();
+        for _ in 0..100 {
+            match bill.next_entry(&PaymentPolicy::default()) {
+                NextEntry::Settled => return (bill, entries, None),
+                NextEntry::Park(problem) => return (bill, entries, Some(problem)),
+                NextEntry::Append(entry) => {
+                    bill = bill.with_written(&entry);
+                    entries.push(entry);
+                }
+            }
+        }
+        panic!("never settles");
+    }
+
+    #[test]
+    fn partial_payments_are_written_in_order_and_the_last_one_pays_the_bill() {
+        let first = bill(100).reading(allocation(1, PaymentStatus::Paid, 60)).unwrap();
+        let both = first.reading(allocation(2, PaymentStatus::Paid, 40)).unwrap();
+        let (_, entries, parked) = settle(both);
+        assert_eq!(parked, None);
+        let shown: Vec<_> = entries.iter().map(|e| (e.amount, e.paid)).collect();
+        assert_eq!(shown, vec![(Decimal::from(60), false), (Decimal::from(40), true)]);
+        assert!(entries[0].notes.starts_with("QAD 10USACO 2026/ACH/1#1"));
+    }
+
+    #[test]
+    fn a_discount_counts_towards_the_total_but_is_not_paid() {
+        let mut discounted = allocation(1, PaymentStatus::Paid, 98);
+        discounted.discount = Decimal::TWO;
+        let (_, entries, _) = settle(bill(100).reading(discounted).unwrap());
+        assert_eq!((entries[0].amount, entries[0].paid), (Decimal::from(98), true));
+    }
+
+    #[test]
+    fn a_void_after_paid_is_one_negative_entry_once() {
+        let paid = settle(
+            bill(100)
+                .reading(allocation(1, PaymentStatus::Paid, 100))
+                .unwrap(),
+        )
+        .0;
+        let voided = paid.reading(allocation(1, PaymentStatus::Void, 100)).unwrap();
+        let (after, entries, _) = settle(voided);
+        assert_eq!(entries.len(), 1);
+        assert_eq!((entries[0].amount, entries[0].paid), (Decimal::from(-100), false));
+        let (_, again, _) = settle(after.reading(allocation(1, PaymentStatus::Bounced, 100)).unwrap());
+        assert!(again.is_empty());
+    }
+
+    #[test]
+    fn what_was_never_paid_is_never_taken_back() {
+        for status in [
+            PaymentStatus::Void,
+            PaymentStatus::Bounced,
+            PaymentStatus::Initial,
+            PaymentStatus::ForCollection,
+            PaymentStatus::Unknown("Escheated".into()),
+        ] {
+            assert!(
+                settle(bill(100).reading(allocation(1, status, 100)).unwrap())
+                    .1
+                    .is_empty()
+            );
+        }
+    }
+
+    #[test]
+    fn a_taking_back_is_written_before_a_later_payment() {
+        let paid = settle(
+            bill(100)
+                .reading(allocation(1, PaymentStatus::Paid, 100))
+                .unwrap(),
+        )
+        .0;
+        let both = paid
+            .reading(allocation(1, PaymentStatus::Bounced, 100))
+            .unwrap()
+            .reading(allocation(2, PaymentStatus::Paid, 100))
+            .unwrap();
+        let (_, entries, parked) = settle(both);
+        assert_eq!(parked, None);
+        let shown: Vec<_> = entries.iter().map(|e| (e.amount, e.paid)).collect();
+        assert_eq!(
+            shown,
+            vec![(Decimal::from(-100), false), (Decimal::from(100), true)]
+        );
+    }
+
+    #[test]
+    fn more_than_the_total_currency_changes_and_revivals_are_parked() {
+        let over = bill(100)
+            .reading(allocation(1, PaymentStatus::Paid, 101))
+            .unwrap();
+        assert_eq!(settle(over).2.unwrap().code, "PAID_OVER_TOTAL");
+        let mut yen = allocation(1, PaymentStatus::Paid, 100);
+        yen.currency = "JPY".parse().unwrap();
+        assert_eq!(
+            settle(bill(100).reading(yen).unwrap()).2.unwrap().code,
+            "PAYMENT_CURRENCY_DIFFERS"
+        );
+        let paid = settle(bill(100).reading(allocation(1, PaymentStatus::Paid, 50)).unwrap()).0;
+        assert_eq!(
+            settle(paid.reading(allocation(1, PaymentStatus::Paid, 60)).unwrap())
+                .2
+                .unwrap()
+                .code,
+            "PAYMENT_CHANGED"
+        );
+        let back = settle(paid.reading(allocation(1, PaymentStatus::Void, 50)).unwrap()).0;
+        assert_eq!(
+            settle(back.reading(allocation(1, PaymentStatus::Paid, 50)).unwrap())
+                .2
+                .unwrap()
+                .code,
+            "PAYMENT_REVIVED"
+        );
+    }
+
+    #[test]
+    fn a_credit_note_is_settled_downwards() {
+        let (_, entries, parked) = settle(
+            bill(-100)
+                .reading(allocation(1, PaymentStatus::Paid, -100))
+                .unwrap(),
+        );
+        assert_eq!(parked, None);
+        assert_eq!((entries[0].amount, entries[0].paid), (Decimal::from(-100), true));
+    }
+
+    #[test]
+    fn a_key_is_not_taken_for_a_longer_one() {
+        assert!(key(1).begins("QAD 10USACO 2026/ACH/1#1 cheque 5"));
+        assert!(key(1).begins("QAD 10USACO 2026/ACH/1#1"));
+        assert!(!key(1).begins("QAD 10USACO 2026/ACH/1#12"));
+        assert_eq!(PaymentKey::new(&"E".parse().unwrap(), 1, "A#B", "1", "1"), None);
+    }
+
+    #[test]
+    fn entries_of_an_earlier_life_are_not_written_again() {
+        let bill = bill(100)
+            .reading(allocation(1, PaymentStatus::Paid, 100))
+            .unwrap();
+        let shown = CoupaPaymentEntry {
+            amount: Decimal::from(100),
+            date: None,
+            notes: format!("{} ACH-1", key(1)),
+        };
+        assert!(settle(bill.reconciled(&[shown])).1.is_empty());
+    }
+
+    proptest! {
+        /// After any history of readings, what was written adds up to what QAD demands, and the flag says whether it is all.
+        #[test]
+        fn coupa_adds_up_to_qad(history in proptest::collection::vec((0u32..4, 0usize..4), 1..30)) {
+            let statuses = [PaymentStatus::Initial, PaymentStatus::Paid, PaymentStatus::Void, PaymentStatus::Bounced];
+            let mut state = bill(100);
+            let mut written: Vec<PaymentEntry> = Vec::new();
+            for (number, status) in history {
+                if let Some(next) = state.reading(allocation(number, statuses[status].clone(), 25)) {
+                    let (after, entries, _) = settle(next);
+                    state = after;
+                    written.extend(entries);
+                }
+            }
+            let sum: Decimal = written.iter().map(|e| e.amount).sum();
+            prop_assert_eq!(Some(sum), state.settled_amount());
+            for number in 0..4 {
+                prop_assert!(written.iter().filter(|e| e.key == key(number) && e.takes_back).count() <= 1);
+                prop_assert!(written.iter().filter(|e| e.key == key(number) && !e.takes_back).count() <= 1);
+            }
+            if let Some(last) = written.last() {
+                prop_assert_eq!(last.paid, sum == Decimal::from(100) && !last.takes_back);
+            }
+        }
+    }
+}
