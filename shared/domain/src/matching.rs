@@ -3,17 +3,27 @@
 //! [`decide`] is pure and total. Its answer is the one value that is stored, audited, shown to the clerk, written to
 //! Coupa and compared by the tests.
 
-use crate::documents::{Invoice, Order, Receipt, Reservation};
+mod exact;
+mod ledger;
+mod lines;
+#[cfg(test)]
+#[expect(clippy::arithmetic_side_effects, reason = "an overflow in a test fails it")]
+pub(crate) mod tests;
+pub(crate) mod text;
+
+use crate::documents::{
+    Charge, ChargeKind, INVOICE_LINES_MAX, Invoice, ORDERS_PER_INVOICE_MAX, Order, Receipt, Reservation,
+};
 use crate::ids::{
-    CreditTermsCode, DaybookCode, DomainCode, GlAccountCode, InvoiceId, OrderLineKey, PurchaseOrderNumber,
-    QadInvoiceIdentity, ReceiverNumber, UnitCode,
+    CreditTermsCode, DaybookCode, DocumentKind, DomainCode, GlAccountCode, InvoiceId, OrderLineKey,
+    PurchaseOrderNumber, QadInvoiceIdentity, ReceiptKey, ReceiverNumber, SupplierCode, UnitCode, fold,
 };
 use crate::money::Currency;
-use crate::policy::MatchPolicy;
+use crate::policy::{MatchPolicy, PostingDate};
 use crate::time::Date;
 use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Everything a decision is made from.
 #[derive(Debug, Clone)]
@@ -296,4 +306,398 @@ impl SupplierInvoiceDraft {
 /// The mark in QAD's description by which we know the document of one Coupa invoice.
 pub fn our_mark(id: InvoiceId) -> String {
     format!("Coupa {id}")
+}
+
+/// Decides what happens to an invoice: post it, hold it or park it.
+///
+/// Total: every input gets a decision. All exceptions of all lines are collected, so that a person sees them at
+/// once. One that needs a person parks the invoice; else one that the other system mends holds it; else it is
+/// approved with the complete document to create. An invoice that is too large is parked for that alone, and its
+/// report has the first [`INVOICE_LINES_MAX`] lines without figures of the order.
+pub fn decide(input: &MatchInput<'_>) -> Decision {
+    let invoice = input.invoice;
+    if let Some(exception) = too_large(invoice) {
+        let lines = invoice
+            .lines
+            .iter()
+            .take(INVOICE_LINES_MAX)
+            .map(lines::bare_report)
+            .collect();
+        return Decision {
+            verdict: not_posted(vec![exception]),
+            report: report(input, lines),
+        };
+    }
+    let mut ledgers = ledger::ledgers(input);
+    let matched: Vec<_> = invoice
+        .lines
+        .iter()
+        .map(|line| lines::match_line(input, line, &mut ledgers))
+        .collect();
+
+    let mut exceptions = Vec::new();
+    let supplier = supplier_code(invoice)
+        .map_err(|exception| exceptions.push(exception))
+        .ok();
+    let orders = billed_orders(input);
+    for order in &orders {
+        check_order(invoice, supplier.as_ref(), order, &mut exceptions);
+    }
+    check_document_signs(invoice, &mut exceptions);
+    let costs = additional_costs(input, &mut exceptions);
+    check_total(input, &matched, &mut exceptions);
+
+    let mut rows = Vec::with_capacity(matched.len());
+    let mut parts = Vec::new();
+    for line in matched {
+        exceptions.extend(line.exceptions);
+        rows.push(line.report);
+        parts.extend(line.parts);
+    }
+    let used_up = ledgers
+        .values()
+        .flatten()
+        .flat_map(ledger::Ledger::used_up)
+        .collect();
+    let matches = receiver_matches(&parts, &used_up, &mut exceptions);
+    let verdict = match supplier {
+        Some(supplier) if exceptions.is_empty() => Verdict::Approve {
+            draft: Box::new(draft(input, supplier, &orders, matches, costs)),
+        },
+        _ => not_posted(exceptions),
+    };
+    Decision {
+        verdict,
+        report: report(input, rows),
+    }
+}
+
+fn report(input: &MatchInput<'_>, lines: Vec<LineReport>) -> MatchReport {
+    MatchReport {
+        tolerance_version: input.policy.tolerance.version.clone(),
+        lines,
+    }
+}
+
+/// Park when any exception needs a person, else hold.
+fn not_posted(exceptions: Vec<Exception>) -> Verdict {
+    if exceptions
+        .iter()
+        .any(|exception| exception.code.remedy() == Remedy::APerson)
+    {
+        return Verdict::Park { exceptions };
+    }
+    let awaits: BTreeSet<_> = exceptions
+        .iter()
+        .filter_map(|exception| exception.order_line.clone())
+        .collect();
+    Verdict::Hold {
+        exceptions,
+        awaits: awaits.into_iter().collect(),
+    }
+}
+
+/// An exception of the whole document, without a limit.
+fn of_document(code: ExceptionCode, expected: impl Into<String>, actual: impl Into<String>) -> Exception {
+    Exception {
+        code,
+        line: None,
+        order_line: None,
+        expected: expected.into(),
+        actual: crate::problem::clean(&actual.into()),
+        limit: String::new(),
+    }
+}
+
+fn too_large(invoice: &Invoice) -> Option<Exception> {
+    let lines = invoice.lines.len();
+    if lines > INVOICE_LINES_MAX {
+        let expected = format!("at most {INVOICE_LINES_MAX} lines");
+        return Some(of_document(
+            ExceptionCode::TooLarge,
+            expected,
+            format!("{lines} lines"),
+        ));
+    }
+    let orders = invoice.orders().len();
+    (orders > ORDERS_PER_INVOICE_MAX).then(|| {
+        let expected = format!("at most {ORDERS_PER_INVOICE_MAX} orders");
+        of_document(ExceptionCode::TooLarge, expected, format!("{orders} orders"))
+    })
+}
+
+fn supplier_code(invoice: &Invoice) -> Result<SupplierCode, Exception> {
+    let name = &invoice.supplier.name;
+    let number = invoice
+        .supplier
+        .number
+        .as_deref()
+        .map(str::trim)
+        .filter(|number| !number.is_empty());
+    let Some(number) = number else {
+        return Err(of_document(
+            ExceptionCode::SupplierNotLinked,
+            "a QAD supplier number",
+            format!("supplier {name} without a QAD number"),
+        ));
+    };
+    number.parse().map_err(|_| {
+        of_document(
+            ExceptionCode::SupplierCodeInvalid,
+            format!(
+                "a supplier code of at most {} characters",
+                SupplierCode::CHARACTERS_MAX
+            ),
+            format!("{number} on supplier {name}"),
+        )
+    })
+}
+
+/// The known orders of the lines that have something to post, in the order of their numbers.
+fn billed_orders<'a>(input: &MatchInput<'a>) -> Vec<&'a Order> {
+    let numbers: BTreeSet<_> = input
+        .invoice
+        .lines
+        .iter()
+        .filter(|line| !lines::has_nothing_to_post(line))
+        .filter_map(|line| line.order_line.as_ref().map(|key| &key.order))
+        .collect();
+    numbers
+        .into_iter()
+        .filter_map(|number| input.orders.get(number)?.as_ref())
+        .collect()
+}
+
+fn check_order(
+    invoice: &Invoice,
+    supplier: Option<&SupplierCode>,
+    order: &Order,
+    exceptions: &mut Vec<Exception>,
+) {
+    if let Some(supplier) = supplier.filter(|supplier| supplier.folded() != fold(&order.supplier)) {
+        exceptions.push(of_document(
+            ExceptionCode::SupplierDiffers,
+            format!("supplier {}, as order {}", order.supplier, order.number),
+            format!("supplier {supplier}"),
+        ));
+    }
+    if order.currency != invoice.currency {
+        exceptions.push(of_document(
+            ExceptionCode::CurrencyDiffers,
+            format!("{}, as order {}", order.currency, order.number),
+            invoice.currency.to_string(),
+        ));
+    }
+    if order.evaluated_receipts {
+        exceptions.push(of_document(
+            ExceptionCode::OrderIsEvaluatedReceipts,
+            "an order that QAD does not invoice by itself",
+            format!("order {} with evaluated receipts", order.number),
+        ));
+    }
+}
+
+fn sign_contradicts(kind: DocumentKind, amount: Decimal) -> bool {
+    match kind {
+        DocumentKind::Invoice => amount < Decimal::ZERO,
+        DocumentKind::CreditNote => amount > Decimal::ZERO,
+    }
+}
+
+fn check_document_signs(invoice: &Invoice, exceptions: &mut Vec<Exception>) {
+    let charges = invoice
+        .charges
+        .iter()
+        .map(|charge| (charge_name(charge.kind), charge.amount));
+    let amounts = [("Total", invoice.total), ("Tax", invoice.tax)]
+        .into_iter()
+        .chain(charges);
+    for (name, amount) in amounts.filter(|(_, amount)| sign_contradicts(invoice.kind, *amount)) {
+        let sign = match invoice.kind {
+            DocumentKind::Invoice => "nothing negative on an invoice",
+            DocumentKind::CreditNote => "nothing positive on a credit note",
+        };
+        let actual = format!("{name} of {}", text::money(amount, invoice.currency));
+        exceptions.push(of_document(ExceptionCode::SignContradicts, sign, actual));
+    }
+}
+
+fn charge_name(kind: ChargeKind) -> &'static str {
+    match kind {
+        ChargeKind::Shipping => "Freight",
+        ChargeKind::Handling => "Handling",
+        ChargeKind::Misc => "Miscellaneous",
+    }
+}
+
+fn additional_costs(input: &MatchInput<'_>, exceptions: &mut Vec<Exception>) -> Vec<AdditionalCost> {
+    let mut costs = Vec::new();
+    for Charge { kind, amount } in input
+        .invoice
+        .charges
+        .iter()
+        .filter(|charge| !charge.amount.is_zero())
+    {
+        let Some(account) = input.policy.charge_accounts.get(kind) else {
+            let actual = format!(
+                "{} of {}",
+                charge_name(*kind),
+                text::money(*amount, input.invoice.currency)
+            );
+            exceptions.push(of_document(
+                ExceptionCode::ChargeNotMapped,
+                "a GL account for it",
+                actual,
+            ));
+            continue;
+        };
+        costs.push(AdditionalCost {
+            gl_account: account.gl_account.clone(),
+            cost_center: account.cost_center.clone(),
+            project: account.project.clone(),
+            amount: *amount,
+            description: charge_name(*kind).to_owned(),
+        });
+    }
+    costs
+}
+
+/// Lines, charges and tax against the invoice's total; also that there is a line to post at all.
+fn check_total(input: &MatchInput<'_>, matched: &[lines::MatchedLine<'_>], exceptions: &mut Vec<Exception>) {
+    let invoice = input.invoice;
+    let valued: Vec<_> = matched
+        .iter()
+        .filter(|line| !line.report.nothing_to_post)
+        .collect();
+    if valued.is_empty() {
+        let actual = format!("{} lines without one", invoice.lines.len());
+        exceptions.push(of_document(
+            ExceptionCode::NothingToPost,
+            "a line with a quantity or an amount",
+            actual,
+        ));
+    }
+    // A line whose value cannot be told is parked as out of range already.
+    let Some(values) = valued.iter().map(|line| line.value).collect::<Option<Vec<_>>>() else {
+        return;
+    };
+    let charges = invoice.charges.iter().map(|charge| charge.amount);
+    let compared = exact::sum(values.into_iter().chain(charges).chain([invoice.tax])).and_then(|sum| {
+        let difference = exact::subtract(sum, invoice.total)?.abs();
+        Some((sum, difference, total_limit(input, valued.len())?))
+    });
+    let shown = |amount| text::money(amount, invoice.currency);
+    match compared {
+        Some((_, difference, limit)) if difference <= limit => {}
+        Some((sum, _, limit)) => exceptions.push(Exception {
+            limit: shown(limit),
+            ..of_document(
+                ExceptionCode::TotalsDisagree,
+                format!("{} from lines, charges and tax", shown(sum)),
+                format!("{} as total", shown(invoice.total)),
+            )
+        }),
+        None => exceptions.push(out_of_range(format!("total {}", shown(invoice.total)))),
+    }
+}
+
+/// One smallest unit of the currency per line with something to post, but not more than the tolerance, and never
+/// less than one.
+fn total_limit(input: &MatchInput<'_>, valued_lines: usize) -> Option<Decimal> {
+    let unit = input.invoice.currency.minor_unit();
+    let by_lines = exact::multiply(unit, Decimal::from(valued_lines.max(1)))?;
+    Some(by_lines.min(input.policy.tolerance.total_amount.max(unit)))
+}
+
+fn out_of_range(actual: String) -> Exception {
+    of_document(
+        ExceptionCode::OutOfRange,
+        "figures whose sums and products are exact in 28 digits",
+        actual,
+    )
+}
+
+/// One match per receiver and price, in the order in which the lines claimed them. Of several matches of one
+/// receiver only the last can finish it.
+fn receiver_matches(
+    parts: &[lines::PricedPart<'_>],
+    used_up: &BTreeSet<&ReceiptKey>,
+    exceptions: &mut Vec<Exception>,
+) -> Vec<ReceiverMatch> {
+    let mut places: BTreeMap<(&ReceiptKey, Decimal), usize> = BTreeMap::new();
+    let mut matches: Vec<(&ReceiptKey, ReceiverMatch)> = Vec::new();
+    for lines::PricedPart { part, unit_price } in parts {
+        let key = &part.receipt.key;
+        let place = *places.entry((key, *unit_price)).or_insert(matches.len());
+        if let Some((_, earlier)) = matches.get_mut(place) {
+            match exact::add(earlier.quantity, part.quantity) {
+                Some(quantity) => earlier.quantity = quantity,
+                None => exceptions.push(out_of_range(format!("quantities of receiver {}", key.receiver))),
+            }
+            continue;
+        }
+        let found = ReceiverMatch {
+            order_line: key.order_line.clone(),
+            receiver: key.receiver.clone(),
+            quantity: part.quantity,
+            unit_price: *unit_price,
+            finished: false,
+        };
+        matches.push((key, found));
+    }
+    let mut seen = BTreeSet::new();
+    for (key, found) in matches.iter_mut().rev() {
+        found.finished = seen.insert(*key) && used_up.contains(key);
+    }
+    matches.into_iter().map(|(_, found)| found).collect()
+}
+
+fn draft(
+    input: &MatchInput<'_>,
+    supplier: SupplierCode,
+    orders: &[&Order],
+    matches: Vec<ReceiverMatch>,
+    costs: Vec<AdditionalCost>,
+) -> SupplierInvoiceDraft {
+    let MatchInput { invoice, policy, .. } = input;
+    SupplierInvoiceDraft {
+        identity: QadInvoiceIdentity {
+            entity: policy.entity.clone(),
+            supplier,
+            reference: invoice.reference.clone(),
+            kind: invoice.kind,
+        },
+        coupa_id: invoice.id,
+        domain: policy.domain.clone(),
+        currency: invoice.currency,
+        invoice_date: invoice.invoice_date,
+        posting_date: match policy.posting_date {
+            PostingDate::InvoiceDate => invoice.invoice_date,
+            PostingDate::MatchingDate => input.today,
+        },
+        daybook: match invoice.kind {
+            DocumentKind::Invoice => policy.invoice_daybook.clone(),
+            DocumentKind::CreditNote => policy.credit_note_daybook.clone(),
+        },
+        matching_daybook: policy.matching_daybook.clone(),
+        invoice_status: policy.invoice_status.clone(),
+        credit_terms: credit_terms(invoice, policy),
+        total: invoice.total,
+        tax: invoice.tax,
+        orders: orders.iter().map(|order| order.number.clone()).collect(),
+        matches,
+        costs,
+    }
+}
+
+/// The mapped code, else Coupa's own when it can be one of QAD's; `None` lets QAD take the supplier's terms.
+fn credit_terms(invoice: &Invoice, policy: &MatchPolicy) -> Option<CreditTermsCode> {
+    let code = invoice
+        .payment_term
+        .as_deref()
+        .map(str::trim)
+        .filter(|code| !code.is_empty())?;
+    lines::find_folded(&policy.credit_terms, code)
+        .cloned()
+        .or_else(|| code.parse().ok())
 }

@@ -241,7 +241,8 @@ mod tests {
                 let currency: Currency = code.parse().unwrap();
                 let exact = Decimal::new(units, scale);
                 let rounded = currency.round(exact);
-                prop_assert!((rounded - exact).abs() * Decimal::TWO <= currency.minor_unit());
+                let moved = rounded.checked_sub(exact).unwrap().abs();
+                prop_assert!(moved.checked_mul(Decimal::TWO).unwrap() <= currency.minor_unit());
                 prop_assert_eq!(currency.round(rounded), rounded);
             }
         }

@@ -514,7 +514,7 @@ impl BillPayments {
         };
         // A credit note is settled downwards: compare sizes, on the side of the bill's own sign.
         let (reached, total) = if self.total.is_sign_negative() {
-            (-after, -self.total)
+            (negated(after), negated(self.total))
         } else {
             (after, self.total)
         };
@@ -593,6 +593,12 @@ impl BillPayments {
             entry.or(self.look_again)
         }
     }
+}
+
+/// Changes the sign; exact for every decimal.
+fn negated(mut decimal: Decimal) -> Decimal {
+    decimal.set_sign_positive(decimal.is_sign_negative());
+    decimal
 }
 
 /// True when a Coupa entry is this one: key, sign and amount, and the same day when Coupa shows one.

@@ -61,10 +61,13 @@ impl Timing {
         let mut link = |name: &str, holds: bool, expected: String, actual: i64| {
             if !holds {
                 broken.push(
-                    Problem::new("TIMING_CHAIN_BROKEN", "Correct the timing parameters of the stack; docs/reliability.md explains the chain.")
-                        .field(name)
-                        .expected(expected)
-                        .actual(format!("{actual} ms")),
+                    Problem::new(
+                        "TIMING_CHAIN_BROKEN",
+                        "Correct the timing parameters of the stack; docs/reliability.md explains the chain.",
+                    )
+                    .field(name)
+                    .expected(expected)
+                    .actual(format!("{actual} ms")),
                 );
             }
         };
@@ -74,17 +77,48 @@ impl Timing {
             ("LEASE_SECONDS", self.lease_millis),
             ("COMMIT_LATENESS_SECONDS", self.commit_lateness_millis),
         ] {
-            link(name, value > 0 && value <= CHAIN_MILLIS_MAX, format!("1 ms to {CHAIN_MILLIS_MAX} ms"), value);
+            link(
+                name,
+                value > 0 && value <= CHAIN_MILLIS_MAX,
+                format!("1 ms to {CHAIN_MILLIS_MAX} ms"),
+                value,
+            );
         }
-        for (name, value) in [("STOP_MARGIN_SECONDS", self.stop_margin_millis), ("CLOCK_SKEW_SECONDS", self.clock_skew_millis)] {
-            link(name, (0..=CHAIN_MILLIS_MAX).contains(&value), format!("0 ms to {CHAIN_MILLIS_MAX} ms"), value);
+        for (name, value) in [
+            ("STOP_MARGIN_SECONDS", self.stop_margin_millis),
+            ("CLOCK_SKEW_SECONDS", self.clock_skew_millis),
+        ] {
+            link(
+                name,
+                (0..=CHAIN_MILLIS_MAX).contains(&value),
+                format!("0 ms to {CHAIN_MILLIS_MAX} ms"),
+                value,
+            );
         }
         let function_end = self.function_millis.saturating_sub(self.stop_margin_millis);
-        link("HTTP_TIMEOUT_SECONDS", self.http_millis < function_end, format!("less than the function timeout without its stop margin ({function_end} ms)"), self.http_millis);
-        let lease_min = self.function_millis.saturating_add(LATE_KILL_MILLIS).saturating_add(self.clock_skew_millis.saturating_mul(2));
-        link("LEASE_SECONDS", self.lease_millis >= lease_min, format!("at least the function timeout, a late kill and twice the skew ({lease_min} ms)"), self.lease_millis);
+        link(
+            "HTTP_TIMEOUT_SECONDS",
+            self.http_millis < function_end,
+            format!("less than the function timeout without its stop margin ({function_end} ms)"),
+            self.http_millis,
+        );
+        let lease_min = self
+            .function_millis
+            .saturating_add(LATE_KILL_MILLIS)
+            .saturating_add(self.clock_skew_millis.saturating_mul(2));
+        link(
+            "LEASE_SECONDS",
+            self.lease_millis >= lease_min,
+            format!("at least the function timeout, a late kill and twice the skew ({lease_min} ms)"),
+            self.lease_millis,
+        );
         let visibility_min = self.function_millis.saturating_mul(VISIBILITY_FACTOR);
-        link("QUEUE_VISIBILITY_SECONDS", self.queue_visibility_millis >= visibility_min, format!("at least six times the function timeout ({visibility_min} ms)"), self.queue_visibility_millis);
+        link(
+            "QUEUE_VISIBILITY_SECONDS",
+            self.queue_visibility_millis >= visibility_min,
+            format!("at least six times the function timeout ({visibility_min} ms)"),
+            self.queue_visibility_millis,
+        );
         if self.queue_receives_max < QUEUE_RECEIVES_MIN {
             broken.push(
                 Problem::new("TIMING_CHAIN_BROKEN", "Raise maxReceiveCount of the queue.")
@@ -110,17 +144,74 @@ mod tests {
     fn every_link_is_checked() {
         let good = Timing::default();
         for (field, bad) in [
-            ("HTTP_TIMEOUT_SECONDS", Timing { http_millis: 170_000, ..good }),
-            ("HTTP_TIMEOUT_SECONDS", Timing { http_millis: 0, ..good }),
-            ("FUNCTION_TIMEOUT_SECONDS", Timing { function_millis: i64::MAX, ..good }),
-            ("LEASE_SECONDS", Timing { lease_millis: 184_999, ..good }),
-            ("COMMIT_LATENESS_SECONDS", Timing { commit_lateness_millis: 0, ..good }),
-            ("STOP_MARGIN_SECONDS", Timing { stop_margin_millis: -1, ..good }),
-            ("CLOCK_SKEW_SECONDS", Timing { clock_skew_millis: -1, ..good }),
-            ("QUEUE_VISIBILITY_SECONDS", Timing { queue_visibility_millis: 1_079_999, ..good }),
-            ("QUEUE_RECEIVE_COUNT_MAX", Timing { queue_receives_max: 4, ..good }),
+            (
+                "HTTP_TIMEOUT_SECONDS",
+                Timing {
+                    http_millis: 170_000,
+                    ..good
+                },
+            ),
+            (
+                "HTTP_TIMEOUT_SECONDS",
+                Timing {
+                    http_millis: 0,
+                    ..good
+                },
+            ),
+            (
+                "FUNCTION_TIMEOUT_SECONDS",
+                Timing {
+                    function_millis: i64::MAX,
+                    ..good
+                },
+            ),
+            (
+                "LEASE_SECONDS",
+                Timing {
+                    lease_millis: 184_999,
+                    ..good
+                },
+            ),
+            (
+                "COMMIT_LATENESS_SECONDS",
+                Timing {
+                    commit_lateness_millis: 0,
+                    ..good
+                },
+            ),
+            (
+                "STOP_MARGIN_SECONDS",
+                Timing {
+                    stop_margin_millis: -1,
+                    ..good
+                },
+            ),
+            (
+                "CLOCK_SKEW_SECONDS",
+                Timing {
+                    clock_skew_millis: -1,
+                    ..good
+                },
+            ),
+            (
+                "QUEUE_VISIBILITY_SECONDS",
+                Timing {
+                    queue_visibility_millis: 1_079_999,
+                    ..good
+                },
+            ),
+            (
+                "QUEUE_RECEIVE_COUNT_MAX",
+                Timing {
+                    queue_receives_max: 4,
+                    ..good
+                },
+            ),
         ] {
-            assert!(bad.broken_links().iter().any(|problem| problem.field == field), "{field}");
+            assert!(
+                bad.broken_links().iter().any(|problem| problem.field == field),
+                "{field}"
+            );
         }
     }
 }

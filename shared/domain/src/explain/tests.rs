@@ -1,0 +1,490 @@
+//! The exact words for every state and every exception that [`decide`](crate::matching::decide) can find.
+
+use super::*;
+use crate::documents::{Charge, ChargeKind, INVOICE_LINES_MAX, OrderStatus};
+use crate::effect::Repetition;
+use crate::ids::InvoiceId;
+use crate::lifecycle::{Summary, Voucher};
+use crate::matching::Verdict;
+use crate::matching::tests::{Case, amount_line, d, in_unit, line};
+use std::collections::BTreeSet;
+
+/// 2026-03-05 09:12 UTC.
+const SINCE: Timestamp = Timestamp(1_772_701_920_000);
+
+fn record(state: State) -> InvoiceRecord {
+    let mut record = InvoiceRecord::new(InvoiceId(92010), SINCE);
+    record.state = state;
+    record
+}
+
+/// The record of an invoice that was decided and not approved.
+fn decided(case: &Case) -> InvoiceRecord {
+    let decision = case.decide();
+    let state = match decision.verdict {
+        Verdict::Approve { .. } => State::Approved,
+        Verdict::Hold { exceptions, awaits } => State::Held { exceptions, awaits },
+        Verdict::Park { exceptions } => State::Parked {
+            reason: ParkReason::Match { exceptions },
+        },
+    };
+    InvoiceRecord {
+        report: Some(decision.report),
+        ..record(state)
+    }
+}
+
+fn voucher() -> Voucher {
+    Voucher {
+        year: 2026,
+        daybook: "SI".to_owned(),
+        number: 1207,
+    }
+}
+
+fn problem() -> Problem {
+    Problem::new("QAD_PERMISSION_DENIED", "Give the user the role.")
+        .field("entity")
+        .expected("a role")
+        .actual("none")
+}
+
+fn effect(status: EffectStatus, attempts: u32) -> Effect {
+    let mut effect = Effect::ready(
+        "key".to_owned(),
+        Repetition::OnlyAfterLookUp,
+        "{}".to_owned(),
+        "00".to_owned(),
+        "key".to_owned(),
+        SINCE,
+    );
+    effect.status = status;
+    effect.attempts = attempts;
+    effect.settle_until = SINCE.plus_seconds(600);
+    effect
+}
+
+#[test]
+fn every_exception_has_its_exact_sentence() {
+    type Spoil = fn(&mut Case);
+    let table: &[(ExceptionCode, Spoil, &str)] = &[
+        (
+            ExceptionCode::ReceiptMissing,
+            |case| case.receipts.clear(),
+            "Held since 2026-03-05 09:12 UTC: nothing of 100 EA received on PO PO1 line 1; it posts by itself when \
+             they are received.",
+        ),
+        (
+            ExceptionCode::ReceiptShort,
+            |case| case.receipts[0].received = d("40"),
+            "Held since 2026-03-05 09:12 UTC: 40 of 100 EA received and not yet invoiced on PO PO1 line 1; it posts \
+             by itself when 60 more are received.",
+        ),
+        (
+            ExceptionCode::ReturnMissing,
+            |case| {
+                *case = Case::credit_note();
+                case.receipts[1].received = d("-6");
+            },
+            "Held since 2026-03-05 09:12 UTC: 6 of 10 EA returned and not yet credited on PO PO1 line 1; it posts by \
+             itself when 4 more are returned.",
+        ),
+        (
+            ExceptionCode::OrderNotFound,
+            |case| case.orders.values_mut().for_each(|order| *order = None),
+            "Held since 2026-03-05 09:12 UTC: order PO1 in QAD is missing; it posts by itself when QAD has it; if the number is wrong, correct it on the Coupa line.",
+        ),
+        (
+            ExceptionCode::OrderLineNotFound,
+            |case| case.order().lines.clear(),
+            "Held since 2026-03-05 09:12 UTC: line 1 on order PO1 in QAD is missing; it posts by itself when QAD has it; if the number is wrong, correct it on the Coupa line.",
+        ),
+        (
+            ExceptionCode::AnotherInvoiceInFlight,
+            |case| case.reserve("RC1", "60"),
+            "Held since 2026-03-05 09:12 UTC: PO PO1 line 1 has 40 of 100 EA, 60 EA reserved by Coupa invoice 7; it \
+             is decided again by itself when that has settled.",
+        ),
+        (
+            ExceptionCode::SupplierNotLinked,
+            |case| case.invoice.supplier.number = None,
+            "Parked for a person since 2026-03-05 09:12 UTC: supplier Example Castings without a QAD number. \
+             Give the supplier its QAD number in Coupa, then recheck.",
+        ),
+        (
+            ExceptionCode::SupplierCodeInvalid,
+            |case| case.invoice.supplier.number = Some("123456789".to_owned()),
+            "Parked for a person since 2026-03-05 09:12 UTC: supplier number 123456789 on supplier Example Castings \
+             is not a supplier code of at most 8 characters. Correct the supplier's number in Coupa (QAD codes have \
+             at most 8 characters), then recheck.",
+        ),
+        (
+            ExceptionCode::SupplierDiffers,
+            |case| case.order().supplier = "10S2".to_owned(),
+            "Parked for a person since 2026-03-05 09:12 UTC: supplier 10S1001 on the invoice, expected supplier \
+             10S2, as order PO1. Correct the supplier on the invoice or the order, then recheck.",
+        ),
+        (
+            ExceptionCode::CurrencyDiffers,
+            |case| case.order().currency = "EUR".parse().unwrap(),
+            "Parked for a person since 2026-03-05 09:12 UTC: currency USD, expected EUR, as order PO1. Have the \
+             invoice reissued in the order's currency, or change the order.",
+        ),
+        (
+            ExceptionCode::UnitDiffers,
+            |case| case.bill(vec![in_unit(line(1, "1", "1", "PO1", 1), "KG")]),
+            "Parked for a person since 2026-03-05 09:12 UTC: unit KG on invoice line 1, expected EA, as order PO1 \
+             line 1. Correct the unit on the invoice, or configure the conversion, then recheck.",
+        ),
+        (
+            ExceptionCode::PriceOverTolerance,
+            |case| case.bill(vec![line(1, "100", "10.8", "PO1", 1)]),
+            "Parked for a person since 2026-03-05 09:12 UTC: unit price 10.80 USD per EA on PO PO1 line 1 is over \
+             the order's 10.00 USD per EA (limit 10.20 USD per EA). Have the buyer change the order's price, or \
+             dispute the invoice, then recheck.",
+        ),
+        (
+            ExceptionCode::BilledOverOrdered,
+            |case| case.order_line().ordered = d("90"),
+            "Parked for a person since 2026-03-05 09:12 UTC: 100 EA billed in all on PO PO1 line 1, 90 EA ordered \
+             (limit 90 EA). Have the buyer change the order, or dispute the invoice, then recheck.",
+        ),
+        (
+            ExceptionCode::TotalsDisagree,
+            |case| case.invoice.total = d("900"),
+            "Parked for a person since 2026-03-05 09:12 UTC: 1000.00 USD from lines, charges and tax against 900.00 \
+             USD as total (limit 0.01 USD). Correct the invoice in Coupa so that lines, charges and tax add up to \
+             its total.",
+        ),
+        (
+            ExceptionCode::LineWithoutOrder,
+            |case| case.invoice.lines[0].order_line = None,
+            "Parked for a person since 2026-03-05 09:12 UTC: invoice line 1 names no order (quantity 100 at 10.00 \
+             USD, total 1000.00 USD). Name the order on the line in Coupa, or enter the invoice in QAD by hand.",
+        ),
+        (
+            ExceptionCode::OrderLineClosed,
+            |case| {
+                case.order_line().status = OrderStatus::Closed;
+                case.receipts[0].received = d("40");
+            },
+            "Parked for a person since 2026-03-05 09:12 UTC: PO PO1 line 1 is closed with 40 of 100 EA open to \
+             match. Reopen the order line in QAD, or dispute the invoice, then recheck.",
+        ),
+        (
+            ExceptionCode::OrderLineCancelled,
+            |case| case.order_line().status = OrderStatus::Cancelled,
+            "Parked for a person since 2026-03-05 09:12 UTC: PO PO1 line 1 is cancelled. Dispute the invoice, or \
+             have the order reinstated, then recheck.",
+        ),
+        (
+            ExceptionCode::OrderStatusUnknown,
+            |case| case.order_line().status = OrderStatus::Unknown("q".to_owned()),
+            "Parked for a person since 2026-03-05 09:12 UTC: PO PO1 line 1 has status \"q\", expected a status the \
+             connection's profile knows. Add the status to the connection's profile, then recheck.",
+        ),
+        (
+            ExceptionCode::OrderIsEvaluatedReceipts,
+            |case| case.order().evaluated_receipts = true,
+            "Parked for a person since 2026-03-05 09:12 UTC: order PO1 with evaluated receipts is invoiced by QAD \
+             itself. QAD creates this invoice itself; void the one in Coupa.",
+        ),
+        (
+            ExceptionCode::ChargeNotMapped,
+            |case| {
+                case.invoice.charges = vec![Charge {
+                    kind: ChargeKind::Misc,
+                    amount: d("5"),
+                }];
+                case.invoice.total = d("1005");
+            },
+            "Parked for a person since 2026-03-05 09:12 UTC: Miscellaneous of 5.00 USD has no GL account. Give the \
+             charge a GL account in the connection's settings, then recheck.",
+        ),
+        (
+            ExceptionCode::AmountLineUnresolved,
+            |case| {
+                case.bill(vec![
+                    amount_line(1, "10.01", "PO1", 1),
+                    amount_line(2, "995", "PO1", 1),
+                ])
+            },
+            "Parked for a person since 2026-03-05 09:12 UTC: 100.501 EA billed in all on PO PO1 line 1, 100 EA \
+             ordered (limit 100 EA); invoice line 2 bills 995.00 USD, that is 99.5 EA, expected an exact quantity at \
+             10.00 USD per EA within 98.999 EA open on PO PO1 line 1. Have the buyer change the order, or dispute \
+             the invoice, then recheck. Bill it as a quantity line, or enter the invoice in QAD by hand.",
+        ),
+        (
+            ExceptionCode::SignContradicts,
+            |case| case.invoice.tax = d("-0.01"),
+            "Parked for a person since 2026-03-05 09:12 UTC: the invoice has Tax of -0.01 USD, expected nothing \
+             negative on an invoice. Enter credits as a credit note of their own in Coupa.",
+        ),
+        (
+            ExceptionCode::LineContradictsItself,
+            |case| {
+                case.bill(vec![line(1, "0", "10", "PO1", 1)]);
+                case.invoice.lines[0].total = d("50");
+                case.invoice.total = d("50");
+            },
+            "Parked for a person since 2026-03-05 09:12 UTC: invoice line 1 has quantity 0 at 10.00 USD, total 50.00 \
+             USD, expected a quantity with the total. Correct the line in Coupa, then recheck.",
+        ),
+        (
+            ExceptionCode::NothingToPost,
+            |case| case.bill(vec![]),
+            "Parked for a person since 2026-03-05 09:12 UTC: no line bills a quantity or an amount. Void the \
+             invoice in Coupa if it is empty on purpose.",
+        ),
+        (
+            ExceptionCode::TooLarge,
+            |case| case.bill(vec![line(1, "1", "1", "PO1", 1); INVOICE_LINES_MAX + 1]),
+            "Parked for a person since 2026-03-05 09:12 UTC: it has 501 lines, at most 500 lines are possible. Split \
+             the invoice, or enter it in QAD by hand.",
+        ),
+        (
+            ExceptionCode::OutOfRange,
+            |case| case.order_line().unit_price = rust_decimal::Decimal::MAX,
+            "Parked for a person since 2026-03-05 09:12 UTC: invoice line 1 has quantity 100 at 10.00 USD, total \
+             1000.00 USD, expected figures whose sums and products are exact in 28 digits. Correct the figure in \
+             Coupa.",
+        ),
+    ];
+    for (code, spoil, expected) in table {
+        let mut case = Case::invoice();
+        spoil(&mut case);
+        let record = decided(&case);
+        assert_eq!(sentence(&record), *expected, "{}", code.as_str());
+        assert!(
+            record.state.codes().contains(&code.as_str().to_owned()),
+            "{}",
+            code.as_str()
+        );
+    }
+    let covered: BTreeSet<_> = table.iter().map(|(code, ..)| *code).collect();
+    assert_eq!(covered, ExceptionCode::ALL.iter().copied().collect());
+}
+
+#[test]
+fn every_state_has_its_exact_sentence() {
+    let posted = |how| State::Posted {
+        voucher: voucher(),
+        how,
+    };
+    for (state, expected) in [
+        (
+            State::Received { coupa_status: None },
+            "Received 2026-03-05 09:12 UTC and not decided yet; nobody needs to act.",
+        ),
+        (
+            State::Received {
+                coupa_status: Some("pending_approval".to_owned()),
+            },
+            "Waiting since 2026-03-05 09:12 UTC: Coupa says \"pending_approval\"; it goes on by itself when it is \
+             approved in Coupa.",
+        ),
+        (
+            State::Approved,
+            "Approved since 2026-03-05 09:12 UTC: it is about to be created in QAD; nobody needs to act.",
+        ),
+        (
+            posted(PostedHow::Created),
+            "Posted 2026-03-05 09:12 UTC as QAD voucher 2026/SI/1207, created by this connection; it is being marked \
+             exported in Coupa.",
+        ),
+        (
+            posted(PostedHow::Recovered),
+            "Posted 2026-03-05 09:12 UTC as QAD voucher 2026/SI/1207, found there after the answer to its creation \
+             was lost; it is being marked exported in Coupa.",
+        ),
+        (
+            State::Exported {
+                voucher: voucher(),
+                how: PostedHow::Adopted,
+            },
+            "In QAD as voucher 2026/SI/1207, keyed there by hand and taken over, and marked exported in Coupa since \
+             2026-03-05 09:12 UTC; nothing is left to do.",
+        ),
+        (
+            State::Parked {
+                reason: ParkReason::Problem { problem: problem() },
+            },
+            "Parked for a person since 2026-03-05 09:12 UTC: QAD_PERMISSION_DENIED at entity: expected a role, got \
+             none. Give the user the role.",
+        ),
+        (
+            State::Parked {
+                reason: ParkReason::InQad {
+                    problem: problem(),
+                    voucher: Some(voucher()),
+                },
+            },
+            "Parked for a person since 2026-03-05 09:12 UTC, with voucher 2026/SI/1207 in QAD: QAD_PERMISSION_DENIED \
+             at entity: expected a role, got none. Give the user the role.",
+        ),
+        (
+            State::Parked {
+                reason: ParkReason::InQad {
+                    problem: Problem::new("TWO", ""),
+                    voucher: None,
+                },
+            },
+            "Parked for a person since 2026-03-05 09:12 UTC, and a document may be in QAD: TWO.",
+        ),
+        (
+            State::Rejected { problem: problem() },
+            "Rejected 2026-03-05 09:12 UTC: QAD_PERMISSION_DENIED at entity: expected a role, got none. Give the \
+             user the role. Nothing more is done with it.",
+        ),
+        (
+            State::Voided { exported: false },
+            "Voided in Coupa before anything was posted (2026-03-05 09:12 UTC): nothing was sent to QAD, and it is \
+             being marked exported in Coupa.",
+        ),
+        (
+            State::Voided { exported: true },
+            "Voided in Coupa before anything was posted (2026-03-05 09:12 UTC): nothing was sent to QAD, and nothing \
+             is left to do.",
+        ),
+    ] {
+        assert_eq!(sentence(&record(state)), expected);
+    }
+}
+
+#[test]
+fn an_approved_invoice_tells_how_its_creation_stands() {
+    for (effect, expected) in [
+        (
+            effect(EffectStatus::Ready, 0),
+            "it is about to be created in QAD; nobody needs to act.",
+        ),
+        (
+            effect(EffectStatus::Ready, 1),
+            "QAD has not taken it yet; it is sent again by itself after 2026-03-05 09:12 UTC.",
+        ),
+        (
+            effect(EffectStatus::Intent, 1),
+            "it is being created in QAD; nobody needs to act.",
+        ),
+        (
+            effect(EffectStatus::Unknown, 1),
+            "nobody knows whether QAD created it; it is looked up there by itself after 2026-03-05 09:22 UTC and \
+             never sent again before that.",
+        ),
+        (
+            effect(EffectStatus::Done, 1),
+            "QAD has it; its voucher is being recorded.",
+        ),
+        (
+            effect(EffectStatus::Rejected, 1),
+            "QAD did not take it; it is about to be parked for a person.",
+        ),
+        (
+            effect(EffectStatus::Withdrawn, 0),
+            "its creation was withdrawn before anything was sent; it is decided again by itself.",
+        ),
+    ] {
+        let mut record = record(State::Approved);
+        record.creation = Some(effect);
+        assert_eq!(
+            sentence(&record),
+            format!("Approved since 2026-03-05 09:12 UTC: {expected}")
+        );
+    }
+    let mut record = record(State::Approved);
+    record.creation = Some(Effect {
+        problem: Some(Problem::new("QAD_BUSY", "").actual("429")),
+        ..effect(EffectStatus::Ready, 1)
+    });
+    assert_eq!(
+        sentence(&record),
+        "Approved since 2026-03-05 09:12 UTC: QAD has not taken it yet; it is sent again by itself after 2026-03-05 \
+         09:12 UTC. Last answer: QAD_BUSY, got 429."
+    );
+}
+
+#[test]
+fn what_could_not_be_looked_at_says_so_and_when_it_is_looked_at_again() {
+    let mut record = record(State::Received { coupa_status: None });
+    record.delay = Some(problem());
+    record.look_again = Some(SINCE.plus_seconds(60));
+    assert_eq!(
+        sentence(&record),
+        "Received 2026-03-05 09:12 UTC and not decided yet; nobody needs to act. The last look at it failed and is \
+         repeated by itself at 2026-03-05 09:13 UTC: QAD_PERMISSION_DENIED at entity: expected a role, got none. \
+         Give the user the role."
+    );
+}
+
+#[test]
+fn many_reasons_are_counted_and_those_for_a_person_come_first() {
+    let mut case = Case::invoice();
+    case.receipts.clear();
+    case.bill((1..=6).map(|number| line(number, "1", "10", "PO1", 1)).collect());
+    assert_eq!(
+        sentence(&decided(&case)),
+        "Held since 2026-03-05 09:12 UTC: nothing of 1 EA received on PO PO1 line 1; nothing of 1 EA received on PO \
+         PO1 line 1; nothing of 1 EA received on PO PO1 line 1; nothing of 1 EA received on PO PO1 line 1; and 2 \
+         more reasons; it posts by itself when all of that is settled."
+    );
+    case.bill(vec![line(1, "1", "10", "PO1", 1), line(2, "1", "11", "PO1", 1)]);
+    let told = sentence(&decided(&case));
+    assert!(
+        told.contains("UTC: unit price 11.00 USD per EA on PO PO1 line 1"),
+        "{told}"
+    );
+    assert!(told.ends_with("dispute the invoice, then recheck."), "{told}");
+}
+
+#[test]
+fn the_rest_is_named_even_when_the_report_is_gone() {
+    let mut case = Case::invoice();
+    case.receipts[0].received = d("40");
+    let mut record = decided(&case);
+    record.report = None;
+    assert!(sentence(&record).ends_with("it posts by itself when the rest is received."));
+}
+
+#[test]
+fn the_title_is_what_people_recognise_it_by() {
+    let mut record = record(State::Approved);
+    assert_eq!(title(&record), "Coupa invoice 92010");
+    record.summary = Some(Summary {
+        reference: "INV-55812".parse().unwrap(),
+        kind: crate::ids::DocumentKind::CreditNote,
+        supplier_name: "Example Castings".to_owned(),
+        supplier_number: None,
+        invoice_date: "2026-03-05".parse().unwrap(),
+        total: d("-795"),
+        currency: "USD".parse().unwrap(),
+        orders: vec![],
+    });
+    assert_eq!(
+        title(&record),
+        "Credit note INV-55812 of Example Castings, -795.00 USD (Coupa 92010)"
+    );
+}
+
+#[test]
+fn the_matrix_shows_every_line_with_its_figures_and_result() {
+    let mut case = Case::invoice();
+    case.receipts[0].received = d("40");
+    case.bill(vec![
+        line(1, "30", "10.1", "PO1", 1),
+        line(2, "60", "11", "PO1", 1),
+        line(3, "0", "0", "PO1", 1),
+        line(4, "1", "1", "GONE", 9),
+    ]);
+    let report = case.decide().report;
+    assert_eq!(matrix(&report).len(), 4);
+    assert_eq!(
+        matrix_text(&report),
+        "\
+line  order line  unit  ordered  received  invoiced  reserved  open  this invoice  order price  invoice price  price limit  result
+1     PO1/1       EA    100      40        0         0         40    30            10           10.1           10.2         matches
+2     PO1/1       EA    100      40        0         0         10    60            10           11             10.2         RECEIPT_SHORT PRICE_OVER_TOLERANCE
+3     PO1/1       EA    100      40        0         0         0     -             10           -              -            nothing to post
+4     GONE/9      -     -        -         -         -         -     -             -            -              -            ORDER_NOT_FOUND
+"
+    );
+}

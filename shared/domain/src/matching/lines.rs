@@ -1,0 +1,586 @@
+//! One invoice line against its order line and the receipts.
+
+use super::ledger::{Claim, Ledger, Part};
+use super::{Exception, ExceptionCode, LineReport, MatchInput, exact, text};
+use crate::documents::{Billed, InvoiceLine, Order, OrderLine, OrderStatus};
+use crate::ids::{DocumentKind, OrderLineKey, fold};
+use crate::policy::UnitConversion;
+use rust_decimal::Decimal;
+use std::collections::BTreeMap;
+
+/// Most other invoices that an exception names.
+const INVOICES_NAMED_MAX: usize = 3;
+
+/// Some quantity of one receiver at the invoice's price.
+#[derive(Debug)]
+pub(super) struct PricedPart<'a> {
+    pub(super) part: Part<'a>,
+    pub(super) unit_price: Decimal,
+}
+
+/// What came out for one line.
+#[derive(Debug)]
+pub(super) struct MatchedLine<'a> {
+    pub(super) report: LineReport,
+    pub(super) exceptions: Vec<Exception>,
+    pub(super) parts: Vec<PricedPart<'a>>,
+    /// What it adds to the total; `None` when that leaves the exact range.
+    pub(super) value: Option<Decimal>,
+}
+
+/// True for a line that bills neither a quantity nor an amount.
+pub(super) fn has_nothing_to_post(line: &InvoiceLine) -> bool {
+    let no_quantity = match &line.billed {
+        Billed::Quantity { quantity, .. } => quantity.is_zero(),
+        Billed::Amount => true,
+    };
+    no_quantity && line.total.is_zero()
+}
+
+/// A row that knows only what the invoice itself says.
+pub(super) fn bare_report(line: &InvoiceLine) -> LineReport {
+    LineReport {
+        line: line.number,
+        order_line: line.order_line.clone(),
+        unit: None,
+        ordered: None,
+        received: None,
+        already_invoiced: None,
+        reserved: None,
+        open: None,
+        this_invoice: None,
+        order_price: None,
+        invoice_price: None,
+        price_limit: None,
+        exceptions: Vec::new(),
+        nothing_to_post: has_nothing_to_post(line),
+    }
+}
+
+/// Matches one line; claims its quantity in the ledger of its order line.
+pub(super) fn match_line<'a>(
+    input: &MatchInput<'a>,
+    line: &'a InvoiceLine,
+    ledgers: &mut BTreeMap<&'a OrderLineKey, Option<Ledger<'a>>>,
+) -> MatchedLine<'a> {
+    let mut check = LineCheck {
+        input,
+        line,
+        outcome: MatchedLine {
+            report: bare_report(line),
+            exceptions: Vec::new(),
+            parts: Vec::new(),
+            value: Some(Decimal::ZERO),
+        },
+    };
+    let ledger = line
+        .order_line
+        .as_ref()
+        .and_then(|key| ledgers.get_mut(key)?.as_mut());
+    if check.run(ledger).is_none() {
+        check.add(
+            ExceptionCode::OutOfRange,
+            "figures whose sums and products are exact in 28 digits".to_owned(),
+            check.own_words(),
+            String::new(),
+        );
+    }
+    let mut outcome = check.outcome;
+    outcome.report.exceptions = outcome
+        .exceptions
+        .iter()
+        .map(|exception| exception.code)
+        .collect();
+    outcome.report.exceptions.sort();
+    outcome.report.exceptions.dedup();
+    outcome
+}
+
+struct LineCheck<'i, 'a> {
+    input: &'i MatchInput<'a>,
+    line: &'a InvoiceLine,
+    outcome: MatchedLine<'a>,
+}
+
+/// Quantity and price in the order's unit, as far as they can be told.
+struct InOrderUnit {
+    /// `None` on an amount line.
+    quantity: Option<Decimal>,
+    price: Decimal,
+}
+
+impl<'a> LineCheck<'_, 'a> {
+    fn add(&mut self, code: ExceptionCode, expected: String, actual: String, limit: String) {
+        self.outcome.exceptions.push(Exception {
+            code,
+            line: Some(self.line.number),
+            order_line: self.line.order_line.clone(),
+            expected,
+            actual,
+            limit,
+        });
+    }
+
+    /// All checks of the line. `None` when a figure leaves the exact range; what was found until then stands.
+    fn run(&mut self, ledger: Option<&mut Ledger<'a>>) -> Option<()> {
+        if self.outcome.report.nothing_to_post {
+            self.show_order_line(ledger.as_deref());
+            return Some(());
+        }
+        self.outcome.value = None;
+        let signs_agree = self.check_signs();
+        self.check_own_figures(signs_agree)?;
+        let Some((order, order_line)) = self.find_order_line() else {
+            return Some(());
+        };
+        self.show_order_line(ledger.as_deref());
+        let ledger = ledger?;
+        let status_allows = self.check_status(order_line);
+        let receipts_comparable = self.check_receipts(order, order_line, ledger);
+        let Some(billed) = self.in_order_unit(order, order_line)? else {
+            return Some(());
+        };
+        self.check_price(order, order_line, &billed)?;
+        if signs_agree && receipts_comparable {
+            self.check_quantity(order, order_line, &billed, ledger, status_allows)?;
+        }
+        Some(())
+    }
+
+    fn is_credit_note(&self) -> bool {
+        self.input.invoice.kind == DocumentKind::CreditNote
+    }
+
+    /// Gives a magnitude the sign of the document.
+    fn signed(&self, magnitude: Decimal) -> Decimal {
+        let mut figure = magnitude;
+        figure.set_sign_negative(self.is_credit_note());
+        figure.normalize()
+    }
+
+    fn own_words(&self) -> String {
+        let total = text::money(self.line.total, self.input.invoice.currency);
+        match &self.line.billed {
+            Billed::Quantity {
+                quantity, unit_price, ..
+            } => format!(
+                "quantity {} at {}, total {total}",
+                text::plain(*quantity),
+                text::money(*unit_price, self.input.invoice.currency)
+            ),
+            Billed::Amount => format!("total {total}"),
+        }
+    }
+
+    fn check_signs(&mut self) -> bool {
+        let credit = self.is_credit_note();
+        let wrong = |figure: Decimal| {
+            if credit {
+                figure > Decimal::ZERO
+            } else {
+                figure < Decimal::ZERO
+            }
+        };
+        let contradicts = wrong(self.line.total)
+            || match &self.line.billed {
+                Billed::Quantity {
+                    quantity, unit_price, ..
+                } => wrong(*quantity) || *unit_price < Decimal::ZERO,
+                Billed::Amount => false,
+            };
+        if contradicts {
+            let expected = if credit {
+                "a negative quantity and total, and no negative price, on a credit note"
+            } else {
+                "nothing negative on an invoice"
+            };
+            self.add(
+                ExceptionCode::SignContradicts,
+                expected.to_owned(),
+                self.own_words(),
+                String::new(),
+            );
+        }
+        !contradicts
+    }
+
+    /// Compares quantity times price with the line's own total, and notes what the line is worth.
+    fn check_own_figures(&mut self, signs_agree: bool) -> Option<()> {
+        let currency = self.input.invoice.currency;
+        let (quantity, unit_price) = match &self.line.billed {
+            Billed::Quantity {
+                quantity, unit_price, ..
+            } => (*quantity, *unit_price),
+            Billed::Amount => {
+                self.outcome.value = Some(self.line.total);
+                return Some(());
+            }
+        };
+        if quantity.is_zero() {
+            self.outcome.value = Some(self.line.total);
+            self.outcome.report.this_invoice = Some(Decimal::ZERO);
+            self.add(
+                ExceptionCode::LineContradictsItself,
+                "a quantity with the total".to_owned(),
+                self.own_words(),
+                String::new(),
+            );
+            return Some(());
+        }
+        let product = exact::multiply(quantity, unit_price)?;
+        self.outcome.value = Some(product);
+        let difference = exact::subtract(product, self.line.total)?.abs();
+        if signs_agree && difference > currency.minor_unit() {
+            self.add(
+                ExceptionCode::LineContradictsItself,
+                format!("a total of {}", text::money(product, currency)),
+                self.own_words(),
+                text::money(currency.minor_unit(), currency),
+            );
+        }
+        Some(())
+    }
+
+    fn order(&self) -> Option<&'a Order> {
+        self.input
+            .orders
+            .get(&self.line.order_line.as_ref()?.order)?
+            .as_ref()
+    }
+
+    fn order_line(&self) -> Option<&'a OrderLine> {
+        let number = self.line.order_line.as_ref()?.line;
+        self.order()?.lines.iter().find(|line| line.number == number)
+    }
+
+    fn find_order_line(&mut self) -> Option<(&'a Order, &'a OrderLine)> {
+        let Some(key) = &self.line.order_line else {
+            self.add(
+                ExceptionCode::LineWithoutOrder,
+                "an order and its line".to_owned(),
+                self.own_words(),
+                String::new(),
+            );
+            return None;
+        };
+        let Some(order) = self.order() else {
+            let expected = format!("order {} in QAD", key.order);
+            self.add(
+                ExceptionCode::OrderNotFound,
+                expected,
+                "no such order".to_owned(),
+                String::new(),
+            );
+            return None;
+        };
+        let Some(order_line) = self.order_line() else {
+            let expected = format!("line {} on order {} in QAD", key.line, key.order);
+            self.add(
+                ExceptionCode::OrderLineNotFound,
+                expected,
+                format!("an order of {} lines without it", order.lines.len()),
+                String::new(),
+            );
+            return None;
+        };
+        Some((order, order_line))
+    }
+
+    fn show_order_line(&mut self, ledger: Option<&Ledger<'a>>) {
+        let Some(order_line) = self.order_line() else {
+            return;
+        };
+        let reserved = ledger.map(|ledger| self.signed(ledger.reserved));
+        let open = ledger.map(|ledger| self.signed(ledger.open));
+        let report = &mut self.outcome.report;
+        report.unit = Some(order_line.unit.clone());
+        report.ordered = Some(order_line.ordered);
+        report.order_price = Some(order_line.unit_price);
+        report.received = ledger.map(|ledger| ledger.received);
+        report.already_invoiced = ledger.map(|ledger| ledger.already_invoiced);
+        report.reserved = reserved;
+        report.open = open;
+    }
+
+    /// False when nothing may be matched to the line whatever was received.
+    fn check_status(&mut self, order_line: &OrderLine) -> bool {
+        match &order_line.status {
+            OrderStatus::Open | OrderStatus::Closed => true,
+            OrderStatus::Cancelled => {
+                self.add(
+                    ExceptionCode::OrderLineCancelled,
+                    "an open order line".to_owned(),
+                    "cancelled".to_owned(),
+                    String::new(),
+                );
+                false
+            }
+            OrderStatus::Unknown(word) => {
+                let actual = crate::problem::clean(&format!("status {word:?}"));
+                self.add(
+                    ExceptionCode::OrderStatusUnknown,
+                    "a status the connection's profile knows".to_owned(),
+                    actual,
+                    String::new(),
+                );
+                true
+            }
+        }
+    }
+
+    /// Unit and currency of the receipts against the order's. False when their quantities cannot be compared.
+    fn check_receipts(&mut self, order: &Order, order_line: &OrderLine, ledger: &Ledger<'a>) -> bool {
+        let other_currency = ledger.receipts.iter().find_map(|receipt| {
+            Some((
+                receipt,
+                receipt.currency.filter(|given| *given != order.currency)?,
+            ))
+        });
+        if let Some((receipt, currency)) = other_currency {
+            self.add(
+                ExceptionCode::CurrencyDiffers,
+                format!("{}, as order {}", order.currency, order.number),
+                format!("{currency} on receiver {}", receipt.key.receiver),
+                String::new(),
+            );
+        }
+        let other_unit = ledger
+            .receipts
+            .iter()
+            .find(|receipt| receipt.unit != order_line.unit);
+        if let Some(receipt) = other_unit {
+            self.add(
+                ExceptionCode::UnitDiffers,
+                format!("{}, as the order line", order_line.unit),
+                format!("{} on receiver {}", receipt.unit, receipt.key.receiver),
+                String::new(),
+            );
+        }
+        other_unit.is_none()
+    }
+
+    /// Quantity and price in the order's unit; `Some(None)` when the units differ, `None` when out of range.
+    fn in_order_unit(&mut self, order: &Order, order_line: &OrderLine) -> Option<Option<InOrderUnit>> {
+        let (quantity, unit_price, unit) = match &self.line.billed {
+            Billed::Quantity {
+                quantity,
+                unit_price,
+                unit,
+            } => (*quantity, *unit_price, unit),
+            // An amount says nothing about the price: it is resolved at the order's.
+            Billed::Amount => {
+                return Some(Some(InOrderUnit {
+                    quantity: None,
+                    price: order_line.unit_price,
+                }));
+            }
+        };
+        let unit = unit.as_ref().unwrap_or(&order_line.unit);
+        let conversion = find_folded(&self.input.policy.units, unit.as_str());
+        let converted = match conversion {
+            Some(UnitConversion { to, factor }) if *to == order_line.unit && *factor > Decimal::ZERO => {
+                InOrderUnit {
+                    quantity: Some(exact::multiply(quantity, *factor)?),
+                    price: exact::converted_price(unit_price, *factor)?,
+                }
+            }
+            _ if *unit == order_line.unit => InOrderUnit {
+                quantity: Some(quantity),
+                price: unit_price.normalize(),
+            },
+            _ => {
+                self.add(
+                    ExceptionCode::UnitDiffers,
+                    format!(
+                        "{}, as order {} line {}",
+                        order_line.unit, order.number, order_line.number
+                    ),
+                    unit.to_string(),
+                    String::new(),
+                );
+                return Some(None);
+            }
+        };
+        if let Some(quantity) = converted.quantity.filter(|quantity| !quantity.is_zero()) {
+            self.outcome.value = None;
+            self.outcome.value = Some(exact::multiply(quantity, converted.price)?);
+        }
+        self.outcome.report.this_invoice = converted.quantity.map(|quantity| quantity.normalize());
+        Some(Some(converted))
+    }
+
+    fn check_price(&mut self, order: &Order, order_line: &OrderLine, billed: &InOrderUnit) -> Option<()> {
+        let percent = self.input.policy.tolerance.unit_price_percent_over;
+        let limit = exact::raised_by_percent(order_line.unit_price, percent)?;
+        self.outcome.report.invoice_price = Some(billed.price);
+        self.outcome.report.price_limit = Some(limit);
+        // Prices of different currencies cannot be compared; the document already says that they differ.
+        let comparable = billed.quantity.is_some() && order.currency == self.input.invoice.currency;
+        if comparable && billed.price > limit {
+            let shown = |amount| text::price(amount, order.currency, &order_line.unit);
+            self.add(
+                ExceptionCode::PriceOverTolerance,
+                shown(order_line.unit_price),
+                shown(billed.price),
+                shown(limit),
+            );
+        }
+        Some(())
+    }
+
+    /// What the line bills against what is open, and against what was ordered.
+    fn check_quantity(
+        &mut self,
+        order: &Order,
+        order_line: &OrderLine,
+        billed: &InOrderUnit,
+        ledger: &mut Ledger<'a>,
+        status_allows: bool,
+    ) -> Option<()> {
+        let quantity = match billed.quantity {
+            Some(quantity) => quantity,
+            None if order.currency != self.input.invoice.currency => return Some(()),
+            None => match exact::quantity_for(self.line.total, billed.price) {
+                Some(quantity) => quantity,
+                None => {
+                    self.add_unresolved_amount(order, order_line, None, ledger.open);
+                    return Some(());
+                }
+            },
+        };
+        self.outcome.report.this_invoice = Some(quantity.normalize());
+        let magnitude = quantity.abs();
+        let open = ledger.open;
+        let claim = ledger.claim(magnitude)?;
+        if status_allows {
+            self.check_billed_over_ordered(order_line, &claim, ledger)?;
+            self.check_open(order, order_line, magnitude, open, &claim, ledger);
+        }
+        self.outcome.parts = claim
+            .parts
+            .iter()
+            .map(|part| PricedPart {
+                part: Part {
+                    quantity: self.signed(part.quantity),
+                    ..*part
+                },
+                unit_price: billed.price,
+            })
+            .collect();
+        Some(())
+    }
+
+    fn check_open(
+        &mut self,
+        order: &Order,
+        order_line: &OrderLine,
+        billed: Decimal,
+        open: Decimal,
+        claim: &Claim<'a>,
+        ledger: &Ledger<'a>,
+    ) {
+        if claim.fits {
+            return;
+        }
+        let expected = text::quantity(billed, &order_line.unit);
+        let actual = text::part_of(open, billed, &order_line.unit);
+        if claim.fits_without_reservations {
+            self.add_in_flight(expected, actual, order_line, ledger);
+            return;
+        }
+        let code = match (&self.line.billed, self.is_credit_note(), &order_line.status) {
+            (Billed::Amount, _, _) => {
+                return self.add_unresolved_amount(order, order_line, Some(billed), open);
+            }
+            (_, true, _) => ExceptionCode::ReturnMissing,
+            (_, false, OrderStatus::Closed) => ExceptionCode::OrderLineClosed,
+            (_, false, _) if ledger.anything_received() => ExceptionCode::ReceiptShort,
+            _ => ExceptionCode::ReceiptMissing,
+        };
+        self.add(code, expected, actual, String::new());
+    }
+
+    fn check_billed_over_ordered(
+        &mut self,
+        order_line: &OrderLine,
+        claim: &Claim<'a>,
+        ledger: &Ledger<'a>,
+    ) -> Option<()> {
+        if self.is_credit_note() {
+            return Some(());
+        }
+        let percent = self.input.policy.tolerance.quantity_percent_over;
+        let limit = exact::raised_by_percent(order_line.ordered, percent)?;
+        let expected = format!("{} ordered", text::quantity(order_line.ordered, &order_line.unit));
+        if claim.billed_without_reservations > limit {
+            let billed = text::quantity(claim.billed_without_reservations, &order_line.unit);
+            self.add(
+                ExceptionCode::BilledOverOrdered,
+                expected,
+                format!("{billed} billed in all"),
+                text::quantity(limit, &order_line.unit),
+            );
+        } else if claim.billed > limit && claim.fits {
+            // When it does not fit either, the shortage says the same.
+            let billed = text::quantity(claim.billed, &order_line.unit);
+            self.add_in_flight(expected, format!("{billed} billed in all"), order_line, ledger);
+        }
+        Some(())
+    }
+
+    fn add_in_flight(&mut self, expected: String, actual: String, unit_of: &OrderLine, ledger: &Ledger<'a>) {
+        let reserved = text::quantity(ledger.reserved, &unit_of.unit);
+        let named: Vec<_> = ledger
+            .reserved_by
+            .iter()
+            .take(INVOICES_NAMED_MAX)
+            .map(|invoice| invoice.to_string())
+            .collect();
+        let more = if ledger.reserved_by.len() > INVOICES_NAMED_MAX {
+            " and others"
+        } else {
+            ""
+        };
+        self.add(
+            ExceptionCode::AnotherInvoiceInFlight,
+            expected,
+            format!(
+                "{actual}, {reserved} reserved by Coupa invoice {}{more}",
+                named.join(", ")
+            ),
+            String::new(),
+        );
+    }
+
+    fn add_unresolved_amount(
+        &mut self,
+        order: &Order,
+        order_line: &OrderLine,
+        quantity: Option<Decimal>,
+        open: Decimal,
+    ) {
+        let price = text::price(order_line.unit_price, order.currency, &order_line.unit);
+        let open = text::quantity(open, &order_line.unit);
+        let total = text::money(self.line.total, self.input.invoice.currency);
+        let actual = match quantity {
+            Some(quantity) => format!("{total}, that is {}", text::quantity(quantity, &order_line.unit)),
+            None => format!("{total}, that is no exact quantity"),
+        };
+        self.add(
+            ExceptionCode::AmountLineUnresolved,
+            format!("an exact quantity at {price} within {open} open"),
+            actual,
+            String::new(),
+        );
+    }
+}
+
+/// Finds a code the way QAD compares codes; the exact spelling wins.
+pub(super) fn find_folded<'m, V>(map: &'m BTreeMap<String, V>, code: &str) -> Option<&'m V> {
+    map.get(code).or_else(|| {
+        let folded = fold(code);
+        map.iter()
+            .find(|(key, _)| fold(key) == folded)
+            .map(|(_, value)| value)
+    })
+}

@@ -1,0 +1,141 @@
+//! What people and programs are shown of a record: rows, sentences, JSON with stable names.
+
+use comfy_table::{ContentArrangement, Table, presets};
+use domain::explain;
+use domain::ids::OrderLineKey;
+use domain::lifecycle::{Event, InvoiceRecord};
+use domain::time::Timestamp;
+use flows::ports::AuditEntry;
+use serde::Serialize;
+use serde_json::{Value, json};
+
+/// One order line, as JSON shows it.
+#[derive(Serialize)]
+struct AwaitedLine<'a> {
+    order: &'a str,
+    line: u32,
+}
+
+fn awaited(lines: &[OrderLineKey]) -> Vec<AwaitedLine<'_>> {
+    lines.iter().map(|key| AwaitedLine { order: key.order.as_str(), line: key.line }).collect()
+}
+
+/// One invoice in `invoice list --json`, and the head of `explain --json`. Names are stable.
+pub fn invoice_json(record: &InvoiceRecord) -> Value {
+    let summary = record.summary.as_ref();
+    json!({
+        "invoice": record.id,
+        "reference": summary.map(|s| s.reference.as_str()),
+        "kind": summary.map(|s| s.kind),
+        "supplier": summary.map(|s| json!({ "number": s.supplier_number, "name": s.supplier_name })),
+        "orders": summary.map(|s| s.orders.iter().map(|order| order.as_str()).collect::<Vec<_>>()).unwrap_or_default(),
+        "total": summary.map(|s| s.total.normalize().to_string()),
+        "currency": summary.map(|s| s.currency),
+        "state": record.state.word(),
+        "codes": record.state.codes(),
+        "awaits": awaited(record.awaits()),
+        "voucher": record.state.voucher().map(ToString::to_string),
+        "delayed_by": record.delay.as_ref().map(|problem| problem.code.clone()),
+        "since": record.since.to_string(),
+        "sentence": explain::sentence(record),
+    })
+}
+
+/// `explain --json`: the invoice, its exceptions with figures, and the line matrix.
+pub fn explain_json(record: &InvoiceRecord, entries: &[AuditEntry]) -> Value {
+    let mut value = invoice_json(record);
+    if let Value::Object(fields) = &mut value {
+        fields.insert("reasons".to_owned(), json!(record.state));
+        fields.insert("lines".to_owned(), json!(record.report.as_ref().map(|report| &report.lines)));
+        let tolerance = record.report.as_ref().map(|report| report.tolerance_version.as_str());
+        fields.insert("tolerance_version".to_owned(), json!(tolerance));
+        fields.insert("history".to_owned(), Value::Array(entries.iter().map(entry_json).collect()));
+    }
+    value
+}
+
+fn entry_json(entry: &AuditEntry) -> Value {
+    let events = serde_json::from_str::<Value>(&entry.events).unwrap_or(Value::Null);
+    json!({ "at": entry.at.to_string(), "sequence": entry.sequence, "events": events })
+}
+
+/// The list as a table for people.
+pub fn invoice_table(records: &[InvoiceRecord]) -> Table {
+    let mut table = Table::new();
+    table.load_preset(presets::UTF8_HORIZONTAL_ONLY).set_content_arrangement(ContentArrangement::Dynamic);
+    table.set_header(["Invoice", "Reference", "Supplier", "Total", "State", "What it is about"]);
+    for record in records {
+        let summary = record.summary.as_ref();
+        table.add_row([
+            record.id.to_string(),
+            summary.map_or_else(String::new, |s| s.reference.to_string()),
+            summary.map_or_else(String::new, |s| s.supplier_name.clone()),
+            summary.map_or_else(String::new, |s| format!("{} {}", s.total.normalize(), s.currency)),
+            record.state.word().to_owned(),
+            about(record),
+        ]);
+    }
+    table
+}
+
+/// The shortest useful word about a record: its number in QAD, or its codes.
+pub fn about(record: &InvoiceRecord) -> String {
+    let codes = record.state.codes().join(", ");
+    match record.state.voucher() {
+        Some(voucher) if codes.is_empty() => format!("QAD {voucher}"),
+        Some(voucher) => format!("{codes} (QAD {voucher})"),
+        None => codes,
+    }
+}
+
+/// The audit trail, one line per event, for people.
+pub fn timeline(entries: &[AuditEntry]) -> Vec<String> {
+    let mut lines = Vec::new();
+    for entry in entries {
+        match serde_json::from_str::<Vec<Event>>(&entry.events) {
+            Ok(events) => lines.extend(events.iter().map(|event| format!("{}  {}", entry.at, told(event)))),
+            Err(error) => lines.push(format!("{}  entry {} cannot be read: {error}", entry.at, entry.sequence)),
+        }
+    }
+    lines
+}
+
+fn told(event: &Event) -> String {
+    match event {
+        Event::Received { coupa_status: None } => "received".to_owned(),
+        Event::Received { coupa_status: Some(status) } => format!("received; Coupa says {status}"),
+        Event::Delayed { problem } => format!("could not be looked at: {problem}"),
+        Event::Held { exceptions, .. } => {
+            let codes: Vec<&str> = exceptions.iter().map(|exception| exception.code.as_str()).collect();
+            format!("held: {}", codes.join(", "))
+        }
+        Event::Approved { identity, .. } => format!("matched: {identity}"),
+        Event::Parked { reason } => format!("parked for a person: {}", reason.code()),
+        Event::Creating { step, fence } => format!("creation in QAD {} (claim {fence})", step.name()),
+        Event::Posted { voucher, how } => format!("in QAD as {voucher} ({})", how_word(*how)),
+        Event::Exporting { step, fence } => format!("exported flag in Coupa {} (claim {fence})", step.name()),
+        Event::Noting { step, fence } => format!("note on the Coupa document {} (claim {fence})", step.name()),
+        Event::Exported => "marked exported in Coupa".to_owned(),
+        Event::Voided => "voided in Coupa before it was posted".to_owned(),
+        Event::Rejected { problem } => format!("rejected: {problem}"),
+    }
+}
+
+fn how_word(how: domain::lifecycle::PostedHow) -> &'static str {
+    match how {
+        domain::lifecycle::PostedHow::Created => "created",
+        domain::lifecycle::PostedHow::Recovered => "its answer was lost; found by look-up",
+        domain::lifecycle::PostedHow::Adopted => "keyed by hand; adopted",
+    }
+}
+
+/// How long ago, for people.
+pub fn ago(now: Timestamp, then: Timestamp) -> String {
+    let seconds = now.millis_since(then).max(0) / 1000;
+    match seconds {
+        0..=59 => format!("{seconds} s"),
+        60..=3_599 => format!("{} min", seconds / 60),
+        3_600..=86_399 => format!("{} h", seconds / 3_600),
+        _ => format!("{} d", seconds / 86_400),
+    }
+}
