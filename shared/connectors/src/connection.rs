@@ -1,0 +1,916 @@
+//! The settings of one connection (a Coupa instance with a QAD tenant): parsed once at the door, every error with the
+//! setting it is about, and the clients made from them.
+
+use crate::coupa::CoupaClient;
+use crate::http::address::BaseUrl;
+use crate::http::auth::{Authenticator, AuthenticatorParts, Login, Scheme, YOUNG_TOKEN_MILLIS};
+use crate::http::pace::Paces;
+use crate::http::transport::Transport;
+use crate::http::{Peer, System, USER_AGENT};
+use crate::qad::QadClient;
+use crate::qad::profile::Profile;
+use domain::documents::ChargeKind;
+use domain::ids::{
+    ConnectionId, CreditTermsCode, DaybookCode, DomainCode, EntityCode, GlAccountCode, IdError, UnitCode,
+};
+use domain::money::parse_decimal;
+use domain::policy::{ChargeAccount, MatchPolicy, PostingDate, Tolerance, UnitConversion};
+use domain::problem::Problem;
+use flows::match_invoice::InvoiceSettings;
+use flows::ports::{Chance, Clock, TokenSlot, TokenStore};
+use rust_decimal::Decimal;
+use secrecy::{ExposeSecret, SecretString};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Deserializer};
+use serde_json::value::RawValue;
+use sha2::{Digest, Sha256};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Coupa's own limit, requests per second (confirmed).
+pub const COUPA_REQUESTS_PER_SECOND_MAX: u32 = 25;
+/// Most requests per second that may be configured for QAD.
+pub const QAD_REQUESTS_PER_SECOND_MAX: u32 = 100;
+/// Shortest and longest time after which a held invoice is looked at although nothing happened, in seconds.
+pub const HOLD_RECHECK_SECONDS: (u64, u64) = (1, 30 * 86_400);
+/// Largest document that is read, in bytes (what a secret may hold is far less).
+pub const DOCUMENT_BYTES_MAX: usize = 256 * 1024;
+
+const FIX: &str = "Correct the setting; docs/examples/connection.toml lists all of them.";
+
+/// All settings of one connection, as they are kept in its secret (JSON).
+#[derive(Debug, Clone)]
+pub struct ConnectionDocument {
+    /// Coupa.
+    pub coupa: CoupaSettings,
+    /// QAD.
+    pub qad: QadSettings,
+    /// The tenant's API: the built-in profile with the connection's overrides.
+    pub profile: Profile,
+    /// How invoices are matched and posted.
+    pub policy: MatchPolicy,
+    /// Takes a document that a person keyed in QAD with equal amount and currency as ours; otherwise it is parked.
+    pub adopt_equal_documents: bool,
+    /// How often an invoice that waits is looked at although nothing happened, in seconds.
+    pub hold_recheck_seconds: u64,
+}
+
+/// The section `coupa`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CoupaSettings {
+    /// `https://<instance>.coupahost.com`.
+    pub base_url: BaseUrl,
+    /// OAuth client id.
+    pub client_id: String,
+    /// OAuth client secret.
+    pub client_secret: SecretString,
+    /// Scopes to ask for; none asks for all that are granted.
+    #[serde(default)]
+    pub scopes: Vec<String>,
+    /// Path of the token endpoint.
+    #[serde(default = "coupa_token_path")]
+    pub token_path: String,
+    /// `X-Coupa-API-Version` of every request; blank sends none (the header is seen, not confirmed).
+    #[serde(default = "coupa_api_version")]
+    pub api_version: String,
+    /// Most requests per second.
+    #[serde(default = "coupa_requests_per_second")]
+    pub requests_per_second: u32,
+    /// Where a line names its QAD order.
+    #[serde(default)]
+    pub order_number: OrderNumber,
+    /// Whether and how outcomes are written onto the document.
+    #[serde(default)]
+    pub integration_history: IntegrationHistory,
+}
+
+fn coupa_token_path() -> String {
+    "/oauth2/token".to_owned()
+}
+fn coupa_api_version() -> String {
+    "39".to_owned()
+}
+fn coupa_requests_per_second() -> u32 {
+    20
+}
+
+/// Where an invoice line names its QAD order.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct OrderNumber {
+    /// Field of the line, with dots into objects, for example `order-line-custom-fields.cf-qad-order`.
+    pub field: String,
+    /// Taken off the front of the number when it is there.
+    pub strip_prefix: String,
+}
+
+impl OrderNumber {
+    /// Coupa's own order number.
+    pub const FIELD_DEFAULT: &'static str = "po-number";
+}
+
+impl Default for OrderNumber {
+    fn default() -> Self {
+        Self {
+            field: Self::FIELD_DEFAULT.to_owned(),
+            strip_prefix: String::new(),
+        }
+    }
+}
+
+/// Outcomes as integration history records on the Coupa document.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct IntegrationHistory {
+    /// Off unless the integration was set up in Coupa: an unknown code is refused there.
+    pub enabled: bool,
+    /// Code of the integration in Coupa.
+    pub integration_code: String,
+    /// Which contact an error alerts.
+    pub contact_alert_type: String,
+}
+
+impl Default for IntegrationHistory {
+    fn default() -> Self {
+        Self {
+            enabled: false,
+            integration_code: "QAD_INVOICES".to_owned(),
+            contact_alert_type: "Functional".to_owned(),
+        }
+    }
+}
+
+/// The section `qad`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct QadSettings {
+    /// The tenant's URL with its context root, for example `https://<tenant>.qad.com/clouderp`.
+    pub base_url: BaseUrl,
+    /// Domain of orders and receipts.
+    pub domain: DomainCode,
+    /// Entity that records the invoices.
+    pub entity: EntityCode,
+    /// Sends `x-qad-workspace-id: <domain>_<entity>` with every call.
+    #[serde(default)]
+    pub workspace_header: bool,
+    /// How to log in.
+    pub auth: QadAuth,
+    /// More headers of every call.
+    #[serde(default)]
+    pub extra_headers: BTreeMap<String, String>,
+    /// Most requests per second.
+    #[serde(default = "qad_requests_per_second")]
+    pub requests_per_second: u32,
+    /// What the tenant names differently: parts of a [`Profile`].
+    #[serde(default = "no_overrides")]
+    pub profile: serde_json::Value,
+}
+
+fn qad_requests_per_second() -> u32 {
+    10
+}
+
+fn no_overrides() -> serde_json::Value {
+    serde_json::Value::Object(serde_json::Map::new())
+}
+
+/// How QAD wants to be logged in to.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(tag = "type", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum QadAuth {
+    /// OAuth 2 resource owner password (seen).
+    Password {
+        /// Client id of the tenant.
+        client_id: String,
+        /// Client secret, when the tenant demands one.
+        #[serde(default)]
+        client_secret: Option<SecretString>,
+        /// User.
+        username: String,
+        /// Password.
+        password: SecretString,
+        /// Path of the token endpoint.
+        #[serde(default = "qad_token_path")]
+        token_path: String,
+    },
+    /// OAuth 2 client credentials (assumed).
+    ClientCredentials {
+        /// Client id.
+        client_id: String,
+        /// Client secret.
+        client_secret: SecretString,
+        /// Scopes.
+        #[serde(default)]
+        scopes: Vec<String>,
+        /// Path of the token endpoint.
+        #[serde(default = "qad_token_path")]
+        token_path: String,
+    },
+    /// HTTP Basic on each call (seen).
+    Basic {
+        /// User.
+        username: String,
+        /// Password.
+        password: SecretString,
+    },
+    /// A login that answers a session token (assumed).
+    Login(Login),
+}
+
+fn qad_token_path() -> String {
+    "/oauth/token".to_owned()
+}
+
+impl QadAuth {
+    fn scheme(&self) -> Scheme {
+        match self.clone() {
+            Self::Password {
+                client_id,
+                client_secret,
+                username,
+                password,
+                token_path,
+            } => Scheme::Password {
+                token_path,
+                client_id,
+                client_secret,
+                username,
+                password,
+            },
+            Self::ClientCredentials {
+                client_id,
+                client_secret,
+                scopes,
+                token_path,
+            } => Scheme::ClientCredentials {
+                token_path,
+                client_id,
+                client_secret,
+                scopes,
+            },
+            Self::Basic { username, password } => Scheme::Basic { username, password },
+            Self::Login(login) => Scheme::Login(login),
+        }
+    }
+}
+
+/// The section `invoices`: tolerances and posting defaults.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct InvoiceDocument {
+    invoice_daybook: String,
+    credit_note_daybook: String,
+    matching_daybook: String,
+    invoice_status: String,
+    posting_date: PostingDate,
+    adopt_equal_documents: bool,
+    tolerance: ToleranceDocument,
+    credit_terms: BTreeMap<String, CreditTermsCode>,
+    charge_accounts: BTreeMap<ChargeKind, ChargeAccountDocument>,
+    units: BTreeMap<String, UnitDocument>,
+}
+
+impl Default for InvoiceDocument {
+    fn default() -> Self {
+        Self {
+            invoice_daybook: "SI".to_owned(),
+            credit_note_daybook: "CN".to_owned(),
+            matching_daybook: "RM".to_owned(),
+            invoice_status: "AP-RMALLOC".to_owned(),
+            posting_date: PostingDate::default(),
+            adopt_equal_documents: true,
+            tolerance: ToleranceDocument::default(),
+            credit_terms: BTreeMap::new(),
+            charge_accounts: BTreeMap::new(),
+            units: BTreeMap::new(),
+        }
+    }
+}
+
+/// Limits of a match.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct ToleranceDocument {
+    version: String,
+    unit_price_percent_over: Exact,
+    quantity_percent_over: Exact,
+    total_amount: Exact,
+}
+
+/// Where a charge goes.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ChargeAccountDocument {
+    gl_account: GlAccountCode,
+    #[serde(default)]
+    cost_center: String,
+    #[serde(default)]
+    project: String,
+}
+
+/// A unit of Coupa in QAD's units.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct UnitDocument {
+    to: UnitCode,
+    #[serde(default = "Exact::one")]
+    factor: Exact,
+}
+
+/// An exact decimal, written as a number or as a text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Exact(Decimal);
+
+impl Exact {
+    fn one() -> Self {
+        Self(Decimal::ONE)
+    }
+}
+
+impl<'de> Deserialize<'de> for Exact {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        // The digits as they are written; a float would change them.
+        let raw = Box::<RawValue>::deserialize(deserializer)?;
+        parse_decimal(raw.get().trim_matches('"'))
+            .map(Self)
+            .map_err(serde::de::Error::custom)
+    }
+}
+
+impl Default for ToleranceDocument {
+    fn default() -> Self {
+        let standard = Tolerance::default();
+        Self {
+            version: String::new(),
+            unit_price_percent_over: Exact(standard.unit_price_percent_over),
+            quantity_percent_over: Exact(standard.quantity_percent_over),
+            total_amount: Exact(standard.total_amount),
+        }
+    }
+}
+
+impl ToleranceDocument {
+    /// The limits; a set without a name gets one that changes with them.
+    fn tolerance(&self) -> Tolerance {
+        let standard = Tolerance::default();
+        let limits = Tolerance {
+            version: self.version.trim().to_owned(),
+            unit_price_percent_over: self.unit_price_percent_over.0,
+            quantity_percent_over: self.quantity_percent_over.0,
+            total_amount: self.total_amount.0,
+        };
+        if !limits.version.is_empty() {
+            return limits;
+        }
+        let unnamed_standard = Tolerance {
+            version: String::new(),
+            ..standard.clone()
+        };
+        if limits == unnamed_standard {
+            return standard;
+        }
+        let text = format!(
+            "{} {} {}",
+            limits.unit_price_percent_over.normalize(),
+            limits.quantity_percent_over.normalize(),
+            limits.total_amount.normalize()
+        );
+        let digest = hex::encode(Sha256::digest(text.as_bytes()));
+        Tolerance {
+            version: format!("custom-{}", digest.get(..8).unwrap_or_default()),
+            ..limits
+        }
+    }
+}
+
+impl ConnectionDocument {
+    /// Reads a document. All problems that can be told at once are told at once; none of them shows a secret.
+    pub fn parse(json: &str) -> Result<Self, Vec<Problem>> {
+        if json.len() > DOCUMENT_BYTES_MAX {
+            return Err(vec![invalid(
+                "",
+                format!("at most {DOCUMENT_BYTES_MAX} bytes"),
+                json.len().to_string(),
+            )]);
+        }
+        let sections: BTreeMap<String, Box<RawValue>> = serde_json::from_str(json).map_err(|error| {
+            let actual = format!("line {} column {}", error.line(), error.column());
+            vec![invalid("", "a JSON object with coupa, qad and invoices", actual)]
+        })?;
+        let mut problems = Vec::new();
+        // `token_key` seals cached tokens; whoever keeps them reads it himself.
+        let known = ["coupa", "qad", "invoices", "hold_recheck_seconds", "token_key"];
+        for name in sections.keys().filter(|name| !known.contains(&name.as_str())) {
+            problems.push(invalid(name, format!("one of {}", known.join(", ")), name));
+        }
+        let coupa: Option<CoupaSettings> = section(&sections, "coupa", None, &mut problems);
+        let qad: Option<QadSettings> = section(&sections, "qad", None, &mut problems);
+        let invoices: Option<InvoiceDocument> = section(&sections, "invoices", Some("{}"), &mut problems);
+        let recheck: Option<u64> = section(&sections, "hold_recheck_seconds", Some("86400"), &mut problems);
+        if let Some(coupa) = &coupa {
+            check_coupa(coupa, &mut problems);
+        }
+        if let Some(qad) = &qad {
+            check_qad(qad, &mut problems);
+        }
+        let adopt_equal_documents = invoices
+            .as_ref()
+            .is_some_and(|invoices| invoices.adopt_equal_documents);
+        let policy = match (&qad, invoices) {
+            (Some(qad), Some(invoices)) => match_policy(qad, invoices, &mut problems),
+            _ => None,
+        };
+        let profile = match qad.as_ref().map(|qad| Profile::with_overrides(&qad.profile)) {
+            Some(Ok(profile)) => Some(profile),
+            Some(Err(found)) => {
+                problems.extend(found);
+                None
+            }
+            None => None,
+        };
+        let (shortest, longest) = HOLD_RECHECK_SECONDS;
+        if let Some(seconds) = recheck.filter(|seconds| !(shortest..=longest).contains(seconds)) {
+            problems.push(invalid(
+                "hold_recheck_seconds",
+                format!("{shortest} to {longest}"),
+                seconds.to_string(),
+            ));
+        }
+        match (coupa, qad, profile, policy, recheck) {
+            (Some(coupa), Some(qad), Some(profile), Some(policy), Some(hold_recheck_seconds))
+                if problems.is_empty() =>
+            {
+                Ok(Self {
+                    coupa,
+                    qad,
+                    profile,
+                    policy,
+                    adopt_equal_documents,
+                    hold_recheck_seconds,
+                })
+            }
+            _ => Err(problems),
+        }
+    }
+
+    /// Everything a match decision depends on besides the documents.
+    pub fn match_policy(&self) -> MatchPolicy {
+        self.policy.clone()
+    }
+
+    /// What the invoice flow needs to know of this connection.
+    pub fn invoice_settings(&self) -> InvoiceSettings {
+        let seconds = i64::try_from(self.hold_recheck_seconds).unwrap_or(i64::MAX);
+        InvoiceSettings {
+            policy: self.match_policy(),
+            recheck_millis: seconds.saturating_mul(1_000),
+            record_outcomes: self.coupa.integration_history.enabled,
+            adopt_equal_documents: self.adopt_equal_documents,
+        }
+    }
+}
+
+fn invalid(field: &str, expected: impl Into<String>, actual: impl Into<String>) -> Problem {
+    Problem::new("CONNECTION_INVALID", FIX)
+        .field(field)
+        .expected(expected)
+        .actual(actual)
+}
+
+/// Reads one section; what is wrong with it goes to `problems`.
+fn section<T: DeserializeOwned>(
+    sections: &BTreeMap<String, Box<RawValue>>,
+    name: &str,
+    absent: Option<&str>,
+    problems: &mut Vec<Problem>,
+) -> Option<T> {
+    let Some(text) = sections.get(name).map(|raw| raw.get()).or(absent) else {
+        problems.push(invalid(name, "this section", "nothing"));
+        return None;
+    };
+    let mut deserializer = serde_json::Deserializer::from_str(text);
+    match serde_path_to_error::deserialize(&mut deserializer) {
+        Ok(value) => Some(value),
+        Err(error) => {
+            let path = error.path().to_string();
+            let field = if path == "." {
+                name.to_owned()
+            } else {
+                format!("{name}.{path}")
+            };
+            let message = harmless(&path, &error.inner().to_string());
+            problems.push(invalid(&field, "a setting as documented", message));
+            None
+        }
+    }
+}
+
+/// Serde's message may repeat the value, which may be a secret: near one, only messages about names are passed on.
+fn harmless(path: &str, message: &str) -> String {
+    let near_secret = ["secret", "password", "auth"]
+        .iter()
+        .any(|word| path.contains(word));
+    let about_names = ["missing field", "unknown field", "unknown variant"]
+        .iter()
+        .any(|start| message.starts_with(start));
+    if near_secret && !about_names {
+        "a value of another type".to_owned()
+    } else {
+        message.to_owned()
+    }
+}
+
+fn check_coupa(coupa: &CoupaSettings, problems: &mut Vec<Problem>) {
+    require("coupa.client_id", &coupa.client_id, problems);
+    require(
+        "coupa.client_secret",
+        coupa.client_secret.expose_secret(),
+        problems,
+    );
+    require("coupa.order_number.field", &coupa.order_number.field, problems);
+    check_path("coupa.token_path", &coupa.token_path, problems);
+    check_header("coupa.api_version", &coupa.api_version, problems);
+    if coupa
+        .scopes
+        .iter()
+        .any(|scope| scope.is_empty() || scope.contains(char::is_whitespace))
+    {
+        problems.push(invalid(
+            "coupa.scopes",
+            "one scope per element",
+            "a blank in a scope",
+        ));
+    }
+    if coupa.integration_history.enabled {
+        require(
+            "coupa.integration_history.integration_code",
+            &coupa.integration_history.integration_code,
+            problems,
+        );
+        require(
+            "coupa.integration_history.contact_alert_type",
+            &coupa.integration_history.contact_alert_type,
+            problems,
+        );
+    }
+    let field = "coupa.requests_per_second";
+    check_rate(
+        field,
+        coupa.requests_per_second,
+        COUPA_REQUESTS_PER_SECOND_MAX,
+        problems,
+    );
+}
+
+fn check_qad(qad: &QadSettings, problems: &mut Vec<Problem>) {
+    match &qad.auth {
+        QadAuth::Password {
+            client_id,
+            username,
+            password,
+            token_path,
+            ..
+        } => {
+            require("qad.auth.client_id", client_id, problems);
+            require("qad.auth.username", username, problems);
+            require("qad.auth.password", password.expose_secret(), problems);
+            check_path("qad.auth.token_path", token_path, problems);
+        }
+        QadAuth::ClientCredentials {
+            client_id,
+            client_secret,
+            token_path,
+            ..
+        } => {
+            require("qad.auth.client_id", client_id, problems);
+            require("qad.auth.client_secret", client_secret.expose_secret(), problems);
+            check_path("qad.auth.token_path", token_path, problems);
+        }
+        QadAuth::Basic { username, password } => {
+            require("qad.auth.username", username, problems);
+            require("qad.auth.password", password.expose_secret(), problems);
+            if username.contains(':') {
+                problems.push(invalid(
+                    "qad.auth.username",
+                    "a name without ':' (HTTP Basic cannot carry one)",
+                    "a ':'",
+                ));
+            }
+        }
+        QadAuth::Login(login) => {
+            require("qad.auth.username", &login.username, problems);
+            require("qad.auth.password", login.password.expose_secret(), problems);
+            check_path("qad.auth.path", &login.path, problems);
+            check_header_name("qad.auth.header", &login.header, problems);
+            if !login.token_pointer.starts_with('/') {
+                problems.push(invalid(
+                    "qad.auth.token_pointer",
+                    "a JSON pointer that begins with /",
+                    &login.token_pointer,
+                ));
+            }
+            if login.ttl_seconds == 0 {
+                problems.push(invalid("qad.auth.ttl_seconds", "at least 1", "0"));
+            }
+        }
+    }
+    for (name, value) in &qad.extra_headers {
+        let field = format!("qad.extra_headers.{name}");
+        check_header_name(&field, name, problems);
+        check_header(&field, value, problems);
+        let ours = [
+            "authorization",
+            "host",
+            "content-length",
+            "content-type",
+            "accept",
+            "user-agent",
+            "transfer-encoding",
+        ];
+        if ours.contains(&name.to_ascii_lowercase().as_str()) {
+            problems.push(invalid(
+                &field,
+                "a header that the connection does not set itself",
+                name,
+            ));
+        }
+    }
+    check_rate(
+        "qad.requests_per_second",
+        qad.requests_per_second,
+        QAD_REQUESTS_PER_SECOND_MAX,
+        problems,
+    );
+}
+
+/// The policy, or `None` with what is wrong in `problems`.
+fn match_policy(
+    qad: &QadSettings,
+    invoices: InvoiceDocument,
+    problems: &mut Vec<Problem>,
+) -> Option<MatchPolicy> {
+    check_limits(&invoices, problems);
+    let invoice_daybook = daybook("invoices.invoice_daybook", &invoices.invoice_daybook, problems);
+    let credit_note_daybook = daybook(
+        "invoices.credit_note_daybook",
+        &invoices.credit_note_daybook,
+        problems,
+    );
+    let matching_daybook = daybook("invoices.matching_daybook", &invoices.matching_daybook, problems);
+    let charge_accounts = invoices.charge_accounts.into_iter().map(|(kind, account)| {
+        let ChargeAccountDocument {
+            gl_account,
+            cost_center,
+            project,
+        } = account;
+        (
+            kind,
+            ChargeAccount {
+                gl_account,
+                cost_center,
+                project,
+            },
+        )
+    });
+    let units = invoices.units.into_iter().map(|(code, unit)| {
+        (
+            code,
+            UnitConversion {
+                to: unit.to,
+                factor: unit.factor.0,
+            },
+        )
+    });
+    Some(MatchPolicy {
+        tolerance: invoices.tolerance.tolerance(),
+        domain: qad.domain.clone(),
+        entity: qad.entity.clone(),
+        invoice_daybook: invoice_daybook?,
+        credit_note_daybook: credit_note_daybook?,
+        matching_daybook: matching_daybook?,
+        invoice_status: invoices.invoice_status,
+        posting_date: invoices.posting_date,
+        credit_terms: invoices.credit_terms,
+        charge_accounts: charge_accounts.collect(),
+        units: units.collect(),
+    })
+}
+
+fn daybook(field: &str, text: &str, problems: &mut Vec<Problem>) -> Option<DaybookCode> {
+    text.parse()
+        .map_err(|error: IdError| problems.push(invalid(field, error.expected, error.actual)))
+        .ok()
+}
+
+fn check_limits(invoices: &InvoiceDocument, problems: &mut Vec<Problem>) {
+    require("invoices.invoice_status", &invoices.invoice_status, problems);
+    let tolerance = &invoices.tolerance;
+    for (name, limit) in [
+        ("unit_price_percent_over", tolerance.unit_price_percent_over),
+        ("quantity_percent_over", tolerance.quantity_percent_over),
+        ("total_amount", tolerance.total_amount),
+    ] {
+        if limit.0 < Decimal::ZERO {
+            problems.push(invalid(
+                &format!("invoices.tolerance.{name}"),
+                "zero or more",
+                limit.0.to_string(),
+            ));
+        }
+    }
+    for (code, unit) in &invoices.units {
+        if unit.factor.0 <= Decimal::ZERO {
+            let field = format!("invoices.units.{code}.factor");
+            problems.push(invalid(&field, "more than zero", unit.factor.0.to_string()));
+        }
+    }
+}
+
+fn require(field: &str, value: &str, problems: &mut Vec<Problem>) {
+    if value.trim().is_empty() {
+        problems.push(invalid(field, "a value", "nothing"));
+    }
+}
+
+fn check_path(field: &str, path: &str, problems: &mut Vec<Problem>) {
+    if !path.starts_with('/') || path.contains(char::is_whitespace) {
+        problems.push(invalid(field, "a path that begins with /", path));
+    }
+}
+
+fn check_rate(field: &str, rate: u32, most: u32, problems: &mut Vec<Problem>) {
+    if !(1..=most).contains(&rate) {
+        problems.push(invalid(field, format!("1 to {most}"), rate.to_string()));
+    }
+}
+
+fn check_header_name(field: &str, name: &str, problems: &mut Vec<Problem>) {
+    let fits = !name.is_empty()
+        && name
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_');
+    if !fits {
+        problems.push(invalid(
+            field,
+            "a header name of letters, digits, '-' and '_'",
+            name,
+        ));
+    }
+}
+
+fn check_header(field: &str, value: &str, problems: &mut Vec<Problem>) {
+    if !value.bytes().all(|byte| (0x20..0x7f).contains(&byte)) {
+        problems.push(invalid(field, "printable ASCII", "something else"));
+    }
+}
+
+/// What the clients stand on. Cheap to clone; shared by all connections of a process.
+#[derive(Clone)]
+pub struct World {
+    /// The way out.
+    pub transport: Arc<dyn Transport>,
+    /// The shared token cache.
+    pub tokens: Arc<dyn TokenStore>,
+    /// The clock.
+    pub clock: Arc<dyn Clock>,
+    /// Chance.
+    pub chance: Arc<dyn Chance>,
+    /// One pace per host.
+    pub paces: Arc<Paces>,
+}
+
+/// Makes the clients of one connection. Sends nothing and computes next to nothing.
+///
+/// `http_timeout` is the longest a whole call may take: waiting for its turn, the credential, all attempts of a read, or
+/// the one exchange of a write. A write that has less than half of it left is not begun.
+pub fn clients(
+    connection: &ConnectionId,
+    document: &ConnectionDocument,
+    world: &World,
+    http_timeout: Duration,
+) -> (CoupaClient, QadClient) {
+    (
+        coupa_client(connection, &document.coupa, world, http_timeout),
+        qad_client(connection, document, world, http_timeout),
+    )
+}
+
+fn coupa_client(
+    connection: &ConnectionId,
+    settings: &CoupaSettings,
+    world: &World,
+    http_timeout: Duration,
+) -> CoupaClient {
+    let mut headers = vec![("user-agent".to_owned(), USER_AGENT.to_owned())];
+    if !settings.api_version.is_empty() {
+        headers.push(("x-coupa-api-version".to_owned(), settings.api_version.clone()));
+    }
+    let peer = peer(PeerSettings {
+        system: System::Coupa,
+        connection,
+        base: &settings.base_url,
+        scheme: Scheme::ClientCredentials {
+            token_path: settings.token_path.clone(),
+            client_id: settings.client_id.clone(),
+            client_secret: settings.client_secret.clone(),
+            scopes: settings.scopes.clone(),
+        },
+        headers,
+        requests_per_second: settings.requests_per_second,
+        young_millis: YOUNG_TOKEN_MILLIS,
+        world,
+        call: http_timeout,
+    });
+    CoupaClient {
+        peer,
+        base: settings.base_url.clone(),
+        orders: settings.order_number.clone(),
+        history: settings.integration_history.clone(),
+    }
+}
+
+fn qad_client(
+    connection: &ConnectionId,
+    document: &ConnectionDocument,
+    world: &World,
+    http_timeout: Duration,
+) -> QadClient {
+    let settings = &document.qad;
+    let mut headers = vec![("user-agent".to_owned(), USER_AGENT.to_owned())];
+    if settings.workspace_header {
+        headers.push((
+            "x-qad-workspace-id".to_owned(),
+            format!("{}_{}", settings.domain, settings.entity),
+        ));
+    }
+    headers.extend(
+        settings
+            .extra_headers
+            .iter()
+            .map(|(name, value)| (name.to_ascii_lowercase(), value.clone())),
+    );
+    let peer = peer(PeerSettings {
+        system: System::Qad,
+        connection,
+        base: &settings.base_url,
+        scheme: settings.auth.scheme(),
+        headers,
+        requests_per_second: settings.requests_per_second,
+        young_millis: 0,
+        world,
+        call: http_timeout,
+    });
+    QadClient {
+        peer,
+        base: settings.base_url.clone(),
+        domain: settings.domain.clone(),
+        profile: document.profile.clone(),
+    }
+}
+
+struct PeerSettings<'a> {
+    system: System,
+    connection: &'a ConnectionId,
+    base: &'a BaseUrl,
+    scheme: Scheme,
+    headers: Vec<(String, String)>,
+    requests_per_second: u32,
+    young_millis: i64,
+    world: &'a World,
+    call: Duration,
+}
+
+fn peer(settings: PeerSettings<'_>) -> Peer {
+    let world = settings.world;
+    let identity = format!("{}\n{}", settings.base.as_str(), settings.scheme.identity());
+    let auth = Authenticator::new(AuthenticatorParts {
+        system: settings.system,
+        scheme: settings.scheme,
+        base: settings.base.clone(),
+        slot: TokenSlot {
+            connection: settings.connection.clone(),
+            system: settings.system.name(),
+            client: hex::encode(Sha256::digest(identity.as_bytes())),
+        },
+        headers: settings.headers.clone(),
+        transport: Arc::clone(&world.transport),
+        tokens: Arc::clone(&world.tokens),
+        clock: Arc::clone(&world.clock),
+        chance: Arc::clone(&world.chance),
+        call: settings.call,
+        young_millis: settings.young_millis,
+    });
+    Peer {
+        system: settings.system,
+        host: settings.base.host().to_owned(),
+        transport: Arc::clone(&world.transport),
+        auth,
+        pace: world.paces.of(settings.base.host(), settings.requests_per_second),
+        clock: Arc::clone(&world.clock),
+        chance: Arc::clone(&world.chance),
+        headers: settings.headers,
+        call: settings.call,
+    }
+}

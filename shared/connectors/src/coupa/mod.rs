@@ -1,0 +1,237 @@
+//! Coupa: reads invoices, sets their exported flag, writes outcomes onto them.
+
+mod translate;
+mod wire;
+
+use crate::connection::{IntegrationHistory, OrderNumber};
+use crate::http::address::BaseUrl;
+use crate::http::transport::{Method, Response};
+use crate::http::{Call, Peer};
+use crate::json::{self, Node};
+use async_trait::async_trait;
+use domain::documents::Invoice;
+use domain::ids::InvoiceId;
+use domain::problem::Problem;
+use flows::ports::{Coupa, DocumentOutcome, InvoicePage, ReadError, WriteError};
+
+/// Most records of one page that are looked at; Coupa sends at most 50 (confirmed).
+const PAGE_RECORDS_MAX: usize = 500;
+/// Most open integration history records of one document that are resolved in one go.
+const OPEN_OUTCOMES_MAX: usize = 50;
+
+/// One Coupa instance as one connection sees it. Does nothing until it is asked.
+pub struct CoupaClient {
+    pub(crate) peer: Peer,
+    pub(crate) base: BaseUrl,
+    pub(crate) orders: OrderNumber,
+    pub(crate) history: IntegrationHistory,
+}
+
+impl CoupaClient {
+    fn unreadable(problem: Problem) -> ReadError {
+        ReadError::Unreadable(problem)
+    }
+
+    /// A listing that cannot be trusted to end.
+    fn broken_page(expected: &str, actual: &str) -> ReadError {
+        let fix = "Report this to Coupa: without working id filters a listing cannot be read completely.";
+        let problem = Problem::new("COUPA_PAGE_BROKEN", fix)
+            .field("id")
+            .expected(expected)
+            .actual(actual);
+        Self::unreadable(problem)
+    }
+
+    async fn put(&self, operation: &'static str, url: String, key: &str) -> Result<Response, WriteError> {
+        let call = Call {
+            operation,
+            method: Method::Put,
+            url,
+            body: None,
+            idempotency_key: Some(key.to_owned()),
+        };
+        self.accepted(self.peer.write(&call).await?)
+    }
+
+    /// A 4xx about the content is a refusal.
+    fn accepted(&self, response: Response) -> Result<Response, WriteError> {
+        if (200..=299).contains(&response.status) {
+            Ok(response)
+        } else {
+            Err(WriteError::Refused(self.peer.refusal(&response)))
+        }
+    }
+
+    /// The ids of the invoice's open integration history records.
+    async fn open_outcomes(&self, id: InvoiceId) -> Result<Vec<u64>, ReadError> {
+        let call = Call::get("list_outcomes", wire::open_outcomes(&self.base, id));
+        let Some(json) = self.peer.read(&call).await? else {
+            return Err(ReadError::Refused(not_found("integration_history_records")));
+        };
+        let fix = "Check that the integration's client may read integration history records.";
+        let read = || -> Result<Vec<u64>, json::Misread> {
+            let mut ids = Vec::new();
+            for record in Node::root(&json).required_items()?.iter().take(OPEN_OUTCOMES_MAX) {
+                let number = record.get("id");
+                ids.push(number.whole()?.ok_or_else(|| number.misread("a record id"))?);
+            }
+            Ok(ids)
+        };
+        read().map_err(|misread| ReadError::Unreadable(misread.problem("COUPA_ANSWER_UNREADABLE", fix)))
+    }
+}
+
+fn not_found(what: &str) -> Problem {
+    Problem::new("COUPA_NOT_FOUND", "Correct the base URL of the Coupa instance.")
+        .field(what)
+        .expected("200")
+        .actual("404")
+}
+
+/// The outcome itself was not written: what happened to the requests before it, which may be repeated at will.
+fn before_the_write(error: WriteError) -> WriteError {
+    match error {
+        WriteError::Unknown(problem) => WriteError::NotApplied {
+            retry_after: None,
+            problem,
+        },
+        other => other,
+    }
+}
+
+#[async_trait]
+impl Coupa for CoupaClient {
+    async fn invoice(&self, id: InvoiceId) -> Result<Option<Invoice>, ReadError> {
+        let call = Call::get("read_invoice", wire::invoice(&self.base, id));
+        match self.peer.read(&call).await? {
+            None => Ok(None),
+            Some(json) => translate::invoice(&json, id, &self.orders)
+                .map(Some)
+                .map_err(Self::unreadable),
+        }
+    }
+
+    async fn exportable_invoices(&self, after: Option<InvoiceId>) -> Result<InvoicePage, ReadError> {
+        let after = after.unwrap_or(InvoiceId(0));
+        let call = Call::get("list_invoices", wire::exportable_invoices(&self.base, after));
+        let Some(json) = self.peer.read(&call).await? else {
+            return Err(ReadError::Refused(not_found("invoices")));
+        };
+        let fix = "Check the base URL and the client's scopes: a list of invoices was asked for.";
+        let items = Node::root(&json)
+            .required_items()
+            .map_err(|misread| Self::unreadable(misread.problem("COUPA_ANSWER_UNREADABLE", fix)))?;
+        if items.len() > PAGE_RECORDS_MAX {
+            let actual = format!("{} records", items.len());
+            return Err(Self::broken_page("at most 50 records", &actual));
+        }
+        let mut page = InvoicePage {
+            heads: Vec::new(),
+            unreadable: Vec::new(),
+            last: None,
+            more: false,
+        };
+        for item in &items {
+            let id = match translate::head(item) {
+                Ok(head) => {
+                    let id = head.id;
+                    page.heads.push(head);
+                    Some(id)
+                }
+                Err((id, problem)) => {
+                    page.unreadable.push((id, problem));
+                    id
+                }
+            };
+            if let Some(id) = id.filter(|id| *id <= after) {
+                return Err(Self::broken_page(&format!("ids above {after}"), &id.to_string()));
+            }
+            page.last = page.last.max(id);
+        }
+        page.more = items.len() >= wire::PAGE_RECORDS;
+        if page.more && page.last.is_none() {
+            return Err(Self::broken_page(
+                "a record with an id",
+                "a full page without any",
+            ));
+        }
+        Ok(page)
+    }
+
+    async fn mark_exported(&self, id: InvoiceId, idempotency_key: &str) -> Result<(), WriteError> {
+        let url = wire::mark_exported(&self.base, id);
+        let response = self.put("mark_exported", url, idempotency_key).await?;
+        // Some tenants answer nothing; what is answered must not say the contrary.
+        if response.body.iter().all(u8::is_ascii_whitespace) {
+            return Ok(());
+        }
+        let fix = "Nothing to do: the invoice is read again.";
+        let json = json::parse(&response.body).map_err(|detail| {
+            WriteError::Unknown(Problem::new("COUPA_ANSWER_UNREADABLE", fix).actual(detail))
+        })?;
+        let exported = Node::root(&json).get("exported");
+        match exported.flag() {
+            Ok(Some(true) | None) => Ok(()),
+            Ok(Some(false)) | Err(_) => {
+                let misread = exported.misread("true");
+                Err(WriteError::Unknown(misread.problem("COUPA_NOT_MARKED", fix)))
+            }
+        }
+    }
+
+    async fn record_outcome(
+        &self,
+        id: InvoiceId,
+        outcome: &DocumentOutcome,
+        idempotency_key: &str,
+    ) -> Result<(), WriteError> {
+        if !self.history.enabled {
+            return Err(WriteError::Refused(
+                Problem::new(
+                    "COUPA_HISTORY_OFF",
+                    "Turn coupa.integration_history.enabled on, or do not ask for it.",
+                )
+                .field("coupa.integration_history.enabled")
+                .expected("true")
+                .actual("false"),
+            ));
+        }
+        let open = self.open_outcomes(id).await.map_err(|error| match error {
+            ReadError::Unavailable { retry_after, problem } => {
+                WriteError::NotApplied { retry_after, problem }
+            }
+            ReadError::Refused(problem) | ReadError::Unreadable(problem) => WriteError::Refused(problem),
+        })?;
+        for record in open {
+            let key = format!("{idempotency_key}-resolve-{record}");
+            let url = wire::resolve_outcome(&self.base, record);
+            self.put("resolve_outcome", url, &key)
+                .await
+                .map_err(before_the_write)?;
+        }
+        let history = &self.history;
+        let body = wire::outcome_body(
+            id,
+            outcome,
+            &history.integration_code,
+            &history.contact_alert_type,
+        )
+        .map_err(|error| {
+            WriteError::Refused(
+                Problem::new(
+                    "COUPA_OUTCOME_UNWRITABLE",
+                    "Report this: the outcome could not be written as JSON.",
+                )
+                .actual(error.to_string()),
+            )
+        })?;
+        let call = Call {
+            operation: "record_outcome",
+            method: Method::Post,
+            url: wire::outcome(&self.base, outcome.success),
+            body: Some(body),
+            idempotency_key: Some(idempotency_key.to_owned()),
+        };
+        self.accepted(self.peer.write(&call).await?).map(drop)
+    }
+}

@@ -1,0 +1,644 @@
+//! From Coupa's JSON to our documents. Coupa's words end here.
+//!
+//! Coupa writes decimals as strings (numbers are taken too), leaves out what is null or writes `null`, and may spell
+//! keys with underscores. Dates are midnight in the company's time zone, so the calendar date is taken as written.
+
+use crate::connection::OrderNumber;
+use crate::json::{Json, Misread, Node};
+use crate::negative;
+use domain::documents::{
+    Billed, Charge, ChargeKind, CoupaStatus, Invoice, InvoiceLine, InvoiceSupplier, SourceVersion,
+};
+use domain::ids::{DocumentKind, InvoiceId, OrderLineKey, PurchaseOrderNumber};
+use domain::money::Currency;
+use domain::problem::Problem;
+use domain::time::Timestamp;
+use flows::ports::InvoiceHead;
+use rust_decimal::Decimal;
+use sha2::{Digest, Sha256};
+
+const UNREADABLE: &str = "COUPA_INVOICE_UNREADABLE";
+const UNREADABLE_FIX: &str =
+    "Correct the field in Coupa, or map it in the connection; the record is read again when it changes.";
+
+/// Reads a whole invoice. `asked` is the id that was asked for: an answer about another one is no answer.
+pub(crate) fn invoice(json: &Json, asked: InvoiceId, orders: &OrderNumber) -> Result<Invoice, Problem> {
+    let root = Node::root(json);
+    let read =
+        read_invoice(&root, asked, orders).map_err(|misread| misread.problem(UNREADABLE, UNREADABLE_FIX))?;
+    with_content_hash(read)
+}
+
+/// What a listing tells of one invoice; the id alone when nothing else can be read.
+pub(crate) fn head(node: &Node<'_>) -> Result<InvoiceHead, (Option<InvoiceId>, Problem)> {
+    let id = node.get("id").whole().ok().flatten().map(InvoiceId);
+    let read = || -> Result<InvoiceHead, Misread> {
+        Ok(InvoiceHead {
+            id: id.ok_or_else(|| node.get("id").misread("an invoice id"))?,
+            status: status(node)?,
+            updated_at: node.get("updated-at").required_instant()?,
+        })
+    };
+    read().map_err(|misread| (id, misread.problem(UNREADABLE, UNREADABLE_FIX)))
+}
+
+fn status(node: &Node<'_>) -> Result<CoupaStatus, Misread> {
+    Ok(match node.get("status").required_text()?.as_str() {
+        "approved" => CoupaStatus::Approved,
+        "voided" => CoupaStatus::Voided,
+        other => CoupaStatus::Other(other.to_owned()),
+    })
+}
+
+fn read_invoice(root: &Node<'_>, asked: InvoiceId, orders: &OrderNumber) -> Result<Invoice, Misread> {
+    let id = root.get("id");
+    if id.whole()? != Some(asked.0) {
+        return Err(id.misread(format!("the id that was asked for ({asked})")));
+    }
+    let kind = kind(root)?;
+    let mut lines = root
+        .get("invoice-lines")
+        .required_items()?
+        .iter()
+        .map(|line| read_line(line, orders))
+        .collect::<Result<Vec<_>, _>>()?;
+    let total = match root.get("total-with-taxes").decimal()? {
+        Some(total) => total,
+        None => root.get("gross-total").required_decimal()?,
+    };
+    let mut invoice = Invoice {
+        id: asked,
+        source: SourceVersion {
+            updated_at: Timestamp::default(),
+            content_sha256: String::new(),
+        },
+        status: status(root)?,
+        // Written by people and other integrations; null is what Coupa holds for a document never exported.
+        exported: false,
+        kind,
+        reference: root
+            .get("invoice-number")
+            .required("the supplier's invoice number")?,
+        original_reference: root.get("original-invoice-number").text()?,
+        invoice_date: root.get("invoice-date").required_date()?,
+        supplier: supplier(&root.get("supplier"))?,
+        currency: root
+            .get("currency")
+            .get("code")
+            .required::<Currency>("a currency")?,
+        payment_term: root.get("payment-term").get("code").text()?,
+        total,
+        tax: tax(root)?,
+        charges: charges(root)?,
+        lines: Vec::new(),
+    };
+    if kind == DocumentKind::CreditNote {
+        invoice.total = negative(invoice.total);
+        invoice.tax = negative(invoice.tax);
+        for charge in &mut invoice.charges {
+            charge.amount = negative(charge.amount);
+        }
+        sign_credit_lines(&mut lines);
+    }
+    invoice.lines = lines;
+    // Last, because these two are no part of the content that is hashed.
+    invoice.source.updated_at = root.get("updated-at").required_instant()?;
+    invoice.exported = root.get("exported").flag()?.unwrap_or(false);
+    Ok(invoice)
+}
+
+/// Adds the hash over what matching depends on: everything but the exported flag and the time of the last change, which
+/// our own writes move.
+fn with_content_hash(mut invoice: Invoice) -> Result<Invoice, Problem> {
+    let updated_at = std::mem::take(&mut invoice.source.updated_at);
+    let exported = std::mem::take(&mut invoice.exported);
+    let canonical = serde_json::to_vec(&invoice)
+        .map_err(|error| Problem::new(UNREADABLE, UNREADABLE_FIX).actual(error.to_string()))?;
+    invoice.source = SourceVersion {
+        updated_at,
+        content_sha256: hex::encode(Sha256::digest(&canonical)),
+    };
+    invoice.exported = exported;
+    Ok(invoice)
+}
+
+/// `document-type` decides; the flag `is-credit-note` counts too where Coupa sends it (seen). An unknown type is not
+/// taken for an invoice.
+fn kind(root: &Node<'_>) -> Result<DocumentKind, Misread> {
+    let word = root.get("document-type");
+    let flagged = root.get("is-credit-note").flag()?.unwrap_or(false);
+    match word.text()?.map(|text| text.to_ascii_lowercase()).as_deref() {
+        Some("credit note") => Ok(DocumentKind::CreditNote),
+        Some("invoice") | None if flagged => Ok(DocumentKind::CreditNote),
+        Some("invoice") | None => Ok(DocumentKind::Invoice),
+        Some(_) => Err(word.misread("Invoice or Credit Note")),
+    }
+}
+
+fn supplier(node: &Node<'_>) -> Result<InvoiceSupplier, Misread> {
+    Ok(InvoiceSupplier {
+        coupa_id: node.get("id").whole()?,
+        number: node.get("number").text()?,
+        name: match node.get("name").text()? {
+            Some(name) => name,
+            None => node.get("display-name").text()?.unwrap_or_default(),
+        },
+    })
+}
+
+fn read_line(line: &Node<'_>, orders: &OrderNumber) -> Result<InvoiceLine, Misread> {
+    let word = line.get("type");
+    let billed = match word.required_text()?.as_str() {
+        "InvoiceQuantityLine" => {
+            // A line without a quantity stays a line with a total and nothing billed: the match reports it.
+            let quantity = line.get("quantity").decimal()?.unwrap_or(Decimal::ZERO);
+            let price = line.get("price");
+            let unit_price = match price.decimal()? {
+                Some(price) => price,
+                None if quantity.is_zero() => Decimal::ZERO,
+                None => return Err(price.misread("a decimal")),
+            };
+            Billed::Quantity {
+                quantity,
+                unit_price,
+                unit: line.get("uom").get("code").parsed()?,
+            }
+        }
+        "InvoiceAmountLine" => Billed::Amount,
+        _ => return Err(word.misread("InvoiceQuantityLine or InvoiceAmountLine")),
+    };
+    Ok(InvoiceLine {
+        number: line.get("line-num").required_u32()?,
+        description: line.get("description").text()?.unwrap_or_default(),
+        billed,
+        total: line.get("total").required_decimal()?,
+        order_line: order_line(line, orders)?,
+    })
+}
+
+/// The order line a line bills. The order is named on lines only; an order without a line number cannot be matched and
+/// is not the same as no order.
+fn order_line(line: &Node<'_>, orders: &OrderNumber) -> Result<Option<OrderLineKey>, Misread> {
+    let mut field = line.walk(&orders.field);
+    if field.is_null() && orders.field == OrderNumber::FIELD_DEFAULT {
+        field = line.get("order-header-num");
+    }
+    let Some(text) = field.text()? else {
+        return Ok(None);
+    };
+    let number = text.strip_prefix(orders.strip_prefix.as_str()).unwrap_or(&text);
+    let order: PurchaseOrderNumber = number
+        .parse()
+        .map_err(|error: domain::ids::IdError| field.misread(error.expected))?;
+    Ok(Some(OrderLineKey {
+        order,
+        line: line.get("order-line-num").required_u32()?,
+    }))
+}
+
+/// All taxes. Taxed by line: the lines' and the charges' taxes, or the header's when no line says anything; else the
+/// header's amount, or its tax lines.
+fn tax(root: &Node<'_>) -> Result<Decimal, Misread> {
+    let header = match root.get("tax-amount").decimal()? {
+        Some(amount) => Some(amount),
+        None => tax_lines(root)?,
+    };
+    if root.get("line-level-taxation").flag()? == Some(true) {
+        let mut by_line = None;
+        for line in root.get("invoice-lines").items()? {
+            by_line = plus(by_line, tax_of(&line)?, &line)?;
+        }
+        if by_line.is_some() {
+            for charge in root.get("invoice-charges").items()? {
+                by_line = plus(by_line, tax_of(&charge)?, &charge)?;
+            }
+            return Ok(by_line.unwrap_or_default());
+        }
+    }
+    // No tax anywhere is no tax: what is missing shows as a difference to the total.
+    Ok(header.unwrap_or_default())
+}
+
+fn tax_of(node: &Node<'_>) -> Result<Option<Decimal>, Misread> {
+    match node.get("tax-amount").decimal()? {
+        Some(amount) => Ok(Some(amount)),
+        None => tax_lines(node),
+    }
+}
+
+fn tax_lines(node: &Node<'_>) -> Result<Option<Decimal>, Misread> {
+    let mut sum = None;
+    for line in node.get("tax-lines").items()? {
+        sum = plus(sum, line.get("amount").decimal()?, &line)?;
+    }
+    Ok(sum)
+}
+
+fn plus(sum: Option<Decimal>, amount: Option<Decimal>, at: &Node<'_>) -> Result<Option<Decimal>, Misread> {
+    match (sum, amount) {
+        (sum, None) => Ok(sum),
+        (None, amount) => Ok(amount),
+        (Some(sum), Some(amount)) => sum
+            .checked_add(amount)
+            .map(Some)
+            .ok_or_else(|| at.misread("an amount within range")),
+    }
+}
+
+/// The charges that are not zero. `invoice-charges` and the header's amounts are the same money: per kind the charges
+/// when there are any, else the header's.
+fn charges(root: &Node<'_>) -> Result<Vec<Charge>, Misread> {
+    const HEADER: [(ChargeKind, &str); 3] = [
+        (ChargeKind::Shipping, "shipping-amount"),
+        (ChargeKind::Handling, "handling-amount"),
+        (ChargeKind::Misc, "misc-amount"),
+    ];
+    let mut listed: Vec<(ChargeKind, Decimal)> = Vec::new();
+    for charge in root.get("invoice-charges").items()? {
+        let word = charge.get("type");
+        let kind = match word.required_text()?.as_str() {
+            "InvoiceShippingCharge" => ChargeKind::Shipping,
+            "InvoiceHandlingCharge" => ChargeKind::Handling,
+            "InvoiceMiscCharge" => ChargeKind::Misc,
+            _ => {
+                return Err(word.misread("InvoiceShippingCharge, InvoiceHandlingCharge or InvoiceMiscCharge"));
+            }
+        };
+        listed.push((kind, charge.get("total").required_decimal()?));
+    }
+    let mut charges = Vec::new();
+    for (kind, field) in HEADER {
+        let mut sum = None;
+        for (_, amount) in listed.iter().filter(|(listed, _)| *listed == kind) {
+            sum = plus(sum, Some(*amount), &root.get("invoice-charges"))?;
+        }
+        let amount = match sum {
+            Some(amount) => Some(amount),
+            None => root.get(field).decimal()?,
+        };
+        if let Some(amount) = amount.filter(|amount| !amount.is_zero()) {
+            charges.push(Charge { kind, amount });
+        }
+    }
+    Ok(charges)
+}
+
+/// Makes the lines of a credit note negative. Coupa tenants write credit notes with either sign, but one document has
+/// one sign: when lines contradict each other, those that are positive stay positive, so that the match reports them.
+fn sign_credit_lines(lines: &mut [InvoiceLine]) {
+    let is_positive = |line: &InvoiceLine| sign(line) > 0;
+    let mixed = lines.iter().any(is_positive) && lines.iter().any(|line| sign(line) < 0);
+    for line in lines {
+        let keep_positive = mixed && is_positive(line);
+        let signed = |amount: Decimal| {
+            if keep_positive {
+                amount.abs()
+            } else {
+                negative(amount)
+            }
+        };
+        line.total = signed(line.total);
+        if let Billed::Quantity {
+            quantity, unit_price, ..
+        } = &mut line.billed
+        {
+            *quantity = signed(*quantity);
+            *unit_price = unit_price.abs();
+        }
+    }
+}
+
+/// The sign of a line: its total's, or that of quantity times price when the total is zero.
+fn sign(line: &InvoiceLine) -> i8 {
+    let of = |amount: Decimal| match amount {
+        zero if zero.is_zero() => 0i8,
+        negative if negative.is_sign_negative() => -1,
+        _ => 1,
+    };
+    match (of(line.total), &line.billed) {
+        (
+            0,
+            Billed::Quantity {
+                quantity, unit_price, ..
+            },
+        ) => of(*quantity).saturating_mul(of(*unit_price)),
+        (total, _) => total,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::json::parse;
+
+    const REALISTIC: &str = include_str!("../../tests/data/coupa-invoice.json");
+
+    fn read(text: &str) -> Result<Invoice, Problem> {
+        invoice(
+            &parse(text.as_bytes()).unwrap(),
+            InvoiceId(92010),
+            &OrderNumber::default(),
+        )
+    }
+
+    fn changed(from: &str, to: &str) -> String {
+        assert!(REALISTIC.contains(from), "the sample has no {from}");
+        REALISTIC.replace(from, to)
+    }
+
+    fn decimal(text: &str) -> Decimal {
+        domain::money::parse_decimal(text).unwrap()
+    }
+
+    #[test]
+    fn a_realistic_invoice_is_read_whole() {
+        let invoice = read(REALISTIC).unwrap();
+        assert_eq!(invoice.reference.as_str(), "INV-20260928-17");
+        assert_eq!(invoice.invoice_date.to_string(), "2026-09-28");
+        assert_eq!(invoice.source.updated_at.to_string(), "2026-09-30T07:12:44.000Z");
+        assert_eq!(
+            (invoice.total, invoice.tax),
+            (decimal("1391.5"), decimal("241.5"))
+        );
+        assert_eq!(invoice.supplier.number.as_deref(), Some("S00123"));
+        assert_eq!(
+            invoice.charges,
+            [Charge {
+                kind: ChargeKind::Shipping,
+                amount: decimal("50")
+            }]
+        );
+        assert_eq!(invoice.lines.len(), 2);
+        assert_eq!(
+            invoice.lines[0].order_line.as_ref().unwrap().to_string(),
+            "4711 line 1"
+        );
+        assert_eq!(invoice.lines[1].billed, Billed::Amount);
+        assert_eq!(invoice.lines[1].order_line, None);
+        assert!(!invoice.exported);
+        assert_eq!(invoice.source.content_sha256.len(), 64);
+    }
+
+    #[test]
+    fn underscores_numbers_and_absent_nulls_are_the_same_invoice() {
+        let other = REALISTIC
+            .replace("\"invoice-number\"", "\"invoice_number\"")
+            .replace("\"invoice-lines\"", "\"invoice_lines\"")
+            .replace("\"order-line-num\": \"1\"", "\"order_line_num\": 1")
+            .replace(
+                "\"total-with-taxes\": \"1391.50\"",
+                "\"total_with_taxes\": 1391.5",
+            )
+            .replace("\"original-invoice-number\": null,", "");
+        assert_eq!(read(&other).unwrap(), read(REALISTIC).unwrap());
+    }
+
+    #[test]
+    fn our_own_writes_do_not_change_the_content_and_everything_else_does() {
+        let before = read(REALISTIC).unwrap().source;
+        for (from, to) in [
+            ("\"exported\": false", "\"exported\": true"),
+            (
+                "\"updated-at\": \"2026-09-30T09:12:44+02:00\"",
+                "\"updated-at\": \"2026-10-01T09:12:44+02:00\"",
+            ),
+            ("\"payments\": []", "\"payments\": [{\"amount-paid\": \"1.00\"}]"),
+            ("\"quantity\": \"10.0\"", "\"quantity\": \"10.00\""),
+        ] {
+            assert_eq!(
+                read(&changed(from, to)).unwrap().source.content_sha256,
+                before.content_sha256,
+                "{to}"
+            );
+        }
+        for (from, to) in [
+            ("\"quantity\": \"10.0\"", "\"quantity\": \"11\""),
+            ("\"status\": \"approved\"", "\"status\": \"voided\""),
+            ("\"code\": \"EUR\"", "\"code\": \"USD\""),
+        ] {
+            assert_ne!(
+                read(&changed(from, to)).unwrap().source.content_sha256,
+                before.content_sha256,
+                "{to}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_read_names_its_path() {
+        for (from, to, field) in [
+            ("\"id\": 92010", "\"id\": 92011", "id"),
+            (
+                "\"price\": \"100.00\", \"uom\"",
+                "\"price\": \"1OO\", \"uom\"",
+                "invoice-lines[0].price",
+            ),
+            (
+                "\"order-line-num\": \"1\"",
+                "\"order-line-num\": \"1.1\"",
+                "invoice-lines[0].order-line-num",
+            ),
+            (
+                "\"order-line-num\": \"1\"",
+                "\"order-line-num\": null",
+                "invoice-lines[0].order-line-num",
+            ),
+            (
+                "\"document-type\": \"Invoice\"",
+                "\"document-type\": \"Prepayment\"",
+                "document-type",
+            ),
+            (
+                "\"type\": \"InvoiceAmountLine\"",
+                "\"type\": \"InvoiceOtherLine\"",
+                "invoice-lines[1].type",
+            ),
+            (
+                "\"type\": \"InvoiceShippingCharge\"",
+                "\"type\": \"InvoiceTip\"",
+                "invoice-charges[0].type",
+            ),
+            (
+                "\"invoice-date\": \"2026-09-28",
+                "\"invoice-date\": \"28.09.2026",
+                "invoice-date",
+            ),
+            (
+                "\"updated-at\": \"2026-09-30T09:12:44+02:00\"",
+                "\"updated-at\": \"2026-09-30\"",
+                "updated-at",
+            ),
+            ("\"status\": \"approved\"", "\"status\": \"\"", "status"),
+            (
+                "\"total-with-taxes\": \"1391.50\"",
+                "\"total-with-taxes\": \"1e99\"",
+                "total-with-taxes",
+            ),
+        ] {
+            let problem = read(&changed(from, to)).unwrap_err();
+            assert_eq!(
+                (problem.code.as_str(), problem.field.as_str()),
+                (UNREADABLE, field),
+                "{problem}"
+            );
+        }
+    }
+
+    #[test]
+    fn an_unknown_status_is_kept_and_is_not_approved() {
+        let invoice = read(&changed(
+            "\"status\": \"approved\"",
+            "\"status\": \"pending_receipt\"",
+        ))
+        .unwrap();
+        assert_eq!(invoice.status, CoupaStatus::Other("pending_receipt".to_owned()));
+    }
+
+    fn credit(lines: &[(&str, &str, &str)], total: &str, tax: &str) -> Invoice {
+        let lines: Vec<String> = lines
+            .iter()
+            .enumerate()
+            .map(|(index, (quantity, price, total))| {
+                format!(
+                    r#"{{"line-num":{index},"type":"InvoiceQuantityLine","quantity":"{quantity}","price":"{price}","total":"{total}","po-number":"PO7","order-line-num":"1"}}"#
+                )
+            })
+            .collect();
+        read(&format!(
+            r#"{{"id":92010,"updated-at":"2026-09-30T09:12:44Z","status":"approved","invoice-number":"CN-1","invoice-date":"2026-09-28",
+                "document-type":"Credit Note","original-invoice-number":"INV-9","currency":{{"code":"JPY"}},"total-with-taxes":"{total}",
+                "tax-amount":"{tax}","shipping-amount":"5","invoice-lines":[{}]}}"#,
+            lines.join(",")
+        ))
+        .unwrap()
+    }
+
+    #[test]
+    fn a_credit_note_is_negative_throughout_whichever_sign_coupa_writes() {
+        let written_positive = credit(&[("2", "100", "200")], "225", "20");
+        for other in [
+            credit(&[("-2", "100", "-200")], "-225", "-20"),
+            credit(&[("2", "-100", "-200")], "-225", "20"),
+        ] {
+            assert_eq!(other.lines, written_positive.lines);
+            assert_eq!(
+                (other.total, other.tax),
+                (written_positive.total, written_positive.tax)
+            );
+        }
+        assert_eq!(
+            (written_positive.total, written_positive.tax),
+            (decimal("-225"), decimal("-20"))
+        );
+        assert_eq!(written_positive.charges[0].amount, decimal("-5"));
+        assert_eq!(written_positive.lines[0].total, decimal("-200"));
+        let Billed::Quantity {
+            quantity, unit_price, ..
+        } = &written_positive.lines[0].billed
+        else {
+            panic!("a quantity line");
+        };
+        assert_eq!((*quantity, *unit_price), (decimal("-2"), decimal("100")));
+        assert_eq!(written_positive.original_reference.as_deref(), Some("INV-9"));
+    }
+
+    #[test]
+    fn lines_of_a_credit_note_that_contradict_each_other_still_do() {
+        let mixed = credit(&[("-2", "100", "-200"), ("1", "50", "50")], "-150", "0");
+        assert_eq!(mixed.lines[0].total, decimal("-200"));
+        assert_eq!(mixed.lines[1].total, decimal("50"));
+    }
+
+    #[test]
+    fn a_negative_line_on_an_invoice_stays_negative() {
+        let invoice = read(&changed("\"total\": \"100.00\"", "\"total\": \"-100.00\"")).unwrap();
+        assert_eq!(invoice.lines[1].total, decimal("-100"));
+    }
+
+    #[test]
+    fn is_credit_note_alone_makes_one() {
+        let invoice = read(&changed("\"is-credit-note\": false", "\"is-credit-note\": true")).unwrap();
+        assert_eq!(
+            (invoice.kind, invoice.total),
+            (DocumentKind::CreditNote, decimal("-1391.5"))
+        );
+    }
+
+    #[test]
+    fn taxes_are_taken_once() {
+        let header = changed("\"line-level-taxation\": true", "\"line-level-taxation\": false");
+        assert_eq!(read(&header).unwrap().tax, decimal("241.5"));
+        let from_tax_lines = REALISTIC
+            .replace("\"tax-amount\": \"210.00\",", "")
+            .replace("\"tax-amount\": \"241.50\",", "\"tax-amount\": \"999.00\",");
+        assert_eq!(read(&from_tax_lines).unwrap().tax, decimal("241.5"));
+        let header_tax_lines = header.replace("\"tax-amount\": \"241.50\",", "").replace(
+            "\"tax-lines\": [],",
+            "\"tax-lines\": [{\"amount\": \"200.00\"}, {\"amount\": \"41.50\"}],",
+        );
+        assert_eq!(read(&header_tax_lines).unwrap().tax, decimal("241.5"));
+    }
+
+    #[test]
+    fn taxed_by_line_without_any_tax_on_a_line_takes_the_header() {
+        let text = r#"{"id":92010,"updated-at":"2026-09-30T09:12:44Z","status":"approved","invoice-number":"X","invoice-date":"2026-09-28",
+            "currency":{"code":"KWD"},"total-with-taxes":"11.0025","tax-amount":"1.0025","line-level-taxation":true,
+            "invoice-lines":[{"line-num":1,"type":"InvoiceAmountLine","total":"10"}]}"#;
+        assert_eq!(read(text).unwrap().tax, decimal("1.0025"));
+    }
+
+    #[test]
+    fn charges_and_header_amounts_are_the_same_money() {
+        let header_only = changed(
+            "\"type\": \"InvoiceShippingCharge\"",
+            "\"type\": \"InvoiceMiscCharge\"",
+        );
+        let invoice = read(&header_only).unwrap();
+        assert_eq!(
+            invoice.charges,
+            [
+                Charge {
+                    kind: ChargeKind::Shipping,
+                    amount: decimal("50")
+                },
+                Charge {
+                    kind: ChargeKind::Misc,
+                    amount: decimal("50")
+                },
+            ]
+        );
+    }
+
+    #[test]
+    fn the_order_number_can_be_mapped() {
+        let orders = OrderNumber {
+            field: "order-line-custom-fields.cf-qad-order".to_owned(),
+            strip_prefix: "QAD-".to_owned(),
+        };
+        let text = changed(
+            "\"order-line-num\": \"1\"",
+            "\"order-line-num\": \"1\", \"order-line-custom-fields\": {\"cf-qad-order\": \"QAD-PO100234\"}",
+        );
+        let invoice = invoice(&parse(text.as_bytes()).unwrap(), InvoiceId(92010), &orders).unwrap();
+        assert_eq!(
+            invoice.lines[0].order_line.as_ref().unwrap().order.as_str(),
+            "PO100234"
+        );
+        assert_eq!(invoice.lines[1].order_line, None);
+    }
+
+    #[test]
+    fn prices_of_many_places_and_foreign_letters_come_through() {
+        let text = changed(
+            "\"price\": \"100.00\", \"uom\"",
+            "\"price\": \"0.12345600000000000000\", \"uom\"",
+        )
+        .replace("Acme GmbH", "Köln 株式会社 ✓");
+        let invoice = read(&text).unwrap();
+        assert_eq!(invoice.supplier.name, "Köln 株式会社 ✓");
+        let Billed::Quantity { unit_price, .. } = &invoice.lines[0].billed else {
+            panic!("a quantity line")
+        };
+        assert_eq!(*unit_price, decimal("0.123456"));
+    }
+}

@@ -1,0 +1,114 @@
+//! Coupa's requests, exactly as they go over the wire. Names and shapes of Coupa's stop here and in `translate`.
+
+use crate::http::address::BaseUrl;
+use domain::ids::InvoiceId;
+use flows::ports::DocumentOutcome;
+use serde::Serialize;
+
+/// Most records on a page (confirmed by Coupa's reference).
+pub(crate) const PAGE_RECORDS: usize = 50;
+/// What a listing asks for of each invoice.
+const HEAD_FIELDS: &str = r#"["id","status","updated-at"]"#;
+/// Coupa's word for an invoice as a document.
+const INVOICE_DOCUMENT_TYPE: &str = "InvoiceHeader";
+
+/// One invoice, whole.
+pub(crate) fn invoice(base: &BaseUrl, id: InvoiceId) -> String {
+    base.at(&format!("/api/invoices/{id}"), &[])
+}
+
+/// One page of invoices to be exported, by id after `after` (keyset: an offset would skip records as flags change).
+pub(crate) fn exportable_invoices(base: &BaseUrl, after: InvoiceId) -> String {
+    base.at(
+        "/api/invoices",
+        &[
+            ("exported", "false".to_owned()),
+            ("status[in]", "approved,voided".to_owned()),
+            ("id[gt]", after.to_string()),
+            ("order_by", "id".to_owned()),
+            ("dir", "asc".to_owned()),
+            ("limit", PAGE_RECORDS.to_string()),
+            ("fields", HEAD_FIELDS.to_owned()),
+        ],
+    )
+}
+
+/// Sets the exported flag: a request of its own, without a body.
+pub(crate) fn mark_exported(base: &BaseUrl, id: InvoiceId) -> String {
+    base.at(&format!("/api/invoices/{id}"), &[("exported", "true".to_owned())])
+}
+
+/// The open integration history records of an invoice.
+pub(crate) fn open_outcomes(base: &BaseUrl, id: InvoiceId) -> String {
+    base.at(
+        "/api/integration_history_records",
+        &[
+            ("resolved", "false".to_owned()),
+            ("document-type", INVOICE_DOCUMENT_TYPE.to_owned()),
+            ("document-id", id.to_string()),
+        ],
+    )
+}
+
+/// Resolves one integration history record.
+pub(crate) fn resolve_outcome(base: &BaseUrl, record: u64) -> String {
+    base.at(&format!("/api/integration_history_records/{record}/resolve"), &[])
+}
+
+/// Where an outcome is posted; an error alerts the contact.
+pub(crate) fn outcome(base: &BaseUrl, success: bool) -> String {
+    let path = if success {
+        "/api/integration_history_records"
+    } else {
+        "/api/integration_history_records/create_alert"
+    };
+    base.at(path, &[])
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "kebab-case")]
+struct OutcomeBody<'a> {
+    document_type: &'static str,
+    document_id: u64,
+    contact_alert_type: &'a str,
+    status: &'static str,
+    integration: Integration<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    external_id: Option<&'a str>,
+    responses: [OutcomeResponse<'a>; 1],
+}
+
+#[derive(Serialize)]
+struct Integration<'a> {
+    code: &'a str,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "kebab-case")]
+struct OutcomeResponse<'a> {
+    response_code: &'a str,
+    response_message: &'a str,
+}
+
+/// The body of an integration history record.
+pub(crate) fn outcome_body(
+    id: InvoiceId,
+    outcome: &DocumentOutcome,
+    integration_code: &str,
+    contact_alert_type: &str,
+) -> Result<Vec<u8>, serde_json::Error> {
+    serde_json::to_vec(&OutcomeBody {
+        document_type: INVOICE_DOCUMENT_TYPE,
+        document_id: id.0,
+        contact_alert_type,
+        status: if outcome.success { "Success" } else { "Error" },
+        integration: Integration {
+            code: integration_code,
+        },
+        external_id: outcome.external_id.as_deref(),
+        responses: [OutcomeResponse {
+            response_code: &outcome.code,
+            response_message: &outcome.message,
+        }],
+    })
+}

@@ -1,0 +1,461 @@
+//! One HTTP exchange, and what it proves when it fails. The only way out of the product to Coupa and QAD.
+//!
+//! HTTP libraries re-send on a dropped keep-alive connection by themselves. Here nothing does: the library's own
+//! retries are off, and a write always gets a connection of its own.
+
+use async_trait::async_trait;
+use std::fmt;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+/// Largest body that is read, in bytes.
+pub const BODY_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Largest header block that is accepted, in bytes.
+pub const HEADER_BYTES_MAX: usize = 64 * 1024;
+/// Most headers that are accepted.
+pub const HEADERS_MAX: usize = 100;
+/// Longest wait for a connection with its TLS handshake, in seconds. Failing here proves that nothing was sent.
+pub const CONNECT_SECONDS_MAX: u64 = 10;
+/// An idle connection is given up after this many seconds: those that slept through a frozen Lambda are dead.
+pub const POOL_IDLE_SECONDS: u64 = 4;
+
+/// The methods we use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Method {
+    /// Reads.
+    Get,
+    /// Creates, and all of QAD's writes.
+    Post,
+    /// Updates.
+    Put,
+}
+
+impl Method {
+    /// The word on the wire.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Get => "GET",
+            Self::Post => "POST",
+            Self::Put => "PUT",
+        }
+    }
+}
+
+/// One request. Cannot be printed beyond its method: address, headers and body may hold what no log may.
+#[derive(Clone)]
+pub struct Request {
+    /// Method.
+    pub method: Method,
+    /// Absolute URL with its query.
+    pub url: String,
+    /// Headers.
+    pub headers: Vec<(String, String)>,
+    /// Body.
+    pub body: Option<Vec<u8>>,
+    /// Longest the whole exchange may take, from the first byte of the connection to the last of the body.
+    pub timeout: Duration,
+    /// True for everything that changes something on the other side: it gets a connection of its own.
+    pub write: bool,
+}
+
+impl fmt::Debug for Request {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Request")
+            .field("method", &self.method)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A complete answer.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Response {
+    /// Status code.
+    pub status: u16,
+    /// Headers, names in lower case, as often as they came.
+    pub headers: Vec<(String, String)>,
+    /// The whole body.
+    pub body: Vec<u8>,
+}
+
+impl Response {
+    /// The value of a header that came exactly once; `None` when it is absent, repeated or no text.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        let mut values = self.headers.iter().filter(|(key, _)| key == name);
+        match (values.next(), values.next()) {
+            (Some((_, value)), None) => Some(value),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Debug for Response {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Response")
+            .field("status", &self.status)
+            .field("body_bytes", &self.body.len())
+            .finish_non_exhaustive()
+    }
+}
+
+/// An exchange that brought no complete answer, and what that proves.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum TransportError {
+    /// Not one byte of the request left: name not found, connection refused, TLS failed, no connection in time.
+    #[error("nothing was sent: {0}")]
+    NotSent(String),
+    /// The request may have arrived and may have been acted on: timeout, reset, an answer cut short or too large.
+    #[error("no complete answer: {0}")]
+    MaybeSent(String),
+}
+
+/// One HTTP exchange. Sends at most once, follows nothing, keeps nothing.
+#[async_trait]
+pub trait Transport: Send + Sync {
+    /// Sends the request once and reads the whole answer, whatever its status.
+    async fn send(&self, request: Request) -> Result<Response, TransportError>;
+}
+
+/// The real one: reqwest on HTTP/1.1, rustls with ring and Mozilla's roots. Built at the first request.
+#[derive(Default)]
+pub struct HttpTransport {
+    clients: OnceLock<Result<Clients, String>>,
+}
+
+struct Clients {
+    /// Reuses connections.
+    reads: reqwest::Client,
+    /// A connection of its own for each request.
+    writes: reqwest::Client,
+}
+
+impl HttpTransport {
+    /// A transport that does no work until it is used.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    fn client(&self, write: bool) -> Result<&reqwest::Client, TransportError> {
+        let built = self.clients.get_or_init(|| {
+            let tls = tls_config()?;
+            Ok(Clients {
+                reads: client(tls.clone(), 4)?,
+                writes: client(tls, 0)?,
+            })
+        });
+        match built {
+            Ok(clients) if write => Ok(&clients.writes),
+            Ok(clients) => Ok(&clients.reads),
+            Err(reason) => Err(TransportError::NotSent(reason.clone())),
+        }
+    }
+
+    async fn exchange(&self, request: Request) -> Result<Response, TransportError> {
+        let client = self.client(request.write)?;
+        let url =
+            reqwest::Url::parse(&request.url).map_err(|error| TransportError::NotSent(error.to_string()))?;
+        let method = match request.method {
+            Method::Get => reqwest::Method::GET,
+            Method::Post => reqwest::Method::POST,
+            Method::Put => reqwest::Method::PUT,
+        };
+        let mut builder = client.request(method, url);
+        for (name, value) in &request.headers {
+            builder = builder.header(name, value);
+        }
+        // A PUT without a body still says that its body is empty; some gateways refuse it otherwise.
+        if request.body.is_some() || request.method != Method::Get {
+            builder = builder.body(request.body.unwrap_or_default());
+        }
+        let mut answer = builder.send().await.map_err(classify)?;
+        let status = answer.status().as_u16();
+        let headers = headers(&answer)?;
+        let too_large =
+            || TransportError::MaybeSent(format!("the body is larger than {BODY_BYTES_MAX} bytes"));
+        let mut body = Vec::new();
+        while let Some(chunk) = answer
+            .chunk()
+            .await
+            .map_err(|error| TransportError::MaybeSent(reason(&error)))?
+        {
+            if body.len().saturating_add(chunk.len()) > BODY_BYTES_MAX {
+                return Err(too_large());
+            }
+            body.extend_from_slice(&chunk);
+        }
+        Ok(Response {
+            status,
+            headers,
+            body,
+        })
+    }
+}
+
+#[async_trait]
+impl Transport for HttpTransport {
+    async fn send(&self, request: Request) -> Result<Response, TransportError> {
+        within(request.timeout, self.exchange(request)).await
+    }
+}
+
+/// A deadline around everything, so that an answer that drips byte by byte ends too.
+async fn within(
+    timeout: Duration,
+    exchange: impl Future<Output = Result<Response, TransportError>>,
+) -> Result<Response, TransportError> {
+    match tokio::time::timeout(timeout, exchange).await {
+        Ok(outcome) => outcome,
+        Err(_) => Err(TransportError::MaybeSent(format!(
+            "no answer within {} ms",
+            timeout.as_millis()
+        ))),
+    }
+}
+
+fn headers(answer: &reqwest::Response) -> Result<Vec<(String, String)>, TransportError> {
+    let mut bytes = 0usize;
+    let mut kept = Vec::new();
+    for (name, value) in answer.headers() {
+        bytes = bytes
+            .saturating_add(name.as_str().len())
+            .saturating_add(value.len());
+        if bytes > HEADER_BYTES_MAX {
+            return Err(TransportError::MaybeSent(format!(
+                "headers larger than {HEADER_BYTES_MAX} bytes"
+            )));
+        }
+        kept.push((
+            name.as_str().to_owned(),
+            String::from_utf8_lossy(value.as_bytes()).into_owned(),
+        ));
+    }
+    Ok(kept)
+}
+
+fn classify(error: reqwest::Error) -> TransportError {
+    if error.is_connect() || error.is_builder() {
+        TransportError::NotSent(reason(&error))
+    } else {
+        TransportError::MaybeSent(reason(&error))
+    }
+}
+
+/// The chain of causes without the address, whose query is nobody's business.
+fn reason(error: &reqwest::Error) -> String {
+    let mut text = if error.is_connect() {
+        "no connection"
+    } else {
+        "the exchange broke off"
+    }
+    .to_owned();
+    let mut cause = std::error::Error::source(error);
+    while let Some(inner) = cause {
+        text.push_str(": ");
+        text.push_str(&inner.to_string());
+        cause = inner.source();
+    }
+    domain::problem::clean(&text)
+}
+
+fn tls_config() -> Result<rustls::ClientConfig, String> {
+    let mut roots = rustls::RootCertStore::empty();
+    let (_, unreadable) =
+        roots.add_parsable_certificates(webpki_root_certs::TLS_SERVER_ROOT_CERTS.iter().cloned());
+    if unreadable > 0 {
+        return Err(format!("{unreadable} root certificates cannot be read"));
+    }
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|error| error.to_string())?;
+    Ok(builder.with_root_certificates(roots).with_no_client_auth())
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the one place where HTTP clients are made"
+)]
+fn client(tls: rustls::ClientConfig, idle_connections: usize) -> Result<reqwest::Client, String> {
+    reqwest::Client::builder()
+        .tls_backend_preconfigured(tls)
+        .http1_only()
+        .http1_max_headers(HEADERS_MAX)
+        .redirect(reqwest::redirect::Policy::none())
+        .referer(false)
+        .retry(reqwest::retry::never())
+        .no_proxy()
+        .connect_timeout(Duration::from_secs(CONNECT_SECONDS_MAX))
+        .pool_idle_timeout(Duration::from_secs(POOL_IDLE_SECONDS))
+        .pool_max_idle_per_host(idle_connections)
+        .build()
+        .map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::{TcpListener, TcpStream};
+
+    fn request(port: u16, write: bool) -> Request {
+        Request {
+            method: if write { Method::Post } else { Method::Get },
+            url: format!("http://127.0.0.1:{port}/clouderp/api?x=secret"),
+            headers: vec![("authorization".to_owned(), "Bearer canary".to_owned())],
+            body: write.then(|| b"{}".to_vec()),
+            timeout: Duration::from_secs(20),
+            write,
+        }
+    }
+
+    async fn listener() -> (TcpListener, u16) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        (listener, port)
+    }
+
+    async fn read_head(stream: &mut TcpStream) -> String {
+        let mut head = Vec::new();
+        let mut byte = [0u8; 1];
+        while !head.ends_with(b"\r\n\r\n") && stream.read(&mut byte).await.unwrap() > 0 {
+            head.push(byte[0]);
+        }
+        String::from_utf8(head).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_refused_connection_proves_that_nothing_was_sent() {
+        let (listener, port) = listener().await;
+        drop(listener);
+        let error = HttpTransport::new().send(request(port, true)).await.unwrap_err();
+        assert!(matches!(error, TransportError::NotSent(_)), "{error}");
+        assert!(!error.to_string().contains("secret"));
+    }
+
+    #[tokio::test]
+    async fn tls_that_fails_proves_that_nothing_was_sent() {
+        let (listener, port) = listener().await;
+        let server = tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut byte = [0u8; 1];
+            let _ = stream.read(&mut byte).await;
+            stream
+                .write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+                .await
+                .unwrap();
+        });
+        let mut request = request(port, true);
+        request.url = request.url.replace("http://", "https://");
+        let error = HttpTransport::new().send(request).await.unwrap_err();
+        assert!(matches!(error, TransportError::NotSent(_)), "{error}");
+        server.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_connection_closed_after_the_request_proves_nothing_and_is_not_tried_again() {
+        let (listener, port) = listener().await;
+        let server = tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let head = read_head(&mut stream).await;
+            drop(stream);
+            (head, listener)
+        });
+        let error = HttpTransport::new().send(request(port, true)).await.unwrap_err();
+        assert!(matches!(error, TransportError::MaybeSent(_)), "{error}");
+        let (head, listener) = server.await.unwrap();
+        assert!(head.starts_with("POST /clouderp/api?x=secret HTTP/1.1\r\n"));
+        // A second connection would wait in the backlog by now.
+        let again = listener.into_std().unwrap().accept();
+        assert_eq!(
+            again.unwrap_err().kind(),
+            std::io::ErrorKind::WouldBlock,
+            "a write must not be sent twice"
+        );
+    }
+
+    #[tokio::test]
+    async fn a_write_never_rides_on_an_old_connection() {
+        let (listener, port) = listener().await;
+        let server = tokio::spawn(async move {
+            let mut connections = Vec::new();
+            for _ in 0..3 {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                read_head(&mut stream).await;
+                let mut body = [0u8; 2];
+                stream.read_exact(&mut body).await.unwrap();
+                stream
+                    .write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}")
+                    .await
+                    .unwrap();
+                connections.push(stream);
+            }
+        });
+        let transport = HttpTransport::new();
+        for _ in 0..3 {
+            assert_eq!(transport.send(request(port, true)).await.unwrap().body, b"{}");
+        }
+        server.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn an_answer_cut_short_is_not_an_answer() {
+        for answer in [
+            "HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\n[]",
+            "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\n[]\r\n",
+            "HTTP/1.1 2",
+            "SSH-2.0-OpenSSH\r\n\r\n",
+        ] {
+            let (listener, port) = listener().await;
+            let server = tokio::spawn(async move {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                read_head(&mut stream).await;
+                stream.write_all(answer.as_bytes()).await.unwrap();
+            });
+            let error = HttpTransport::new().send(request(port, false)).await.unwrap_err();
+            assert!(matches!(error, TransportError::MaybeSent(_)), "{answer}: {error}");
+            server.await.unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn a_redirect_is_an_answer_and_is_not_followed() {
+        let (listener, port) = listener().await;
+        let server = tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let head = read_head(&mut stream).await;
+            stream
+                .write_all(
+                    b"HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:1/\r\ncontent-length: 0\r\n\r\n",
+                )
+                .await
+                .unwrap();
+            head
+        });
+        let response = HttpTransport::new().send(request(port, false)).await.unwrap();
+        assert_eq!(response.status, 302);
+        assert_eq!(response.header("location"), Some("http://127.0.0.1:1/"));
+        let head = server.await.unwrap().to_ascii_lowercase();
+        assert!(
+            !head.contains("accept-encoding"),
+            "nothing may be decompressed behind our back"
+        );
+    }
+
+    #[test]
+    fn nothing_secret_is_printable() {
+        let text = format!("{:?}", request(1, true));
+        assert!(!text.contains("canary") && !text.contains("secret"), "{text}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_deadline_covers_an_answer_that_never_ends() {
+        let error = within(Duration::from_secs(7), std::future::pending())
+            .await
+            .unwrap_err();
+        assert_eq!(
+            error,
+            TransportError::MaybeSent("no answer within 7000 ms".to_owned())
+        );
+    }
+}

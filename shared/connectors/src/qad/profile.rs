@@ -1,0 +1,474 @@
+//! What a QAD tenant's API looks like, as data. The default is the contract both sides assume; a connection overrides the
+//! parts that its tenant names differently (QAD tenants add browses, rename fields and document their own API).
+//!
+//! A reading resource is a *browse* (flat rows with dotted keys, paged; seen) or an *entity* (records below their plural;
+//! seen). Which one, and every name in it, is data.
+
+use domain::problem::Problem;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// How a resource is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Family {
+    /// `GET …/browses?browseId=…&page=…&filter=field,op,value,literal`.
+    Browse,
+    /// `GET …/<plural>?<keys>&viewUri=…`.
+    Entity,
+}
+
+/// One resource.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Resource {
+    /// Browse or entity.
+    pub family: Family,
+    /// Path below the base URL.
+    pub path: String,
+    /// Browse id (a browse only).
+    #[serde(default)]
+    pub browse_id: String,
+    /// View URI (an entity only).
+    #[serde(default)]
+    pub view: String,
+    /// The name of the list in an entity's answer and in the body of its create.
+    #[serde(default)]
+    pub plural: String,
+    /// Rows asked for at once (a browse only).
+    pub page_rows: u32,
+    /// Our name of a criterion to the field or key that selects by it.
+    pub filters: BTreeMap<String, String>,
+    /// Our name of a field to the tenant's.
+    pub fields: BTreeMap<String, String>,
+    /// More query parameters, as they are.
+    #[serde(default)]
+    pub extra_query: BTreeMap<String, String>,
+}
+
+impl Resource {
+    /// The tenant's name of one of our fields. Names are checked when a profile is made, so ours is never sent.
+    pub fn field<'a>(&'a self, name: &'a str) -> &'a str {
+        self.fields.get(name).map_or(name, String::as_str)
+    }
+
+    /// The tenant's name of one of our criteria.
+    pub fn filter<'a>(&'a self, name: &'a str) -> &'a str {
+        self.filters.get(name).map_or(name, String::as_str)
+    }
+}
+
+/// The words a tenant uses for the states of an order and of its lines; compared without case and blanks. A word that is
+/// in no list is an unknown status and never taken for open.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OrderStatusWords {
+    /// Open.
+    pub open: Vec<String>,
+    /// Closed.
+    pub closed: Vec<String>,
+    /// Cancelled.
+    pub cancelled: Vec<String>,
+}
+
+/// A constant field that a tenant wants in every record we create.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Constant {
+    /// A truth value.
+    Flag(bool),
+    /// A whole number.
+    Whole(i64),
+    /// A text.
+    Text(String),
+}
+
+/// Everything about a tenant's API.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Profile {
+    /// Purchase order lines with their header's fields.
+    pub order_lines: Resource,
+    /// Goods receipts with what is already invoiced.
+    pub receipts: Resource,
+    /// Supplier invoices: find and create.
+    pub supplier_invoices: Resource,
+    /// Words of `po_stat` and `pod_status`.
+    pub order_status: OrderStatusWords,
+    /// Words of the receipt type that mean a return.
+    pub return_types: Vec<String>,
+    /// QAD's word for a supplier invoice.
+    pub invoice_type: String,
+    /// QAD's word for a supplier credit note.
+    pub credit_note_type: String,
+    /// Constant fields of every supplier invoice that is created.
+    #[serde(default)]
+    pub create_constants: BTreeMap<String, Constant>,
+    /// Parts of messages, in lower case, that mean "somebody has this record open": not applied, worth repeating.
+    pub locked_messages: Vec<String>,
+    /// Parts of messages, in lower case, that mean "this exists already": it is looked up.
+    pub duplicate_messages: Vec<String>,
+}
+
+/// Largest page that may be configured (in production use, seen).
+pub const PAGE_ROWS_MAX: u32 = 999_999;
+/// Rows of a page unless configured.
+pub const PAGE_ROWS_DEFAULT: u32 = 500;
+
+fn names<const N: usize>(pairs: [(&str, &str); N]) -> BTreeMap<String, String> {
+    pairs
+        .into_iter()
+        .map(|(ours, theirs)| (ours.to_owned(), theirs.to_owned()))
+        .collect()
+}
+
+fn words<const N: usize>(words: [&str; N]) -> Vec<String> {
+    words.into_iter().map(str::to_owned).collect()
+}
+
+impl Default for Profile {
+    /// The built-in contract. Browse ids and table columns are seen in real tenants; the names of supplier invoices are
+    /// assumed after QAD's own component.
+    fn default() -> Self {
+        Self {
+            order_lines: order_lines(),
+            receipts: receipts(),
+            supplier_invoices: supplier_invoices(),
+            order_status: OrderStatusWords {
+                open: words(["", "o"]),
+                closed: words(["c"]),
+                cancelled: words(["x"]),
+            },
+            return_types: words(["R"]),
+            invoice_type: "INVOICE".to_owned(),
+            credit_note_type: "CREDITNOTE".to_owned(),
+            create_constants: BTreeMap::new(),
+            locked_messages: words([
+                "record in use",
+                "in use by",
+                "being used by",
+                "is locked",
+                "locked by",
+                "record lock",
+            ]),
+            duplicate_messages: words(["already exist"]),
+        }
+    }
+}
+
+fn browse(browse_id: &str, filters: BTreeMap<String, String>, fields: BTreeMap<String, String>) -> Resource {
+    Resource {
+        family: Family::Browse,
+        path: "/api/qracore/browses".to_owned(),
+        browse_id: browse_id.to_owned(),
+        view: String::new(),
+        plural: String::new(),
+        page_rows: PAGE_ROWS_DEFAULT,
+        filters,
+        fields,
+        extra_query: BTreeMap::new(),
+    }
+}
+
+fn order_lines() -> Resource {
+    browse(
+        "urn:browse:mfg:po804",
+        names([("domain", "pod_det.pod_domain"), ("order", "pod_det.pod_nbr")]),
+        names([
+            ("domain", "pod_det.pod_domain"),
+            ("order", "pod_det.pod_nbr"),
+            ("line", "pod_det.pod_line"),
+            ("part", "pod_det.pod_part"),
+            ("description", "pod_det.pod_desc"),
+            ("unit", "pod_det.pod_um"),
+            ("ordered", "pod_det.pod_qty_ord"),
+            ("received", "pod_det.pod_qty_rcvd"),
+            ("price", "pod_det.pod_pur_cost"),
+            ("line-status", "pod_det.pod_status"),
+            ("supplier", "po_mstr.po_vend"),
+            ("currency", "po_mstr.po_curr"),
+            ("order-status", "po_mstr.po_stat"),
+            ("evaluated-receipts", "po_mstr.po_ers"),
+        ]),
+    )
+}
+
+fn receipts() -> Resource {
+    browse(
+        "urn:browse:mfg:po041",
+        names([
+            ("domain", "prh_hist.prh_domain"),
+            ("order", "prh_hist.prh_nbr"),
+            ("since", "prh_hist.prh_rcp_date"),
+        ]),
+        names([
+            ("domain", "prh_hist.prh_domain"),
+            ("receiver", "prh_hist.prh_receiver"),
+            ("order", "prh_hist.prh_nbr"),
+            ("line", "prh_hist.prh_line"),
+            ("received", "prh_hist.prh_rcvd"),
+            ("type", "prh_hist.prh_rcp_type"),
+            ("unit", "prh_hist.prh_um"),
+            ("date", "prh_hist.prh_rcp_date"),
+            ("packing-slip", "prh_hist.prh_ps_nbr"),
+            ("currency", "prh_hist.prh_curr"),
+            ("vouchered", "pvo_mstr.pvo_vouchered_qty"),
+            ("logistics-charge", "pvo_mstr.pvo_lc_charge"),
+        ]),
+    )
+}
+
+fn supplier_invoices() -> Resource {
+    Resource {
+        family: Family::Entity,
+        path: "/api/erp/supplierInvoices".to_owned(),
+        browse_id: String::new(),
+        view: "urn:be:com.qad.financials.purchaseledger.supplierinvoice.ISupplierInvoice".to_owned(),
+        plural: "supplierInvoices".to_owned(),
+        page_rows: PAGE_ROWS_DEFAULT,
+        filters: names([
+            ("entity", "entityCode"),
+            ("supplier", "supplierCode"),
+            ("reference", "supplierInvoiceReference"),
+        ]),
+        fields: names([
+            ("entity", "entityCode"),
+            ("domain", "domainCode"),
+            ("supplier", "supplierCode"),
+            ("reference", "supplierInvoiceReference"),
+            ("type", "invoiceType"),
+            ("daybook", "daybookCode"),
+            ("matching-daybook", "matchingDaybookCode"),
+            ("currency", "currencyCode"),
+            ("invoice-date", "invoiceDate"),
+            ("posting-date", "postingDate"),
+            ("credit-terms", "creditTermsCode"),
+            ("invoice-status", "invoiceStatusCode"),
+            ("total", "totalAmount"),
+            ("tax", "taxAmount"),
+            ("description", "description"),
+            ("orders", "purchaseOrders"),
+            ("order-domain", "purchaseOrderDomain"),
+            ("order-number", "purchaseOrderNumber"),
+            ("matches", "receiverMatchings"),
+            ("match-order", "purchaseOrderNumber"),
+            ("match-line", "purchaseOrderLine"),
+            ("match-receiver", "receiverNumber"),
+            ("match-quantity", "matchQuantity"),
+            ("match-price", "matchUnitPrice"),
+            ("match-finished", "isFinished"),
+            ("costs", "additionalCosts"),
+            ("cost-account", "glAccountCode"),
+            ("cost-center", "costCenterCode"),
+            ("cost-project", "projectCode"),
+            ("cost-amount", "amount"),
+            ("cost-description", "description"),
+            ("posting-year", "postingYear"),
+            ("voucher", "voucher"),
+        ]),
+        extra_query: BTreeMap::new(),
+    }
+}
+
+impl Profile {
+    /// The default with a connection's parts laid over it, at any depth; what is not given stays. Lists are replaced.
+    ///
+    /// Errors name the setting: an unknown name, or a value that does not fit.
+    pub fn with_overrides(overrides: &serde_json::Value) -> Result<Self, Vec<Problem>> {
+        let fix = "Correct the setting; docs/examples/connection.toml lists all of them.";
+        let refuse = |field: &str, error: String| {
+            Problem::new("CONNECTION_INVALID", fix)
+                .field(field)
+                .expected(error)
+        };
+        let mut merged = serde_json::to_value(Self::default())
+            .map_err(|error| vec![refuse("qad.profile", error.to_string())])?;
+        merge(&mut merged, overrides);
+        let profile: Self = serde_path_to_error::deserialize(merged).map_err(|error| {
+            vec![refuse(
+                &format!("qad.profile.{}", error.path()),
+                error.inner().to_string(),
+            )]
+        })?;
+        let problems = profile.problems();
+        if problems.is_empty() {
+            Ok(profile)
+        } else {
+            Err(problems)
+        }
+    }
+
+    fn problems(&self) -> Vec<Problem> {
+        let standard = Self::default();
+        let mut problems = Vec::new();
+        for (name, ours, known) in [
+            ("order_lines", &self.order_lines, &standard.order_lines),
+            ("receipts", &self.receipts, &standard.receipts),
+            (
+                "supplier_invoices",
+                &self.supplier_invoices,
+                &standard.supplier_invoices,
+            ),
+        ] {
+            check_resource(&format!("qad.profile.{name}"), ours, known, &mut problems);
+        }
+        if self.receipts.family == Family::Entity {
+            problems.push(
+                Problem::new(
+                    "CONNECTION_INVALID",
+                    "Read receipts through a browse: only browses can be asked for 'since'.",
+                )
+                .field("qad.profile.receipts.family")
+                .expected("browse")
+                .actual("entity"),
+            );
+        }
+        if self.supplier_invoices.family == Family::Browse {
+            problems.push(
+                Problem::new(
+                    "CONNECTION_INVALID",
+                    "Find supplier invoices through the entity that creates them.",
+                )
+                .field("qad.profile.supplier_invoices.family")
+                .expected("entity")
+                .actual("browse"),
+            );
+        }
+        problems
+    }
+}
+
+fn check_resource(at: &str, ours: &Resource, known: &Resource, problems: &mut Vec<Problem>) {
+    let mut refuse = |field: String, expected: String, actual: String| {
+        let fix = "Correct the setting; docs/examples/connection.toml lists all of them.";
+        problems.push(
+            Problem::new("CONNECTION_INVALID", fix)
+                .field(field)
+                .expected(expected)
+                .actual(actual),
+        );
+    };
+    for (kind, names, standard) in [
+        ("fields", &ours.fields, &known.fields),
+        ("filters", &ours.filters, &known.filters),
+    ] {
+        for (name, theirs) in names {
+            if !standard.contains_key(name) {
+                let all: Vec<&str> = standard.keys().map(String::as_str).collect();
+                refuse(
+                    format!("{at}.{kind}.{name}"),
+                    format!("one of {}", all.join(", ")),
+                    name.clone(),
+                );
+            } else if theirs.trim().is_empty() {
+                refuse(
+                    format!("{at}.{kind}.{name}"),
+                    "the tenant's name".to_owned(),
+                    "nothing".to_owned(),
+                );
+            }
+        }
+    }
+    if !ours.path.starts_with('/') {
+        refuse(
+            format!("{at}.path"),
+            "a path that begins with /".to_owned(),
+            ours.path.clone(),
+        );
+    }
+    if !(1..=PAGE_ROWS_MAX).contains(&ours.page_rows) {
+        refuse(
+            format!("{at}.page_rows"),
+            format!("1 to {PAGE_ROWS_MAX}"),
+            ours.page_rows.to_string(),
+        );
+    }
+    let needed = match ours.family {
+        Family::Browse => vec![("browse_id", &ours.browse_id)],
+        Family::Entity => vec![("view", &ours.view), ("plural", &ours.plural)],
+    };
+    for (name, value) in needed {
+        if value.trim().is_empty() {
+            refuse(format!("{at}.{name}"), "a value".to_owned(), "nothing".to_owned());
+        }
+    }
+}
+
+fn merge(base: &mut serde_json::Value, over: &serde_json::Value) {
+    match (base, over) {
+        (serde_json::Value::Object(base), serde_json::Value::Object(over)) => {
+            for (key, value) in over {
+                merge(base.entry(key.clone()).or_insert(serde_json::Value::Null), value);
+            }
+        }
+        (base, over) => *base = over.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn nothing_overridden_is_the_default() {
+        assert_eq!(Profile::with_overrides(&json!({})).unwrap(), Profile::default());
+    }
+
+    #[test]
+    fn a_part_is_overridden_and_the_rest_stays() {
+        let profile = Profile::with_overrides(&json!({
+            "order_lines": {"browse_id": "urn:browse:custom:orders", "fields": {"price": "pod_det.pod_user1"}},
+            "order_status": {"closed": ["c", "closed"]},
+            "create_constants": {"isTaxable": true, "batchNumber": 7, "origin": "COUPA"},
+        }))
+        .unwrap();
+        assert_eq!(profile.order_lines.browse_id, "urn:browse:custom:orders");
+        assert_eq!(profile.order_lines.field("price"), "pod_det.pod_user1");
+        assert_eq!(profile.order_lines.field("line"), "pod_det.pod_line");
+        assert_eq!(profile.order_status.closed, ["c", "closed"]);
+        assert_eq!(profile.order_status.open, ["", "o"]);
+        assert_eq!(profile.receipts, Profile::default().receipts);
+        assert_eq!(profile.create_constants.len(), 3);
+    }
+
+    #[test]
+    fn what_does_not_fit_is_refused_by_name() {
+        for (overrides, field) in [
+            (
+                json!({"order_lines": {"browseId": "x"}}),
+                "qad.profile.order_lines",
+            ),
+            (
+                json!({"order_lines": {"fields": {"prize": "x"}}}),
+                "qad.profile.order_lines.fields.prize",
+            ),
+            (
+                json!({"order_lines": {"fields": {"price": " "}}}),
+                "qad.profile.order_lines.fields.price",
+            ),
+            (json!({"receipts": {"family": "entity"}}), "qad.profile.receipts"),
+            (
+                json!({"receipts": {"page_rows": 0}}),
+                "qad.profile.receipts.page_rows",
+            ),
+            (
+                json!({"supplier_invoices": {"path": "api"}}),
+                "qad.profile.supplier_invoices.path",
+            ),
+            (
+                json!({"order_lines": {"fields": {"price": null}}}),
+                "qad.profile.order_lines.fields.price",
+            ),
+            (json!("x"), "qad.profile."),
+        ] {
+            let problems = Profile::with_overrides(&overrides).unwrap_err();
+            assert!(
+                problems[0].field.starts_with(field),
+                "{overrides}: {:?}",
+                problems
+            );
+            assert_eq!(problems[0].code, "CONNECTION_INVALID");
+        }
+    }
+}

@@ -1,0 +1,288 @@
+//! From QAD's rows and records to our documents. QAD's words end here.
+
+use super::profile::{OrderStatusWords, Profile, Resource};
+use crate::json::{Misread, Node};
+use crate::negative;
+use domain::documents::{Order, OrderLine, OrderStatus, Receipt};
+use domain::ids::{
+    DocumentKind, DomainCode, InvoiceReference, OrderLineKey, PurchaseOrderNumber, QadInvoiceIdentity,
+    ReceiptKey, fold,
+};
+use domain::money::Currency;
+use domain::problem::Problem;
+use flows::ports::{QadDocument, ReceiptScan, Voucher};
+use rust_decimal::Decimal;
+use std::collections::BTreeMap;
+
+pub(crate) const UNREADABLE: &str = "QAD_ANSWER_UNREADABLE";
+pub(crate) const UNREADABLE_FIX: &str =
+    "Correct the record in QAD, or the field names in the connection's qad.profile.";
+
+/// A row or record, read by our names of its fields.
+pub(crate) struct Row<'a> {
+    node: Node<'a>,
+    resource: &'a Resource,
+}
+
+impl<'a> Row<'a> {
+    pub(crate) fn new(node: Node<'a>, resource: &'a Resource) -> Self {
+        Self { node, resource }
+    }
+
+    pub(crate) fn get(&self, name: &'a str) -> Node<'a> {
+        self.node.get(self.resource.field(name))
+    }
+
+    /// A field whose absence would change what the row means: it has to be there, blank or not.
+    fn present(&self, name: &'a str) -> Result<Node<'a>, Misread> {
+        self.node.present(self.resource.field(name))
+    }
+
+    /// QAD must have honoured our filter: rows of something else mean that the answer cannot be trusted.
+    fn same(&self, name: &'a str, asked: &str) -> Result<(), Misread> {
+        let field = self.get(name);
+        match field.text()? {
+            Some(text) if fold(&text) == fold(asked) => Ok(()),
+            _ => Err(field.misread(format!("{asked}, which was asked for"))),
+        }
+    }
+
+    /// The domain is compared where the browse shows it.
+    fn same_domain(&self, domain: &DomainCode) -> Result<(), Misread> {
+        if self.get("domain").is_null() {
+            Ok(())
+        } else {
+            self.same("domain", domain.as_str())
+        }
+    }
+}
+
+/// Reads an order from its lines. No row is no order.
+pub(crate) fn order(
+    rows: &[Row<'_>],
+    profile: &Profile,
+    domain: &DomainCode,
+    asked: &PurchaseOrderNumber,
+) -> Result<Option<Order>, Problem> {
+    read_order(rows, profile, domain, asked).map_err(|misread| misread.problem(UNREADABLE, UNREADABLE_FIX))
+}
+
+fn read_order(
+    rows: &[Row<'_>],
+    profile: &Profile,
+    domain: &DomainCode,
+    asked: &PurchaseOrderNumber,
+) -> Result<Option<Order>, Misread> {
+    let Some(first) = rows.first() else {
+        return Ok(None);
+    };
+    let mut order = header(first, asked)?;
+    let mut lines: BTreeMap<u32, OrderLine> = BTreeMap::new();
+    for row in rows {
+        row.same("order", asked.as_str())?;
+        row.same_domain(domain)?;
+        let again = header(row, asked)?;
+        if again != order {
+            return Err(row
+                .get("supplier")
+                .misread("one header on all lines of the order"));
+        }
+        let line = order_line(row, &profile.order_status)?;
+        let number = row.get("line");
+        match lines.get(&line.number) {
+            Some(known) if *known != line => return Err(number.misread("each order line once")),
+            Some(_) => {}
+            None => {
+                lines.insert(line.number, line);
+            }
+        }
+    }
+    order.lines = lines.into_values().collect();
+    Ok(Some(order))
+}
+
+fn header(row: &Row<'_>, asked: &PurchaseOrderNumber) -> Result<Order, Misread> {
+    Ok(Order {
+        number: asked.clone(),
+        supplier: row.get("supplier").required_text()?,
+        currency: row.get("currency").required("a currency")?,
+        evaluated_receipts: evaluated_receipts(&row.present("evaluated-receipts")?)?,
+        lines: Vec::new(),
+    })
+}
+
+/// On an evaluated-receipts order QAD invoices itself, so this is never guessed: an unknown word is unreadable.
+fn evaluated_receipts(field: &Node<'_>) -> Result<bool, Misread> {
+    if let Ok(Some(flag)) = field.flag() {
+        return Ok(flag);
+    }
+    match field.text()?.map(|text| text.to_ascii_lowercase()).as_deref() {
+        None | Some("no" | "n" | "0") => Ok(false),
+        Some("yes" | "y" | "1") => Ok(true),
+        Some(_) => Err(field.misread("true, false, yes or no")),
+    }
+}
+
+fn order_line(row: &Row<'_>, words: &OrderStatusWords) -> Result<OrderLine, Misread> {
+    let of_order = status(&row.present("order-status")?, words)?;
+    let of_line = status(&row.present("line-status")?, words)?;
+    Ok(OrderLine {
+        number: row.get("line").required_u32()?,
+        part: row.get("part").text()?.unwrap_or_default(),
+        description: row.get("description").text()?.unwrap_or_default(),
+        unit: row.get("unit").required("a unit of measure")?,
+        ordered: row.get("ordered").required_decimal()?,
+        received: row.get("received").decimal()?.unwrap_or_default(),
+        unit_price: row.get("price").required_decimal()?,
+        status: strictest(of_order, of_line),
+    })
+}
+
+fn status(field: &Node<'_>, words: &OrderStatusWords) -> Result<OrderStatus, Misread> {
+    let word = field.text()?.unwrap_or_default();
+    let is_in = |list: &[String]| list.iter().any(|known| fold(known) == fold(&word));
+    Ok(if is_in(&words.open) {
+        OrderStatus::Open
+    } else if is_in(&words.closed) {
+        OrderStatus::Closed
+    } else if is_in(&words.cancelled) {
+        OrderStatus::Cancelled
+    } else {
+        OrderStatus::Unknown(word)
+    })
+}
+
+/// A closed or cancelled order closes or cancels its lines; what is unknown of either is unknown of the line.
+fn strictest(order: OrderStatus, line: OrderStatus) -> OrderStatus {
+    match (order, line) {
+        (OrderStatus::Unknown(word), _) | (_, OrderStatus::Unknown(word)) => OrderStatus::Unknown(word),
+        (OrderStatus::Cancelled, _) | (_, OrderStatus::Cancelled) => OrderStatus::Cancelled,
+        (OrderStatus::Closed, _) | (_, OrderStatus::Closed) => OrderStatus::Closed,
+        (OrderStatus::Open, OrderStatus::Open) => OrderStatus::Open,
+    }
+}
+
+/// Reads receipts. Rows of logistics charges are dropped before anything else; a receipt line that comes twice with
+/// different figures is told, not guessed. `asked` is the order when one was asked for.
+pub(crate) fn receipts(
+    rows: &[Row<'_>],
+    profile: &Profile,
+    domain: &DomainCode,
+    asked: Option<&PurchaseOrderNumber>,
+) -> ReceiptScan {
+    let mut known: BTreeMap<ReceiptKey, Receipt> = BTreeMap::new();
+    let mut ambiguous: BTreeMap<ReceiptKey, Misread> = BTreeMap::new();
+    let mut unreadable = Vec::new();
+    for row in rows {
+        match receipt(row, profile, domain, asked) {
+            Ok(None) => {}
+            Err(misread) => unreadable.push(misread.problem(UNREADABLE, UNREADABLE_FIX)),
+            Ok(Some(receipt)) => match known.get(&receipt.key) {
+                Some(same) if *same == receipt => {}
+                Some(_) => {
+                    let expected = format!(
+                        "one row for receiver {} of {}",
+                        receipt.key.receiver, receipt.key.order_line
+                    );
+                    ambiguous.insert(receipt.key, row.get("receiver").misread(expected));
+                }
+                None => {
+                    known.insert(receipt.key.clone(), receipt);
+                }
+            },
+        }
+    }
+    for (key, misread) in ambiguous {
+        known.remove(&key);
+        let fix = "Two rows of one receipt line differ: name the logistics charge or the receiver field in qad.profile.receipts.";
+        unreadable.push(misread.problem("QAD_RECEIPT_AMBIGUOUS", fix));
+    }
+    ReceiptScan {
+        receipts: known.into_values().collect(),
+        unreadable,
+    }
+}
+
+fn receipt(
+    row: &Row<'_>,
+    profile: &Profile,
+    domain: &DomainCode,
+    asked: Option<&PurchaseOrderNumber>,
+) -> Result<Option<Receipt>, Misread> {
+    if let Some(asked) = asked {
+        row.same("order", asked.as_str())?;
+    }
+    row.same_domain(domain)?;
+    if row.present("logistics-charge")?.text()?.is_some() {
+        return Ok(None);
+    }
+    let kind = row.get("type").text()?.unwrap_or_default();
+    let received = row.get("received").required_decimal()?;
+    // Blank before anything was invoiced; a field that is missing altogether would make everything look open.
+    let vouchered = row.present("vouchered")?.decimal()?.unwrap_or_default();
+    let is_return = received.is_sign_negative() && !received.is_zero()
+        || profile.return_types.iter().any(|word| fold(word) == fold(&kind));
+    let signed = |quantity: Decimal| if is_return { negative(quantity) } else { quantity };
+    Ok(Some(Receipt {
+        key: ReceiptKey {
+            domain: domain.clone(),
+            receiver: row.get("receiver").required("a receiver number")?,
+            order_line: OrderLineKey {
+                order: row.get("order").required("an order number")?,
+                line: row.get("line").required_u32()?,
+            },
+        },
+        received: signed(received),
+        vouchered: signed(vouchered),
+        unit: row.get("unit").required("a unit of measure")?,
+        date: row.get("date").required_date()?,
+        packing_slip: row.get("packing-slip").text()?.unwrap_or_default(),
+        currency: row.get("currency").parsed::<Currency>()?,
+    }))
+}
+
+/// Reads one supplier invoice; `None` for a type that is neither invoice nor credit note (a prepayment, a correction).
+pub(crate) fn document(row: &Row<'_>, profile: &Profile) -> Result<Option<QadDocument>, Misread> {
+    let word = row.get("type").required_text()?;
+    let kind = if fold(&word) == fold(&profile.invoice_type) {
+        DocumentKind::Invoice
+    } else if fold(&word) == fold(&profile.credit_note_type) {
+        DocumentKind::CreditNote
+    } else {
+        return Ok(None);
+    };
+    let total = row.get("total").required_decimal()?;
+    Ok(Some(QadDocument {
+        voucher: voucher(row)?,
+        identity: QadInvoiceIdentity {
+            entity: row.get("entity").required("an entity code")?,
+            supplier: row.get("supplier").required("a supplier code")?,
+            reference: row
+                .get("reference")
+                .required::<InvoiceReference>("an invoice reference")?,
+            kind,
+        },
+        currency: row.get("currency").required("a currency")?,
+        total: match kind {
+            DocumentKind::Invoice => total,
+            DocumentKind::CreditNote => negative(total),
+        },
+        description: row.get("description").text()?.unwrap_or_default(),
+    }))
+}
+
+/// Posting year, daybook and number together; 0 is QAD's "not assigned yet".
+fn voucher(row: &Row<'_>) -> Result<Option<Voucher>, Misread> {
+    let year = row.get("posting-year").whole()?;
+    let number = row.get("voucher").whole()?.filter(|number| *number > 0);
+    let daybook = row.get("daybook").text()?;
+    let (Some(year), Some(number), Some(daybook)) = (year, number, daybook) else {
+        return Ok(None);
+    };
+    let year = u32::try_from(year).map_err(|_| row.get("posting-year").misread("a year"))?;
+    Ok(Some(Voucher {
+        year,
+        daybook,
+        number,
+    }))
+}

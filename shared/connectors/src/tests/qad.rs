@@ -1,0 +1,859 @@
+//! QAD over the wire.
+
+use super::*;
+use ::domain::documents::OrderStatus;
+use ::domain::ids::{DocumentKind, OrderLineKey, PurchaseOrderNumber, QadInvoiceIdentity};
+use ::domain::matching::{AdditionalCost, ReceiverMatch, SupplierInvoiceDraft};
+use ::domain::money::parse_decimal;
+use ::domain::time::Date;
+use flows::ports::{Qad, ReadError, WriteError};
+use proptest::prelude::*;
+use rust_decimal::Decimal;
+use serde_json::{Value, json};
+
+fn decimal(text: &str) -> Decimal {
+    Decimal::from_str_exact(text).unwrap()
+}
+
+fn date(text: &str) -> Date {
+    text.parse().unwrap()
+}
+
+fn number() -> PurchaseOrderNumber {
+    "PO100234".parse().unwrap()
+}
+
+fn rows(rows: &[Value], more: Value) -> Outcome {
+    answer(
+        200,
+        &json!({"data": rows, "auxillaryData": {"HasMoreParams": more}}).to_string(),
+    )
+}
+
+// ----------------------------------------------------------------------------------------------------------- orders
+
+fn order_row(line: u32) -> Value {
+    json!({
+        "pod_det.pod_domain": "10USA", "pod_det.pod_nbr": "PO100234", "pod_det.pod_line": line, "pod_det.pod_part": "02-0009",
+        "pod_det.pod_desc": "Bracket", "pod_det.pod_um": "EA", "pod_det.pod_qty_ord": 100.0, "pod_det.pod_qty_rcvd": "60.0",
+        "pod_det.pod_pur_cost": 12.5, "pod_det.pod_status": "", "po_mstr.po_vend": "10S1001", "po_mstr.po_curr": "USD",
+        "po_mstr.po_stat": null, "po_mstr.po_site": "10-100", "po_mstr.po_ers": false,
+    })
+}
+
+fn with(mut row: Value, field: &str, value: Value) -> Value {
+    row[field] = value;
+    row
+}
+
+fn without(mut row: Value, field: &str) -> Value {
+    row.as_object_mut().unwrap().remove(field);
+    row
+}
+
+#[tokio::test]
+async fn an_order_is_asked_for_and_read_as_the_contract_says() {
+    let bench = Bench::new();
+    bench
+        .script
+        .then(rows(&[order_row(1), order_row(2)], json!("false")));
+    let order = bench.qad.order(&number()).await.unwrap().unwrap();
+    let request = &bench.script.sent()[0];
+    assert_eq!(
+        request.url,
+        "https://example.qad.com/clouderp/api/qracore/browses?browseId=urn%3Abrowse%3Amfg%3Apo804&page=1&pageSize=500&pageAction=first\
+         &filter=pod_det.pod_domain%2Ceq%2C10USA%2Cliteral&filter=pod_det.pod_nbr%2Ceq%2CPO100234%2Cliteral"
+    );
+    assert_eq!(header(request, "x-qad-workspace-id"), None);
+    assert_eq!(header(request, "user-agent"), Some("qad-coupa/0.1.0"));
+    assert_eq!(
+        (
+            order.supplier.as_str(),
+            order.currency.as_str(),
+            order.lines.len()
+        ),
+        ("10S1001", "USD", 2)
+    );
+    let line = &order.lines[0];
+    assert_eq!(
+        (line.ordered, line.received, line.unit_price),
+        (decimal("100"), decimal("60"), decimal("12.5"))
+    );
+    assert_eq!(
+        (line.status.clone(), order.evaluated_receipts),
+        (OrderStatus::Open, false)
+    );
+}
+
+#[tokio::test]
+async fn no_rows_after_a_complete_answer_is_no_order() {
+    let bench = Bench::new();
+    bench.script.then(rows(&[], json!("false")));
+    assert_eq!(bench.qad.order(&number()).await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn the_states_of_order_and_line_are_the_strictest_of_both() {
+    for (order, line, status) in [
+        (json!("O"), json!(""), OrderStatus::Open),
+        (json!(" "), json!("c"), OrderStatus::Closed),
+        (json!("C"), json!(""), OrderStatus::Closed),
+        (json!("x"), json!("c"), OrderStatus::Cancelled),
+        (json!("c"), json!("X"), OrderStatus::Cancelled),
+        (
+            json!(""),
+            json!("pending"),
+            OrderStatus::Unknown("pending".to_owned()),
+        ),
+        (json!("held"), json!("c"), OrderStatus::Unknown("held".to_owned())),
+    ] {
+        let bench = Bench::new();
+        let row = with(
+            with(order_row(1), "po_mstr.po_stat", order),
+            "pod_det.pod_status",
+            line,
+        );
+        bench.script.then(rows(&[row], json!(false)));
+        assert_eq!(
+            bench.qad.order(&number()).await.unwrap().unwrap().lines[0].status,
+            status
+        );
+    }
+}
+
+#[tokio::test]
+async fn evaluated_receipts_are_never_guessed() {
+    for (word, expected) in [
+        (json!(true), Some(true)),
+        (json!("yes"), Some(true)),
+        (json!(1), Some(true)),
+        (json!("false"), Some(false)),
+        (json!(""), Some(false)),
+        (json!(null), Some(false)),
+        (json!("3"), None),
+    ] {
+        let bench = Bench::new();
+        bench.script.then(rows(
+            &[with(order_row(1), "po_mstr.po_ers", word.clone())],
+            json!("false"),
+        ));
+        let read = bench.qad.order(&number()).await;
+        assert_eq!(
+            read.ok().flatten().map(|order| order.evaluated_receipts),
+            expected,
+            "{word}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn rows_that_cannot_be_trusted_are_no_order() {
+    for (bad, field) in [
+        (
+            with(order_row(1), "pod_det.pod_nbr", json!("PO9")),
+            "data[0].pod_det.pod_nbr",
+        ),
+        (
+            with(order_row(1), "pod_det.pod_domain", json!("20EUR")),
+            "data[0].pod_det.pod_domain",
+        ),
+        (
+            with(order_row(1), "pod_det.pod_line", json!("one")),
+            "data[0].pod_det.pod_line",
+        ),
+        (
+            with(order_row(1), "pod_det.pod_pur_cost", json!(null)),
+            "data[0].pod_det.pod_pur_cost",
+        ),
+        (
+            with(order_row(1), "pod_det.pod_qty_ord", json!("1,000")),
+            "data[0].pod_det.pod_qty_ord",
+        ),
+        (
+            with(order_row(1), "po_mstr.po_curr", json!("")),
+            "data[0].po_mstr.po_curr",
+        ),
+        (without(order_row(1), "po_mstr.po_ers"), "data[0].po_mstr.po_ers"),
+        (
+            without(order_row(1), "pod_det.pod_status"),
+            "data[0].pod_det.pod_status",
+        ),
+    ] {
+        let bench = Bench::new();
+        bench.script.then(rows(&[bad], json!("false")));
+        let error = bench.qad.order(&number()).await.unwrap_err();
+        assert!(
+            matches!(&error, ReadError::Unreadable(problem) if problem.field == field),
+            "{field}: {error}"
+        );
+    }
+    for second in [
+        with(order_row(2), "po_mstr.po_vend", json!("10S9999")),
+        with(order_row(1), "pod_det.pod_qty_ord", json!(7)),
+    ] {
+        let bench = Bench::new();
+        bench.script.then(rows(&[order_row(1), second], json!("false")));
+        assert!(matches!(
+            bench.qad.order(&number()).await.unwrap_err(),
+            ReadError::Unreadable(_)
+        ));
+    }
+    let bench = Bench::new();
+    bench
+        .script
+        .then(rows(&[order_row(1), order_row(1)], json!("false")));
+    assert_eq!(bench.qad.order(&number()).await.unwrap().unwrap().lines.len(), 1);
+}
+
+// ----------------------------------------------------------------------------------------------------------- paging
+
+fn paged() -> Bench {
+    let mut document = document();
+    document["qad"]["profile"] = json!({"order_lines": {"page_rows": 2}});
+    Bench::with(&document)
+}
+
+#[tokio::test]
+async fn all_pages_are_read() {
+    let bench = paged();
+    bench
+        .script
+        .then(rows(&[order_row(1), order_row(2)], json!("true")));
+    bench
+        .script
+        .then(rows(&[order_row(3), order_row(4)], json!(true)));
+    bench.script.then(rows(&[order_row(5)], json!("False")));
+    assert_eq!(bench.qad.order(&number()).await.unwrap().unwrap().lines.len(), 5);
+    let sent = bench.script.sent();
+    assert!(sent[0].url.contains("&page=1&pageSize=2&pageAction=first&"));
+    assert!(sent[1].url.contains("&page=2&pageSize=2&pageAction=next&"));
+    assert!(sent[2].url.contains("&page=3&pageSize=2&pageAction=next&"));
+}
+
+#[tokio::test]
+async fn without_a_word_about_more_a_full_page_is_asked_on_from() {
+    let bench = paged();
+    bench.script.then(answer(
+        200,
+        &json!({"data": [order_row(1), order_row(2)]}).to_string(),
+    ));
+    bench.script.then(answer(200, &json!({"data": []}).to_string()));
+    assert_eq!(bench.qad.order(&number()).await.unwrap().unwrap().lines.len(), 2);
+}
+
+#[tokio::test]
+async fn a_listing_without_end_is_an_error_and_not_a_part() {
+    let full = [order_row(1), order_row(2)];
+    let bench = paged();
+    bench.script.then(rows(&full, json!("true")));
+    bench.script.then(rows(&full, json!("true")));
+    let error = bench.qad.order(&number()).await.unwrap_err();
+    assert_eq!(error.problem().code, "QAD_LISTING_BROKEN");
+
+    let bench = paged();
+    bench.script.then(rows(&[], json!("true")));
+    assert_eq!(
+        bench.qad.order(&number()).await.unwrap_err().problem().code,
+        "QAD_LISTING_BROKEN"
+    );
+
+    let bench = paged();
+    for page in 0..200 {
+        bench.script.then(rows(
+            &[order_row(page * 2), order_row(page * 2 + 1)],
+            json!("true"),
+        ));
+    }
+    assert_eq!(
+        bench.qad.order(&number()).await.unwrap_err().problem().code,
+        "QAD_LISTING_BROKEN"
+    );
+}
+
+#[tokio::test]
+async fn an_answer_without_rows_is_not_an_empty_one() {
+    for (answered, refused) in [
+        (json!({"auxillaryData": {"HasMoreParams": "false"}}), false),
+        (json!({"data": null}), false),
+        (json!({"data": {"x": 1}}), false),
+        (json!([]), false),
+        (
+            json!({"data": [], "auxillaryData": {"HasMoreParams": "maybe"}}),
+            false,
+        ),
+        (
+            json!({"errors": [{"message": "Access is denied", "code": "403"}]}),
+            true,
+        ),
+        (
+            json!({"data": [], "submitResult": {"success": false, "errors": [{"message": "no right"}]}}),
+            true,
+        ),
+    ] {
+        let bench = Bench::new();
+        bench.script.then(answer(200, &answered.to_string()));
+        match bench.qad.order(&number()).await.unwrap_err() {
+            ReadError::Refused(problem) => assert!(refused, "{answered}: {problem}"),
+            ReadError::Unreadable(problem) => assert!(!refused, "{answered}: {problem}"),
+            error => panic!("{answered}: {error}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_page_that_fails_in_the_middle_fails_the_whole() {
+    let bench = paged();
+    bench
+        .script
+        .then(rows(&[order_row(1), order_row(2)], json!("true")));
+    for _ in 0..4 {
+        bench.script.then(answer(503, ""));
+    }
+    assert!(matches!(
+        bench.qad.order(&number()).await.unwrap_err(),
+        ReadError::Unavailable { .. }
+    ));
+}
+
+#[tokio::test]
+async fn a_comma_cannot_be_asked_for_and_a_plus_can() {
+    let bench = Bench::new();
+    let error = bench.qad.order(&"PO,1".parse().unwrap()).await.unwrap_err();
+    assert!(
+        matches!(&error, ReadError::Refused(problem) if problem.code == "QAD_FILTER_VALUE"),
+        "{error}"
+    );
+    assert!(bench.script.sent().is_empty());
+    bench.script.then(rows(&[], json!("false")));
+    bench.qad.order(&"PO+1 &ä".parse().unwrap()).await.unwrap();
+    assert!(
+        bench.script.sent()[0]
+            .url
+            .ends_with("filter=pod_det.pod_nbr%2Ceq%2CPO%2B1%20%26%C3%A4%2Cliteral")
+    );
+}
+
+#[tokio::test]
+async fn an_order_can_be_read_through_an_entity() {
+    let mut document = document();
+    document["qad"]["profile"] = json!({"order_lines": {
+        "family": "entity", "path": "/api/erp/orderLines", "plural": "orderLines", "view": "urn:be:x", "extra_query": {"lang": "en"},
+        "filters": {"domain": "domainCode", "order": "purchaseOrderNumber"},
+    }});
+    document["qad"]["workspace_header"] = json!(true);
+    document["qad"]["extra_headers"] = json!({"Accept-Language": "en"});
+    let bench = Bench::with(&document);
+    bench.script.then(answer(
+        200,
+        &json!({"data": {"orderLines": [order_row(1)]}, "submitResult": {"success": true}}).to_string(),
+    ));
+    assert_eq!(bench.qad.order(&number()).await.unwrap().unwrap().lines.len(), 1);
+    let request = &bench.script.sent()[0];
+    assert_eq!(
+        request.url,
+        "https://example.qad.com/clouderp/api/erp/orderLines?domainCode=10USA&purchaseOrderNumber=PO100234&viewUri=urn%3Abe%3Ax&lang=en"
+    );
+    assert_eq!(header(request, "x-qad-workspace-id"), Some("10USA_10USACO"));
+    assert_eq!(header(request, "accept-language"), Some("en"));
+}
+
+// --------------------------------------------------------------------------------------------------------- receipts
+
+fn receipt_row(receiver: &str) -> Value {
+    json!({
+        "prh_hist.prh_domain": "10USA", "prh_hist.prh_receiver": receiver, "prh_hist.prh_nbr": "PO100234", "prh_hist.prh_line": 1,
+        "prh_hist.prh_part": "02-0009", "prh_hist.prh_vend": "10S1001", "prh_hist.prh_rcvd": 60.0, "prh_hist.prh_rcp_type": "",
+        "prh_hist.prh_um": "EA", "prh_hist.prh_rcp_date": "2026-03-02T00:00:00.000Z", "prh_hist.prh_ps_nbr": "PS-7781",
+        "prh_hist.prh_pur_cost": 12.5, "prh_hist.prh_curr": "USD", "pvo_mstr.pvo_vouchered_qty": null, "pvo_mstr.pvo_lc_charge": "",
+    })
+}
+
+#[tokio::test]
+async fn receipts_are_asked_for_by_order_and_by_date() {
+    let bench = Bench::new();
+    bench
+        .script
+        .then(rows(&[receipt_row("RC000871")], json!("false")));
+    bench
+        .script
+        .then(rows(&[receipt_row("RC000871")], json!("false")));
+    let of_order = bench.qad.receipts_of_order(&number()).await.unwrap();
+    let since = bench.qad.receipts_since(date("2026-02-23")).await.unwrap();
+    assert_eq!(of_order, since.receipts);
+    let receipt = &of_order[0];
+    assert_eq!(
+        (receipt.received, receipt.vouchered, receipt.is_return()),
+        (decimal("60"), decimal("0"), false)
+    );
+    assert_eq!(receipt.date, date("2026-03-02"));
+    assert_eq!(receipt.key.receiver.as_str(), "RC000871");
+    let sent = bench.script.sent();
+    assert!(sent[0].url.ends_with(
+        "browseId=urn%3Abrowse%3Amfg%3Apo041&page=1&pageSize=500&pageAction=first\
+         &filter=prh_hist.prh_domain%2Ceq%2C10USA%2Cliteral&filter=prh_hist.prh_nbr%2Ceq%2CPO100234%2Cliteral"
+    ));
+    assert!(
+        sent[1]
+            .url
+            .ends_with("&filter=prh_hist.prh_rcp_date%2Cge%2C2026-02-23%2Cliteral")
+    );
+}
+
+#[tokio::test]
+async fn logistics_charges_are_dropped_and_returns_are_negative() {
+    let bench = Bench::new();
+    bench.script.then(rows(
+        &[
+            receipt_row("RC1"),
+            with(receipt_row("RC1"), "pvo_mstr.pvo_lc_charge", json!("FREIGHT")),
+            with(
+                with(receipt_row("RC2"), "prh_hist.prh_rcvd", json!("-5")),
+                "pvo_mstr.pvo_vouchered_qty",
+                json!("-2.0000000001"),
+            ),
+            with(
+                with(receipt_row("RC3"), "prh_hist.prh_rcp_type", json!("r")),
+                "pvo_mstr.pvo_vouchered_qty",
+                json!(3),
+            ),
+        ],
+        json!("false"),
+    ));
+    let receipts = bench.qad.receipts_of_order(&number()).await.unwrap();
+    let figures: Vec<_> = receipts
+        .iter()
+        .map(|receipt| (receipt.key.receiver.as_str(), receipt.received, receipt.vouchered))
+        .collect();
+    assert_eq!(
+        figures,
+        [
+            ("RC1", decimal("60"), decimal("0")),
+            ("RC2", decimal("-5"), decimal("-2.0000000001")),
+            ("RC3", decimal("-60"), decimal("-3")),
+        ]
+    );
+}
+
+#[tokio::test]
+async fn a_receipt_line_that_comes_twice_is_one_or_a_problem() {
+    let other = with(receipt_row("RC1"), "pvo_mstr.pvo_vouchered_qty", json!(10));
+    let bench = Bench::new();
+    bench
+        .script
+        .then(rows(&[receipt_row("RC1"), receipt_row("rc1")], json!("false")));
+    assert_eq!(bench.qad.receipts_of_order(&number()).await.unwrap().len(), 1);
+
+    let three = [receipt_row("RC1"), other, receipt_row("RC1"), receipt_row("RC2")];
+    bench.script.then(rows(&three, json!("false")));
+    let error = bench.qad.receipts_of_order(&number()).await.unwrap_err();
+    assert!(
+        matches!(&error, ReadError::Unreadable(problem) if problem.code == "QAD_RECEIPT_AMBIGUOUS"),
+        "{error}"
+    );
+
+    bench.script.then(rows(&three, json!("false")));
+    let scan = bench.qad.receipts_since(date("2026-01-01")).await.unwrap();
+    assert_eq!((scan.receipts.len(), scan.unreadable.len()), (1, 1));
+    assert_eq!(scan.receipts[0].key.receiver.as_str(), "RC2");
+}
+
+#[tokio::test]
+async fn a_bad_row_stops_an_order_and_not_a_poll() {
+    for bad in [
+        with(receipt_row("RC9"), "prh_hist.prh_rcvd", json!("many")),
+        with(receipt_row("RC9"), "prh_hist.prh_domain", json!("20EUR")),
+        with(receipt_row("RC9"), "prh_hist.prh_rcp_date", json!("03/02/26")),
+        without(receipt_row("RC9"), "pvo_mstr.pvo_vouchered_qty"),
+        without(receipt_row("RC9"), "pvo_mstr.pvo_lc_charge"),
+        with(receipt_row(""), "prh_hist.prh_um", json!("EA")),
+    ] {
+        let bench = Bench::new();
+        bench
+            .script
+            .then(rows(&[receipt_row("RC1"), bad.clone()], json!("false")));
+        bench
+            .script
+            .then(rows(&[receipt_row("RC1"), bad.clone()], json!("false")));
+        let error = bench.qad.receipts_of_order(&number()).await.unwrap_err();
+        assert!(matches!(error, ReadError::Unreadable(_)), "{bad}");
+        let scan = bench.qad.receipts_since(date("2026-01-01")).await.unwrap();
+        assert_eq!((scan.receipts.len(), scan.unreadable.len()), (1, 1), "{bad}");
+        assert!(scan.unreadable[0].field.starts_with("data[1].p"));
+    }
+    let bench = Bench::new();
+    let foreign = with(receipt_row("RC1"), "prh_hist.prh_nbr", json!("PO9"));
+    bench.script.then(rows(&[foreign], json!("false")));
+    assert!(matches!(
+        bench.qad.receipts_of_order(&number()).await.unwrap_err(),
+        ReadError::Unreadable(_)
+    ));
+}
+
+// --------------------------------------------------------------------------------------------------------- invoices
+
+pub(crate) fn draft() -> SupplierInvoiceDraft {
+    SupplierInvoiceDraft {
+        identity: identity(DocumentKind::Invoice),
+        coupa_id: ::domain::ids::InvoiceId(918_273),
+        domain: "10USA".parse().unwrap(),
+        currency: "USD".parse().unwrap(),
+        invoice_date: date("2026-03-05"),
+        posting_date: date("2026-03-06"),
+        daybook: "SI".parse().unwrap(),
+        matching_daybook: "RM".parse().unwrap(),
+        invoice_status: "AP-RMALLOC".to_owned(),
+        credit_terms: Some("N30".parse().unwrap()),
+        total: decimal("795.00"),
+        tax: decimal("45.00"),
+        orders: vec![number()],
+        matches: vec![ReceiverMatch {
+            order_line: OrderLineKey {
+                order: number(),
+                line: 1,
+            },
+            receiver: "RC000871".parse().unwrap(),
+            quantity: decimal("60.0"),
+            unit_price: decimal("12.50"),
+            finished: true,
+        }],
+        costs: vec![AdditionalCost {
+            gl_account: "6100".parse().unwrap(),
+            cost_center: String::new(),
+            project: String::new(),
+            amount: decimal("0.0"),
+            description: "Freight".to_owned(),
+        }],
+    }
+}
+
+fn identity(kind: DocumentKind) -> QadInvoiceIdentity {
+    QadInvoiceIdentity {
+        entity: "10USACO".parse().unwrap(),
+        supplier: "10S1001".parse().unwrap(),
+        reference: "INV-55812".parse().unwrap(),
+        kind,
+    }
+}
+
+const SENT: &str = r#"{"supplierInvoices":[{"entityCode":"10USACO","domainCode":"10USA","supplierCode":"10S1001","supplierInvoiceReference":"INV-55812","invoiceType":"INVOICE","daybookCode":"SI","matchingDaybookCode":"RM","currencyCode":"USD","invoiceDate":"2026-03-05T00:00:00.000Z","postingDate":"2026-03-06T00:00:00.000Z","creditTermsCode":"N30","invoiceStatusCode":"AP-RMALLOC","totalAmount":795.00,"taxAmount":45.00,"description":"Coupa 918273","purchaseOrders":[{"purchaseOrderDomain":"10USA","purchaseOrderNumber":"PO100234"}],"receiverMatchings":[{"purchaseOrderNumber":"PO100234","purchaseOrderLine":1,"receiverNumber":"RC000871","matchQuantity":60.0,"matchUnitPrice":12.50,"isFinished":true}],"additionalCosts":[{"glAccountCode":"6100","costCenterCode":"","projectCode":"","amount":0.0,"description":"Freight"}],"dataOperation":"C","concurrencyHash":""}],"supplementaryMessages":[]}"#;
+
+fn record() -> Value {
+    json!({
+        "entityCode": "10USACO", "supplierCode": "10S1001", "supplierInvoiceReference": "INV-55812", "invoiceType": "INVOICE",
+        "currencyCode": "USD", "totalAmount": 795.00, "description": "Coupa 918273", "postingYear": 2026, "daybookCode": "SI",
+        "voucher": 431, "balance": 795.0, "isOpen": true,
+    })
+}
+
+fn records(records: &[Value]) -> Value {
+    json!({"data": {"supplierInvoices": records}, "submitResult": {"success": true, "errors": []}})
+}
+
+#[tokio::test]
+async fn an_invoice_is_created_with_exactly_the_contracts_bytes() {
+    let bench = Bench::new();
+    bench.script.then(answer(200, &records(&[record()]).to_string()));
+    let echo = bench.qad.create_invoice(&draft(), "effect-key").await.unwrap();
+    assert_eq!(echo.voucher.unwrap().to_string(), "2026/SI/431");
+    assert_eq!(
+        (echo.total, echo.identity),
+        (decimal("795"), identity(DocumentKind::Invoice))
+    );
+    let request = &bench.script.sent()[0];
+    assert_eq!(request.method.as_str(), "POST");
+    assert_eq!(
+        request.url,
+        "https://example.qad.com/clouderp/api/erp/supplierInvoices?viewUri=urn%3Abe%3Acom.qad.financials.purchaseledger.supplierinvoice.ISupplierInvoice"
+    );
+    assert_eq!(body(request), SENT);
+    assert_eq!(header(request, "content-type"), Some("application/json"));
+    assert_eq!(header(request, "idempotency-key"), Some("effect-key"));
+    assert!(request.write);
+}
+
+#[tokio::test]
+async fn names_constants_and_types_of_the_body_are_the_tenants() {
+    let mut document = document();
+    document["qad"]["profile"] = json!({
+        "supplier_invoices": {"plural": "apInvoices", "fields": {"total": "amountTC"}},
+        "credit_note_type": "Credit note",
+        "create_constants": {"isTaxable": true, "batchNumber": 7, "origin": "COUPA \"x\""},
+    });
+    let bench = Bench::with(&document);
+    bench.script.then(answer(500, ""));
+    let mut credit = draft();
+    credit.identity.kind = DocumentKind::CreditNote;
+    credit.credit_terms = None;
+    bench.qad.create_invoice(&credit, "key").await.unwrap_err();
+    let sent: Value = serde_json::from_str(body(&bench.script.sent()[0])).unwrap();
+    let sent = &sent["apInvoices"][0];
+    assert_eq!(sent["amountTC"], json!(795.0));
+    assert_eq!(sent["invoiceType"], json!("Credit note"));
+    assert_eq!(
+        (&sent["isTaxable"], &sent["batchNumber"], &sent["origin"]),
+        (&json!(true), &json!(7), &json!("COUPA \"x\""))
+    );
+    assert!(sent.get("creditTermsCode").is_none());
+}
+
+#[tokio::test]
+async fn every_answer_to_a_create_has_its_meaning() {
+    let rejected = |message: &str| {
+        json!({"data": {}, "submitResult": {"success": false, "errors": [{"fieldName": "daybookCode", "message": message, "severity": 2}]}}).to_string()
+    };
+    let table: Vec<(Outcome, &str, &str)> = vec![
+        (
+            Err(TransportError::NotSent("refused".into())),
+            "not applied",
+            "QAD_UNREACHABLE",
+        ),
+        (
+            Err(TransportError::MaybeSent("timeout".into())),
+            "unknown",
+            "QAD_UNREACHABLE",
+        ),
+        (
+            answer(403, r#"{"errors":[{"message":"Access is denied"}]}"#),
+            "refused",
+            "QAD_PERMISSION_DENIED",
+        ),
+        (
+            answer(403, "<html>_Incapsula_Resource</html>"),
+            "refused",
+            "QAD_BOT_CHALLENGE",
+        ),
+        (answer(429, ""), "not applied", "QAD_THROTTLED"),
+        (answer(500, ""), "unknown", "QAD_UNAVAILABLE"),
+        (
+            answer(503, "<html>captcha</html>"),
+            "unknown",
+            "QAD_BOT_CHALLENGE",
+        ),
+        (answer(504, ""), "unknown", "QAD_UNAVAILABLE"),
+        (answer(302, ""), "unknown", "QAD_REDIRECT"),
+        (answer(100, ""), "unknown", "QAD_UNAVAILABLE"),
+        (answer(408, ""), "unknown", "QAD_UNAVAILABLE"),
+        (answer(499, ""), "unknown", "QAD_UNAVAILABLE"),
+        (
+            answer(400, r#"{"errors":[{"message":"bad view"}]}"#),
+            "refused",
+            "QAD_REQUEST_REFUSED",
+        ),
+        (answer(404, ""), "refused", "QAD_NOT_FOUND"),
+        (
+            answer(
+                409,
+                r#"{"errors":[{"message":"Supplier invoice already exists"}]}"#,
+            ),
+            "unknown",
+            "QAD_ALREADY_EXISTS",
+        ),
+        (answer(200, "<html>Sign in</html>"), "unknown", "QAD_HTML_PAGE"),
+        (answer(200, "{\"data\":"), "unknown", "QAD_ANSWER_UNREADABLE"),
+        (answer(200, ""), "unknown", "QAD_ANSWER_UNREADABLE"),
+        (answer(200, "{}"), "unknown", "QAD_ANSWER_UNREADABLE"),
+        (
+            answer(
+                200,
+                &json!({"data": {"supplierInvoices": [record()]}}).to_string(),
+            ),
+            "unknown",
+            "QAD_ANSWER_UNREADABLE",
+        ),
+        (
+            answer(200, &records(&[]).to_string()),
+            "unknown",
+            "QAD_ANSWER_UNREADABLE",
+        ),
+        (
+            answer(200, &records(&[record(), record()]).to_string()),
+            "unknown",
+            "QAD_ANSWER_UNREADABLE",
+        ),
+        (
+            answer(200, &records(&[without(record(), "totalAmount")]).to_string()),
+            "unknown",
+            "QAD_ANSWER_UNREADABLE",
+        ),
+        (
+            answer(
+                200,
+                &records(&[with(record(), "invoiceType", json!("PREPAYMENT"))]).to_string(),
+            ),
+            "unknown",
+            "QAD_ANSWER_UNREADABLE",
+        ),
+        (
+            answer(200, &rejected("Daybook not found")),
+            "refused",
+            "QAD_INVOICE_REFUSED",
+        ),
+        (
+            answer(200, &rejected("Record in use by mfg")),
+            "not applied",
+            "QAD_RECORD_IN_USE",
+        ),
+        (
+            answer(200, &rejected("Invoice already exists")),
+            "unknown",
+            "QAD_ALREADY_EXISTS",
+        ),
+        (
+            answer(200, r#"{"submitResult":{"success":"false","errors":[]}}"#),
+            "refused",
+            "QAD_INVOICE_REFUSED",
+        ),
+    ];
+    for (outcome, word, code) in table {
+        let bench = Bench::new();
+        bench.script.then(outcome.clone());
+        let error = bench.qad.create_invoice(&draft(), "key").await.unwrap_err();
+        let got = match &error {
+            WriteError::Unknown(_) => "unknown",
+            WriteError::NotApplied { .. } => "not applied",
+            WriteError::Refused(_) => "refused",
+        };
+        assert_eq!(
+            (got, error.problem().code.as_str()),
+            (word, code),
+            "{outcome:?}: {error}"
+        );
+        assert_eq!(bench.script.sent().len(), 1, "a create is sent once");
+    }
+    let bench = Bench::new();
+    bench.script.then(answer(200, &rejected("Daybook not found")));
+    let error = bench.qad.create_invoice(&draft(), "key").await.unwrap_err();
+    assert_eq!(error.problem().actual, "daybookCode: Daybook not found");
+}
+
+#[tokio::test]
+async fn an_echo_without_its_number_is_told_as_it_is() {
+    for (field, value) in [
+        ("voucher", json!(0)),
+        ("voucher", json!(null)),
+        ("postingYear", json!(null)),
+    ] {
+        let bench = Bench::new();
+        bench
+            .script
+            .then(answer(201, &records(&[with(record(), field, value)]).to_string()));
+        assert_eq!(
+            bench.qad.create_invoice(&draft(), "key").await.unwrap().voucher,
+            None
+        );
+    }
+}
+
+#[tokio::test]
+async fn invoices_are_found_by_identity() {
+    let bench = Bench::new();
+    let credit = with(record(), "invoiceType", json!("CREDITNOTE"));
+    bench.script.then(answer(
+        200,
+        &records(&[
+            with(record(), "supplierInvoiceReference", json!(" inv-55812 ")),
+            with(record(), "supplierInvoiceReference", json!("INV-558123")),
+            with(record(), "invoiceType", json!("PREPAYMENT")),
+            credit.clone(),
+        ])
+        .to_string(),
+    ));
+    let found = bench
+        .qad
+        .find_invoices(&identity(DocumentKind::Invoice))
+        .await
+        .unwrap();
+    assert_eq!(found.len(), 1);
+    assert_eq!(
+        bench.script.sent()[0].url,
+        "https://example.qad.com/clouderp/api/erp/supplierInvoices?entityCode=10USACO&supplierCode=10S1001&supplierInvoiceReference=INV-55812\
+         &viewUri=urn%3Abe%3Acom.qad.financials.purchaseledger.supplierinvoice.ISupplierInvoice"
+    );
+    for total in [json!(795), json!("-795.00")] {
+        bench.script.then(answer(
+            200,
+            &records(&[with(credit.clone(), "totalAmount", total)]).to_string(),
+        ));
+        let found = bench
+            .qad
+            .find_invoices(&identity(DocumentKind::CreditNote))
+            .await
+            .unwrap();
+        assert_eq!(
+            found[0].total,
+            decimal("-795"),
+            "a credit note is negative however QAD spells it"
+        );
+    }
+}
+
+#[tokio::test]
+async fn none_is_only_said_when_qad_said_so() {
+    for nothing in [
+        records(&[]),
+        json!({"data": [], "submitResult": {"success": true}}),
+    ] {
+        let bench = Bench::new();
+        bench.script.then(answer(200, &nothing.to_string()));
+        assert!(
+            bench
+                .qad
+                .find_invoices(&identity(DocumentKind::Invoice))
+                .await
+                .unwrap()
+                .is_empty()
+        );
+    }
+    for broken in [
+        json!({"data": {}}),
+        json!({"data": {"supplierInvoices": null}}),
+        json!({"submitResult": {"success": true}}),
+        json!({"data": [{"x": 1}]}),
+        json!({"data": {"supplierInvoices": [without(record(), "invoiceType")]}}),
+        json!({"data": {"supplierInvoices": []}, "submitResult": {"success": false, "errors": []}}),
+        json!({"data": {"supplierInvoices": []}, "submitResult": {"success": "perhaps"}}),
+    ] {
+        let bench = Bench::new();
+        bench.script.then(answer(200, &broken.to_string()));
+        assert!(
+            bench
+                .qad
+                .find_invoices(&identity(DocumentKind::Invoice))
+                .await
+                .is_err(),
+            "{broken}"
+        );
+    }
+    for status in [404, 400, 403] {
+        let bench = Bench::new();
+        bench.script.then(answer(status, "{}"));
+        assert!(matches!(
+            bench
+                .qad
+                .find_invoices(&identity(DocumentKind::Invoice))
+                .await
+                .unwrap_err(),
+            ReadError::Refused(_)
+        ));
+    }
+}
+
+proptest! {
+    #[test]
+    fn amounts_go_out_and_come_back_digit_for_digit(units in -999_999_999_999_999i64..999_999_999_999_999, scale in 0u32..10) {
+        let total = Decimal::new(units, scale);
+        let bench = Bench::new();
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let echo = format!(r#"{{"data":{{"supplierInvoices":[{}]}},"submitResult":{{"success":true}}}}"#,
+            record().to_string().replace("\"totalAmount\":795.0", &format!("\"totalAmount\":{total}")));
+        bench.script.then(answer(200, &echo));
+        let mut draft = draft();
+        draft.total = total;
+        let created = runtime.block_on(bench.qad.create_invoice(&draft, "key")).unwrap();
+        prop_assert_eq!(created.total, total);
+        let sent = bench.script.sent();
+        let text = format!("\"totalAmount\":{total},");
+        prop_assert!(body(&sent[0]).contains(&text));
+        prop_assert_eq!(parse_decimal(&total.to_string()).unwrap(), total);
+    }
+}

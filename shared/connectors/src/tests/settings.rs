@@ -1,0 +1,234 @@
+use super::document;
+use crate::connection::ConnectionDocument;
+use ::domain::documents::ChargeKind;
+use ::domain::policy::PostingDate;
+use rust_decimal::Decimal;
+use serde_json::json;
+
+const EXAMPLE: &str = include_str!("../../../../docs/examples/connection.toml");
+/// What other functions own in the same file.
+const SECTIONS_OF_OTHERS: [&str; 4] = ["id", "webhook", "schedules", "timing"];
+
+fn from_toml(text: &str) -> ConnectionDocument {
+    let mut table: toml::Table = text.parse().unwrap();
+    for section in SECTIONS_OF_OTHERS {
+        table.remove(section);
+    }
+    ConnectionDocument::parse(&serde_json::to_string(&table).unwrap()).unwrap()
+}
+
+#[test]
+fn the_documented_example_is_a_connection() {
+    let document = from_toml(EXAMPLE);
+    let policy = document.match_policy();
+    assert_eq!(policy.invoice_daybook.as_str(), "SI");
+    assert_eq!(policy.tolerance.version, "default-1");
+    assert_eq!(policy.units["DOZEN"].factor, Decimal::from(12));
+    assert_eq!(
+        policy.charge_accounts[&ChargeKind::Shipping].gl_account.as_str(),
+        "6100"
+    );
+    assert_eq!(policy.posting_date, PostingDate::InvoiceDate);
+    assert_eq!(document.hold_recheck_seconds, 86_400);
+    assert!(!document.invoice_settings().record_outcomes);
+}
+
+#[test]
+fn the_defaults_that_the_example_documents_are_the_defaults() {
+    // Uncommenting every documented default changes nothing.
+    let uncommented: Vec<&str> = EXAMPLE
+        .lines()
+        .map(|line| match line.strip_prefix("# ") {
+            Some(setting) if is_default(setting) => setting,
+            _ => line,
+        })
+        .collect();
+    let explicit = from_toml(&uncommented.join("\n"));
+    let standard = from_toml(EXAMPLE);
+    assert_eq!(explicit.policy, standard.policy);
+    assert_eq!(explicit.profile, standard.profile);
+    assert_eq!(explicit.coupa.api_version, standard.coupa.api_version);
+    assert_eq!(explicit.coupa.order_number, standard.coupa.order_number);
+    assert_eq!(
+        explicit.coupa.integration_history,
+        standard.coupa.integration_history
+    );
+    assert_eq!(
+        explicit.coupa.requests_per_second,
+        standard.coupa.requests_per_second
+    );
+    assert_eq!(explicit.coupa.token_path, standard.coupa.token_path);
+    assert_eq!(explicit.qad.requests_per_second, standard.qad.requests_per_second);
+    assert_eq!(explicit.adopt_equal_documents, standard.adopt_equal_documents);
+    assert_eq!(explicit.hold_recheck_seconds, standard.hold_recheck_seconds);
+}
+
+/// A commented setting that shows its default (and not a mere example).
+fn is_default(setting: &str) -> bool {
+    const EXAMPLES: [&str; 6] = [
+        "version",
+        "project",
+        "accept-language",
+        "isTaxable",
+        "client_secret",
+        "type",
+    ];
+    let Some((name, _)) = setting.split_once(" = ") else {
+        return false;
+    };
+    let is_name = name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_');
+    is_name && !EXAMPLES.contains(&name) && setting.parse::<toml::Table>().is_ok()
+}
+
+fn changed(pointer: &str, value: serde_json::Value) -> String {
+    let mut changed = document();
+    let (parent, name) = pointer.rsplit_once('/').unwrap();
+    changed.pointer_mut(parent).unwrap()[name] = value;
+    changed.to_string()
+}
+
+#[test]
+fn every_wrong_setting_is_named() {
+    for (pointer, value, field) in [
+        ("/coupa/base_url", json!("http://example.com"), "coupa.base_url"),
+        (
+            "/coupa/base_url",
+            json!("https://ann:canary@example.com"),
+            "coupa.base_url",
+        ),
+        ("/coupa/client_secret", json!(" "), "coupa.client_secret"),
+        (
+            "/coupa/client_secret",
+            json!(424_242_424_242_i64),
+            "coupa.client_secret",
+        ),
+        (
+            "/coupa/requests_per_second",
+            json!(26),
+            "coupa.requests_per_second",
+        ),
+        ("/coupa/token_path", json!("oauth"), "coupa.token_path"),
+        ("/coupa/api_version", json!("39\r\nx: y"), "coupa.api_version"),
+        ("/coupa/scopes", json!(["a b"]), "coupa.scopes"),
+        ("/coupa/typo", json!(1), "coupa.typo"),
+        (
+            "/coupa/order_number",
+            json!({"field": ""}),
+            "coupa.order_number.field",
+        ),
+        ("/qad/domain", json!(""), "qad.domain"),
+        ("/qad/auth", json!({"type": "kerberos"}), "qad.auth"),
+        (
+            "/qad/auth",
+            json!({"type": "basic", "username": "a:b", "password": "canary"}),
+            "qad.auth.username",
+        ),
+        (
+            "/qad/auth",
+            json!({"type": "basic", "username": "ann", "password": 424_242_424_242_i64}),
+            "qad.auth",
+        ),
+        (
+            "/qad/auth",
+            json!({"type": "basic", "username": "ann", "password": ""}),
+            "qad.auth.password",
+        ),
+        (
+            "/qad/auth",
+            json!({"type": "login", "path": "/x", "username": "a", "password": "b", "token_pointer": "t"}),
+            "qad.auth.token_pointer",
+        ),
+        (
+            "/qad/extra_headers",
+            json!({"Authorization": "canary"}),
+            "qad.extra_headers.Authorization",
+        ),
+        (
+            "/qad/extra_headers",
+            json!({"bad name": "x"}),
+            "qad.extra_headers.bad name",
+        ),
+        (
+            "/qad/profile",
+            json!({"order_lines": {"fields": {"prize": "x"}}}),
+            "qad.profile.order_lines.fields.prize",
+        ),
+        (
+            "/invoices",
+            json!({"invoice_daybook": ""}),
+            "invoices.invoice_daybook",
+        ),
+        (
+            "/invoices",
+            json!({"tolerance": {"total_amount": "-1"}}),
+            "invoices.tolerance.total_amount",
+        ),
+        (
+            "/invoices",
+            json!({"tolerance": {"total_amount": "x"}}),
+            "invoices.tolerance.total_amount",
+        ),
+        (
+            "/invoices",
+            json!({"units": {"EACH": {"to": "EA", "factor": 0}}}),
+            "invoices.units.EACH.factor",
+        ),
+        (
+            "/invoices",
+            json!({"charge_accounts": {"tips": {"gl_account": "1"}}}),
+            "invoices.charge_accounts",
+        ),
+        ("/hold_recheck_seconds", json!(5), "hold_recheck_seconds"),
+        ("/webhook", json!({}), "webhook"),
+    ] {
+        let problems = ConnectionDocument::parse(&changed(pointer, value)).unwrap_err();
+        assert!(
+            problems.iter().any(|problem| problem.field.starts_with(field)),
+            "{field}: {problems:?}"
+        );
+        let text = format!("{problems:?}");
+        assert!(!text.contains("canary") && !text.contains("424242"), "{text}");
+    }
+}
+
+#[test]
+fn all_sections_are_checked_at_once() {
+    let mut wrong = document();
+    wrong["coupa"]["client_id"] = json!("");
+    wrong["qad"]["requests_per_second"] = json!(0);
+    wrong["invoices"] = json!({"tolerance": {"total_amount": -1}});
+    wrong["hold_recheck_seconds"] = json!(1);
+    assert_eq!(
+        ConnectionDocument::parse(&wrong.to_string()).unwrap_err().len(),
+        4
+    );
+    for text in ["", "[]", "{", "{}"] {
+        assert!(ConnectionDocument::parse(text).is_err(), "{text:?}");
+    }
+}
+
+#[test]
+fn a_changed_limit_changes_the_name_of_the_limits() {
+    let version = |total: serde_json::Value| {
+        let text = changed("/invoices", json!({"tolerance": {"total_amount": total}}));
+        ConnectionDocument::parse(&text)
+            .unwrap()
+            .match_policy()
+            .tolerance
+            .version
+    };
+    assert_eq!(version(json!("0.05")), "default-1");
+    assert_eq!(version(json!(0.05)), "default-1");
+    assert!(version(json!("0.1")).starts_with("custom-"));
+    assert_eq!(version(json!("0.1")), version(json!("0.10")));
+    assert_ne!(version(json!("0.1")), version(json!("0.2")));
+}
+
+#[test]
+fn a_document_cannot_print_its_secrets() {
+    let mut value = document();
+    value["coupa"]["client_secret"] = json!("canary-1");
+    value["qad"]["auth"]["password"] = json!("canary-2");
+    let document = ConnectionDocument::parse(&value.to_string()).unwrap();
+    assert!(!format!("{document:?}").contains("canary"));
+}
