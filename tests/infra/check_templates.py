@@ -1,0 +1,841 @@
+#!/usr/bin/env python3
+"""Checks infra/*.yaml against the rules the code relies on, and then checks the checks.
+
+    python tests/infra/check_templates.py        (needs tests/infra/requirements.txt)
+
+First every check runs on the templates as they are. Then each line of MUTATIONS breaks one thing in a copy, and the
+check named beside it must notice: a check that cannot fail proves nothing. No network, no AWS account.
+"""
+
+import copy
+import json
+import logging
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+from samtranslator.translator.transform import transform
+from samtranslator.yaml_helper import yaml_parse
+
+ROOT = Path(__file__).resolve().parents[2]
+STACK = "stack"
+CONNECTION = "connection"
+PATHS = {STACK: ROOT / "infra/stack.yaml", CONNECTION: ROOT / "infra/connection.yaml"}
+SCHEDULED = {"poll-coupa", "poll-receipts", "sweep"}
+DAY_SECONDS = 86_400
+UNREADABLE = "cannot be checked"
+
+# The chain is checked as a whole when a function starts, so a function gets all of it or none.
+TIMES = {
+    "HTTP_TIMEOUT_SECONDS",
+    "FUNCTION_TIMEOUT_SECONDS",
+    "STOP_MARGIN_SECONDS",
+    "LEASE_SECONDS",
+    "COMMIT_LATENESS_SECONDS",
+    "CLOCK_SKEW_SECONDS",
+    "QUEUE_VISIBILITY_SECONDS",
+    "QUEUE_RECEIVE_COUNT_MAX",
+}
+
+# What each role may do, written a second time on purpose: a permission is only added by changing two files.
+# Logs and the key are checked separately because every function has them.
+GRANTS = {
+    "receive-webhook": {"InvoicesQueue": {"sqs:SendMessage"}},
+    "match-invoice": {
+        "RegisterTable": {
+            "dynamodb:BatchGetItem",
+            "dynamodb:ConditionCheckItem",
+            "dynamodb:DeleteItem",
+            "dynamodb:GetItem",
+            "dynamodb:PutItem",
+            "dynamodb:Query",
+        },
+        "AuditTable": {"dynamodb:PutItem"},
+        "TokensTable": {"dynamodb:GetItem", "dynamodb:UpdateItem"},
+        "InvoicesQueue": {"sqs:DeleteMessage", "sqs:GetQueueAttributes", "sqs:ReceiveMessage"},
+    },
+    "poll-coupa": {
+        "RegisterTable": {"dynamodb:BatchGetItem", "dynamodb:GetItem"},
+        "TokensTable": {"dynamodb:GetItem", "dynamodb:UpdateItem"},
+        "InvoicesQueue": {"sqs:SendMessage"},
+    },
+    "poll-receipts": {
+        "RegisterTable": {
+            "dynamodb:BatchGetItem",
+            "dynamodb:GetItem",
+            "dynamodb:PutItem",
+            "dynamodb:Query",
+        },
+        "TokensTable": {"dynamodb:GetItem", "dynamodb:UpdateItem"},
+        "InvoicesQueue": {"sqs:SendMessage"},
+    },
+    "sweep": {
+        "RegisterTable/index/due": {"dynamodb:Query"},
+        "InvoicesQueue": {"sqs:SendMessage"},
+    },
+}
+KEY_ACTIONS = {"kms:Decrypt", "kms:GenerateDataKey"}
+LOG_ACTIONS = {"logs:CreateLogStream", "logs:PutLogEvents"}
+SECRET_READERS = {
+    "ConnectionSecret": {"MatchInvoiceRoleArn", "PollCoupaRoleArn", "PollReceiptsRoleArn"},
+    "WebhookSecret": {"ReceiveWebhookRoleArn"},
+}
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Reading templates
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def load():
+    """Both templates, parsed, with short intrinsics spelled out."""
+    return {name: yaml_parse(path.read_text(encoding="utf-8")) for name, path in PATHS.items()}
+
+
+def of_type(template, kind):
+    return {name: r for name, r in template["Resources"].items() if r["Type"] == kind}
+
+
+def properties(template, name):
+    return template["Resources"][name]["Properties"]
+
+
+def as_list(value):
+    return value if isinstance(value, list) else [value]
+
+
+def number(template, value):
+    """A number, or the default of the parameter it refers to."""
+    if isinstance(value, dict) and "Ref" in value:
+        value = template["Parameters"][value["Ref"]]["Default"]
+    return int(value)
+
+
+def functions(template):
+    """Our functions by their own name, for example `match-invoice`."""
+    return {
+        r["Metadata"]["BuildProperties"]["Binary"]: (name, r["Properties"])
+        for name, r in of_type(template, "AWS::Serverless::Function").items()
+    }
+
+
+def logical(name):
+    """`match-invoice` -> `MatchInvoice`."""
+    return "".join(part.capitalize() for part in name.split("-"))
+
+
+def variables(function):
+    return function.get("Environment", {}).get("Variables", {})
+
+
+def target(resource):
+    """The logical name behind `!GetAtt X.Arn`, `!Ref X`, `!Sub ${X.Arn}/rest` or an import; anything else as JSON."""
+    if isinstance(resource, dict):
+        if "Fn::GetAtt" in resource:
+            parts = resource["Fn::GetAtt"]
+            return (parts.split(".") if isinstance(parts, str) else parts)[0]
+        if "Ref" in resource:
+            return resource["Ref"]
+        if "Fn::Sub" in resource and isinstance(resource["Fn::Sub"], str):
+            return re.sub(r"^\$\{(\w+)\.Arn\}", r"\1", resource["Fn::Sub"])
+        if "Fn::ImportValue" in resource:
+            return imported(resource)
+    return json.dumps(resource, sort_keys=True)
+
+
+def imported(value):
+    """The export's own name behind `!ImportValue ${StackName}-Name`."""
+    return value["Fn::ImportValue"]["Fn::Sub"].removeprefix("${StackName}-")
+
+
+def statements(role):
+    for policy in role["Properties"].get("Policies", []):
+        yield from as_list(policy["PolicyDocument"]["Statement"])
+
+
+def roles(templates):
+    for template in templates.values():
+        yield from of_type(template, "AWS::IAM::Role").items()
+
+
+def walk(value):
+    """Every value inside a template."""
+    yield value
+    children = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    for child in children:
+        yield from walk(child)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The checks. Each yields what is wrong, in words.
+# ---------------------------------------------------------------------------------------------------------------------
+
+CHECKS = {}
+
+
+def check(function):
+    CHECKS[function.__name__] = function
+    return function
+
+
+@check
+def translates(templates):
+    """AWS's own translator turns both templates into plain CloudFormation and adds no role of its own."""
+    for name, template in templates.items():
+        draft = copy.deepcopy(template)
+        for resource in draft["Resources"].values():
+            if resource["Type"] == "AWS::Serverless::Function":
+                resource["Properties"]["CodeUri"] = "s3://code/function.zip"  # what packaging puts there
+        try:
+            plain = transform(draft, {}, NoManagedPolicies())
+        except Exception as error:  # the translator raises several kinds; all mean the same here
+            yield f"{name}: {error}"
+            continue
+        made = set(of_type(plain, "AWS::IAM::Role")) - set(of_type(template, "AWS::IAM::Role"))
+        if made:
+            yield f"{name}: the translator made roles we did not write: {sorted(made)}"
+
+
+class NoManagedPolicies:
+    """The translator asks AWS for the list of managed policies; we use none."""
+
+    def load(self):
+        return {}
+
+
+@check
+def no_wildcard_in_identity_policies(templates):
+    """No `*` in an action or a resource of a role, no NotAction or NotResource, no managed policy."""
+    for name, role in roles(templates):
+        if role["Properties"].get("ManagedPolicyArns"):
+            yield f"{name} carries a managed policy, whose content we do not control"
+        for statement in statements(role):
+            if {"NotAction", "NotResource"} & set(statement):
+                yield f"{name}: {statement.get('Sid')} allows by exclusion"
+            for part in ("Action", "Resource"):
+                if any("*" in v for v in walk(statement.get(part)) if isinstance(v, str)):
+                    yield f"{name}: {statement.get('Sid')} has a wildcard in its {part}"
+    for kind in ("AWS::IAM::Policy", "AWS::IAM::ManagedPolicy"):
+        for template in templates.values():
+            for name in of_type(template, kind):
+                yield f"{name}: policies live inside their role, where this check reads them"
+
+
+@check
+def one_role_per_function(templates):
+    """Every function names a role of its own, and no role serves two."""
+    seen = {}
+    for name, (_, function) in functions(templates[STACK]).items():
+        role = target(function.get("Role", {}))
+        if role != f"{logical(name)}Role":
+            yield f"{name} runs as {role}"
+        if role in seen:
+            yield f"{name} and {seen[role]} share {role}"
+        seen[role] = name
+
+
+@check
+def grants_are_exactly_these(templates):
+    """Each role allows what GRANTS says, its own log, the key through named services, and nothing else."""
+    template = templates[STACK]
+    for name in functions(template):
+        role = template["Resources"].get(f"{logical(name)}Role")
+        if role is None or name not in GRANTS:
+            yield f"{name} has no role or no line in GRANTS"
+            continue
+        allowed = {}
+        for statement in statements(role):
+            if statement["Effect"] != "Allow":
+                yield f"{name}: {statement.get('Sid')} is not an Allow"
+            for resource in as_list(statement["Resource"]):
+                allowed.setdefault(target(resource), set()).update(as_list(statement["Action"]))
+            if target(as_list(statement["Resource"])[0]) == "Key" and not services_of(statement):
+                yield f"{name}: the key may be used without going through a named service"
+        if allowed.pop("Key", set()) - KEY_ACTIONS:
+            yield f"{name} may do more with the key than use it"
+        if allowed.pop(f"{logical(name)}LogGroup", None) != LOG_ACTIONS:
+            yield f"{name} must write its own log"
+        if allowed != GRANTS[name]:
+            yield f"{name} allows {show(allowed)}, expected {show(GRANTS[name])}"
+
+
+def services_of(statement):
+    return as_list(statement.get("Condition", {}).get("StringEquals", {}).get("kms:ViaService", []))
+
+
+def show(grants):
+    return {resource: sorted(actions) for resource, actions in sorted(grants.items())}
+
+
+@check
+def audit_is_append_only(templates):
+    """Whoever reaches the audit table may put, and nothing else."""
+    for name, role in roles(templates):
+        for statement in statements(role):
+            reaches = any(target(r).startswith("AuditTable") for r in as_list(statement["Resource"]))
+            if reaches and as_list(statement["Action"]) != ["dynamodb:PutItem"]:
+                yield f"{name} may do {statement['Action']} on the audit table"
+
+
+@check
+def receiver_sees_no_table(templates):
+    """The function that faces the internet has no DynamoDB permission and no table in its environment."""
+    role = templates[STACK]["Resources"]["ReceiveWebhookRole"]
+    for statement in statements(role):
+        if any(action.startswith("dynamodb:") for action in as_list(statement["Action"])):
+            yield f"{statement.get('Sid')} lets the receiver use DynamoDB"
+    for variable in variables(functions(templates[STACK])["receive-webhook"][1]):
+        if variable.endswith("_TABLE") or variable == "CONNECTION_SECRET_PREFIX":
+            yield f"the receiver is told {variable}"
+
+
+@check
+def secrets_name_their_readers(templates):
+    """A secret is readable by exactly these roles, through its own policy; no role policy speaks of secrets."""
+    for name, role in roles(templates):
+        if any("secretsmanager:" in a for s in statements(role) for a in as_list(s["Action"])):
+            yield f"{name}: secrets are granted by the secrets themselves"
+    template = templates[CONNECTION]
+    found = {}
+    for name, policy in of_type(template, "AWS::SecretsManager::ResourcePolicy").items():
+        p = policy["Properties"]
+        if p.get("BlockPublicPolicy") is not True:
+            yield f"{name} does not block public access"
+        for statement in as_list(p["ResourcePolicy"]["Statement"]):
+            if as_list(statement["Action"]) != ["secretsmanager:GetSecretValue"]:
+                yield f"{name} allows {statement['Action']}"
+            found.setdefault(target(p["SecretId"]), set()).update(
+                imported(r) for r in as_list(statement["Principal"]["AWS"])
+            )
+    if found != SECRET_READERS:
+        yield f"readers are {found}, expected {SECRET_READERS}"
+    for name, secret in of_type(template, "AWS::SecretsManager::Secret").items():
+        if "SecretString" in secret["Properties"]:
+            yield f"{name} carries its value in the template"
+        if "KmsKeyId" not in secret["Properties"]:
+            yield f"{name} is not encrypted with our key"
+
+
+@check
+def names_agree_with_the_code(templates):
+    """One function in the template per folder in functions/, built from it, named after it."""
+    folders = {p.parent.name for p in ROOT.glob("functions/*/Cargo.toml")}
+    found = functions(templates[STACK])
+    if set(found) != folders:
+        yield f"functions/ has {sorted(folders)}, the template {sorted(found)}"
+    for name, (resource, function) in found.items():
+        if resource != f"{logical(name)}Function":
+            yield f"{name} is called {resource}"
+        if function["CodeUri"] != f"../functions/{name}":
+            yield f"{name} is built from {function['CodeUri']}"
+        if function["Runtime"] != "provided.al2023" or function["Handler"] != "bootstrap":
+            yield f"{name} does not run as a binary on Amazon Linux 2023"
+        if function["Architectures"] != [{"Ref": "StackArchitecture"}]:
+            yield f"{name} does not follow StackArchitecture"
+
+
+@check
+def environment_agrees_with_the_code(templates):
+    """Every variable a function is given is one that shared/aws/src/config.rs reads, and the other way round."""
+    known = {name for name in variables_in_code() if not name.startswith("AWS_")}  # AWS sets its own
+    given = set()
+    for name, (_, function) in functions(templates[STACK]).items():
+        mine = set(variables(function))
+        given |= mine
+        for extra in sorted(mine - known):
+            yield f"{name} is given {extra}, which config.rs does not read"
+    for missing in sorted(known - given):
+        yield f"config.rs reads {missing}, which no function is given"
+
+
+@check
+def each_function_gets_what_it_needs(templates):
+    """What a function's main refuses to start without, the times, the telemetry, and nothing else."""
+    wiring = (ROOT / "shared/wiring/src/lib.rs").read_text(encoding="utf-8")
+    shared = re.search(r"pub const NEEDED: &\[Variable\] = &\[(.*?)\];", wiring, re.S)
+    for name, (_, function) in functions(templates[STACK]).items():
+        main = (ROOT / f"functions/{name}/src/main.rs").read_text(encoding="utf-8")
+        needed = shared.group(1) if re.search(r"\bstart\([^;{]*\bNEEDED\b", main) else main
+        needed = set(re.findall(r"\b([A-Z]+(?:_[A-Z]+)+)\b", needed)) - {"NEEDED"}
+        given = set(variables(function))
+        for variable in sorted(needed - given):
+            yield f"{name} does not start without {variable}"
+        for variable in sorted(given - needed - TIMES - {"METRICS_NAMESPACE", "LOG_LEVEL"}):
+            yield f"{name} is given {variable} and does not ask for it"
+
+
+def variables_in_code():
+    """Each variable config.rs declares, with its default (None when it has none)."""
+    source = (ROOT / "shared/aws/src/config.rs").read_text(encoding="utf-8").split("#[cfg(test)]")[0]
+    declared = re.findall(r'\b(?:required|optional)\(\s*"([A-Z0-9_]+)",\s*"[^"]*"(?:,\s*"([^"]*)")?,?\s*\)', source)
+    return {name: default or None for name, default in declared}
+
+
+@check
+def defaults_agree_with_the_code(templates):
+    """Where the code has a default too, it is the template's."""
+    template = templates[STACK]
+    code = variables_in_code()
+    for name, (_, function) in functions(template).items():
+        for variable, value in variables(function).items():
+            default = value_of(template, value)
+            if code.get(variable) not in (None, default) and not variable.endswith("_NAMESPACE"):
+                yield f"{name}: {variable} is {default} in the template and {code[variable]} in config.rs"
+
+
+def value_of(template, value):
+    """A value as the text a function sees, parameters at their defaults."""
+    if isinstance(value, dict) and value.get("Ref") in template["Parameters"]:
+        value = template["Parameters"][value["Ref"]]["Default"]
+    return str(value)
+
+
+@check
+def timing_chain(templates):
+    """HTTP < function - margin; lease >= function + 2 s + 2 x skew; the environment says what the platform does."""
+    template = templates[STACK]
+    for name, (_, function) in functions(template).items():
+        env = variables(function)
+        missing = TIMES - set(env)
+        if missing == TIMES:
+            continue
+        if missing:
+            yield f"{name} is told some times and not {sorted(missing)}: it would check them against defaults"
+            continue
+        seconds = {k: number(template, v) for k, v in env.items() if k.endswith("_SECONDS")}
+        timeout = number(template, function["Timeout"])
+        if seconds["FUNCTION_TIMEOUT_SECONDS"] != timeout:
+            yield f"{name} is told {seconds['FUNCTION_TIMEOUT_SECONDS']} s and ended after {timeout} s"
+        if seconds["HTTP_TIMEOUT_SECONDS"] >= timeout - seconds["STOP_MARGIN_SECONDS"]:
+            yield f"{name}: an HTTP exchange may outlive the function"
+        if seconds["LEASE_SECONDS"] < timeout + 2 + 2 * seconds["CLOCK_SKEW_SECONDS"]:
+            yield f"{name}: the lease may end before its holder does"
+
+
+@check
+def queue_chain(templates):
+    """Visibility >= 6 x timeout, receive count >= 5, dead letters kept longer, and the environment says the same."""
+    template = templates[STACK]
+    queues = of_type(template, "AWS::SQS::Queue")
+    for name, (_, function) in functions(template).items():
+        for event in function.get("Events", {}).values():
+            if event["Type"] != "SQS":
+                continue
+            queue = queues[target(event["Properties"]["Queue"])]["Properties"]
+            visibility = number(template, queue["VisibilityTimeout"])
+            receives = number(template, queue["RedrivePolicy"]["maxReceiveCount"])
+            dead = queues[target(queue["RedrivePolicy"]["deadLetterTargetArn"])]["Properties"]
+            if visibility < 6 * number(template, function["Timeout"]):
+                yield f"{name}: visibility {visibility} s is less than six function timeouts"
+            if receives < 5:
+                yield f"{name}: {receives} receives are fewer than five"
+            if dead["MessageRetentionPeriod"] <= queue["MessageRetentionPeriod"]:
+                yield f"{name}: dead letters vanish no later than live messages"
+            env = variables(function)
+            if env.get("QUEUE_VISIBILITY_SECONDS") != queue["VisibilityTimeout"]:
+                yield f"{name} is told another visibility than its queue has"
+            if env.get("QUEUE_RECEIVE_COUNT_MAX") != queue["RedrivePolicy"]["maxReceiveCount"]:
+                yield f"{name} is told another receive count than its queue has"
+
+
+@check
+def one_bad_message_fails_alone(templates):
+    """Queue deliveries answer per message and have a ceiling on concurrency."""
+    for name, (_, function) in functions(templates[STACK]).items():
+        for event in function.get("Events", {}).values():
+            if event["Type"] != "SQS":
+                continue
+            if event["Properties"].get("FunctionResponseTypes") != ["ReportBatchItemFailures"]:
+                yield f"{name} fails whole batches"
+            if "MaximumConcurrency" not in event["Properties"].get("ScalingConfig", {}):
+                yield f"{name} may call QAD from any number of instances"
+
+
+@check
+def tables_are_safe(templates):
+    """On demand, our key, point-in-time recovery, deletion protection, kept when the stack goes."""
+    template = templates[STACK]
+    tables = of_type(template, "AWS::DynamoDB::Table")
+    if set(tables) != {"RegisterTable", "AuditTable", "TokensTable"}:
+        yield f"tables are {sorted(tables)}"
+    for name, table in tables.items():
+        p = table["Properties"]
+        sse = p.get("SSESpecification", {})
+        if sse.get("SSEType") != "KMS" or target(sse.get("KMSMasterKeyId", {})) != "Key":
+            yield f"{name} is not encrypted with our key"
+        if p.get("PointInTimeRecoverySpecification", {}).get("PointInTimeRecoveryEnabled") is not True:
+            yield f"{name} has no point-in-time recovery"
+        if p.get("DeletionProtectionEnabled") is not True:
+            yield f"{name} has no deletion protection"
+        if p.get("BillingMode") != "PAY_PER_REQUEST":
+            yield f"{name} is not on demand"
+        if "TimeToLiveSpecification" in p:
+            yield f"{name}: nothing in here may expire by itself"
+    for name, resource in list(tables.items()) + list(of_type(template, "AWS::KMS::Key").items()):
+        if {resource.get("DeletionPolicy"), resource.get("UpdateReplacePolicy")} != {"Retain"}:
+            yield f"{name} goes with the stack"
+
+
+@check
+def queues_are_safe(templates):
+    """Our key at rest, TLS on the way, for every queue."""
+    template = templates[STACK]
+    denied = set()
+    for policy in of_type(template, "AWS::SQS::QueuePolicy").values():
+        for statement in policy["Properties"]["PolicyDocument"]["Statement"]:
+            if statement["Condition"].get("Bool", {}).get("aws:SecureTransport") == "false" and statement["Effect"] == "Deny":
+                denied |= {target(r) for r in statement["Resource"]} & {target(q) for q in policy["Properties"]["Queues"]}
+    for name, queue in of_type(template, "AWS::SQS::Queue").items():
+        if target(queue["Properties"].get("KmsMasterKeyId", {})) != "Key":
+            yield f"{name} is not encrypted with our key"
+        if name not in denied:
+            yield f"{name} takes requests without TLS"
+
+
+@check
+def key_is_safe(templates):
+    """The key rotates, and its policy lists actions one by one."""
+    for name, key in of_type(templates[STACK], "AWS::KMS::Key").items():
+        if key["Properties"].get("EnableKeyRotation") is not True:
+            yield f"{name} does not rotate"
+        for statement in key["Properties"]["KeyPolicy"]["Statement"]:
+            if any("*" in action for action in as_list(statement["Action"])):
+                yield f"{name}: {statement['Sid']} has a wildcard action"
+            if "Service" in statement["Principal"] and "Condition" not in statement:
+                yield f"{name}: {statement['Sid']} lets a service in for anybody"
+
+
+@check
+def logs_end_and_are_encrypted(templates):
+    """Every function writes to a log group of its own, with a retention and our key."""
+    template = templates[STACK]
+    groups = of_type(template, "AWS::Logs::LogGroup")
+    for name, (_, function) in functions(template).items():
+        group = target(function.get("LoggingConfig", {}).get("LogGroup", {}))
+        if group != f"{logical(name)}LogGroup" or group not in groups:
+            yield f"{name} has no log group of its own"
+    for name, group in groups.items():
+        if "RetentionInDays" not in group["Properties"]:
+            yield f"{name} is kept for ever"
+        if target(group["Properties"].get("KmsKeyId", {})) != "Key":
+            yield f"{name} is not encrypted with our key"
+
+
+@check
+def alarms_cover_and_explain(templates):
+    """Errors and throttles of every function, both dead-letter queues, queue age; each text says what, impact, do."""
+    template = templates[STACK]
+    watched = set()
+    alarms = {n: a for t in templates.values() for n, a in of_type(t, "AWS::CloudWatch::Alarm").items()}
+    for name, alarm in alarms.items():
+        p = alarm["Properties"]
+        if not re.search(r"What: .*Impact: .*Do: ", str(p.get("AlarmDescription")), re.S):
+            yield f"{name} does not say what, impact and do"
+        if not p.get("AlarmActions"):
+            yield f"{name} tells nobody"
+        if "TreatMissingData" not in p:
+            yield f"{name} leaves missing data to chance"
+        for dimension in p.get("Dimensions", []):
+            watched.add((p["MetricName"], target(dimension["Value"])))
+    wanted = {(m, f"{logical(n)}Function") for n in functions(template) for m in ("Errors", "Throttles")}
+    wanted |= {("ApproximateNumberOfMessagesVisible", q) for q in ("InvoicesDeadLetterQueue", "SchedulesDeadLetterQueue")}
+    wanted |= {("ApproximateAgeOfOldestMessage", "InvoicesQueue")}
+    for metric, resource in sorted(wanted - watched):
+        yield f"nothing watches {metric} of {resource}"
+
+
+@check
+def alarms_hear_what_the_code_says(templates):
+    """Every metric of our own that an alarm waits for is declared in telemetry.rs and written somewhere."""
+    template = templates[STACK]
+    telemetry = ROOT / "shared/aws/src/telemetry.rs"
+    declared = re.search(r"METRICS: [^=]*=\s*&\[(.*?)\n\];", telemetry.read_text(encoding="utf-8"), re.S)
+    declared = re.findall(r'\(\s*"([a-z_]+)",', declared.group(1)) if declared else []
+    sources = [p for folder in ("functions", "shared") for p in ROOT.glob(f"{folder}/*/src/**/*.rs") if p != telemetry]
+    written = "".join(p.read_text(encoding="utf-8") for p in sources)
+    for name, alarm in of_type(template, "AWS::CloudWatch::Alarm").items():
+        metric = alarm["Properties"]["MetricName"]
+        if alarm["Properties"]["Namespace"] != {"Ref": "AWS::StackName"}:
+            continue
+        if metric not in declared:
+            yield f"{name} waits for {metric}, which telemetry.rs does not declare"
+        if f'"{metric}"' not in written:
+            yield f"{name} waits for {metric}, which nobody writes"
+    for name, (_, function) in functions(template).items():
+        if variables(function).get("METRICS_NAMESPACE") != {"Ref": "AWS::StackName"}:
+            yield f"{name} writes its metrics where no alarm looks"
+
+
+@check
+def edge_is_throttled(templates):
+    """The webhook address has a rate, a burst and an access log, takes POST only, and nothing else is reachable."""
+    template = templates[STACK]
+    for name, api in of_type(template, "AWS::Serverless::HttpApi").items():
+        p = api["Properties"]
+        if not {"ThrottlingRateLimit", "ThrottlingBurstLimit"} <= set(p.get("DefaultRouteSettings", {})):
+            yield f"{name} is not throttled"
+        log = p.get("AccessLogSettings", {})
+        if "DestinationArn" not in log:
+            yield f"{name} has no access log"
+        if re.search(r"\$context\.(request\.header|authorizer|error\.message)", log.get("Format", "")):
+            yield f"{name} logs what callers wrote"
+    for name, (_, function) in functions(template).items():
+        if "FunctionUrlConfig" in function:
+            yield f"{name} has an address of its own"
+        for event in function.get("Events", {}).values():
+            if event["Type"] != "HttpApi":
+                continue
+            if name != "receive-webhook" or event["Properties"]["Method"] != "POST":
+                yield f"{name} answers {event['Properties']['Method']} {event['Properties']['Path']}"
+            if not event["Properties"]["Path"].startswith("/webhooks/coupa/{connection}"):
+                yield f"{name} answers {event['Properties']['Path']}"
+
+
+@check
+def schedules_call_what_they_should(templates):
+    """One schedule per scheduled function, to the second, with retries, a dead-letter queue and the connection's id."""
+    schedules = of_type(templates[CONNECTION], "AWS::Scheduler::Schedule")
+    called = set()
+    for name, schedule in schedules.items():
+        p = schedule["Properties"]
+        called.add(imported(p["Target"]["Arn"]))
+        if p["Target"].get("Input") != {"Fn::Sub": '{"connection":"${ConnectionId}"}'}:
+            yield f"{name} does not hand over the connection"
+        if p.get("FlexibleTimeWindow", {}).get("Mode") != "OFF":
+            yield f"{name} may come late on purpose"
+        if "RetryPolicy" not in p["Target"] or "DeadLetterConfig" not in p["Target"]:
+            yield f"{name} loses a tick without a word"
+    wanted = {f"{logical(name)}FunctionArn" for name in SCHEDULED}
+    if called != wanted:
+        yield f"schedules call {sorted(called)}, expected {sorted(wanted)}"
+    for name in SCHEDULED:
+        _, function = functions(templates[STACK])[name]
+        if function.get("Events"):
+            yield f"{name} is called by more than schedules"
+
+
+@check
+def imports_are_exported(templates):
+    """Whatever a connection imports, the stack exports, and nothing is exported for nobody."""
+    exported = {
+        output["Export"]["Name"]["Fn::Sub"].removeprefix("${AWS::StackName}-")
+        for output in templates[STACK]["Outputs"].values()
+        if "Export" in output
+    }
+    used = {imported(v) for v in walk(templates[CONNECTION]) if isinstance(v, dict) and "Fn::ImportValue" in v}
+    for name in sorted(used - exported):
+        yield f"{name} is imported and not exported"
+    for name in sorted(exported - used):
+        yield f"{name} is exported and not imported"
+
+
+@check
+def parameters_hold_no_secrets(templates):
+    """A parameter's value stays readable in a stack's history, so none may be a credential."""
+    for name, template in templates.items():
+        for parameter, p in template["Parameters"].items():
+            if re.search(r"secret|password|token|credential|apikey", parameter, re.I):
+                yield f"{name}: {parameter}"
+            if not p.get("Description"):
+                yield f"{name}: {parameter} does not say what it is"
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Mutations: (what is broken, how, which check must notice)
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def stack(templates, name):
+    return templates[STACK]["Resources"][name]["Properties"]
+
+
+def connection(templates, name):
+    return templates[CONNECTION]["Resources"][name]["Properties"]
+
+
+def default(templates, name, value):
+    templates[STACK]["Parameters"][name]["Default"] = value
+
+
+def policy(templates, role):
+    return stack(templates, role)["Policies"][0]["PolicyDocument"]["Statement"]
+
+
+def allow(templates, role, action, resource):
+    policy(templates, role).append({"Sid": "More", "Effect": "Allow", "Action": [action], "Resource": resource})
+
+
+def arn(name):
+    return {"Fn::GetAtt": [name, "Arn"]}
+
+
+MUTATIONS = [
+    ("unknown property", lambda t: stack(t, "SweepFunction").update(Colour="red"), "translates"),
+    ("role made by the translator", lambda t: stack(t, "SweepFunction").pop("Role"), "translates"),
+    ("wildcard action", lambda t: allow(t, "SweepRole", "sqs:*", arn("InvoicesQueue")), "no_wildcard_in_identity_policies"),
+    ("wildcard resource", lambda t: allow(t, "SweepRole", "sqs:SendMessage", "*"), "no_wildcard_in_identity_policies"),
+    (
+        "wildcard resource in the connection",
+        lambda t: connection(t, "SchedulerRole")["Policies"][0]["PolicyDocument"]["Statement"][0].update(Resource="*"),
+        "no_wildcard_in_identity_policies",
+    ),
+    ("managed policy", lambda t: stack(t, "SweepRole").update(ManagedPolicyArns=["x"]), "no_wildcard_in_identity_policies"),
+    ("shared role", lambda t: stack(t, "SweepFunction").update(Role=arn("PollCoupaRole")), "one_role_per_function"),
+    (
+        "one action too many",
+        lambda t: allow(t, "PollCoupaRole", "dynamodb:PutItem", arn("RegisterTable")),
+        "grants_are_exactly_these",
+    ),
+    ("one action too few", lambda t: policy(t, "MatchInvoiceRole").pop(0), "grants_are_exactly_these"),
+    ("key without a service", lambda t: policy(t, "SweepRole")[2].pop("Condition"), "grants_are_exactly_these"),
+    (
+        "audit may be rewritten",
+        lambda t: allow(t, "MatchInvoiceRole", "dynamodb:UpdateItem", arn("AuditTable")),
+        "audit_is_append_only",
+    ),
+    (
+        "receiver reads a table",
+        lambda t: allow(t, "ReceiveWebhookRole", "dynamodb:GetItem", arn("RegisterTable")),
+        "receiver_sees_no_table",
+    ),
+    (
+        "receiver reads all secrets",
+        lambda t: connection(t, "ConnectionSecretReaders")["ResourcePolicy"]["Statement"][0]["Principal"]["AWS"].append(
+            {"Fn::ImportValue": {"Fn::Sub": "${StackName}-ReceiveWebhookRoleArn"}}
+        ),
+        "secrets_name_their_readers",
+    ),
+    ("secret in the template", lambda t: connection(t, "WebhookSecret").update(SecretString="x"), "secrets_name_their_readers"),
+    ("function without a folder", lambda t: t[STACK]["Resources"].pop("SweepFunction"), "names_agree_with_the_code"),
+    ("another architecture", lambda t: stack(t, "SweepFunction").update(Architectures=["arm64"]), "names_agree_with_the_code"),
+    (
+        "unknown variable",
+        lambda t: variables(stack(t, "SweepFunction")).update(SWEEP_COLOUR="red"),
+        "environment_agrees_with_the_code",
+    ),
+    (
+        "variable nobody gives",
+        lambda t: [variables(f).pop("AUDIT_TABLE", None) for _, f in functions(t[STACK]).values()],
+        "environment_agrees_with_the_code",
+    ),
+    (
+        "variable not given",
+        lambda t: variables(stack(t, "SweepFunction")).pop("REGISTER_TABLE"),
+        "each_function_gets_what_it_needs",
+    ),
+    (
+        "variable not asked for",
+        lambda t: variables(stack(t, "ReceiveWebhookFunction")).update(REGISTER_TABLE="x"),
+        "each_function_gets_what_it_needs",
+    ),
+    ("another default", lambda t: default(t, "LeaseSeconds", 200), "defaults_agree_with_the_code"),
+    ("HTTP outlives function", lambda t: default(t, "HttpTimeoutSeconds", 170), "timing_chain"),
+    ("lease too short", lambda t: default(t, "LeaseSeconds", 185), "timing_chain"),
+    (
+        "half a chain",
+        lambda t: variables(stack(t, "PollCoupaFunction")).pop("LEASE_SECONDS"),
+        "timing_chain",
+    ),
+    ("function told wrong", lambda t: stack(t, "MatchInvoiceFunction").update(Timeout=300), "timing_chain"),
+    ("visibility too short", lambda t: default(t, "QueueVisibilitySeconds", 1079), "queue_chain"),
+    ("too few receives", lambda t: default(t, "QueueReceiveCountMax", 4), "queue_chain"),
+    (
+        "dead letters vanish",
+        lambda t: stack(t, "InvoicesDeadLetterQueue").update(MessageRetentionPeriod=4 * DAY_SECONDS),
+        "queue_chain",
+    ),
+    (
+        "whole batches fail",
+        lambda t: stack(t, "MatchInvoiceFunction")["Events"]["Invoices"]["Properties"].pop("FunctionResponseTypes"),
+        "one_bad_message_fails_alone",
+    ),
+    ("no recovery", lambda t: stack(t, "AuditTable").pop("PointInTimeRecoverySpecification"), "tables_are_safe"),
+    ("no protection", lambda t: stack(t, "RegisterTable").update(DeletionProtectionEnabled=False), "tables_are_safe"),
+    ("AWS's own key", lambda t: stack(t, "TokensTable")["SSESpecification"].pop("KMSMasterKeyId"), "tables_are_safe"),
+    ("key goes with the stack", lambda t: t[STACK]["Resources"]["Key"].pop("DeletionPolicy"), "tables_are_safe"),
+    ("queue without TLS", lambda t: stack(t, "QueuesTlsOnly")["Queues"].pop(), "queues_are_safe"),
+    ("queue in the clear", lambda t: stack(t, "InvoicesQueue").pop("KmsMasterKeyId"), "queues_are_safe"),
+    ("key never changes", lambda t: stack(t, "Key").update(EnableKeyRotation=False), "key_is_safe"),
+    ("key for any log", lambda t: stack(t, "Key")["KeyPolicy"]["Statement"][1].pop("Condition"), "key_is_safe"),
+    ("log for ever", lambda t: stack(t, "SweepLogGroup").pop("RetentionInDays"), "logs_end_and_are_encrypted"),
+    (
+        "log of another",
+        lambda t: stack(t, "SweepFunction")["LoggingConfig"].update(LogGroup={"Ref": "PollCoupaLogGroup"}),
+        "logs_end_and_are_encrypted",
+    ),
+    ("alarm gone", lambda t: t[STACK]["Resources"].pop("MatchInvoiceErrorsAlarm"), "alarms_cover_and_explain"),
+    ("alarm mute", lambda t: stack(t, "HoldAgeAlarm").pop("AlarmActions"), "alarms_cover_and_explain"),
+    ("alarm without advice", lambda t: stack(t, "HoldAgeAlarm").update(AlarmDescription="Old."), "alarms_cover_and_explain"),
+    (
+        "metric nobody writes",
+        lambda t: stack(t, "HoldAgeAlarm").update(MetricName="oldest_hold_days"),
+        "alarms_hear_what_the_code_says",
+    ),
+    (
+        "metrics elsewhere",
+        lambda t: variables(stack(t, "SweepFunction")).update(METRICS_NAMESPACE="other"),
+        "alarms_hear_what_the_code_says",
+    ),
+    ("edge without a limit", lambda t: stack(t, "WebhookApi").pop("DefaultRouteSettings"), "edge_is_throttled"),
+    (
+        "edge answers GET",
+        lambda t: stack(t, "ReceiveWebhookFunction")["Events"]["Webhook"]["Properties"].update(Method="GET"),
+        "edge_is_throttled",
+    ),
+    ("late on purpose", lambda t: connection(t, "Sweep")["FlexibleTimeWindow"].update(Mode="FLEXIBLE"), "schedules_call_what_they_should"),
+    ("tick lost", lambda t: connection(t, "Sweep")["Target"].pop("DeadLetterConfig"), "schedules_call_what_they_should"),
+    ("schedule gone", lambda t: t[CONNECTION]["Resources"].pop("PollReceipts"), "schedules_call_what_they_should"),
+    ("export gone", lambda t: t[STACK]["Outputs"].pop("KeyArn"), "imports_are_exported"),
+    (
+        "secret parameter",
+        lambda t: t[CONNECTION]["Parameters"].update(CoupaClientSecret={"Type": "String", "Description": "x"}),
+        "parameters_hold_no_secrets",
+    ),
+]
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Running
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def run(name, templates):
+    """What one check finds; a check that cannot read what it checks has found something."""
+    try:
+        return list(CHECKS[name](templates))
+    except (AttributeError, KeyError, IndexError, OSError, TypeError, ValueError) as error:
+        return [f"{UNREADABLE}: {type(error).__name__}: {error}"]
+
+
+def lint():
+    """cfn-lint knows every resource type's schema."""
+    linter = Path(sys.executable).with_name("cfn-lint")
+    done = subprocess.run([str(linter), *map(str, PATHS.values())], capture_output=True, text=True, check=False)
+    return [] if done.returncode == 0 else [done.stdout.strip() or done.stderr.strip()]
+
+
+def main():
+    os.environ.setdefault("AWS_DEFAULT_REGION", "eu-central-1")  # the translator wants one; nothing is called
+    logging.disable(logging.WARNING)  # the translator's own metrics
+    templates = load()
+    plain = {name: run(name, templates) for name in CHECKS}
+    results = [("cfn_lint", lint()), *plain.items()]
+    for what, mutate, name in MUTATIONS:
+        broken = copy.deepcopy(templates)
+        mutate(broken)
+        noticed = [line for line in run(name, broken) if line not in plain[name] and not line.startswith(UNREADABLE)]
+        results.append((f"{name} notices: {what}", [] if noticed else ["it did not"]))
+    for name in sorted(set(CHECKS) - {name for _, _, name in MUTATIONS}):
+        results.append((name, ["no mutation proves that it can fail"]))
+    failed = [(name, found) for name, found in results if found]
+    for name, found in failed:
+        for line in found:
+            print(f"FAILED {name}: {line}")
+    print(f"templates: {len(results) - len(failed)} passed, {len(failed)} failed")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
