@@ -1,0 +1,191 @@
+//! A connection as a commented file (TOML), taken apart into what goes where: settings and credentials into one secret,
+//! the webhook's scheme and secrets into another, schedules and times into the templates' parameters.
+
+use connectors::connection::ConnectionDocument;
+use domain::ids::ConnectionId;
+use domain::problem::Problem;
+use flows::webhook::WebhookSettings;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use sandbox::local::LocalConnection;
+use secrecy::SecretString;
+use serde_json::{Map, Value};
+use std::collections::BTreeMap;
+use std::path::Path;
+
+/// Largest file that is read, in bytes.
+const FILE_BYTES_MAX: u64 = 1_048_576;
+/// Sections that make up the connection's secret.
+const CONNECTION_SECTIONS: [&str; 6] = ["coupa", "qad", "invoices", "suppliers", "lookups", "payments"];
+/// Settings at the top of the file that go into the connection's secret too.
+const CONNECTION_SETTINGS: [&str; 2] = ["hold_recheck_seconds", "token_key"];
+/// Length of the key that seals cached tokens, in bytes.
+const TOKEN_KEY_BYTES: usize = 32;
+
+/// A connection file, checked.
+#[derive(Debug)]
+pub(crate) struct ConnectionFile {
+    /// The connection as the local run takes it.
+    pub(crate) connection: LocalConnection,
+    /// Parameters of the stack: the timing chain, by the template's own names.
+    pub(crate) parameters: BTreeMap<String, String>,
+}
+
+fn invalid(field: &str, expected: &str, actual: impl ToString) -> Problem {
+    Problem::new("CONNECTION_INVALID", "Correct the file; docs/examples/connection.toml is a commented one.")
+        .field(field)
+        .expected(expected)
+        .actual(actual.to_string())
+}
+
+/// Reads and checks a connection file.
+pub(crate) fn read(path: &Path) -> Result<ConnectionFile, Vec<Problem>> {
+    let name = path.display().to_string();
+    let unreadable = |error: std::io::Error| vec![invalid(&name, "a file that can be read", error)];
+    let size = std::fs::metadata(path).map_err(unreadable)?.len();
+    if size > FILE_BYTES_MAX {
+        return Err(vec![invalid(&name, "at most 1 MiB", format!("{size} bytes"))]);
+    }
+    let text = std::fs::read_to_string(path).map_err(unreadable)?;
+    parse(&text)
+}
+
+/// Takes a connection file apart and checks every part of it.
+pub(crate) fn parse(text: &str) -> Result<ConnectionFile, Vec<Problem>> {
+    let document: Map<String, Value> = toml::from_str(text).map_err(|error| {
+        let place = error.span().map(|span| line_of(text, span.start)).unwrap_or_default();
+        // The message alone: the excerpt that belongs to it may show a secret.
+        vec![invalid(&place, "TOML", error.message())]
+    })?;
+    let mut problems = Vec::new();
+    let mut connection = Map::new();
+    let mut webhook = Value::Null;
+    let mut id = None;
+    let mut parameters = BTreeMap::new();
+    let mut schedules = BTreeMap::new();
+    for (name, value) in document {
+        match (name.as_str(), value) {
+            ("id", Value::String(text)) => id = Some(text),
+            ("webhook", value) => webhook = value,
+            ("timing", Value::Object(values)) => parameters = texts("timing", values, &mut problems),
+            ("schedules", Value::Object(values)) => schedules = texts("schedules", values, &mut problems),
+            (section, value)
+                if CONNECTION_SECTIONS.contains(&section) || CONNECTION_SETTINGS.contains(&section) =>
+            {
+                connection.insert(name, value);
+            }
+            (other, _) => problems.push(invalid(
+                other,
+                "id, coupa, qad, invoices, suppliers, lookups, payments, webhook, schedules, timing, hold_recheck_seconds or token_key",
+                other,
+            )),
+        }
+    }
+    let id = match id.as_deref().unwrap_or_default().parse::<ConnectionId>() {
+        Ok(id) => Some(id),
+        Err(error) => {
+            problems.push(invalid("id", &error.expected, error.actual));
+            None
+        }
+    };
+    connection.entry("token_key").or_insert_with(|| Value::String(new_token_key()));
+    let connection_secret = Value::Object(connection).to_string();
+    let webhook_secret = webhook.to_string();
+    if let Err(found) = ConnectionDocument::parse(&connection_secret) {
+        problems.extend(found);
+    }
+    if let Err(found) = WebhookSettings::parse(&webhook_secret) {
+        problems.extend(found.into_iter().map(|problem| {
+            let field = format!("webhook.{}", problem.field);
+            problem.field(field)
+        }));
+    }
+    match id {
+        Some(id) if problems.is_empty() => Ok(ConnectionFile {
+            connection: LocalConnection {
+                id: id.to_string(),
+                connection_secret: SecretString::from(connection_secret),
+                webhook_secret: SecretString::from(webhook_secret),
+                parameters: BTreeMap::new(),
+                schedule_overrides: schedules.into_iter().map(|(name, text)| (pascal_case(&name), text)).collect(),
+            },
+            parameters: parameters.into_iter().map(|(name, text)| (pascal_case(&name), text)).collect(),
+        }),
+        _ => Err(problems),
+    }
+}
+
+fn line_of(text: &str, offset: usize) -> String {
+    let line = text.bytes().take(offset).filter(|byte| *byte == b'\n').count().saturating_add(1);
+    format!("line {line}")
+}
+
+fn texts(section: &str, values: Map<String, Value>, problems: &mut Vec<Problem>) -> BTreeMap<String, String> {
+    let mut texts = BTreeMap::new();
+    for (name, value) in values {
+        match value {
+            Value::String(text) => {
+                texts.insert(name, text);
+            }
+            Value::Number(number) => {
+                texts.insert(name, number.to_string());
+            }
+            other => problems.push(invalid(&format!("{section}.{name}"), "a text or a whole number", other)),
+        }
+    }
+    texts
+}
+
+/// `http_timeout_seconds` is the template's `HttpTimeoutSeconds`, `poll_coupa` its `PollCoupa`.
+fn pascal_case(name: &str) -> String {
+    name.split('_')
+        .map(|word| {
+            let mut letters = word.chars();
+            letters.next().map_or_else(String::new, |first| first.to_ascii_uppercase().to_string() + letters.as_str())
+        })
+        .collect()
+}
+
+/// A fresh key: a local run that is given none needs no old tokens.
+fn new_token_key() -> String {
+    let mut key = [0u8; TOKEN_KEY_BYTES];
+    // Without randomness the key stays all zeros, which seals nothing from anyone; the tokens are on this machine only.
+    let _ = getrandom::fill(&mut key);
+    STANDARD.encode(key)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const EXAMPLE: &str = include_str!("../../../docs/examples/connection.toml");
+
+    #[test]
+    fn the_commented_example_is_a_connection_file() {
+        let file = parse(EXAMPLE).unwrap();
+        assert_eq!(file.connection.id, "acme");
+        assert!(file.connection.schedule_overrides.contains_key("Sweep"));
+    }
+
+    #[test]
+    fn every_wrong_part_is_named() {
+        let problems = parse("id = \"Not An Id\"\nnonsense = 1\n[timing]\nlease_seconds = true\n").unwrap_err();
+        let fields: Vec<&str> = problems.iter().map(|problem| problem.field.as_str()).collect();
+        for field in ["nonsense", "timing.lease_seconds", "id", "coupa", "qad"] {
+            assert!(fields.contains(&field), "{field} in {fields:?}");
+        }
+        assert!(fields.iter().any(|field| field.starts_with("webhook.")));
+    }
+
+    #[test]
+    fn a_syntax_error_names_the_line_and_shows_no_value() {
+        let problems = parse("id = \"acme\"\n[coupa]\nclient_secret = \"hush\" \"hush\"\n").unwrap_err();
+        assert_eq!(problems[0].field, "line 3");
+        assert!(!problems[0].to_string().contains("hush"));
+    }
+
+    #[test]
+    fn names_become_the_templates_own() {
+        assert_eq!(pascal_case("http_timeout_seconds"), "HttpTimeoutSeconds");
+    }
+}

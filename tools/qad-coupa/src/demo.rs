@@ -1,0 +1,356 @@
+//! The demo: both systems simulated, the deployable functions on a local AWS, a seeded day played by script, every
+//! invoice checked against what its scenario says.
+
+use crate::arguments::DemoOptions;
+use crate::sandbox_client::{self, SandboxFile};
+use crate::terminal::LiveBlock;
+use crate::{Failure, connection_file, local, register, terminal, view};
+use aws::clock::SystemClock;
+use aws::dynamo::DynamoRegister;
+use connectors::http::transport::{HttpTransport, Method, Request, Transport};
+use domain::explain;
+use domain::ids::InvoiceId;
+use domain::lifecycle::InvoiceRecord;
+use domain::problem::Problem;
+use domain::time::Timestamp;
+use flows::ports::Clock;
+use sandbox::coupa::{invoice_event, sign_event};
+use sandbox::http::{Options, Simulators};
+use sandbox::local::LocalRun;
+use sandbox::scenario::{Delivery, Expected, Played, Scenario, Step, day, play};
+use sandbox::world::World;
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::task::JoinSet;
+
+/// The connection of the demo.
+const CONNECTION: &str = "demo";
+/// Signs the demo's events; fictional, and known to nobody else.
+const WEBHOOK_SECRET: &str = "a-fictional-secret-of-the-demo";
+/// Scenarios that are played at the same time.
+const SCENARIOS_AT_ONCE: usize = 12;
+/// Longest the day may take, in milliseconds.
+const DAY_MILLIS_MAX: i64 = 110_000;
+/// How often the register is looked at, in milliseconds.
+const LOOK_MILLIS: u64 = 400;
+/// Longest answer the webhook may take, in seconds.
+const WEBHOOK_SECONDS_MAX: u64 = 20;
+/// Changes shown below the live table.
+const NEWS_SHOWN: usize = 12;
+
+/// What the demo's connection file would say; `{coupa}` and `{qad}` are the simulators' addresses.
+const CONNECTION_FILE: &str = include_str!("demo-connection.toml");
+
+fn now() -> Timestamp {
+    SystemClock.now()
+}
+
+/// Plays the day.
+pub(crate) async fn run(run_dir: &Path, options: &DemoOptions) -> Result<(), Failure> {
+    let scenarios = Arc::new(day(options.seed));
+    let world = World::seed(&scenarios, now());
+    let simulators = Simulators::start(world, Arc::new(now), Options::default())
+        .await
+        .map_err(|error| Failure::from(Problem::new("SIMULATORS_NOT_STARTED", "").actual(error.to_string())))?;
+    let text = CONNECTION_FILE.replace("{coupa}", &simulators.coupa_url).replace("{qad}", &simulators.qad_url);
+    let file = connection_file::parse(&text).map_err(Failure::Failed)?;
+    let local = local::start(run_dir, vec![file.connection], file.parameters, None, 0).await?;
+    let sandbox_file = SandboxFile {
+        control_url: simulators.control_url.clone(),
+        webhook_url: local.webhook_url(CONNECTION)?,
+        webhook_secret: WEBHOOK_SECRET.to_owned(),
+    };
+    sandbox_file.write(run_dir)?;
+    let register = register::open(run_dir, None)?;
+    let stage = Arc::new(Stage { simulators, register, webhook_url: sandbox_file.webhook_url, http: HttpTransport::new() });
+
+    terminal::say(&format!(
+        "Simulated Coupa {} and QAD {}; webhook {}",
+        stage.simulators.coupa_url, stage.simulators.qad_url, stage.webhook_url
+    ));
+    let invoices: usize = scenarios.iter().map(|scenario| scenario.invoices.len()).sum();
+    terminal::say(&format!("Playing {} stories with {invoices} invoices.", scenarios.len()));
+    let verdict = play_day(&stage, &scenarios).await;
+    let outcome = report(&stage, &scenarios, verdict).await;
+    if options.keep {
+        what_to_try(&stage).await;
+        local::wait_for_the_end().await;
+        terminal::say("ending");
+    }
+    end(local, run_dir).await;
+    outcome
+}
+
+async fn end(local: LocalRun, run_dir: &Path) {
+    SandboxFile::remove(run_dir);
+    local.shutdown().await;
+}
+
+/// Everything the script needs.
+struct Stage {
+    simulators: Simulators,
+    register: DynamoRegister,
+    webhook_url: String,
+    http: HttpTransport,
+}
+
+/// What went otherwise than the scenarios say; empty when all is well.
+type Complaints = Vec<String>;
+
+async fn play_day(stage: &Arc<Stage>, scenarios: &Arc<Vec<Scenario>>) -> Complaints {
+    let started = now();
+    let complaints: Arc<Mutex<Complaints>> = Arc::default();
+    let (begin, script) = (Arc::clone(stage), Arc::clone(scenarios));
+    let told = Arc::clone(&complaints);
+    let playing = tokio::spawn(async move {
+        let mut running = JoinSet::new();
+        for index in 0..script.len() {
+            while running.len() >= SCENARIOS_AT_ONCE {
+                running.join_next().await;
+            }
+            let (stage, script, told) = (Arc::clone(&begin), Arc::clone(&script), Arc::clone(&told));
+            running.spawn(async move {
+                let Some(scenario) = script.get(index) else { return };
+                if let Err(complaint) = play_scenario(&stage, scenario, started).await {
+                    lock(&told).push(format!("{}: {complaint}", scenario.name));
+                }
+            });
+        }
+        while running.join_next().await.is_some() {}
+    });
+    let mut block = LiveBlock::new();
+    let mut news = News::default();
+    loop {
+        let records = register::all(&stage.register).await.unwrap_or_default();
+        let fresh = news.of(&records);
+        if block.is_live() {
+            block.paint(&news.picture(&records, started));
+        } else {
+            fresh.iter().for_each(|line| terminal::say(line));
+        }
+        let late = now().millis_since(started) > DAY_MILLIS_MAX;
+        if late || (playing.is_finished() && unmet(stage, scenarios, &records).is_empty()) {
+            break;
+        }
+        SystemClock.sleep(Duration::from_millis(LOOK_MILLIS)).await;
+    }
+    playing.abort();
+    block.clear();
+    let mut complaints = lock(&complaints).clone();
+    let records = register::all(&stage.register).await.unwrap_or_default();
+    complaints.extend(unmet(stage, scenarios, &records));
+    complaints
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+async fn play_scenario(stage: &Stage, scenario: &Scenario, started: Timestamp) -> Result<(), String> {
+    for step in &scenario.steps {
+        let played = {
+            let mut world = lock(&stage.simulators.world);
+            let mut faults = lock(&stage.simulators.faults);
+            play(step, &mut world, &mut faults, now()).map_err(|refusal| format!("{refusal:?}"))?
+        };
+        match (played, step) {
+            (Played::Callers, Step::SendEvent { invoice, delivery, status }) => {
+                send_event(stage, *invoice, *delivery, *status).await?;
+            }
+            (Played::Callers, Step::WaitForState { invoice, state }) => {
+                wait_for(stage, InvoiceId(*invoice), state, started).await?;
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+async fn send_event(stage: &Stage, invoice: u64, delivery: Delivery, status: u16) -> Result<(), String> {
+    let body = match delivery {
+        Delivery::Garbage => "this is no event".to_owned(),
+        Delivery::Genuine | Delivery::Repeated(_) | Delivery::Forged => invoice_event(invoice, "approved", now()),
+    };
+    let secret = if delivery == Delivery::Forged { "a-secret-that-is-not-ours-at-all" } else { WEBHOOK_SECRET };
+    let times = if let Delivery::Repeated(times) = delivery { times } else { 1 };
+    for _ in 0..times {
+        let answered = post_event(&stage.http, &stage.webhook_url, secret, &body).await?;
+        if answered != status {
+            return Err(format!("the webhook answered {answered} where {status} was expected"));
+        }
+    }
+    Ok(())
+}
+
+/// Sends one signed event; the answer's status.
+pub(crate) async fn post_event(http: &HttpTransport, url: &str, secret: &str, body: &str) -> Result<u16, String> {
+    let signed = sign_event(secret.as_bytes(), body.as_bytes());
+    let request = Request {
+        method: Method::Post,
+        url: url.to_owned(),
+        headers: vec![
+            ("content-type".to_owned(), "application/json".to_owned()),
+            ("x-coupa-signature".to_owned(), signed.signature),
+            ("x-coupa-delivery".to_owned(), signed.delivery),
+        ],
+        body: Some(body.as_bytes().to_vec()),
+        timeout: Duration::from_secs(WEBHOOK_SECONDS_MAX),
+        write: true,
+    };
+    http.send(request).await.map(|response| response.status).map_err(|error| error.to_string())
+}
+
+async fn wait_for(stage: &Stage, invoice: InvoiceId, state: &str, started: Timestamp) -> Result<(), String> {
+    loop {
+        let known = record_of(stage, invoice).await;
+        let word = known.as_ref().map_or("unknown", |record| record.state.word());
+        if word == state {
+            return Ok(());
+        }
+        if now().millis_since(started) > DAY_MILLIS_MAX {
+            return Err(format!("invoice {invoice} is {word} and never became {state}"));
+        }
+        SystemClock.sleep(Duration::from_millis(LOOK_MILLIS)).await;
+    }
+}
+
+async fn record_of(stage: &Stage, invoice: InvoiceId) -> Option<InvoiceRecord> {
+    let key = flows::ports::RecordKey::Invoice(invoice);
+    let loaded = flows::store::load::<InvoiceRecord>(&stage.register, key).await;
+    loaded.ok().flatten().map(|loaded| loaded.document)
+}
+
+/// What is not as the scenarios say.
+fn unmet(stage: &Stage, scenarios: &[Scenario], records: &[InvoiceRecord]) -> Complaints {
+    let by_id: BTreeMap<u64, &InvoiceRecord> = records.iter().map(|record| (record.id.0, record)).collect();
+    let mut complaints = Vec::new();
+    for scenario in scenarios {
+        for expected in &scenario.expected {
+            if let Some(complaint) = differs(stage, expected, by_id.get(&expected.invoice).copied()) {
+                complaints.push(format!("{}: {complaint}", scenario.name));
+            }
+        }
+    }
+    complaints
+}
+
+fn differs(stage: &Stage, expected: &Expected, record: Option<&InvoiceRecord>) -> Option<String> {
+    let state = record.map_or("unknown", |record| record.state.word());
+    let mut codes: Vec<String> = record.map(|record| record.state.codes()).unwrap_or_default();
+    codes.sort();
+    let world = lock(&stage.simulators.world);
+    let (documents, exported) = sandbox_client::facts(&world, expected.invoice);
+    let wanted_codes = expected.codes.as_ref().map(|codes| {
+        let mut codes: Vec<String> = codes.iter().map(|code| (*code).to_owned()).collect();
+        codes.sort();
+        codes
+    });
+    let same = state == expected.state
+        && wanted_codes.as_ref().is_none_or(|wanted| *wanted == codes)
+        && documents == expected.qad_documents
+        && exported == expected.exported;
+    (!same).then(|| {
+        format!(
+            "invoice {} is {state} {codes:?} with {documents} documents in QAD, exported {exported}; expected {} {:?} with {}, exported {}",
+            expected.invoice,
+            expected.state,
+            wanted_codes.unwrap_or_default(),
+            expected.qad_documents,
+            expected.exported
+        )
+    })
+}
+
+/// What has changed since the last look.
+#[derive(Default)]
+struct News {
+    known: BTreeMap<InvoiceId, String>,
+    told: Vec<String>,
+}
+
+impl News {
+    fn of(&mut self, records: &[InvoiceRecord]) -> Vec<String> {
+        let mut fresh = Vec::new();
+        for record in records {
+            let line = format!("{:<9} {}", record.state.word(), view::about(record));
+            if self.known.insert(record.id, line.clone()).as_ref() != Some(&line) {
+                let reference = record.summary.as_ref().map_or("", |summary| summary.reference.as_str());
+                fresh.push(format!("{:>6}  {reference:<18}  {line}", record.id));
+            }
+        }
+        self.told.extend(fresh.iter().cloned());
+        fresh
+    }
+
+    fn picture(&self, records: &[InvoiceRecord], started: Timestamp) -> Vec<String> {
+        let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+        for record in records {
+            let count = counts.entry(record.state.word()).or_default();
+            *count = count.saturating_add(1);
+        }
+        let words = ["received", "held", "approved", "posted", "exported", "parked", "rejected", "voided"];
+        let cells: Vec<String> =
+            words.iter().map(|word| format!("{word} {:>2}", counts.get(word).copied().unwrap_or(0))).collect();
+        let seconds = now().millis_since(started).checked_div(1000).unwrap_or(0);
+        let mut lines = vec![format!("{seconds:>3} s   {}", cells.join("   ")), String::new()];
+        let skip = self.told.len().saturating_sub(NEWS_SHOWN);
+        lines.extend(self.told.iter().skip(skip).cloned());
+        lines
+    }
+}
+
+async fn report(stage: &Stage, scenarios: &[Scenario], complaints: Complaints) -> Result<(), Failure> {
+    let records = register::all(&stage.register).await?;
+    terminal::say(&view::invoice_table(&records).to_string());
+    let documents = {
+        let world = lock(&stage.simulators.world);
+        (world.qad.invoices.len(), world.qad.duplicates())
+    };
+    terminal::say(&format!("{} supplier invoices in QAD, {} of them duplicates.", documents.0, documents.1));
+    terminal::say("");
+    stories(scenarios, &records);
+    if complaints.is_empty() {
+        terminal::say(&format!("All {} stories ended as they should.", scenarios.len()));
+        terminal::say("Next: `cargo demo --keep`, and in another terminal `cargo qad-coupa explain <invoice>`.");
+        return Ok(());
+    }
+    for complaint in &complaints {
+        terminal::complain(complaint);
+    }
+    Err(Failure::Differs(format!("{} stories did not end as they should", complaints.len())))
+}
+
+/// Five of the stories, one sentence each.
+fn stories(scenarios: &[Scenario], records: &[InvoiceRecord]) {
+    for name in sandbox::scenario::STORIES {
+        let Some(scenario) = scenarios.iter().find(|scenario| scenario.name == name) else { continue };
+        let Some(invoice) = scenario.expected.first() else { continue };
+        if let Some(record) = records.iter().find(|record| record.id.0 == invoice.invoice) {
+            terminal::say(&format!("{} ({})", explain::title(record), scenario.about));
+            terminal::say(&format!("  {}", explain::sentence(record)));
+        }
+    }
+    terminal::say("");
+}
+
+async fn what_to_try(stage: &Stage) {
+    let records = register::all(&stage.register).await.unwrap_or_default();
+    let held = records.iter().find(|record| !record.awaits().is_empty());
+    terminal::say("Still running. In another terminal:");
+    terminal::say("  cargo qad-coupa invoice list");
+    if let Some(record) = held {
+        terminal::say(&format!("  cargo qad-coupa explain {}", record.id));
+        if let Some(line) = record.awaits().first() {
+            terminal::say(&format!(
+                "  cargo qad-coupa sandbox receipt {} --line {} --quantity 100     # releases it",
+                line.order, line.line
+            ));
+        }
+        terminal::say(&format!("  cargo qad-coupa timeline {}", record.id));
+    }
+    terminal::say("  cargo qad-coupa sandbox fault qad supplier-invoices.create lost-after");
+    terminal::say("  cargo qad-coupa sandbox state");
+    terminal::say("Ctrl-C ends it.");
+}
