@@ -1,2 +1,12 @@
-//! Lambda function sweep.
-fn main() {}
+//! Schedule -> sweep: whatever is due and quiet is queued again.
+
+use aws::lambda::{Invocation, start};
+use std::process::ExitCode;
+use wiring::{NEEDED, Scheduled, Wiring};
+
+fn main() -> ExitCode {
+    start("sweep", NEEDED, |world| {
+        let wiring = Wiring::new(world)?;
+        Ok(async move |scheduled: Scheduled, invocation: Invocation| wiring.sweep(&scheduled, &invocation).await)
+    })
+}

@@ -17,6 +17,8 @@
 //! | [`timing`] | the chain of times that "never twice" rests on |
 //! | [`effect`] | the state machine of a write to another system |
 //! | [`payments`] | what QAD's payments demand of a Coupa invoice |
+//! | [`suppliers`] | which supplier is which on both sides, and who is told what |
+//! | [`lookups`] | what a Coupa lookup needs to show a QAD list |
 //! | [`explain`] | any state in one plain sentence and a line matrix |
 
 pub mod documents;
@@ -24,10 +26,12 @@ pub mod effect;
 pub mod explain;
 pub mod ids;
 pub mod lifecycle;
+pub mod lookups;
 pub mod matching;
 pub mod money;
 pub mod payments;
 pub mod policy;
 pub mod problem;
+pub mod suppliers;
 pub mod time;
 pub mod timing;

@@ -8,9 +8,10 @@ use crate::ports::{CommitError, ReadError, WriteError};
 use crate::store::{Change, Context, Document, FlowError, Loaded, load, save};
 use async_trait::async_trait;
 use domain::effect::{Effect, EffectEvent, Step, backoff_millis};
-use domain::lifecycle::{Event, IllegalStep};
+use domain::lifecycle::IllegalStep;
 use domain::problem::Problem;
 use domain::time::Timestamp;
+use serde::Serialize;
 use std::time::Duration;
 
 /// Most steps one drive takes: look up, claim, send, settle, with room for a second round.
@@ -59,6 +60,8 @@ pub enum Proof {
 pub trait Target<D: Document>: Send + Sync {
     /// What the other system shows of it.
     type Answer: Send + Sync;
+    /// What the document's audit trail holds.
+    type Event: Serialize + Send + Sync;
 
     /// The effect in the document.
     fn effect<'d>(&self, document: &'d D) -> Option<&'d Effect>;
@@ -78,7 +81,7 @@ pub trait Target<D: Document>: Send + Sync {
         context: &Context<'_>,
         document: &D,
         event: EffectEvent,
-    ) -> Result<Change<D, Event>, IllegalStep>;
+    ) -> Result<Change<D, Self::Event>, IllegalStep>;
 
     /// The document after the write is proven to be there.
     fn there(
@@ -87,7 +90,7 @@ pub trait Target<D: Document>: Send + Sync {
         document: &D,
         answer: &Self::Answer,
         proof: Proof,
-    ) -> Result<Change<D, Event>, IllegalStep>;
+    ) -> Result<Change<D, Self::Event>, IllegalStep>;
 
     /// The document after the other system refused it.
     fn refused(
@@ -95,7 +98,7 @@ pub trait Target<D: Document>: Send + Sync {
         context: &Context<'_>,
         document: &D,
         problem: Problem,
-    ) -> Result<Change<D, Event>, IllegalStep>;
+    ) -> Result<Change<D, Self::Event>, IllegalStep>;
 
     /// The document after it turned out that a person must look.
     fn parked(
@@ -104,7 +107,7 @@ pub trait Target<D: Document>: Send + Sync {
         document: &D,
         problem: Problem,
         answer: Option<&Self::Answer>,
-    ) -> Result<Change<D, Event>, IllegalStep>;
+    ) -> Result<Change<D, Self::Event>, IllegalStep>;
 }
 
 /// Where a drive ended.
@@ -385,7 +388,7 @@ async fn settle<D: Document, T: Target<D>>(
     context: &Context<'_>,
     mut document: Loaded<D>,
     target: &T,
-    outcome: impl Fn(&D) -> Result<Change<D, Event>, IllegalStep>,
+    outcome: impl Fn(&D) -> Result<Change<D, T::Event>, IllegalStep>,
 ) -> Result<Option<Loaded<D>>, FlowError> {
     let fence = effect_of(target, &document)?.fence;
     for attempt in 0..SETTLE_TRIES_MAX {

@@ -239,6 +239,7 @@ pub fn judge_documents(
 #[async_trait]
 impl Target<InvoiceRecord> for Creation<'_> {
     type Answer = QadDocument;
+    type Event = Event;
 
     fn effect<'d>(&self, record: &'d InvoiceRecord) -> Option<&'d Effect> {
         record.creation.as_ref()
@@ -355,6 +356,7 @@ pub struct Export<'a> {
 #[async_trait]
 impl Target<InvoiceRecord> for Export<'_> {
     type Answer = ();
+    type Event = Event;
 
     fn effect<'d>(&self, record: &'d InvoiceRecord) -> Option<&'d Effect> {
         record.export.as_ref()
@@ -479,6 +481,7 @@ pub fn outcome_of(record: &InvoiceRecord, sentence: String) -> Option<DocumentOu
 #[async_trait]
 impl Target<InvoiceRecord> for Note<'_> {
     type Answer = ();
+    type Event = Event;
 
     fn effect<'d>(&self, record: &'d InvoiceRecord) -> Option<&'d Effect> {
         record.note.as_ref()

@@ -1,4 +1,14 @@
 //! What the system does, in the order an invoice meets it. One file per flow: why it exists, `struct Deps` (which is
 //! the list of its permissions), `run`. No AWS and no HTTP in here: those are ports.
 
+pub mod engine;
+pub mod invoice_effects;
+pub mod match_invoice;
+pub mod poll_coupa;
+pub mod poll_receipts;
 pub mod ports;
+pub mod receive_webhook;
+pub mod store;
+pub mod sweep;
+pub mod sync_lookups;
+pub mod webhook;

@@ -6,11 +6,13 @@
 use async_trait::async_trait;
 use domain::documents::{CoupaStatus, Invoice, Order, Receipt};
 use domain::ids::{
-    ConnectionId, InvoiceId, OrderLineKey, PurchaseOrderNumber, QadInvoiceIdentity, ReceiptKey,
+    ConnectionId, InvoiceId, OrderLineKey, PurchaseOrderNumber, QadInvoiceIdentity, ReceiptKey, SupplierCode,
 };
+use domain::lookups::{Action, CoupaValue, LookupCode, QadValue};
 use domain::matching::SupplierInvoiceDraft;
 use domain::money::Currency;
 use domain::problem::Problem;
+use domain::suppliers::{CoupaSupplier, QadSupplier, SupplierData};
 use domain::time::{Date, Timestamp};
 use rust_decimal::Decimal;
 use secrecy::SecretString;
@@ -211,10 +213,52 @@ pub enum RecordKey {
     Order(PurchaseOrderNumber),
     /// This invoice waits for this order line.
     Waiting(OrderLineKey, InvoiceId),
+    /// This invoice is held or parked, and an event about this order is a reason to look at it again.
+    WaitingForOrder(PurchaseOrderNumber, InvoiceId),
     /// One receipt line as the poller saw it.
     Receipt(ReceiptKey),
     /// How far a poller has come, by the poller's name.
     Watermark(String),
+    /// One member of a collection, by its id (already normalised text).
+    Entry {
+        /// Which collection.
+        collection: Collection,
+        /// Its id inside the collection.
+        id: String,
+    },
+}
+
+/// A collection of records that can be listed as a whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Collection {
+    /// All payments of one bill.
+    Bill,
+    /// A QAD payment for an invoice this product does not know.
+    UnmatchedPayment,
+    /// Suppliers of both sides, their links, and the invoices that wait for one.
+    Supplier,
+    /// Lookup values that were written to Coupa.
+    LookupValue,
+    /// One per lookup: its plan and whether a person allowed it.
+    LookupPlan,
+}
+
+impl Collection {
+    /// All of them.
+    pub const ALL: [Self; 5] =
+        [Self::Bill, Self::UnmatchedPayment, Self::Supplier, Self::LookupValue, Self::LookupPlan];
+
+    /// The collection's one name, in keys and logs. Never changed.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Bill => "bill",
+            Self::UnmatchedPayment => "unmatched-payment",
+            Self::Supplier => "supplier",
+            Self::LookupValue => "lookup-value",
+            Self::LookupPlan => "lookup-plan",
+        }
+    }
 }
 
 /// A group of records that can be listed together, strongly consistent.
@@ -222,8 +266,12 @@ pub enum RecordKey {
 pub enum RecordGroup {
     /// All [`RecordKey::Waiting`] of one order line.
     WaitingFor(OrderLineKey),
+    /// All [`RecordKey::WaitingForOrder`] of one order.
+    WaitingForOrder(PurchaseOrderNumber),
     /// All [`RecordKey::Receipt`] of one order line.
     ReceiptsOf(OrderLineKey),
+    /// All [`RecordKey::Entry`] of one collection.
+    Collection(Collection),
 }
 
 /// A record as stored. The body is JSON text that only the flow which owns the kind of record reads.
@@ -250,7 +298,8 @@ pub enum RecordWrite {
         body: String,
         /// A short state word, kept beside the body for people and filters; empty for none.
         state: String,
-        /// When the sweep must look at it; `None` when nothing is due. Only meaningful for invoices.
+        /// When the sweep must look at it; `None` when nothing is due. Only invoices and members of a collection can
+        /// be due.
         due: Option<Timestamp>,
     },
     /// Deletes the record, whether or not it exists.
@@ -315,11 +364,11 @@ pub enum CommitError {
     Store(StoreError),
 }
 
-/// An invoice that the sweep must queue again.
+/// A record that the sweep must queue again.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DueRecord {
-    /// Which.
-    pub invoice: InvoiceId,
+    /// Which: an invoice or a member of a collection.
+    pub key: RecordKey,
     /// Since when it is due.
     pub due: Timestamp,
 }
@@ -336,7 +385,7 @@ pub trait Register: Send + Sync {
     /// Applies one transaction, all or nothing. Repeating a commit that went through is a success and changes nothing.
     async fn commit(&self, commit: Commit) -> Result<(), CommitError>;
 
-    /// Invoices due at or before `now`, oldest first, at most `limit`. May lag by a moment; used by the sweep only.
+    /// Records due at or before `now`, oldest first, at most `limit`. May lag by a moment; used by the sweep only.
     async fn due(&self, now: Timestamp, limit: usize) -> Result<Vec<DueRecord>, StoreError>;
 
     /// The audit trail of a document, oldest first.
@@ -361,6 +410,10 @@ pub enum HintReason {
     Poll,
     /// A receipt arrived for an order line it waits for.
     Receipt,
+    /// An event about an order it waits for.
+    Order,
+    /// QAD shows a new or changed payment of it.
+    Payment,
     /// It was due.
     Sweep,
     /// A person asked.
@@ -397,6 +450,13 @@ pub enum Subject {
     Supplier(u64),
     /// A Coupa payment, by Coupa's id.
     Payment(u64),
+    /// A member of one of our collections, by its id: what is due of it is done.
+    Entry {
+        /// Which collection.
+        collection: Collection,
+        /// Its id inside the collection.
+        id: String,
+    },
 }
 
 /// The queue of hints. Losing one is healed by the sweep and the polls.
@@ -477,4 +537,142 @@ pub trait TokenStore: Send + Sync {
     async fn store(&self, slot: &TokenSlot, token: &CachedToken, holder: &str) -> Result<bool, StoreError>;
     /// Marks the token of `generation` as refused by the other system, so that nobody uses it again.
     async fn drop_token(&self, slot: &TokenSlot, generation: u64) -> Result<(), StoreError>;
+}
+
+// ---------------------------------------------------------------------------------------------------------------
+// Suppliers and lookup values
+// ---------------------------------------------------------------------------------------------------------------
+
+/// One page of Coupa's suppliers. A record that cannot be read does not spoil the page.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct CoupaSupplierPage {
+    /// What could be read.
+    pub suppliers: Vec<CoupaSupplier>,
+    /// What could not: its id when even that could be told, and why.
+    pub unreadable: Vec<(Option<u64>, Problem)>,
+    /// The largest id on the page, to continue after; `None` when the page was empty.
+    pub last: Option<u64>,
+    /// True when the page was full, so that another may follow.
+    pub more: bool,
+}
+
+/// What we ask of Coupa about suppliers.
+#[async_trait]
+pub trait CoupaSuppliers: Send + Sync {
+    /// Reads one page of suppliers changed after `since` (all when `None`), by id, after `after`.
+    async fn suppliers(
+        &self,
+        since: Option<Timestamp>,
+        after: Option<u64>,
+    ) -> Result<CoupaSupplierPage, ReadError>;
+
+    /// Looks for suppliers with exactly this number, complete or not at all.
+    async fn suppliers_numbered(&self, number: &SupplierCode) -> Result<Vec<CoupaSupplier>, ReadError>;
+
+    /// Creates a supplier (fields in Coupa's vocabulary; what is required and missing comes from the connection's
+    /// defaults). Sends once; the answer is Coupa's echo.
+    async fn create_supplier(
+        &self,
+        number: &SupplierCode,
+        data: &SupplierData,
+        idempotency_key: &str,
+    ) -> Result<CoupaSupplier, WriteError>;
+
+    /// Sets fields of a supplier, and its number. Fields that are not named stay as they are.
+    async fn update_supplier(
+        &self,
+        id: u64,
+        number: &SupplierCode,
+        data: &SupplierData,
+        idempotency_key: &str,
+    ) -> Result<CoupaSupplier, WriteError>;
+}
+
+/// What a listing of QAD's suppliers brings. A row that cannot be read does not stop the others.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct QadSupplierScan {
+    /// What could be read.
+    pub suppliers: Vec<QadSupplier>,
+    /// What could not: its code when even that could be told, and why.
+    pub unreadable: Vec<(Option<SupplierCode>, Problem)>,
+}
+
+/// What we ask of QAD about suppliers.
+#[async_trait]
+pub trait QadSuppliers: Send + Sync {
+    /// Reads all suppliers changed on `since` or later, complete or not at all.
+    async fn suppliers_since(&self, since: Date) -> Result<QadSupplierScan, ReadError>;
+
+    /// Reads one supplier. `None` only after a complete, successful look-up without a record.
+    async fn supplier(&self, code: &SupplierCode) -> Result<Option<QadSupplier>, ReadError>;
+
+    /// Creates a supplier with the connection's defaults. Sends once; the answer is QAD's echo.
+    async fn create_supplier(
+        &self,
+        code: &SupplierCode,
+        data: &SupplierData,
+        idempotency_key: &str,
+    ) -> Result<QadSupplier, WriteError>;
+
+    /// Sets fields of a supplier: reads the whole record, changes these fields, writes it back under the hash it was read
+    /// with, so that nobody's change is lost.
+    async fn update_supplier(
+        &self,
+        code: &SupplierCode,
+        data: &SupplierData,
+        idempotency_key: &str,
+    ) -> Result<QadSupplier, WriteError>;
+}
+
+/// All values of a Coupa lookup, read completely.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct LookupScan {
+    /// What could be read.
+    pub values: Vec<CoupaValue>,
+    /// What could not: its code when even that could be told, and why.
+    pub unreadable: Vec<(Option<LookupCode>, Problem)>,
+}
+
+/// What we ask of Coupa about lookup values.
+#[async_trait]
+pub trait CoupaLookups: Send + Sync {
+    /// Reads all values of a lookup, complete or not at all.
+    async fn lookup_values(&self, lookup: &str) -> Result<LookupScan, ReadError>;
+
+    /// Looks for the values of a lookup with this code, below whatever parent, complete or not at all.
+    async fn find_lookup_values(&self, lookup: &str, code: &LookupCode)
+    -> Result<Vec<CoupaValue>, ReadError>;
+
+    /// Creates a value. Sends once; the answer is Coupa's echo.
+    async fn create_lookup_value(
+        &self,
+        lookup: &str,
+        value: &Action,
+        idempotency_key: &str,
+    ) -> Result<CoupaValue, WriteError>;
+
+    /// Sets a value's name and whether it is active.
+    async fn update_lookup_value(
+        &self,
+        lookup: &str,
+        id: u64,
+        value: &Action,
+        idempotency_key: &str,
+    ) -> Result<CoupaValue, WriteError>;
+}
+
+/// All values of a QAD list, read completely. A row that cannot be read does not stop the others.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct SourceScan {
+    /// What could be read.
+    pub values: Vec<QadValue>,
+    /// What could not: its code when even that could be told, and why.
+    pub unreadable: Vec<(Option<LookupCode>, Problem)>,
+}
+
+/// What we ask of QAD about tracking categories.
+#[async_trait]
+pub trait QadSources: Send + Sync {
+    /// Reads all values of a source by its name in the connection, complete or not at all.
+    async fn source_values(&self, source: &str) -> Result<SourceScan, ReadError>;
 }

@@ -4,21 +4,23 @@
 //! is due in the register and says "look at it" again. A record that is already being worked on is not harmed.
 
 use crate::poll_coupa::PollError;
-use crate::ports::{Clock, Hint, HintReason, Queue, Register, Subject};
+use crate::ports::{Clock, Collection, DueRecord, Hint, HintReason, Queue, RecordKey, Register, Subject};
 use domain::ids::ConnectionId;
 
-/// Most invoices one sweep queues; the next one, a minute later, goes on with the oldest again.
+/// Most records one sweep queues; the next one, a minute later, goes on with the oldest again.
 pub const SWEEP_MAX: usize = 1_000;
 
 /// What this flow needs: its permissions.
 #[derive(Clone, Copy)]
 pub struct Deps<'a> {
-    /// Whose invoices.
+    /// Whose records.
     pub connection: &'a ConnectionId,
     /// Register: read what is due.
     pub register: &'a dyn Register,
-    /// The queue of hints.
+    /// The queue of hints about invoices and whatever has no queue of its own.
     pub queue: &'a dyn Queue,
+    /// The queue of hints about payments.
+    pub payments: &'a dyn Queue,
     /// What time it is.
     pub clock: &'a dyn Clock,
     /// Follows this run through all logs.
@@ -28,7 +30,7 @@ pub struct Deps<'a> {
 /// What a sweep found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Swept {
-    /// Invoices queued again.
+    /// Records queued again.
     pub queued: u64,
     /// How long the oldest of them has been due, in milliseconds.
     pub oldest_due_millis: i64,
@@ -40,21 +42,47 @@ pub struct Swept {
 pub async fn run(deps: &Deps<'_>) -> Result<Swept, PollError> {
     let now = deps.clock.now();
     let due = deps.register.due(now, SWEEP_MAX).await?;
-    let hints: Vec<Hint> = due
-        .iter()
-        .map(|record| Hint::V1 {
-            connection: deps.connection.clone(),
-            subject: Subject::Invoice(record.invoice),
-            reason: HintReason::Sweep,
-            trace: deps.trace.to_owned(),
-        })
-        .collect();
-    if !hints.is_empty() {
-        deps.queue.send(&hints).await?;
+    let mut queued = 0usize;
+    for (queue, subjects) in [
+        (deps.queue, subjects(&due, false)),
+        (deps.payments, subjects(&due, true)),
+    ] {
+        let hints: Vec<Hint> = subjects
+            .into_iter()
+            .map(|subject| Hint::V1 {
+                connection: deps.connection.clone(),
+                subject,
+                reason: HintReason::Sweep,
+                trace: deps.trace.to_owned(),
+            })
+            .collect();
+        if !hints.is_empty() {
+            queue.send(&hints).await?;
+        }
+        queued = queued.saturating_add(hints.len());
     }
     Ok(Swept {
-        queued: u64::try_from(hints.len()).unwrap_or(u64::MAX),
+        queued: u64::try_from(queued).unwrap_or(u64::MAX),
         oldest_due_millis: due.first().map_or(0, |record| now.millis_since(record.due)),
         more: due.len() >= SWEEP_MAX,
     })
+}
+
+/// What is due, as subjects of hints: those about payments, or all others. Only invoices and members of collections can
+/// be due, which the register sees to.
+fn subjects(due: &[DueRecord], payments: bool) -> Vec<Subject> {
+    due.iter()
+        .filter_map(|record| match &record.key {
+            RecordKey::Invoice(id) if !payments => Some(Subject::Invoice(*id)),
+            RecordKey::Entry { collection, id } if is_payment(*collection) == payments => Some(Subject::Entry {
+                collection: *collection,
+                id: id.clone(),
+            }),
+            _ => None,
+        })
+        .collect()
+}
+
+fn is_payment(collection: Collection) -> bool {
+    matches!(collection, Collection::Bill | Collection::UnmatchedPayment)
 }

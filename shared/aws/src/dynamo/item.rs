@@ -1,0 +1,242 @@
+//! The shape of a stored item, asserted on every read.
+
+use super::keys::{ItemKey, Keys};
+use aws_sdk_dynamodb::types::AttributeValue;
+use domain::problem::Problem;
+use domain::time::Timestamp;
+use flows::ports::{AuditEntry, DueRecord, RecordKey, StoredRecord};
+use std::collections::HashMap;
+use std::str::FromStr;
+
+/// An item as the SDK has it.
+pub(crate) type Item = HashMap<String, AttributeValue>;
+
+/// The shape this program writes, and the newest it reads.
+pub(crate) const SCHEMA: u64 = 1;
+/// DynamoDB's limit of an item is 400 KB, attribute names included; a larger body is refused before it is sent.
+pub(crate) const BODY_BYTES_MAX: usize = 380 * 1024;
+
+/// A text attribute's value.
+pub(crate) fn text_value(text: impl Into<String>) -> AttributeValue {
+    AttributeValue::S(text.into())
+}
+
+/// A number attribute's value.
+pub(crate) fn number_value(number: impl ToString) -> AttributeValue {
+    AttributeValue::N(number.to_string())
+}
+
+/// Reads a text attribute.
+pub(crate) fn text<'a>(item: &'a Item, name: &str) -> Result<&'a str, Problem> {
+    match item.get(name) {
+        Some(AttributeValue::S(text)) => Ok(text),
+        Some(_) => Err(unreadable(item, name, "text", "another type")),
+        None => Err(unreadable(item, name, "text", "nothing")),
+    }
+}
+
+/// Reads a whole number attribute.
+pub(crate) fn number<N: FromStr>(item: &Item, name: &str) -> Result<N, Problem> {
+    match item.get(name) {
+        Some(AttributeValue::N(number)) => number
+            .parse()
+            .map_err(|_| unreadable(item, name, "a whole number in its range", number)),
+        Some(_) => Err(unreadable(item, name, "a number", "another type")),
+        None => Err(unreadable(item, name, "a number", "nothing")),
+    }
+}
+
+/// Where an item says it lies.
+pub(crate) fn place(item: &Item) -> Result<ItemKey, Problem> {
+    Ok(ItemKey {
+        pk: text(item, "pk")?.to_owned(),
+        sk: text(item, "sk")?.to_owned(),
+    })
+}
+
+/// Who wrote an item, if it says so.
+pub(crate) fn writer(item: &Item) -> Option<&str> {
+    item.get("writer")
+        .and_then(|value| value.as_s().ok())
+        .map(String::as_str)
+}
+
+/// A record to be written.
+pub(crate) struct NewRecord<'a> {
+    pub(crate) place: ItemKey,
+    pub(crate) revision: u64,
+    pub(crate) body: &'a str,
+    pub(crate) state: &'a str,
+    pub(crate) writer: &'a str,
+    pub(crate) due: Option<(String, Timestamp)>,
+}
+
+/// The item of a record.
+pub(crate) fn from_record(record: NewRecord<'_>) -> Item {
+    let mut item = keyed(record.place);
+    item.insert("rev".to_owned(), number_value(record.revision));
+    item.insert("body".to_owned(), text_value(record.body));
+    item.insert("state".to_owned(), text_value(record.state));
+    item.insert("writer".to_owned(), text_value(record.writer));
+    item.insert("schema".to_owned(), number_value(SCHEMA));
+    if let Some((due_pk, due)) = record.due {
+        item.insert("due_pk".to_owned(), text_value(due_pk));
+        item.insert("due_at".to_owned(), number_value(due.0));
+    }
+    item
+}
+
+/// The primary key of an item.
+pub(crate) fn keyed(place: ItemKey) -> Item {
+    HashMap::from([
+        ("pk".to_owned(), text_value(place.pk)),
+        ("sk".to_owned(), text_value(place.sk)),
+    ])
+}
+
+/// The record of an item.
+pub(crate) fn to_record(item: &Item, key: RecordKey) -> Result<StoredRecord, Problem> {
+    check_schema(item)?;
+    let revision: u64 = number(item, "rev")?;
+    if revision == 0 {
+        return Err(unreadable(item, "rev", "1 or more", "0"));
+    }
+    text(item, "state")?;
+    text(item, "writer")?;
+    Ok(StoredRecord {
+        key,
+        revision,
+        body: text(item, "body")?.to_owned(),
+    })
+}
+
+/// What the due index tells of an item.
+pub(crate) fn to_due(item: &Item, keys: &Keys) -> Result<DueRecord, Problem> {
+    match keys.record(&place(item)?)? {
+        key @ (RecordKey::Invoice(_) | RecordKey::Entry { .. }) => Ok(DueRecord {
+            key,
+            due: Timestamp(number(item, "due_at")?),
+        }),
+        _ => Err(unreadable(
+            item,
+            "pk",
+            "an invoice or a member of a collection in the due index",
+            "another kind of record",
+        )),
+    }
+}
+
+/// The item of an audit entry.
+pub(crate) fn from_audit(entry: &AuditEntry, place: ItemKey, writer: &str) -> Item {
+    let mut item = keyed(place);
+    item.insert("at".to_owned(), number_value(entry.at.0));
+    item.insert("events".to_owned(), text_value(&entry.events));
+    item.insert("previous_hash".to_owned(), text_value(&entry.previous_hash));
+    item.insert("hash".to_owned(), text_value(&entry.hash));
+    item.insert("writer".to_owned(), text_value(writer));
+    item.insert("schema".to_owned(), number_value(SCHEMA));
+    item
+}
+
+/// The audit entry of an item.
+pub(crate) fn to_audit(item: &Item, document: &str) -> Result<AuditEntry, Problem> {
+    check_schema(item)?;
+    let sequence = text(item, "sk")?;
+    Ok(AuditEntry {
+        document: document.to_owned(),
+        sequence: sequence
+            .parse()
+            .map_err(|_| unreadable(item, "sk", "a sequence number", sequence))?,
+        at: Timestamp(number(item, "at")?),
+        events: text(item, "events")?.to_owned(),
+        previous_hash: text(item, "previous_hash")?.to_owned(),
+        hash: text(item, "hash")?.to_owned(),
+    })
+}
+
+fn check_schema(item: &Item) -> Result<(), Problem> {
+    let schema: u64 = number(item, "schema")?;
+    if (1..=SCHEMA).contains(&schema) {
+        return Ok(());
+    }
+    Err(unreadable(
+        item,
+        "schema",
+        &format!("1 to {SCHEMA}; a newer version of the functions wrote this"),
+        &schema.to_string(),
+    ))
+}
+
+fn unreadable(item: &Item, attribute: &str, expected: &str, actual: &str) -> Problem {
+    let part = |name: &str| {
+        item.get(name)
+            .and_then(|value| value.as_s().ok())
+            .map_or("?", String::as_str)
+    };
+    Problem::new(
+        "REGISTER_ITEM_UNREADABLE",
+        "Do not edit items by hand; restore this one, or deploy the version that wrote it.",
+    )
+    .field(format!("{} / {} / {attribute}", part("pk"), part("sk")))
+    .expected(expected)
+    .actual(actual)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use domain::ids::InvoiceId;
+
+    fn item() -> Item {
+        from_record(NewRecord {
+            place: ItemKey {
+                pk: "acme#invoice#07".to_owned(),
+                sk: "00000000000000000007".to_owned(),
+            },
+            revision: 3,
+            body: "{}",
+            state: "held",
+            writer: "t",
+            due: Some(("acme#7".to_owned(), Timestamp(5))),
+        })
+    }
+
+    #[test]
+    fn a_record_reads_back() {
+        let key = RecordKey::Invoice(InvoiceId(7));
+        let record = to_record(&item(), key.clone()).unwrap();
+        assert_eq!(
+            record,
+            StoredRecord {
+                key,
+                revision: 3,
+                body: "{}".to_owned()
+            }
+        );
+        let due = to_due(&item(), &Keys::new("acme".parse().unwrap())).unwrap();
+        assert_eq!((due.invoice, due.due), (InvoiceId(7), Timestamp(5)));
+    }
+
+    #[test]
+    fn every_bent_item_is_refused_with_the_attribute_that_is_wrong() {
+        let bends: [(&str, Option<AttributeValue>); 7] = [
+            ("rev", None),
+            ("rev", Some(number_value(0))),
+            ("rev", Some(number_value("1.5"))),
+            ("body", Some(number_value(1))),
+            ("schema", Some(number_value(SCHEMA + 1))),
+            ("schema", None),
+            ("writer", None),
+        ];
+        for (name, value) in bends {
+            let mut bent = item();
+            match value {
+                Some(value) => bent.insert(name.to_owned(), value),
+                None => bent.remove(name),
+            };
+            let problem = to_record(&bent, RecordKey::Invoice(InvoiceId(7))).unwrap_err();
+            assert_eq!(problem.code, "REGISTER_ITEM_UNREADABLE");
+            assert!(problem.field.ends_with(name), "{problem}");
+        }
+    }
+}

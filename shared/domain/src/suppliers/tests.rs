@@ -1,0 +1,293 @@
+use super::*;
+use SupplierField::{Active, City, Email, Name, PaymentTerms, TaxId};
+use proptest::prelude::*;
+
+fn code(text: &str) -> SupplierCode {
+    text.parse().unwrap()
+}
+
+fn qad(text: &str, name: &str) -> QadSupplier {
+    QadSupplier {
+        code: code(text),
+        data: SupplierData::default().with(Name, name).with(Active, "true"),
+        last_modified: "2026-03-05".parse().unwrap(),
+    }
+}
+
+fn coupa(id: u64, name: &str, number: Option<&str>) -> CoupaSupplier {
+    CoupaSupplier {
+        id,
+        number: number.map(str::to_owned),
+        status: CoupaSupplierStatus::Active,
+        data: SupplierData::default().with(Name, name),
+        updated_at: Timestamp(0),
+    }
+}
+
+fn tax_q(mut supplier: QadSupplier, tax: &str) -> QadSupplier {
+    supplier.data.set(TaxId, tax);
+    supplier
+}
+
+fn tax_c(mut supplier: CoupaSupplier, tax: &str) -> CoupaSupplier {
+    supplier.data.set(TaxId, tax);
+    supplier
+}
+
+fn directory(ours: &[QadSupplier], theirs: &[CoupaSupplier]) -> Directory {
+    let mut directory = Directory::default();
+    ours.iter().for_each(|one| directory.note_qad(one, None));
+    theirs.iter().for_each(|one| directory.note_coupa(one, None));
+    directory
+}
+
+fn word(link: QadLink) -> String {
+    match link {
+        QadLink::Link(id, by) => format!("link {id} {by:?}"),
+        QadLink::Create => "create".into(),
+        QadLink::Park(problem) => problem.code,
+    }
+}
+
+#[test]
+fn the_number_links_first_then_the_tax_id_and_a_name_only_proposes() {
+    let theirs = [
+        coupa(1, "Acme", Some("s1 ")),
+        tax_c(coupa(2, "Beta Holding", None), "DE-12 3"),
+        coupa(3, "Gamma, Inc.", None),
+        coupa(4, "Delta", Some("X9")),
+    ];
+    let link = |supplier: QadSupplier| word(link_qad(&supplier, &directory(std::slice::from_ref(&supplier), &theirs)));
+    assert_eq!(link(qad("S1", "Somebody else")), "link 1 Number");
+    assert_eq!(link(tax_q(qad("S2", "Beta"), "de123")), "link 2 TaxId");
+    assert_eq!(link(qad("S3", "GAMMA INC")), "SUPPLIER_PROPOSED");
+    assert_eq!(link(qad("S4", "Delta")), "SUPPLIER_NAME_TAKEN");
+    assert_eq!(link(qad("S5", "Epsilon")), "create");
+}
+
+#[test]
+fn a_tax_id_that_two_have_links_nobody() {
+    let one = tax_q(qad("S1", "North"), "T1");
+    let two = tax_q(qad("S2", "South"), "T1");
+    let theirs = [tax_c(coupa(1, "Group", None), "T1")];
+    assert_eq!(word(link_qad(&one, &directory(&[one.clone(), two], &theirs))), "SUPPLIER_PROPOSED");
+    let twins = [tax_c(coupa(1, "Group", None), "T1"), tax_c(coupa(2, "Other", None), "T1")];
+    assert_eq!(word(link_qad(&one, &directory(std::slice::from_ref(&one), &twins))), "SUPPLIER_PROPOSED");
+}
+
+#[test]
+fn a_number_that_two_have_and_one_that_moved_are_parked_with_both_sides() {
+    let ours = qad("S1", "Acme");
+    let twins = [coupa(1, "Acme", Some("S1")), coupa(2, "Acme 2", Some("S1"))];
+    let QadLink::Park(problem) = link_qad(&ours, &directory(&[], &twins)) else { panic!("parked") };
+    assert_eq!(problem.code, "SUPPLIER_NUMBER_TWICE");
+    assert!(problem.field.contains("QAD S1") && problem.actual.contains("Coupa 2"), "{problem}");
+    let mut moved = Directory::default();
+    moved.note_coupa(&coupa(1, "Acme", Some("S1")), Some(&code("S7")));
+    assert_eq!(word(link_qad(&ours, &moved)), "SUPPLIER_NUMBER_CHANGED");
+}
+
+#[test]
+fn a_supplier_of_coupa_is_created_in_qad_only_when_approved_alone_and_allowed() {
+    let on = SupplierPolicy { create_in_qad: true, ..SupplierPolicy::default() };
+    let off = SupplierPolicy::default();
+    let known = directory(&[qad("S1", "Acme")], &[]);
+    let new = coupa(77, "Newcomer", None);
+    assert_eq!(link_coupa(&new, &known, &on), CoupaLink::Create(code("C77")));
+    assert_eq!(link_coupa(&new, &known, &off), CoupaLink::Wait("creating suppliers in QAD is off"));
+    let draft = CoupaSupplier { status: CoupaSupplierStatus::NotApproved("draft".into()), ..new.clone() };
+    assert_eq!(link_coupa(&draft, &known, &on), CoupaLink::Wait("not approved in Coupa"));
+    let parked = |supplier| match link_coupa(&supplier, &known, &on) {
+        CoupaLink::Park(problem) => problem.code,
+        other => format!("{other:?}"),
+    };
+    assert_eq!(parked(coupa(77, "ACME", None)), "SUPPLIER_PROPOSED");
+    assert_eq!(parked(coupa(77, "Newcomer", Some("S404"))), "SUPPLIER_NUMBER_UNKNOWN");
+    assert_eq!(parked(coupa(99_999_999, "Newcomer", None)), "SUPPLIER_CODE_NOT_AVAILABLE");
+}
+
+#[test]
+fn counters_go_on_from_the_highest_and_never_exceed_eight_characters() {
+    let codes = |list: &[&str]| list.iter().map(|code| (*code).to_owned()).collect::<BTreeSet<_>>();
+    let counter = Numbering::Counter { prefix: "cp".into(), digits: 4 };
+    assert_eq!(counter.code(1, &codes(&[])).unwrap(), code("CP0001"));
+    assert_eq!(counter.code(1, &codes(&["CP0041", "CP99", "X0077"])).unwrap(), code("CP0042"));
+    assert!(counter.code(1, &codes(&["CP9999"])).is_ok_and(|code| code.as_str() == "cp10000"));
+    let wide = Numbering::Counter { prefix: "cp".into(), digits: 7 };
+    assert_eq!(wide.code(1, &codes(&[])).unwrap_err().code, "SUPPLIER_CODE_NOT_AVAILABLE");
+    assert!(Numbering::default().code(5, &codes(&["C5"])).is_err(), "a code that exists is not given again");
+}
+
+fn pair(ours: &[(SupplierField, &str)], theirs: &[(SupplierField, &str)]) -> (SupplierData, SupplierData) {
+    let data = |fields: &[(SupplierField, &str)]| {
+        fields.iter().fold(SupplierData::default(), |data, (field, text)| data.with(*field, text))
+    };
+    (data(ours), data(theirs))
+}
+
+#[test]
+fn the_master_decides_and_a_blank_erases_nothing() {
+    let policy = SupplierPolicy {
+        masters: BTreeMap::from([(Email, Master::Coupa), (Active, Master::Either), (City, Master::Nobody)]),
+        ..SupplierPolicy::default()
+    };
+    let (ours, theirs) = pair(
+        &[(Name, "New"), (Email, "old@a.example"), (City, "Here"), (Active, "true")],
+        &[(Name, "Old"), (Email, "new@a.example"), (City, "There"), (Active, "false"), (TaxId, "T")],
+    );
+    let alignment = align(&ours, &theirs, None, &policy);
+    let (to_coupa, to_qad) = pair(&[(Name, "New"), (Active, "true")], &[(Email, "new@a.example")]);
+    assert_eq!((alignment.to_coupa, alignment.to_qad), (to_coupa, to_qad));
+    assert!(alignment.conflicts.is_empty());
+}
+
+#[test]
+fn the_status_follows_whoever_changed_it() {
+    let policy = SupplierPolicy::default();
+    let (on, off) = pair(&[(Active, "true")], &[(Active, "false")]);
+    let agreed = Agreed { qad: on.clone(), coupa: on.clone() };
+    assert_eq!(align(&off, &on, Some(&agreed), &policy).to_coupa, off);
+    assert_eq!(align(&on, &off, Some(&agreed), &policy).to_qad, off);
+}
+
+#[test]
+fn what_both_changed_differently_is_a_conflict_and_what_both_changed_alike_is_none() {
+    let policy = SupplierPolicy::default();
+    let (then, ours) = pair(&[(Name, "A")], &[(Name, "B")]);
+    let agreed = Agreed { qad: then.clone(), coupa: then };
+    let (theirs, _) = pair(&[(Name, "C")], &[]);
+    let alignment = align(&ours, &theirs, Some(&agreed), &policy);
+    assert_eq!(alignment.conflicts, [(Name, "B".into(), "C".into())]);
+    let problem = conflict(&code("S1"), &alignment.conflicts);
+    assert!(problem.expected.contains("\"B\"") && problem.actual.contains("\"C\""), "{problem}");
+    assert_eq!(align(&ours, &ours, Some(&agreed), &policy), Alignment::default());
+}
+
+#[test]
+fn a_field_the_other_system_keeps_in_its_own_form_is_written_once() {
+    let policy = SupplierPolicy::default();
+    let (ours, echo) = pair(&[(Name, "Straße 1")], &[(Name, "STRASSE 1")]);
+    let agreed = Agreed { qad: ours.clone(), coupa: echo.clone() };
+    assert_eq!(align(&ours, &echo, Some(&agreed), &policy), Alignment::default());
+}
+
+#[test]
+fn payment_terms_are_compared_in_qads_codes_and_written_in_coupas() {
+    let policy = SupplierPolicy {
+        payment_terms: BTreeMap::from([("NET30".into(), "N30".parse().unwrap())]),
+        ..SupplierPolicy::default()
+    };
+    let mut theirs = coupa(1, "A", Some("S1"));
+    theirs.data.set(PaymentTerms, "NET30");
+    assert_eq!(theirs.comparable(&policy).get(PaymentTerms), Some("N30"));
+    let (data, _) = pair(&[(PaymentTerms, "n30")], &[]);
+    assert_eq!(in_coupa_words(data, &policy).get(PaymentTerms), Some("NET30"));
+}
+
+#[test]
+fn values_are_cleaned_and_bounded() {
+    let data = SupplierData::default().with(Name, "  A \n B\u{7}  ").with(Email, "   ");
+    assert_eq!((data.name(), data.get(Email)), ("A B", None));
+    assert_eq!(SupplierData::default().with(Name, &"ü".repeat(300)).name().chars().count(), NAME_CHARACTERS_MAX);
+}
+
+fn record(ours: SupplierData, theirs: SupplierData) -> SupplierRecord {
+    let mut record = SupplierRecord::new(SupplierId::Qad(code("S1")), Timestamp(0));
+    record.qad = Some(QadSupplier { data: ours, ..qad("S1", "x") });
+    record.coupa = Some(take(coupa(1, "x", None), &theirs));
+    record
+}
+
+fn take(mut supplier: CoupaSupplier, data: &SupplierData) -> CoupaSupplier {
+    for (field, text) in data.iter() {
+        match (field, text) {
+            (Active, "true") => supplier.status = CoupaSupplierStatus::Active,
+            (Active, _) => supplier.status = CoupaSupplierStatus::Inactive,
+            _ => supplier.data.set(field, text),
+        }
+    }
+    supplier
+}
+
+/// Carries out what the record asks for, both sides answering with what they hold then; how many writes it took.
+fn settle(record: &mut SupplierRecord, policy: &SupplierPolicy) -> Result<u32, Problem> {
+    for writes in 0..6 {
+        match record.next_step(policy) {
+            NextStep::Settled => return Ok(writes),
+            NextStep::Agree(agreed) => {
+                record.agreed = Some(agreed);
+                assert_eq!(record.next_step(policy), NextStep::Settled);
+                return Ok(writes);
+            }
+            NextStep::Park(problem) => return Err(problem),
+            NextStep::Write(write) => {
+                match &write {
+                    SupplierWrite::UpdateInCoupa { data, code, .. } => {
+                        let mut now = take(record.coupa.clone().unwrap(), data);
+                        now.number = Some(code.to_string());
+                        record.coupa = Some(now);
+                    }
+                    SupplierWrite::UpdateInQad { data, .. } => {
+                        let mut now = record.qad.clone().unwrap();
+                        data.iter().for_each(|(field, text)| now.data.set(field, text));
+                        record.qad = Some(now);
+                    }
+                    other => panic!("{other:?}"),
+                }
+                record.agreed = record.agreed_after(&write, policy);
+            }
+        }
+    }
+    panic!("does not settle");
+}
+
+fn data() -> impl Strategy<Value = SupplierData> {
+    let text = prop_oneof![Just(String::new()), "[abAB]{1,2}"];
+    (prop::collection::vec(text, 9), any::<bool>()).prop_map(|(texts, active)| {
+        let mut data = SupplierData::default();
+        let fields = SupplierField::ALL.into_iter().filter(|field| *field != Active);
+        fields.zip(texts).for_each(|(field, text)| data.set(field, &text));
+        data.with(Active, if active { "true" } else { "false" })
+    })
+}
+
+fn masters() -> impl Strategy<Value = BTreeMap<SupplierField, Master>> {
+    let master = prop_oneof![Just(Master::Qad), Just(Master::Coupa), Just(Master::Either), Just(Master::Nobody)];
+    prop::collection::vec(master, 10).prop_map(|list| SupplierField::ALL.into_iter().zip(list).collect())
+}
+
+proptest! {
+    #[test]
+    fn any_two_suppliers_settle_equal_and_stay_so(ours in data(), theirs in data(), masters in masters()) {
+        let policy = SupplierPolicy { masters, ..SupplierPolicy::default() };
+        let mut record = record(ours, theirs);
+        settle(&mut record, &policy).unwrap();
+        let (q, c) = (record.qad.clone().unwrap().data, record.coupa.clone().unwrap().comparable(&policy));
+        for field in SupplierField::ALL {
+            let decider = match policy.master(field) {
+                Master::Qad | Master::Either => q.get(field),
+                Master::Coupa => c.get(field),
+                Master::Nobody => None,
+            };
+            if decider.is_some() {
+                prop_assert!(same(field, q.get(field), c.get(field)), "{field:?} {q:?} {c:?}");
+            }
+        }
+        prop_assert_eq!(settle(&mut record, &policy).unwrap(), 0, "twice is once");
+    }
+
+    #[test]
+    fn a_change_of_one_side_settles_in_one_write_and_the_echo_in_none(start in data(), change in data(), in_qad in any::<bool>()) {
+        let policy = SupplierPolicy::default();
+        let mut record = record(start.clone(), start);
+        settle(&mut record, &policy).unwrap();
+        if in_qad {
+            record.qad.as_mut().unwrap().data = change;
+        } else {
+            record.coupa = Some(take(record.coupa.clone().unwrap(), &change));
+        }
+        let writes = settle(&mut record, &policy).unwrap();
+        prop_assert!(writes <= 2, "{writes}");
+        prop_assert_eq!(settle(&mut record, &policy).unwrap(), 0);
+    }
+}

@@ -1,0 +1,318 @@
+//! Introduces `aws` and `connectors`, which do not know each other, once for all functions: from a connection's name to
+//! everything its flows need. Also the one place where a run's outcome is logged and counted.
+//!
+//! Nothing is read or connected before an event asks for it; what a warm instance has opened stays open until the
+//! connection's document changes.
+
+use aws::config::Variable;
+use aws::dynamo::DynamoRegister;
+use aws::lambda::{Invocation, World};
+use aws::secrets::SecretReader;
+use aws::sqs::SqsQueue;
+use aws::tokens::DynamoTokenStore;
+use connectors::connection::{ConnectionDocument, World as HttpWorld, clients};
+use connectors::coupa::CoupaClient;
+use connectors::http::pace::Paces;
+use connectors::http::transport::HttpTransport;
+use connectors::qad::QadClient;
+use domain::ids::{ConnectionId, InvoiceId};
+use domain::lifecycle::{InvoiceRecord, State};
+use domain::problem::Problem;
+use domain::time::Timestamp;
+use domain::timing::Timing;
+use flows::match_invoice::{self, InvoiceSettings, Rest};
+use flows::ports::{Chance, Clock, Hint, HintReason, Subject};
+use flows::store::Context;
+use flows::{poll_coupa, poll_receipts, sweep};
+use secrecy::ExposeSecret;
+use serde::Deserialize;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::Mutex;
+
+/// What a function that works on connections reads from the environment.
+pub const NEEDED: &[Variable] = &[
+    aws::config::REGISTER_TABLE,
+    aws::config::AUDIT_TABLE,
+    aws::config::TOKENS_TABLE,
+    aws::config::INVOICES_QUEUE_URL,
+    aws::config::CONNECTION_SECRET_PREFIX,
+];
+
+/// What a schedule sends: whose turn it is.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Scheduled {
+    /// The connection.
+    pub connection: ConnectionId,
+}
+
+/// Everything of one connection, opened.
+pub struct Connection {
+    id: ConnectionId,
+    register: DynamoRegister,
+    coupa: CoupaClient,
+    qad: QadClient,
+    settings: InvoiceSettings,
+}
+
+/// From a connection's name to its flows.
+pub struct Wiring {
+    world: World,
+    timing: Timing,
+    secrets: Arc<SecretReader>,
+    queue: SqsQueue,
+    http: HttpWorld,
+    open: Mutex<BTreeMap<ConnectionId, (String, Arc<Connection>)>>,
+}
+
+impl Wiring {
+    /// Checks the timing chain and prepares; sends nothing.
+    pub fn new(world: World) -> Result<Self, Vec<Problem>> {
+        let timing = world.config.timing();
+        let broken = timing.broken_links();
+        if !broken.is_empty() {
+            return Err(broken);
+        }
+        let one = |problem: Problem| vec![problem];
+        let prefix = world.config.connection_secret_prefix().map_err(one)?.to_owned();
+        let secrets = Arc::new(SecretReader::new(world.clients.secrets_manager(), prefix, Arc::clone(&world.clock)));
+        let tokens = DynamoTokenStore::new(
+            world.clients.dynamodb(),
+            world.config.tokens_table().map_err(one)?.to_owned(),
+            Arc::clone(&secrets) as Arc<dyn aws::tokens::TokenKeys>,
+            Arc::clone(&world.clock),
+            Arc::clone(&world.chance),
+        );
+        let queue = SqsQueue::new(world.clients.sqs(), world.config.queue_url().map_err(one)?.to_owned());
+        let http = HttpWorld {
+            transport: Arc::new(HttpTransport::new()),
+            tokens: Arc::new(tokens),
+            clock: Arc::clone(&world.clock),
+            chance: Arc::clone(&world.chance),
+            paces: Arc::new(Paces::default()),
+        };
+        Ok(Self { world, timing, secrets, queue, http, open: Mutex::default() })
+    }
+
+    /// The clock, for whoever serves a batch.
+    pub fn clock(&self) -> &dyn Clock {
+        self.world.clock.as_ref()
+    }
+
+    /// The chain of times.
+    pub fn timing(&self) -> &Timing {
+        &self.timing
+    }
+
+    /// Opens a connection, or takes the one that is open while its document is the same.
+    pub async fn connection(&self, id: &ConnectionId) -> Result<Arc<Connection>, Problem> {
+        let document = self.secrets.current(id).await.map_err(|error| error.problem().clone())?;
+        let mut open = self.open.lock().await;
+        if let Some((_, connection)) = open.get(id).filter(|(version, _)| *version == document.version) {
+            return Ok(Arc::clone(connection));
+        }
+        let settings = ConnectionDocument::parse(document.text.expose_secret()).map_err(|problems| first(id, problems))?;
+        let millis = u64::try_from(self.timing.http_millis).unwrap_or(0);
+        let (coupa, qad) = clients(id, &settings, &self.http, Duration::from_millis(millis));
+        let register = DynamoRegister::new(
+            self.world.clients.dynamodb(),
+            self.world.config.register_tables()?,
+            id.clone(),
+            Arc::clone(&self.world.clock),
+            Arc::clone(&self.world.chance),
+        );
+        let connection =
+            Arc::new(Connection { id: id.clone(), register, coupa, qad, settings: settings.invoice_settings() });
+        open.insert(id.clone(), (document.version, Arc::clone(&connection)));
+        Ok(connection)
+    }
+
+    fn stop_at(&self, invocation: &Invocation) -> Timestamp {
+        invocation.deadline.plus_millis(self.timing.stop_margin_millis.saturating_neg())
+    }
+
+    fn chance(&self) -> &dyn Chance {
+        self.world.chance.as_ref()
+    }
+
+    /// Does what one hint asks for. An error brings the hint again, and finally into the dead-letter queue.
+    pub async fn handle(&self, hint: Hint, invocation: &Invocation) -> Result<(), Problem> {
+        let Hint::V1 { connection, subject, reason, trace } = hint;
+        match subject {
+            Subject::Invoice(id) => self.match_invoice(&connection, id, reason, &trace, invocation).await,
+            // Invoices that wait are woken by receipts and by their own slow recheck; an event about anything else
+            // needs nothing done here, and says so.
+            Subject::PurchaseOrder(_) | Subject::Supplier(_) | Subject::Payment(_) => {
+                tracing::info!(%connection, subject = ?subject, trace, outcome = "nothing_to_do", "match-invoice");
+                Ok(())
+            }
+        }
+    }
+
+    async fn match_invoice(
+        &self,
+        id: &ConnectionId,
+        invoice: InvoiceId,
+        reason: HintReason,
+        trace: &str,
+        invocation: &Invocation,
+    ) -> Result<(), Problem> {
+        let started = self.clock().now();
+        let connection = self.connection(id).await?;
+        let deps = match_invoice::Deps {
+            context: Context {
+                register: &connection.register,
+                clock: self.clock(),
+                chance: self.chance(),
+                timing: &self.timing,
+                deadline: self.stop_at(invocation),
+            },
+            coupa: &connection.coupa,
+            qad: &connection.qad,
+            settings: &connection.settings,
+        };
+        let ended = match_invoice::run(&deps, invoice, reason).await;
+        let duration_ms = self.clock().now().millis_since(started);
+        match ended {
+            Ok(rest) => {
+                tell(&connection.id, invoice, reason, trace, &rest, duration_ms);
+                count(&rest, started, self.clock().now());
+                Ok(())
+            }
+            Err(error) => {
+                let problem = error.problem();
+                tracing::warn!(connection = %connection.id, %invoice, reason = ?reason, trace, outcome = "again",
+                    code = %problem.code, %problem, duration_ms, "match-invoice");
+                Err(problem)
+            }
+        }
+    }
+
+    /// One poll of Coupa.
+    pub async fn poll_coupa(&self, scheduled: &Scheduled, invocation: &Invocation) -> Result<(), Problem> {
+        let connection = self.connection(&scheduled.connection).await?;
+        let polled = poll_coupa::run(&poll_coupa::Deps {
+            connection: &connection.id,
+            coupa: &connection.coupa,
+            register: &connection.register,
+            queue: &self.queue,
+            clock: self.clock(),
+            deadline: self.stop_at(invocation),
+            trace: &invocation.request_id,
+        })
+        .await
+        .map_err(|error| error.problem())?;
+        for problem in &polled.unreadable {
+            tracing::error!(connection = %connection.id, code = %problem.code, %problem, metric = "record_unreadable",
+                value = 1, "poll-coupa");
+        }
+        let outcome = if polled.incomplete { "incomplete" } else { "complete" };
+        tracing::info!(connection = %connection.id, found = polled.read, queued = polled.queued, outcome, "poll-coupa");
+        Ok(())
+    }
+
+    /// One poll of QAD's goods receipts.
+    pub async fn poll_receipts(&self, scheduled: &Scheduled, invocation: &Invocation) -> Result<(), Problem> {
+        let connection = self.connection(&scheduled.connection).await?;
+        let polled = poll_receipts::run(&poll_receipts::Deps {
+            connection: &connection.id,
+            qad: &connection.qad,
+            register: &connection.register,
+            queue: &self.queue,
+            clock: self.clock(),
+            chance: self.chance(),
+            trace: &invocation.request_id,
+        })
+        .await
+        .map_err(|error| error.problem())?;
+        for problem in &polled.unreadable {
+            tracing::error!(connection = %connection.id, code = %problem.code, %problem, metric = "record_unreadable",
+                value = 1, "poll-receipts");
+        }
+        tracing::info!(connection = %connection.id, found = polled.read, count = polled.new, queued = polled.woken,
+            outcome = "complete", "poll-receipts");
+        Ok(())
+    }
+
+    /// One sweep.
+    pub async fn sweep(&self, scheduled: &Scheduled, invocation: &Invocation) -> Result<(), Problem> {
+        let connection = &scheduled.connection;
+        let register = DynamoRegister::new(
+            self.world.clients.dynamodb(),
+            self.world.config.register_tables()?,
+            connection.clone(),
+            Arc::clone(&self.world.clock),
+            Arc::clone(&self.world.chance),
+        );
+        let swept = sweep::run(&sweep::Deps {
+            connection,
+            register: &register,
+            queue: &self.queue,
+            clock: self.clock(),
+            trace: &invocation.request_id,
+        })
+        .await
+        .map_err(|error| error.problem())?;
+        tracing::info!(%connection, queued = swept.queued, outcome = if swept.more { "more" } else { "complete" }, "sweep");
+        Ok(())
+    }
+}
+
+/// All problems of a connection's document, told as one.
+fn first(id: &ConnectionId, problems: Vec<Problem>) -> Problem {
+    for problem in &problems {
+        tracing::error!(connection = %id, code = %problem.code, %problem, "connection document");
+    }
+    problems.into_iter().next().unwrap_or_else(|| {
+        Problem::new("CONNECTION_INVALID", "Validate the connection's document.").field(id.to_string())
+    })
+}
+
+/// The wide line of one run.
+fn tell(connection: &ConnectionId, invoice: InvoiceId, reason: HintReason, trace: &str, rest: &Rest, duration_ms: i64) {
+    let (codes, voucher) = match rest {
+        Rest::In { record, .. } => (
+            record.state.codes().join(","),
+            record.state.voucher().map(ToString::to_string).unwrap_or_default(),
+        ),
+        Rest::NotApproved { coupa_status } => (coupa_status.clone(), String::new()),
+        Rest::Busy => Default::default(),
+    };
+    tracing::info!(%connection, %invoice, reason = ?reason, trace, state = rest.word(), code = %codes, voucher = %voucher,
+        outcome = "rests", duration_ms, "match-invoice");
+}
+
+/// What happened in this run, as metrics.
+fn count(rest: &Rest, started: Timestamp, now: Timestamp) {
+    let Rest::In { record, .. } = rest else { return };
+    if let State::Held { .. } = record.state {
+        let seconds = now.millis_since(record.since).max(0).checked_div(1000).unwrap_or(0);
+        tracing::info!(metric = "oldest_hold_seconds", value = seconds, invoice = %record.id, "still held");
+    }
+    if is_unknown(record) {
+        tracing::warn!(metric = "effect_unknown", value = 1, invoice = %record.id, "an answer was lost");
+    }
+    if record.since < started {
+        return;
+    }
+    match &record.state {
+        State::Held { .. } => tracing::info!(metric = "invoice_held", value = 1, invoice = %record.id, "held"),
+        State::Parked { .. } => {
+            tracing::warn!(metric = "invoice_parked", value = 1, invoice = %record.id, "parked for a person");
+            if record.state.codes().iter().any(|code| code == "QAD_DUPLICATE_DOCUMENTS") {
+                tracing::error!(metric = "duplicate_found", value = 1, invoice = %record.id, "duplicate in QAD");
+            }
+        }
+        State::Exported { .. } => {
+            tracing::info!(metric = "invoice_posted", value = 1, invoice = %record.id, "posted");
+            tracing::info!(metric = "invoice_exported", value = 1, invoice = %record.id, "exported");
+        }
+        State::Posted { .. } => tracing::info!(metric = "invoice_posted", value = 1, invoice = %record.id, "posted"),
+        State::Received { .. } | State::Approved | State::Rejected { .. } | State::Voided { .. } => {}
+    }
+}
+
+fn is_unknown(record: &InvoiceRecord) -> bool {
+    record.creation.as_ref().is_some_and(|effect| effect.status == domain::effect::EffectStatus::Unknown)
+}

@@ -1,0 +1,80 @@
+//! Workers that meet: on one invoice, on one receipt, on one supplier's number.
+
+use flows::ports::HintReason;
+use tests::harness::{Harness, Job, Setup, every_order};
+use tests::small::{INVOICE, ORDER, OTHER, invoice, order, receipt, straight_through, world};
+
+#[test]
+fn two_deliveries_of_one_hint_in_every_order_are_one_document() {
+    let schedules = every_order(
+        3,
+        || {
+            let mut run = Harness::new(straight_through(), &Setup::default());
+            run.spawn(Job::Match(INVOICE, HintReason::Webhook));
+            run.spawn(Job::Match(INVOICE, HintReason::Webhook));
+            run
+        },
+        |mut run| {
+            assert!(run.tasks.iter().all(|task| task.ended.is_some()));
+            run.heal();
+            run.assert_stands(INVOICE, "exported", 1);
+            assert_eq!(run.sim.shared().watch.creates(), 1);
+        },
+    );
+    assert!(schedules > 1_000, "{schedules}");
+    println!("{schedules} schedules");
+}
+
+#[test]
+fn two_invoices_for_one_receipt_in_every_order_are_one_posted_and_one_held() {
+    let schedules = every_order(
+        3,
+        || {
+            let both = vec![invoice(INVOICE, ORDER, 10), invoice(OTHER, ORDER, 10)];
+            let ten_of_twenty = world(vec![order(ORDER, 20)], vec![receipt(ORDER, "RC1", 10)], both);
+            let mut run = Harness::new(ten_of_twenty, &Setup::default());
+            run.spawn(Job::Match(INVOICE, HintReason::Webhook));
+            run.spawn(Job::Match(OTHER, HintReason::Webhook));
+            run
+        },
+        |mut run| {
+            run.heal();
+            let mut standing = [run.standing(INVOICE).0, run.standing(OTHER).0];
+            standing.sort();
+            assert_eq!(standing, ["exported", "held"], "{}", run.story());
+            assert_eq!(run.documents(INVOICE) + run.documents(OTHER), 1);
+            let refused = run.sim.shared().coverage.get("create refused").copied();
+            assert_eq!(refused, None, "QAD was never asked for more than it had received");
+        },
+    );
+    println!("{schedules} schedules");
+    assert!(schedules > 1_000, "{schedules}");
+}
+
+#[test]
+fn two_invoices_with_one_supplier_number_in_every_order_are_one_document() {
+    let schedules = every_order(
+        2,
+        || {
+            let first = invoice(INVOICE, ORDER, 10);
+            let mut second = invoice(OTHER, ORDER, 10);
+            second.number = first.number.to_lowercase();
+            let receipts = vec![receipt(ORDER, "RC1", 10), receipt(ORDER, "RC2", 10)];
+            let run_world = world(vec![order(ORDER, 20)], receipts, vec![first, second]);
+            let mut run = Harness::new(run_world, &Setup::default());
+            run.spawn(Job::Match(INVOICE, HintReason::Webhook));
+            run.spawn(Job::Match(OTHER, HintReason::Webhook));
+            run
+        },
+        |mut run| {
+            run.heal();
+            run.recheck();
+            let mut standing = [run.standing(INVOICE), run.standing(OTHER)];
+            standing.sort();
+            assert_eq!(standing[0].0, "exported", "{}", run.story());
+            assert_eq!(standing[1], ("parked".to_owned(), vec!["DUPLICATE_REFERENCE".to_owned()]));
+            assert_eq!(run.documents(INVOICE), 1);
+        },
+    );
+    assert!(schedules > 100, "{schedules}");
+}

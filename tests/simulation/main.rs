@@ -1,0 +1,41 @@
+//! The flows under every fault, in every order, against a world with the rules of both systems.
+
+mod competition;
+mod people;
+mod polls;
+mod receipts;
+mod straight;
+
+use std::sync::{Arc, Mutex};
+use tests::fates::{Fault, Script};
+use tests::harness::Harness;
+
+/// Runs what `begin` has prepared with every fault at every call, heals, and asks `end` for its opinion. The answer is
+/// how many runs there were.
+fn every_single_fault(begin: impl Fn() -> Harness, end: impl Fn(&Harness)) -> usize {
+    let called = Arc::new(Mutex::new(Vec::new()));
+    let mut calm = begin();
+    let lateness_millis = calm.sim.timing.commit_lateness_millis;
+    calm.fate(Script {
+        called: called.clone(),
+        ..Script::default()
+    });
+    calm.run_all();
+    let methods = called.lock().unwrap().clone();
+    let mut runs = 0;
+    for (number, method) in (1..).zip(methods) {
+        for fault in Fault::of(method) {
+            let mut run = begin();
+            run.fate(Script {
+                faults: vec![(number, fault)],
+                lateness_millis,
+                ..Script::default()
+            });
+            run.run_all();
+            run.heal();
+            end(&run);
+            runs += 1;
+        }
+    }
+    runs
+}

@@ -1,0 +1,159 @@
+//! The Coupa poll and the sweep: what the webhooks missed is found, what is due is driven on, and nothing depends on the
+//! queue.
+
+use crate::every_single_fault;
+use flows::ports::HintReason;
+use tests::fates::{Fault, Script};
+use tests::gate::Method;
+use tests::harness::{Ended, Harness, Job, Setup, every_order};
+use tests::small::{INVOICE, ORDER, OTHER, invoice, order, receipt, straight_through, world};
+
+/// Two approved invoices and one that is not.
+fn three_invoices() -> Harness {
+    let mut pending = invoice(domain::ids::InvoiceId(7_003), ORDER, 10);
+    pending.status = "pending_approval".to_owned();
+    let invoices = vec![invoice(INVOICE, ORDER, 10), invoice(OTHER, ORDER, 10), pending];
+    let receipts = vec![receipt(ORDER, "RC1", 20)];
+    Harness::new(world(vec![order(ORDER, 30)], receipts, invoices), &Setup::default())
+}
+
+fn both_posted(run: &Harness) {
+    run.assert_stands(INVOICE, "exported", 1);
+    run.assert_stands(OTHER, "exported", 1);
+    assert!(run.record(domain::ids::InvoiceId(7_003)).is_none(), "what Coupa has not approved is not kept");
+}
+
+#[test]
+fn the_coupa_poll_finds_what_the_webhooks_missed() {
+    let mut run = three_invoices();
+    assert_eq!(run.run(Job::PollCoupa), Some(Ended::Polled(Ok(2))));
+    run.deliver_all();
+    both_posted(&run);
+    assert_eq!(run.run(Job::PollCoupa), Some(Ended::Polled(Ok(0))), "a second poll has no news");
+}
+
+#[test]
+fn the_coupa_poll_repeated_and_doubled_changes_nothing() {
+    let mut run = three_invoices();
+    run.sim.shared().doubled = true;
+    run.run(Job::PollCoupa);
+    run.run(Job::PollCoupa);
+    run.deliver_all();
+    both_posted(&run);
+    run.heal();
+    both_posted(&run);
+}
+
+#[test]
+fn every_fault_at_every_call_of_the_coupa_poll_loses_nothing() {
+    let runs = every_single_fault(
+        || {
+            let mut run = three_invoices();
+            run.spawn(Job::PollCoupa);
+            run
+        },
+        both_posted,
+    );
+    assert!(runs >= 12, "{runs}");
+}
+
+#[test]
+fn two_coupa_polls_and_a_delivery_in_every_order_are_one_document_each() {
+    let schedules = every_order(
+        2,
+        || {
+            let mut run = Harness::new(straight_through(), &Setup::default());
+            run.spawn(Job::PollCoupa);
+            run.spawn(Job::PollCoupa);
+            run.spawn(Job::Match(INVOICE, HintReason::Webhook));
+            run
+        },
+        |mut run| {
+            run.deliver_all();
+            run.heal();
+            run.assert_stands(INVOICE, "exported", 1);
+        },
+    );
+    assert!(schedules > 100, "{schedules}");
+}
+
+/// An invoice whose worker died right after its intent was written.
+fn abandoned() -> Harness {
+    let mut run = Harness::new(straight_through(), &Setup::default());
+    let calls = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
+    run.fate(Script { called: calls.clone(), ..Script::default() });
+    run.run(Job::Match(INVOICE, HintReason::Webhook));
+    let create = calls.lock().unwrap().iter().position(|method| *method == Method::CreateInvoice).unwrap();
+    let mut run = Harness::new(straight_through(), &Setup::default());
+    run.fate(Script {
+        faults: vec![(u64::try_from(create).unwrap() + 1, Fault::CrashBefore)],
+        ..Script::default()
+    });
+    run.run(Job::Match(INVOICE, HintReason::Webhook));
+    run.fate(tests::gate::Calm);
+    run.assert_stands(INVOICE, "approved", 0);
+    let due = run.record(INVOICE).unwrap().due(&run.sim.timing).unwrap();
+    run.sim.advance_to(due.0);
+    run
+}
+
+#[test]
+fn the_sweep_drives_on_what_a_dead_worker_left() {
+    let mut run = abandoned();
+    assert_eq!(run.run(Job::Sweep), Some(Ended::Polled(Ok(1))));
+    run.deliver_all();
+    run.assert_stands(INVOICE, "exported", 1);
+    assert_eq!(run.run(Job::Sweep), Some(Ended::Polled(Ok(0))), "what rests is not swept");
+}
+
+#[test]
+fn the_sweep_repeated_and_doubled_changes_nothing() {
+    let mut run = abandoned();
+    run.sim.shared().doubled = true;
+    run.run(Job::Sweep);
+    run.run(Job::Sweep);
+    run.deliver_all();
+    run.assert_stands(INVOICE, "exported", 1);
+}
+
+#[test]
+fn every_fault_at_every_call_of_the_sweep_and_what_follows_ends_with_one_document() {
+    let runs = every_single_fault(
+        || {
+            let mut run = abandoned();
+            run.spawn(Job::Sweep);
+            run.spawn(Job::Match(INVOICE, HintReason::Sweep));
+            run
+        },
+        |run| run.assert_stands(INVOICE, "exported", 1),
+    );
+    assert!(runs > 40, "{runs}");
+}
+
+#[test]
+fn two_sweeps_and_their_hints_in_every_order_are_one_document() {
+    let schedules = every_order(
+        2,
+        || {
+            let mut run = abandoned();
+            run.spawn(Job::Sweep);
+            run.spawn(Job::Match(INVOICE, HintReason::Sweep));
+            run.spawn(Job::Match(INVOICE, HintReason::Sweep));
+            run
+        },
+        |mut run| {
+            run.heal();
+            run.assert_stands(INVOICE, "exported", 1);
+        },
+    );
+    assert!(schedules > 100, "{schedules}");
+}
+
+#[test]
+fn every_message_lost_at_any_moment_is_healed_by_the_sweep_and_the_poll() {
+    let mut run = three_invoices();
+    run.run(Job::PollCoupa);
+    run.sim.shared().queue.clear();
+    run.heal();
+    both_posted(&run);
+}

@@ -1,0 +1,153 @@
+//! An invoice that waits for its receipt: it posts when the receipt is there, no sooner, and no wake-up is lost.
+
+use crate::every_single_fault;
+use flows::ports::HintReason;
+use tests::harness::{Ended, Harness, Job, Setup, every_order};
+use tests::small::{INVOICE, ORDER, receipt, without_receipt};
+
+fn with_notes() -> Setup {
+    let mut setup = Setup::default();
+    setup.settings.record_outcomes = true;
+    setup
+}
+
+/// The warehouse posts the receipt.
+fn post_receipt(run: &mut Harness) {
+    run.spawn_step("the receipt is posted", |world, _| {
+        world.qad.post_receipt(receipt(ORDER, "RC1", 10)).unwrap();
+    });
+}
+
+#[test]
+fn an_invoice_waits_for_its_receipt_and_posts_when_the_poll_sees_it() {
+    let mut run = Harness::new(without_receipt(), &with_notes());
+    run.run(Job::Match(INVOICE, HintReason::Webhook));
+    run.assert_stands(INVOICE, "held", 0);
+    assert_eq!(run.standing(INVOICE).1, ["RECEIPT_MISSING"]);
+    assert!(!run.exported(INVOICE));
+    assert_eq!(run.run(Job::PollReceipts), Some(Ended::Polled(Ok(0))), "nothing new, nobody is woken");
+    post_receipt(&mut run);
+    run.run_all();
+    assert_eq!(run.run(Job::PollReceipts), Some(Ended::Polled(Ok(1))));
+    run.deliver_all();
+    run.assert_stands(INVOICE, "exported", 1);
+    assert!(run.exported(INVOICE));
+}
+
+#[test]
+fn a_poll_repeated_wakes_nobody_twice() {
+    let mut run = Harness::new(without_receipt(), &Setup::default());
+    run.run(Job::Match(INVOICE, HintReason::Webhook));
+    post_receipt(&mut run);
+    run.run_all();
+    assert_eq!(run.run(Job::PollReceipts), Some(Ended::Polled(Ok(1))));
+    let calls = run.sim.shared().calls;
+    assert_eq!(run.run(Job::PollReceipts), Some(Ended::Polled(Ok(0))));
+    assert_eq!(run.sim.shared().calls - calls, 2, "an idle cycle reads the watermark and QAD, and writes nothing");
+}
+
+#[test]
+fn every_call_made_twice_is_one_document() {
+    let mut run = Harness::new(without_receipt(), &with_notes());
+    run.sim.shared().doubled = true;
+    for _ in 0..2 {
+        run.run(Job::Match(INVOICE, HintReason::Webhook));
+    }
+    post_receipt(&mut run);
+    run.run_all();
+    for _ in 0..2 {
+        run.run(Job::PollReceipts);
+        run.deliver_all();
+    }
+    run.assert_stands(INVOICE, "exported", 1);
+    run.heal();
+    run.assert_stands(INVOICE, "exported", 1);
+}
+
+#[test]
+fn every_fault_at_every_call_of_hold_and_poll_and_release_ends_with_one_document() {
+    let runs = every_single_fault(
+        || {
+            let mut run = Harness::new(without_receipt(), &Setup::default());
+            run.spawn(Job::Match(INVOICE, HintReason::Webhook));
+            post_receipt(&mut run);
+            run.spawn(Job::PollReceipts);
+            run.spawn(Job::Match(INVOICE, HintReason::Receipt));
+            run
+        },
+        |run| run.assert_stands(INVOICE, "exported", 1),
+    );
+    assert!(runs > 80, "{runs}");
+}
+
+#[test]
+fn hold_receipt_and_poll_in_every_order_lose_no_wake_up() {
+    let schedules = every_order(
+        3,
+        || {
+            let mut run = Harness::new(without_receipt(), &Setup::default());
+            run.spawn(Job::Match(INVOICE, HintReason::Webhook));
+            post_receipt(&mut run);
+            run.spawn(Job::PollReceipts);
+            run
+        },
+        |mut run| {
+            // The next poll finds what was posted after this one; it finds nothing that this one has taken in.
+            run.run(Job::PollReceipts);
+            // Only what the polls have queued: neither the sweep nor the recheck may be needed.
+            run.deliver_all();
+            run.assert_stands(INVOICE, "exported", 1);
+        },
+    );
+    assert!(schedules > 500, "{schedules}");
+    println!("{schedules} schedules");
+}
+
+#[test]
+fn two_receipt_polls_at_once_in_every_order_lose_no_wake_up() {
+    let schedules = every_order(
+        3,
+        || {
+            let mut run = Harness::new(without_receipt(), &Setup::default());
+            run.run(Job::Match(INVOICE, HintReason::Webhook));
+            run.spawn(Job::PollReceipts);
+            post_receipt(&mut run);
+            run.spawn(Job::PollReceipts);
+            run
+        },
+        |mut run| {
+            run.run(Job::PollReceipts);
+            run.deliver_all();
+            run.assert_stands(INVOICE, "exported", 1);
+        },
+    );
+    assert!(schedules > 100, "{schedules}");
+}
+
+#[test]
+fn a_stale_note_never_hides_how_it_ended() {
+    every_order(
+        2,
+        || {
+            let mut run = Harness::new(without_receipt(), &with_notes());
+            run.spawn(Job::Match(INVOICE, HintReason::Webhook));
+            post_receipt(&mut run);
+            run.spawn(Job::Match(INVOICE, HintReason::Receipt));
+            run
+        },
+        |mut run| {
+            run.heal();
+            run.recheck();
+            run.assert_stands(INVOICE, "exported", 1);
+            let world = run.sim.world();
+            let newest = world.coupa.history.values().next_back().unwrap();
+            assert_eq!(
+                newest["responses"][0]["response-code"],
+                "POSTED",
+                "{:#?}\n{}",
+                world.coupa.history,
+                run.story()
+            );
+        },
+    );
+}

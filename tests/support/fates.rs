@@ -1,0 +1,270 @@
+//! What goes wrong: faults at chosen calls, and faults by chance.
+
+#![allow(clippy::arithmetic_side_effects, reason = "a test that overflows must fail loudly")]
+
+use crate::gate::{After, Before, Call, Fate, Method, Rng};
+
+/// One fault at one call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// The call is not made; a write is unknown.
+    LostBefore,
+    /// The call is made; its answer is lost.
+    LostAfter,
+    /// The call is not made, and the other side says so.
+    Declined,
+    /// What the call writes appears at the very end of the commit lateness.
+    Late,
+    /// The worker dies before the call.
+    CrashBefore,
+    /// The worker dies after the call.
+    CrashAfter,
+}
+
+impl Fault {
+    /// Every kind of fault that the method can have.
+    pub fn of(method: Method) -> Vec<Self> {
+        let mut kinds = vec![Self::LostBefore, Self::LostAfter, Self::CrashBefore, Self::CrashAfter];
+        if method.writes_elsewhere() || method.reads_elsewhere() {
+            kinds.push(Self::Declined);
+        }
+        if method == Method::CreateInvoice {
+            kinds.push(Self::Late);
+        }
+        if method == Method::Sleep {
+            kinds = vec![Self::CrashBefore];
+        }
+        kinds
+    }
+}
+
+impl Fault {
+    /// The kinds of fault of the method that differ from each other and from a fault at the call before: losing a read
+    /// before and after is the same, and so is dying before this call and after the one before.
+    pub fn distinct(method: Method) -> Vec<Self> {
+        if method.writes_elsewhere() {
+            let mut kinds = vec![Self::LostBefore, Self::LostAfter, Self::Declined, Self::CrashAfter];
+            if method == Method::CreateInvoice {
+                kinds.push(Self::Late);
+            }
+            kinds
+        } else {
+            match method {
+                Method::Commit | Method::SendHints => vec![Self::LostBefore, Self::LostAfter, Self::CrashAfter],
+                Method::Sleep => vec![Self::CrashBefore],
+                _ => vec![Self::LostBefore, Self::CrashAfter],
+            }
+        }
+    }
+}
+
+/// Faults at chosen calls, by the calls' numbers; remembers which methods were called.
+#[derive(Debug, Clone, Default)]
+pub struct Script {
+    /// Which call, which fault.
+    pub faults: Vec<(u64, Fault)>,
+    /// How late a late commit is, in milliseconds.
+    pub lateness_millis: i64,
+    /// The methods called so far, shared with the test.
+    pub called: std::sync::Arc<std::sync::Mutex<Vec<Method>>>,
+}
+
+impl Script {
+    fn fault(&self, call: &Call) -> Option<Fault> {
+        self.faults
+            .iter()
+            .find(|(number, _)| *number == call.number)
+            .map(|(_, fault)| *fault)
+    }
+}
+
+impl Fate for Script {
+    fn before(&mut self, call: &Call) -> Before {
+        if let Ok(mut called) = self.called.lock() {
+            called.push(call.method);
+        }
+        match self.fault(call) {
+            Some(Fault::LostBefore) => Before::Lost,
+            Some(Fault::Declined) => Before::Declined,
+            Some(Fault::Late) => Before::Late(self.lateness_millis),
+            Some(Fault::CrashBefore) => Before::Crash,
+            _ => Before::Proceed,
+        }
+    }
+
+    fn after(&mut self, call: &Call) -> After {
+        match self.fault(call) {
+            Some(Fault::LostAfter) => After::Lost,
+            Some(Fault::CrashAfter) => After::Crash,
+            _ => After::Proceed,
+        }
+    }
+}
+
+/// How often what goes wrong, of a thousand calls.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Odds {
+    /// A write to Coupa or QAD is lost on its way.
+    pub write_lost: u64,
+    /// The answer to a write is lost.
+    pub answer_lost: u64,
+    /// A create commits late.
+    pub late: u64,
+    /// A write is declined (401, 429, record in use).
+    pub declined: u64,
+    /// A read of Coupa or QAD gives no answer.
+    pub read_lost: u64,
+    /// The register gives no answer to a read.
+    pub store_read_lost: u64,
+    /// The register gives no answer to a commit, before or after doing it.
+    pub commit_lost: u64,
+    /// The worker dies, before and again after each call.
+    pub crash: u64,
+    /// The worker stops for up to [`Odds::stall_millis`], before and again after each call.
+    pub stall: u64,
+    /// Longest stall, in milliseconds.
+    pub stall_millis: i64,
+    /// A call is slow.
+    pub slow: u64,
+    /// Longest time a slow call takes, in milliseconds.
+    pub slow_millis: i64,
+    /// A hint is lost.
+    pub hint_lost: u64,
+    /// A hint arrives twice.
+    pub hint_twice: u64,
+    /// Longest a hint waits in the queue, in milliseconds.
+    pub hint_millis: i64,
+    /// Longest a create commits late, in milliseconds.
+    pub late_millis: i64,
+}
+
+impl Odds {
+    /// The full load: everything at once.
+    pub fn heavy(late_millis: i64) -> Self {
+        Self {
+            write_lost: 80,
+            answer_lost: 100,
+            late: 150,
+            declined: 60,
+            read_lost: 80,
+            store_read_lost: 10,
+            commit_lost: 40,
+            crash: 8,
+            stall: 8,
+            stall_millis: 600_000,
+            slow: 150,
+            slow_millis: 60_000,
+            hint_lost: 50,
+            hint_twice: 100,
+            hint_millis: 60_000,
+            late_millis,
+        }
+    }
+
+    /// A random half of the full load: faults hide each other when all are there.
+    pub fn swarm(rng: &mut Rng, late_millis: i64) -> Self {
+        let full = Self::heavy(late_millis);
+        let mut some = |chance: u64| if rng.per_mille(600) { chance } else { 0 };
+        Self {
+            write_lost: some(full.write_lost),
+            answer_lost: some(full.answer_lost),
+            late: some(full.late),
+            declined: some(full.declined),
+            read_lost: some(full.read_lost),
+            store_read_lost: some(full.store_read_lost),
+            commit_lost: some(full.commit_lost),
+            crash: some(full.crash),
+            stall: some(full.stall),
+            slow: some(full.slow),
+            hint_lost: some(full.hint_lost),
+            hint_twice: some(full.hint_twice),
+            ..full
+        }
+    }
+}
+
+/// Faults by chance.
+#[derive(Debug, Clone)]
+pub struct Chaos {
+    odds: Odds,
+    rng: Rng,
+}
+
+impl Chaos {
+    /// Faults with these odds, from a seed.
+    pub fn new(odds: Odds, seed: u64) -> Self {
+        Self {
+            odds,
+            rng: Rng::new(seed),
+        }
+    }
+}
+
+impl Fate for Chaos {
+    fn before(&mut self, call: &Call) -> Before {
+        let odds = self.odds;
+        let rng = &mut self.rng;
+        if rng.per_mille(odds.crash) {
+            return Before::Crash;
+        }
+        if rng.per_mille(odds.stall) {
+            return Before::Stall(rng.millis(odds.stall_millis));
+        }
+        let method = call.method;
+        if method.writes_elsewhere() {
+            if rng.per_mille(odds.write_lost) {
+                return Before::Lost;
+            }
+            if rng.per_mille(odds.declined) {
+                return Before::Declined;
+            }
+            if method == Method::CreateInvoice && rng.per_mille(odds.late) {
+                return Before::Late(rng.millis(odds.late_millis));
+            }
+        }
+        let lost = match method {
+            Method::Commit => odds.commit_lost / 2,
+            _ if method.is_register() || method == Method::SendHints => odds.store_read_lost,
+            _ if method.reads_elsewhere() => odds.read_lost,
+            _ => 0,
+        };
+        if rng.per_mille(lost) {
+            return Before::Lost;
+        }
+        if rng.per_mille(odds.slow) {
+            let longest = if method.is_register() { 1_000 } else { odds.slow_millis };
+            return Before::Slow(rng.millis(longest));
+        }
+        Before::Proceed
+    }
+
+    fn after(&mut self, call: &Call) -> After {
+        let odds = self.odds;
+        let rng = &mut self.rng;
+        if rng.per_mille(odds.crash) {
+            return After::Crash;
+        }
+        if rng.per_mille(odds.stall) {
+            return After::Stall(rng.millis(odds.stall_millis));
+        }
+        let lost = match call.method {
+            Method::Commit => odds.commit_lost / 2,
+            method if method.writes_elsewhere() => odds.answer_lost,
+            Method::SendHints => odds.store_read_lost,
+            _ => 0,
+        };
+        if rng.per_mille(lost) { After::Lost } else { After::Proceed }
+    }
+
+    fn hint(&mut self) -> (u32, i64) {
+        let odds = self.odds;
+        let copies = if self.rng.per_mille(odds.hint_lost) {
+            0
+        } else if self.rng.per_mille(odds.hint_twice) {
+            2
+        } else {
+            1
+        };
+        (copies, odds.hint_millis)
+    }
+}

@@ -1,0 +1,789 @@
+//! The one gate through which every simulated port call passes.
+//!
+//! A [`Gate`] is every port of a flow at once, for one task. Before and after each call it asks the simulation's
+//! [`Fate`] what happens: the call proceeds, fails before or after it was done, takes time, or the worker dies. Nothing
+//! else in the simulation can fail, so no port can be forgotten.
+
+#![allow(
+    clippy::arithmetic_side_effects,
+    clippy::as_conversions,
+    clippy::indexing_slicing,
+    clippy::expect_used,
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test that overflows, or misses what it put there, must fail loudly"
+)]
+
+use crate::invariants::Watch;
+use async_trait::async_trait;
+use domain::documents::{Invoice, Order, Receipt};
+use domain::ids::{InvoiceId, PurchaseOrderNumber, QadInvoiceIdentity};
+use domain::matching::SupplierInvoiceDraft;
+use domain::problem::Problem;
+use domain::time::{Date, Timestamp};
+use domain::timing::Timing;
+use flows::ports::{
+    AuditEntry, Chance, Clock, Commit, CommitError, Coupa, DocumentOutcome, DueRecord, Hint, InvoicePage, Qad,
+    QadDocument, Queue, ReadError, ReceiptScan, RecordGroup, RecordKey, RecordWrite, Register, StoreError,
+    StoredRecord, WriteError,
+};
+use sandbox::faults::{Fault, FaultRule, System};
+use sandbox::ports::WorldPorts;
+use sandbox::world::World;
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::future::Future;
+use std::pin::{Pin, pin};
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+/// SplitMix64: small, seeded, the same everywhere.
+#[derive(Debug, Clone)]
+pub struct Rng(u64);
+
+impl Rng {
+    /// A generator of this seed.
+    pub fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    /// The next 64 bits.
+    pub fn bits(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let once = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        let twice = (once ^ (once >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        twice ^ (twice >> 31)
+    }
+
+    /// A number from 0 to `end` - 1; 0 when `end` is 0.
+    pub fn below(&mut self, end: u64) -> u64 {
+        if end == 0 { 0 } else { self.bits() % end }
+    }
+
+    /// True so many times of a thousand.
+    pub fn per_mille(&mut self, chance: u64) -> bool {
+        self.below(1_000) < chance
+    }
+
+    /// A number of milliseconds from 0 to `longest`.
+    pub fn millis(&mut self, longest: i64) -> i64 {
+        self.below(longest.max(0) as u64 + 1) as i64
+    }
+}
+
+/// Which port method is called.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Method {
+    /// `Register::read`.
+    Read,
+    /// `Register::list`.
+    List,
+    /// `Register::commit`.
+    Commit,
+    /// `Register::due`.
+    Due,
+    /// `Coupa::invoice`.
+    CoupaInvoice,
+    /// `Coupa::exportable_invoices`.
+    CoupaList,
+    /// `Coupa::mark_exported`.
+    MarkExported,
+    /// `Coupa::record_outcome`.
+    RecordOutcome,
+    /// `Qad::order`.
+    Order,
+    /// `Qad::receipts_of_order`.
+    ReceiptsOfOrder,
+    /// `Qad::receipts_since`.
+    ReceiptsSince,
+    /// `Qad::find_invoices`.
+    FindInvoices,
+    /// `Qad::create_invoice`.
+    CreateInvoice,
+    /// `Queue::send`.
+    SendHints,
+    /// `Clock::sleep`.
+    Sleep,
+}
+
+impl Method {
+    /// True for a read of Coupa or QAD.
+    pub fn reads_elsewhere(self) -> bool {
+        matches!(
+            self,
+            Self::CoupaInvoice
+                | Self::CoupaList
+                | Self::Order
+                | Self::ReceiptsOfOrder
+                | Self::ReceiptsSince
+                | Self::FindInvoices
+        )
+    }
+
+    /// True for a write to Coupa or QAD.
+    pub fn writes_elsewhere(self) -> bool {
+        matches!(self, Self::MarkExported | Self::RecordOutcome | Self::CreateInvoice)
+    }
+
+    /// True for a call of the register.
+    pub fn is_register(self) -> bool {
+        matches!(self, Self::Read | Self::List | Self::Commit | Self::Due)
+    }
+}
+
+/// One port call, before it is made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Call {
+    /// Its place among all calls of the run, from 1.
+    pub number: u64,
+    /// Who calls.
+    pub task: usize,
+    /// What.
+    pub method: Method,
+}
+
+/// What happens before a call is made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Before {
+    /// It is made.
+    Proceed,
+    /// It is not made, and the caller cannot know that: a read is unavailable, a commit unanswered, a write unknown.
+    Lost,
+    /// It is not made, and the other side says so (429): not applied. For a read: unavailable.
+    Declined,
+    /// It is not answered, and what it writes appears this many milliseconds later. For a create only.
+    Late(i64),
+    /// The worker dies.
+    Crash,
+    /// It takes this many milliseconds to get there.
+    Slow(i64),
+    /// The worker stops for this many milliseconds and then goes on, even past its own end.
+    Stall(i64),
+}
+
+/// What happens after a call was made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum After {
+    /// The caller gets the answer.
+    Proceed,
+    /// The answer is lost.
+    Lost,
+    /// The worker dies.
+    Crash,
+    /// The worker stops for this many milliseconds and then goes on, even past its own end.
+    Stall(i64),
+}
+
+/// Decides what goes wrong.
+pub trait Fate: Send {
+    /// Before a call.
+    fn before(&mut self, call: &Call) -> Before;
+    /// After a call.
+    fn after(&mut self, call: &Call) -> After;
+    /// What happens to a hint on its way into the queue: how many copies arrive, and how late at most.
+    fn hint(&mut self) -> (u32, i64) {
+        (1, 0)
+    }
+}
+
+/// Nothing goes wrong.
+#[derive(Debug, Clone, Copy)]
+pub struct Calm;
+
+impl Fate for Calm {
+    fn before(&mut self, _: &Call) -> Before {
+        Before::Proceed
+    }
+    fn after(&mut self, _: &Call) -> After {
+        After::Proceed
+    }
+}
+
+/// A guard of the product that a test takes away at the ports, to see that its absence is noticed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Removed {
+    /// The claim is not durable before the send: the commit that tells it says yes and writes nothing.
+    IntentBeforeSend,
+    /// An unknown outcome of a create is reported as not applied.
+    UnknownIsUnknown,
+    /// A look-up that fails is reported as empty.
+    FailedLookUpIsNoAnswer,
+    /// A commit overwrites whatever is there.
+    RevisionCondition,
+}
+
+/// What the gate does to a task after the poll in which it asked for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mark {
+    /// The worker is dead.
+    Crashed,
+    /// Asleep until this instant.
+    Asleep {
+        /// Until when.
+        until: i64,
+        /// Goes on even past its own end.
+        zombie: bool,
+    },
+}
+
+/// A message in the queue.
+#[derive(Debug, Clone)]
+pub struct Message {
+    /// Its number.
+    pub id: u64,
+    /// What it says.
+    pub hint: Hint,
+    /// From when it can be received.
+    pub visible_at: i64,
+    /// How often it was received.
+    pub receives: i64,
+}
+
+/// Everything the tasks of a run share besides the register and the world.
+pub struct Shared {
+    /// What goes wrong.
+    pub fate: Box<dyn Fate>,
+    /// Tokens and jitter.
+    pub chance: Rng,
+    /// Calls so far.
+    pub calls: u64,
+    /// What the gate asks the executor to do.
+    pub marks: BTreeMap<usize, Mark>,
+    /// The queue.
+    pub queue: Vec<Message>,
+    /// Messages so far.
+    pub messages: u64,
+    /// The checker.
+    pub watch: Watch,
+    /// Makes every call twice that its contract allows to be made twice.
+    pub doubled: bool,
+    /// The guard taken away, if any.
+    pub removed: Option<Removed>,
+    /// The story so far, when it is kept.
+    pub trace: Option<String>,
+    /// How often something worth seeing happened.
+    pub coverage: BTreeMap<&'static str, u64>,
+    /// The most recent calls, for the story of a failure.
+    pub recent: std::collections::VecDeque<String>,
+}
+
+/// One simulated run: register, both other systems, queue, clock, chance.
+pub struct Sim {
+    /// The register behind the gate.
+    pub register: Arc<dyn Register>,
+    /// Coupa and QAD behind the gate.
+    pub ports: WorldPorts,
+    /// The chain of times.
+    pub timing: Timing,
+    clock: Arc<AtomicI64>,
+    shared: Mutex<Shared>,
+}
+
+/// Most calls a run may make; more is a run that does not end.
+const CALLS_MAX: u64 = 400_000;
+/// Calls kept for the story of a failure.
+const RECENT_MAX: usize = 60;
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The value of a future that never waits.
+pub fn ready<T>(future: impl Future<Output = T>) -> T {
+    let mut future = pin!(future);
+    match future.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(value) => value,
+        Poll::Pending => panic!("a fake waited"),
+    }
+}
+
+impl Sim {
+    /// A run over a register and a world that begins at `now`.
+    pub fn new(register: Arc<dyn Register>, world: World, timing: Timing, now: Timestamp, seed: u64) -> Arc<Self> {
+        let clock = Arc::new(AtomicI64::new(now.0));
+        let ticking = clock.clone();
+        let ports = WorldPorts::new(world, Arc::new(move || Timestamp(ticking.load(Ordering::Relaxed))));
+        Arc::new(Self {
+            register,
+            ports,
+            timing,
+            clock,
+            shared: Mutex::new(Shared {
+                fate: Box::new(Calm),
+                chance: Rng::new(seed ^ 0xC0FF_EE00),
+                calls: 0,
+                marks: BTreeMap::new(),
+                queue: Vec::new(),
+                messages: 0,
+                watch: Watch::default(),
+                doubled: false,
+                removed: None,
+                trace: None,
+                coverage: BTreeMap::new(),
+                recent: std::collections::VecDeque::new(),
+            }),
+        })
+    }
+
+    /// True time.
+    pub fn now(&self) -> Timestamp {
+        Timestamp(self.clock.load(Ordering::Relaxed))
+    }
+
+    /// Moves true time forward to `instant`, never back.
+    pub fn advance_to(&self, instant: i64) {
+        self.clock.fetch_max(instant, Ordering::Relaxed);
+    }
+
+    /// What the tasks share. Never hold it while calling a port.
+    pub fn shared(&self) -> MutexGuard<'_, Shared> {
+        lock(&self.shared)
+    }
+
+    /// The world, up to date.
+    pub fn world(&self) -> MutexGuard<'_, World> {
+        let mut world = lock(&self.ports.world);
+        world.advance(self.now());
+        world
+    }
+
+    /// Counts something worth seeing.
+    pub fn saw(&self, what: &'static str) {
+        *self.shared().coverage.entry(what).or_default() += 1;
+    }
+
+    /// Adds a line to the story.
+    pub fn tell(&self, line: impl FnOnce() -> String) {
+        let now = self.now().0;
+        let mut shared = self.shared();
+        let line = format!("{now} {}", line());
+        if shared.recent.len() >= RECENT_MAX {
+            shared.recent.pop_front();
+        }
+        if let Some(trace) = &mut shared.trace {
+            let _ = writeln!(trace, "{line}");
+        }
+        shared.recent.push_back(line);
+    }
+
+    /// A broken invariant.
+    pub fn violate(&self, what: impl FnOnce() -> String) {
+        let what = what();
+        self.tell(|| format!("!!! {what}"));
+        self.shared().watch.violations.push(what);
+    }
+
+    /// Puts a hint into the queue, whatever fate says.
+    pub fn enqueue(&self, hint: Hint, after_millis: i64) {
+        let visible_at = self.now().0 + after_millis;
+        let mut shared = self.shared();
+        shared.messages += 1;
+        let id = shared.messages;
+        shared.queue.push(Message {
+            id,
+            hint,
+            visible_at,
+            receives: 0,
+        });
+    }
+}
+
+/// Hands control back to the executor once.
+struct Yield(bool);
+
+impl Future for Yield {
+    type Output = ();
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        if self.0 {
+            return Poll::Ready(());
+        }
+        self.0 = true;
+        context.waker().wake_by_ref();
+        Poll::Pending
+    }
+}
+
+/// When an answer was lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Lost {
+    Before,
+    Declined,
+    After,
+}
+
+/// All ports, for one task.
+#[derive(Clone)]
+pub struct Gate {
+    /// The run.
+    pub sim: Arc<Sim>,
+    /// The task.
+    pub task: usize,
+    /// How far the task's clock is ahead of true time, in milliseconds.
+    pub skew: i64,
+}
+
+impl Gate {
+    fn enter(&self, method: Method, about: &str) -> (Call, Before) {
+        let mut shared = self.sim.shared();
+        shared.calls += 1;
+        assert!(shared.calls < CALLS_MAX, "the run does not end: {:#?}", shared.recent);
+        let call = Call {
+            number: shared.calls,
+            task: self.task,
+            method,
+        };
+        let before = shared.fate.before(&call);
+        drop(shared);
+        self.sim
+            .tell(|| format!("#{} task {} {method:?} {about} {before:?}", call.number, self.task));
+        (call, before)
+    }
+
+    fn mark(&self, mark: Mark) {
+        self.sim.shared().marks.insert(self.task, mark);
+    }
+
+    fn sleep_until(&self, until: i64, zombie: bool) {
+        self.mark(Mark::Asleep { until, zombie });
+    }
+
+    /// One port call: fate before, the call, fate after.
+    async fn pass<T, F: Future<Output = T>>(
+        &self,
+        method: Method,
+        about: String,
+        twice: bool,
+        make: impl Fn() -> F,
+        lost: impl Fn(Lost) -> T,
+    ) -> T {
+        let (call, before) = self.enter(method, &about);
+        let now = self.sim.now().0;
+        match before {
+            Before::Crash => self.mark(Mark::Crashed),
+            Before::Slow(millis) => {
+                // A whole exchange ends within the HTTP timeout, whatever the network does.
+                self.sleep_until(now + millis.min(self.sim.timing.http_millis), false);
+            }
+            Before::Stall(millis) => {
+                // A worker that has begun to send is ended by the platform: it cannot begin later than that.
+                let until = now + millis;
+                if method.writes_elsewhere() {
+                    self.sleep_until(until, false);
+                } else {
+                    self.sleep_until(until, true);
+                }
+            }
+            Before::Late(millis) if method == Method::CreateInvoice => {
+                let fault = Fault::LateCommit {
+                    delay_ms: u32::try_from(millis).unwrap_or(u32::MAX),
+                };
+                Yield(false).await;
+                let rule = FaultRule::next(System::Qad, "supplier-invoices.create", None, fault);
+                lock(&self.sim.ports.faults).arm(rule);
+                self.sim.saw("late commit");
+                return make().await;
+            }
+            Before::Proceed | Before::Lost | Before::Declined | Before::Late(_) => {}
+        }
+        Yield(false).await;
+        match before {
+            Before::Lost => return lost(Lost::Before),
+            Before::Declined => return lost(Lost::Declined),
+            _ => {}
+        }
+        let doubled = twice && self.sim.shared().doubled;
+        let mut answer = make().await;
+        if doubled {
+            answer = make().await;
+        }
+        let after = self.sim.shared().fate.after(&call);
+        if after != After::Proceed {
+            self.sim.tell(|| format!("#{} after {after:?}", call.number));
+        }
+        match after {
+            After::Proceed => answer,
+            After::Lost => lost(Lost::After),
+            After::Crash => {
+                self.mark(Mark::Crashed);
+                Yield(false).await;
+                answer
+            }
+            After::Stall(millis) => {
+                self.sleep_until(self.sim.now().0 + millis, true);
+                Yield(false).await;
+                answer
+            }
+        }
+    }
+}
+
+fn simulated(code: &str) -> Problem {
+    Problem::new(code, "Simulated.")
+}
+
+fn store_lost<T>(_: Lost) -> Result<T, StoreError> {
+    Err(StoreError(simulated("SIMULATED_STORE_SILENT")))
+}
+
+fn read_lost<T>(lost: Lost) -> Result<T, ReadError> {
+    Err(ReadError::Unavailable {
+        retry_after: (lost == Lost::Declined).then(|| Duration::from_secs(2)),
+        problem: simulated("SIMULATED_UNAVAILABLE"),
+    })
+}
+
+fn write_lost<T>(lost: Lost) -> Result<T, WriteError> {
+    Err(match lost {
+        Lost::Declined => WriteError::NotApplied {
+            retry_after: Some(Duration::from_secs(2)),
+            problem: simulated("SIMULATED_DECLINED"),
+        },
+        Lost::Before | Lost::After => WriteError::Unknown(simulated("SIMULATED_UNKNOWN")),
+    })
+}
+
+fn keys_of(keys: &[RecordKey]) -> String {
+    let words: Vec<String> = keys.iter().take(4).map(word_of).collect();
+    words.join(",")
+}
+
+fn word_of(key: &RecordKey) -> String {
+    match key {
+        RecordKey::Invoice(id) => format!("invoice/{id}"),
+        RecordKey::Effect(text) => format!("effect/{text}"),
+        RecordKey::Order(number) => format!("order/{number}"),
+        RecordKey::Waiting(line, id) => format!("waiting/{line}/{id}"),
+        RecordKey::Receipt(key) => format!("receipt/{}", key.receiver),
+        RecordKey::Watermark(name) => format!("watermark/{name}"),
+        RecordKey::Entry { collection, id } => format!("{}/{id}", collection.word()),
+    }
+}
+
+fn words_of_commit(commit: &Commit) -> String {
+    let mut text = String::new();
+    for write in &commit.writes {
+        let word = match write {
+            RecordWrite::Put { key, seen, state, .. } => format!("put {}@{seen} {state}", word_of(key)),
+            RecordWrite::Delete { key } => format!("delete {}", word_of(key)),
+            RecordWrite::Check { key, seen } => format!("check {}@{seen}", word_of(key)),
+        };
+        text.push_str(&word);
+        text.push_str("; ");
+    }
+    for entry in &commit.audit {
+        for event in entry.events.match_indices("\"event\":\"") {
+            let rest = &entry.events[event.0 + event.1.len()..];
+            text.push_str(rest.split('"').next().unwrap_or_default());
+            text.push(' ');
+        }
+        for event in entry.events.match_indices("\"effect\":\"") {
+            let rest = &entry.events[event.0 + event.1.len()..];
+            text.push_str(rest.split('"').next().unwrap_or_default());
+            text.push(' ');
+        }
+    }
+    text
+}
+
+#[async_trait]
+impl Register for Gate {
+    async fn read(&self, keys: &[RecordKey]) -> Result<Vec<Option<StoredRecord>>, StoreError> {
+        let make = || self.sim.register.read(keys);
+        self.pass(Method::Read, keys_of(keys), true, make, store_lost).await
+    }
+
+    async fn list(&self, group: &RecordGroup) -> Result<Vec<StoredRecord>, StoreError> {
+        let make = || self.sim.register.list(group);
+        self.pass(Method::List, format!("{group:?}"), true, make, store_lost).await
+    }
+
+    async fn commit(&self, commit: Commit) -> Result<(), CommitError> {
+        let removed = self.sim.shared().removed;
+        let about = words_of_commit(&commit);
+        let make = || async {
+            let commit = match removed {
+                Some(Removed::IntentBeforeSend) if about.contains("creating intended") => return Ok(()),
+                Some(Removed::RevisionCondition) => overwriting(&self.sim, commit.clone()),
+                _ => commit.clone(),
+            };
+            let answer = self.sim.register.commit(commit.clone()).await;
+            if answer.is_ok() {
+                crate::invariants::after_commit(&self.sim, &commit);
+            } else {
+                self.sim.saw("commit conflict");
+            }
+            answer
+        };
+        let lost = |_| Err(CommitError::Store(StoreError(simulated("SIMULATED_STORE_SILENT"))));
+        self.pass(Method::Commit, about.clone(), true, make, lost).await
+    }
+
+    async fn due(&self, now: Timestamp, limit: usize) -> Result<Vec<DueRecord>, StoreError> {
+        let make = || self.sim.register.due(now, limit);
+        self.pass(Method::Due, String::new(), true, make, store_lost).await
+    }
+
+    async fn audit(&self, document: &str) -> Result<Vec<AuditEntry>, StoreError> {
+        self.sim.register.audit(document).await
+    }
+
+    async fn invoices(&self, after: Option<InvoiceId>, limit: usize) -> Result<Vec<StoredRecord>, StoreError> {
+        self.sim.register.invoices(after, limit).await
+    }
+}
+
+/// The commit with every condition replaced by what is there: what a register without conditions would do.
+fn overwriting(sim: &Sim, mut commit: Commit) -> Commit {
+    commit.audit.clear();
+    for write in &mut commit.writes {
+        if let RecordWrite::Put { key, seen, .. } = write {
+            let there = ready(sim.register.read(std::slice::from_ref(key))).unwrap_or_default();
+            *seen = there.into_iter().flatten().next().map_or(0, |stored| stored.revision);
+        }
+    }
+    commit
+}
+
+#[async_trait]
+impl Coupa for Gate {
+    async fn invoice(&self, id: InvoiceId) -> Result<Option<Invoice>, ReadError> {
+        let make = || self.sim.ports.invoice(id);
+        self.pass(Method::CoupaInvoice, id.to_string(), true, make, read_lost).await
+    }
+
+    async fn exportable_invoices(&self, after: Option<InvoiceId>) -> Result<InvoicePage, ReadError> {
+        let make = || self.sim.ports.exportable_invoices(after);
+        self.pass(Method::CoupaList, String::new(), true, make, read_lost).await
+    }
+
+    async fn mark_exported(&self, id: InvoiceId, idempotency_key: &str) -> Result<(), WriteError> {
+        let make = || {
+            crate::invariants::before_export(&self.sim, id);
+            self.sim.ports.mark_exported(id, idempotency_key)
+        };
+        self.pass(Method::MarkExported, id.to_string(), true, make, write_lost).await
+    }
+
+    async fn record_outcome(
+        &self,
+        id: InvoiceId,
+        outcome: &DocumentOutcome,
+        idempotency_key: &str,
+    ) -> Result<(), WriteError> {
+        let make = || self.sim.ports.record_outcome(id, outcome, idempotency_key);
+        let about = format!("{id} {}", outcome.code);
+        self.pass(Method::RecordOutcome, about, true, make, write_lost).await
+    }
+}
+
+#[async_trait]
+impl Qad for Gate {
+    async fn order(&self, number: &PurchaseOrderNumber) -> Result<Option<Order>, ReadError> {
+        let make = || self.sim.ports.order(number);
+        self.pass(Method::Order, number.to_string(), true, make, read_lost).await
+    }
+
+    async fn receipts_of_order(&self, number: &PurchaseOrderNumber) -> Result<Vec<Receipt>, ReadError> {
+        let make = || self.sim.ports.receipts_of_order(number);
+        self.pass(Method::ReceiptsOfOrder, number.to_string(), true, make, read_lost)
+            .await
+    }
+
+    async fn receipts_since(&self, since: Date) -> Result<ReceiptScan, ReadError> {
+        let make = || self.sim.ports.receipts_since(since);
+        self.pass(Method::ReceiptsSince, since.to_string(), true, make, read_lost).await
+    }
+
+    async fn find_invoices(&self, identity: &QadInvoiceIdentity) -> Result<Vec<QadDocument>, ReadError> {
+        let make = || self.sim.ports.find_invoices(identity);
+        let asked_at = self.sim.now();
+        let answer = self
+            .pass(Method::FindInvoices, identity.reference.to_string(), true, make, read_lost)
+            .await;
+        let removed = self.sim.shared().removed;
+        if answer.is_err() && removed == Some(Removed::FailedLookUpIsNoAnswer) {
+            return Ok(Vec::new());
+        }
+        if answer.as_ref().is_ok_and(Vec::is_empty) {
+            self.sim.shared().watch.looked_up_empty(identity, asked_at);
+        }
+        answer
+    }
+
+    async fn create_invoice(
+        &self,
+        draft: &SupplierInvoiceDraft,
+        idempotency_key: &str,
+    ) -> Result<QadDocument, WriteError> {
+        crate::invariants::send_is_allowed(&self.sim, self.task, self.now(), draft);
+        let make = || {
+            crate::invariants::create_leaves(&self.sim, self.task, draft);
+            self.sim.ports.create_invoice(draft, idempotency_key)
+        };
+        let about = draft.identity.reference.to_string();
+        let answer = self
+            .pass(Method::CreateInvoice, about, false, make, write_lost)
+            .await;
+        crate::invariants::create_answered(&self.sim, self.task, &answer);
+        match answer {
+            Err(WriteError::Unknown(problem))
+                if self.sim.shared().removed == Some(Removed::UnknownIsUnknown) =>
+            {
+                Err(WriteError::NotApplied {
+                    retry_after: None,
+                    problem,
+                })
+            }
+            other => other,
+        }
+    }
+}
+
+#[async_trait]
+impl Queue for Gate {
+    async fn send(&self, hints: &[Hint]) -> Result<(), StoreError> {
+        let make = || async {
+            for hint in hints {
+                let (copies, latest) = self.sim.shared().fate.hint();
+                for _ in 0..copies {
+                    let after = self.sim.shared().chance.millis(latest);
+                    self.sim.enqueue(hint.clone(), after);
+                }
+            }
+            Ok(())
+        };
+        self.pass(Method::SendHints, format!("{} hints", hints.len()), true, make, store_lost)
+            .await
+    }
+}
+
+#[async_trait]
+impl Clock for Gate {
+    fn now(&self) -> Timestamp {
+        self.sim.now().plus_millis(self.skew)
+    }
+
+    async fn sleep(&self, duration: Duration) {
+        let millis = i64::try_from(duration.as_millis()).unwrap_or(i64::MAX);
+        let (_, before) = self.enter(Method::Sleep, "");
+        match before {
+            Before::Crash => self.mark(Mark::Crashed),
+            Before::Stall(longer) => self.sleep_until(self.sim.now().0 + millis + longer, true),
+            _ => self.sleep_until(self.sim.now().0 + millis, false),
+        }
+        Yield(false).await;
+    }
+}
+
+impl Chance for Gate {
+    fn token(&self) -> String {
+        let mut shared = self.sim.shared();
+        format!("{:016x}-{}", shared.chance.bits(), self.task)
+    }
+
+    fn up_to(&self, max: u64) -> u64 {
+        self.sim.shared().chance.below(max.saturating_add(1))
+    }
+}

@@ -1,0 +1,617 @@
+//! A tiny executor for the simulation: tasks are futures that only the gate can suspend, one is polled at a time, and
+//! who goes next is data.
+
+#![allow(
+    clippy::arithmetic_side_effects,
+    clippy::as_conversions,
+    clippy::indexing_slicing,
+    clippy::expect_used,
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test that overflows, or misses what it put there, must fail loudly"
+)]
+
+use crate::gate::{Calm, Fate, Gate, Mark, Sim, ready};
+use crate::invariants::{check_at_rest, check_world, record_of, records};
+use crate::memory_register::MemoryRegister;
+use domain::effect::Effect;
+use domain::ids::{ConnectionId, InvoiceId};
+use domain::lifecycle::{InvoiceRecord, State};
+use domain::time::Timestamp;
+use domain::timing::{LATE_KILL_MILLIS, Timing};
+use flows::match_invoice::{self, InvoiceSettings, Rest};
+use flows::ports::{Hint, HintReason, Subject};
+use flows::store::{Context, FlowError};
+use flows::{poll_coupa, poll_receipts, sweep};
+use sandbox::scenario::policy;
+use sandbox::world::World;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Poll, Waker};
+
+/// When every run begins.
+pub const BEGINNING: Timestamp = Timestamp(1_774_000_000_000);
+/// How often an invoice that waits is looked at although nothing happened, in milliseconds.
+pub const RECHECK_MILLIS: i64 = 3_600_000;
+/// How often the sweep runs, in milliseconds.
+pub const SWEEP_MILLIS: i64 = 60_000;
+/// How often the polls run, in milliseconds.
+pub const POLL_MILLIS: i64 = 300_000;
+
+/// What a task does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Job {
+    /// `match_invoice` for one invoice.
+    Match(InvoiceId, HintReason),
+    /// `poll_coupa`.
+    PollCoupa,
+    /// `poll_receipts`.
+    PollReceipts,
+    /// `sweep`.
+    Sweep,
+}
+
+/// How a task ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ended {
+    /// The flow came to its end.
+    Match(Box<Result<Rest, FlowError>>),
+    /// A poll or a sweep did, or said why not.
+    Polled(Result<u64, String>),
+    /// A step of the world was taken.
+    Played,
+}
+
+impl Ended {
+    /// True when a queue message that led to it is used up.
+    pub fn is_success(&self) -> bool {
+        match self {
+            Self::Match(result) => result.is_ok(),
+            Self::Polled(result) => result.is_ok(),
+            Self::Played => true,
+        }
+    }
+}
+
+type Running = Pin<Box<dyn Future<Output = Ended>>>;
+
+/// One task.
+pub struct Task {
+    /// What it does, for the story.
+    pub what: String,
+    /// The queue message it works on.
+    pub message: Option<u64>,
+    running: Option<Running>,
+    asleep_until: Option<i64>,
+    killed_at: i64,
+    zombie: bool,
+    /// How it ended; nothing while it runs or when it died.
+    pub ended: Option<Ended>,
+}
+
+impl Task {
+    /// True when it will never be polled again.
+    pub fn is_over(&self) -> bool {
+        self.running.is_none()
+    }
+}
+
+/// A run: the simulation and its tasks.
+pub struct Harness {
+    /// The simulation.
+    pub sim: Arc<Sim>,
+    /// All tasks, the finished ones too.
+    pub tasks: Vec<Task>,
+    settings: Arc<InvoiceSettings>,
+    connection: ConnectionId,
+    panicking: bool,
+}
+
+/// How a run is set up.
+#[derive(Debug, Clone)]
+pub struct Setup {
+    /// Seeds tokens and jitter.
+    pub seed: u64,
+    /// What the workers believe about time.
+    pub timing: Timing,
+    /// What they do.
+    pub settings: InvoiceSettings,
+}
+
+impl Default for Setup {
+    fn default() -> Self {
+        Self {
+            seed: 1,
+            timing: Timing::default(),
+            settings: InvoiceSettings {
+                policy: policy().unwrap(),
+                recheck_millis: RECHECK_MILLIS,
+                record_outcomes: false,
+                adopt_equal_documents: true,
+            },
+        }
+    }
+}
+
+impl Harness {
+    /// A run over a world.
+    pub fn new(world: World, setup: &Setup) -> Self {
+        let register = Arc::new(MemoryRegister::new());
+        Self {
+            sim: Sim::new(register, world, setup.timing, BEGINNING, setup.seed),
+            tasks: Vec::new(),
+            settings: Arc::new(setup.settings.clone()),
+            connection: "example".parse().unwrap(),
+            panicking: true,
+        }
+    }
+
+    /// Lets a broken invariant be collected instead of failing the test: for tests that take a guard away.
+    pub fn collecting(mut self) -> Self {
+        self.panicking = false;
+        self
+    }
+
+    /// Sets what goes wrong from now on.
+    pub fn fate(&self, fate: impl Fate + 'static) {
+        self.sim.shared().fate = Box::new(fate);
+    }
+
+    /// What was broken so far.
+    pub fn violations(&self) -> Vec<String> {
+        self.sim.shared().watch.violations.clone()
+    }
+
+    /// Starts a task with a true clock that lives as long as a function may.
+    pub fn spawn(&mut self, job: Job) -> usize {
+        self.spawn_with(job, None, 0, 0)
+    }
+
+    /// Starts a task: on which message, how wrong its clock is, how much later than its timeout it is ended.
+    pub fn spawn_with(&mut self, job: Job, message: Option<u64>, skew: i64, late_kill: i64) -> usize {
+        let task = self.tasks.len();
+        let start = self.sim.now();
+        let killed_at = start.0 + self.sim.timing.function_millis + late_kill.min(LATE_KILL_MILLIS);
+        let gate = Gate {
+            sim: self.sim.clone(),
+            task,
+            skew,
+        };
+        let running = invocation(gate, job, self.settings.clone(), self.connection.clone());
+        self.sim.tell(|| format!("task {task} is {job:?} with its clock {skew} ms ahead"));
+        self.tasks.push(Task {
+            what: format!("{job:?}"),
+            message,
+            running: Some(Box::pin(running)),
+            asleep_until: None,
+            killed_at,
+            zombie: false,
+            ended: None,
+        });
+        task
+    }
+
+    /// Starts a task that changes the world in one step.
+    pub fn spawn_step(&mut self, what: &str, step: impl FnOnce(&mut World, Timestamp) + 'static) -> usize {
+        let sim = self.sim.clone();
+        let running = async move {
+            sim.tell(|| "a step of the world".to_owned());
+            let now = sim.now();
+            step(&mut sim.world(), now);
+            Ended::Played
+        };
+        self.tasks.push(Task {
+            what: what.to_owned(),
+            message: None,
+            running: Some(Box::pin(running)),
+            asleep_until: None,
+            killed_at: i64::MAX,
+            zombie: true,
+            ended: None,
+        });
+        self.tasks.len() - 1
+    }
+
+    /// The tasks that can be polled now.
+    pub fn runnable(&self) -> Vec<usize> {
+        let now = self.sim.now().0;
+        (0..self.tasks.len())
+            .filter(|index| {
+                let task = &self.tasks[*index];
+                task.running.is_some() && task.asleep_until.is_none_or(|until| until <= now)
+            })
+            .collect()
+    }
+
+    /// The instant at which the next sleeping task wakes.
+    pub fn next_wake(&self) -> Option<i64> {
+        self.tasks
+            .iter()
+            .filter(|task| task.running.is_some())
+            .filter_map(|task| task.asleep_until)
+            .min()
+    }
+
+    /// Polls one task once, and checks what must hold.
+    pub fn step(&mut self, index: usize) {
+        let now = self.sim.now().0;
+        let task = &mut self.tasks[index];
+        task.asleep_until = None;
+        if now > task.killed_at && !task.zombie {
+            task.running = None;
+            self.sim.tell(|| format!("task {index} is ended by the platform"));
+            self.sim.saw("worker timed out");
+            return;
+        }
+        let Some(running) = task.running.as_mut() else { return };
+        let polled = running
+            .as_mut()
+            .poll(&mut std::task::Context::from_waker(Waker::noop()));
+        let mark = self.sim.shared().marks.remove(&index);
+        match (polled, mark) {
+            (Poll::Ready(ended), _) => {
+                task.running = None;
+                if matches!(&ended, Ended::Match(result) if matches!(**result, Err(FlowError::Broken(_)))) {
+                    self.sim.violate(|| format!("a defect says of itself: {ended:?}"));
+                }
+                self.sim.tell(|| format!("task {index} ends: {}", words_of(&ended)));
+                task.ended = Some(ended);
+            }
+            (Poll::Pending, Some(Mark::Crashed)) => {
+                task.running = None;
+                self.sim.tell(|| format!("task {index} dies"));
+                self.sim.saw("worker died");
+            }
+            (Poll::Pending, Some(Mark::Asleep { until, zombie })) => {
+                task.asleep_until = Some(until);
+                task.zombie |= zombie;
+            }
+            (Poll::Pending, None) => {}
+        }
+        check_world(&self.sim);
+        self.fail_if_broken();
+    }
+
+    fn fail_if_broken(&self) {
+        if !self.panicking {
+            return;
+        }
+        let shared = self.sim.shared();
+        if !shared.watch.violations.is_empty() {
+            let story: Vec<&str> = shared.recent.iter().map(String::as_str).collect();
+            panic!("{:#?}\n{}", shared.watch.violations, story.join("\n"));
+        }
+    }
+
+    /// Runs all tasks to their end, one after the other, letting time pass when all are asleep.
+    pub fn run_all(&mut self) {
+        loop {
+            if let Some(first) = self.runnable().first() {
+                self.step(*first);
+            } else if let Some(wake) = self.next_wake() {
+                self.sim.advance_to(wake);
+            } else {
+                return;
+            }
+        }
+    }
+
+    /// Runs one job to its end.
+    pub fn run(&mut self, job: Job) -> Option<Ended> {
+        let task = self.spawn(job);
+        self.run_all();
+        self.tasks[task].ended.clone()
+    }
+
+    /// Takes every message from the queue and runs it once. Messages whose run fails are lost: nothing may depend on
+    /// the queue.
+    pub fn deliver_all(&mut self) -> usize {
+        let mut delivered = 0;
+        loop {
+            let messages = std::mem::take(&mut self.sim.shared().queue);
+            if messages.is_empty() {
+                return delivered;
+            }
+            for message in messages {
+                delivered += 1;
+                let Hint::V1 { subject, reason, .. } = message.hint;
+                if let Subject::Invoice(id) = subject {
+                    self.run(Job::Match(id, reason));
+                }
+            }
+            self.forget_ended();
+        }
+    }
+
+    fn forget_ended(&mut self) {
+        // Task numbers are places in the list, so only what they hold is given back.
+        for task in &mut self.tasks {
+            if task.is_over() {
+                task.what = String::new();
+            }
+        }
+    }
+
+    /// All faults stop; sweeps and polls run as in production until nothing moves. The answer is how long that took,
+    /// in milliseconds.
+    pub fn heal(&mut self) -> i64 {
+        self.fate(Calm);
+        self.sim.shared().doubled = false;
+        self.sim.ports.faults.lock().unwrap().clear();
+        let began = self.sim.now().0;
+        self.run_all();
+        let mut next_poll = began;
+        for _ in 0..60 {
+            let at = self.sim.now().0;
+            self.run(Job::Sweep);
+            self.deliver_all();
+            if at >= next_poll || !self.moves() {
+                next_poll = at + POLL_MILLIS;
+                self.run(Job::PollCoupa);
+                self.run(Job::PollReceipts);
+                if self.deliver_all() == 0 && !self.moves() {
+                    check_at_rest(&self.sim);
+                    self.fail_if_broken();
+                    return at - began;
+                }
+            }
+            self.advance_to_next_minute(next_poll);
+        }
+        panic!("it does not come to rest: {:#?}", self.states());
+    }
+
+    /// Lets time pass to the next sweep that has something to do: minutes in which nothing is due are left out.
+    fn advance_to_next_minute(&self, next_poll: i64) {
+        let now = self.sim.now().0;
+        let far = Timestamp(i64::MAX);
+        let due = ready(self.sim.register.due(far, 1)).unwrap();
+        let next = due.first().map_or(next_poll, |due| due.due.0).min(next_poll);
+        let minutes = ((next - now + SWEEP_MILLIS - 1) / SWEEP_MILLIS).max(1);
+        self.sim.advance_to(now + minutes * SWEEP_MILLIS);
+    }
+
+    /// Sweeps and polls as in production, still under the run's fate, until the invoices rest or ten minutes of it
+    /// have passed.
+    pub fn heal_under_fate(&mut self) {
+        for _ in 0..10 {
+            self.run(Job::Sweep);
+            self.run(Job::PollCoupa);
+            self.deliver_all();
+            if !records(&self.sim).is_empty() && !self.moves() {
+                return;
+            }
+            self.sim.advance_to(self.sim.now().0 + SWEEP_MILLIS);
+        }
+    }
+
+    /// Lets the slow recheck of everything that waits come, once, and heals again.
+    pub fn recheck(&mut self) {
+        self.sim.advance_to(self.sim.now().0 + RECHECK_MILLIS);
+        self.heal();
+    }
+
+    /// True while an effect is open, an invoice is on its way, or a late write has not appeared.
+    fn moves(&self) -> bool {
+        let open = |effect: &Option<Effect>| effect.as_ref().is_some_and(|effect| !effect.is_finished());
+        let late = self.sim.world().late_writes() > 0;
+        late || records(&self.sim).iter().any(|record| match &record.state {
+            State::Approved | State::Posted { .. } | State::Voided { exported: false } => true,
+            State::Received { coupa_status } => coupa_status.is_none() || open(&record.note),
+            State::Exported { .. } => open(&record.export) || open(&record.note),
+            State::Held { .. } | State::Parked { .. } => record.delay.is_some() || open(&record.note),
+            State::Voided { exported: true } | State::Rejected { .. } => open(&record.note),
+        })
+    }
+
+    /// Every invoice's state, for people.
+    pub fn states(&self) -> Vec<String> {
+        records(&self.sim)
+            .iter()
+            .map(|record| {
+                format!(
+                    "{} {} {:?} delay {:?} due {:?}",
+                    record.id,
+                    record.state.word(),
+                    record.state.codes(),
+                    record.delay.as_ref().map(|problem| problem.code.clone()),
+                    record.due(&self.sim.timing)
+                )
+            })
+            .collect()
+    }
+
+    /// The record of an invoice.
+    pub fn record(&self, id: InvoiceId) -> Option<InvoiceRecord> {
+        record_of(&self.sim, id).map(|(_, record)| record)
+    }
+
+    /// The state's word, and its codes.
+    pub fn standing(&self, id: InvoiceId) -> (String, Vec<String>) {
+        self.record(id).map_or_else(
+            || ("unknown".to_owned(), Vec::new()),
+            |record| (record.state.word().to_owned(), record.state.codes()),
+        )
+    }
+
+    /// Documents in QAD with the reference of this Coupa invoice.
+    pub fn documents(&self, id: InvoiceId) -> usize {
+        let world = self.sim.world();
+        let Some(invoice) = world.coupa.invoices.get(&id.0) else {
+            return 0;
+        };
+        let reference = domain::ids::fold(&invoice.number);
+        world
+            .qad
+            .invoices
+            .iter()
+            .filter(|document| domain::ids::fold(&document.record.supplier_invoice_reference) == reference)
+            .count()
+    }
+
+    /// Coupa's exported flag.
+    pub fn exported(&self, id: InvoiceId) -> bool {
+        self.sim.world().coupa.invoices.get(&id.0).is_some_and(|invoice| invoice.exported)
+    }
+
+    /// The audit trail as the events' names.
+    pub fn trail(&self, id: InvoiceId) -> Vec<String> {
+        let entries = ready(self.sim.register.audit(&flows::store::invoice_audit_name(id))).unwrap();
+        entries
+            .iter()
+            .flat_map(|entry| {
+                serde_json::from_str::<Vec<domain::lifecycle::Event>>(&entry.events).unwrap()
+            })
+            .map(|event| match &event {
+                domain::lifecycle::Event::Creating { step, .. }
+                | domain::lifecycle::Event::Exporting { step, .. }
+                | domain::lifecycle::Event::Noting { step, .. } => format!("{} {}", event.name(), step.name()),
+                _ => event.name().to_owned(),
+            })
+            .collect()
+    }
+
+    /// Fails unless the invoice stands so, with so many documents in QAD.
+    pub fn assert_stands(&self, id: InvoiceId, state: &str, documents: usize) {
+        let standing = self.standing(id);
+        assert!(
+            standing.0 == state && self.documents(id) == documents,
+            "invoice {id} is {standing:?} with {} documents, expected {state} with {documents}\n{}",
+            self.documents(id),
+            self.story()
+        );
+    }
+
+    /// The most recent calls.
+    pub fn story(&self) -> String {
+        let shared = self.sim.shared();
+        let lines: Vec<&str> = shared.recent.iter().map(String::as_str).collect();
+        lines.join("\n")
+    }
+}
+
+fn words_of(ended: &Ended) -> String {
+    match ended {
+        Ended::Match(result) => match &**result {
+            Ok(rest) => rest.word().to_owned(),
+            Err(error) => format!("error {}", error.problem().code),
+        },
+        Ended::Polled(result) => format!("{result:?}"),
+        Ended::Played => "played".to_owned(),
+    }
+}
+
+/// One invocation of a function: what its main does between the event and the answer.
+async fn invocation(gate: Gate, job: Job, settings: Arc<InvoiceSettings>, connection: ConnectionId) -> Ended {
+    let timing = gate.sim.timing;
+    let start = flows::ports::Clock::now(&gate);
+    let deadline = start.plus_millis(timing.function_millis - timing.stop_margin_millis);
+    match job {
+        Job::Match(id, reason) => {
+            let deps = match_invoice::Deps {
+                context: Context {
+                    register: &gate,
+                    clock: &gate,
+                    chance: &gate,
+                    timing: &timing,
+                    deadline,
+                },
+                coupa: &gate,
+                qad: &gate,
+                settings: &settings,
+            };
+            Ended::Match(Box::new(match_invoice::run(&deps, id, reason).await))
+        }
+        Job::PollCoupa => {
+            let deps = poll_coupa::Deps {
+                connection: &connection,
+                coupa: &gate,
+                register: &gate,
+                queue: &gate,
+                clock: &gate,
+                deadline,
+                trace: "simulated",
+            };
+            let polled = poll_coupa::run(&deps).await;
+            Ended::Polled(polled.map(|polled| polled.queued).map_err(|error| error.problem().code))
+        }
+        Job::PollReceipts => {
+            let deps = poll_receipts::Deps {
+                connection: &connection,
+                qad: &gate,
+                register: &gate,
+                queue: &gate,
+                clock: &gate,
+                chance: &gate,
+                trace: "simulated",
+            };
+            let polled = poll_receipts::run(&deps).await;
+            Ended::Polled(polled.map(|polled| polled.woken).map_err(|error| error.problem().code))
+        }
+        Job::Sweep => {
+            let deps = sweep::Deps {
+                connection: &connection,
+                register: &gate,
+                queue: &gate,
+                clock: &gate,
+                trace: "simulated",
+            };
+            let swept = sweep::run(&deps).await;
+            Ended::Polled(swept.map(|swept| swept.queued).map_err(|error| error.problem().code))
+        }
+    }
+}
+
+/// Runs the tasks of every schedule in which at most `preemptions` times somebody else goes on although the running
+/// task could; `begin` makes the run anew each time, `end` looks at what came of it. The answer is how many schedules
+/// there are.
+pub fn every_order(preemptions: usize, begin: impl Fn() -> Harness, end: impl Fn(Harness)) -> u64 {
+    let mut path: Vec<usize> = Vec::new();
+    let mut schedules = 0u64;
+    loop {
+        let mut harness = begin();
+        let options = follow(&mut harness, &path, preemptions);
+        end(harness);
+        schedules += 1;
+        path.resize(options.len(), 0);
+        // The next path: the last place where another choice is left.
+        loop {
+            let Some(last) = path.pop() else { return schedules };
+            if last + 1 < options[path.len()] {
+                path.push(last + 1);
+                break;
+            }
+        }
+    }
+}
+
+/// Follows a path of choices and the first option after its end; the answer is how many options there were at each
+/// place.
+fn follow(harness: &mut Harness, path: &[usize], preemptions: usize) -> Vec<usize> {
+    let mut options = Vec::new();
+    let mut current: Option<usize> = None;
+    let mut left = preemptions;
+    loop {
+        let runnable = harness.runnable();
+        if runnable.is_empty() {
+            match harness.next_wake() {
+                Some(wake) => harness.sim.advance_to(wake),
+                None => return options,
+            }
+            continue;
+        }
+        let goes_on = current.filter(|task| runnable.contains(task));
+        let mut order: Vec<usize> = goes_on.into_iter().collect();
+        if goes_on.is_none() || left > 0 {
+            order.extend(runnable.iter().copied().filter(|task| Some(*task) != goes_on));
+        }
+        let choice = path.get(options.len()).copied().unwrap_or(0);
+        options.push(order.len());
+        let chosen = order[choice];
+        if goes_on.is_some_and(|task| task != chosen) {
+            left -= 1;
+        }
+        current = Some(chosen);
+        harness.step(chosen);
+    }
+}

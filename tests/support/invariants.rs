@@ -1,0 +1,407 @@
+//! What must hold in every state of every run: the checker behind the gate.
+//!
+//! The letters are those of the safety list in the reliability document: S1 one document, S2 intent first, S3 no blind
+//! re-send, S5 send inside the lease, S6 content binding, S7 order, S11 monotone truth, S13 no lost wake-up, S14 audit,
+//! S16 nothing confidential in the trail.
+
+#![allow(
+    clippy::arithmetic_side_effects,
+    clippy::as_conversions,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::expect_used,
+    clippy::unwrap_used,
+    reason = "a test that overflows, or misses what it put there, must fail loudly"
+)]
+
+use crate::gate::{Sim, ready};
+use domain::effect::EffectStatus;
+use domain::ids::{InvoiceId, QadInvoiceIdentity};
+use domain::lifecycle::{ChainEnd, Event, InvoiceRecord, ParkReason, State, Voucher};
+use domain::matching::SupplierInvoiceDraft;
+use domain::time::Timestamp;
+use flows::ports::{
+    AuditEntry, Commit, QadDocument, RecordGroup, RecordKey, RecordWrite, StoredRecord, WriteError,
+};
+use flows::store::{invoice_audit_name, next_entry, parse, sha256_hex, verify_chain};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// A text that stands in every simulated invoice and must never reach the audit trail or a hint.
+pub const CANARY: &str = "CANARY-7f3a";
+
+/// One create that left for QAD.
+#[derive(Debug, Clone)]
+struct Sent {
+    left_at: Timestamp,
+    not_applied: bool,
+}
+
+/// What is known of a record from its last commit.
+#[derive(Debug, Clone)]
+struct Known {
+    revision: u64,
+    state: State,
+    read_at: Option<Timestamp>,
+    fence: u64,
+    voucher: Option<Voucher>,
+    end: ChainEnd,
+    intents: u64,
+}
+
+/// The checker's memory.
+#[derive(Debug, Clone, Default)]
+pub struct Watch {
+    /// What was broken.
+    pub violations: Vec<String>,
+    records: BTreeMap<InvoiceId, Known>,
+    sent: BTreeMap<String, Vec<Sent>>,
+    leaving: BTreeMap<usize, (String, usize)>,
+    looked_up_empty_at: BTreeMap<String, Timestamp>,
+    creates: BTreeMap<InvoiceId, u64>,
+    documents_seen: usize,
+}
+
+impl Watch {
+    /// A complete look-up found nothing.
+    pub fn looked_up_empty(&mut self, identity: &QadInvoiceIdentity, asked_at: Timestamp) {
+        let at = self.looked_up_empty_at.entry(identity.to_string()).or_default();
+        *at = asked_at.max(*at);
+    }
+
+    /// Creates that left for QAD.
+    pub fn creates(&self) -> u64 {
+        self.creates.values().sum()
+    }
+}
+
+/// Reads an invoice's record behind the gate.
+pub fn record_of(sim: &Sim, id: InvoiceId) -> Option<(StoredRecord, InvoiceRecord)> {
+    let stored = ready(sim.register.read(&[RecordKey::Invoice(id)])).unwrap();
+    let stored = stored.into_iter().next().flatten()?;
+    let record = parse::<InvoiceRecord>(&stored).unwrap();
+    Some((stored, record))
+}
+
+/// Every record behind the gate.
+pub fn records(sim: &Sim) -> Vec<InvoiceRecord> {
+    let mut all = Vec::new();
+    let mut after = None;
+    loop {
+        let page = ready(sim.register.invoices(after, 100)).unwrap();
+        let Some(last) = page.last() else { return all };
+        let RecordKey::Invoice(id) = last.key else {
+            panic!("the list of invoices holds something else")
+        };
+        after = Some(id);
+        all.extend(page.iter().map(|stored| parse::<InvoiceRecord>(stored).unwrap()));
+    }
+}
+
+/// S2, S5, S6: a create is about to leave.
+pub fn send_is_allowed(sim: &Sim, task: usize, clock: Timestamp, draft: &SupplierInvoiceDraft) {
+    let Some((_, record)) = record_of(sim, draft.coupa_id) else {
+        sim.violate(|| format!("S2 invoice {} is sent without a record", draft.coupa_id));
+        return;
+    };
+    let Some(effect) = &record.creation else {
+        sim.violate(|| format!("S2 invoice {} is sent without an intent", draft.coupa_id));
+        return;
+    };
+    if effect.status != EffectStatus::Intent || !effect.holder.ends_with(&format!("-{task}")) {
+        sim.violate(|| {
+            format!(
+                "S2 invoice {} is sent by task {task} while its effect is {:?} of {:?}",
+                draft.coupa_id, effect.status, effect.holder
+            )
+        });
+    }
+    if clock > effect.send_deadline(&sim.timing) {
+        sim.violate(|| format!("S5 invoice {} is sent too late in its lease", draft.coupa_id));
+    }
+    if sha256_hex(&serde_json::to_string(draft).unwrap()) != effect.request_sha256 {
+        sim.violate(|| format!("S6 invoice {} is sent with another content", draft.coupa_id));
+    }
+}
+
+/// S2, S3: the bytes of a create leave now.
+pub fn create_leaves(sim: &Sim, task: usize, draft: &SupplierInvoiceDraft) {
+    let now = sim.now();
+    let key = draft.identity.to_string();
+    let lateness = sim.timing.commit_lateness_millis;
+    let mut broken = Vec::new();
+    {
+        let mut shared = sim.shared();
+        let watch = &mut shared.watch;
+        let looked_up = watch.looked_up_empty_at.get(&key).copied();
+        let sent = watch.sent.entry(key.clone()).or_default();
+        for earlier in sent.iter().filter(|sent| !sent.not_applied) {
+            let settled = earlier.left_at.plus_millis(lateness);
+            if looked_up.is_none_or(|at| at < settled) {
+                broken.push(format!(
+                    "S3 {key} is sent again at {} after an attempt at {} that may have happened; looked up at {looked_up:?}",
+                    now.0, earlier.left_at.0
+                ));
+            }
+        }
+        sent.push(Sent {
+            left_at: now,
+            not_applied: false,
+        });
+        let place = sent.len() - 1;
+        watch.leaving.insert(task, (key, place));
+        let creates = watch.creates.entry(draft.coupa_id).or_default();
+        *creates += 1;
+        let intents = watch.records.get(&draft.coupa_id).map_or(0, |known| known.intents);
+        if intents < *creates {
+            broken.push(format!(
+                "S14 invoice {} was sent {creates} times with {intents} intents in its trail",
+                draft.coupa_id
+            ));
+        }
+    }
+    for what in broken {
+        sim.violate(|| what);
+    }
+}
+
+/// The caller of a create got its answer.
+pub fn create_answered(sim: &Sim, task: usize, answer: &Result<QadDocument, WriteError>) {
+    let mut shared = sim.shared();
+    let watch = &mut shared.watch;
+    let Some((key, place)) = watch.leaving.remove(&task) else {
+        return;
+    };
+    let not_applied = matches!(answer, Err(WriteError::NotApplied { .. } | WriteError::Refused(_)));
+    if let Some(sent) = watch.sent.get_mut(&key).and_then(|sent| sent.get_mut(place)) {
+        sent.not_applied = not_applied;
+    }
+    let what = match answer {
+        Ok(_) => "create confirmed",
+        Err(WriteError::NotApplied { .. }) => "create not applied",
+        Err(WriteError::Refused(_)) => "create refused",
+        Err(WriteError::Unknown(_)) => "create unknown",
+    };
+    *shared.coverage.entry(what).or_default() += 1;
+}
+
+/// S7: the exported flag is about to be set.
+pub fn before_export(sim: &Sim, id: InvoiceId) {
+    let Some((_, record)) = record_of(sim, id) else {
+        sim.violate(|| format!("S7 invoice {id} is exported without a record"));
+        return;
+    };
+    match &record.state {
+        State::Posted { voucher, .. } | State::Exported { voucher, .. } => {
+            let there = sim.world().qad.invoices.iter().any(|document| {
+                document.voucher == voucher.number
+                    && document.posting_year == voucher.year
+                    && document.record.daybook_code == voucher.daybook
+            });
+            if !there {
+                sim.violate(|| format!("S7 invoice {id} is exported and QAD has no {voucher}"));
+            }
+        }
+        State::Voided { .. } => {}
+        // A worker that was overtaken while its request was on the way: the document is in QAD all the same.
+        State::Parked {
+            reason: ParkReason::InQad { .. },
+        } => {}
+        other => {
+            let word = other.word();
+            sim.violate(|| format!("S7 invoice {id} is exported while {word}"));
+        }
+    }
+}
+
+/// S11, S14 and the rule that what is not at its end is due or waits: after each commit that went through.
+pub fn after_commit(sim: &Sim, commit: &Commit) {
+    for write in &commit.writes {
+        let RecordWrite::Put { key, .. } = write else { continue };
+        let RecordKey::Invoice(id) = key else { continue };
+        let Some((stored, record)) = record_of(sim, *id) else {
+            sim.violate(|| format!("S14 invoice {id} was written and is not there"));
+            continue;
+        };
+        let before = sim.shared().watch.records.get(id).cloned();
+        if before.as_ref().is_some_and(|known| known.revision == stored.revision) {
+            continue;
+        }
+        let entries: Vec<&AuditEntry> = commit
+            .audit
+            .iter()
+            .filter(|entry| entry.document == invoice_audit_name(*id))
+            .collect();
+        for what in compare(before.as_ref(), &record, &entries) {
+            sim.violate(|| what);
+        }
+        if !is_at_its_end(&record) && record.due(&sim.timing).is_none() {
+            sim.violate(|| format!("L1 invoice {id} is {} and never due", record.state.word()));
+        }
+        let intents = entries.iter().map(|entry| intents_in(entry)).sum::<u64>();
+        let known = Known {
+            revision: stored.revision,
+            read_at: record.source.as_ref().map(|source| source.updated_at),
+            fence: record.creation.as_ref().map_or(0, |effect| effect.fence),
+            voucher: record.state.voucher().cloned(),
+            end: record.chain.clone(),
+            intents: before.map_or(0, |known| known.intents) + intents,
+            state: record.state,
+        };
+        sim.shared().watch.records.insert(*id, known);
+    }
+}
+
+fn intents_in(entry: &AuditEntry) -> u64 {
+    let events: Vec<Event> = serde_json::from_str(&entry.events).unwrap();
+    let is_intent = |event: &&Event| {
+        use domain::effect::EffectEvent::{Intended, IntendedAgain};
+        matches!(
+            event,
+            Event::Creating {
+                step: Intended { .. } | IntendedAgain,
+                ..
+            }
+        )
+    };
+    events.iter().filter(is_intent).count() as u64
+}
+
+fn compare(before: Option<&Known>, record: &InvoiceRecord, entries: &[&AuditEntry]) -> Vec<String> {
+    let id = record.id;
+    let mut broken = Vec::new();
+    let mut state = before.map_or(State::Received { coupa_status: None }, |known| known.state.clone());
+    let mut end = before.map_or_else(ChainEnd::default, |known| known.end.clone());
+    for entry in entries {
+        if entry.events.contains(CANARY) || entry.events.contains("exampletown") {
+            broken.push(format!("S16 the trail of invoice {id} holds what it must not: {}", entry.events));
+        }
+        let expected = next_entry(&entry.document, &end, entry.at, entry.events.clone());
+        if expected != **entry {
+            broken.push(format!("S14 the chain of invoice {id} breaks at entry {}", entry.sequence));
+        }
+        end = ChainEnd {
+            sequence: entry.sequence,
+            hash: entry.hash.clone(),
+        };
+        let events: Vec<Event> = serde_json::from_str(&entry.events).unwrap();
+        for event in &events {
+            match state.after(event) {
+                Ok(next) => state = next,
+                Err(illegal) => broken.push(format!("S14 the trail of invoice {id} cannot be replayed: {illegal}")),
+            }
+        }
+    }
+    if state != record.state {
+        broken.push(format!(
+            "S14 invoice {id} is {:?} and its trail says {state:?}",
+            record.state
+        ));
+    }
+    if end != record.chain {
+        broken.push(format!("S14 invoice {id} forgot where its chain ends"));
+    }
+    let Some(before) = before else { return broken };
+    if record.source.as_ref().map(|source| source.updated_at) < before.read_at {
+        broken.push(format!("S11 invoice {id} went back to an older reading"));
+    }
+    if record.creation.as_ref().map_or(0, |effect| effect.fence) < before.fence {
+        broken.push(format!("S11 the fence of invoice {id} fell"));
+    }
+    if before.voucher.is_some() && record.state.voucher() != before.voucher.as_ref() {
+        broken.push(format!("S11 invoice {id} lost or changed its voucher {:?}", before.voucher));
+    }
+    broken
+}
+
+/// True when nobody needs to come back to it by itself.
+pub fn is_at_its_end(record: &InvoiceRecord) -> bool {
+    matches!(
+        &record.state,
+        State::Exported { .. }
+            | State::Voided { exported: true }
+            | State::Rejected { .. }
+            | State::Parked {
+                reason: ParkReason::InQad { .. }
+            }
+            | State::Received { coupa_status: Some(_) }
+    )
+}
+
+/// S1 and the receipts: after every step.
+pub fn check_world(sim: &Sim) {
+    let seen = sim.shared().watch.documents_seen;
+    let mut broken = Vec::new();
+    let documents = {
+        let world = sim.world();
+        let documents = world.qad.invoices.len();
+        if documents != seen {
+            if world.qad.duplicates() > 0 {
+                let newest = world.qad.invoices.last().map(|one| one.record.supplier_invoice_reference.clone());
+                broken.push(format!("S1 QAD has a second document of {}", newest.unwrap_or_default()));
+            }
+            for receipt in &world.qad.receipts {
+                let (received, matched) = (receipt.signed_quantity(), receipt.signed_vouchered());
+                if matched.abs() > received.abs() || !(matched * received).is_sign_positive() && !matched.is_zero() {
+                    broken.push(format!(
+                        "S7 receiver {} received {received} and {matched} is invoiced",
+                        receipt.receiver
+                    ));
+                }
+            }
+        }
+        documents
+    };
+    for what in broken {
+        sim.violate(|| what);
+    }
+    sim.shared().watch.documents_seen = documents;
+}
+
+/// Everything that must hold when nothing moves any more: whole trails, the waiting index, what is due.
+pub fn check_at_rest(sim: &Sim) {
+    check_world(sim);
+    let mut broken = Vec::new();
+    let far = Timestamp(i64::MAX);
+    let due: BTreeSet<InvoiceId> = ready(sim.register.due(far, 10_000))
+        .unwrap()
+        .into_iter()
+        .filter_map(|due| match due.key {
+            RecordKey::Invoice(id) => Some(id),
+            _ => None,
+        })
+        .collect();
+    for record in records(sim) {
+        let id = record.id;
+        let trail = ready(sim.register.audit(&invoice_audit_name(id))).unwrap();
+        match verify_chain(&trail) {
+            Ok(end) if end == record.chain => {}
+            Ok(_) => broken.push(format!("S14 the chain of invoice {id} ends elsewhere than its record says")),
+            Err(problem) => broken.push(format!("S14 {problem}")),
+        }
+        let events: Vec<Event> = trail
+            .iter()
+            .flat_map(|entry| serde_json::from_str::<Vec<Event>>(&entry.events).unwrap())
+            .collect();
+        match State::replay(&events) {
+            Ok(state) if state == record.state => {}
+            Ok(state) => broken.push(format!("S14 invoice {id} is {:?} and replays to {state:?}", record.state)),
+            Err(illegal) => broken.push(format!("S14 invoice {id} cannot be replayed: {illegal}")),
+        }
+        let posted = events.iter().filter(|event| matches!(event, Event::Posted { .. })).count();
+        if posted > 1 {
+            broken.push(format!("S14 invoice {id} was posted {posted} times by its trail"));
+        }
+        if record.due(&sim.timing).is_some() != due.contains(&id) {
+            broken.push(format!("L1 the register and the record of invoice {id} disagree on whether it is due"));
+        }
+        for line in record.awaits() {
+            let waiting = ready(sim.register.list(&RecordGroup::WaitingFor(line.clone()))).unwrap();
+            if !waiting.iter().any(|one| one.key == RecordKey::Waiting(line.clone(), id)) {
+                broken.push(format!("S13 invoice {id} waits for {line} and is not in the index"));
+            }
+        }
+    }
+    for what in broken {
+        sim.violate(|| what);
+    }
+}

@@ -1,0 +1,257 @@
+//! A model of the register in memory: the meaning of the port in as few lines as it takes. It passes the same contract as
+//! the real one.
+
+use async_trait::async_trait;
+use domain::ids::{ConnectionId, InvoiceId};
+use domain::problem::Problem;
+use domain::time::Timestamp;
+use flows::ports::{
+    AuditEntry, COMMIT_WRITES_MAX, Commit, CommitError, DueRecord, RecordGroup, RecordKey, RecordWrite,
+    Register, StoreError, StoredRecord,
+};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// Everything of all connections.
+#[derive(Clone, Default)]
+pub struct MemoryStore(Arc<Mutex<Content>>);
+
+#[derive(Default)]
+struct Content {
+    records: BTreeMap<(String, RecordKey), Record>,
+    audit: BTreeMap<(String, String), BTreeMap<u64, AuditEntry>>,
+    done: BTreeMap<(String, String), Commit>,
+}
+
+#[derive(Clone)]
+struct Record {
+    revision: u64,
+    body: String,
+    due: Option<Timestamp>,
+}
+
+impl MemoryStore {
+    /// One connection's view of the store.
+    pub fn register(&self, connection: &ConnectionId) -> MemoryRegister {
+        MemoryRegister {
+            store: self.clone(),
+            connection: connection.to_string(),
+        }
+    }
+}
+
+/// The register of one connection.
+#[derive(Clone, Default)]
+pub struct MemoryRegister {
+    store: MemoryStore,
+    connection: String,
+}
+
+impl MemoryRegister {
+    /// A register in a store of its own, for a world with one connection.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    fn content(&self) -> MutexGuard<'_, Content> {
+        self.store.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn place(&self, key: &RecordKey) -> (String, RecordKey) {
+        (self.connection.clone(), key.clone())
+    }
+
+    fn records(&self, wanted: impl Fn(&RecordKey) -> bool) -> Vec<(RecordKey, Record)> {
+        let content = self.content();
+        let mine = content
+            .records
+            .iter()
+            .filter(|((connection, key), _)| *connection == self.connection && wanted(key));
+        mine.map(|((_, key), record)| (key.clone(), record.clone()))
+            .collect()
+    }
+
+    /// True when the commit may go through as far as the stored revisions and audit entries say.
+    fn holds(&self, content: &Content, commit: &Commit) -> bool {
+        let revision = |key: &RecordKey| {
+            content
+                .records
+                .get(&self.place(key))
+                .map_or(0, |record| record.revision)
+        };
+        let writes = commit.writes.iter().all(|write| match write {
+            RecordWrite::Put { key, seen, .. } | RecordWrite::Check { key, seen } => revision(key) == *seen,
+            RecordWrite::Delete { .. } => true,
+        });
+        let trail = |entry: &AuditEntry| {
+            content
+                .audit
+                .get(&(self.connection.clone(), entry.document.clone()))
+        };
+        writes
+            && commit
+                .audit
+                .iter()
+                .all(|entry| trail(entry).is_none_or(|trail| !trail.contains_key(&entry.sequence)))
+    }
+
+    fn apply(&self, content: &mut Content, commit: &Commit) {
+        for write in &commit.writes {
+            match write {
+                RecordWrite::Put {
+                    key, seen, body, due, ..
+                } => {
+                    let record = Record {
+                        revision: seen.saturating_add(1),
+                        body: body.clone(),
+                        due: *due,
+                    };
+                    content.records.insert(self.place(key), record);
+                }
+                RecordWrite::Delete { key } => {
+                    content.records.remove(&self.place(key));
+                }
+                RecordWrite::Check { .. } => {}
+            }
+        }
+        for entry in &commit.audit {
+            let trail = content
+                .audit
+                .entry((self.connection.clone(), entry.document.clone()))
+                .or_default();
+            trail.insert(entry.sequence, entry.clone());
+        }
+    }
+}
+
+#[async_trait]
+impl Register for MemoryRegister {
+    async fn read(&self, keys: &[RecordKey]) -> Result<Vec<Option<StoredRecord>>, StoreError> {
+        let content = self.content();
+        let read = |key: &RecordKey| {
+            content
+                .records
+                .get(&self.place(key))
+                .map(|record| stored(key.clone(), record))
+        };
+        Ok(keys.iter().map(read).collect())
+    }
+
+    async fn list(&self, group: &RecordGroup) -> Result<Vec<StoredRecord>, StoreError> {
+        let records = self.records(|key| match (group, key) {
+            (RecordGroup::WaitingFor(wanted), RecordKey::Waiting(line, _)) => wanted == line,
+            (RecordGroup::WaitingForOrder(wanted), RecordKey::WaitingForOrder(number, _)) => wanted == number,
+            (RecordGroup::ReceiptsOf(wanted), RecordKey::Receipt(receipt)) => *wanted == receipt.order_line,
+            (RecordGroup::Collection(wanted), RecordKey::Entry { collection, .. }) => wanted == collection,
+            _ => false,
+        });
+        Ok(records
+            .into_iter()
+            .map(|(key, record)| stored(key, &record))
+            .collect())
+    }
+
+    async fn commit(&self, commit: Commit) -> Result<(), CommitError> {
+        check(&commit)?;
+        let mut content = self.content();
+        let attempt = (self.connection.clone(), commit.token.clone());
+        match content.done.get(&attempt) {
+            Some(done) if *done == commit => return Ok(()),
+            Some(_) => return Err(invalid("token", "used for one commit only")),
+            None => {}
+        }
+        if !self.holds(&content, &commit) {
+            return Err(CommitError::Conflict);
+        }
+        self.apply(&mut content, &commit);
+        content.done.insert(attempt, commit);
+        Ok(())
+    }
+
+    async fn due(&self, now: Timestamp, limit: usize) -> Result<Vec<DueRecord>, StoreError> {
+        let records = self
+            .records(may_be_due)
+            .into_iter();
+        let mut due: Vec<DueRecord> = records
+            .filter_map(|(key, record)| match (key, record.due) {
+                (key, Some(due)) if due <= now => Some(DueRecord { key, due }),
+                _ => None,
+            })
+            .collect();
+        due.sort_by(|one, two| (one.due, &one.key).cmp(&(two.due, &two.key)));
+        due.truncate(limit);
+        Ok(due)
+    }
+
+    async fn audit(&self, document: &str) -> Result<Vec<AuditEntry>, StoreError> {
+        let content = self.content();
+        let trail = content.audit.get(&(self.connection.clone(), document.to_owned()));
+        Ok(trail
+            .map(|trail| trail.values().cloned().collect())
+            .unwrap_or_default())
+    }
+
+    async fn invoices(
+        &self,
+        after: Option<InvoiceId>,
+        limit: usize,
+    ) -> Result<Vec<StoredRecord>, StoreError> {
+        let wanted =
+            |key: &RecordKey| matches!(key, RecordKey::Invoice(id) if after.is_none_or(|after| *id > after));
+        let records = self.records(wanted).into_iter().take(limit);
+        Ok(records.map(|(key, record)| stored(key, &record)).collect())
+    }
+}
+
+fn stored(key: RecordKey, record: &Record) -> StoredRecord {
+    StoredRecord {
+        key,
+        revision: record.revision,
+        body: record.body.clone(),
+    }
+}
+
+fn may_be_due(key: &RecordKey) -> bool {
+    matches!(key, RecordKey::Invoice(_) | RecordKey::Entry { .. })
+}
+
+/// Refuses what the port does not allow, whatever is stored.
+fn check(commit: &Commit) -> Result<(), CommitError> {
+    if !(1..=36).contains(&commit.token.chars().count()) {
+        return Err(invalid("token", "1 to 36 characters"));
+    }
+    let count = commit.writes.len().saturating_add(commit.audit.len());
+    if !(1..=COMMIT_WRITES_MAX).contains(&count) {
+        return Err(invalid("writes", "1 to 100 writes and audit entries"));
+    }
+    let mut keys = BTreeSet::new();
+    for write in &commit.writes {
+        let (RecordWrite::Put { key, .. } | RecordWrite::Delete { key } | RecordWrite::Check { key, .. }) =
+            write;
+        if !keys.insert(key) {
+            return Err(invalid("writes", "no key twice"));
+        }
+        if matches!(write, RecordWrite::Put { key, due: Some(_), .. } if !may_be_due(key))
+        {
+            return Err(invalid("due", "only invoices and members of a collection can be due"));
+        }
+    }
+    let mut entries = BTreeSet::new();
+    if commit
+        .audit
+        .iter()
+        .any(|entry| entry.sequence == 0 || !entries.insert((&entry.document, entry.sequence)))
+    {
+        return Err(invalid("audit", "sequences from 1, none twice"));
+    }
+    Ok(())
+}
+
+fn invalid(field: &str, expected: &str) -> CommitError {
+    let fix = "Nothing was written. This is a fault in the program.";
+    CommitError::Store(StoreError(
+        Problem::new("REGISTER_COMMIT_INVALID", fix)
+            .field(field)
+            .expected(expected),
+    ))
+}
