@@ -64,6 +64,7 @@ class Emulator:
             **os.environ,
             "GATEWAY_PORT": str(self.port),
             "AWS_DEFAULT_REGION": REGION,
+            "AWS_ENDPOINT_URL": f"http://127.0.0.1:{self.port}",  # where the functions find AWS
             "TMPDIR": str(folder),
         }
         self.process = subprocess.Popen(

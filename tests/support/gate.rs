@@ -555,6 +555,7 @@ fn word_of(key: &RecordKey) -> String {
         RecordKey::Effect(text) => format!("effect/{text}"),
         RecordKey::Order(number) => format!("order/{number}"),
         RecordKey::Waiting(line, id) => format!("waiting/{line}/{id}"),
+        RecordKey::WaitingForOrder(number, id) => format!("waiting-order/{number}/{id}"),
         RecordKey::Receipt(key) => format!("receipt/{}", key.receiver),
         RecordKey::Watermark(name) => format!("watermark/{name}"),
         RecordKey::Entry { collection, id } => format!("{}/{id}", collection.word()),

@@ -553,6 +553,7 @@ async fn invocation(gate: Gate, job: Job, settings: Arc<InvoiceSettings>, connec
                 connection: &connection,
                 register: &gate,
                 queue: &gate,
+                payments: &gate,
                 clock: &gate,
                 trace: "simulated",
             };

@@ -5,6 +5,7 @@
 
 #![expect(
     clippy::unwrap_used,
+    clippy::panic,
     clippy::indexing_slicing,
     clippy::arithmetic_side_effects,
     reason = "a suite of assertions, run by tests alone"
@@ -13,8 +14,8 @@
 use domain::ids::{ConnectionId, InvoiceId, OrderLineKey, ReceiptKey};
 use domain::time::Timestamp;
 use flows::ports::{
-    AuditEntry, COMMIT_WRITES_MAX, Commit, CommitError, RecordGroup, RecordKey, RecordWrite, Register,
-    StoredRecord,
+    AuditEntry, COMMIT_WRITES_MAX, Collection, Commit, CommitError, RecordGroup, RecordKey, RecordWrite,
+    Register, StoredRecord,
 };
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -222,7 +223,26 @@ async fn knows_a_repeat(register: &dyn Register) {
     }
     assert_eq!(register.audit("invoice/1").await.unwrap().len(), 1);
     // The same change by somebody else is not a repeat.
-    conflicts(register, several.writes, several.audit).await;
+    conflicts(register, several.writes.clone(), several.audit.clone()).await;
+    // A repeat stays one when others have gone on since, and takes nothing back.
+    let delete = vec![
+        RecordWrite::Check {
+            key: invoice(1),
+            seen: 2,
+        },
+        RecordWrite::Delete { key: effect("e") },
+    ];
+    let delete = commit(delete, Vec::new());
+    register.commit(delete.clone()).await.unwrap();
+    write(
+        register,
+        vec![put(invoice(1), 2, "3"), put(effect("e"), 0, "born again")],
+    )
+    .await;
+    register.commit(delete).await.unwrap();
+    register.commit(several).await.unwrap();
+    assert_eq!(one(register, invoice(1)).await.unwrap().body, "3");
+    assert_eq!(one(register, effect("e")).await.unwrap().body, "born again");
 }
 
 async fn checks_without_writing(register: &dyn Register) {
@@ -397,7 +417,12 @@ async fn lists_long_groups_whole(register: &dyn Register) {
 async fn lists_what_waits_for_an_order(register: &dyn Register) {
     let order = |text: &str| text.parse().unwrap();
     let waiting = |number: &str, id: u64| RecordKey::WaitingForOrder(order(number), InvoiceId(id));
-    for key in [waiting("PO#1", 7), waiting("PO#1", 8), waiting("PO#11", 7), waiting("PO", 9)] {
+    for key in [
+        waiting("PO#1", 7),
+        waiting("PO#1", 8),
+        waiting("PO#11", 7),
+        waiting("PO", 9),
+    ] {
         write(register, vec![put(key, 0, "{}")]).await;
     }
     let found = register

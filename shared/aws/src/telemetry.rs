@@ -94,6 +94,11 @@ pub const METRICS: &[(&str, &str, &str)] = &[
         "a record of a batch whose work panicked",
     ),
     (
+        "record_unreadable",
+        "Count",
+        "a record on a list of the other system that cannot be read: it is left out, the rest goes on",
+    ),
+    (
         "records_cut_off",
         "Count",
         "records not finished when the answer was due",
@@ -102,11 +107,6 @@ pub const METRICS: &[(&str, &str, &str)] = &[
         "token_unopenable",
         "Count",
         "a cached token that cannot be opened",
-    ),
-    (
-        "record_unreadable",
-        "Count",
-        "a record on a list of the other system that cannot be read: it is left out, the rest goes on",
     ),
     ("webhook_rejected", "Count", "a webhook that is not believed"),
 ];

@@ -5,7 +5,7 @@
 //! itself.
 
 use crate::effect::{Effect, EffectStatus};
-use crate::lifecycle::{InvoiceRecord, ParkReason, PostedHow, State};
+use crate::lifecycle::{InvoiceRecord, PaidState, ParkReason, PostedHow, State};
 use crate::matching::text::{money, plain};
 use crate::matching::{Exception, ExceptionCode, LineReport, MatchReport, Remedy};
 use crate::problem::Problem;
@@ -56,8 +56,9 @@ pub fn sentence(record: &InvoiceRecord) -> String {
             origin(*how)
         ),
         State::Exported { voucher, how } => format!(
-            "In QAD as voucher {voucher}, {}, and marked exported in Coupa since {since}; nothing is left to do.",
-            origin(*how)
+            "In QAD as voucher {voucher}, {}, and marked exported in Coupa since {since}{}.",
+            origin(*how),
+            if record.paid.is_none() { "; nothing is left to do" } else { "" }
         ),
         State::Parked { reason } => parked(reason, &since),
         State::Rejected { problem } => {
@@ -74,9 +75,39 @@ pub fn sentence(record: &InvoiceRecord) -> String {
             "Voided in Coupa before anything was posted ({since}): nothing was sent to QAD, and nothing is left to do."
         ),
     };
+    let told = match &record.paid {
+        Some(paid) => format!("{told} {}", paid_words(paid)),
+        None => told,
+    };
     match &record.delay {
         Some(problem) => format!("{told} {}", delayed(problem, record.look_again)),
         None => told,
+    }
+}
+
+/// What Coupa shows as paid.
+pub fn paid_words(paid: &PaidState) -> String {
+    match paid {
+        PaidState::Partly {
+            settled,
+            total,
+            currency,
+        } => format!(
+            "Partly paid: {} of {}.",
+            plain(*settled),
+            money(*total, *currency)
+        ),
+        PaidState::Fully { on, payment } => format!("Paid in full on {on}, payment {payment}."),
+        PaidState::TakenBack { total, currency } => format!(
+            "The payment was taken back: {} is open again.",
+            money(*total, *currency)
+        ),
+        PaidState::Parked { problem } => {
+            format!("Its payments wait for a person: {}", problem_words(problem))
+        }
+        PaidState::LeftAlone { problem } => {
+            format!("Its payments are left alone: {}", problem_words(problem))
+        }
     }
 }
 

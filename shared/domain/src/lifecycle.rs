@@ -209,6 +209,46 @@ pub struct Summary {
     pub orders: Vec<PurchaseOrderNumber>,
 }
 
+/// What QAD has paid of an invoice, as far as Coupa shows it. Beside the state, not part of it: payments come after
+/// everything else, partly, in full, and back again, and none of that changes what the invoice is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "is")]
+pub enum PaidState {
+    /// Some of it.
+    Partly {
+        /// What is settled, discounts included, signed.
+        settled: Decimal,
+        /// Of how much.
+        total: Decimal,
+        /// Currency of both.
+        currency: Currency,
+    },
+    /// All of it.
+    Fully {
+        /// Date of the last payment.
+        on: Date,
+        /// The last payment's key.
+        payment: String,
+    },
+    /// What was paid was taken back.
+    TakenBack {
+        /// How much is open again.
+        total: Decimal,
+        /// Its currency.
+        currency: Currency,
+    },
+    /// A person must look before anything more is written.
+    Parked {
+        /// Why.
+        problem: Problem,
+    },
+    /// Its payments are none of ours.
+    LeftAlone {
+        /// Why.
+        problem: Problem,
+    },
+}
+
 /// One step in the life of an invoice: what the audit trail holds.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "event")]
@@ -276,6 +316,11 @@ pub enum Event {
     },
     /// Coupa knows that it is in QAD.
     Exported,
+    /// What is paid of it has changed in Coupa.
+    Paid {
+        /// What is paid now.
+        paid: PaidState,
+    },
     /// Voided in Coupa before anything was posted.
     Voided,
     /// Nothing will be done with it.
@@ -299,6 +344,7 @@ impl Event {
             Self::Exporting { .. } => "exporting",
             Self::Noting { .. } => "noting",
             Self::Exported => "exported",
+            Self::Paid { .. } => "paid",
             Self::Voided => "voided",
             Self::Rejected { .. } => "rejected",
         }
@@ -355,6 +401,15 @@ impl State {
             (Event::Exporting { .. }, Posted { .. } | Voided { exported: false } | Exported { .. }) => {
                 self.clone()
             }
+            // Payments belong to a document that is in QAD, and change nothing but what is paid of it.
+            (
+                Event::Paid { .. },
+                Posted { .. }
+                | Exported { .. }
+                | Parked {
+                    reason: ParkReason::InQad { .. },
+                },
+            ) => self.clone(),
             (Event::Exported, Posted { voucher, how } | Exported { voucher, how }) => Exported {
                 voucher: voucher.clone(),
                 how: *how,
@@ -441,6 +496,12 @@ pub struct InvoiceRecord {
     /// Writing the latest outcome onto the Coupa document, when the connection asks for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub note: Option<Effect>,
+    /// What Coupa shows as paid.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub paid: Option<PaidState>,
+    /// The orders under which it stands in the index of those that an event about an order wakes.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub order_index: Vec<PurchaseOrderNumber>,
     /// What is in the way at the moment, when an attempt could not be made.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub delay: Option<Problem>,
@@ -469,6 +530,8 @@ impl InvoiceRecord {
             creation: None,
             export: None,
             note: None,
+            paid: None,
+            order_index: Vec::new(),
             delay: None,
             setbacks: 0,
             look_again: None,
@@ -502,6 +565,7 @@ impl InvoiceRecord {
                 next.setbacks = self.setbacks.saturating_add(1);
             }
             Event::Creating { .. } | Event::Exporting { .. } | Event::Noting { .. } => {}
+            Event::Paid { paid } => next.paid = Some(paid.clone()),
             _ => {
                 next.delay = None;
                 next.setbacks = 0;
@@ -539,6 +603,22 @@ impl InvoiceRecord {
                     reason: ParkReason::Match { .. } | ParkReason::Problem { .. }
                 }
         )
+    }
+
+    /// The orders an event about which is a reason to look at it again: all of a held invoice, and of a parked one that
+    /// is not in QAD.
+    pub fn awaits_orders(&self) -> &[PurchaseOrderNumber] {
+        let waits = matches!(
+            self.state,
+            State::Held { .. }
+                | State::Parked {
+                    reason: ParkReason::Match { .. } | ParkReason::Problem { .. }
+                }
+        );
+        match &self.summary {
+            Some(summary) if waits => &summary.orders,
+            _ => &[],
+        }
     }
 
     /// The order lines whose receipts it waits for.

@@ -701,7 +701,9 @@ impl LookupValueRecord {
 
     /// Its id in the register: lookup and path.
     pub fn record_id(lookup: &str, path: &[LookupCode]) -> String {
-        format!("{lookup}/{}", path.iter().map(LookupCode::folded).collect::<Vec<_>>().join("/"))
+        let part = |text: &str| text.replace('%', "%25").replace('/', "%2F");
+        let codes = path.iter().map(|code| part(&code.folded()));
+        std::iter::once(part(lookup)).chain(codes).collect::<Vec<_>>().join("/")
     }
 
     /// True while a write of it is not finished.

@@ -3,9 +3,9 @@
 //! Coupa appends payments and cannot take one back (confirmed), so each entry is an effect of its own, and a void is
 //! one negative entry, once. QAD's status is a ladder and not a yes or no; which steps count is policy.
 
-use crate::effect::Effect;
+use crate::effect::{Effect, EffectEvent};
 use crate::ids::{DocumentKind, EntityCode, InvoiceId, InvoiceReference, QadInvoiceIdentity, SupplierCode};
-use crate::lifecycle::ChainEnd;
+use crate::lifecycle::{ChainEnd, PaidState};
 use crate::money::Currency;
 use crate::problem::Problem;
 use crate::time::{Date, Timestamp};
@@ -307,10 +307,16 @@ pub struct BillPayments {
     pub coupa_read: bool,
     /// The entry being written, or the last one that was.
     pub entry: Option<Effect>,
-    /// Why a person must look; nothing is written while it stands.
+    /// Why a person must look; nothing is written while it stands. A new reading from QAD, or a person, lifts it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parked: Option<Problem>,
-    /// Not to be looked at before, after a setback.
+    /// Why its payments are none of ours (Coupa pays it itself); nothing is ever written then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub left_alone: Option<Problem>,
+    /// What is in the way at the moment, when Coupa could not be read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub delay: Option<Problem>,
+    /// When it is looked at again although nobody asks: something is left to do.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub look_again: Option<Timestamp>,
     /// Setbacks in a row.
@@ -346,6 +352,8 @@ impl BillPayments {
             coupa_read: false,
             entry: None,
             parked: None,
+            left_alone: None,
+            delay: None,
             look_again: None,
             setbacks: 0,
             chain: ChainEnd::default(),
@@ -572,26 +580,163 @@ impl BillPayments {
         next
     }
 
-    /// The state's word: `settled`, `paying`, `parked`.
+    /// What stands in Coupa for this bill, in words that the invoice's own record keeps. `None` while nothing does.
+    pub fn paid_state(&self) -> Option<PaidState> {
+        if let Some(problem) = self.left_alone.as_ref() {
+            return Some(PaidState::LeftAlone {
+                problem: problem.clone(),
+            });
+        }
+        if let Some(problem) = self.parked.as_ref() {
+            return Some(PaidState::Parked {
+                problem: problem.clone(),
+            });
+        }
+        let paid: Vec<&AllocationState> = self
+            .allocations
+            .values()
+            .filter(|state| state.written == Written::Paid)
+            .collect();
+        let (total, currency) = (self.total, self.currency);
+        let Some(last) = paid
+            .iter()
+            .max_by_key(|state| (state.latest.payment_date, state.order))
+        else {
+            let taken_back = self
+                .allocations
+                .values()
+                .any(|state| state.written == Written::TakenBack);
+            return taken_back.then_some(PaidState::TakenBack { total, currency });
+        };
+        let settled = self.settled_amount()?;
+        let reached = if total.is_sign_negative() {
+            settled <= total
+        } else {
+            settled >= total
+        };
+        Some(if reached {
+            PaidState::Fully {
+                on: last.latest.payment_date,
+                payment: last.latest.key.to_string(),
+            }
+        } else {
+            PaidState::Partly {
+                settled,
+                total,
+                currency,
+            }
+        })
+    }
+
+    /// The state's word: `settled`, `paying`, `parked`, `left-alone`.
     pub fn word(&self) -> &'static str {
-        match (
-            &self.parked,
-            self.entry.as_ref().is_some_and(|entry| !entry.is_finished()),
-        ) {
-            (Some(_), _) => "parked",
-            (None, true) => "paying",
-            (None, false) => "settled",
+        let paying = self.entry.as_ref().is_some_and(|entry| !entry.is_finished());
+        match (&self.left_alone, &self.parked) {
+            (Some(_), _) => "left-alone",
+            (None, Some(_)) => "parked",
+            (None, None) if paying || self.look_again.is_some() => "paying",
+            (None, None) => "settled",
         }
     }
 
     /// When the sweep must look at it.
     pub fn due(&self, timing: &Timing) -> Option<Timestamp> {
         let entry = self.entry.as_ref().and_then(|entry| entry.due(timing));
-        if self.parked.is_some() {
-            None
-        } else {
-            entry.or(self.look_again)
+        entry.or(self.look_again)
+    }
+}
+
+/// One step in the life of a bill's payments, or of payments nobody could be found for: what their audit trail holds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "event")]
+pub enum PaymentEvent {
+    /// QAD shows an allocation for the first time, or changed.
+    Read {
+        /// As QAD shows it.
+        allocation: Allocation,
+    },
+    /// Coupa's own entries were read for the first time.
+    CoupaRead {
+        /// How many there were.
+        entries: u64,
+    },
+    /// An entry is to be appended.
+    Ready {
+        /// The entry.
+        entry: PaymentEntry,
+        /// Hash of the request.
+        request_sha256: String,
+    },
+    /// Something happened to the entry.
+    Writing {
+        /// What.
+        step: EffectEvent,
+        /// The claim under which it happened.
+        fence: u64,
+    },
+    /// The entry is proven to be in Coupa.
+    Written {
+        /// The allocation.
+        key: PaymentKey,
+        /// True for the negative entry that takes a payment back.
+        takes_back: bool,
+        /// Amount, signed.
+        amount: Decimal,
+        /// What the invoice's paid flag is now.
+        paid: bool,
+    },
+    /// A person must look.
+    Parked {
+        /// Why.
+        problem: Problem,
+    },
+    /// Looked at anew because a person asked.
+    Reconsidered,
+    /// Its payments are none of ours.
+    LeftAlone {
+        /// Why.
+        problem: Problem,
+    },
+    /// Payments that waited without an owner belong to this bill.
+    Linked {
+        /// The Coupa invoice.
+        invoice: InvoiceId,
+    },
+}
+
+/// QAD's payments of one supplier invoice that none of our invoices owns: recorded and shown, never guessed. They move
+/// to the bill in the moment an invoice of ours claims the identity.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UnmatchedPayments {
+    /// Layout of this record.
+    pub schema: u32,
+    /// QAD's supplier invoice.
+    pub invoice: QadInvoiceIdentity,
+    /// Its allocations as last read.
+    pub allocations: BTreeMap<PaymentKey, Allocation>,
+    /// Where its audit chain ends.
+    pub chain: ChainEnd,
+}
+
+impl UnmatchedPayments {
+    /// No payment yet.
+    pub fn new(invoice: QadInvoiceIdentity) -> Self {
+        Self {
+            schema: 1,
+            invoice,
+            allocations: BTreeMap::new(),
+            chain: ChainEnd::default(),
         }
+    }
+
+    /// The record after a reading; `None` when it says nothing new.
+    pub fn reading(&self, allocation: Allocation) -> Option<Self> {
+        if self.allocations.get(&allocation.key) == Some(&allocation) {
+            return None;
+        }
+        let mut next = self.clone();
+        next.allocations.insert(allocation.key.clone(), allocation);
+        Some(next)
     }
 }
 

@@ -6,7 +6,9 @@ use crate::ports::{Coupa, DocumentOutcome, Qad, QadDocument, ReadError, RecordWr
 use crate::store::{Change, Context, sha256_hex};
 use async_trait::async_trait;
 use domain::effect::{Effect, EffectEvent, Repetition};
-use domain::ids::{InvoiceId, fold};
+use domain::ids::{InvoiceId, QadInvoiceIdentity, fold};
+use domain::money::Currency;
+use rust_decimal::Decimal;
 use domain::lifecycle::{Event, IllegalStep, InvoiceEffect, InvoiceRecord, ParkReason, PostedHow, State};
 use domain::matching::SupplierInvoiceDraft;
 use domain::problem::Problem;
@@ -101,7 +103,27 @@ fn marked_for(document: &QadDocument) -> Option<InvoiceId> {
     }
 }
 
-fn differences(draft: &SupplierInvoiceDraft, document: &QadDocument) -> Option<(String, String)> {
+/// What a document in QAD must be to be this invoice's.
+#[derive(Debug, Clone, Copy)]
+pub struct Wanted<'a> {
+    /// Its QAD identity.
+    pub identity: &'a QadInvoiceIdentity,
+    /// Coupa's id.
+    pub coupa_id: InvoiceId,
+    /// Its total, signed.
+    pub total: Decimal,
+    /// Its currency.
+    pub currency: Currency,
+}
+
+impl<'a> Wanted<'a> {
+    /// What the create of this draft must have made.
+    pub fn by(draft: &'a SupplierInvoiceDraft) -> Self {
+        Self { identity: &draft.identity, coupa_id: draft.coupa_id, total: draft.total, currency: draft.currency }
+    }
+}
+
+fn differences(draft: &Wanted<'_>, document: &QadDocument) -> Option<(String, String)> {
     let mut expected = Vec::new();
     let mut actual = Vec::new();
     let mut compare = |name: &str, ours: String, theirs: String| {
@@ -157,7 +179,7 @@ fn name(document: &QadDocument) -> String {
 
 /// What the documents of one QAD identity prove about ours. Pure.
 pub fn judge_documents(
-    draft: &SupplierInvoiceDraft,
+    draft: &Wanted<'_>,
     mut documents: Vec<QadDocument>,
     adopt_equal_documents: bool,
 ) -> Finding<QadDocument> {
@@ -257,7 +279,7 @@ impl Target<InvoiceRecord> for Creation<'_> {
 
     fn judge(&self, _: &InvoiceRecord, effect: &Effect, documents: Vec<QadDocument>) -> Finding<QadDocument> {
         match draft_of(effect) {
-            Ok(draft) => judge_documents(&draft, documents, self.adopt_equal_documents),
+            Ok(draft) => judge_documents(&Wanted::by(&draft), documents, self.adopt_equal_documents),
             Err(problem) => Finding::Unclear(problem),
         }
     }
@@ -561,9 +583,8 @@ impl Target<InvoiceRecord> for Note<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use domain::ids::{DocumentKind, QadInvoiceIdentity};
+    use domain::ids::DocumentKind;
     use domain::lifecycle::Voucher;
-    use rust_decimal::Decimal;
 
     fn draft() -> SupplierInvoiceDraft {
         SupplierInvoiceDraft {
@@ -616,7 +637,7 @@ mod tests {
 
     #[test]
     fn what_qad_shows_is_judged_by_mark_amount_and_number() {
-        let judge = |documents| code(judge_documents(&draft(), documents, true));
+        let judge = |documents| code(judge_documents(&Wanted::by(&draft()), documents, true));
         assert_eq!(judge(vec![]), "nothing");
         assert_eq!(judge(vec![document("Coupa 12", 100)]), "ours");
         assert_eq!(judge(vec![document(" Coupa 12 / keyed", 100)]), "ours");
@@ -634,7 +655,7 @@ mod tests {
         };
         assert_eq!(judge(vec![unnumbered]), "unclear QAD_DOCUMENT_WITHOUT_NUMBER");
         assert_eq!(
-            code(judge_documents(&draft(), vec![document("x", 100)], false)),
+            code(judge_documents(&Wanted::by(&draft()), vec![document("x", 100)], false)),
             "QAD_DOCUMENT_FOREIGN"
         );
     }

@@ -1,14 +1,20 @@
 //! What the system does, in the order an invoice meets it. One file per flow: why it exists, `struct Deps` (which is
 //! the list of its permissions), `run`. No AWS and no HTTP in here: those are ports.
 
+pub mod bills;
 pub mod engine;
 pub mod invoice_effects;
 pub mod match_invoice;
+pub mod order_event;
 pub mod poll_coupa;
+pub mod poll_payments;
 pub mod poll_receipts;
 pub mod ports;
 pub mod receive_webhook;
 pub mod store;
 pub mod sweep;
 pub mod sync_lookups;
+#[cfg(test)]
+mod sync_model;
 pub mod webhook;
+pub mod write_payment;

@@ -4,15 +4,15 @@
 //! A hint only says "look at this invoice". What is done depends on the register, Coupa and QAD alone, so a hint that
 //! is lost, repeated, late or out of order changes nothing.
 
-use crate::engine::{Driven, Target, drive};
-use crate::invoice_effects::{Creation, Export, Note, due_note, export_effect, new_effect, outcome_of};
-use crate::ports::{CommitError, Coupa, HintReason, Qad, ReadError, RecordGroup, RecordKey, RecordWrite};
+use crate::engine::{Driven, Finding, Target, drive};
+use crate::invoice_effects::{Wanted, judge_documents, Creation, Export, Note, due_note, export_effect, new_effect, outcome_of};
+use crate::ports::{QadDocument, CommitError, Coupa, HintReason, Qad, ReadError, RecordGroup, RecordKey, RecordWrite};
 use crate::store::{Change, Context, Document, FlowError, Loaded, load, parse, render, save};
 use domain::documents::{CoupaStatus, Invoice, ORDERS_PER_INVOICE_MAX, Order, Receipt, Reservation};
 use domain::effect::{Effect, EffectEvent, EffectStatus, Repetition, backoff_millis};
 use domain::explain;
 use domain::ids::{InvoiceId, OrderLineKey, PurchaseOrderNumber, QadInvoiceIdentity, SupplierCode};
-use domain::lifecycle::{Event, InvoiceEffect, InvoiceRecord, ParkReason, State, Summary};
+use domain::lifecycle::{PostedHow, Event, InvoiceEffect, InvoiceRecord, ParkReason, State, Summary};
 use domain::matching::{Decision, ExceptionCode, MatchInput, SupplierInvoiceDraft, Verdict, decide};
 use domain::policy::MatchPolicy;
 use domain::problem::Problem;
@@ -637,7 +637,7 @@ enum Claim {
     /// The invoice has no valid identity (the match says why).
     None,
     /// Free, or already ours, or left by an invoice that never reached QAD.
-    Free { revision: u64 },
+    Free { identity: QadInvoiceIdentity, revision: u64 },
     /// Another invoice's.
     Taken {
         identity: QadInvoiceIdentity,
@@ -670,6 +670,12 @@ async fn decide_approved(
     let tolerance_version = report.tolerance_version.clone();
     let mut loaded = loaded;
     loaded.document.report = Some(report);
+    if let (Verdict::Hold { .. } | Verdict::Park { .. }, Claim::Free { identity, revision }) = (&verdict, &evidence.claim)
+        && (matches!(verdict, Verdict::Park { .. }) || is_partly_invoiced(invoice, &evidence.receipts))
+        && let Some(document) = keyed_by_hand(deps, invoice, identity).await
+    {
+        return adopt(deps, loaded, identity, *revision, document).await;
+    }
     match verdict {
         Verdict::Park { exceptions } => {
             move_to(
@@ -696,7 +702,7 @@ async fn decide_approved(
             }
         }
         Verdict::Approve { draft } => match &evidence.claim {
-            Claim::Free { revision } => {
+            Claim::Free { revision, .. } => {
                 let revision = *revision;
                 approve(deps, loaded, *draft, evidence.reserved, revision).await
             }
@@ -830,7 +836,7 @@ async fn ours(
                 Some(owner) if owner != invoice.id && !gave_up(others.get(&owner), &identity) => {
                     Claim::Taken { identity, owner }
                 }
-                _ => Claim::Free { revision },
+                _ => Claim::Free { identity, revision },
             }
         }
     };
@@ -863,6 +869,54 @@ async fn read_invoices(
         .flatten()
         .map(|stored| parse::<InvoiceRecord>(stored).map(|record| (record.id, record)))
         .collect()
+}
+
+/// True when QAD has invoiced something of what this invoice bills: perhaps this very invoice, keyed by hand.
+fn is_partly_invoiced(invoice: &Invoice, receipts: &[Receipt]) -> bool {
+    let billed: BTreeSet<&OrderLineKey> = invoice.lines.iter().filter_map(|line| line.order_line.as_ref()).collect();
+    receipts.iter().any(|receipt| !receipt.vouchered.is_zero() && billed.contains(&receipt.key.order_line))
+}
+
+/// What does not match may be in QAD already, keyed by a person together with its receipts, which then show as invoiced.
+/// Nothing is sent on the strength of this look-up: without an answer, or with any doubt, the verdict stands.
+async fn keyed_by_hand(deps: &Deps<'_>, invoice: &Invoice, identity: &QadInvoiceIdentity) -> Option<QadDocument> {
+    if !deps.context.has_time_for_a_call() {
+        return None;
+    }
+    let documents = deps.qad.find_invoices(identity).await.ok()?;
+    let wanted = Wanted { identity, coupa_id: invoice.id, total: invoice.total, currency: invoice.currency };
+    match judge_documents(&wanted, documents, deps.settings.adopt_equal_documents) {
+        Finding::There { answer, .. } => Some(answer),
+        Finding::Nothing | Finding::Park { .. } | Finding::Unclear(_) => None,
+    }
+}
+
+/// One transaction: the record posted with the document that a person keyed, its QAD identity claimed.
+async fn adopt(
+    deps: &Deps<'_>,
+    loaded: Loaded<InvoiceRecord>,
+    identity: &QadInvoiceIdentity,
+    claim_revision: u64,
+    document: QadDocument,
+) -> Result<Next, FlowError> {
+    let now = deps.context.clock.now();
+    let voucher = document.voucher.ok_or_else(|| impossible("adopted without a number"))?;
+    let RecordKey::Effect(key) = identity_key(identity) else {
+        return Err(impossible("no key for the identity"));
+    };
+    let approved = Event::Approved {
+        identity: identity.to_string(),
+        request_sha256: String::new(),
+        tolerance_version: deps.settings.policy.tolerance.version.clone(),
+    };
+    let mut change = change_to(deps, &loaded.document, approved)?;
+    let posted = Event::Posted { voucher, how: PostedHow::Adopted };
+    change.document = change.document.after(&posted, now).map_err(impossible)?;
+    change.document = InvoiceEffect::Export.put(&change.document, export_effect(&change.document, now));
+    change.events.push(posted);
+    let claim = render(&IdentityClaim { owner: loaded.document.id })?;
+    change.writes.push(plain_put(RecordKey::Effect(key), claim_revision, claim));
+    store(deps, loaded.revision, change).await
 }
 
 /// One transaction: the record approved with its creation ready, the QAD identity claimed, the receipts reserved.

@@ -11,6 +11,7 @@ use domain::ids::{
 use domain::lookups::{Action, CoupaValue, LookupCode, QadValue};
 use domain::matching::SupplierInvoiceDraft;
 use domain::money::Currency;
+use domain::payments::{Allocation, CoupaPaymentEntry, PaymentEntry};
 use domain::problem::Problem;
 use domain::suppliers::{CoupaSupplier, QadSupplier, SupplierData};
 use domain::time::{Date, Timestamp};
@@ -195,6 +196,66 @@ pub trait Qad: Send + Sync {
         draft: &SupplierInvoiceDraft,
         idempotency_key: &str,
     ) -> Result<QadDocument, WriteError>;
+}
+
+// ---------------------------------------------------------------------------------------------------------------
+// Payments and purchase orders
+// ---------------------------------------------------------------------------------------------------------------
+
+/// A Coupa invoice as far as its payments are concerned.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CoupaBill {
+    /// The invoice.
+    pub id: InvoiceId,
+    /// Its currency.
+    pub currency: Currency,
+    /// Its paid flag.
+    pub paid: bool,
+    /// Who pays it, in Coupa's words; `None` when Coupa does not say.
+    pub payment_channel: Option<String>,
+    /// All its payment entries.
+    pub entries: Vec<CoupaPaymentEntry>,
+}
+
+/// What we ask of Coupa about payments.
+#[async_trait]
+pub trait CoupaPayments: Send + Sync {
+    /// Reads the payments of an invoice, all of them or none. `None` means Coupa said 404.
+    async fn bill(&self, id: InvoiceId) -> Result<Option<CoupaBill>, ReadError>;
+
+    /// Appends one entry and sets the paid flag, in one request that is sent once and can never be undone. The answer is
+    /// the invoice with all its payments.
+    async fn append_payment(
+        &self,
+        entry: &PaymentEntry,
+        idempotency_key: &str,
+    ) -> Result<CoupaBill, WriteError>;
+}
+
+/// What a payment poll brings. A row that cannot be read does not stop the others.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct PaymentScan {
+    /// What could be read, each allocation once.
+    pub allocations: Vec<Allocation>,
+    /// What could not, and why.
+    pub unreadable: Vec<Problem>,
+    /// Rows that pay no supplier invoice or credit note (payments on account, prepayments): none of our business.
+    pub others: u64,
+}
+
+/// What we ask of QAD about payments.
+#[async_trait]
+pub trait QadPayments: Send + Sync {
+    /// Reads all payment allocations last changed on `since` or later, complete or not at all.
+    async fn payments_since(&self, since: Date) -> Result<PaymentScan, ReadError>;
+}
+
+/// What we ask of Coupa about purchase orders.
+#[async_trait]
+pub trait CoupaOrders: Send + Sync {
+    /// The numbers under which QAD knows a Coupa purchase order, by the connection's mapping. `None` means that Coupa has
+    /// no such order; empty, that the mapping finds no number on it.
+    async fn order_numbers(&self, id: u64) -> Result<Option<Vec<PurchaseOrderNumber>>, ReadError>;
 }
 
 // ---------------------------------------------------------------------------------------------------------------

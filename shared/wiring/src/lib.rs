@@ -143,7 +143,7 @@ impl Wiring {
             Subject::Invoice(id) => self.match_invoice(&connection, id, reason, &trace, invocation).await,
             // Invoices that wait are woken by receipts and by their own slow recheck; an event about anything else
             // needs nothing done here, and says so.
-            Subject::PurchaseOrder(_) | Subject::Supplier(_) | Subject::Payment(_) => {
+            Subject::PurchaseOrder(_) | Subject::Supplier(_) | Subject::Payment(_) | Subject::Entry { .. } => {
                 tracing::info!(%connection, subject = ?subject, trace, outcome = "nothing_to_do", "match-invoice");
                 Ok(())
             }
@@ -249,6 +249,7 @@ impl Wiring {
             connection,
             register: &register,
             queue: &self.queue,
+            payments: &self.queue,
             clock: self.clock(),
             trace: &invocation.request_id,
         })

@@ -4,7 +4,7 @@
 use connectors::connection::ConnectionDocument;
 use domain::ids::ConnectionId;
 use domain::problem::Problem;
-use flows::webhook::WebhookSettings;
+use flows::webhook::settings::WebhookSettings;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use sandbox::local::LocalConnection;
@@ -94,7 +94,7 @@ pub(crate) fn parse(text: &str) -> Result<ConnectionFile, Vec<Problem>> {
     if let Err(found) = ConnectionDocument::parse(&connection_secret) {
         problems.extend(found);
     }
-    if let Err(found) = WebhookSettings::parse(&webhook_secret) {
+    if let Err(found) = WebhookSettings::parse(&SecretString::from(webhook_secret.clone())) {
         problems.extend(found.into_iter().map(|problem| {
             let field = format!("webhook.{}", problem.field);
             problem.field(field)

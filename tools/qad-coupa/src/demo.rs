@@ -40,6 +40,10 @@ const WEBHOOK_SECONDS_MAX: u64 = 20;
 /// Changes shown below the live table.
 const NEWS_SHOWN: usize = 12;
 
+/// Stories that are told at the end.
+const STORIES: [&str; 5] =
+    ["single line", "partial, then the rest", "price over tolerance", "lost after the commit", "repeated reference"];
+
 /// What the demo's connection file would say; `{coupa}` and `{qad}` are the simulators' addresses.
 const CONNECTION_FILE: &str = include_str!("demo-connection.toml");
 
@@ -324,7 +328,7 @@ async fn report(stage: &Stage, scenarios: &[Scenario], complaints: Complaints) -
 
 /// Five of the stories, one sentence each.
 fn stories(scenarios: &[Scenario], records: &[InvoiceRecord]) {
-    for name in sandbox::scenario::STORIES {
+    for name in STORIES {
         let Some(scenario) = scenarios.iter().find(|scenario| scenario.name == name) else { continue };
         let Some(invoice) = scenario.expected.first() else { continue };
         if let Some(record) = records.iter().find(|record| record.id.0 == invoice.invoice) {

@@ -1,6 +1,6 @@
 //! What people and programs are shown of a record: rows, sentences, JSON with stable names.
 
-use comfy_table::{ContentArrangement, Table, presets};
+use comfy_table::{ContentArrangement, Table};
 use domain::explain;
 use domain::ids::OrderLineKey;
 use domain::lifecycle::{Event, InvoiceRecord};
@@ -62,7 +62,7 @@ fn entry_json(entry: &AuditEntry) -> Value {
 /// The list as a table for people.
 pub fn invoice_table(records: &[InvoiceRecord]) -> Table {
     let mut table = Table::new();
-    table.load_preset(presets::UTF8_HORIZONTAL_ONLY).set_content_arrangement(ContentArrangement::Dynamic);
+    table.set_content_arrangement(ContentArrangement::Dynamic);
     table.set_header(["Invoice", "Reference", "Supplier", "Total", "State", "What it is about"]);
     for record in records {
         let summary = record.summary.as_ref();
@@ -116,6 +116,7 @@ fn told(event: &Event) -> String {
         Event::Exporting { step, fence } => format!("exported flag in Coupa {} (claim {fence})", step.name()),
         Event::Noting { step, fence } => format!("note on the Coupa document {} (claim {fence})", step.name()),
         Event::Exported => "marked exported in Coupa".to_owned(),
+        Event::Paid { paid } => format!("payment in Coupa: {}", serde_json::to_string(paid).unwrap_or_default()),
         Event::Voided => "voided in Coupa before it was posted".to_owned(),
         Event::Rejected { problem } => format!("rejected: {problem}"),
     }

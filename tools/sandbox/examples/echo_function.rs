@@ -40,20 +40,27 @@ async fn answer(event: LambdaEvent<Value>) -> Result<Value, Error> {
 /// Fails the messages whose body says so.
 fn batch(records: &[Value]) -> Value {
     let failed = records.iter().filter(|record| {
-        let count = record.pointer("/attributes/ApproximateReceiveCount").and_then(Value::as_str);
+        let count = record
+            .pointer("/attributes/ApproximateReceiveCount")
+            .and_then(Value::as_str);
         match record.get("body").and_then(Value::as_str) {
             Some("poison") => true,
             Some("fail once") => count == Some("1"),
             _ => false,
         }
     });
-    let failed: Vec<Value> = failed.map(|record| json!({"itemIdentifier": record.get("messageId")})).collect();
+    let failed: Vec<Value> = failed
+        .map(|record| json!({"itemIdentifier": record.get("messageId")}))
+        .collect();
     json!({ "batchItemFailures": failed })
 }
 
 /// Answers an HTTP request with its own event; the path parameter may ask for a failure.
 fn web(event: &Value) -> Result<Value, Error> {
-    match event.pointer("/pathParameters/connection").and_then(Value::as_str) {
+    match event
+        .pointer("/pathParameters/connection")
+        .and_then(Value::as_str)
+    {
         Some("failing") => Err(Error::from("asked to fail")),
         _ => Ok(json!({"statusCode": 202, "headers": {"x-answer": "yes"}, "body": event.to_string()})),
     }

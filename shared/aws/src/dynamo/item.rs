@@ -214,7 +214,10 @@ mod tests {
             }
         );
         let due = to_due(&item(), &Keys::new("acme".parse().unwrap())).unwrap();
-        assert_eq!((due.invoice, due.due), (InvoiceId(7), Timestamp(5)));
+        assert_eq!(
+            (due.key, due.due),
+            (RecordKey::Invoice(InvoiceId(7)), Timestamp(5))
+        );
     }
 
     #[test]

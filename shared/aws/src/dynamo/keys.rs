@@ -61,9 +61,10 @@ impl Keys {
             RecordKey::Effect(identity) => (self.join("effect", &[identity]), ALONE.to_owned()),
             RecordKey::Order(number) => (self.join("order", &[&number.folded()]), ALONE.to_owned()),
             RecordKey::Waiting(line, invoice) => (self.of_line("waiting", line), sortable(invoice.0)),
-            RecordKey::WaitingForOrder(number, invoice) => {
-                (self.join("waiting-order", &[&number.folded()]), sortable(invoice.0))
-            }
+            RecordKey::WaitingForOrder(number, invoice) => (
+                self.join("waiting-order", &[&number.folded()]),
+                sortable(invoice.0),
+            ),
             RecordKey::Receipt(receipt) => {
                 let sk = [
                     escape(&receipt.domain.folded()),
@@ -97,9 +98,9 @@ impl Keys {
     pub fn due_of(&self, key: &RecordKey) -> Option<String> {
         let number = match key {
             RecordKey::Invoice(id) => id.0,
-            RecordKey::Entry { id, .. } => id
-                .bytes()
-                .fold(0, |sum: u64, byte| sum.wrapping_mul(31).wrapping_add(u64::from(byte))),
+            RecordKey::Entry { id, .. } => id.bytes().fold(0, |sum: u64, byte| {
+                sum.wrapping_mul(31).wrapping_add(u64::from(byte))
+            }),
             _ => return None,
         };
         Some(self.due(number.checked_rem(DUE_SHARDS).unwrap_or(0)))
@@ -136,7 +137,14 @@ impl Keys {
             .strip_prefix(SEPARATOR)?;
         let mut parts = rest.split(SEPARATOR);
         let kind = parts.next()?;
-        let first = unescape(parts.next()?)?;
+        let Some(first) = parts.next() else {
+            let collection = Collection::ALL
+                .into_iter()
+                .find(|collection| collection.word() == kind)?;
+            let id = unescape(&place.sk)?;
+            return Some(RecordKey::Entry { collection, id });
+        };
+        let first = unescape(first)?;
         let second = parts.next();
         match (kind, second) {
             ("invoice", None) => Some(RecordKey::Invoice(InvoiceId(place.sk.parse().ok()?))),
@@ -254,8 +262,10 @@ mod tests {
                 })
             }),
             "[#%a-z-]{0,30}".prop_map(RecordKey::Watermark),
-            (0..Collection::ALL.len(), "[#%a-z/0-9-]{1,30}")
-                .prop_map(|(which, id)| RecordKey::Entry { collection: Collection::ALL[which], id }),
+            (0..Collection::ALL.len(), "[#%a-z/0-9-]{1,30}").prop_map(|(which, id)| RecordKey::Entry {
+                collection: Collection::ALL[which],
+                id
+            }),
         ]
     }
 

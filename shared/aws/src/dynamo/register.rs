@@ -289,7 +289,8 @@ impl DynamoRegister {
         Ok(actions)
     }
 
-    /// One record and nothing else: a conditional `PutItem`, at half the price of a transaction.
+    /// One record and nothing else: a conditional `PutItem`, at half the price of a transaction. Its repeat is recognised
+    /// while nobody else has written the record since; after that it is a conflict, and the caller reads again.
     async fn put_alone(&self, item: Item, condition: Condition, token: &str) -> Result<(), CommitError> {
         let mut attempt = 0u32;
         let mut lost = None;

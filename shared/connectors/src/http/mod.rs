@@ -155,7 +155,8 @@ impl Peer {
         self.call.checked_div(2).unwrap_or(self.call)
     }
 
-    /// Waits for its turn, gets a credential, sends; on a 401 drops the token, gets one new one and sends once more.
+    /// Waits for its turn, gets a credential, sends; on a 401 drops the token, gets one new one and sends once more (and
+    /// once again when the new one may only have been too young).
     async fn send(&self, call: &Call, deadline: Timestamp, attempt: u32) -> Result<Response, Failure> {
         let mut waited_for_young = false;
         let mut renewed = false;
@@ -190,21 +191,21 @@ impl Peer {
                     self.unauthorized(&response),
                 )));
             };
+            if !renewed {
+                self.auth.reject(generation).await;
+                renewed = true;
+                continue;
+            }
+            // The new token is refused too: it may only be too young, which one delayed try tells.
             let now = self.clock.now();
-            let young = credential.young_until.filter(|until| *until > now);
-            if let Some(until) = young.filter(|_| !waited_for_young) {
+            if let Some(until) = credential.young_until.filter(|until| *until > now && !waited_for_young) {
                 waited_for_young = true;
                 let wait = u64::try_from(until.millis_since(now)).unwrap_or(0);
                 self.clock.sleep(Duration::from_millis(wait)).await;
                 continue;
             }
             self.auth.reject(generation).await;
-            if renewed || waited_for_young {
-                return Err(Failure::Credential(AuthError::Refused(
-                    self.unauthorized(&response),
-                )));
-            }
-            renewed = true;
+            return Err(Failure::Credential(AuthError::Refused(self.unauthorized(&response))));
         }
     }
 

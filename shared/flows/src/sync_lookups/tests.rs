@@ -1,0 +1,275 @@
+use super::*;
+use crate::ports::SourceScan;
+use crate::sync_model::{Fault, Model};
+use domain::lookups::QadValue;
+use proptest::prelude::*;
+use std::collections::BTreeSet;
+
+const LOOKUP: &str = "QAD Cost Centers";
+const SOURCE: &str = "cost-centers";
+
+fn qad(code: &str, description: &str, active: bool) -> QadValue {
+    QadValue { code: code.parse().unwrap(), description: description.into(), active, parent: None }
+}
+
+fn below(parent: &str, value: QadValue) -> QadValue {
+    QadValue { parent: Some(parent.parse().unwrap()), ..value }
+}
+
+fn model(list: Vec<QadValue>) -> Model {
+    let model = Model::new();
+    model.state().lookups.insert(LOOKUP.into());
+    set(&model, list);
+    model
+}
+
+fn set(model: &Model, list: Vec<QadValue>) {
+    model.state().sources.insert(SOURCE.into(), SourceScan { values: list, unreadable: vec![] });
+}
+
+async fn go(model: &Model, plan_only: bool) -> Result<LookupRun, PollError> {
+    let timing = Timing::default();
+    let lookups = [LookupSync { lookup: LOOKUP.into(), source: SOURCE.into(), policy: LookupPolicy::default() }];
+    let deps =
+        Deps { context: model.context(&timing), coupa: model, qad: model, lookups: &lookups, plan_only };
+    run(&deps).await.map(|mut runs| runs.remove(0))
+}
+
+async fn sync(model: &Model) -> LookupRun {
+    go(model, false).await.unwrap()
+}
+
+fn active(model: &Model) -> BTreeSet<String> {
+    let state = model.state();
+    let values = state.values.values().map(|(_, value)| value);
+    values.filter(|value| value.active && value.code.is_some()).map(|value| value.name.clone()).collect()
+}
+
+fn names(list: &[&str]) -> BTreeSet<String> {
+    list.iter().map(|name| (*name).to_owned()).collect()
+}
+
+fn codes(run: &LookupRun) -> Vec<&str> {
+    run.needs_a_person.iter().map(|problem| problem.code.as_str()).collect()
+}
+
+fn start() -> Vec<QadValue> {
+    vec![qad("100", "Plant", true), qad("200", "Office", true), below("100", qad("110", "Line 1", true)), qad("300", "Old", false)]
+}
+
+fn changed() -> Vec<QadValue> {
+    vec![qad("100", "Plant North", true), qad("300", "Old", true), below("100", qad("120", "Line 2", true))]
+}
+
+#[tokio::test]
+async fn a_list_is_filled_changed_and_then_left_alone() {
+    let model = model(start());
+    let first = sync(&model).await;
+    assert_eq!((first.planned, first.written, first.open), (3, 3, 0));
+    assert_eq!(active(&model), names(&["100 Plant", "200 Office", "110 Line 1"]));
+    set(&model, changed());
+    model.wait(60);
+    let second = sync(&model).await;
+    assert_eq!((second.planned, second.written), (5, 5));
+    assert_eq!(active(&model), names(&["100 Plant North", "300 Old", "120 Line 2"]));
+    model.verify();
+    let before = (model.journal().len(), model.state().commits, model.state().reads);
+    model.wait(60);
+    let idle = sync(&model).await;
+    assert_eq!((idle.planned, idle.written), (0, 0));
+    let after = (model.journal().len(), model.state().commits, model.state().reads);
+    assert_eq!(after, (before.0, before.1, before.2 + 2), "an idle run reads each side once and writes nothing");
+}
+
+#[tokio::test]
+async fn only_planning_writes_nothing_and_says_everything() {
+    let model = model(start());
+    let planned = go(&model, true).await.unwrap();
+    assert_eq!(planned.changes, ["create \"100 Plant\"", "create \"200 Office\"", "create \"110 Line 1\""]);
+    assert_eq!((model.journal().len(), model.state().commits), (0, 0));
+}
+
+#[tokio::test]
+async fn an_empty_source_is_parked_and_takes_nothing_away() {
+    let model = model(start());
+    sync(&model).await;
+    set(&model, vec![]);
+    model.wait(60);
+    assert_eq!(codes(&sync(&model).await), ["LOOKUP_SOURCE_EMPTY"]);
+    assert_eq!(active(&model).len(), 3);
+    let commits = model.state().commits;
+    sync(&model).await;
+    assert_eq!(model.state().commits, commits, "told once");
+    set(&model, start());
+    assert_eq!(codes(&sync(&model).await), Vec::<&str>::new());
+}
+
+fn many(count: usize, description: &str) -> Vec<QadValue> {
+    (0..count).map(|number| qad(&format!("C{number}"), description, true)).collect()
+}
+
+#[tokio::test]
+async fn a_large_change_waits_until_exactly_that_plan_is_allowed() {
+    let model = model(many(60, "a"));
+    assert_eq!(sync(&model).await.written, 60, "a first fill is not held back");
+    set(&model, many(40, "a"));
+    model.wait(60);
+    let parked = sync(&model).await;
+    assert_eq!((codes(&parked), parked.written, parked.changes.len()), (vec!["LOOKUP_CHANGE_TOO_LARGE"], 0, 20));
+    let timing = Timing::default();
+    let wrong = allow(&model.context(&timing), LOOKUP, "other", "ada", "x").await.unwrap_err();
+    assert_eq!(wrong.problem().code, "LOOKUP_PLAN_NOT_PARKED");
+    allow(&model.context(&timing), LOOKUP, &parked.plan_sha256, "ada", "plant closed").await.unwrap();
+    // Meanwhile the list changed: what was allowed was another plan.
+    set(&model, many(39, "a"));
+    assert_eq!(codes(&sync(&model).await), ["LOOKUP_CHANGE_TOO_LARGE"]);
+    set(&model, many(40, "a"));
+    let again = sync(&model).await;
+    assert_eq!(codes(&again), ["LOOKUP_CHANGE_TOO_LARGE"]);
+    allow(&model.context(&timing), LOOKUP, &again.plan_sha256, "ada", "plant closed").await.unwrap();
+    assert_eq!(sync(&model).await.written, 20);
+    assert_eq!(active(&model).len(), 40);
+}
+
+#[tokio::test]
+async fn what_was_allowed_stays_allowed_when_the_run_dies_in_the_middle() {
+    let model = model(many(60, "a"));
+    sync(&model).await;
+    set(&model, many(30, "a"));
+    model.wait(60);
+    let hash = sync(&model).await.plan_sha256;
+    allow(&model.context(&Timing::default()), LOOKUP, &hash, "ada", "x").await.unwrap();
+    let calls = model.state().calls;
+    model.state().fault = Some((calls + 20, Fault::DieBefore));
+    let _ = go(&model, false).await;
+    let left = active(&model).len();
+    assert!(left > 30 && left < 60, "{left}");
+    model.wait(60);
+    sync(&model).await;
+    model.wait(60);
+    assert_eq!((codes(&sync(&model).await), active(&model).len()), (vec![], 30));
+}
+
+#[tokio::test]
+async fn a_first_fill_that_dies_is_gone_on_with() {
+    let model = model(many(60, "a"));
+    model.state().fault = Some((100, Fault::DieAfter));
+    let _ = go(&model, false).await;
+    let some = active(&model).len();
+    assert!(some > 0 && some < 49, "{some}");
+    for _ in 0..2 {
+        model.wait(60);
+        assert_eq!(codes(&sync(&model).await), Vec::<&str>::new());
+    }
+    assert_eq!(active(&model).len(), 60);
+}
+
+#[tokio::test]
+async fn a_lookup_that_coupa_does_not_have_is_told_after_a_few_refusals() {
+    let model = model(many(60, "a"));
+    model.state().lookups.clear();
+    let refused = sync(&model).await;
+    assert_eq!((refused.written, refused.needs_a_person.len()), (0, 5));
+    let calls = model.state().calls;
+    let again = sync(&model).await;
+    assert_eq!(again.needs_a_person.len(), 5);
+    assert!(model.state().calls < calls * 2, "the same refusal is not asked for again at once");
+    model.state().lookups.insert(LOOKUP.into());
+    model.wait(24 * 60);
+    sync(&model).await;
+    assert_eq!(active(&model).len(), 60);
+}
+
+#[tokio::test]
+async fn one_refused_value_does_not_stop_the_others() {
+    let model = model(start());
+    model.state().refused_word = Some("Office".into());
+    let run = sync(&model).await;
+    assert_eq!((run.written, codes(&run)), (2, vec!["COUPA_REFUSED"]));
+}
+
+/// Runs until nothing is left to do; at the end both sides agree and every value was created once.
+async fn recover(model: &Model, story: &str) {
+    for _ in 0..3 {
+        model.wait(10);
+        let _ = go(model, false).await;
+    }
+    model.wait(10);
+    let written = model.journal().len();
+    let commits = model.state().commits;
+    let last = sync(model).await;
+    assert_eq!((last.planned, last.open, model.journal().len()), (0, 0, written), "{story}");
+    assert_eq!(model.state().commits, commits, "{story}: an idle run writes nothing");
+    model.verify();
+    let mut created: Vec<String> =
+        model.journal().into_iter().filter(|line| line.starts_with("create")).collect();
+    let all = created.len();
+    created.sort();
+    created.dedup();
+    assert_eq!(created.len(), all, "{story}: created twice");
+}
+
+#[tokio::test]
+async fn a_fault_at_any_call_loses_nothing_and_repeats_nothing() {
+    for fault in Fault::ALL {
+        for at in 0.. {
+            let model = model(start());
+            sync(&model).await;
+            set(&model, changed());
+            let before = model.state().calls;
+            model.state().fault = Some((before + at, fault));
+            model.state().now = model.state().now.plus_millis(1);
+            let _ = go(&model, false).await;
+            if model.state().calls <= before + at {
+                break;
+            }
+            let story = format!("{fault:?} at {at}");
+            recover(&model, &story).await;
+            assert_eq!(active(&model), names(&["100 Plant North", "300 Old", "120 Line 2"]), "{story}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn two_runs_at_once_create_everything_once() {
+    let model = model(start());
+    let (one, two) = tokio::join!(go(&model, false), go(&model, false));
+    let _ = (one.unwrap(), two.unwrap());
+    recover(&model, "overlap").await;
+    assert_eq!(active(&model).len(), 3);
+    assert_eq!(model.journal().len(), 3);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(40))]
+    #[test]
+    fn any_mix_of_changes_and_faults_ends_equal(
+        lists in prop::collection::vec(prop::collection::vec((0u8..9, "[ab]?", any::<bool>()), 1..9), 1..4),
+        faults in prop::collection::vec((0usize..60, 0usize..4), 1..4),
+    ) {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let model = model(vec![qad("k0", "", true)]);
+        for (index, rows) in lists.iter().enumerate() {
+            let mut seen = BTreeSet::new();
+            let mut list: Vec<QadValue> = rows
+                .iter()
+                .filter(|(number, ..)| seen.insert(*number))
+                .map(|(number, text, on)| qad(&format!("k{number}"), text, *on))
+                .collect();
+            list.push(qad("always", "", true));
+            set(&model, list.clone());
+            let (at, fault) = faults[index % faults.len()];
+            model.wait(10);
+            let calls = model.state().calls;
+            model.state().fault = Some((calls + at, Fault::ALL[fault]));
+            let _ = runtime.block_on(go(&model, false));
+            runtime.block_on(recover(&model, "mix"));
+            let wanted: BTreeSet<String> = list
+                .iter()
+                .filter(|value| value.active)
+                .map(|value| domain::lookups::value_name(&value.code, &value.description))
+                .collect();
+            prop_assert_eq!(active(&model), wanted);
+        }
+    }
+}

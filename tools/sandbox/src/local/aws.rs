@@ -65,7 +65,9 @@ impl LocalAws {
             sqs: SqsHttpService::new(Arc::new(sqs.clone()), Default::default()),
             secrets: secrets.http(),
         };
-        tasks.spawn(serve::serve(listener, move |request| messaging.clone().answer(request)));
+        tasks.spawn(serve::serve(listener, move |request| {
+            messaging.clone().answer(request)
+        }));
         Ok(Self {
             dynamo,
             sqs,
@@ -99,7 +101,9 @@ impl LocalAws {
             ("AWS_SECRET_ACCESS_KEY", "local"),
             ("AWS_SESSION_TOKEN", "local"),
         ];
-        variables.map(|(name, value)| (name.to_owned(), value.to_owned())).into()
+        variables
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .into()
     }
 
     /// Ends all three; requests that run may take two seconds to finish.

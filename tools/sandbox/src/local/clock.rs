@@ -3,7 +3,10 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Milliseconds since 1970.
-#[expect(clippy::disallowed_methods, reason = "the local run's only reader of the wall clock")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the local run's only reader of the wall clock"
+)]
 pub(crate) fn epoch_milliseconds() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
@@ -17,14 +20,24 @@ pub(crate) async fn pause(duration: Duration) {
 
 /// A UTC date and time as it stands in an API Gateway event: `12/Mar/2020:19:03:58 +0000`.
 pub(crate) fn common_log_time(epoch_milliseconds: u64) -> String {
-    let instant = i64::try_from(epoch_milliseconds).ok().and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok());
-    instant.unwrap_or_default().strftime("%d/%b/%Y:%H:%M:%S +0000").to_string()
+    let instant = i64::try_from(epoch_milliseconds)
+        .ok()
+        .and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok());
+    instant
+        .unwrap_or_default()
+        .strftime("%d/%b/%Y:%H:%M:%S +0000")
+        .to_string()
 }
 
 /// A UTC date and time in ISO 8601.
 pub(crate) fn iso_time(epoch_milliseconds: u64) -> String {
-    let instant = i64::try_from(epoch_milliseconds).ok().and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok());
-    instant.unwrap_or_default().strftime("%Y-%m-%dT%H:%M:%S.%3fZ").to_string()
+    let instant = i64::try_from(epoch_milliseconds)
+        .ok()
+        .and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok());
+    instant
+        .unwrap_or_default()
+        .strftime("%Y-%m-%dT%H:%M:%S.%3fZ")
+        .to_string()
 }
 
 #[cfg(test)]

@@ -43,13 +43,23 @@ impl TemplateError {
     }
 
     pub(crate) fn unsupported(at: &str, what: &str) -> Self {
-        let fix = "The local run does not know this; change the template, or teach the local run what it means.";
-        Self::Unsupported(Box::new(Problem::new("LOCAL_TEMPLATE_UNSUPPORTED", fix).field(at).actual(what)))
+        let fix =
+            "The local run does not know this; change the template, or teach the local run what it means.";
+        Self::Unsupported(Box::new(
+            Problem::new("LOCAL_TEMPLATE_UNSUPPORTED", fix)
+                .field(at)
+                .actual(what),
+        ))
     }
 
     pub(crate) fn value(at: &str, expected: &str, actual: impl ToString) -> Self {
-        let problem = Problem::new("LOCAL_TEMPLATE_VALUE", "Correct the template, or the parameter it takes it from.");
-        Self::Value(Box::new(problem.field(at).expected(expected).actual(actual.to_string())))
+        let problem = Problem::new(
+            "LOCAL_TEMPLATE_VALUE",
+            "Correct the template, or the parameter it takes it from.",
+        );
+        Self::Value(Box::new(
+            problem.field(at).expected(expected).actual(actual.to_string()),
+        ))
     }
 
     fn reference(at: &str, name: &str) -> Self {
@@ -62,7 +72,9 @@ impl TemplateError {
 
     fn syntax(at: &str, expected: &str, actual: impl ToString) -> Self {
         let problem = Problem::new("LOCAL_TEMPLATE_SYNTAX", "Correct the template.");
-        Self::Syntax(Box::new(problem.field(at).expected(expected).actual(actual.to_string())))
+        Self::Syntax(Box::new(
+            problem.field(at).expected(expected).actual(actual.to_string()),
+        ))
     }
 }
 
@@ -117,8 +129,8 @@ impl Template {
         if text.len() > TEMPLATE_BYTES_MAX {
             return Err(TemplateError::syntax(file, "at most 1 MiB", text.len()));
         }
-        let documents = YamlOwned::load_from_str(text)
-            .map_err(|error| TemplateError::syntax(file, "YAML", error))?;
+        let documents =
+            YamlOwned::load_from_str(text).map_err(|error| TemplateError::syntax(file, "YAML", error))?;
         let [document] = documents.as_slice() else {
             return Err(TemplateError::syntax(file, "one YAML document", documents.len()));
         };
@@ -126,7 +138,13 @@ impl Template {
             return Err(TemplateError::syntax(file, "a mapping", "something else"));
         };
         let parameters = fill_parameters(file, &root, parameters)?;
-        Ok(Self { file: file.to_owned(), root, parameters, surroundings, imports })
+        Ok(Self {
+            file: file.to_owned(),
+            root,
+            parameters,
+            surroundings,
+            imports,
+        })
     }
 
     /// Names of the parameters a template declares, without evaluating anything.
@@ -134,12 +152,16 @@ impl Template {
     /// # Errors
     /// Not YAML.
     pub fn parameter_names(file: &str, text: &str) -> Result<Vec<String>, TemplateError> {
-        let documents = YamlOwned::load_from_str(text)
-            .map_err(|error| TemplateError::syntax(file, "YAML", error))?;
-        let Some(document) = documents.first() else { return Ok(Vec::new()) };
+        let documents =
+            YamlOwned::load_from_str(text).map_err(|error| TemplateError::syntax(file, "YAML", error))?;
+        let Some(document) = documents.first() else {
+            return Ok(Vec::new());
+        };
         let root = plain(document, file, DEPTH_LEVELS_MAX)?;
         let declared = root.get("Parameters").and_then(Value::as_object);
-        Ok(declared.map(|all| all.keys().cloned().collect()).unwrap_or_default())
+        Ok(declared
+            .map(|all| all.keys().cloned().collect())
+            .unwrap_or_default())
     }
 
     /// The values around it.
@@ -187,7 +209,9 @@ impl Template {
             let value = output.get("Value").unwrap_or(&Value::Null);
             let value = self.text(value, &format!("{at}/Value"))?;
             if let Some(export) = output.pointer("/Export/Name") {
-                outputs.exports.insert(self.text(export, &format!("{at}/Export/Name"))?, value.clone());
+                outputs
+                    .exports
+                    .insert(self.text(export, &format!("{at}/Export/Name"))?, value.clone());
             }
             outputs.values.insert(name.clone(), value);
         }
@@ -242,9 +266,13 @@ impl Template {
     }
 
     fn deeper(&self, depth: usize, at: &str) -> Result<usize, TemplateError> {
-        depth
-            .checked_sub(1)
-            .ok_or_else(|| TemplateError::value(&self.place(at), "references without a circle", "nested too deeply"))
+        depth.checked_sub(1).ok_or_else(|| {
+            TemplateError::value(
+                &self.place(at),
+                "references without a circle",
+                "nested too deeply",
+            )
+        })
     }
 
     fn call(
@@ -266,11 +294,17 @@ impl Template {
                 let (resource, attribute) = self.get_att_argument(argument, at, depth)?;
                 self.attribute(&resource, &attribute, at, depth).map(Some)
             }
-            "Fn::Sub" => self.substitute(argument, at, depth).map(|text| Some(Value::String(text))),
+            "Fn::Sub" => self
+                .substitute(argument, at, depth)
+                .map(|text| Some(Value::String(text))),
             "Fn::If" => {
                 let [condition, then, otherwise] = self.arguments(argument, at)?;
                 let condition = self.eval_text(condition, at, depth)?;
-                let chosen = if self.condition(&condition, at, depth)? { then } else { otherwise };
+                let chosen = if self.condition(&condition, at, depth)? {
+                    then
+                } else {
+                    otherwise
+                };
                 self.eval(chosen, at, depth)
             }
             "Fn::Join" => {
@@ -301,9 +335,14 @@ impl Template {
                 let map = self.eval_text(map, at, depth)?;
                 let first = self.eval_text(first, at, depth)?;
                 let second = self.eval_text(second, at, depth)?;
-                let found = self.section("Mappings").and_then(|all| all.get(&map)?.get(&first)?.get(&second));
+                let found = self
+                    .section("Mappings")
+                    .and_then(|all| all.get(&map)?.get(&first)?.get(&second));
                 let name = || format!("{map}/{first}/{second}");
-                found.cloned().map(Some).ok_or_else(|| TemplateError::reference(&self.place(at), &name()))
+                found
+                    .cloned()
+                    .map(Some)
+                    .ok_or_else(|| TemplateError::reference(&self.place(at), &name()))
             }
             "Fn::ImportValue" => {
                 let name = self.eval_text(argument, at, depth)?;
@@ -317,9 +356,13 @@ impl Template {
             }
             "Fn::Equals" | "Fn::And" | "Fn::Or" | "Fn::Not" => {
                 let whole = json!({ name: argument });
-                self.truth(&whole, at, depth).map(|truth| Some(Value::Bool(truth)))
+                self.truth(&whole, at, depth)
+                    .map(|truth| Some(Value::Bool(truth)))
             }
-            other => Err(TemplateError::unsupported(&self.place(at), &format!("intrinsic function {other}"))),
+            other => Err(TemplateError::unsupported(
+                &self.place(at),
+                &format!("intrinsic function {other}"),
+            )),
         }
     }
 
@@ -328,16 +371,26 @@ impl Template {
         argument: &'a Value,
         at: &str,
     ) -> Result<[&'a Value; N], TemplateError> {
-        let list: Vec<&Value> = argument.as_array().map(|list| list.iter().collect()).unwrap_or_default();
+        let list: Vec<&Value> = argument
+            .as_array()
+            .map(|list| list.iter().collect())
+            .unwrap_or_default();
         let count = list.len();
-        list.try_into()
-            .map_err(|_| TemplateError::value(&self.place(at), &format!("a list of {N}"), format!("{count} values")))
+        list.try_into().map_err(|_| {
+            TemplateError::value(
+                &self.place(at),
+                &format!("a list of {N}"),
+                format!("{count} values"),
+            )
+        })
     }
 
     fn texts(&self, value: Option<&Value>, at: &str) -> Result<Vec<String>, TemplateError> {
         let list = value.and_then(Value::as_array);
         let texts = list.and_then(|list| list.iter().map(scalar_text).collect::<Option<Vec<String>>>());
-        texts.ok_or_else(|| TemplateError::value(&self.place(at), "a list of texts", value.unwrap_or(&Value::Null)))
+        texts.ok_or_else(|| {
+            TemplateError::value(&self.place(at), "a list of texts", value.unwrap_or(&Value::Null))
+        })
     }
 
     fn get_att_argument(
@@ -352,7 +405,10 @@ impl Template {
             return Ok((resource.to_owned(), attribute.to_owned()));
         }
         let [resource, attribute] = self.arguments(argument, at)?;
-        Ok((self.eval_text(resource, at, depth)?, self.eval_text(attribute, at, depth)?))
+        Ok((
+            self.eval_text(resource, at, depth)?,
+            self.eval_text(attribute, at, depth)?,
+        ))
     }
 
     fn substitute(&self, argument: &Value, at: &str, depth: usize) -> Result<String, TemplateError> {
@@ -363,7 +419,13 @@ impl Template {
                 let [text, own] = self.arguments(list, at)?;
                 match (text, own) {
                     (Value::String(text), Value::Object(own)) => (text.as_str(), own),
-                    _ => return Err(TemplateError::value(&self.place(at), "a text and a mapping", argument)),
+                    _ => {
+                        return Err(TemplateError::value(
+                            &self.place(at),
+                            "a text and a mapping",
+                            argument,
+                        ));
+                    }
                 }
             }
         };
@@ -372,7 +434,11 @@ impl Template {
         while let Some((before, after)) = rest.split_once("${") {
             result.push_str(before);
             let Some((name, after)) = after.split_once('}') else {
-                return Err(TemplateError::syntax(&self.place(at), "a closing brace in Fn::Sub", text));
+                return Err(TemplateError::syntax(
+                    &self.place(at),
+                    "a closing brace in Fn::Sub",
+                    text,
+                ));
             };
             rest = after;
             let name = name.trim();
@@ -402,7 +468,10 @@ impl Template {
 
     fn truth(&self, value: &Value, at: &str, depth: usize) -> Result<bool, TemplateError> {
         let depth = self.deeper(depth, at)?;
-        let single = value.as_object().filter(|map| map.len() == 1).and_then(|map| map.iter().next());
+        let single = value
+            .as_object()
+            .filter(|map| map.len() == 1)
+            .and_then(|map| map.iter().next());
         let Some((name, argument)) = single else {
             return Err(TemplateError::value(&self.place(at), "a condition", value));
         };
@@ -419,16 +488,21 @@ impl Template {
             }
             "Fn::And" => list().try_fold(true, |all, one| Ok(all & self.truth(one, at, depth)?)),
             "Fn::Or" => list().try_fold(false, |any, one| Ok(any | self.truth(one, at, depth)?)),
-            other => Err(TemplateError::unsupported(&self.place(at), &format!("condition function {other}"))),
+            other => Err(TemplateError::unsupported(
+                &self.place(at),
+                &format!("condition function {other}"),
+            )),
         }
     }
 
     fn exists(&self, name: &str, resource: &Value) -> Result<bool, TemplateError> {
         match resource.get("Condition") {
             None => Ok(true),
-            Some(Value::String(condition)) => {
-                self.condition(condition, &format!("Resources/{name}/Condition"), DEPTH_LEVELS_MAX)
-            }
+            Some(Value::String(condition)) => self.condition(
+                condition,
+                &format!("Resources/{name}/Condition"),
+                DEPTH_LEVELS_MAX,
+            ),
             Some(other) => Err(TemplateError::value(
                 &self.place(&format!("Resources/{name}/Condition")),
                 "the name of a condition",
@@ -445,7 +519,10 @@ impl Template {
 
     fn resource(&self, name: &str, at: &str) -> Result<(&str, &Value), TemplateError> {
         let missing = || TemplateError::reference(&self.place(at), name);
-        let resource = self.section("Resources").and_then(|all| all.get(name)).ok_or_else(missing)?;
+        let resource = self
+            .section("Resources")
+            .and_then(|all| all.get(name))
+            .ok_or_else(missing)?;
         if !self.exists(name, resource)? {
             return Err(missing());
         }
@@ -493,9 +570,9 @@ impl Template {
             ("AWS::Serverless::HttpApi", "ApiEndpoint") => self.surroundings.gateway_endpoint.clone(),
             ("AWS::Serverless::HttpApi", "ApiId") => "local".to_owned(),
             ("AWS::SQS::Queue", "QueueUrl") => self.queue_url(&physical),
-            ("AWS::SQS::Queue", "QueueName") | ("AWS::SNS::Topic", "TopicName") | ("AWS::KMS::Key", "KeyId") => {
-                physical
-            }
+            ("AWS::SQS::Queue", "QueueName")
+            | ("AWS::SNS::Topic", "TopicName")
+            | ("AWS::KMS::Key", "KeyId") => physical,
             ("AWS::SecretsManager::Secret", "Id") | ("AWS::SNS::Topic", "TopicArn") => {
                 self.resource_arn(kind, &physical)
             }
@@ -525,21 +602,33 @@ impl Template {
             "AWS::Logs::LogGroup" => "LogGroupName",
             "AWS::IAM::Role" => "RoleName",
             "AWS::SNS::Topic" => "TopicName",
-            "AWS::SecretsManager::Secret" | "AWS::Scheduler::Schedule" | "AWS::Scheduler::ScheduleGroup" => "Name",
+            "AWS::SecretsManager::Secret" | "AWS::Scheduler::Schedule" | "AWS::Scheduler::ScheduleGroup" => {
+                "Name"
+            }
             _ => "",
         };
         match body.get("Properties").and_then(|all| all.get(property)) {
-            Some(value) => self.eval_text(value, &format!("Resources/{resource}/Properties/{property}"), depth),
+            Some(value) => self.eval_text(
+                value,
+                &format!("Resources/{resource}/Properties/{property}"),
+                depth,
+            ),
             None => Ok(format!("{}-{resource}", self.surroundings.stack_name)),
         }
     }
 
     fn queue_url(&self, name: &str) -> String {
-        format!("{}/{}/{name}", self.surroundings.queue_endpoint, self.surroundings.account_id)
+        format!(
+            "{}/{}/{name}",
+            self.surroundings.queue_endpoint, self.surroundings.account_id
+        )
     }
 
     fn arn(&self, service: &str, rest: &str) -> String {
-        format!("arn:aws:{service}:{}:{}:{rest}", self.surroundings.region, self.surroundings.account_id)
+        format!(
+            "arn:aws:{service}:{}:{}:{rest}",
+            self.surroundings.region, self.surroundings.account_id
+        )
     }
 
     fn resource_arn(&self, kind: &str, name: &str) -> String {
@@ -588,9 +677,11 @@ fn plain(node: &YamlOwned, at: &str, depth: usize) -> Result<Value, TemplateErro
             ScalarOwned::FloatingPoint(number) => Ok(Value::from(number.into_inner())),
             ScalarOwned::String(text) => Ok(Value::String(text.clone())),
         },
-        YamlOwned::Sequence(nodes) => {
-            nodes.iter().map(|node| plain(node, at, depth)).collect::<Result<Vec<Value>, _>>().map(Value::Array)
-        }
+        YamlOwned::Sequence(nodes) => nodes
+            .iter()
+            .map(|node| plain(node, at, depth))
+            .collect::<Result<Vec<Value>, _>>()
+            .map(Value::Array),
         YamlOwned::Mapping(nodes) => {
             let mut map = Map::new();
             for (key, node) in nodes {
@@ -609,7 +700,11 @@ fn plain(node: &YamlOwned, at: &str, depth: usize) -> Result<Value, TemplateErro
             };
             Ok(Value::Object(Map::from_iter([(name, plain(node, at, depth)?)])))
         }
-        other => Err(TemplateError::syntax(at, "plain YAML with CloudFormation's tags", format!("{other:?}"))),
+        other => Err(TemplateError::syntax(
+            at,
+            "plain YAML with CloudFormation's tags",
+            format!("{other:?}"),
+        )),
     }
 }
 
@@ -623,7 +718,11 @@ fn fill_parameters(
     if let Some(unknown) = given.keys().find(|name| !declared.contains_key(*name)) {
         let known: Vec<&str> = declared.keys().map(String::as_str).collect();
         let at = format!("{file}: Parameters/{unknown}");
-        return Err(TemplateError::value(&at, &format!("one of {}", known.join(", ")), unknown));
+        return Err(TemplateError::value(
+            &at,
+            &format!("one of {}", known.join(", ")),
+            unknown,
+        ));
     }
     let mut values = BTreeMap::new();
     for (name, declaration) in declared {
@@ -638,26 +737,40 @@ fn fill_parameters(
     Ok(values)
 }
 
+/// Checks type, allowed values and bounds. `AllowedPattern` is left to CloudFormation: it would take a regex engine.
 fn parameter_value(declaration: &Value, text: &str, at: &str) -> Result<Value, TemplateError> {
     if let Some(allowed) = declaration.get("AllowedValues").and_then(Value::as_array) {
         let allowed: Vec<String> = allowed.iter().filter_map(scalar_text).collect();
         if !allowed.iter().any(|one| one == text) {
-            return Err(TemplateError::value(at, &format!("one of {}", allowed.join(", ")), text));
+            return Err(TemplateError::value(
+                at,
+                &format!("one of {}", allowed.join(", ")),
+                text,
+            ));
         }
     }
     match declaration.get("Type").and_then(Value::as_str) {
         Some("String") => Ok(Value::String(text.to_owned())),
         Some("Number") => {
-            let number: i64 = text.parse().map_err(|_| TemplateError::value(at, "a whole number", text))?;
+            let number: i64 = text
+                .parse()
+                .map_err(|_| TemplateError::value(at, "a whole number", text))?;
             let bound = |name: &str| declaration.get(name).and_then(Value::as_i64);
             if bound("MinValue").is_some_and(|least| number < least)
                 || bound("MaxValue").is_some_and(|most| number > most)
             {
-                return Err(TemplateError::value(at, "a number between MinValue and MaxValue", text));
+                return Err(TemplateError::value(
+                    at,
+                    "a number between MinValue and MaxValue",
+                    text,
+                ));
             }
             Ok(Value::from(number))
         }
         Some("CommaDelimitedList") => Ok(text.split(',').map(str::trim).collect()),
-        other => Err(TemplateError::unsupported(at, &format!("parameter type {}", other.unwrap_or("(none)")))),
+        other => Err(TemplateError::unsupported(
+            at,
+            &format!("parameter type {}", other.unwrap_or("(none)")),
+        )),
     }
 }

@@ -37,7 +37,10 @@ pub(crate) struct Delivery {
 impl Delivery {
     /// How many batches may be in work at once.
     pub(crate) fn concurrency(&self) -> usize {
-        let allowed = self.source.concurrency.and_then(|count| usize::try_from(count).ok());
+        let allowed = self
+            .source
+            .concurrency
+            .and_then(|count| usize::try_from(count).ok());
         allowed.unwrap_or(usize::MAX).min(self.function.instances_max())
     }
 
@@ -68,21 +71,36 @@ impl Delivery {
         let mut messages = self.sqs.receive(&self.queue.url, count(0), RECEIVE_WAIT).await?;
         let end = Instant::now().checked_add(self.source.window);
         while !messages.is_empty() && messages.len() < wanted && bytes_of(&messages) < BATCH_BYTES_MAX {
-            let left = end.map(|end| end.saturating_duration_since(Instant::now())).unwrap_or_default();
+            let left = end
+                .map(|end| end.saturating_duration_since(Instant::now()))
+                .unwrap_or_default();
             if left < Duration::from_secs(1) {
                 break;
             }
             let wait = left.min(RECEIVE_WAIT);
-            messages.extend(self.sqs.receive(&self.queue.url, count(messages.len()), wait).await?);
+            messages.extend(
+                self.sqs
+                    .receive(&self.queue.url, count(messages.len()), wait)
+                    .await?,
+            );
         }
         Ok(messages)
     }
 
     async fn deliver(&self, messages: Vec<Value>) {
-        let records: Vec<Value> = messages.iter().map(|message| record(message, &self.queue.arn)).collect();
+        let records: Vec<Value> = messages
+            .iter()
+            .map(|message| record(message, &self.queue.arn))
+            .collect();
         let event = Bytes::from(json!({ "Records": records }).to_string());
-        let trigger = Trigger::Queue { queue: self.queue.logical_id.clone(), messages: messages.len() };
-        let ids: BTreeSet<&str> = messages.iter().filter_map(|message| part(message, "MessageId")).collect();
+        let trigger = Trigger::Queue {
+            queue: self.queue.logical_id.clone(),
+            messages: messages.len(),
+        };
+        let ids: BTreeSet<&str> = messages
+            .iter()
+            .filter_map(|message| part(message, "MessageId"))
+            .collect();
         let failed = match self.function.invoke(event, trigger).await {
             Ok(answer) if self.source.partial_answers => failed_messages(&answer, &ids),
             Ok(_) => Ok(BTreeSet::new()),
@@ -94,7 +112,11 @@ impl Delivery {
         };
         if !failed.is_empty() {
             let (queue, reason) = (self.queue.logical_id.clone(), reason.to_owned());
-            self.events.send(LocalEvent::MessagesReturned { queue, count: failed.len(), reason });
+            self.events.send(LocalEvent::MessagesReturned {
+                queue,
+                count: failed.len(),
+                reason,
+            });
         }
         for message in &messages {
             if part(message, "MessageId").is_none_or(|id| failed.contains(id)) {
@@ -113,7 +135,11 @@ fn part<'a>(message: &'a Value, name: &str) -> Option<&'a str> {
 }
 
 fn bytes_of(messages: &[Value]) -> usize {
-    messages.iter().filter_map(|message| part(message, "Body")).map(str::len).sum()
+    messages
+        .iter()
+        .filter_map(|message| part(message, "Body"))
+        .map(str::len)
+        .sum()
 }
 
 /// One message as it stands in Lambda's SQS event.
@@ -143,7 +169,10 @@ fn record(message: &Value, queue_arn: &str) -> Value {
 
 fn record_attribute(attribute: &Value) -> Value {
     let mut result = Map::from_iter([
-        ("dataType".to_owned(), attribute.get("DataType").cloned().unwrap_or(Value::Null)),
+        (
+            "dataType".to_owned(),
+            attribute.get("DataType").cloned().unwrap_or(Value::Null),
+        ),
         ("stringListValues".to_owned(), json!([])),
         ("binaryListValues".to_owned(), json!([])),
     ]);
@@ -160,7 +189,8 @@ fn record_attribute(attribute: &Value) -> Value {
 /// AWS's rules: no list, or an empty one, is success. Not JSON, an entry without identifier, an empty one, one that
 /// was not in the batch: everything failed. An answer that is JSON and not an object is taken for a failure as well.
 fn failed_messages(answer: &[u8], ids: &BTreeSet<&str>) -> Result<BTreeSet<String>, String> {
-    let answer: Value = serde_json::from_slice(answer).map_err(|error| format!("the answer is not JSON: {error}"))?;
+    let answer: Value =
+        serde_json::from_slice(answer).map_err(|error| format!("the answer is not JSON: {error}"))?;
     let list = match &answer {
         Value::Null => return Ok(BTreeSet::new()),
         Value::Object(fields) => fields.get("batchItemFailures"),
@@ -191,11 +221,20 @@ mod tests {
     fn a_partial_answer_is_read_as_aws_reads_it() {
         let ids = BTreeSet::from(["a", "b"]);
         let none = Ok(BTreeSet::new());
-        for success in ["null", "{}", r#"{"batchItemFailures":null}"#, r#"{"batchItemFailures":[]}"#, r#"{"other":1}"#] {
+        for success in [
+            "null",
+            "{}",
+            r#"{"batchItemFailures":null}"#,
+            r#"{"batchItemFailures":[]}"#,
+            r#"{"other":1}"#,
+        ] {
             assert_eq!(failed_messages(success.as_bytes(), &ids), none, "{success}");
         }
         let one = r#"{"batchItemFailures":[{"itemIdentifier":"b"}]}"#;
-        assert_eq!(failed_messages(one.as_bytes(), &ids), Ok(BTreeSet::from(["b".to_owned()])));
+        assert_eq!(
+            failed_messages(one.as_bytes(), &ids),
+            Ok(BTreeSet::from(["b".to_owned()]))
+        );
         for failure in [
             "",
             "not json",
@@ -221,7 +260,10 @@ mod tests {
         assert_eq!(record["messageId"], "id");
         assert_eq!(record["attributes"]["ApproximateReceiveCount"], "1");
         let attribute = &record["messageAttributes"]["kind"];
-        assert_eq!((&attribute["stringValue"], &attribute["dataType"]), (&json!("x"), &json!("String")));
+        assert_eq!(
+            (&attribute["stringValue"], &attribute["dataType"]),
+            (&json!("x"), &json!("String"))
+        );
         assert_eq!(record["eventSource"], "aws:sqs");
         assert_eq!(record["awsRegion"], REGION);
     }

@@ -37,11 +37,15 @@ impl Dynamo {
             None => Database::memory(),
             Some(folder) => {
                 let file = folder.join(DATABASE_FILE);
-                let file = file.to_str().ok_or_else(|| storage("data directory", "a path in UTF-8", "another"))?;
+                let file = file
+                    .to_str()
+                    .ok_or_else(|| storage("data directory", "a path in UTF-8", "another"))?;
                 Database::new(file)
             }
         };
-        Ok(Self { database: database.map_err(|error| storage("data directory", "a database", error))? })
+        Ok(Self {
+            database: database.map_err(|error| storage("data directory", "a database", error))?,
+        })
     }
 
     /// Creates a table, or checks that the one in the file has the same keys and indexes.
@@ -59,14 +63,18 @@ impl Dynamo {
     }
 
     fn set_time_to_live(&self, table: &Table) -> Result<(), LocalError> {
-        let Some(attribute) = &table.time_to_live_attribute else { return Ok(()) };
+        let Some(attribute) = &table.time_to_live_attribute else {
+            return Ok(());
+        };
         let refused = |error: String| storage(&table.name, "a time to live that DynamoDB takes", error);
         let body = json!({
             "TableName": table.name,
             "TimeToLiveSpecification": {"Enabled": true, "AttributeName": attribute},
         });
         let request = serde_json::from_value(body).map_err(|error| refused(error.to_string()))?;
-        self.database.update_time_to_live(request).map_err(|error| refused(error.to_string()))?;
+        self.database
+            .update_time_to_live(request)
+            .map_err(|error| refused(error.to_string()))?;
         Ok(())
     }
 
@@ -74,7 +82,10 @@ impl Dynamo {
         let unreadable = |error: String| storage(&table.name, "a description", error);
         let request = serde_json::from_value(json!({"TableName": table.name}))
             .map_err(|error| unreadable(error.to_string()))?;
-        let found = self.database.describe_table(request).map_err(|error| unreadable(error.to_string()))?;
+        let found = self
+            .database
+            .describe_table(request)
+            .map_err(|error| unreadable(error.to_string()))?;
         let found = serde_json::to_value(&found).map_err(|error| unreadable(error.to_string()))?;
         let found = shape(found.get("Table").unwrap_or(&Value::Null));
         let wanted = shape(&table.create);
@@ -112,19 +123,41 @@ impl Dynamo {
 /// What must not differ between the template and a table that is there: keys, and indexes with their keys.
 fn shape(table: &Value) -> Value {
     let keys = |of: &Value| {
-        let list = of.get("KeySchema").and_then(Value::as_array).into_iter().flatten();
+        let list = of
+            .get("KeySchema")
+            .and_then(Value::as_array)
+            .into_iter()
+            .flatten();
         let mut keys: Vec<String> = list
             .map(|key| {
-                let part = |name: &str| key.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
+                let part = |name: &str| {
+                    key.get(name)
+                        .and_then(Value::as_str)
+                        .unwrap_or_default()
+                        .to_owned()
+                };
                 format!("{} {}", part("KeyType"), part("AttributeName"))
             })
             .collect();
         keys.sort();
         keys
     };
-    let indexes = table.get("GlobalSecondaryIndexes").and_then(Value::as_array).into_iter().flatten();
+    let indexes = table
+        .get("GlobalSecondaryIndexes")
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten();
     let mut indexes: Vec<(String, Vec<String>)> = indexes
-        .map(|index| (index.get("IndexName").and_then(Value::as_str).unwrap_or_default().to_owned(), keys(index)))
+        .map(|index| {
+            (
+                index
+                    .get("IndexName")
+                    .and_then(Value::as_str)
+                    .unwrap_or_default()
+                    .to_owned(),
+                keys(index),
+            )
+        })
         .collect();
     indexes.sort();
     json!({"keys": keys(table), "indexes": indexes})
@@ -135,5 +168,7 @@ fn storage(field: &str, expected: &str, actual: impl ToString) -> LocalError {
         "LOCAL_DYNAMODB",
         "Correct the table in the template, or start with an empty data directory.",
     );
-    LocalError::Storage(Box::new(problem.field(field).expected(expected).actual(actual.to_string())))
+    LocalError::Storage(Box::new(
+        problem.field(field).expected(expected).actual(actual.to_string()),
+    ))
 }

@@ -69,7 +69,9 @@ impl InvokeError {
     /// What is wrong.
     pub fn problem(&self) -> Problem {
         let fix = "Look at the function's log under the run directory.";
-        Problem::new("LOCAL_INVOCATION_FAILED", fix).field(self.error_type()).actual(self.to_string())
+        Problem::new("LOCAL_INVOCATION_FAILED", fix)
+            .field(self.error_type())
+            .actual(self.to_string())
     }
 }
 
@@ -95,7 +97,10 @@ impl Launch {
             ("AWS_LAMBDA_FUNCTION_NAME", function.name.clone()),
             ("AWS_LAMBDA_FUNCTION_VERSION", "$LATEST".to_owned()),
             ("AWS_LAMBDA_INITIALIZATION_TYPE", "on-demand".to_owned()),
-            ("AWS_LAMBDA_LOG_GROUP_NAME", format!("/aws/lambda/{}", function.name)),
+            (
+                "AWS_LAMBDA_LOG_GROUP_NAME",
+                format!("/aws/lambda/{}", function.name),
+            ),
             ("AWS_LAMBDA_LOG_STREAM_NAME", "local".to_owned()),
             ("LAMBDA_TASK_ROOT", binaries_dir.display().to_string()),
             ("LANG", "en_US.UTF-8".to_owned()),
@@ -115,11 +120,16 @@ impl Launch {
 fn find_binary(folder: &Path, name: &str) -> Result<PathBuf, LocalError> {
     let plain = folder.join(name);
     let packaged = plain.join("bootstrap");
-    [plain.clone(), packaged].into_iter().find(|file| file.is_file()).ok_or_else(|| {
-        let fix = format!("Build it: cargo build --package {name}");
-        let problem = Problem::new("LOCAL_BINARY_MISSING", fix);
-        LocalError::Binary(Box::new(problem.field(name).expected(plain.display().to_string())))
-    })
+    [plain.clone(), packaged]
+        .into_iter()
+        .find(|file| file.is_file())
+        .ok_or_else(|| {
+            let fix = format!("Build it: cargo build --package {name}");
+            let problem = Problem::new("LOCAL_BINARY_MISSING", fix);
+            LocalError::Binary(Box::new(
+                problem.field(name).expected(plain.display().to_string()),
+            ))
+        })
 }
 
 /// One function: its processes and its log.
@@ -140,11 +150,23 @@ struct Inner {
 
 impl FunctionPool {
     pub(crate) fn new(function: Function, launch: Launch, log: FunctionLog, events: EventSender) -> Self {
-        let reserved = function.reserved_concurrency.and_then(|count| usize::try_from(count).ok());
+        let reserved = function
+            .reserved_concurrency
+            .and_then(|count| usize::try_from(count).ok());
         let instances_max = reserved.unwrap_or(INSTANCES_MAX).min(INSTANCES_MAX);
         let permits = Semaphore::new(instances_max);
         let idle = Mutex::default();
-        Self { inner: Arc::new(Inner { function, launch, instances_max, permits, idle, log, events }) }
+        Self {
+            inner: Arc::new(Inner {
+                function,
+                launch,
+                instances_max,
+                permits,
+                idle,
+                log,
+                events,
+            }),
+        }
     }
 
     pub(crate) fn function(&self) -> &Function {
@@ -166,7 +188,12 @@ impl FunctionPool {
         if event.len() > PAYLOAD_BYTES_MAX {
             return Err(InvokeError::EventTooLarge);
         }
-        let permit = self.inner.permits.acquire().await.map_err(|_| InvokeError::Ending)?;
+        let permit = self
+            .inner
+            .permits
+            .acquire()
+            .await
+            .map_err(|_| InvokeError::Ending)?;
         let request_id = uuid::Uuid::new_v4().to_string();
         self.inner.events.send(LocalEvent::InvocationStarted {
             function: function.logical_id.clone(),
@@ -184,10 +211,17 @@ impl FunctionPool {
         drop(permit);
         let (function, duration) = (function.logical_id.clone(), begun.elapsed());
         self.inner.events.send(match &result {
-            Ok(_) => LocalEvent::InvocationFinished { function, request_id, duration },
-            Err(error) => {
-                LocalEvent::InvocationFailed { function, request_id, duration, error: error.to_string() }
-            }
+            Ok(_) => LocalEvent::InvocationFinished {
+                function,
+                request_id,
+                duration,
+            },
+            Err(error) => LocalEvent::InvocationFailed {
+                function,
+                request_id,
+                duration,
+                error: error.to_string(),
+            },
         });
         result
     }
@@ -267,7 +301,9 @@ struct Instance {
 impl Instance {
     async fn start(launch: &Launch, log: &FunctionLog) -> Result<Self, InvokeError> {
         let not_started = |error: String| InvokeError::NotStarted(error);
-        let api = RuntimeApi::open().await.map_err(|error| not_started(error.to_string()))?;
+        let api = RuntimeApi::open()
+            .await
+            .map_err(|error| not_started(error.to_string()))?;
         let mut child = Command::new(&launch.binary)
             .env_clear()
             .envs(&launch.environment)

@@ -32,9 +32,14 @@ impl Gateway {
     pub(crate) fn new(functions: &[FunctionPool]) -> Self {
         let of = |pool: &FunctionPool| {
             let routes = pool.function().routes.clone();
-            routes.into_iter().map(|route| (route, pool.clone())).collect::<Vec<_>>()
+            routes
+                .into_iter()
+                .map(|route| (route, pool.clone()))
+                .collect::<Vec<_>>()
         };
-        Self { routes: functions.iter().flat_map(of).collect() }
+        Self {
+            routes: functions.iter().flat_map(of).collect(),
+        }
     }
 
     pub(crate) async fn answer(self, request: Request<Incoming>) -> Response<Full<Bytes>> {
@@ -54,7 +59,8 @@ impl Gateway {
         }
         let function = function.clone();
         // The call goes on when nobody waits any longer, as in AWS.
-        let call = tokio::spawn(async move { function.invoke(event, Trigger::Http { route: route_key }).await });
+        let call =
+            tokio::spawn(async move { function.invoke(event, Trigger::Http { route: route_key }).await });
         match tokio::time::timeout(INTEGRATION_TIMEOUT, call).await {
             Err(_) => message(StatusCode::SERVICE_UNAVAILABLE, "Service Unavailable"),
             Ok(Ok(Ok(answer))) => http_answer(&answer).unwrap_or_else(internal_error),
@@ -82,12 +88,17 @@ fn match_path(template: &str, path: &str) -> Option<(usize, Map<String, Value>)>
     let mut literals: usize = 0;
     let mut rest = path.split('/');
     for segment in template.split('/') {
-        let inner = segment.strip_prefix('{').and_then(|segment| segment.strip_suffix('}'));
+        let inner = segment
+            .strip_prefix('{')
+            .and_then(|segment| segment.strip_suffix('}'));
         match inner {
             Some(greedy) if greedy.ends_with('+') => {
                 let tail: Vec<&str> = rest.collect();
                 let tail = tail.join("/");
-                parameters.insert(greedy.trim_end_matches('+').to_owned(), Value::String(decode(&tail)));
+                parameters.insert(
+                    greedy.trim_end_matches('+').to_owned(),
+                    Value::String(decode(&tail)),
+                );
                 return (!tail.is_empty()).then_some((literals, parameters));
             }
             Some(name) => {
@@ -110,7 +121,13 @@ fn decode(text: &str) -> String {
 fn event(head: &request::Parts, body: &Bytes, route_key: &str, path_parameters: Map<String, Value>) -> Value {
     let (headers, cookies) = event_headers(&head.headers);
     let now = clock::epoch_milliseconds();
-    let header = |name: &str| headers.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
+    let header = |name: &str| {
+        headers
+            .get(name)
+            .and_then(Value::as_str)
+            .unwrap_or_default()
+            .to_owned()
+    };
     let domain = header("host");
     let query = head.uri.query().unwrap_or_default();
     let mut event = json!({
@@ -137,17 +154,29 @@ fn event(head: &request::Parts, body: &Bytes, route_key: &str, path_parameters: 
             "timeEpoch": now,
         },
     });
-    let text = std::str::from_utf8(body).ok().filter(|_| is_text(&header("content-type")));
+    let text = std::str::from_utf8(body)
+        .ok()
+        .filter(|_| is_text(&header("content-type")));
     let optional = [
         ("cookies", (!cookies.is_empty()).then(|| json!(cookies))),
         ("queryStringParameters", query_parameters(query)),
-        ("pathParameters", (!path_parameters.is_empty()).then_some(Value::Object(path_parameters))),
-        ("body", (!body.is_empty()).then(|| json!(text.map_or_else(|| STANDARD.encode(body), str::to_owned)))),
+        (
+            "pathParameters",
+            (!path_parameters.is_empty()).then_some(Value::Object(path_parameters)),
+        ),
+        (
+            "body",
+            (!body.is_empty()).then(|| json!(text.map_or_else(|| STANDARD.encode(body), str::to_owned))),
+        ),
         ("isBase64Encoded", Some(json!(!body.is_empty() && text.is_none()))),
         ("headers", Some(Value::Object(headers))),
     ];
     if let Some(event) = event.as_object_mut() {
-        event.extend(optional.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))));
+        event.extend(
+            optional
+                .into_iter()
+                .filter_map(|(name, value)| Some((name.to_owned(), value?))),
+        );
     }
     event
 }
@@ -168,7 +197,13 @@ fn event_headers(headers: &HeaderMap) -> (Map<String, Value>, Vec<String>) {
         }
         all.push_str(&value);
     }
-    (joined.into_iter().map(|(name, value)| (name.to_owned(), Value::String(value))).collect(), cookies)
+    (
+        joined
+            .into_iter()
+            .map(|(name, value)| (name.to_owned(), Value::String(value)))
+            .collect(),
+        cookies,
+    )
 }
 
 fn query_parameters(query: &str) -> Option<Value> {
@@ -185,9 +220,17 @@ fn query_parameters(query: &str) -> Option<Value> {
 
 /// API Gateway hands over as text what these types say is text; everything else arrives in base64, forms included.
 fn is_text(content_type: &str) -> bool {
-    let kind = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    let kind = content_type
+        .split(';')
+        .next()
+        .unwrap_or_default()
+        .trim()
+        .to_ascii_lowercase();
     kind.starts_with("text/")
-        || matches!(kind.as_str(), "application/json" | "application/xml" | "application/javascript")
+        || matches!(
+            kind.as_str(),
+            "application/json" | "application/xml" | "application/javascript"
+        )
 }
 
 /// The function's answer in format 2.0; without `statusCode` it is the body itself. `None` is an answer API Gateway
@@ -214,10 +257,20 @@ fn http_answer(answer: &[u8]) -> Option<Response<Full<Bytes>>> {
         Some(_) => return None,
     };
     let mut response = serve::answer(status, body);
-    for (name, value) in value.get("headers").and_then(Value::as_object).into_iter().flatten() {
+    for (name, value) in value
+        .get("headers")
+        .and_then(Value::as_object)
+        .into_iter()
+        .flatten()
+    {
         set(&mut response, name, &super::cloudformation::scalar_text(value)?)?;
     }
-    for cookie in value.get("cookies").and_then(Value::as_array).into_iter().flatten() {
+    for cookie in value
+        .get("cookies")
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
+    {
         let cookie = HeaderValue::from_str(cookie.as_str()?).ok()?;
         response.headers_mut().append(http::header::SET_COOKIE, cookie);
     }
@@ -231,7 +284,9 @@ fn set(response: &mut Response<Full<Bytes>>, name: &str, value: &str) -> Option<
     let name = HeaderName::try_from(name).ok()?;
     // The length and the connection are the server's own business.
     if name != http::header::CONTENT_LENGTH && name != http::header::CONNECTION {
-        response.headers_mut().insert(name, HeaderValue::from_str(value).ok()?);
+        response
+            .headers_mut()
+            .insert(name, HeaderValue::from_str(value).ok()?);
     }
     Some(())
 }
@@ -246,7 +301,10 @@ fn too_large() -> Response<Full<Bytes>> {
 
 fn message(status: StatusCode, text: &str) -> Response<Full<Bytes>> {
     let mut response = serve::answer(status, json!({ "message": text }).to_string());
-    response.headers_mut().insert(http::header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response.headers_mut().insert(
+        http::header::CONTENT_TYPE,
+        HeaderValue::from_static("application/json"),
+    );
     response
 }
 
@@ -263,7 +321,13 @@ mod tests {
         let template = "/webhooks/coupa/{connection}";
         let (literals, parameters) = match_path(template, "/webhooks/coupa/plant%2D1").unwrap();
         assert_eq!((literals, &parameters["connection"]), (3, &json!("plant-1")));
-        for other in ["/webhooks/coupa", "/webhooks/coupa/", "/webhooks/coupa/a/token", "/Webhooks/coupa/a", "/"] {
+        for other in [
+            "/webhooks/coupa",
+            "/webhooks/coupa/",
+            "/webhooks/coupa/a/token",
+            "/Webhooks/coupa/a",
+            "/",
+        ] {
             assert_eq!(match_path(template, other), None, "{other}");
         }
         let (_, parameters) = match_path("/files/{path+}", "/files/a/b").unwrap();
@@ -291,7 +355,10 @@ mod tests {
         assert_eq!(event["rawQueryString"], "x=1&x=2&y=%20");
         assert_eq!(event["queryStringParameters"], json!({"x": "1,2", "y": " "}));
         assert_eq!(event["requestContext"]["http"]["method"], "POST");
-        assert_eq!((&event["body"], &event["isBase64Encoded"]), (&json!("{\"a\": 1}"), &json!(false)));
+        assert_eq!(
+            (&event["body"], &event["isBase64Encoded"]),
+            (&json!("{\"a\": 1}"), &json!(false))
+        );
     }
 
     #[test]
@@ -317,14 +384,19 @@ mod tests {
     fn answers_become_responses() {
         let response = http_answer(br#"{"statusCode":202,"headers":{"X-A":"b","Retry-After":5}}"#).unwrap();
         assert_eq!(response.status(), StatusCode::ACCEPTED);
-        assert_eq!((&response.headers()["x-a"], &response.headers()["retry-after"]), (
-            &HeaderValue::from_static("b"),
-            &HeaderValue::from_static("5"),
-        ));
+        assert_eq!(
+            (&response.headers()["x-a"], &response.headers()["retry-after"]),
+            (&HeaderValue::from_static("b"), &HeaderValue::from_static("5"),)
+        );
         let bare = http_answer(br#"{"ok":true}"#).unwrap();
         assert_eq!(bare.status(), StatusCode::OK);
         assert_eq!(bare.headers()["content-type"], "application/json");
-        for nonsense in ["no json", r#"{"statusCode":"x"}"#, r#"{"statusCode":99}"#, r#"{"statusCode":200,"body":{}}"#] {
+        for nonsense in [
+            "no json",
+            r#"{"statusCode":"x"}"#,
+            r#"{"statusCode":99}"#,
+            r#"{"statusCode":200,"body":{}}"#,
+        ] {
             assert!(http_answer(nonsense.as_bytes()).is_none(), "{nonsense}");
         }
     }

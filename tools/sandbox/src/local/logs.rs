@@ -24,11 +24,17 @@ pub(crate) struct FunctionLog {
 impl FunctionLog {
     pub(crate) async fn open(folder: &Path, function: &str) -> Result<Self, LocalError> {
         let path = folder.join(format!("{function}.log"));
-        let file = tokio::fs::OpenOptions::new().create(true).append(true).open(&path).await;
-        let file = file.map_err(|error| {
-            LocalError::file(&path, error)
-        })?;
-        Ok(Self { path, file: Arc::new(tokio::sync::Mutex::new(file)), last: Arc::default() })
+        let file = tokio::fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(&path)
+            .await;
+        let file = file.map_err(|error| LocalError::file(&path, error))?;
+        Ok(Self {
+            path,
+            file: Arc::new(tokio::sync::Mutex::new(file)),
+            last: Arc::default(),
+        })
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -37,7 +43,12 @@ impl FunctionLog {
 
     /// The last lines, oldest first.
     pub(crate) fn last_lines(&self) -> Vec<String> {
-        self.last.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
+        self.last
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .iter()
+            .cloned()
+            .collect()
     }
 
     /// Copies everything the process prints, until it ends.
@@ -99,10 +110,16 @@ mod tests {
         let folder = std::env::temp_dir().join(format!("sandbox-log-{}", uuid::Uuid::new_v4()));
         std::fs::create_dir_all(&folder).unwrap();
         let log = FunctionLog::open(&folder, "Sample").await.unwrap();
-        let text: String = (0..150).map(|number| format!("line {number}\n")).chain(["open end".to_owned()]).collect();
+        let text: String = (0..150)
+            .map(|number| format!("line {number}\n"))
+            .chain(["open end".to_owned()])
+            .collect();
         log.copy(text.as_bytes()).await;
         let lines = log.last_lines();
-        assert_eq!((lines.len(), lines[98].as_str(), lines[99].as_str()), (LINES_KEPT, "line 149", "open end"));
+        assert_eq!(
+            (lines.len(), lines[98].as_str(), lines[99].as_str()),
+            (LINES_KEPT, "line 149", "open end")
+        );
         assert_eq!(std::fs::read_to_string(log.path()).unwrap(), text);
         std::fs::remove_dir_all(&folder).unwrap();
     }

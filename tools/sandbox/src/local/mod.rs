@@ -110,13 +110,19 @@ impl LocalError {
 
     pub(crate) fn file(path: &Path, error: impl ToString) -> Self {
         let problem = Problem::new("LOCAL_FILE", "Check the path and the permissions.");
-        Self::File(Box::new(problem.field(path.display().to_string()).actual(error.to_string())))
+        Self::File(Box::new(
+            problem
+                .field(path.display().to_string())
+                .actual(error.to_string()),
+        ))
     }
 
     fn unknown(kind: &str, name: &str, known: impl IntoIterator<Item = String>) -> Self {
         let known: Vec<String> = known.into_iter().collect();
         let problem = Problem::new("LOCAL_UNKNOWN_NAME", "Use one of the names of the templates.");
-        Self::Unknown(Box::new(problem.field(kind).expected(known.join(", ")).actual(name)))
+        Self::Unknown(Box::new(
+            problem.field(kind).expected(known.join(", ")).actual(name),
+        ))
     }
 }
 
@@ -191,7 +197,10 @@ pub struct LocalRun {
 
 impl std::fmt::Debug for LocalRun {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.debug_struct("LocalRun").field("gateway_url", &self.gateway_url).finish_non_exhaustive()
+        formatter
+            .debug_struct("LocalRun")
+            .field("gateway_url", &self.gateway_url)
+            .finish_non_exhaustive()
     }
 }
 
@@ -236,10 +245,19 @@ impl LocalRun {
         }
         let mut gateway = JoinSet::new();
         let routes = Gateway::new(&functions);
-        gateway.spawn(serve::serve(gateway_listener, move |request| routes.clone().answer(request)));
+        gateway.spawn(serve::serve(gateway_listener, move |request| {
+            routes.clone().answer(request)
+        }));
 
         let connections: Vec<String> = options.connections.iter().map(|one| one.id.clone()).collect();
-        let run_file = RunFile::of(&options.stack_name, &aws, &plan.stack, &functions, &gateway_url, &connections);
+        let run_file = RunFile::of(
+            &options.stack_name,
+            &aws,
+            &plan.stack,
+            &functions,
+            &gateway_url,
+            &connections,
+        );
         let run_file = run_file.write(&options.run_dir)?;
         Ok(Self {
             aws,
@@ -263,7 +281,11 @@ impl LocalRun {
     /// There is no such connection, or the template has no route for webhooks.
     pub fn webhook_url(&self, connection: &str) -> Result<String, LocalError> {
         if !self.connections.iter().any(|id| id == connection) {
-            return Err(LocalError::unknown("connection", connection, self.connections.clone()));
+            return Err(LocalError::unknown(
+                "connection",
+                connection,
+                self.connections.clone(),
+            ));
         }
         webhook_path(&self.stack, connection)
             .map(|path| format!("{}{path}", self.gateway_url))
@@ -313,10 +335,15 @@ impl LocalRun {
     /// There is no such function, it answered with an error, or it did not answer.
     pub async fn invoke(&self, function: &str, event: &Value) -> Result<Value, LocalError> {
         let pool = self.pool(function)?;
-        let answer = pool.invoke(Bytes::from(event.to_string()), Trigger::Direct).await?;
+        let answer = pool
+            .invoke(Bytes::from(event.to_string()), Trigger::Direct)
+            .await?;
         serde_json::from_slice(&answer).map_err(|error| {
             let error_type = "Runtime.InvalidJson".to_owned();
-            LocalError::Invoke(InvokeError::Function { error_type, message: error.to_string() })
+            LocalError::Invoke(InvokeError::Function {
+                error_type,
+                message: error.to_string(),
+            })
         })
     }
 
@@ -331,10 +358,19 @@ impl LocalRun {
     fn pool(&self, name: &str) -> Result<&FunctionPool, LocalError> {
         let is_it = |pool: &&FunctionPool| {
             let function = pool.function();
-            [&function.logical_id, &function.name, &function.binary].iter().any(|known| *known == name)
+            [&function.logical_id, &function.name, &function.binary]
+                .iter()
+                .any(|known| *known == name)
         };
-        let known = || self.functions.iter().map(|pool| pool.function().logical_id.clone());
-        self.functions.iter().find(is_it).ok_or_else(|| LocalError::unknown("function", name, known()))
+        let known = || {
+            self.functions
+                .iter()
+                .map(|pool| pool.function().logical_id.clone())
+        };
+        self.functions
+            .iter()
+            .find(is_it)
+            .ok_or_else(|| LocalError::unknown("function", name, known()))
     }
 
     /// Stops all schedules until [`resume_schedules`](Self::resume_schedules); calls in work go on.
@@ -352,7 +388,9 @@ impl LocalRun {
     /// # Errors
     /// There is no such schedule.
     pub fn switch_schedule(&self, connection: &str, schedule: &str, on: bool) -> Result<(), LocalError> {
-        self.runner(connection, schedule)?.enabled.store(on, Ordering::Relaxed);
+        self.runner(connection, schedule)?
+            .enabled
+            .store(on, Ordering::Relaxed);
         Ok(())
     }
 
@@ -371,10 +409,15 @@ impl LocalRun {
             runner.connection == connection && names.iter().any(|known| *known == schedule)
         };
         let known = || {
-            self.schedules.iter().map(|runner| format!("{}/{}", runner.connection, runner.schedule.logical_id))
+            self.schedules
+                .iter()
+                .map(|runner| format!("{}/{}", runner.connection, runner.schedule.logical_id))
         };
         let name = format!("{connection}/{schedule}");
-        self.schedules.iter().find(is_it).ok_or_else(|| LocalError::unknown("schedule", &name, known()))
+        self.schedules
+            .iter()
+            .find(is_it)
+            .ok_or_else(|| LocalError::unknown("schedule", &name, known()))
     }
 
     /// What happens from now on.
@@ -425,22 +468,52 @@ impl Plan {
         let surroundings = around(options.stack_name.clone());
         let template = Template::read(&file, &text, &options.parameters, surroundings, BTreeMap::new())?;
         let stack = Stack::of(&template)?;
+        refuse(
+            &template,
+            "schedules outside a connection",
+            !stack.schedules.is_empty(),
+        )?;
+        refuse(
+            &template,
+            "secrets outside a connection",
+            !stack.secrets.is_empty(),
+        )?;
 
         let (file, text) = read_template(&options.connection_template)?;
         let declared = Template::parameter_names(&file, &text)?;
         let mut connections = Vec::new();
         for connection in &options.connections {
             let mut parameters = connection.parameters.clone();
-            for (name, value) in [("StackName", &options.stack_name), ("ConnectionId", &connection.id)] {
+            for (name, value) in [
+                ("StackName", &options.stack_name),
+                ("ConnectionId", &connection.id),
+            ] {
                 if declared.iter().any(|known| known == name) {
                     parameters.entry(name.to_owned()).or_insert_with(|| value.clone());
                 }
             }
             let surroundings = around(format!("{}-{}", options.stack_name, connection.id));
-            let template = Template::read(&file, &text, &parameters, surroundings, stack.outputs.exports.clone())?;
-            connections.push(Stack::of(&template)?);
+            let template = Template::read(
+                &file,
+                &text,
+                &parameters,
+                surroundings,
+                stack.outputs.exports.clone(),
+            )?;
+            let own = Stack::of(&template)?;
+            refuse(&template, "functions of a connection", !own.functions.is_empty())?;
+            refuse(
+                &template,
+                "other secrets than the connection's and the webhook's",
+                own.secrets.len() != 2,
+            )?;
+            connections.push(own);
         }
-        Ok(Self { stack, connections, queue_visibility: options.queue_visibility })
+        Ok(Self {
+            stack,
+            connections,
+            queue_visibility: options.queue_visibility,
+        })
     }
 
     async fn create(&self, aws: &LocalAws, given: &[LocalConnection]) -> Result<(), LocalError> {
@@ -450,7 +523,10 @@ impl Plan {
         // A queue's dead-letter queue must exist before it.
         let queues = || self.all().flat_map(|stack| &stack.queues);
         let redrives = |queue: &&Queue| queue.attributes.contains_key("RedrivePolicy");
-        for queue in queues().filter(|queue| !redrives(queue)).chain(queues().filter(redrives)) {
+        for queue in queues()
+            .filter(|queue| !redrives(queue))
+            .chain(queues().filter(redrives))
+        {
             let mut attributes = queue.attributes.clone();
             if let Some(visibility) = self.queue_visibility {
                 attributes.insert("VisibilityTimeout".to_owned(), visibility.as_secs().to_string());
@@ -485,8 +561,13 @@ impl Plan {
                 }
             }
             for schedule in &stack.schedules {
-                let changed = connection.schedule_overrides.get(&schedule.logical_id).map(String::as_str);
-                let expression = changed.filter(|text| *text != OFF).unwrap_or(&schedule.expression);
+                let changed = connection
+                    .schedule_overrides
+                    .get(&schedule.logical_id)
+                    .map(String::as_str);
+                let expression = changed
+                    .filter(|text| *text != OFF)
+                    .unwrap_or(&schedule.expression);
                 let function = function_of(functions, &schedule.target_arn)?.clone();
                 let failure_queue_arn = function.function().async_failure_queue_arn.clone();
                 runners.push(ScheduleRunner {
@@ -511,8 +592,21 @@ impl Plan {
         let queues = || self.all().flat_map(|stack| &stack.queues);
         let found = queues().find(|queue| queue.arn == arn);
         let known = || queues().map(|queue| queue.arn.clone());
-        found.map(|queue| Some(queue.url.clone())).ok_or_else(|| LocalError::unknown("queue", arn, known()))
+        found
+            .map(|queue| Some(queue.url.clone()))
+            .ok_or_else(|| LocalError::unknown("queue", arn, known()))
     }
+}
+
+/// What a template may say by CloudFormation's rules and the local run would pass over.
+fn refuse(template: &Template, what: &str, is_there: bool) -> Result<(), LocalError> {
+    if is_there {
+        let at = template.place("Resources");
+        return Err(LocalError::Template(cloudformation::TemplateError::unsupported(
+            &at, what,
+        )));
+    }
+    Ok(())
 }
 
 fn is_on(schedule: &Schedule, changed: Option<&str>) -> bool {
@@ -521,7 +615,11 @@ fn is_on(schedule: &Schedule, changed: Option<&str>) -> bool {
 
 fn read_template(path: &Path) -> Result<(String, String), LocalError> {
     let text = std::fs::read_to_string(path).map_err(|error| LocalError::file(path, error))?;
-    let file = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
+    let file = path
+        .file_name()
+        .unwrap_or(path.as_os_str())
+        .to_string_lossy()
+        .into_owned();
     Ok((file, text))
 }
 

@@ -46,7 +46,9 @@ impl RunFile {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(LocalError::file(&path, error)),
         };
-        serde_json::from_slice(&text).map(Some).map_err(|error| LocalError::file(&path, error))
+        serde_json::from_slice(&text)
+            .map(Some)
+            .map_err(|error| LocalError::file(&path, error))
     }
 
     pub(crate) fn of(
@@ -67,8 +69,16 @@ impl RunFile {
             environment: aws.environment(),
             gateway_url: gateway_url.to_owned(),
             webhook_urls: connections.iter().filter_map(webhook_url).collect(),
-            tables: stack.tables.iter().map(|table| (table.logical_id.clone(), table.name.clone())).collect(),
-            queues: stack.queues.iter().map(|queue| (queue.logical_id.clone(), queue.url.clone())).collect(),
+            tables: stack
+                .tables
+                .iter()
+                .map(|table| (table.logical_id.clone(), table.name.clone()))
+                .collect(),
+            queues: stack
+                .queues
+                .iter()
+                .map(|queue| (queue.logical_id.clone(), queue.url.clone()))
+                .collect(),
             logs: functions.iter().map(log).collect(),
         }
     }

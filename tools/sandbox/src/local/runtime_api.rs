@@ -74,12 +74,21 @@ impl RuntimeApi {
     pub(crate) async fn open() -> Result<Self, LocalError> {
         let (listener, port) = serve::listen(0).await?;
         let (calls, waiting) = mpsc::channel(1);
-        let state =
-            Arc::new(State { waiting: tokio::sync::Mutex::new(waiting), current: Mutex::default() });
+        let state = Arc::new(State {
+            waiting: tokio::sync::Mutex::new(waiting),
+            current: Mutex::default(),
+        });
         let mut server = JoinSet::new();
         let answering = Arc::clone(&state);
-        server.spawn(serve::serve(listener, move |request| respond(Arc::clone(&answering), request)));
-        Ok(Self { address: format!("127.0.0.1:{port}"), calls, state, _server: server })
+        server.spawn(serve::serve(listener, move |request| {
+            respond(Arc::clone(&answering), request)
+        }));
+        Ok(Self {
+            address: format!("127.0.0.1:{port}"),
+            calls,
+            state,
+            _server: server,
+        })
     }
 
     /// What `AWS_LAMBDA_RUNTIME_API` must be.
@@ -91,7 +100,16 @@ impl RuntimeApi {
     pub(crate) async fn hand_over(&self, call: Call) -> (oneshot::Receiver<()>, oneshot::Receiver<Answer>) {
         let (started, has_started) = oneshot::channel();
         let (answered, answer) = oneshot::channel();
-        if self.calls.send(Pending { call, started, answered }).await.is_err() {
+        if self
+            .calls
+            .send(Pending {
+                call,
+                started,
+                answered,
+            })
+            .await
+            .is_err()
+        {
             // The receivers find their senders gone, which the caller reports.
             tracing::debug!("the runtime interface has closed");
         }
@@ -131,9 +149,15 @@ async fn respond(state: Arc<State>, request: Request<Incoming>) -> Response<Full
                 Ok(body) => accepted(state.settle(request_id, Answer::Success(body))),
                 Err(BodyError::TooLarge) => {
                     state.settle(request_id, Answer::TooLarge);
-                    error(StatusCode::PAYLOAD_TOO_LARGE, "RequestEntityTooLarge", "The answer exceeds 6 MB.")
+                    error(
+                        StatusCode::PAYLOAD_TOO_LARGE,
+                        "RequestEntityTooLarge",
+                        "The answer exceeds 6 MB.",
+                    )
                 }
-                Err(BodyError::Broken) => error(StatusCode::BAD_REQUEST, "InvalidRequest", "The body was cut off."),
+                Err(BodyError::Broken) => {
+                    error(StatusCode::BAD_REQUEST, "InvalidRequest", "The body was cut off.")
+                }
             }
         }
         (&Method::POST, ["2018-06-01", "runtime", "invocation", request_id, "error"]) => {
@@ -149,13 +173,22 @@ async fn respond(state: Arc<State>, request: Request<Incoming>) -> Response<Full
             }
             Err(answer) => answer,
         },
-        _ => error(StatusCode::NOT_FOUND, "NotFound", "The Runtime API has no such operation."),
+        _ => error(
+            StatusCode::NOT_FOUND,
+            "NotFound",
+            "The Runtime API has no such operation.",
+        ),
     }
 }
 
 async fn next(state: &State) -> Response<Full<Bytes>> {
     let taken = state.waiting.lock().await.recv().await;
-    let Some(Pending { call, started, answered }) = taken else {
+    let Some(Pending {
+        call,
+        started,
+        answered,
+    }) = taken
+    else {
         return error(StatusCode::GONE, "Closed", "The local run is ending.");
     };
     {
@@ -196,7 +229,11 @@ async fn read_error(request: Request<Incoming>) -> Result<ReportedError, Respons
     let header = request.headers().get("lambda-runtime-function-error-type");
     let header = header.and_then(|value| value.to_str().ok()).map(str::to_owned);
     let Ok(body) = serve::read_body(request.into_body(), ERROR_BYTES_MAX).await else {
-        return Err(error(StatusCode::BAD_REQUEST, "InvalidRequest", "The report is cut off or too large."));
+        return Err(error(
+            StatusCode::BAD_REQUEST,
+            "InvalidRequest",
+            "The report is cut off or too large.",
+        ));
     };
     let body: Value = serde_json::from_slice(&body).unwrap_or(Value::Null);
     let text = |name: &str| body.get(name).and_then(Value::as_str).map(str::to_owned);
@@ -211,9 +248,16 @@ fn accepted(known: bool) -> Response<Full<Bytes>> {
     if known {
         return serve::answer(StatusCode::ACCEPTED, r#"{"status":"OK"}"#);
     }
-    error(StatusCode::BAD_REQUEST, "InvalidRequestID", "This request is not, or no longer, in work.")
+    error(
+        StatusCode::BAD_REQUEST,
+        "InvalidRequestID",
+        "This request is not, or no longer, in work.",
+    )
 }
 
 fn error(status: StatusCode, error_type: &str, message: &str) -> Response<Full<Bytes>> {
-    serve::answer(status, json!({"errorType": error_type, "errorMessage": message}).to_string())
+    serve::answer(
+        status,
+        json!({"errorType": error_type, "errorMessage": message}).to_string(),
+    )
 }

@@ -100,8 +100,16 @@ impl ScheduleRunner {
             ("SCHEDULE_ARN".to_owned(), attribute(&self.schedule.arn)),
             ("TARGET_ARN".to_owned(), attribute(&self.schedule.target_arn)),
         ]);
-        let queue = self.keep(self.dead_letter_queue_url.as_deref(), &self.schedule.input, attributes).await;
-        let queue = queue.then(|| self.schedule.dead_letter_queue_arn.clone()).flatten();
+        let queue = self
+            .keep(
+                self.dead_letter_queue_url.as_deref(),
+                &self.schedule.input,
+                attributes,
+            )
+            .await;
+        let queue = queue
+            .then(|| self.schedule.dead_letter_queue_arn.clone())
+            .flatten();
         self.abandoned(0, queue, error);
     }
 
@@ -120,7 +128,9 @@ impl ScheduleRunner {
             "responseContext": {"statusCode": 200, "executedVersion": "$LATEST", "functionError": "Unhandled"},
             "responsePayload": {"errorType": error.error_type(), "errorMessage": error.to_string()},
         });
-        let kept = self.keep(self.failure_queue_url.as_deref(), &body.to_string(), Map::new()).await;
+        let kept = self
+            .keep(self.failure_queue_url.as_deref(), &body.to_string(), Map::new())
+            .await;
         let queue = kept.then(|| function.async_failure_queue_arn.clone()).flatten();
         self.abandoned(attempts, queue, error.to_string());
     }
@@ -154,10 +164,13 @@ impl ScheduleRunner {
 /// Anything else: on one machine a schedule that waits for an hour of the day would be waited for in vain.
 pub fn interval(name: &str, expression: &str) -> Result<Duration, LocalError> {
     parse_interval(expression.trim()).ok_or_else(|| {
-        let fix = "Give the schedule an interval of its own for the local run, for example `every 30 seconds`.";
+        let fix =
+            "Give the schedule an interval of its own for the local run, for example `every 30 seconds`.";
         let problem = Problem::new("LOCAL_SCHEDULE_UNSUPPORTED", fix);
         let expected = "rate(<n> minutes|hours|days), every <n> seconds, or cron(0/<n> * * * ? *)";
-        LocalError::Schedule(Box::new(problem.field(name).expected(expected).actual(expression)))
+        LocalError::Schedule(Box::new(
+            problem.field(name).expected(expected).actual(expression),
+        ))
     })
 }
 
@@ -166,11 +179,15 @@ fn parse_interval(expression: &str) -> Option<Duration> {
         let (count, unit) = inner.split_once(' ')?;
         // `rate` knows no seconds, and wants the singular for one.
         let right_unit = matches!(unit, "minute" | "hour" | "day") == (count == "1");
-        return right_unit.then(|| duration(count, unit))?.filter(|_| !unit.starts_with("second"));
+        return right_unit
+            .then(|| duration(count, unit))?
+            .filter(|_| !unit.starts_with("second"));
     }
     if let Some(inner) = inside(expression, "cron(") {
         let fields: Vec<&str> = inner.split_whitespace().collect();
-        let [minutes, "*", "*", "*", "?", "*"] = fields.as_slice() else { return None };
+        let [minutes, "*", "*", "*", "?", "*"] = fields.as_slice() else {
+            return None;
+        };
         if *minutes == "*" {
             return duration("1", "minute");
         }
@@ -203,7 +220,11 @@ mod tests {
 
     #[test]
     fn intervals_are_read_and_anything_else_is_refused_by_name() {
-        let seconds = |expression: &str| interval("Sweep", expression).map(|interval| interval.as_secs()).ok();
+        let seconds = |expression: &str| {
+            interval("Sweep", expression)
+                .map(|interval| interval.as_secs())
+                .ok()
+        };
         assert_eq!(seconds("rate(1 minute)"), Some(60));
         assert_eq!(seconds("rate(15 minutes)"), Some(900));
         assert_eq!(seconds("rate(1 day)"), Some(86_400));
@@ -222,7 +243,10 @@ mod tests {
             "",
         ] {
             let error = interval("Sweep", refused).unwrap_err().to_string();
-            assert!(error.contains("Sweep") && error.contains("every 30 seconds"), "{refused}: {error}");
+            assert!(
+                error.contains("Sweep") && error.contains("every 30 seconds"),
+                "{refused}: {error}"
+            );
         }
     }
 }

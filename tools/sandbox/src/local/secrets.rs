@@ -34,7 +34,9 @@ impl Secrets {
             default_account_id: account_id.to_owned(),
         };
         let provider = Arc::new(RustackSecretsManager::new(config));
-        Self { handler: Arc::new(RustackSecretsManagerHandler::new(provider)) }
+        Self {
+            handler: Arc::new(RustackSecretsManagerHandler::new(provider)),
+        }
     }
 
     /// Creates a secret.
@@ -48,12 +50,17 @@ impl Secrets {
             "ClientRequestToken": uuid::Uuid::new_v4().to_string(),
         });
         let operation = SecretsManagerOperation::CreateSecret;
-        let made = self.handler.handle_operation(operation, Bytes::from(body.to_string())).await;
+        let made = self
+            .handler
+            .handle_operation(operation, Bytes::from(body.to_string()))
+            .await;
         match made {
             Ok(_) => Ok(()),
             Err(error) => {
                 let problem = Problem::new("LOCAL_SECRETS", "Correct the connection's secret.");
-                Err(LocalError::Secret(Box::new(problem.field(name).actual(error.to_string()))))
+                Err(LocalError::Secret(Box::new(
+                    problem.field(name).actual(error.to_string()),
+                )))
             }
         }
     }

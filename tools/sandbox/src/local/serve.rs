@@ -22,10 +22,19 @@ const CONNECTIONS_MAX: usize = 512;
 /// Opens a port on the loopback address; 0 lets the machine choose.
 pub(crate) async fn listen(port: u16) -> Result<(TcpListener, u16), LocalError> {
     let refused = |error: std::io::Error| {
-        let problem = Problem::new("LOCAL_PORT", "Stop what holds this port, or choose another; 0 takes a free one.");
-        LocalError::Listen(Box::new(problem.field(format!("127.0.0.1:{port}")).actual(error.to_string())))
+        let problem = Problem::new(
+            "LOCAL_PORT",
+            "Stop what holds this port, or choose another; 0 takes a free one.",
+        );
+        LocalError::Listen(Box::new(
+            problem
+                .field(format!("127.0.0.1:{port}"))
+                .actual(error.to_string()),
+        ))
     };
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await.map_err(refused)?;
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port))
+        .await
+        .map_err(refused)?;
     let port = listener.local_addr().map_err(refused)?.port();
     Ok((listener, port))
 }
@@ -57,7 +66,8 @@ where
                 let answer = service(request);
                 async move { Ok::<_, Infallible>(answer.await) }
             });
-            let served = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), answer);
+            let served =
+                hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), answer);
             if let Err(error) = served.await {
                 tracing::debug!(error = %error, "connection ended");
             }

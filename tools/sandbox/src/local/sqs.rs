@@ -97,16 +97,28 @@ impl Sqs {
             port,
         };
         let handler = RustackSqsHandler::new(Arc::new(RustackSqs::new(config)));
-        Self { inner: Arc::new(Inner { handler, moves: Mutex::default() }) }
+        Self {
+            inner: Arc::new(Inner {
+                handler,
+                moves: Mutex::default(),
+            }),
+        }
     }
 
     /// Creates a queue and returns its URL.
     ///
     /// # Errors
     /// An attribute SQS does not take, a dead-letter queue that does not exist.
-    pub async fn create(&self, name: &str, attributes: &BTreeMap<String, String>) -> Result<String, LocalError> {
+    pub async fn create(
+        &self,
+        name: &str,
+        attributes: &BTreeMap<String, String>,
+    ) -> Result<String, LocalError> {
         let body = json!({"QueueName": name, "Attributes": attributes});
-        let made = self.call(SqsOperation::CreateQueue, body).await.map_err(|error| refused(name, &error))?;
+        let made = self
+            .call(SqsOperation::CreateQueue, body)
+            .await
+            .map_err(|error| refused(name, &error))?;
         Ok(text(&made, "QueueUrl"))
     }
 
@@ -114,9 +126,16 @@ impl Sqs {
     ///
     /// # Errors
     /// The queue does not exist, or the message is not one SQS takes.
-    pub async fn send(&self, url: &str, body: &str, attributes: Map<String, Value>) -> Result<(), LocalError> {
+    pub async fn send(
+        &self,
+        url: &str,
+        body: &str,
+        attributes: Map<String, Value>,
+    ) -> Result<(), LocalError> {
         let message = json!({"QueueUrl": url, "MessageBody": body, "MessageAttributes": attributes});
-        self.call(SqsOperation::SendMessage, message).await.map_err(|error| refused(url, &error))?;
+        self.call(SqsOperation::SendMessage, message)
+            .await
+            .map_err(|error| refused(url, &error))?;
         Ok(())
     }
 
@@ -132,7 +151,10 @@ impl Sqs {
             "MessageSystemAttributeNames": ["All"],
             "MessageAttributeNames": ["All"],
         });
-        let mut got = self.call(SqsOperation::ReceiveMessage, body).await.map_err(|error| refused(url, &error))?;
+        let mut got = self
+            .call(SqsOperation::ReceiveMessage, body)
+            .await
+            .map_err(|error| refused(url, &error))?;
         Ok(take_list(&mut got, "Messages"))
     }
 
@@ -142,7 +164,9 @@ impl Sqs {
     /// The queue does not exist, or the handle is not one.
     pub async fn delete(&self, url: &str, receipt_handle: &str) -> Result<(), LocalError> {
         let body = json!({"QueueUrl": url, "ReceiptHandle": receipt_handle});
-        self.call(SqsOperation::DeleteMessage, body).await.map_err(|error| refused(url, &error))?;
+        self.call(SqsOperation::DeleteMessage, body)
+            .await
+            .map_err(|error| refused(url, &error))?;
         Ok(())
     }
 
@@ -157,17 +181,30 @@ impl Sqs {
             "ApproximateNumberOfMessagesDelayed",
         ];
         let body = json!({"QueueUrl": url, "AttributeNames": names});
-        let got = self.call(SqsOperation::GetQueueAttributes, body).await.map_err(|error| refused(url, &error))?;
+        let got = self
+            .call(SqsOperation::GetQueueAttributes, body)
+            .await
+            .map_err(|error| refused(url, &error))?;
         let number = |name: &str| {
             let problem = || {
-                let problem = Problem::new("LOCAL_SQS", "The queue service answers otherwise than SQS; report this.");
+                let problem = Problem::new(
+                    "LOCAL_SQS",
+                    "The queue service answers otherwise than SQS; report this.",
+                );
                 LocalError::Queue(Box::new(problem.field(name).expected("a number")))
             };
-            let text = got.get("Attributes").and_then(|all| all.get(name)).and_then(Value::as_str);
+            let text = got
+                .get("Attributes")
+                .and_then(|all| all.get(name))
+                .and_then(Value::as_str);
             text.and_then(|text| text.parse().ok()).ok_or_else(problem)
         };
         let [visible, in_flight, delayed] = names.map(number);
-        Ok(QueueDepth { visible: visible?, in_flight: in_flight?, delayed: delayed? })
+        Ok(QueueDepth {
+            visible: visible?,
+            in_flight: in_flight?,
+            delayed: delayed?,
+        })
     }
 
     /// One operation of the SQS API with its JSON body, as it would come over the wire.
@@ -217,28 +254,39 @@ impl Sqs {
     }
 
     async fn pass(&self, operation: SqsOperation, body: &Value) -> Answer {
-        self.inner.handler.handle_operation(operation, Bytes::from(body.to_string())).await
+        self.inner
+            .handler
+            .handle_operation(operation, Bytes::from(body.to_string()))
+            .await
     }
 
     async fn url_of(&self, arn: &str) -> Result<String, SqsError> {
         let name = arn.rsplit(':').next().unwrap_or_default();
-        let found = self.pass(SqsOperation::GetQueueUrl, &json!({"QueueName": name})).await?;
+        let found = self
+            .pass(SqsOperation::GetQueueUrl, &json!({"QueueName": name}))
+            .await?;
         Ok(text(&json_of(found).await?, "QueueUrl"))
     }
 
     async fn check_redrive_policy(&self, body: &mut Value) -> Result<(), SqsError> {
-        let Some(policy) = body.pointer_mut("/Attributes/RedrivePolicy") else { return Ok(()) };
+        let Some(policy) = body.pointer_mut("/Attributes/RedrivePolicy") else {
+            return Ok(());
+        };
         let written = policy.as_str().unwrap_or_default().to_owned();
         if written.is_empty() {
             return Ok(());
         }
         let invalid = |reason: &str| {
-            invalid(format!("Value {written} for parameter RedrivePolicy is invalid. Reason: {reason}"))
+            invalid(format!(
+                "Value {written} for parameter RedrivePolicy is invalid. Reason: {reason}"
+            ))
         };
         let mut parsed: Value =
             serde_json::from_str(&written).map_err(|_| invalid("Redrive policy is not a valid JSON map."))?;
         if let Some(count) = parsed.get("maxReceiveCount").and_then(Value::as_str) {
-            let count: u32 = count.parse().map_err(|_| invalid("maxReceiveCount must be an integer."))?;
+            let count: u32 = count
+                .parse()
+                .map_err(|_| invalid("maxReceiveCount must be an integer."))?;
             if let Some(slot) = parsed.get_mut("maxReceiveCount") {
                 *slot = Value::from(count);
             }
@@ -291,15 +339,31 @@ impl Sqs {
     async fn start_move(&self, body: &Value) -> Result<Value, SqsError> {
         let source_arn = text(body, "SourceArn");
         let source_url = self.url_of(&source_arn).await.map_err(|_| no_such_source())?;
-        let sources = self.call(SqsOperation::ListDeadLetterSourceQueues, json!({"QueueUrl": source_url}));
-        if sources.await?.get("queueUrls").and_then(Value::as_array).is_none_or(Vec::is_empty) {
-            return Err(invalid("Source queue must be configured as a Dead Letter Queue.".to_owned()));
+        let sources = self.call(
+            SqsOperation::ListDeadLetterSourceQueues,
+            json!({"QueueUrl": source_url}),
+        );
+        if sources
+            .await?
+            .get("queueUrls")
+            .and_then(Value::as_array)
+            .is_none_or(Vec::is_empty)
+        {
+            return Err(invalid(
+                "Source queue must be configured as a Dead Letter Queue.".to_owned(),
+            ));
         }
-        let destination_arn = body.get("DestinationArn").and_then(Value::as_str).map(str::to_owned);
+        let destination_arn = body
+            .get("DestinationArn")
+            .and_then(Value::as_str)
+            .map(str::to_owned);
         if let Some(destination) = &destination_arn {
             self.url_of(destination).await.map_err(|_| no_such_source())?;
         }
-        let depth = self.depth(&source_url).await.map_err(|error| SqsError::internal_error(error.to_string()))?;
+        let depth = self
+            .depth(&source_url)
+            .await
+            .map_err(|error| SqsError::internal_error(error.to_string()))?;
         let task = MoveTask {
             handle: uuid::Uuid::new_v4().to_string(),
             source_arn,
@@ -320,7 +384,10 @@ impl Sqs {
     fn remember(&self, task: MoveTask) -> Result<(), SqsError> {
         let mut moves = self.moves();
         let active = |other: &MoveTask| matches!(other.status, MoveStatus::Running | MoveStatus::Cancelling);
-        if moves.iter().any(|other| other.source_arn == task.source_arn && active(other)) {
+        if moves
+            .iter()
+            .any(|other| other.source_arn == task.source_arn && active(other))
+        {
             let message = "There is already a task running. Only one active task is allowed for a source queue arn \
                            at a given time.";
             return Err(SqsError::new(SqsErrorCode::UnsupportedOperation, message));
@@ -340,7 +407,11 @@ impl Sqs {
             if left == 0 {
                 break (MoveStatus::Completed, None);
             }
-            if self.moves().iter().any(|one| one.handle == task.handle && one.status == MoveStatus::Cancelling) {
+            if self
+                .moves()
+                .iter()
+                .any(|one| one.handle == task.handle && one.status == MoveStatus::Cancelling)
+            {
                 break (MoveStatus::Cancelled, None);
             }
             match self.move_some(&task, &source_url, left).await {
@@ -361,8 +432,10 @@ impl Sqs {
             "MessageSystemAttributeNames": ["All"],
             "MessageAttributeNames": ["All"],
         });
-        let mut got =
-            self.call(SqsOperation::ReceiveMessage, body).await.map_err(|_| "CouldNotReceiveMessages")?;
+        let mut got = self
+            .call(SqsOperation::ReceiveMessage, body)
+            .await
+            .map_err(|_| "CouldNotReceiveMessages")?;
         let mut moved: u64 = 0;
         for message in take_list(&mut got, "Messages") {
             let moving = self.move_one(task, source_url, &message).await;
@@ -387,17 +460,30 @@ impl Sqs {
     }
 
     async fn move_one(&self, task: &MoveTask, source_url: &str, message: &Value) -> Result<(), &'static str> {
-        let source = message.pointer("/Attributes/DeadLetterQueueSourceArn").and_then(Value::as_str);
-        let destination = task.destination_arn.as_deref().or(source).ok_or("CouldNotDetermineMessageSource")?;
-        let url = self.url_of(destination).await.map_err(|_| "AWS.SimpleQueueService.NonExistentQueue")?;
+        let source = message
+            .pointer("/Attributes/DeadLetterQueueSourceArn")
+            .and_then(Value::as_str);
+        let destination = task
+            .destination_arn
+            .as_deref()
+            .or(source)
+            .ok_or("CouldNotDetermineMessageSource")?;
+        let url = self
+            .url_of(destination)
+            .await
+            .map_err(|_| "AWS.SimpleQueueService.NonExistentQueue")?;
         let copy = json!({
             "QueueUrl": url,
             "MessageBody": message.get("Body"),
             "MessageAttributes": message.get("MessageAttributes").cloned().unwrap_or_else(|| json!({})),
         });
-        self.call(SqsOperation::SendMessage, copy).await.map_err(|_| "CouldNotSendMessage")?;
+        self.call(SqsOperation::SendMessage, copy)
+            .await
+            .map_err(|_| "CouldNotSendMessage")?;
         let done = json!({"QueueUrl": source_url, "ReceiptHandle": message.get("ReceiptHandle")});
-        self.call(SqsOperation::DeleteMessage, done).await.map_err(|_| "CouldNotDeleteMessage")?;
+        self.call(SqsOperation::DeleteMessage, done)
+            .await
+            .map_err(|_| "CouldNotDeleteMessage")?;
         Ok(())
     }
 
@@ -416,9 +502,15 @@ impl Sqs {
         let handle = text(body, "TaskHandle");
         let mut moves = self.moves();
         let missing = || {
-            SqsError::new(SqsErrorCode::ResourceNotFoundException, "Task does not exist.".to_owned())
+            SqsError::new(
+                SqsErrorCode::ResourceNotFoundException,
+                "Task does not exist.".to_owned(),
+            )
         };
-        let task = moves.iter_mut().find(|task| task.handle == handle).ok_or_else(missing)?;
+        let task = moves
+            .iter_mut()
+            .find(|task| task.handle == handle)
+            .ok_or_else(missing)?;
         if task.status != MoveStatus::Running {
             let message = "Only active tasks can be cancelled.";
             return Err(SqsError::new(SqsErrorCode::UnsupportedOperation, message));
@@ -446,7 +538,8 @@ impl SqsHandler for Sqs {
     ) -> Pin<Box<dyn Future<Output = Answer> + Send>> {
         let sqs = self.clone();
         Box::pin(async move {
-            let unreadable = |error: serde_json::Error| invalid(format!("The request is not valid JSON: {error}"));
+            let unreadable =
+                |error: serde_json::Error| invalid(format!("The request is not valid JSON: {error}"));
             let body = serde_json::from_slice(&body).map_err(unreadable)?;
             sqs.answer(operation, body).await
         })
@@ -466,8 +559,14 @@ impl MoveTask {
             ("Status".to_owned(), json!(status)),
             ("SourceArn".to_owned(), json!(self.source_arn)),
             ("ApproximateNumberOfMessagesMoved".to_owned(), json!(self.moved)),
-            ("ApproximateNumberOfMessagesToMove".to_owned(), json!(self.to_move)),
-            ("StartedTimestamp".to_owned(), json!(self.started_epoch_milliseconds)),
+            (
+                "ApproximateNumberOfMessagesToMove".to_owned(),
+                json!(self.to_move),
+            ),
+            (
+                "StartedTimestamp".to_owned(),
+                json!(self.started_epoch_milliseconds),
+            ),
         ]);
         // AWS gives the handle only while it is of use: for cancelling.
         let handle = (self.status == MoveStatus::Running).then(|| self.handle.clone());
@@ -491,19 +590,26 @@ fn check_message(message: &Value) -> Result<(), SqsError> {
         && !(0..=DELAY_SECONDS_MAX).contains(&delay)
     {
         let reason = "DelaySeconds must be >= 0 and <= 900.";
-        return Err(invalid(format!("Value {delay} for parameter DelaySeconds is invalid. Reason: {reason}")));
+        return Err(invalid(format!(
+            "Value {delay} for parameter DelaySeconds is invalid. Reason: {reason}"
+        )));
     }
     let allowed = |letter: char| match letter {
         '\t' | '\n' | '\r' => true,
         '\u{fffe}' | '\u{ffff}' => false,
         other => other >= ' ',
     };
-    let body = message.get("MessageBody").and_then(Value::as_str).unwrap_or_default();
+    let body = message
+        .get("MessageBody")
+        .and_then(Value::as_str)
+        .unwrap_or_default();
     if body.chars().all(allowed) {
         return Ok(());
     }
     let range = "#x9 | #xA | #xD | #x20 to #xD7FF | #xE000 to #xFFFD | #x10000 to #x10FFFF";
-    Err(invalid(format!("Invalid characters found. Valid unicode characters are {range}")))
+    Err(invalid(format!(
+        "Invalid characters found. Valid unicode characters are {range}"
+    )))
 }
 
 fn check_receive(body: &Value) -> Result<(), SqsError> {
@@ -522,7 +628,9 @@ fn check_receive(body: &Value) -> Result<(), SqsError> {
 /// is `message id:time:nonce` in base64.
 fn check_receipt_handle(handle: &str) -> Result<(), SqsError> {
     let decoded = base64::engine::general_purpose::STANDARD.decode(handle).ok();
-    let decoded = decoded.and_then(|bytes| String::from_utf8(bytes).ok()).unwrap_or_default();
+    let decoded = decoded
+        .and_then(|bytes| String::from_utf8(bytes).ok())
+        .unwrap_or_default();
     let parts: Vec<&str> = decoded.split(':').collect();
     if let [message_id, _, nonce] = parts.as_slice()
         && uuid::Uuid::parse_str(message_id).is_ok()
@@ -545,7 +653,12 @@ fn no_such_source() -> SqsError {
 
 async fn json_of(response: http::Response<SqsResponseBody>) -> Result<Value, SqsError> {
     let unreadable = |error: String| SqsError::internal_error(error);
-    let body = response.into_body().collect().await.map_err(|error| unreadable(error.to_string()))?.to_bytes();
+    let body = response
+        .into_body()
+        .collect()
+        .await
+        .map_err(|error| unreadable(error.to_string()))?
+        .to_bytes();
     if body.is_empty() {
         return Ok(json!({}));
     }
@@ -557,7 +670,11 @@ fn json_answer(body: &Value) -> http::Response<SqsResponseBody> {
 }
 
 fn text(value: &Value, name: &str) -> String {
-    value.get(name).and_then(Value::as_str).unwrap_or_default().to_owned()
+    value
+        .get(name)
+        .and_then(Value::as_str)
+        .unwrap_or_default()
+        .to_owned()
 }
 
 fn take_list(value: &mut Value, name: &str) -> Vec<Value> {

@@ -208,9 +208,18 @@ struct Block<'a> {
 
 impl<'a> Block<'a> {
     fn of_resource(template: &'a Template, logical_id: &str, resource: &Value) -> Self {
-        let properties = resource.get("Properties").and_then(Value::as_object).cloned().unwrap_or_default();
+        let properties = resource
+            .get("Properties")
+            .and_then(Value::as_object)
+            .cloned()
+            .unwrap_or_default();
         let path = format!("Resources/{logical_id}/Properties");
-        Self { template, logical_id: logical_id.to_owned(), path, properties }
+        Self {
+            template,
+            logical_id: logical_id.to_owned(),
+            path,
+            properties,
+        }
     }
 
     fn inner(&self, name: &str) -> Result<Option<Self>, TemplateError> {
@@ -235,7 +244,10 @@ impl<'a> Block<'a> {
         let known = |name: &str| used.contains(&name) || without_local_effect.contains(&name);
         match self.properties.keys().find(|name| !known(name)) {
             None => Ok(()),
-            Some(name) => Err(TemplateError::unsupported(&self.at(name), &format!("property {name}"))),
+            Some(name) => Err(TemplateError::unsupported(
+                &self.at(name),
+                &format!("property {name}"),
+            )),
         }
     }
 
@@ -251,17 +263,26 @@ impl<'a> Block<'a> {
     }
 
     fn text(&self, name: &str) -> Result<Option<String>, TemplateError> {
-        let Some(value) = self.value(name)? else { return Ok(None) };
-        scalar_text(&value).map(Some).ok_or_else(|| TemplateError::value(&self.at(name), "a text", value))
+        let Some(value) = self.value(name)? else {
+            return Ok(None);
+        };
+        scalar_text(&value)
+            .map(Some)
+            .ok_or_else(|| TemplateError::value(&self.at(name), "a text", value))
     }
 
     fn required(&self, name: &str) -> Result<String, TemplateError> {
-        self.text(name)?.ok_or_else(|| TemplateError::value(&self.at(name), "a value", "none"))
+        self.text(name)?
+            .ok_or_else(|| TemplateError::value(&self.at(name), "a value", "none"))
     }
 
     fn number(&self, name: &str) -> Result<Option<u64>, TemplateError> {
-        let Some(text) = self.text(name)? else { return Ok(None) };
-        text.parse().map(Some).map_err(|_| TemplateError::value(&self.at(name), "a whole number, not negative", text))
+        let Some(text) = self.text(name)? else {
+            return Ok(None);
+        };
+        text.parse()
+            .map(Some)
+            .map_err(|_| TemplateError::value(&self.at(name), "a whole number, not negative", text))
     }
 
     fn flag(&self, name: &str) -> Result<Option<bool>, TemplateError> {
@@ -275,9 +296,10 @@ impl<'a> Block<'a> {
 
     fn exactly(&self, name: &str, expected: &str) -> Result<(), TemplateError> {
         match self.text(name)? {
-            Some(text) if text != expected => {
-                Err(TemplateError::unsupported(&self.at(name), &format!("{text}, only {expected}")))
-            }
+            Some(text) if text != expected => Err(TemplateError::unsupported(
+                &self.at(name),
+                &format!("{text}, only {expected}"),
+            )),
             _ => Ok(()),
         }
     }
@@ -322,9 +344,15 @@ fn function(block: &Block<'_>, resource: &Value) -> Result<Function, TemplateErr
     let (async_retries, async_failure_queue_arn) = async_calls(block)?;
     let mut function = Function {
         logical_id: block.logical_id.clone(),
-        arn: arn(block.template.surroundings(), "lambda", &format!("function:{name}")),
+        arn: arn(
+            block.template.surroundings(),
+            "lambda",
+            &format!("function:{name}"),
+        ),
         binary: binary(block, resource)?,
-        timeout: block.number("Timeout")?.map_or(FUNCTION_TIMEOUT_DEFAULT, Duration::from_secs),
+        timeout: block
+            .number("Timeout")?
+            .map_or(FUNCTION_TIMEOUT_DEFAULT, Duration::from_secs),
         memory_mb: block.number("MemorySize")?.unwrap_or(FUNCTION_MEMORY_DEFAULT_MB),
         environment: environment(block)?,
         reserved_concurrency: block.number("ReservedConcurrentExecutions")?,
@@ -334,15 +362,22 @@ fn function(block: &Block<'_>, resource: &Value) -> Result<Function, TemplateErr
         routes: Vec::new(),
         name,
     };
-    let Some(events) = block.inner("Events")? else { return Ok(function) };
+    let Some(events) = block.inner("Events")? else {
+        return Ok(function);
+    };
     for (name, event) in &events.properties {
         let event = events.child(name, event.as_object().cloned().unwrap_or_default());
-        let properties = event.inner("Properties")?.unwrap_or_else(|| event.child("Properties", Map::new()));
+        let properties = event
+            .inner("Properties")?
+            .unwrap_or_else(|| event.child("Properties", Map::new()));
         match event.required("Type")?.as_str() {
             "SQS" => function.queues.push(queue_source(&properties)?),
             "HttpApi" => function.routes.push(route(&properties)?),
             other => {
-                return Err(TemplateError::unsupported(&event.at("Type"), &format!("event source {other}")));
+                return Err(TemplateError::unsupported(
+                    &event.at("Type"),
+                    &format!("event source {other}"),
+                ));
             }
         }
     }
@@ -352,11 +387,21 @@ fn function(block: &Block<'_>, resource: &Value) -> Result<Function, TemplateErr
 /// SAM's rule: a mapping of `Globals` is merged under the function's own, a list comes before it, a scalar gives way.
 fn with_globals<'a>(block: &Block<'a>) -> Result<Block<'a>, TemplateError> {
     let globals = block.template.section("Globals").cloned().unwrap_or_default();
-    if let Some(other) = globals.keys().find(|name| !matches!(name.as_str(), "Function" | "HttpApi")) {
+    if let Some(other) = globals
+        .keys()
+        .find(|name| !matches!(name.as_str(), "Function" | "HttpApi"))
+    {
         let at = block.template.place(&format!("Globals/{other}"));
-        return Err(TemplateError::unsupported(&at, "globals other than of functions and the HTTP API"));
+        return Err(TemplateError::unsupported(
+            &at,
+            "globals other than of functions and the HTTP API",
+        ));
     }
-    let mut properties = globals.get("Function").and_then(Value::as_object).cloned().unwrap_or_default();
+    let mut properties = globals
+        .get("Function")
+        .and_then(Value::as_object)
+        .cloned()
+        .unwrap_or_default();
     for (name, own) in &block.properties {
         let merged = match (properties.remove(name), own) {
             (Some(global), own) => merge(global, own.clone()),
@@ -394,31 +439,61 @@ fn merge(global: Value, own: Value) -> Value {
 
 /// The binary is what the build calls it, or else the folder the code comes from.
 fn binary(block: &Block<'_>, resource: &Value) -> Result<String, TemplateError> {
-    if let Some(name) = resource.pointer("/Metadata/BuildProperties/Binary").and_then(Value::as_str) {
+    if let Some(name) = resource
+        .pointer("/Metadata/BuildProperties/Binary")
+        .and_then(Value::as_str)
+    {
         return Ok(name.to_owned());
     }
     let folder = block.required("CodeUri")?;
-    let name = folder.trim_end_matches('/').rsplit('/').next().unwrap_or_default();
+    let name = folder
+        .trim_end_matches('/')
+        .rsplit('/')
+        .next()
+        .unwrap_or_default();
     match name {
-        "" | "." | ".." => Err(TemplateError::value(&block.at("CodeUri"), "a folder named like the binary", folder)),
+        "" | "." | ".." => Err(TemplateError::value(
+            &block.at("CodeUri"),
+            "a folder named like the binary",
+            folder,
+        )),
         name => Ok(name.trim_end_matches(".zip").to_owned()),
     }
 }
 
 fn environment(block: &Block<'_>) -> Result<BTreeMap<String, String>, TemplateError> {
-    let Some(environment) = block.inner("Environment")? else { return Ok(BTreeMap::new()) };
+    let Some(environment) = block.inner("Environment")? else {
+        return Ok(BTreeMap::new());
+    };
     environment.only(&["Variables"], &[])?;
-    let Some(variables) = environment.inner("Variables")? else { return Ok(BTreeMap::new()) };
-    variables.properties.keys().map(|name| Ok((name.clone(), variables.required(name)?))).collect()
+    let Some(variables) = environment.inner("Variables")? else {
+        return Ok(BTreeMap::new());
+    };
+    variables
+        .properties
+        .keys()
+        .map(|name| Ok((name.clone(), variables.required(name)?)))
+        .collect()
 }
 
 fn async_calls(block: &Block<'_>) -> Result<(u64, Option<String>), TemplateError> {
-    let Some(config) = block.inner("EventInvokeConfig")? else { return Ok((ASYNC_RETRIES_DEFAULT, None)) };
-    config.only(&["DestinationConfig", "MaximumRetryAttempts"], &["MaximumEventAgeInSeconds"])?;
-    let retries = config.number("MaximumRetryAttempts")?.unwrap_or(ASYNC_RETRIES_DEFAULT);
-    let Some(destinations) = config.inner("DestinationConfig")? else { return Ok((retries, None)) };
+    let Some(config) = block.inner("EventInvokeConfig")? else {
+        return Ok((ASYNC_RETRIES_DEFAULT, None));
+    };
+    config.only(
+        &["DestinationConfig", "MaximumRetryAttempts"],
+        &["MaximumEventAgeInSeconds"],
+    )?;
+    let retries = config
+        .number("MaximumRetryAttempts")?
+        .unwrap_or(ASYNC_RETRIES_DEFAULT);
+    let Some(destinations) = config.inner("DestinationConfig")? else {
+        return Ok((retries, None));
+    };
     destinations.only(&["OnFailure"], &[])?;
-    let Some(failure) = destinations.inner("OnFailure")? else { return Ok((retries, None)) };
+    let Some(failure) = destinations.inner("OnFailure")? else {
+        return Ok((retries, None));
+    };
     failure.only(&["Destination", "Type"], &[])?;
     failure.exactly("Type", "SQS")?;
     Ok((retries, Some(failure.required("Destination")?)))
@@ -442,10 +517,18 @@ fn queue_source(block: &Block<'_>) -> Result<QueueSource, TemplateError> {
         let expected = "1 to 10, or up to 10000 with a window of at least 1 second";
         return Err(TemplateError::value(&block.at("BatchSize"), expected, batch_size));
     }
-    let answers = block.value("FunctionResponseTypes")?.unwrap_or(Value::Array(Vec::new()));
+    let answers = block
+        .value("FunctionResponseTypes")?
+        .unwrap_or(Value::Array(Vec::new()));
     let answers = answers.as_array().cloned().unwrap_or_default();
-    if let Some(other) = answers.iter().find(|answer| answer.as_str() != Some("ReportBatchItemFailures")) {
-        return Err(TemplateError::unsupported(&block.at("FunctionResponseTypes"), &other.to_string()));
+    if let Some(other) = answers
+        .iter()
+        .find(|answer| answer.as_str() != Some("ReportBatchItemFailures"))
+    {
+        return Err(TemplateError::unsupported(
+            &block.at("FunctionResponseTypes"),
+            &other.to_string(),
+        ));
     }
     let concurrency = match block.inner("ScalingConfig")? {
         None => None,
@@ -465,13 +548,23 @@ fn queue_source(block: &Block<'_>) -> Result<QueueSource, TemplateError> {
 }
 
 fn route(block: &Block<'_>) -> Result<Route, TemplateError> {
-    block.only(&["ApiId", "Method", "PayloadFormatVersion", "Path"], &["RouteSettings"])?;
+    block.only(
+        &["ApiId", "Method", "PayloadFormatVersion", "Path"],
+        &["RouteSettings"],
+    )?;
     block.exactly("PayloadFormatVersion", "2.0")?;
     let path = block.required("Path")?;
     if !path.starts_with('/') {
-        return Err(TemplateError::value(&block.at("Path"), "a path that starts with a slash", path));
+        return Err(TemplateError::value(
+            &block.at("Path"),
+            "a path that starts with a slash",
+            path,
+        ));
     }
-    Ok(Route { method: block.required("Method")?.to_ascii_uppercase(), path })
+    Ok(Route {
+        method: block.required("Method")?.to_ascii_uppercase(),
+        path,
+    })
 }
 
 /// Throttling, access logs and the like have no effect here; whoever may call, and under which stage, would matter.
@@ -504,11 +597,22 @@ fn queue(block: &Block<'_>) -> Result<Queue, TemplateError> {
         "VisibilityTimeout",
     ];
     let used: Vec<&str> = settings.iter().copied().chain(["QueueName"]).collect();
-    block.only(&used, &["KmsDataKeyReusePeriodSeconds", "KmsMasterKeyId", "SqsManagedSseEnabled", "Tags"])?;
+    block.only(
+        &used,
+        &[
+            "KmsDataKeyReusePeriodSeconds",
+            "KmsMasterKeyId",
+            "SqsManagedSseEnabled",
+            "Tags",
+        ],
+    )?;
     let mut attributes = BTreeMap::new();
     for name in settings {
         let Some(value) = block.value(name)? else { continue };
-        attributes.insert(name.to_owned(), scalar_text(&value).unwrap_or_else(|| value.to_string()));
+        attributes.insert(
+            name.to_owned(),
+            scalar_text(&value).unwrap_or_else(|| value.to_string()),
+        );
     }
     let name = block.template.name_of(&block.logical_id)?;
     let around = block.template.surroundings();
@@ -531,7 +635,11 @@ fn table(block: &Block<'_>) -> Result<Table, TemplateError> {
         "ProvisionedThroughput",
         "StreamSpecification",
     ];
-    let used: Vec<&str> = copied.iter().copied().chain(["TableName", "TimeToLiveSpecification"]).collect();
+    let used: Vec<&str> = copied
+        .iter()
+        .copied()
+        .chain(["TableName", "TimeToLiveSpecification"])
+        .collect();
     block.only(
         &used,
         &[
@@ -555,18 +663,40 @@ fn table(block: &Block<'_>) -> Result<Table, TemplateError> {
         Some(ttl) if ttl.flag("Enabled")?.unwrap_or(false) => Some(ttl.required("AttributeName")?),
         _ => None,
     };
-    Ok(Table { logical_id: block.logical_id.clone(), name, create: Value::Object(create), time_to_live_attribute })
+    Ok(Table {
+        logical_id: block.logical_id.clone(),
+        name,
+        create: Value::Object(create),
+        time_to_live_attribute,
+    })
 }
 
 fn schedule(block: &Block<'_>) -> Result<Schedule, TemplateError> {
     block.only(
-        &["FlexibleTimeWindow", "Name", "ScheduleExpression", "State", "Target"],
-        &["Description", "GroupName", "KmsKeyArn", "ScheduleExpressionTimezone"],
+        &[
+            "FlexibleTimeWindow",
+            "Name",
+            "ScheduleExpression",
+            "State",
+            "Target",
+        ],
+        &[
+            "Description",
+            "GroupName",
+            "KmsKeyArn",
+            "ScheduleExpressionTimezone",
+        ],
     )?;
     let enabled = match block.text("State")?.as_deref() {
         None | Some("ENABLED") => true,
         Some("DISABLED") => false,
-        Some(other) => return Err(TemplateError::value(&block.at("State"), "ENABLED or DISABLED", other)),
+        Some(other) => {
+            return Err(TemplateError::value(
+                &block.at("State"),
+                "ENABLED or DISABLED",
+                other,
+            ));
+        }
     };
     if let Some(window) = block.inner("FlexibleTimeWindow")? {
         window.exactly("Mode", "OFF")?;
@@ -578,7 +708,9 @@ fn schedule(block: &Block<'_>) -> Result<Schedule, TemplateError> {
         None => (0, None),
         Some(policy) => {
             policy.only(&["MaximumEventAgeInSeconds", "MaximumRetryAttempts"], &[])?;
-            let age = policy.number("MaximumEventAgeInSeconds")?.map(Duration::from_secs);
+            let age = policy
+                .number("MaximumEventAgeInSeconds")?
+                .map(Duration::from_secs);
             (policy.number("MaximumRetryAttempts")?.unwrap_or(0), age)
         }
     };
@@ -589,7 +721,11 @@ fn schedule(block: &Block<'_>) -> Result<Schedule, TemplateError> {
     let name = block.template.name_of(&block.logical_id)?;
     Ok(Schedule {
         logical_id: block.logical_id.clone(),
-        arn: arn(block.template.surroundings(), "scheduler", &format!("schedule/{name}")),
+        arn: arn(
+            block.template.surroundings(),
+            "scheduler",
+            &format!("schedule/{name}"),
+        ),
         name,
         expression: block.required("ScheduleExpression")?,
         target_arn: target.required("Arn")?,

@@ -4,7 +4,9 @@ use crate::support::{Folder, fixture, until};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper_util::rt::TokioIo;
-use sandbox::local::{InvokeError, LocalConnection, LocalError, LocalEvent, LocalOptions, LocalPorts, LocalRun, RunFile};
+use sandbox::local::{
+    InvokeError, LocalConnection, LocalError, LocalEvent, LocalOptions, LocalPorts, LocalRun, RunFile,
+};
 use serde_json::{Map, Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -14,7 +16,10 @@ use std::time::Duration;
 fn binaries_dir() -> PathBuf {
     let test = std::env::current_exe().unwrap();
     let folder = test.parent().unwrap().parent().unwrap().join("examples");
-    assert!(folder.join("echo_function").is_file(), "build it: cargo build --package sandbox --examples");
+    assert!(
+        folder.join("echo_function").is_file(),
+        "build it: cargo build --package sandbox --examples"
+    );
     folder
 }
 
@@ -58,7 +63,12 @@ async fn a_function_gets_its_environment_and_nothing_else() {
     let folder = Folder::new();
     let run = LocalRun::start(options(&folder)).await.unwrap();
     let environment = command(&run, "environment").await.unwrap();
-    let names: BTreeSet<&str> = environment.as_object().unwrap().keys().map(String::as_str).collect();
+    let names: BTreeSet<&str> = environment
+        .as_object()
+        .unwrap()
+        .keys()
+        .map(String::as_str)
+        .collect();
     let expected = [
         "AWS_ACCESS_KEY_ID",
         "AWS_DEFAULT_REGION",
@@ -90,9 +100,15 @@ async fn a_function_gets_its_environment_and_nothing_else() {
     let unexpected: Vec<_> = names.difference(&expected.into()).copied().collect();
     assert_eq!(unexpected, Vec::<&str>::new());
     assert_eq!(environment["AWS_LAMBDA_FUNCTION_MEMORY_SIZE"], "256");
-    assert_eq!(environment["AWS_ENDPOINT_URL_SQS"], run.aws_endpoints()["AWS_ENDPOINT_URL_SQS"]);
+    assert_eq!(
+        environment["AWS_ENDPOINT_URL_SQS"],
+        run.aws_endpoints()["AWS_ENDPOINT_URL_SQS"]
+    );
     let context = command(&run, "context").await.unwrap();
-    assert_eq!(context["arn"], "arn:aws:lambda:us-east-1:000000000000:function:small-work");
+    assert_eq!(
+        context["arn"],
+        "arn:aws:lambda:us-east-1:000000000000:function:small-work"
+    );
     run.shutdown().await;
 }
 
@@ -107,25 +123,49 @@ async fn a_function_that_misbehaves_is_reported_and_the_next_call_works() {
         Err(LocalError::Invoke(error)) => error,
         other => panic!("{word}: {other:?}"),
     };
-    assert!(matches!(failure("error").await, InvokeError::Function { message, .. } if message == "asked to fail"));
-    assert!(matches!(failure("panic").await, InvokeError::Function { message, .. } if message.contains("asked to panic")));
-    assert_eq!(command(&run, "context").await.unwrap()["process"], first["process"], "an answered error keeps the process");
+    assert!(
+        matches!(failure("error").await, InvokeError::Function { message, .. } if message == "asked to fail")
+    );
+    assert!(
+        matches!(failure("panic").await, InvokeError::Function { message, .. } if message.contains("asked to panic"))
+    );
+    assert_eq!(
+        command(&run, "context").await.unwrap()["process"],
+        first["process"],
+        "an answered error keeps the process"
+    );
 
     assert!(matches!(failure("exit").await, InvokeError::Crashed(reason) if reason.contains('3')));
     let second = command(&run, "context").await.unwrap();
     assert_ne!(second["process"], first["process"]);
 
-    assert_eq!(failure("hang").await, InvokeError::Timeout(Duration::from_secs(1)));
+    assert_eq!(
+        failure("hang").await,
+        InvokeError::Timeout(Duration::from_secs(1))
+    );
     assert!(!is_alive(&second["process"]), "ended at its timeout");
     assert_eq!(failure("large").await, InvokeError::AnswerTooLarge);
     let last = command(&run, "context").await.unwrap();
 
-    let killed = std::process::Command::new("kill").args(["-9", &last["process"].to_string()]).status().unwrap();
+    let killed = std::process::Command::new("kill")
+        .args(["-9", &last["process"].to_string()])
+        .status()
+        .unwrap();
     assert!(killed.success());
+    until("the end of the idle process", || async {
+        (!is_alive(&last["process"])).then_some(())
+    })
+    .await;
     let last = command(&run, "context").await.unwrap();
 
-    assert!(matches!(run.invoke("Nothing", &json!({})).await, Err(LocalError::Unknown(_))));
-    until("the log", || async { (!run.last_log_lines("WorkFunction").unwrap().is_empty()).then_some(()) }).await;
+    assert!(matches!(
+        run.invoke("Nothing", &json!({})).await,
+        Err(LocalError::Unknown(_))
+    ));
+    until("the log", || async {
+        (!run.last_log_lines("WorkFunction").unwrap().is_empty()).then_some(())
+    })
+    .await;
     run.shutdown().await;
     assert!(!is_alive(&last["process"]), "nothing outlives the run");
 
@@ -143,7 +183,10 @@ async fn dropping_the_run_ends_the_processes() {
     let process = command(&run, "context").await.unwrap()["process"].clone();
     assert!(is_alive(&process));
     drop(run);
-    until("the end of the process", || async { (!is_alive(&process)).then_some(()) }).await;
+    until("the end of the process", || async {
+        (!is_alive(&process)).then_some(())
+    })
+    .await;
     assert_eq!(RunFile::read(&folder.0).unwrap(), None);
 }
 
@@ -162,7 +205,12 @@ async fn failed_messages_come_again_and_end_in_the_dead_letter_queue() {
     })
     .await;
     assert_eq!(settled["WorkDeadLetterQueue"].visible, 1);
-    let dead = run.aws().sqs.receive(&run.run_file().queues["WorkDeadLetterQueue"], 10, Duration::ZERO).await.unwrap();
+    let dead = run
+        .aws()
+        .sqs
+        .receive(&run.run_file().queues["WorkDeadLetterQueue"], 10, Duration::ZERO)
+        .await
+        .unwrap();
     assert_eq!(dead[0]["Body"], "poison");
     run.shutdown().await;
 }
@@ -171,7 +219,9 @@ async fn failed_messages_come_again_and_end_in_the_dead_letter_queue() {
 async fn a_failed_scheduled_call_goes_where_the_template_says() {
     let folder = Folder::new();
     let mut options = options(&folder);
-    options.connections[0].parameters.insert("Input".to_owned(), r#"{"command":"error"}"#.to_owned());
+    options.connections[0]
+        .parameters
+        .insert("Input".to_owned(), r#"{"command":"error"}"#.to_owned());
     let run = LocalRun::start(options).await.unwrap();
     let mut events = run.events();
     run.run_schedule_now("a", "Tick").await.unwrap();
@@ -182,11 +232,24 @@ async fn a_failed_scheduled_call_goes_where_the_template_says() {
     };
     let queue = "arn:aws:sqs:us-east-1:000000000000:small-failed-calls".to_owned();
     assert_eq!(abandoned, (1, Some(queue)));
-    let record = run.aws().sqs.receive(&run.run_file().queues["FailedCallsQueue"], 1, Duration::ZERO).await.unwrap();
+    let record = run
+        .aws()
+        .sqs
+        .receive(&run.run_file().queues["FailedCallsQueue"], 1, Duration::ZERO)
+        .await
+        .unwrap();
     let record: Value = serde_json::from_str(record[0]["Body"].as_str().unwrap()).unwrap();
     assert_eq!(record["requestPayload"], json!({"command": "error"}));
-    assert_eq!(record["responsePayload"]["errorMessage"].as_str().unwrap().contains("asked to fail"), true);
-    assert!(matches!(run.run_schedule_now("a", "Nothing").await, Err(LocalError::Unknown(_))));
+    assert!(
+        record["responsePayload"]["errorMessage"]
+            .as_str()
+            .unwrap()
+            .contains("asked to fail")
+    );
+    assert!(matches!(
+        run.run_schedule_now("a", "Nothing").await,
+        Err(LocalError::Unknown(_))
+    ));
     run.shutdown().await;
 }
 
@@ -194,7 +257,8 @@ async fn a_failed_scheduled_call_goes_where_the_template_says() {
 async fn schedules_tick_pause_and_switch() {
     let folder = Folder::new();
     let mut options = options(&folder);
-    options.connections[0].schedule_overrides = BTreeMap::from([("Tick".to_owned(), "every 1 second".to_owned())]);
+    options.connections[0].schedule_overrides =
+        BTreeMap::from([("Tick".to_owned(), "every 1 second".to_owned())]);
     let run = LocalRun::start(options).await.unwrap();
     let mut events = run.events();
     let ticked = |event: &LocalEvent| matches!(event, LocalEvent::InvocationFinished { .. });
@@ -210,8 +274,12 @@ async fn schedules_tick_pause_and_switch() {
 
 async fn post(url: &str, content_type: &str, body: impl Into<Bytes>) -> (u16, Value) {
     let uri: http::Uri = url.parse().unwrap();
-    let stream = tokio::net::TcpStream::connect(uri.authority().unwrap().as_str()).await.unwrap();
-    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
+    let stream = tokio::net::TcpStream::connect(uri.authority().unwrap().as_str())
+        .await
+        .unwrap();
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+        .await
+        .unwrap();
     tokio::spawn(connection);
     let request = http::Request::post(uri.path())
         .header("host", uri.authority().unwrap().as_str())
@@ -237,13 +305,22 @@ async fn the_gateway_turns_requests_into_events_and_answers_into_responses() {
     assert_eq!(event["routeKey"], "POST /webhooks/coupa/{connection}");
 
     let (_, event) = post(&url, "application/octet-stream", vec![0xff, 0x00]).await;
-    assert_eq!((&event["isBase64Encoded"], &event["body"]), (&json!(true), &json!("/wA=")));
+    assert_eq!(
+        (&event["isBase64Encoded"], &event["body"]),
+        (&json!(true), &json!("/wA="))
+    );
 
     let base = run.gateway_url();
     let (status, message) = post(&format!("{base}/webhooks/coupa/failing"), "text/plain", "x").await;
-    assert_eq!((status, message), (500, json!({"message": "Internal Server Error"})));
+    assert_eq!(
+        (status, message),
+        (500, json!({"message": "Internal Server Error"}))
+    );
     assert_eq!(post(&format!("{base}/elsewhere"), "text/plain", "x").await.0, 404);
-    assert_eq!(post(&url, "text/plain", vec![b'x'; 10 * 1024 * 1024 + 1]).await.0, 413);
+    assert_eq!(
+        post(&url, "text/plain", vec![b'x'; 10 * 1024 * 1024 + 1]).await.0,
+        413
+    );
     assert!(run.webhook_url("nobody").is_err());
     run.shutdown().await;
 }
@@ -267,10 +344,15 @@ async fn a_start_that_cannot_succeed_says_why() {
     let mut missing = options(&folder);
     missing.binaries_dir = folder.0.clone();
     let error = LocalRun::start(missing).await.unwrap_err();
-    assert!(matches!(error, LocalError::Binary(_)) && error.to_string().contains("cargo build"), "{error}");
+    assert!(
+        matches!(error, LocalError::Binary(_)) && error.to_string().contains("cargo build"),
+        "{error}"
+    );
 
     let mut unknown = options(&folder);
-    unknown.connections[0].schedule_overrides.insert("Tock".to_owned(), "off".to_owned());
+    unknown.connections[0]
+        .schedule_overrides
+        .insert("Tock".to_owned(), "off".to_owned());
     let error = LocalRun::start(unknown).await.unwrap_err().to_string();
     assert!(error.contains("Tick") && error.contains("Tock"), "{error}");
 
@@ -281,6 +363,9 @@ async fn a_start_that_cannot_succeed_says_why() {
     };
     let mut blocked = options(&folder);
     blocked.ports.gateway = port;
-    assert!(matches!(LocalRun::start(blocked).await, Err(LocalError::Listen(_))));
+    assert!(matches!(
+        LocalRun::start(blocked).await,
+        Err(LocalError::Listen(_))
+    ));
     drop(taken);
 }

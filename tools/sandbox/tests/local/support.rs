@@ -11,11 +11,15 @@ use std::time::Duration;
 const PATIENCE: Duration = Duration::from_secs(60);
 
 pub fn fixture(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/local/fixtures").join(name)
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/local/fixtures")
+        .join(name)
 }
 
 pub fn infra(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../infra").join(name)
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../../infra")
+        .join(name)
 }
 
 /// A folder that is removed with its contents.
@@ -46,7 +50,9 @@ pub async fn until<T, F: Future<Output = Option<T>>>(what: &str, mut ask: impl F
             }
         }
     };
-    tokio::time::timeout(PATIENCE, asking).await.unwrap_or_else(|_| panic!("never happened: {what}"))
+    tokio::time::timeout(PATIENCE, asking)
+        .await
+        .unwrap_or_else(|_| panic!("never happened: {what}"))
 }
 
 fn plain_http() -> SharedHttpClient {
