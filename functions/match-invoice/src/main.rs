@@ -11,7 +11,10 @@ fn main() -> ExitCode {
         let wiring = Wiring::new(world)?;
         Ok(async move |event: SqsEvent, invocation: Invocation| {
             let times = BatchTimes::new(invocation.deadline, wiring.timing().stop_margin_millis);
-            serve(event, times, wiring.clock(), async |hint| wiring.handle(hint, &invocation).await).await
+            serve(event, times, wiring.clock(), async |hint| {
+                wiring.handle(hint, &invocation).await
+            })
+            .await
         })
     })
 }

@@ -7,6 +7,8 @@ use wiring::{NEEDED, Scheduled, Wiring};
 fn main() -> ExitCode {
     start("poll-receipts", NEEDED, |world| {
         let wiring = Wiring::new(world)?;
-        Ok(async move |scheduled: Scheduled, invocation: Invocation| wiring.poll_receipts(&scheduled, &invocation).await)
+        Ok(async move |scheduled: Scheduled, invocation: Invocation| {
+            wiring.poll_receipts(&scheduled, &invocation).await
+        })
     })
 }

@@ -76,7 +76,11 @@ impl Wiring {
         }
         let one = |problem: Problem| vec![problem];
         let prefix = world.config.connection_secret_prefix().map_err(one)?.to_owned();
-        let secrets = Arc::new(SecretReader::new(world.clients.secrets_manager(), prefix, Arc::clone(&world.clock)));
+        let secrets = Arc::new(SecretReader::new(
+            world.clients.secrets_manager(),
+            prefix,
+            Arc::clone(&world.clock),
+        ));
         let tokens = DynamoTokenStore::new(
             world.clients.dynamodb(),
             world.config.tokens_table().map_err(one)?.to_owned(),
@@ -84,7 +88,10 @@ impl Wiring {
             Arc::clone(&world.clock),
             Arc::clone(&world.chance),
         );
-        let queue = SqsQueue::new(world.clients.sqs(), world.config.queue_url().map_err(one)?.to_owned());
+        let queue = SqsQueue::new(
+            world.clients.sqs(),
+            world.config.queue_url().map_err(one)?.to_owned(),
+        );
         let http = HttpWorld {
             transport: Arc::new(HttpTransport::new()),
             tokens: Arc::new(tokens),
@@ -92,7 +99,14 @@ impl Wiring {
             chance: Arc::clone(&world.chance),
             paces: Arc::new(Paces::default()),
         };
-        Ok(Self { world, timing, secrets, queue, http, open: Mutex::default() })
+        Ok(Self {
+            world,
+            timing,
+            secrets,
+            queue,
+            http,
+            open: Mutex::default(),
+        })
     }
 
     /// The clock, for whoever serves a batch.
@@ -107,12 +121,17 @@ impl Wiring {
 
     /// Opens a connection, or takes the one that is open while its document is the same.
     pub async fn connection(&self, id: &ConnectionId) -> Result<Arc<Connection>, Problem> {
-        let document = self.secrets.current(id).await.map_err(|error| error.problem().clone())?;
+        let document = self
+            .secrets
+            .current(id)
+            .await
+            .map_err(|error| error.problem().clone())?;
         let mut open = self.open.lock().await;
         if let Some((_, connection)) = open.get(id).filter(|(version, _)| *version == document.version) {
             return Ok(Arc::clone(connection));
         }
-        let settings = ConnectionDocument::parse(document.text.expose_secret()).map_err(|problems| first(id, problems))?;
+        let settings = ConnectionDocument::parse(document.text.expose_secret())
+            .map_err(|problems| first(id, problems))?;
         let millis = u64::try_from(self.timing.http_millis).unwrap_or(0);
         let (coupa, qad) = clients(id, &settings, &self.http, Duration::from_millis(millis));
         let register = DynamoRegister::new(
@@ -122,14 +141,21 @@ impl Wiring {
             Arc::clone(&self.world.clock),
             Arc::clone(&self.world.chance),
         );
-        let connection =
-            Arc::new(Connection { id: id.clone(), register, coupa, qad, settings: settings.invoice_settings() });
+        let connection = Arc::new(Connection {
+            id: id.clone(),
+            register,
+            coupa,
+            qad,
+            settings: settings.invoice_settings(),
+        });
         open.insert(id.clone(), (document.version, Arc::clone(&connection)));
         Ok(connection)
     }
 
     fn stop_at(&self, invocation: &Invocation) -> Timestamp {
-        invocation.deadline.plus_millis(self.timing.stop_margin_millis.saturating_neg())
+        invocation
+            .deadline
+            .plus_millis(self.timing.stop_margin_millis.saturating_neg())
     }
 
     fn chance(&self) -> &dyn Chance {
@@ -138,12 +164,23 @@ impl Wiring {
 
     /// Does what one hint asks for. An error brings the hint again, and finally into the dead-letter queue.
     pub async fn handle(&self, hint: Hint, invocation: &Invocation) -> Result<(), Problem> {
-        let Hint::V1 { connection, subject, reason, trace } = hint;
+        let Hint::V1 {
+            connection,
+            subject,
+            reason,
+            trace,
+        } = hint;
         match subject {
-            Subject::Invoice(id) => self.match_invoice(&connection, id, reason, &trace, invocation).await,
+            Subject::Invoice(id) => {
+                self.match_invoice(&connection, id, reason, &trace, invocation)
+                    .await
+            }
             // Invoices that wait are woken by receipts and by their own slow recheck; an event about anything else
             // needs nothing done here, and says so.
-            Subject::PurchaseOrder(_) | Subject::Supplier(_) | Subject::Payment(_) | Subject::Entry { .. } => {
+            Subject::PurchaseOrder(_)
+            | Subject::Supplier(_)
+            | Subject::Payment(_)
+            | Subject::Entry { .. } => {
                 tracing::info!(%connection, subject = ?subject, trace, outcome = "nothing_to_do", "match-invoice");
                 Ok(())
             }
@@ -207,7 +244,11 @@ impl Wiring {
             tracing::error!(connection = %connection.id, code = %problem.code, %problem, metric = "record_unreadable",
                 value = 1, "poll-coupa");
         }
-        let outcome = if polled.incomplete { "incomplete" } else { "complete" };
+        let outcome = if polled.incomplete {
+            "incomplete"
+        } else {
+            "complete"
+        };
         tracing::info!(connection = %connection.id, found = polled.read, queued = polled.queued, outcome, "poll-coupa");
         Ok(())
     }
@@ -271,11 +312,22 @@ fn first(id: &ConnectionId, problems: Vec<Problem>) -> Problem {
 }
 
 /// The wide line of one run.
-fn tell(connection: &ConnectionId, invoice: InvoiceId, reason: HintReason, trace: &str, rest: &Rest, duration_ms: i64) {
+fn tell(
+    connection: &ConnectionId,
+    invoice: InvoiceId,
+    reason: HintReason,
+    trace: &str,
+    rest: &Rest,
+    duration_ms: i64,
+) {
     let (codes, voucher) = match rest {
         Rest::In { record, .. } => (
             record.state.codes().join(","),
-            record.state.voucher().map(ToString::to_string).unwrap_or_default(),
+            record
+                .state
+                .voucher()
+                .map(ToString::to_string)
+                .unwrap_or_default(),
         ),
         Rest::NotApproved { coupa_status } => (coupa_status.clone(), String::new()),
         Rest::Busy => Default::default(),
@@ -288,7 +340,11 @@ fn tell(connection: &ConnectionId, invoice: InvoiceId, reason: HintReason, trace
 fn count(rest: &Rest, started: Timestamp, now: Timestamp) {
     let Rest::In { record, .. } = rest else { return };
     if let State::Held { .. } = record.state {
-        let seconds = now.millis_since(record.since).max(0).checked_div(1000).unwrap_or(0);
+        let seconds = now
+            .millis_since(record.since)
+            .max(0)
+            .checked_div(1000)
+            .unwrap_or(0);
         tracing::info!(metric = "oldest_hold_seconds", value = seconds, invoice = %record.id, "still held");
     }
     if is_unknown(record) {
@@ -298,10 +354,17 @@ fn count(rest: &Rest, started: Timestamp, now: Timestamp) {
         return;
     }
     match &record.state {
-        State::Held { .. } => tracing::info!(metric = "invoice_held", value = 1, invoice = %record.id, "held"),
+        State::Held { .. } => {
+            tracing::info!(metric = "invoice_held", value = 1, invoice = %record.id, "held")
+        }
         State::Parked { .. } => {
             tracing::warn!(metric = "invoice_parked", value = 1, invoice = %record.id, "parked for a person");
-            if record.state.codes().iter().any(|code| code == "QAD_DUPLICATE_DOCUMENTS") {
+            if record
+                .state
+                .codes()
+                .iter()
+                .any(|code| code == "QAD_DUPLICATE_DOCUMENTS")
+            {
                 tracing::error!(metric = "duplicate_found", value = 1, invoice = %record.id, "duplicate in QAD");
             }
         }
@@ -309,11 +372,16 @@ fn count(rest: &Rest, started: Timestamp, now: Timestamp) {
             tracing::info!(metric = "invoice_posted", value = 1, invoice = %record.id, "posted");
             tracing::info!(metric = "invoice_exported", value = 1, invoice = %record.id, "exported");
         }
-        State::Posted { .. } => tracing::info!(metric = "invoice_posted", value = 1, invoice = %record.id, "posted"),
+        State::Posted { .. } => {
+            tracing::info!(metric = "invoice_posted", value = 1, invoice = %record.id, "posted")
+        }
         State::Received { .. } | State::Approved | State::Rejected { .. } | State::Voided { .. } => {}
     }
 }
 
 fn is_unknown(record: &InvoiceRecord) -> bool {
-    record.creation.as_ref().is_some_and(|effect| effect.status == domain::effect::EffectStatus::Unknown)
+    record
+        .creation
+        .as_ref()
+        .is_some_and(|effect| effect.status == domain::effect::EffectStatus::Unknown)
 }

@@ -20,7 +20,10 @@ fn main() -> ExitCode {
 }
 
 fn run() -> Result<ExitCode, String> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).ok_or("no workspace above this crate")?;
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .ancestors()
+        .nth(2)
+        .ok_or("no workspace above this crate")?;
     let binaries = std::env::current_exe()
         .map_err(|error| format!("where this program lies cannot be told: {error}"))?
         .parent()
@@ -29,24 +32,39 @@ fn run() -> Result<ExitCode, String> {
     build(root, &binaries)?;
     let mut command = Command::new(binaries.join(COMMAND_LINE));
     command.args(std::env::args_os().skip(1));
-    let status = command.status().map_err(|error| format!("{COMMAND_LINE} cannot be started: {error}"))?;
-    Ok(status.code().and_then(|code| u8::try_from(code).ok()).map_or(ExitCode::FAILURE, ExitCode::from))
+    let status = command
+        .status()
+        .map_err(|error| format!("{COMMAND_LINE} cannot be started: {error}"))?;
+    Ok(status
+        .code()
+        .and_then(|code| u8::try_from(code).ok())
+        .map_or(ExitCode::FAILURE, ExitCode::from))
 }
 
 /// Builds with the profile and into the folder that this program was built with.
 fn build(root: &Path, binaries: &Path) -> Result<(), String> {
     let target = binaries.parent().ok_or("no target folder above this program")?;
     let mut command = Command::new(option_env!("CARGO").unwrap_or("cargo"));
-    command.current_dir(root).args(["build", "--locked", "--target-dir"]).arg(target).args(["-p", COMMAND_LINE]);
+    command
+        .current_dir(root)
+        .args(["build", "--locked", "--target-dir"])
+        .arg(target)
+        .args(["-p", COMMAND_LINE]);
     for function in functions(root)? {
         command.args(["-p", &function]);
     }
     if binaries.ends_with("release") {
         command.arg("--release");
     }
-    let status =
-        command.stdin(Stdio::null()).status().map_err(|error| format!("cargo cannot be started: {error}"))?;
-    if status.success() { Ok(()) } else { Err("the build failed; see above".to_owned()) }
+    let status = command
+        .stdin(Stdio::null())
+        .status()
+        .map_err(|error| format!("cargo cannot be started: {error}"))?;
+    if status.success() {
+        Ok(())
+    } else {
+        Err("the build failed; see above".to_owned())
+    }
 }
 
 /// One crate per function, named like its folder.

@@ -7,14 +7,18 @@ use std::path::PathBuf;
 /// Connects Coupa with QAD: approved invoices become QAD supplier invoices, never ahead of their goods receipt, never
 /// twice.
 #[derive(Debug, Parser)]
-#[command(name = "qad-coupa", version, after_help = "Exit codes: 0 ok, 1 failed, 2 usage, 3 not found, 4 needs attention, 6 no answer.")]
+#[command(
+    name = "qad-coupa",
+    version,
+    after_help = "Exit codes: 0 ok, 1 failed, 2 usage, 3 not found, 4 needs attention, 6 no answer."
+)]
 pub(crate) struct Arguments {
     /// Folder of the local run: logs, and where other commands find it.
     #[arg(long, global = true, value_name = "DIR", default_value = ".local-run")]
     pub(crate) run_dir: PathBuf,
     /// Which connection; may be left out where there is only one.
-    #[arg(long, short, global = true, value_name = "ID")]
-    pub(crate) connection: Option<ConnectionId>,
+    #[arg(long, short = 'c', global = true, value_name = "ID")]
+    pub(crate) connection_id: Option<ConnectionId>,
     #[command(subcommand)]
     pub(crate) verb: Verb,
 }
@@ -77,7 +81,7 @@ pub(crate) struct DemoOptions {
 #[derive(Debug, Args)]
 pub(crate) struct LocalOptions {
     /// The connection file; docs/examples/connection.toml is a commented one. May be given several times.
-    #[arg(long = "connection-file", visible_alias = "connection", value_name = "FILE", required = true)]
+    #[arg(long = "connection", value_name = "FILE", required = true)]
     pub(crate) connection_files: Vec<PathBuf>,
     /// Keeps the tables in this folder, so that the state survives a restart.
     #[arg(long, value_name = "DIR")]
@@ -114,7 +118,9 @@ pub(crate) enum SandboxVerb {
         invoice: u64,
     },
     /// Makes the next call of this kind go wrong.
-    #[command(after_help = "Kinds: lost-before, lost-after, unauthorized, forbidden, html-page, record-in-use, ...\nExample: qad-coupa sandbox fault qad supplier-invoices.create lost-after")]
+    #[command(
+        after_help = "Kinds: lost-before, lost-after, unauthorized, forbidden, html-page, record-in-use, ...\nExample: qad-coupa sandbox fault qad supplier-invoices.create lost-after"
+    )]
     Fault {
         /// coupa or qad.
         system: String,
@@ -125,4 +131,15 @@ pub(crate) enum SandboxVerb {
     },
     /// What the simulated systems hold.
     State,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_verbs_do_not_contradict_each_other() {
+        Arguments::command().debug_assert();
+    }
 }

@@ -1,12 +1,12 @@
 //! A connection as a commented file (TOML), taken apart into what goes where: settings and credentials into one secret,
 //! the webhook's scheme and secrets into another, schedules and times into the templates' parameters.
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use connectors::connection::ConnectionDocument;
 use domain::ids::ConnectionId;
 use domain::problem::Problem;
 use flows::webhook::settings::WebhookSettings;
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use sandbox::local::LocalConnection;
 use secrecy::SecretString;
 use serde_json::{Map, Value};
@@ -32,10 +32,13 @@ pub(crate) struct ConnectionFile {
 }
 
 fn invalid(field: &str, expected: &str, actual: impl ToString) -> Problem {
-    Problem::new("CONNECTION_INVALID", "Correct the file; docs/examples/connection.toml is a commented one.")
-        .field(field)
-        .expected(expected)
-        .actual(actual.to_string())
+    Problem::new(
+        "CONNECTION_INVALID",
+        "Correct the file; docs/examples/connection.toml is a commented one.",
+    )
+    .field(field)
+    .expected(expected)
+    .actual(actual.to_string())
 }
 
 /// Reads and checks a connection file.
@@ -53,7 +56,10 @@ pub(crate) fn read(path: &Path) -> Result<ConnectionFile, Vec<Problem>> {
 /// Takes a connection file apart and checks every part of it.
 pub(crate) fn parse(text: &str) -> Result<ConnectionFile, Vec<Problem>> {
     let document: Map<String, Value> = toml::from_str(text).map_err(|error| {
-        let place = error.span().map(|span| line_of(text, span.start)).unwrap_or_default();
+        let place = error
+            .span()
+            .map(|span| line_of(text, span.start))
+            .unwrap_or_default();
         // The message alone: the excerpt that belongs to it may show a secret.
         vec![invalid(&place, "TOML", error.message())]
     })?;
@@ -88,7 +94,9 @@ pub(crate) fn parse(text: &str) -> Result<ConnectionFile, Vec<Problem>> {
             None
         }
     };
-    connection.entry("token_key").or_insert_with(|| Value::String(new_token_key()));
+    connection
+        .entry("token_key")
+        .or_insert_with(|| Value::String(new_token_key()));
     let connection_secret = Value::Object(connection).to_string();
     let webhook_secret = webhook.to_string();
     if let Err(found) = ConnectionDocument::parse(&connection_secret) {
@@ -107,16 +115,27 @@ pub(crate) fn parse(text: &str) -> Result<ConnectionFile, Vec<Problem>> {
                 connection_secret: SecretString::from(connection_secret),
                 webhook_secret: SecretString::from(webhook_secret),
                 parameters: BTreeMap::new(),
-                schedule_overrides: schedules.into_iter().map(|(name, text)| (pascal_case(&name), text)).collect(),
+                schedule_overrides: schedules
+                    .into_iter()
+                    .map(|(name, text)| (pascal_case(&name), text))
+                    .collect(),
             },
-            parameters: parameters.into_iter().map(|(name, text)| (pascal_case(&name), text)).collect(),
+            parameters: parameters
+                .into_iter()
+                .map(|(name, text)| (pascal_case(&name), text))
+                .collect(),
         }),
         _ => Err(problems),
     }
 }
 
 fn line_of(text: &str, offset: usize) -> String {
-    let line = text.bytes().take(offset).filter(|byte| *byte == b'\n').count().saturating_add(1);
+    let line = text
+        .bytes()
+        .take(offset)
+        .filter(|byte| *byte == b'\n')
+        .count()
+        .saturating_add(1);
     format!("line {line}")
 }
 
@@ -130,7 +149,11 @@ fn texts(section: &str, values: Map<String, Value>, problems: &mut Vec<Problem>)
             Value::Number(number) => {
                 texts.insert(name, number.to_string());
             }
-            other => problems.push(invalid(&format!("{section}.{name}"), "a text or a whole number", other)),
+            other => problems.push(invalid(
+                &format!("{section}.{name}"),
+                "a text or a whole number",
+                other,
+            )),
         }
     }
     texts
@@ -141,7 +164,9 @@ fn pascal_case(name: &str) -> String {
     name.split('_')
         .map(|word| {
             let mut letters = word.chars();
-            letters.next().map_or_else(String::new, |first| first.to_ascii_uppercase().to_string() + letters.as_str())
+            letters.next().map_or_else(String::new, |first| {
+                first.to_ascii_uppercase().to_string() + letters.as_str()
+            })
         })
         .collect()
 }
@@ -169,7 +194,8 @@ mod tests {
 
     #[test]
     fn every_wrong_part_is_named() {
-        let problems = parse("id = \"Not An Id\"\nnonsense = 1\n[timing]\nlease_seconds = true\n").unwrap_err();
+        let problems =
+            parse("id = \"Not An Id\"\nnonsense = 1\n[timing]\nlease_seconds = true\n").unwrap_err();
         let fields: Vec<&str> = problems.iter().map(|problem| problem.field.as_str()).collect();
         for field in ["nonsense", "timing.lease_seconds", "id", "coupa", "qad"] {
             assert!(fields.contains(&field), "{field} in {fields:?}");

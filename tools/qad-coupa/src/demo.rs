@@ -41,8 +41,13 @@ const WEBHOOK_SECONDS_MAX: u64 = 20;
 const NEWS_SHOWN: usize = 12;
 
 /// Stories that are told at the end.
-const STORIES: [&str; 5] =
-    ["single line", "partial, then the rest", "price over tolerance", "lost after the commit", "repeated reference"];
+const STORIES: [&str; 5] = [
+    "single line",
+    "partial, then the rest",
+    "price over tolerance",
+    "lost after the commit",
+    "repeated reference",
+];
 
 /// What the demo's connection file would say; `{coupa}` and `{qad}` are the simulators' addresses.
 const CONNECTION_FILE: &str = include_str!("demo-connection.toml");
@@ -57,8 +62,12 @@ pub(crate) async fn run(run_dir: &Path, options: &DemoOptions) -> Result<(), Fai
     let world = World::seed(&scenarios, now());
     let simulators = Simulators::start(world, Arc::new(now), Options::default())
         .await
-        .map_err(|error| Failure::from(Problem::new("SIMULATORS_NOT_STARTED", "").actual(error.to_string())))?;
-    let text = CONNECTION_FILE.replace("{coupa}", &simulators.coupa_url).replace("{qad}", &simulators.qad_url);
+        .map_err(|error| {
+            Failure::from(Problem::new("SIMULATORS_NOT_STARTED", "").actual(error.to_string()))
+        })?;
+    let text = CONNECTION_FILE
+        .replace("{coupa}", &simulators.coupa_url)
+        .replace("{qad}", &simulators.qad_url);
     let file = connection_file::parse(&text).map_err(Failure::Failed)?;
     let local = local::start(run_dir, vec![file.connection], file.parameters, None, 0).await?;
     let sandbox_file = SandboxFile {
@@ -68,14 +77,22 @@ pub(crate) async fn run(run_dir: &Path, options: &DemoOptions) -> Result<(), Fai
     };
     sandbox_file.write(run_dir)?;
     let register = register::open(run_dir, None)?;
-    let stage = Arc::new(Stage { simulators, register, webhook_url: sandbox_file.webhook_url, http: HttpTransport::new() });
+    let stage = Arc::new(Stage {
+        simulators,
+        register,
+        webhook_url: sandbox_file.webhook_url,
+        http: HttpTransport::new(),
+    });
 
     terminal::say(&format!(
         "Simulated Coupa {} and QAD {}; webhook {}",
         stage.simulators.coupa_url, stage.simulators.qad_url, stage.webhook_url
     ));
     let invoices: usize = scenarios.iter().map(|scenario| scenario.invoices.len()).sum();
-    terminal::say(&format!("Playing {} stories with {invoices} invoices.", scenarios.len()));
+    terminal::say(&format!(
+        "Playing {} stories with {invoices} invoices.",
+        scenarios.len()
+    ));
     let verdict = play_day(&stage, &scenarios).await;
     let outcome = report(&stage, &scenarios, verdict).await;
     if options.keep {
@@ -160,7 +177,14 @@ async fn play_scenario(stage: &Stage, scenario: &Scenario, started: Timestamp) -
             play(step, &mut world, &mut faults, now()).map_err(|refusal| format!("{refusal:?}"))?
         };
         match (played, step) {
-            (Played::Callers, Step::SendEvent { invoice, delivery, status }) => {
+            (
+                Played::Callers,
+                Step::SendEvent {
+                    invoice,
+                    delivery,
+                    status,
+                },
+            ) => {
                 send_event(stage, *invoice, *delivery, *status).await?;
             }
             (Played::Callers, Step::WaitForState { invoice, state }) => {
@@ -175,21 +199,38 @@ async fn play_scenario(stage: &Stage, scenario: &Scenario, started: Timestamp) -
 async fn send_event(stage: &Stage, invoice: u64, delivery: Delivery, status: u16) -> Result<(), String> {
     let body = match delivery {
         Delivery::Garbage => "this is no event".to_owned(),
-        Delivery::Genuine | Delivery::Repeated(_) | Delivery::Forged => invoice_event(invoice, "approved", now()),
+        Delivery::Genuine | Delivery::Repeated(_) | Delivery::Forged => {
+            invoice_event(invoice, "approved", now())
+        }
     };
-    let secret = if delivery == Delivery::Forged { "a-secret-that-is-not-ours-at-all" } else { WEBHOOK_SECRET };
-    let times = if let Delivery::Repeated(times) = delivery { times } else { 1 };
+    let secret = if delivery == Delivery::Forged {
+        "a-secret-that-is-not-ours-at-all"
+    } else {
+        WEBHOOK_SECRET
+    };
+    let times = if let Delivery::Repeated(times) = delivery {
+        times
+    } else {
+        1
+    };
     for _ in 0..times {
         let answered = post_event(&stage.http, &stage.webhook_url, secret, &body).await?;
         if answered != status {
-            return Err(format!("the webhook answered {answered} where {status} was expected"));
+            return Err(format!(
+                "the webhook answered {answered} where {status} was expected"
+            ));
         }
     }
     Ok(())
 }
 
 /// Sends one signed event; the answer's status.
-pub(crate) async fn post_event(http: &HttpTransport, url: &str, secret: &str, body: &str) -> Result<u16, String> {
+pub(crate) async fn post_event(
+    http: &HttpTransport,
+    url: &str,
+    secret: &str,
+    body: &str,
+) -> Result<u16, String> {
     let signed = sign_event(secret.as_bytes(), body.as_bytes());
     let request = Request {
         method: Method::Post,
@@ -203,7 +244,10 @@ pub(crate) async fn post_event(http: &HttpTransport, url: &str, secret: &str, bo
         timeout: Duration::from_secs(WEBHOOK_SECONDS_MAX),
         write: true,
     };
-    http.send(request).await.map(|response| response.status).map_err(|error| error.to_string())
+    http.send(request)
+        .await
+        .map(|response| response.status)
+        .map_err(|error| error.to_string())
 }
 
 async fn wait_for(stage: &Stage, invoice: InvoiceId, state: &str, started: Timestamp) -> Result<(), String> {
@@ -280,7 +324,10 @@ impl News {
         for record in records {
             let line = format!("{:<9} {}", record.state.word(), view::about(record));
             if self.known.insert(record.id, line.clone()).as_ref() != Some(&line) {
-                let reference = record.summary.as_ref().map_or("", |summary| summary.reference.as_str());
+                let reference = record
+                    .summary
+                    .as_ref()
+                    .map_or("", |summary| summary.reference.as_str());
                 fresh.push(format!("{:>6}  {reference:<18}  {line}", record.id));
             }
         }
@@ -294,9 +341,13 @@ impl News {
             let count = counts.entry(record.state.word()).or_default();
             *count = count.saturating_add(1);
         }
-        let words = ["received", "held", "approved", "posted", "exported", "parked", "rejected", "voided"];
-        let cells: Vec<String> =
-            words.iter().map(|word| format!("{word} {:>2}", counts.get(word).copied().unwrap_or(0))).collect();
+        let words = [
+            "received", "held", "approved", "posted", "exported", "parked", "rejected", "voided",
+        ];
+        let cells: Vec<String> = words
+            .iter()
+            .map(|word| format!("{word} {:>2}", counts.get(word).copied().unwrap_or(0)))
+            .collect();
         let seconds = now().millis_since(started).checked_div(1000).unwrap_or(0);
         let mut lines = vec![format!("{seconds:>3} s   {}", cells.join("   ")), String::new()];
         let skip = self.told.len().saturating_sub(NEWS_SHOWN);
@@ -312,25 +363,37 @@ async fn report(stage: &Stage, scenarios: &[Scenario], complaints: Complaints) -
         let world = lock(&stage.simulators.world);
         (world.qad.invoices.len(), world.qad.duplicates())
     };
-    terminal::say(&format!("{} supplier invoices in QAD, {} of them duplicates.", documents.0, documents.1));
+    terminal::say(&format!(
+        "{} supplier invoices in QAD, {} of them duplicates.",
+        documents.0, documents.1
+    ));
     terminal::say("");
     stories(scenarios, &records);
     if complaints.is_empty() {
         terminal::say(&format!("All {} stories ended as they should.", scenarios.len()));
-        terminal::say("Next: `cargo demo --keep`, and in another terminal `cargo qad-coupa explain <invoice>`.");
+        terminal::say(
+            "Next: `cargo demo --keep`, and in another terminal `cargo qad-coupa explain <invoice>`.",
+        );
         return Ok(());
     }
     for complaint in &complaints {
         terminal::complain(complaint);
     }
-    Err(Failure::Differs(format!("{} stories did not end as they should", complaints.len())))
+    Err(Failure::Differs(format!(
+        "{} stories did not end as they should",
+        complaints.len()
+    )))
 }
 
 /// Five of the stories, one sentence each.
 fn stories(scenarios: &[Scenario], records: &[InvoiceRecord]) {
     for name in STORIES {
-        let Some(scenario) = scenarios.iter().find(|scenario| scenario.name == name) else { continue };
-        let Some(invoice) = scenario.expected.first() else { continue };
+        let Some(scenario) = scenarios.iter().find(|scenario| scenario.name == name) else {
+            continue;
+        };
+        let Some(invoice) = scenario.expected.first() else {
+            continue;
+        };
         if let Some(record) = records.iter().find(|record| record.id.0 == invoice.invoice) {
             terminal::say(&format!("{} ({})", explain::title(record), scenario.about));
             terminal::say(&format!("  {}", explain::sentence(record)));

@@ -12,7 +12,10 @@ pub(crate) const STACK_NAME: &str = "qad-coupa";
 
 /// The root of the workspace this program was built from: there are the templates.
 fn workspace_root() -> Result<PathBuf, Failure> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).map(Path::to_owned);
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .ancestors()
+        .nth(2)
+        .map(Path::to_owned);
     root.ok_or_else(|| Problem::new("WORKSPACE_MISSING", "Run it from a checkout.").into())
 }
 
@@ -25,9 +28,8 @@ pub(crate) async fn start(
     port: u16,
 ) -> Result<LocalRun, Failure> {
     let root = workspace_root()?;
-    let program = std::env::current_exe().map_err(|error| {
-        Failure::from(Problem::new("PROGRAM_MISSING", "").actual(error.to_string()))
-    })?;
+    let program = std::env::current_exe()
+        .map_err(|error| Failure::from(Problem::new("PROGRAM_MISSING", "").actual(error.to_string())))?;
     let binaries_dir = program.parent().map(Path::to_owned).unwrap_or_default();
     let options = RunOptions {
         stack_name: STACK_NAME.to_owned(),
@@ -39,7 +41,10 @@ pub(crate) async fn start(
         queue_visibility: None,
         data_dir,
         run_dir: run_dir.to_owned(),
-        ports: LocalPorts { gateway: port, ..LocalPorts::default() },
+        ports: LocalPorts {
+            gateway: port,
+            ..LocalPorts::default()
+        },
     };
     Ok(LocalRun::start(options).await?)
 }
@@ -53,12 +58,25 @@ pub(crate) async fn run(run_dir: &Path, options: &LocalOptions) -> Result<(), Fa
         parameters.extend(file.parameters);
         connections.push(file.connection);
     }
-    let names: Vec<String> = connections.iter().map(|connection| connection.id.clone()).collect();
-    let local = start(run_dir, connections, parameters, options.data.clone(), options.port).await?;
+    let names: Vec<String> = connections
+        .iter()
+        .map(|connection| connection.id.clone())
+        .collect();
+    let local = start(
+        run_dir,
+        connections,
+        parameters,
+        options.data.clone(),
+        options.port,
+    )
+    .await?;
     for name in &names {
         terminal::say(&format!("{name}: webhook address {}", local.webhook_url(name)?));
     }
-    terminal::say(&format!("Logs in {}. State: `cargo qad-coupa invoice list`. Ctrl-C ends it.", run_dir.join("logs").display()));
+    terminal::say(&format!(
+        "Logs in {}. State: `cargo qad-coupa invoice list`. Ctrl-C ends it.",
+        run_dir.join("logs").display()
+    ));
     wait_for_the_end().await;
     terminal::say("ending");
     local.shutdown().await;

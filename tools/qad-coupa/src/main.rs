@@ -69,16 +69,18 @@ async fn run(arguments: Arguments) -> Result<(), Failure> {
     match arguments.verb {
         Verb::Demo(options) => demo::run(run_dir, &options).await,
         Verb::Local(options) => local::run(run_dir, &options).await,
-        Verb::Invoice { verb: InvoiceVerb::List { json, state } } => {
-            let register = register::open(run_dir, arguments.connection.as_ref())?;
+        Verb::Invoice {
+            verb: InvoiceVerb::List { json, state },
+        } => {
+            let register = register::open(run_dir, arguments.connection_id.as_ref())?;
             register::list(&register, state.as_deref(), json).await
         }
         Verb::Explain { invoice, json } => {
-            let register = register::open(run_dir, arguments.connection.as_ref())?;
+            let register = register::open(run_dir, arguments.connection_id.as_ref())?;
             register::explain(&register, &invoice, json).await
         }
         Verb::Timeline { invoice } => {
-            let register = register::open(run_dir, arguments.connection.as_ref())?;
+            let register = register::open(run_dir, arguments.connection_id.as_ref())?;
             register::timeline(&register, &invoice).await
         }
         Verb::Sandbox { verb } => sandbox_client::run(run_dir, &verb).await,

@@ -36,10 +36,13 @@ pub(crate) fn open(run_dir: &Path, connection: Option<&ConnectionId>) -> Result<
 pub(crate) fn running(run_dir: &Path) -> Result<RunFile, Failure> {
     RunFile::read(run_dir)?.ok_or_else(|| {
         Failure::Unreachable(
-            Problem::new("LOCAL_NOT_RUNNING", "Start it with `cargo demo --keep`, or with `cargo qad-coupa local`.")
-                .field(run_dir.display().to_string())
-                .expected("a running local world")
-                .actual("none"),
+            Problem::new(
+                "LOCAL_NOT_RUNNING",
+                "Start it with `cargo demo --keep`, or with `cargo qad-coupa local`.",
+            )
+            .field(run_dir.display().to_string())
+            .expected("a running local world")
+            .actual("none"),
         )
     })
 }
@@ -52,7 +55,11 @@ fn the_only(run: &RunFile) -> Result<ConnectionId, Failure> {
         }),
         _ => {
             let known: Vec<&str> = run.webhook_urls.keys().map(String::as_str).collect();
-            Err(Problem::new("CONNECTION_NOT_NAMED", "Name it with --connection.").expected(known.join(", ")).into())
+            Err(
+                Problem::new("CONNECTION_NOT_NAMED", "Name it with --connection-id.")
+                    .expected(known.join(", "))
+                    .into(),
+            )
         }
     }
 }
@@ -65,8 +72,17 @@ pub(crate) fn of_local(run: &RunFile, connection: ConnectionId) -> Result<Dynamo
             Failure::from(Problem::new("LOCAL_TABLE_MISSING", "Start the local world anew.").field(name))
         })
     };
-    let tables = RegisterTables { register: table("RegisterTable")?, audit: table("AuditTable")? };
-    Ok(DynamoRegister::new(clients.dynamodb(), tables, connection, Arc::new(SystemClock), Arc::new(SystemChance)))
+    let tables = RegisterTables {
+        register: table("RegisterTable")?,
+        audit: table("AuditTable")?,
+    };
+    Ok(DynamoRegister::new(
+        clients.dynamodb(),
+        tables,
+        connection,
+        Arc::new(SystemClock),
+        Arc::new(SystemChance),
+    ))
 }
 
 fn settings(environment: &BTreeMap<String, String>) -> AwsSettings {
@@ -95,7 +111,10 @@ pub(crate) async fn all(register: &DynamoRegister) -> Result<Vec<InvoiceRecord>,
     let mut records: Vec<InvoiceRecord> = Vec::new();
     while records.len() < RECORDS_MAX {
         let after = records.last().map(|record| record.id);
-        let page = register.invoices(after, PAGE_RECORDS).await.map_err(|error| Failure::Unreachable(error.0))?;
+        let page = register
+            .invoices(after, PAGE_RECORDS)
+            .await
+            .map_err(|error| Failure::Unreachable(error.0))?;
         let full = page.len() >= PAGE_RECORDS;
         for stored in &page {
             records.push(parse(stored).map_err(flow)?);
@@ -124,17 +143,26 @@ pub(crate) async fn list(register: &DynamoRegister, state: Option<&str>, json: b
 /// Finds an invoice by Coupa's id or by the supplier's number, forgiving case, blanks and leading zeros.
 async fn find(register: &DynamoRegister, text: &str) -> Result<InvoiceRecord, Failure> {
     if let Ok(id) = text.parse::<InvoiceId>()
-        && let Some(loaded) = load::<InvoiceRecord>(register, RecordKey::Invoice(id)).await.map_err(flow)?
+        && let Some(loaded) = load::<InvoiceRecord>(register, RecordKey::Invoice(id))
+            .await
+            .map_err(flow)?
     {
         return Ok(loaded.document);
     }
     let wanted = forgiving(text);
     let mut matches: Vec<InvoiceRecord> = all(register).await?;
-    matches.retain(|record| record.summary.as_ref().is_some_and(|s| forgiving(s.reference.as_str()) == wanted));
+    matches.retain(|record| {
+        record
+            .summary
+            .as_ref()
+            .is_some_and(|s| forgiving(s.reference.as_str()) == wanted)
+    });
     match matches.len() {
         1 => Ok(matches.remove(0)),
         0 => Err(Failure::NotFound(
-            Problem::new("INVOICE_NOT_FOUND", "Look it up in `qad-coupa invoice list`.").field("invoice").actual(text),
+            Problem::new("INVOICE_NOT_FOUND", "Look it up in `qad-coupa invoice list`.")
+                .field("invoice")
+                .actual(text),
         )),
         _ => {
             let ids: Vec<String> = matches.iter().map(|record| record.id.to_string()).collect();
@@ -148,7 +176,11 @@ async fn find(register: &DynamoRegister, text: &str) -> Result<InvoiceRecord, Fa
 }
 
 fn forgiving(text: &str) -> String {
-    let folded: String = text.chars().filter(|letter| !letter.is_whitespace()).collect::<String>().to_uppercase();
+    let folded: String = text
+        .chars()
+        .filter(|letter| !letter.is_whitespace())
+        .collect::<String>()
+        .to_uppercase();
     folded.trim_start_matches('0').to_owned()
 }
 
@@ -157,7 +189,10 @@ pub(crate) async fn explain(register: &DynamoRegister, text: &str, json: bool) -
     let record = find(register, text).await?;
     if json {
         let document = invoice_audit_name(record.id);
-        let entries = register.audit(&document).await.map_err(|error| Failure::Unreachable(error.0))?;
+        let entries = register
+            .audit(&document)
+            .await
+            .map_err(|error| Failure::Unreachable(error.0))?;
         terminal::say(&view::explain_json(&record, &entries).to_string());
         return Ok(());
     }
@@ -174,7 +209,10 @@ pub(crate) async fn explain(register: &DynamoRegister, text: &str, json: bool) -
 pub(crate) async fn timeline(register: &DynamoRegister, text: &str) -> Result<(), Failure> {
     let record = find(register, text).await?;
     let document = invoice_audit_name(record.id);
-    let entries = register.audit(&document).await.map_err(|error| Failure::Unreachable(error.0))?;
+    let entries = register
+        .audit(&document)
+        .await
+        .map_err(|error| Failure::Unreachable(error.0))?;
     terminal::say(&explain::title(&record));
     for line in view::timeline(&entries) {
         terminal::say(&line);

@@ -71,7 +71,10 @@ pub(crate) fn facts(world: &World, invoice: u64) -> (usize, bool) {
         return (0, false);
     };
     let supplier = world.coupa.suppliers.get(&coupa.supplier);
-    let supplier = supplier.and_then(|supplier| supplier.get("number")).and_then(Value::as_str).unwrap_or_default();
+    let supplier = supplier
+        .and_then(|supplier| supplier.get("number"))
+        .and_then(Value::as_str)
+        .unwrap_or_default();
     let kind = match coupa.kind {
         DocumentKind::Invoice => "INVOICE",
         DocumentKind::CreditNote => "CREDITNOTE",
@@ -82,7 +85,12 @@ pub(crate) fn facts(world: &World, invoice: u64) -> (usize, bool) {
             && same(&record.supplier_code, supplier)
             && same(&record.invoice_type, kind)
     };
-    let documents = world.qad.invoices.iter().filter(|document| is_its(&document.record)).count();
+    let documents = world
+        .qad
+        .invoices
+        .iter()
+        .filter(|document| is_its(&document.record))
+        .count();
     (documents, coupa.exported)
 }
 
@@ -91,20 +99,37 @@ pub(crate) async fn run(run_dir: &Path, verb: &SandboxVerb) -> Result<(), Failur
     let file = SandboxFile::read(run_dir)?;
     let http = HttpTransport::new();
     let answer = match verb {
-        SandboxVerb::Receipt { order, line, quantity } => {
+        SandboxVerb::Receipt {
+            order,
+            line,
+            quantity,
+        } => {
             let quantity: Value = serde_json::from_str(quantity).unwrap_or(Value::String(quantity.clone()));
             let body = json!({ "order": order, "line": line, "quantity": quantity });
             control(&http, &file, Method::Post, "receipts", Some(body)).await?
         }
         SandboxVerb::Event { invoice, event } => {
             let body = invoice_event(*invoice, event, SystemClock.now());
-            let status = post_event(&http, &file.webhook_url, &file.webhook_secret, &body).await.map_err(unanswered)?;
+            let status = post_event(&http, &file.webhook_url, &file.webhook_secret, &body)
+                .await
+                .map_err(unanswered)?;
             format!("the webhook answered {status}")
         }
         SandboxVerb::Void { invoice } => {
-            control(&http, &file, Method::Post, "invoices", Some(json!({ "void": invoice }))).await?
+            control(
+                &http,
+                &file,
+                Method::Post,
+                "invoices",
+                Some(json!({ "void": invoice })),
+            )
+            .await?
         }
-        SandboxVerb::Fault { system, operation, kind } => {
+        SandboxVerb::Fault {
+            system,
+            operation,
+            kind,
+        } => {
             let body = json!({ "system": system, "operation": operation, "when": { "next": 1 }, "fault": { "kind": kind } });
             control(&http, &file, Method::Post, "faults", Some(body)).await?
         }
@@ -115,7 +140,9 @@ pub(crate) async fn run(run_dir: &Path, verb: &SandboxVerb) -> Result<(), Failur
 }
 
 fn unanswered(error: String) -> Failure {
-    Failure::Unreachable(Problem::new("DEMO_NOT_ANSWERING", "Start it with `cargo demo --keep`.").actual(error))
+    Failure::Unreachable(
+        Problem::new("DEMO_NOT_ANSWERING", "Start it with `cargo demo --keep`.").actual(error),
+    )
 }
 
 async fn control(
@@ -133,11 +160,16 @@ async fn control(
         timeout: Duration::from_secs(CONTROL_SECONDS_MAX),
         write: true,
     };
-    let response = http.send(request).await.map_err(|error| unanswered(error.to_string()))?;
+    let response = http
+        .send(request)
+        .await
+        .map_err(|error| unanswered(error.to_string()))?;
     let text = String::from_utf8_lossy(&response.body).into_owned();
     if response.status < 300 {
         Ok(text)
     } else {
-        Err(Problem::new("SANDBOX_REFUSED", "Correct what was asked.").actual(text).into())
+        Err(Problem::new("SANDBOX_REFUSED", "Correct what was asked.")
+            .actual(text)
+            .into())
     }
 }

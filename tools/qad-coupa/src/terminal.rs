@@ -1,16 +1,17 @@
 //! The only place that prints.
-#![expect(clippy::print_stdout, clippy::print_stderr, reason = "this is the command line's way to speak")]
+//!
+//! Whoever reads may go away before everything is said (`| head`); that is no reason to fail.
 
 use std::io::{IsTerminal, Write};
 
 /// Prints a line of result.
 pub(crate) fn say(line: &str) {
-    println!("{line}");
+    let _ = writeln!(std::io::stdout(), "{line}");
 }
 
 /// Prints a line of complaint.
 pub(crate) fn complain(line: &str) {
-    eprintln!("{line}");
+    let _ = writeln!(std::io::stderr(), "{line}");
 }
 
 /// A block of lines at the bottom of the terminal that is painted over; plain lines when the output is no terminal.
@@ -22,7 +23,10 @@ pub(crate) struct LiveBlock {
 impl LiveBlock {
     /// A block that has not been painted.
     pub(crate) fn new() -> Self {
-        Self { painted: 0, live: std::io::stdout().is_terminal() }
+        Self {
+            painted: 0,
+            live: std::io::stdout().is_terminal(),
+        }
     }
 
     /// True when the block can be painted over.
@@ -43,9 +47,10 @@ impl LiveBlock {
             text.push_str(&format!("\u{1b}[2K{line}\n"));
         }
         text.push_str("\u{1b}[0J");
-        print!("{text}");
-        // A terminal that is gone is noticed with the next line; nothing depends on this one.
-        let _ = std::io::stdout().flush();
+        let mut terminal = std::io::stdout();
+        let _ = terminal
+            .write_all(text.as_bytes())
+            .and_then(|()| terminal.flush());
         self.painted = lines.len();
     }
 

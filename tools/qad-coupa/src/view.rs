@@ -4,7 +4,6 @@ use comfy_table::{ContentArrangement, Table};
 use domain::explain;
 use domain::ids::OrderLineKey;
 use domain::lifecycle::{Event, InvoiceRecord};
-use domain::time::Timestamp;
 use flows::ports::AuditEntry;
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -17,11 +16,17 @@ struct AwaitedLine<'a> {
 }
 
 fn awaited(lines: &[OrderLineKey]) -> Vec<AwaitedLine<'_>> {
-    lines.iter().map(|key| AwaitedLine { order: key.order.as_str(), line: key.line }).collect()
+    lines
+        .iter()
+        .map(|key| AwaitedLine {
+            order: key.order.as_str(),
+            line: key.line,
+        })
+        .collect()
 }
 
 /// One invoice in `invoice list --json`, and the head of `explain --json`. Names are stable.
-pub fn invoice_json(record: &InvoiceRecord) -> Value {
+pub(crate) fn invoice_json(record: &InvoiceRecord) -> Value {
     let summary = record.summary.as_ref();
     json!({
         "invoice": record.id,
@@ -42,14 +47,23 @@ pub fn invoice_json(record: &InvoiceRecord) -> Value {
 }
 
 /// `explain --json`: the invoice, its exceptions with figures, and the line matrix.
-pub fn explain_json(record: &InvoiceRecord, entries: &[AuditEntry]) -> Value {
+pub(crate) fn explain_json(record: &InvoiceRecord, entries: &[AuditEntry]) -> Value {
     let mut value = invoice_json(record);
     if let Value::Object(fields) = &mut value {
         fields.insert("reasons".to_owned(), json!(record.state));
-        fields.insert("lines".to_owned(), json!(record.report.as_ref().map(|report| &report.lines)));
-        let tolerance = record.report.as_ref().map(|report| report.tolerance_version.as_str());
+        fields.insert(
+            "lines".to_owned(),
+            json!(record.report.as_ref().map(|report| &report.lines)),
+        );
+        let tolerance = record
+            .report
+            .as_ref()
+            .map(|report| report.tolerance_version.as_str());
         fields.insert("tolerance_version".to_owned(), json!(tolerance));
-        fields.insert("history".to_owned(), Value::Array(entries.iter().map(entry_json).collect()));
+        fields.insert(
+            "history".to_owned(),
+            Value::Array(entries.iter().map(entry_json).collect()),
+        );
     }
     value
 }
@@ -60,10 +74,17 @@ fn entry_json(entry: &AuditEntry) -> Value {
 }
 
 /// The list as a table for people.
-pub fn invoice_table(records: &[InvoiceRecord]) -> Table {
+pub(crate) fn invoice_table(records: &[InvoiceRecord]) -> Table {
     let mut table = Table::new();
     table.set_content_arrangement(ContentArrangement::Dynamic);
-    table.set_header(["Invoice", "Reference", "Supplier", "Total", "State", "What it is about"]);
+    table.set_header([
+        "Invoice",
+        "Reference",
+        "Supplier",
+        "Total",
+        "State",
+        "What it is about",
+    ]);
     for record in records {
         let summary = record.summary.as_ref();
         table.add_row([
@@ -79,7 +100,7 @@ pub fn invoice_table(records: &[InvoiceRecord]) -> Table {
 }
 
 /// The shortest useful word about a record: its number in QAD, or its codes.
-pub fn about(record: &InvoiceRecord) -> String {
+pub(crate) fn about(record: &InvoiceRecord) -> String {
     let codes = record.state.codes().join(", ");
     match record.state.voucher() {
         Some(voucher) if codes.is_empty() => format!("QAD {voucher}"),
@@ -89,12 +110,19 @@ pub fn about(record: &InvoiceRecord) -> String {
 }
 
 /// The audit trail, one line per event, for people.
-pub fn timeline(entries: &[AuditEntry]) -> Vec<String> {
+pub(crate) fn timeline(entries: &[AuditEntry]) -> Vec<String> {
     let mut lines = Vec::new();
     for entry in entries {
         match serde_json::from_str::<Vec<Event>>(&entry.events) {
-            Ok(events) => lines.extend(events.iter().map(|event| format!("{}  {}", entry.at, told(event)))),
-            Err(error) => lines.push(format!("{}  entry {} cannot be read: {error}", entry.at, entry.sequence)),
+            Ok(events) => lines.extend(
+                events
+                    .iter()
+                    .map(|event| format!("{}  {}", entry.at, told(event))),
+            ),
+            Err(error) => lines.push(format!(
+                "{}  entry {} cannot be read: {error}",
+                entry.at, entry.sequence
+            )),
         }
     }
     lines
@@ -103,10 +131,15 @@ pub fn timeline(entries: &[AuditEntry]) -> Vec<String> {
 fn told(event: &Event) -> String {
     match event {
         Event::Received { coupa_status: None } => "received".to_owned(),
-        Event::Received { coupa_status: Some(status) } => format!("received; Coupa says {status}"),
+        Event::Received {
+            coupa_status: Some(status),
+        } => format!("received; Coupa says {status}"),
         Event::Delayed { problem } => format!("could not be looked at: {problem}"),
         Event::Held { exceptions, .. } => {
-            let codes: Vec<&str> = exceptions.iter().map(|exception| exception.code.as_str()).collect();
+            let codes: Vec<&str> = exceptions
+                .iter()
+                .map(|exception| exception.code.as_str())
+                .collect();
             format!("held: {}", codes.join(", "))
         }
         Event::Approved { identity, .. } => format!("matched: {identity}"),
@@ -114,9 +147,14 @@ fn told(event: &Event) -> String {
         Event::Creating { step, fence } => format!("creation in QAD {} (claim {fence})", step.name()),
         Event::Posted { voucher, how } => format!("in QAD as {voucher} ({})", how_word(*how)),
         Event::Exporting { step, fence } => format!("exported flag in Coupa {} (claim {fence})", step.name()),
-        Event::Noting { step, fence } => format!("note on the Coupa document {} (claim {fence})", step.name()),
+        Event::Noting { step, fence } => {
+            format!("note on the Coupa document {} (claim {fence})", step.name())
+        }
         Event::Exported => "marked exported in Coupa".to_owned(),
-        Event::Paid { paid } => format!("payment in Coupa: {}", serde_json::to_string(paid).unwrap_or_default()),
+        Event::Paid { paid } => format!(
+            "payment in Coupa: {}",
+            serde_json::to_string(paid).unwrap_or_default()
+        ),
         Event::Voided => "voided in Coupa before it was posted".to_owned(),
         Event::Rejected { problem } => format!("rejected: {problem}"),
     }
@@ -127,16 +165,5 @@ fn how_word(how: domain::lifecycle::PostedHow) -> &'static str {
         domain::lifecycle::PostedHow::Created => "created",
         domain::lifecycle::PostedHow::Recovered => "its answer was lost; found by look-up",
         domain::lifecycle::PostedHow::Adopted => "keyed by hand; adopted",
-    }
-}
-
-/// How long ago, for people.
-pub fn ago(now: Timestamp, then: Timestamp) -> String {
-    let seconds = now.millis_since(then).max(0) / 1000;
-    match seconds {
-        0..=59 => format!("{seconds} s"),
-        60..=3_599 => format!("{} min", seconds / 60),
-        3_600..=86_399 => format!("{} h", seconds / 3_600),
-        _ => format!("{} d", seconds / 86_400),
     }
 }

@@ -1,0 +1,215 @@
+//! The deployable binaries on the local AWS, wired as the templates say: the demo's day, and a local run that finds its
+//! state again after a restart. Run with the workspace (`cargo test --workspace`), which builds the functions too.
+
+use serde_json::Value;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_qad-coupa");
+/// Longest anything that is waited for may take.
+const WAIT_MAX: Duration = Duration::from_secs(60);
+
+/// A folder of its own, gone afterwards.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new(name: &str) -> Self {
+        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}-{}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&path);
+        std::fs::create_dir_all(&path).unwrap();
+        Self(path)
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// A program that keeps running, ended with the test.
+struct Running {
+    child: Child,
+    lines: Vec<String>,
+}
+
+impl Running {
+    fn start(arguments: &[&str], until: &str) -> Self {
+        let mut child = Command::new(PROGRAM)
+            .args(arguments)
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut lines = Vec::new();
+        for line in BufReader::new(child.stdout.take().unwrap()).lines() {
+            lines.push(line.unwrap());
+            if lines.last().unwrap().contains(until) {
+                return Self { child, lines };
+            }
+        }
+        panic!("ended before it said {until:?}: {lines:#?}");
+    }
+
+    fn line(&self, with: &str) -> &str {
+        self.lines.iter().find(|line| line.contains(with)).unwrap()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = Command::new("kill").arg(self.child.id().to_string()).status();
+        let _ = self.child.wait();
+    }
+}
+
+fn run(arguments: &[&str]) -> Output {
+    Command::new(PROGRAM).args(arguments).output().unwrap()
+}
+
+fn text(output: &Output) -> String {
+    format!(
+        "{}{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    )
+}
+
+fn invoices(run_dir: &str) -> Vec<Value> {
+    let output = run(&["--run-dir", run_dir, "invoice", "list", "--json"]);
+    serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{}", text(&output)))
+}
+
+fn state_of(invoices: &[Value], id: u64) -> Option<&str> {
+    invoices
+        .iter()
+        .find(|invoice| invoice["invoice"] == id)
+        .and_then(|invoice| invoice["state"].as_str())
+}
+
+fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
+    let begin = Instant::now();
+    while !holds() {
+        assert!(begin.elapsed() < WAIT_MAX, "never: {what}");
+        std::thread::park_timeout(Duration::from_millis(200));
+    }
+}
+
+#[test]
+fn every_invoice_of_the_day_ends_where_its_scenario_says() {
+    let folder = Folder::new("demo");
+    let output = run(&["--run-dir", folder.0.to_str().unwrap(), "demo", "--seed", "7"]);
+    let said = text(&output);
+    assert!(output.status.success(), "{said}");
+    assert!(said.contains(" 0 of them duplicates."), "{said}");
+}
+
+#[test]
+fn a_receipt_releases_a_held_invoice_and_the_state_survives_a_restart() {
+    let folder = Folder::new("local");
+    let at = |name: &str| folder.0.join(name).to_str().unwrap().to_owned();
+    let demo_dir = at("demo");
+    let demo = Running::start(
+        &["--run-dir", &demo_dir, "demo", "--keep", "--seed", "3"],
+        "Ctrl-C ends it.",
+    );
+    let urls = demo.line("Simulated Coupa");
+    let address = |after: &str| {
+        let rest = &urls[urls.find(after).unwrap() + after.len()..];
+        rest.split([' ', ';']).next().unwrap().to_owned()
+    };
+    let held = invoices(&demo_dir)
+        .into_iter()
+        .find(|invoice| invoice["codes"] == serde_json::json!(["RECEIPT_MISSING"]));
+    let held = held.unwrap();
+    let id = held["invoice"].as_u64().unwrap();
+    let line = &held["awaits"][0];
+
+    // A second connection to the same simulated systems, through a connection file.
+    let file = include_str!("../src/demo-connection.toml")
+        .replace("{coupa}", &address("Coupa "))
+        .replace("{qad}", &address("QAD "))
+        .replace("id = \"demo\"", "id = \"second\"");
+    std::fs::write(at("second.toml"), file).unwrap();
+    let (second_dir, second_file, data) = (at("second"), at("second.toml"), at("data"));
+    let start = [
+        "--run-dir",
+        &second_dir,
+        "local",
+        "--connection",
+        &second_file,
+        "--data",
+        &data,
+    ];
+    let second = Running::start(&start, "Ctrl-C ends it.");
+    wait_until("the poll finds the held invoice", || {
+        state_of(&invoices(&second_dir), id) == Some("held")
+    });
+    drop(second);
+    let _second = Running::start(&start, "Ctrl-C ends it.");
+    assert_eq!(
+        state_of(&invoices(&second_dir), id),
+        Some("held"),
+        "found again at once"
+    );
+
+    let explained = run(&["--run-dir", &second_dir, "explain", &id.to_string(), "--json"]);
+    let explained: Value = serde_json::from_slice(&explained.stdout).unwrap();
+    assert_eq!(explained["awaits"][0], *line);
+    assert_eq!(explained["lines"][0]["exceptions"][0], "RECEIPT_MISSING");
+
+    let (order, number) = (line["order"].as_str().unwrap(), line["line"].to_string());
+    let receipt = [
+        "--run-dir",
+        &demo_dir,
+        "sandbox",
+        "receipt",
+        order,
+        "--line",
+        &number,
+        "--quantity",
+        "60",
+    ];
+    assert!(run(&receipt).status.success());
+    for run_dir in [&demo_dir, &second_dir] {
+        // Both connections want it; QAD's document is one, and the slower one takes it for a stranger's of ours.
+        wait_until("the receipt releases it", || {
+            state_of(&invoices(run_dir), id) != Some("held")
+        });
+    }
+    let state = run(&["--run-dir", &demo_dir, "sandbox", "state"]);
+    let state: Value = serde_json::from_slice(&state.stdout).unwrap();
+    assert_eq!(state["duplicates"], 0, "{state}");
+}
+
+#[test]
+fn a_connection_file_that_is_wrong_is_told_whole() {
+    let folder = Folder::new("wrong");
+    let file = folder.0.join("wrong.toml");
+    std::fs::write(
+        &file,
+        "id = \"acme\"\n[coupa]\nbase_url = \"http://example.com\"\n",
+    )
+    .unwrap();
+    let output = run(&[
+        "--run-dir",
+        folder.0.to_str().unwrap(),
+        "local",
+        "--connection",
+        file.to_str().unwrap(),
+    ]);
+    let said = text(&output);
+    assert_eq!(output.status.code(), Some(1));
+    for field in ["coupa", "qad", "webhook"] {
+        assert!(said.contains(field), "{field} in {said}");
+    }
+}
+
+#[test]
+fn without_a_running_world_the_commands_say_so() {
+    let folder = Folder::new("nothing");
+    let output = run(&["--run-dir", folder.0.to_str().unwrap(), "invoice", "list"]);
+    assert_eq!(output.status.code(), Some(6));
+    assert!(text(&output).contains("LOCAL_NOT_RUNNING"));
+}
