@@ -72,7 +72,10 @@ fn two_invoices_with_one_supplier_number_in_every_order_are_one_document() {
             let mut standing = [run.standing(INVOICE), run.standing(OTHER)];
             standing.sort();
             assert_eq!(standing[0].0, "exported", "{}", run.story());
-            assert_eq!(standing[1], ("parked".to_owned(), vec!["DUPLICATE_REFERENCE".to_owned()]));
+            assert_eq!(
+                standing[1],
+                ("parked".to_owned(), vec!["DUPLICATE_REFERENCE".to_owned()])
+            );
             assert_eq!(run.documents(INVOICE), 1);
         },
     );

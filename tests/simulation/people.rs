@@ -24,7 +24,12 @@ fn a_void_at_any_moment_is_never_ignored() {
                 0 => assert_eq!(state, "voided", "{}", run.story()),
                 documents => {
                     assert_eq!(documents, 1);
-                    assert_eq!((state.as_str(), codes), ("parked", vec!["VOIDED_AFTER_POSTING".to_owned()]), "{}", run.story());
+                    assert_eq!(
+                        (state.as_str(), codes),
+                        ("parked", vec!["VOIDED_AFTER_POSTING".to_owned()]),
+                        "{}",
+                        run.story()
+                    );
                 }
             }
         },
@@ -52,7 +57,11 @@ fn an_approval_taken_back_at_any_moment_leaves_nothing_half_done() {
             run.heal();
             let state = run.standing(INVOICE).0;
             match run.documents(INVOICE) {
-                0 => assert!(state == "received" || state == "unknown", "{state}\n{}", run.story()),
+                0 => assert!(
+                    state == "received" || state == "unknown",
+                    "{state}\n{}",
+                    run.story()
+                ),
                 _ => run.assert_stands(INVOICE, "exported", 1),
             }
         },
@@ -65,7 +74,12 @@ fn what_others_have_exported_is_not_posted_however_often_it_is_hinted() {
     let mut world = straight_through();
     world.coupa.invoices.get_mut(&INVOICE.0).unwrap().exported = true;
     let mut run = Harness::new(world, &Setup::default());
-    for reason in [HintReason::Webhook, HintReason::Webhook, HintReason::Operator, HintReason::Sweep] {
+    for reason in [
+        HintReason::Webhook,
+        HintReason::Webhook,
+        HintReason::Operator,
+        HintReason::Sweep,
+    ] {
         run.run(Job::Match(INVOICE, reason));
         run.assert_stands(INVOICE, "rejected", 0);
     }
@@ -76,7 +90,13 @@ fn what_others_have_exported_is_not_posted_however_often_it_is_hinted() {
 fn a_reset_flag_is_set_again() {
     let mut run = Harness::new(straight_through(), &Setup::default());
     run.run(Job::Match(INVOICE, HintReason::Webhook));
-    run.sim.world().coupa.invoices.get_mut(&INVOICE.0).unwrap().exported = false;
+    run.sim
+        .world()
+        .coupa
+        .invoices
+        .get_mut(&INVOICE.0)
+        .unwrap()
+        .exported = false;
     run.heal();
     run.assert_stands(INVOICE, "exported", 1);
     assert!(run.exported(INVOICE));

@@ -14,13 +14,19 @@ fn three_invoices() -> Harness {
     pending.status = "pending_approval".to_owned();
     let invoices = vec![invoice(INVOICE, ORDER, 10), invoice(OTHER, ORDER, 10), pending];
     let receipts = vec![receipt(ORDER, "RC1", 20)];
-    Harness::new(world(vec![order(ORDER, 30)], receipts, invoices), &Setup::default())
+    Harness::new(
+        world(vec![order(ORDER, 30)], receipts, invoices),
+        &Setup::default(),
+    )
 }
 
 fn both_posted(run: &Harness) {
     run.assert_stands(INVOICE, "exported", 1);
     run.assert_stands(OTHER, "exported", 1);
-    assert!(run.record(domain::ids::InvoiceId(7_003)).is_none(), "what Coupa has not approved is not kept");
+    assert!(
+        run.record(domain::ids::InvoiceId(7_003)).is_none(),
+        "what Coupa has not approved is not kept"
+    );
 }
 
 #[test]
@@ -29,7 +35,11 @@ fn the_coupa_poll_finds_what_the_webhooks_missed() {
     assert_eq!(run.run(Job::PollCoupa), Some(Ended::Polled(Ok(2))));
     run.deliver_all();
     both_posted(&run);
-    assert_eq!(run.run(Job::PollCoupa), Some(Ended::Polled(Ok(0))), "a second poll has no news");
+    assert_eq!(
+        run.run(Job::PollCoupa),
+        Some(Ended::Polled(Ok(0))),
+        "a second poll has no news"
+    );
 }
 
 #[test]
@@ -81,9 +91,17 @@ fn two_coupa_polls_and_a_delivery_in_every_order_are_one_document_each() {
 fn abandoned() -> Harness {
     let mut run = Harness::new(straight_through(), &Setup::default());
     let calls = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
-    run.fate(Script { called: calls.clone(), ..Script::default() });
+    run.fate(Script {
+        called: calls.clone(),
+        ..Script::default()
+    });
     run.run(Job::Match(INVOICE, HintReason::Webhook));
-    let create = calls.lock().unwrap().iter().position(|method| *method == Method::CreateInvoice).unwrap();
+    let create = calls
+        .lock()
+        .unwrap()
+        .iter()
+        .position(|method| *method == Method::CreateInvoice)
+        .unwrap();
     let mut run = Harness::new(straight_through(), &Setup::default());
     run.fate(Script {
         faults: vec![(u64::try_from(create).unwrap() + 1, Fault::CrashBefore)],
@@ -103,7 +121,11 @@ fn the_sweep_drives_on_what_a_dead_worker_left() {
     assert_eq!(run.run(Job::Sweep), Some(Ended::Polled(Ok(1))));
     run.deliver_all();
     run.assert_stands(INVOICE, "exported", 1);
-    assert_eq!(run.run(Job::Sweep), Some(Ended::Polled(Ok(0))), "what rests is not swept");
+    assert_eq!(
+        run.run(Job::Sweep),
+        Some(Ended::Polled(Ok(0))),
+        "what rests is not swept"
+    );
 }
 
 #[test]

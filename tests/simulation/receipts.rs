@@ -25,7 +25,11 @@ fn an_invoice_waits_for_its_receipt_and_posts_when_the_poll_sees_it() {
     run.assert_stands(INVOICE, "held", 0);
     assert_eq!(run.standing(INVOICE).1, ["RECEIPT_MISSING"]);
     assert!(!run.exported(INVOICE));
-    assert_eq!(run.run(Job::PollReceipts), Some(Ended::Polled(Ok(0))), "nothing new, nobody is woken");
+    assert_eq!(
+        run.run(Job::PollReceipts),
+        Some(Ended::Polled(Ok(0))),
+        "nothing new, nobody is woken"
+    );
     post_receipt(&mut run);
     run.run_all();
     assert_eq!(run.run(Job::PollReceipts), Some(Ended::Polled(Ok(1))));
@@ -43,7 +47,11 @@ fn a_poll_repeated_wakes_nobody_twice() {
     assert_eq!(run.run(Job::PollReceipts), Some(Ended::Polled(Ok(1))));
     let calls = run.sim.shared().calls;
     assert_eq!(run.run(Job::PollReceipts), Some(Ended::Polled(Ok(0))));
-    assert_eq!(run.sim.shared().calls - calls, 2, "an idle cycle reads the watermark and QAD, and writes nothing");
+    assert_eq!(
+        run.sim.shared().calls - calls,
+        2,
+        "an idle cycle reads the watermark and QAD, and writes nothing"
+    );
 }
 
 #[test]
@@ -140,7 +148,10 @@ fn a_stale_note_never_hides_how_it_ended() {
             run.recheck();
             run.assert_stands(INVOICE, "exported", 1);
             let world = run.sim.world();
-            let newest = world.coupa.history.values().next_back().unwrap();
+            let Some(newest) = world.coupa.history.values().next_back() else {
+                drop(world);
+                panic!("no note at all\n{}", run.story());
+            };
             assert_eq!(
                 newest["responses"][0]["response-code"],
                 "POSTED",

@@ -40,7 +40,12 @@ fn the_whole_run_repeated_changes_nothing_in_either_system() {
     run.run(Job::Match(INVOICE, HintReason::Webhook));
     let documents = run.sim.world().qad.invoices.clone();
     let trail = run.trail(INVOICE);
-    for reason in [HintReason::Webhook, HintReason::Sweep, HintReason::Receipt, HintReason::Operator] {
+    for reason in [
+        HintReason::Webhook,
+        HintReason::Sweep,
+        HintReason::Receipt,
+        HintReason::Operator,
+    ] {
         run.run(Job::Match(INVOICE, reason));
     }
     assert_eq!(run.sim.world().qad.invoices, documents);
@@ -98,12 +103,20 @@ fn every_pair_of_faults_ends_with_one_document() {
                 for other in Fault::distinct(method) {
                     let faults = vec![(first, fault), (second, other)];
                     let mut run = begin();
-                    run.fate(Script { faults: faults.clone(), lateness_millis, ..Script::default() });
+                    run.fate(Script {
+                        faults: faults.clone(),
+                        lateness_millis,
+                        ..Script::default()
+                    });
                     run.run_all();
                     run.heal_under_fate();
                     run.heal();
                     let standing = run.standing(INVOICE).0;
-                    assert!(standing == "exported" && run.documents(INVOICE) == 1, "{faults:?}: {standing}\n{}", run.story());
+                    assert!(
+                        standing == "exported" && run.documents(INVOICE) == 1,
+                        "{faults:?}: {standing}\n{}",
+                        run.story()
+                    );
                     pairs += 1;
                 }
             }

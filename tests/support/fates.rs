@@ -1,6 +1,9 @@
 //! What goes wrong: faults at chosen calls, and faults by chance.
 
-#![allow(clippy::arithmetic_side_effects, reason = "a test that overflows must fail loudly")]
+#![allow(
+    clippy::arithmetic_side_effects,
+    reason = "a test that overflows must fail loudly"
+)]
 
 use crate::gate::{After, Before, Call, Fate, Method, Rng};
 
@@ -24,7 +27,12 @@ pub enum Fault {
 impl Fault {
     /// Every kind of fault that the method can have.
     pub fn of(method: Method) -> Vec<Self> {
-        let mut kinds = vec![Self::LostBefore, Self::LostAfter, Self::CrashBefore, Self::CrashAfter];
+        let mut kinds = vec![
+            Self::LostBefore,
+            Self::LostAfter,
+            Self::CrashBefore,
+            Self::CrashAfter,
+        ];
         if method.writes_elsewhere() || method.reads_elsewhere() {
             kinds.push(Self::Declined);
         }
@@ -43,14 +51,21 @@ impl Fault {
     /// before and after is the same, and so is dying before this call and after the one before.
     pub fn distinct(method: Method) -> Vec<Self> {
         if method.writes_elsewhere() {
-            let mut kinds = vec![Self::LostBefore, Self::LostAfter, Self::Declined, Self::CrashAfter];
+            let mut kinds = vec![
+                Self::LostBefore,
+                Self::LostAfter,
+                Self::Declined,
+                Self::CrashAfter,
+            ];
             if method == Method::CreateInvoice {
                 kinds.push(Self::Late);
             }
             kinds
         } else {
             match method {
-                Method::Commit | Method::SendHints => vec![Self::LostBefore, Self::LostAfter, Self::CrashAfter],
+                Method::Commit | Method::SendHints => {
+                    vec![Self::LostBefore, Self::LostAfter, Self::CrashAfter]
+                }
                 Method::Sleep => vec![Self::CrashBefore],
                 _ => vec![Self::LostBefore, Self::CrashAfter],
             }
@@ -232,7 +247,11 @@ impl Fate for Chaos {
             return Before::Lost;
         }
         if rng.per_mille(odds.slow) {
-            let longest = if method.is_register() { 1_000 } else { odds.slow_millis };
+            let longest = if method.is_register() {
+                1_000
+            } else {
+                odds.slow_millis
+            };
             return Before::Slow(rng.millis(longest));
         }
         Before::Proceed
@@ -253,7 +272,11 @@ impl Fate for Chaos {
             Method::SendHints => odds.store_read_lost,
             _ => 0,
         };
-        if rng.per_mille(lost) { After::Lost } else { After::Proceed }
+        if rng.per_mille(lost) {
+            After::Lost
+        } else {
+            After::Proceed
+        }
     }
 
     fn hint(&mut self) -> (u32, i64) {

@@ -23,9 +23,9 @@ use domain::problem::Problem;
 use domain::time::{Date, Timestamp};
 use domain::timing::Timing;
 use flows::ports::{
-    AuditEntry, Chance, Clock, Commit, CommitError, Coupa, DocumentOutcome, DueRecord, Hint, InvoicePage, Qad,
-    QadDocument, Queue, ReadError, ReceiptScan, RecordGroup, RecordKey, RecordWrite, Register, StoreError,
-    StoredRecord, WriteError,
+    AuditEntry, Chance, Clock, Commit, CommitError, Coupa, DocumentOutcome, DueRecord, Hint, InvoicePage,
+    Qad, QadDocument, Queue, ReadError, ReceiptScan, RecordGroup, RecordKey, RecordWrite, Register,
+    StoreError, StoredRecord, WriteError,
 };
 use sandbox::faults::{Fault, FaultRule, System};
 use sandbox::ports::WorldPorts;
@@ -124,7 +124,10 @@ impl Method {
 
     /// True for a write to Coupa or QAD.
     pub fn writes_elsewhere(self) -> bool {
-        matches!(self, Self::MarkExported | Self::RecordOutcome | Self::CreateInvoice)
+        matches!(
+            self,
+            Self::MarkExported | Self::RecordOutcome | Self::CreateInvoice
+        )
     }
 
     /// True for a call of the register.
@@ -301,10 +304,19 @@ pub fn ready<T>(future: impl Future<Output = T>) -> T {
 
 impl Sim {
     /// A run over a register and a world that begins at `now`.
-    pub fn new(register: Arc<dyn Register>, world: World, timing: Timing, now: Timestamp, seed: u64) -> Arc<Self> {
+    pub fn new(
+        register: Arc<dyn Register>,
+        world: World,
+        timing: Timing,
+        now: Timestamp,
+        seed: u64,
+    ) -> Arc<Self> {
         let clock = Arc::new(AtomicI64::new(now.0));
         let ticking = clock.clone();
-        let ports = WorldPorts::new(world, Arc::new(move || Timestamp(ticking.load(Ordering::Relaxed))));
+        let ports = WorldPorts::new(
+            world,
+            Arc::new(move || Timestamp(ticking.load(Ordering::Relaxed))),
+        );
         Arc::new(Self {
             register,
             ports,
@@ -428,7 +440,11 @@ impl Gate {
     fn enter(&self, method: Method, about: &str) -> (Call, Before) {
         let mut shared = self.sim.shared();
         shared.calls += 1;
-        assert!(shared.calls < CALLS_MAX, "the run does not end: {:#?}", shared.recent);
+        assert!(
+            shared.calls < CALLS_MAX,
+            "the run does not end: {:#?}",
+            shared.recent
+        );
         let call = Call {
             number: shared.calls,
             task: self.task,
@@ -436,8 +452,12 @@ impl Gate {
         };
         let before = shared.fate.before(&call);
         drop(shared);
-        self.sim
-            .tell(|| format!("#{} task {} {method:?} {about} {before:?}", call.number, self.task));
+        self.sim.tell(|| {
+            format!(
+                "#{} task {} {method:?} {about} {before:?}",
+                call.number, self.task
+            )
+        });
         (call, before)
     }
 
@@ -592,12 +612,14 @@ fn words_of_commit(commit: &Commit) -> String {
 impl Register for Gate {
     async fn read(&self, keys: &[RecordKey]) -> Result<Vec<Option<StoredRecord>>, StoreError> {
         let make = || self.sim.register.read(keys);
-        self.pass(Method::Read, keys_of(keys), true, make, store_lost).await
+        self.pass(Method::Read, keys_of(keys), true, make, store_lost)
+            .await
     }
 
     async fn list(&self, group: &RecordGroup) -> Result<Vec<StoredRecord>, StoreError> {
         let make = || self.sim.register.list(group);
-        self.pass(Method::List, format!("{group:?}"), true, make, store_lost).await
+        self.pass(Method::List, format!("{group:?}"), true, make, store_lost)
+            .await
     }
 
     async fn commit(&self, commit: Commit) -> Result<(), CommitError> {
@@ -617,20 +639,29 @@ impl Register for Gate {
             }
             answer
         };
-        let lost = |_| Err(CommitError::Store(StoreError(simulated("SIMULATED_STORE_SILENT"))));
+        let lost = |_| {
+            Err(CommitError::Store(StoreError(simulated(
+                "SIMULATED_STORE_SILENT",
+            ))))
+        };
         self.pass(Method::Commit, about.clone(), true, make, lost).await
     }
 
     async fn due(&self, now: Timestamp, limit: usize) -> Result<Vec<DueRecord>, StoreError> {
         let make = || self.sim.register.due(now, limit);
-        self.pass(Method::Due, String::new(), true, make, store_lost).await
+        self.pass(Method::Due, String::new(), true, make, store_lost)
+            .await
     }
 
     async fn audit(&self, document: &str) -> Result<Vec<AuditEntry>, StoreError> {
         self.sim.register.audit(document).await
     }
 
-    async fn invoices(&self, after: Option<InvoiceId>, limit: usize) -> Result<Vec<StoredRecord>, StoreError> {
+    async fn invoices(
+        &self,
+        after: Option<InvoiceId>,
+        limit: usize,
+    ) -> Result<Vec<StoredRecord>, StoreError> {
         self.sim.register.invoices(after, limit).await
     }
 }
@@ -641,7 +672,11 @@ fn overwriting(sim: &Sim, mut commit: Commit) -> Commit {
     for write in &mut commit.writes {
         if let RecordWrite::Put { key, seen, .. } = write {
             let there = ready(sim.register.read(std::slice::from_ref(key))).unwrap_or_default();
-            *seen = there.into_iter().flatten().next().map_or(0, |stored| stored.revision);
+            *seen = there
+                .into_iter()
+                .flatten()
+                .next()
+                .map_or(0, |stored| stored.revision);
         }
     }
     commit
@@ -651,20 +686,27 @@ fn overwriting(sim: &Sim, mut commit: Commit) -> Commit {
 impl Coupa for Gate {
     async fn invoice(&self, id: InvoiceId) -> Result<Option<Invoice>, ReadError> {
         let make = || self.sim.ports.invoice(id);
-        self.pass(Method::CoupaInvoice, id.to_string(), true, make, read_lost).await
+        self.pass(Method::CoupaInvoice, id.to_string(), true, make, read_lost)
+            .await
     }
 
     async fn exportable_invoices(&self, after: Option<InvoiceId>) -> Result<InvoicePage, ReadError> {
         let make = || self.sim.ports.exportable_invoices(after);
-        self.pass(Method::CoupaList, String::new(), true, make, read_lost).await
+        self.pass(Method::CoupaList, String::new(), true, make, read_lost)
+            .await
     }
 
-    async fn mark_exported(&self, id: InvoiceId, idempotency_key: &str) -> Result<(), WriteError> {
+    async fn mark_exported(
+        &self,
+        id: InvoiceId,
+        idempotency_key: &str,
+    ) -> Result<Option<domain::documents::CoupaStatus>, WriteError> {
         let make = || {
             crate::invariants::before_export(&self.sim, id);
             self.sim.ports.mark_exported(id, idempotency_key)
         };
-        self.pass(Method::MarkExported, id.to_string(), true, make, write_lost).await
+        self.pass(Method::MarkExported, id.to_string(), true, make, write_lost)
+            .await
     }
 
     async fn record_outcome(
@@ -675,7 +717,8 @@ impl Coupa for Gate {
     ) -> Result<(), WriteError> {
         let make = || self.sim.ports.record_outcome(id, outcome, idempotency_key);
         let about = format!("{id} {}", outcome.code);
-        self.pass(Method::RecordOutcome, about, true, make, write_lost).await
+        self.pass(Method::RecordOutcome, about, true, make, write_lost)
+            .await
     }
 }
 
@@ -683,7 +726,8 @@ impl Coupa for Gate {
 impl Qad for Gate {
     async fn order(&self, number: &PurchaseOrderNumber) -> Result<Option<Order>, ReadError> {
         let make = || self.sim.ports.order(number);
-        self.pass(Method::Order, number.to_string(), true, make, read_lost).await
+        self.pass(Method::Order, number.to_string(), true, make, read_lost)
+            .await
     }
 
     async fn receipts_of_order(&self, number: &PurchaseOrderNumber) -> Result<Vec<Receipt>, ReadError> {
@@ -694,14 +738,21 @@ impl Qad for Gate {
 
     async fn receipts_since(&self, since: Date) -> Result<ReceiptScan, ReadError> {
         let make = || self.sim.ports.receipts_since(since);
-        self.pass(Method::ReceiptsSince, since.to_string(), true, make, read_lost).await
+        self.pass(Method::ReceiptsSince, since.to_string(), true, make, read_lost)
+            .await
     }
 
     async fn find_invoices(&self, identity: &QadInvoiceIdentity) -> Result<Vec<QadDocument>, ReadError> {
         let make = || self.sim.ports.find_invoices(identity);
         let asked_at = self.sim.now();
         let answer = self
-            .pass(Method::FindInvoices, identity.reference.to_string(), true, make, read_lost)
+            .pass(
+                Method::FindInvoices,
+                identity.reference.to_string(),
+                true,
+                make,
+                read_lost,
+            )
             .await;
         let removed = self.sim.shared().removed;
         if answer.is_err() && removed == Some(Removed::FailedLookUpIsNoAnswer) {
@@ -755,8 +806,14 @@ impl Queue for Gate {
             }
             Ok(())
         };
-        self.pass(Method::SendHints, format!("{} hints", hints.len()), true, make, store_lost)
-            .await
+        self.pass(
+            Method::SendHints,
+            format!("{} hints", hints.len()),
+            true,
+            make,
+            store_lost,
+        )
+        .await
     }
 }
 

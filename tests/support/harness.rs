@@ -179,7 +179,8 @@ impl Harness {
             skew,
         };
         let running = invocation(gate, job, self.settings.clone(), self.connection.clone());
-        self.sim.tell(|| format!("task {task} is {job:?} with its clock {skew} ms ahead"));
+        self.sim
+            .tell(|| format!("task {task} is {job:?} with its clock {skew} ms ahead"));
         self.tasks.push(Task {
             what: format!("{job:?}"),
             message,
@@ -244,7 +245,9 @@ impl Harness {
             self.sim.saw("worker timed out");
             return;
         }
-        let Some(running) = task.running.as_mut() else { return };
+        let Some(running) = task.running.as_mut() else {
+            return;
+        };
         let polled = running
             .as_mut()
             .poll(&mut std::task::Context::from_waker(Waker::noop()));
@@ -255,7 +258,8 @@ impl Harness {
                 if matches!(&ended, Ended::Match(result) if matches!(**result, Err(FlowError::Broken(_)))) {
                     self.sim.violate(|| format!("a defect says of itself: {ended:?}"));
                 }
-                self.sim.tell(|| format!("task {index} ends: {}", words_of(&ended)));
+                self.sim
+                    .tell(|| format!("task {index} ends: {}", words_of(&ended)));
                 task.ended = Some(ended);
             }
             (Poll::Pending, Some(Mark::Crashed)) => {
@@ -451,7 +455,12 @@ impl Harness {
 
     /// Coupa's exported flag.
     pub fn exported(&self, id: InvoiceId) -> bool {
-        self.sim.world().coupa.invoices.get(&id.0).is_some_and(|invoice| invoice.exported)
+        self.sim
+            .world()
+            .coupa
+            .invoices
+            .get(&id.0)
+            .is_some_and(|invoice| invoice.exported)
     }
 
     /// The audit trail as the events' names.
@@ -459,13 +468,13 @@ impl Harness {
         let entries = ready(self.sim.register.audit(&flows::store::invoice_audit_name(id))).unwrap();
         entries
             .iter()
-            .flat_map(|entry| {
-                serde_json::from_str::<Vec<domain::lifecycle::Event>>(&entry.events).unwrap()
-            })
+            .flat_map(|entry| serde_json::from_str::<Vec<domain::lifecycle::Event>>(&entry.events).unwrap())
             .map(|event| match &event {
                 domain::lifecycle::Event::Creating { step, .. }
                 | domain::lifecycle::Event::Exporting { step, .. }
-                | domain::lifecycle::Event::Noting { step, .. } => format!("{} {}", event.name(), step.name()),
+                | domain::lifecycle::Event::Noting { step, .. } => {
+                    format!("{} {}", event.name(), step.name())
+                }
                 _ => event.name().to_owned(),
             })
             .collect()
@@ -533,7 +542,11 @@ async fn invocation(gate: Gate, job: Job, settings: Arc<InvoiceSettings>, connec
                 trace: "simulated",
             };
             let polled = poll_coupa::run(&deps).await;
-            Ended::Polled(polled.map(|polled| polled.queued).map_err(|error| error.problem().code))
+            Ended::Polled(
+                polled
+                    .map(|polled| polled.queued)
+                    .map_err(|error| error.problem().code),
+            )
         }
         Job::PollReceipts => {
             let deps = poll_receipts::Deps {
@@ -546,7 +559,11 @@ async fn invocation(gate: Gate, job: Job, settings: Arc<InvoiceSettings>, connec
                 trace: "simulated",
             };
             let polled = poll_receipts::run(&deps).await;
-            Ended::Polled(polled.map(|polled| polled.woken).map_err(|error| error.problem().code))
+            Ended::Polled(
+                polled
+                    .map(|polled| polled.woken)
+                    .map_err(|error| error.problem().code),
+            )
         }
         Job::Sweep => {
             let deps = sweep::Deps {
@@ -558,7 +575,11 @@ async fn invocation(gate: Gate, job: Job, settings: Arc<InvoiceSettings>, connec
                 trace: "simulated",
             };
             let swept = sweep::run(&deps).await;
-            Ended::Polled(swept.map(|swept| swept.queued).map_err(|error| error.problem().code))
+            Ended::Polled(
+                swept
+                    .map(|swept| swept.queued)
+                    .map_err(|error| error.problem().code),
+            )
         }
     }
 }

@@ -151,7 +151,10 @@ pub fn create_leaves(sim: &Sim, task: usize, draft: &SupplierInvoiceDraft) {
         watch.leaving.insert(task, (key, place));
         let creates = watch.creates.entry(draft.coupa_id).or_default();
         *creates += 1;
-        let intents = watch.records.get(&draft.coupa_id).map_or(0, |known| known.intents);
+        let intents = watch
+            .records
+            .get(&draft.coupa_id)
+            .map_or(0, |known| known.intents);
         if intents < *creates {
             broken.push(format!(
                 "S14 invoice {} was sent {creates} times with {intents} intents in its trail",
@@ -171,7 +174,10 @@ pub fn create_answered(sim: &Sim, task: usize, answer: &Result<QadDocument, Writ
     let Some((key, place)) = watch.leaving.remove(&task) else {
         return;
     };
-    let not_applied = matches!(answer, Err(WriteError::NotApplied { .. } | WriteError::Refused(_)));
+    let not_applied = matches!(
+        answer,
+        Err(WriteError::NotApplied { .. } | WriteError::Refused(_))
+    );
     if let Some(sent) = watch.sent.get_mut(&key).and_then(|sent| sent.get_mut(place)) {
         sent.not_applied = not_applied;
     }
@@ -216,14 +222,19 @@ pub fn before_export(sim: &Sim, id: InvoiceId) {
 /// S11, S14 and the rule that what is not at its end is due or waits: after each commit that went through.
 pub fn after_commit(sim: &Sim, commit: &Commit) {
     for write in &commit.writes {
-        let RecordWrite::Put { key, .. } = write else { continue };
+        let RecordWrite::Put { key, .. } = write else {
+            continue;
+        };
         let RecordKey::Invoice(id) = key else { continue };
         let Some((stored, record)) = record_of(sim, *id) else {
             sim.violate(|| format!("S14 invoice {id} was written and is not there"));
             continue;
         };
         let before = sim.shared().watch.records.get(id).cloned();
-        if before.as_ref().is_some_and(|known| known.revision == stored.revision) {
+        if before
+            .as_ref()
+            .is_some_and(|known| known.revision == stored.revision)
+        {
             continue;
         }
         let entries: Vec<&AuditEntry> = commit
@@ -269,15 +280,23 @@ fn intents_in(entry: &AuditEntry) -> u64 {
 fn compare(before: Option<&Known>, record: &InvoiceRecord, entries: &[&AuditEntry]) -> Vec<String> {
     let id = record.id;
     let mut broken = Vec::new();
-    let mut state = before.map_or(State::Received { coupa_status: None }, |known| known.state.clone());
+    let mut state = before.map_or(State::Received { coupa_status: None }, |known| {
+        known.state.clone()
+    });
     let mut end = before.map_or_else(ChainEnd::default, |known| known.end.clone());
     for entry in entries {
         if entry.events.contains(CANARY) || entry.events.contains("exampletown") {
-            broken.push(format!("S16 the trail of invoice {id} holds what it must not: {}", entry.events));
+            broken.push(format!(
+                "S16 the trail of invoice {id} holds what it must not: {}",
+                entry.events
+            ));
         }
         let expected = next_entry(&entry.document, &end, entry.at, entry.events.clone());
         if expected != **entry {
-            broken.push(format!("S14 the chain of invoice {id} breaks at entry {}", entry.sequence));
+            broken.push(format!(
+                "S14 the chain of invoice {id} breaks at entry {}",
+                entry.sequence
+            ));
         }
         end = ChainEnd {
             sequence: entry.sequence,
@@ -287,7 +306,9 @@ fn compare(before: Option<&Known>, record: &InvoiceRecord, entries: &[&AuditEntr
         for event in &events {
             match state.after(event) {
                 Ok(next) => state = next,
-                Err(illegal) => broken.push(format!("S14 the trail of invoice {id} cannot be replayed: {illegal}")),
+                Err(illegal) => broken.push(format!(
+                    "S14 the trail of invoice {id} cannot be replayed: {illegal}"
+                )),
             }
         }
     }
@@ -308,7 +329,10 @@ fn compare(before: Option<&Known>, record: &InvoiceRecord, entries: &[&AuditEntr
         broken.push(format!("S11 the fence of invoice {id} fell"));
     }
     if before.voucher.is_some() && record.state.voucher() != before.voucher.as_ref() {
-        broken.push(format!("S11 invoice {id} lost or changed its voucher {:?}", before.voucher));
+        broken.push(format!(
+            "S11 invoice {id} lost or changed its voucher {:?}",
+            before.voucher
+        ));
     }
     broken
 }
@@ -323,7 +347,9 @@ pub fn is_at_its_end(record: &InvoiceRecord) -> bool {
             | State::Parked {
                 reason: ParkReason::InQad { .. }
             }
-            | State::Received { coupa_status: Some(_) }
+            | State::Received {
+                coupa_status: Some(_)
+            }
     )
 }
 
@@ -336,12 +362,21 @@ pub fn check_world(sim: &Sim) {
         let documents = world.qad.invoices.len();
         if documents != seen {
             if world.qad.duplicates() > 0 {
-                let newest = world.qad.invoices.last().map(|one| one.record.supplier_invoice_reference.clone());
-                broken.push(format!("S1 QAD has a second document of {}", newest.unwrap_or_default()));
+                let newest = world
+                    .qad
+                    .invoices
+                    .last()
+                    .map(|one| one.record.supplier_invoice_reference.clone());
+                broken.push(format!(
+                    "S1 QAD has a second document of {}",
+                    newest.unwrap_or_default()
+                ));
             }
             for receipt in &world.qad.receipts {
                 let (received, matched) = (receipt.signed_quantity(), receipt.signed_vouchered());
-                if matched.abs() > received.abs() || !(matched * received).is_sign_positive() && !matched.is_zero() {
+                if matched.abs() > received.abs()
+                    || !(matched * received).is_sign_positive() && !matched.is_zero()
+                {
                     broken.push(format!(
                         "S7 receiver {} received {received} and {matched} is invoiced",
                         receipt.receiver
@@ -375,7 +410,9 @@ pub fn check_at_rest(sim: &Sim) {
         let trail = ready(sim.register.audit(&invoice_audit_name(id))).unwrap();
         match verify_chain(&trail) {
             Ok(end) if end == record.chain => {}
-            Ok(_) => broken.push(format!("S14 the chain of invoice {id} ends elsewhere than its record says")),
+            Ok(_) => broken.push(format!(
+                "S14 the chain of invoice {id} ends elsewhere than its record says"
+            )),
             Err(problem) => broken.push(format!("S14 {problem}")),
         }
         let events: Vec<Event> = trail
@@ -384,20 +421,33 @@ pub fn check_at_rest(sim: &Sim) {
             .collect();
         match State::replay(&events) {
             Ok(state) if state == record.state => {}
-            Ok(state) => broken.push(format!("S14 invoice {id} is {:?} and replays to {state:?}", record.state)),
+            Ok(state) => broken.push(format!(
+                "S14 invoice {id} is {:?} and replays to {state:?}",
+                record.state
+            )),
             Err(illegal) => broken.push(format!("S14 invoice {id} cannot be replayed: {illegal}")),
         }
-        let posted = events.iter().filter(|event| matches!(event, Event::Posted { .. })).count();
+        let posted = events
+            .iter()
+            .filter(|event| matches!(event, Event::Posted { .. }))
+            .count();
         if posted > 1 {
             broken.push(format!("S14 invoice {id} was posted {posted} times by its trail"));
         }
         if record.due(&sim.timing).is_some() != due.contains(&id) {
-            broken.push(format!("L1 the register and the record of invoice {id} disagree on whether it is due"));
+            broken.push(format!(
+                "L1 the register and the record of invoice {id} disagree on whether it is due"
+            ));
         }
         for line in record.awaits() {
             let waiting = ready(sim.register.list(&RecordGroup::WaitingFor(line.clone()))).unwrap();
-            if !waiting.iter().any(|one| one.key == RecordKey::Waiting(line.clone(), id)) {
-                broken.push(format!("S13 invoice {id} waits for {line} and is not in the index"));
+            if !waiting
+                .iter()
+                .any(|one| one.key == RecordKey::Waiting(line.clone(), id))
+            {
+                broken.push(format!(
+                    "S13 invoice {id} waits for {line} and is not in the index"
+                ));
             }
         }
     }

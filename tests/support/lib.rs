@@ -4,7 +4,7 @@ pub mod fates;
 pub mod gate;
 pub mod harness;
 pub mod invariants;
-pub mod small;
 pub mod local_dynamo;
 pub mod memory_register;
 pub mod register_contract;
+pub mod small;

@@ -169,9 +169,7 @@ impl Register for MemoryRegister {
     }
 
     async fn due(&self, now: Timestamp, limit: usize) -> Result<Vec<DueRecord>, StoreError> {
-        let records = self
-            .records(may_be_due)
-            .into_iter();
+        let records = self.records(may_be_due).into_iter();
         let mut due: Vec<DueRecord> = records
             .filter_map(|(key, record)| match (key, record.due) {
                 (key, Some(due)) if due <= now => Some(DueRecord { key, due }),
@@ -231,9 +229,11 @@ fn check(commit: &Commit) -> Result<(), CommitError> {
         if !keys.insert(key) {
             return Err(invalid("writes", "no key twice"));
         }
-        if matches!(write, RecordWrite::Put { key, due: Some(_), .. } if !may_be_due(key))
-        {
-            return Err(invalid("due", "only invoices and members of a collection can be due"));
+        if matches!(write, RecordWrite::Put { key, due: Some(_), .. } if !may_be_due(key)) {
+            return Err(invalid(
+                "due",
+                "only invoices and members of a collection can be due",
+            ));
         }
     }
     let mut entries = BTreeSet::new();

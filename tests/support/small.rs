@@ -1,6 +1,9 @@
 //! Small worlds for tests that are about one thing.
 
-#![allow(clippy::unwrap_used, reason = "a test that misses what it put there must fail loudly")]
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test that misses what it put there must fail loudly"
+)]
 
 use crate::harness::BEGINNING;
 use crate::invariants::CANARY;
@@ -137,5 +140,9 @@ pub fn straight_through() -> World {
 
 /// One invoice of ten pieces that are ordered and not received.
 pub fn without_receipt() -> World {
-    world(vec![order(ORDER, 10)], Vec::new(), vec![invoice(INVOICE, ORDER, 10)])
+    world(
+        vec![order(ORDER, 10)],
+        Vec::new(),
+        vec![invoice(INVOICE, ORDER, 10)],
+    )
 }

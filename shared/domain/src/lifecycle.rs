@@ -511,6 +511,9 @@ pub struct InvoiceRecord {
     /// When it is looked at again although nobody asks (backoff, or the slow recheck of what waits).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub look_again: Option<Timestamp>,
+    /// Coupa has said something about it while it was on its way: once it is in QAD, Coupa is asked what.
+    #[serde(default)]
+    pub look_pending: bool,
     /// Where its audit chain ends.
     pub chain: ChainEnd,
 }
@@ -535,6 +538,7 @@ impl InvoiceRecord {
             delay: None,
             setbacks: 0,
             look_again: None,
+            look_pending: false,
             chain: ChainEnd::default(),
         }
     }
@@ -583,6 +587,7 @@ impl InvoiceRecord {
             State::Posted { .. } | State::Voided { exported: false } => {
                 effect(&self.export).or(Some(self.since))
             }
+            State::Exported { .. } if self.look_pending => Some(self.since),
             State::Exported { .. } => effect(&self.export),
             State::Voided { exported: true } | State::Rejected { .. } => None,
         };

@@ -227,9 +227,12 @@ async fn bill_of(context: &Context<'_>, invoice: InvoiceId) -> Result<Loaded<Bil
     let summary = record.and_then(|loaded| loaded.document.summary);
     let Some(summary) = summary else {
         return Err(FlowError::Broken(
-            Problem::new("BILL_WITHOUT_INVOICE", "Read the invoice anew: qad-coupa recheck.")
-                .field(format!("Coupa invoice {invoice}"))
-                .expected("a record with total and currency, as it owns a QAD identity"),
+            Problem::new(
+                "BILL_WITHOUT_INVOICE",
+                "Read the invoice anew: qad-coupa recheck.",
+            )
+            .field(format!("Coupa invoice {invoice}"))
+            .expected("a record with total and currency, as it owns a QAD identity"),
         ));
     };
     Ok(Loaded {
@@ -257,7 +260,10 @@ fn with_readings(
     if events.is_empty() {
         return Ok(None);
     }
-    bounded(document.allocations.len(), &format!("Coupa invoice {}", bill.invoice))?;
+    bounded(
+        document.allocations.len(),
+        &format!("Coupa invoice {}", bill.invoice),
+    )?;
     document.parked = None;
     document.setbacks = 0;
     document.look_again = Some(now);
@@ -272,10 +278,13 @@ fn bounded(allocations: usize, whose: &str) -> Result<(), FlowError> {
     if allocations <= ALLOCATIONS_PER_BILL_MAX {
         return Ok(());
     }
-    let problem = Problem::new("TOO_MANY_PAYMENTS", "Enter this bill's payments in Coupa by hand.")
-        .field(whose)
-        .expected(format!("at most {ALLOCATIONS_PER_BILL_MAX} allocations"))
-        .actual(allocations.to_string());
+    let problem = Problem::new(
+        "TOO_MANY_PAYMENTS",
+        "Enter this bill's payments in Coupa by hand.",
+    )
+    .field(whose)
+    .expected(format!("at most {ALLOCATIONS_PER_BILL_MAX} allocations"))
+    .actual(allocations.to_string());
     Err(FlowError::Broken(problem))
 }
 

@@ -5,14 +5,16 @@ use crate::engine::{Finding, Proof, Target};
 use crate::ports::{Coupa, DocumentOutcome, Qad, QadDocument, ReadError, RecordWrite, WriteError};
 use crate::store::{Change, Context, sha256_hex};
 use async_trait::async_trait;
-use domain::effect::{Effect, EffectEvent, Repetition};
+use domain::documents::CoupaStatus;
+use domain::effect::{Effect, EffectEvent, EffectStatus, Repetition};
+use domain::explain;
 use domain::ids::{InvoiceId, QadInvoiceIdentity, fold};
-use domain::money::Currency;
-use rust_decimal::Decimal;
 use domain::lifecycle::{Event, IllegalStep, InvoiceEffect, InvoiceRecord, ParkReason, PostedHow, State};
 use domain::matching::SupplierInvoiceDraft;
+use domain::money::Currency;
 use domain::problem::Problem;
 use domain::time::Timestamp;
+use rust_decimal::Decimal;
 
 /// A key that is computed once per effect and sent with every attempt.
 pub fn idempotency_key(effect_key: &str, request_sha256: &str) -> String {
@@ -74,6 +76,8 @@ pub struct Creation<'a> {
     pub qad: &'a dyn Qad,
     /// Whether a document that somebody keyed by hand, with equal amount and currency, is taken as ours.
     pub adopt_equal_documents: bool,
+    /// Whether a note about the outcome is scheduled together with it.
+    pub record_outcomes: bool,
 }
 
 fn draft_of(effect: &Effect) -> Result<SupplierInvoiceDraft, Problem> {
@@ -119,7 +123,12 @@ pub struct Wanted<'a> {
 impl<'a> Wanted<'a> {
     /// What the create of this draft must have made.
     pub fn by(draft: &'a SupplierInvoiceDraft) -> Self {
-        Self { identity: &draft.identity, coupa_id: draft.coupa_id, total: draft.total, currency: draft.currency }
+        Self {
+            identity: &draft.identity,
+            coupa_id: draft.coupa_id,
+            total: draft.total,
+            currency: draft.currency,
+        }
     }
 }
 
@@ -323,14 +332,11 @@ impl Target<InvoiceRecord> for Creation<'_> {
         let refused = EffectEvent::Refused {
             problem: problem.clone(),
         };
+        let now = context.clock.now();
         let change = advance(InvoiceEffect::Creation, context, record, refused)?;
-        then(
-            change,
-            Event::Parked {
-                reason: ParkReason::Problem { problem },
-            },
-            context.clock.now(),
-        )
+        let reason = ParkReason::Problem { problem };
+        let parked = then(change, Event::Parked { reason }, now)?;
+        Ok(noted(parked, self.record_outcomes, now))
     }
 
     fn parked(
@@ -361,7 +367,9 @@ impl Target<InvoiceRecord> for Creation<'_> {
             record,
             EffectEvent::Parked { problem },
         )?;
-        then(change, Event::Parked { reason }, context.clock.now())
+        let now = context.clock.now();
+        let parked = then(change, Event::Parked { reason }, now)?;
+        Ok(noted(parked, self.record_outcomes, now))
     }
 }
 
@@ -373,26 +381,34 @@ pub struct Export<'a> {
     pub coupa: &'a dyn Coupa,
     /// How long to wait after a refusal before asking again, in milliseconds.
     pub retry_refused_millis: i64,
+    /// Whether a note about the outcome is scheduled together with it.
+    pub record_outcomes: bool,
 }
 
 #[async_trait]
 impl Target<InvoiceRecord> for Export<'_> {
-    type Answer = ();
+    /// Where Coupa says the invoice stands, when it says so.
+    type Answer = Option<CoupaStatus>;
     type Event = Event;
 
     fn effect<'d>(&self, record: &'d InvoiceRecord) -> Option<&'d Effect> {
         record.export.as_ref()
     }
 
-    async fn send(&self, record: &InvoiceRecord, effect: &Effect) -> Result<(), WriteError> {
+    async fn send(&self, record: &InvoiceRecord, effect: &Effect) -> Result<Option<CoupaStatus>, WriteError> {
         self.coupa.mark_exported(record.id, &effect.idempotency_key).await
     }
 
-    async fn look_up(&self, _: &InvoiceRecord, _: &Effect) -> Result<Vec<()>, ReadError> {
+    async fn look_up(&self, _: &InvoiceRecord, _: &Effect) -> Result<Vec<Option<CoupaStatus>>, ReadError> {
         Ok(Vec::new())
     }
 
-    fn judge(&self, _: &InvoiceRecord, _: &Effect, mut answers: Vec<()>) -> Finding<()> {
+    fn judge(
+        &self,
+        _: &InvoiceRecord,
+        _: &Effect,
+        mut answers: Vec<Option<CoupaStatus>>,
+    ) -> Finding<Option<CoupaStatus>> {
         answers.pop().map_or(Finding::Nothing, |answer| Finding::There {
             answer,
             adopted: false,
@@ -412,11 +428,18 @@ impl Target<InvoiceRecord> for Export<'_> {
         &self,
         context: &Context<'_>,
         record: &InvoiceRecord,
-        (): &(),
+        status: &Option<CoupaStatus>,
         _: Proof,
     ) -> Result<Change<InvoiceRecord, Event>, IllegalStep> {
         let confirmed = advance(InvoiceEffect::Export, context, record, EffectEvent::Confirmed)?;
-        then(confirmed, Event::Exported, context.clock.now())
+        let mut exported = then(confirmed, Event::Exported, context.clock.now())?;
+        let changed_its_mind = status
+            .as_ref()
+            .is_some_and(|status| *status != CoupaStatus::Approved);
+        if changed_its_mind && matches!(exported.document.state, State::Exported { .. }) {
+            exported.document.look_pending = true;
+        }
+        Ok(noted(exported, self.record_outcomes, context.clock.now()))
     }
 
     /// The document is in QAD and stays there; the flag is asked for again later, and the reason is shown meanwhile.
@@ -440,7 +463,7 @@ impl Target<InvoiceRecord> for Export<'_> {
         context: &Context<'_>,
         record: &InvoiceRecord,
         problem: Problem,
-        _: Option<&()>,
+        _: Option<&Option<CoupaStatus>>,
     ) -> Result<Change<InvoiceRecord, Event>, IllegalStep> {
         self.refused(context, record, problem)
     }
@@ -456,7 +479,14 @@ pub struct Note<'a> {
 }
 
 /// The note that the record's state deserves, if it has not been written or scheduled yet.
+///
+/// A note that may be on its way at this moment is not replaced, or it could arrive after its successor: the next one is
+/// scheduled when it has ended.
 pub fn due_note(record: &InvoiceRecord, outcome: Option<DocumentOutcome>, now: Timestamp) -> Option<Effect> {
+    let on_its_way = |note: &Effect| matches!(note.status, EffectStatus::Intent | EffectStatus::Unknown);
+    if record.note.as_ref().is_some_and(on_its_way) {
+        return None;
+    }
     let request = serde_json::to_string(&outcome?).ok()?;
     let note = new_effect(
         format!("coupa-history/{}", record.id),
@@ -470,6 +500,27 @@ pub fn due_note(record: &InvoiceRecord, outcome: Option<DocumentOutcome>, now: T
         .as_ref()
         .is_some_and(|known| known.request_sha256 == note.request_sha256);
     if known { None } else { Some(note) }
+}
+
+/// The record with the note that its state deserves, to be stored together with that state.
+pub fn with_note(record: InvoiceRecord, record_outcomes: bool, now: Timestamp) -> InvoiceRecord {
+    if !record_outcomes {
+        return record;
+    }
+    let outcome = outcome_of(&record, explain::sentence(&record));
+    match due_note(&record, outcome, now) {
+        Some(note) => InvoiceEffect::Note.put(&record, note),
+        None => record,
+    }
+}
+
+fn noted(
+    mut change: Change<InvoiceRecord, Event>,
+    record_outcomes: bool,
+    now: Timestamp,
+) -> Change<InvoiceRecord, Event> {
+    change.document = with_note(change.document, record_outcomes, now);
+    change
 }
 
 /// What a person in Coupa shall see of a state; `None` for states that are still on their way.
@@ -547,7 +598,9 @@ impl Target<InvoiceRecord> for Note<'_> {
         (): &(),
         _: Proof,
     ) -> Result<Change<InvoiceRecord, Event>, IllegalStep> {
-        advance(InvoiceEffect::Note, context, record, EffectEvent::Confirmed)
+        let confirmed = advance(InvoiceEffect::Note, context, record, EffectEvent::Confirmed)?;
+        // The invoice may have moved on while this note was on its way.
+        Ok(noted(confirmed, true, context.clock.now()))
     }
 
     fn refused(
@@ -655,7 +708,11 @@ mod tests {
         };
         assert_eq!(judge(vec![unnumbered]), "unclear QAD_DOCUMENT_WITHOUT_NUMBER");
         assert_eq!(
-            code(judge_documents(&Wanted::by(&draft()), vec![document("x", 100)], false)),
+            code(judge_documents(
+                &Wanted::by(&draft()),
+                vec![document("x", 100)],
+                false
+            )),
             "QAD_DOCUMENT_FOREIGN"
         );
     }

@@ -4,15 +4,20 @@
 //! A hint only says "look at this invoice". What is done depends on the register, Coupa and QAD alone, so a hint that
 //! is lost, repeated, late or out of order changes nothing.
 
+use crate::bills::{claimed, unmatched_key};
 use crate::engine::{Driven, Finding, Target, drive};
-use crate::invoice_effects::{Wanted, judge_documents, Creation, Export, Note, due_note, export_effect, new_effect, outcome_of};
-use crate::ports::{QadDocument, CommitError, Coupa, HintReason, Qad, ReadError, RecordGroup, RecordKey, RecordWrite};
+use crate::invoice_effects::{
+    Creation, Export, Note, Wanted, export_effect, judge_documents, new_effect, with_note,
+};
+use crate::ports::{
+    CommitError, Coupa, HintReason, Qad, QadDocument, ReadError, RecordGroup, RecordKey, RecordWrite,
+    StoredRecord,
+};
 use crate::store::{Change, Context, Document, FlowError, Loaded, load, parse, render, save};
 use domain::documents::{CoupaStatus, Invoice, ORDERS_PER_INVOICE_MAX, Order, Receipt, Reservation};
 use domain::effect::{Effect, EffectEvent, EffectStatus, Repetition, backoff_millis};
-use domain::explain;
 use domain::ids::{InvoiceId, OrderLineKey, PurchaseOrderNumber, QadInvoiceIdentity, SupplierCode};
-use domain::lifecycle::{PostedHow, Event, InvoiceEffect, InvoiceRecord, ParkReason, State, Summary};
+use domain::lifecycle::{Event, InvoiceEffect, InvoiceRecord, ParkReason, PostedHow, State, Summary};
 use domain::matching::{Decision, ExceptionCode, MatchInput, SupplierInvoiceDraft, Verdict, decide};
 use domain::policy::MatchPolicy;
 use domain::problem::Problem;
@@ -26,7 +31,10 @@ use std::time::Duration;
 const ROUNDS_MAX: u32 = 12;
 /// Most order lines an invoice is registered as waiting for. It cannot post before all of them are there, so waiting
 /// for some of them loses nothing.
-const AWAITED_LINES_MAX: usize = 60;
+const AWAITED_LINES_MAX: usize = 30;
+/// Most orders under which an invoice is found by an event about one of them; with the lines, old and new, all fits into
+/// one transaction.
+const INDEXED_ORDERS_MAX: usize = 8;
 /// How soon an invoice is looked at again that waits for another invoice to settle, in milliseconds.
 const IN_FLIGHT_RECHECK_MILLIS: i64 = 30_000;
 
@@ -170,6 +178,7 @@ async fn round(
             reason,
             HintReason::Webhook | HintReason::Poll | HintReason::Operator
         );
+    let under_way = matches!(record.state, State::Approved | State::Posted { .. });
     match &record.state {
         _ if record.may_be_decided() && !*looked => {
             *looked = true;
@@ -179,15 +188,34 @@ async fn round(
             *looked = true;
             reconsider_approved(deps, loaded).await
         }
+        // Whatever Coupa wanted to say must not get lost behind what is under way: it is asked afterwards.
+        _ if ask_coupa && under_way && !record.look_pending => {
+            *looked = true;
+            let document = InvoiceRecord {
+                look_pending: true,
+                ..record.clone()
+            };
+            store(
+                deps,
+                loaded.revision,
+                Change {
+                    document,
+                    events: vec![],
+                    writes: vec![],
+                },
+            )
+            .await
+        }
         State::Approved => {
             *looked = true;
             let target = Creation {
                 qad: deps.qad,
                 adopt_equal_documents: deps.settings.adopt_equal_documents,
+                record_outcomes: deps.settings.record_outcomes,
             };
             follow(deps, loaded, &target).await
         }
-        State::Exported { .. } if ask_coupa => {
+        State::Exported { .. } if ask_coupa || record.look_pending => {
             *looked = true;
             look_after_posted(deps, loaded).await
         }
@@ -198,6 +226,7 @@ async fn round(
             let target = Export {
                 coupa: deps.coupa,
                 retry_refused_millis: deps.settings.recheck_millis,
+                record_outcomes: deps.settings.record_outcomes,
             };
             follow(deps, loaded, &target).await
         }
@@ -231,40 +260,10 @@ async fn follow<T: Target<InvoiceRecord>>(
     target: &T,
 ) -> Result<Next, FlowError> {
     match drive(&deps.context, loaded, target).await? {
-        Driven::Finished(done) => note_outcome(deps, done).await,
+        Driven::Finished(_) => Ok(Next::Again),
         Driven::Later(waiting) => Ok(Next::Rest(rest(&deps.context, waiting))),
         Driven::Busy => Ok(Next::Rest(Rest::Busy)),
         Driven::OutOfTime => Err(FlowError::OutOfTime),
-    }
-}
-
-/// Schedules the note about an outcome that an effect has led to. Decisions schedule theirs in their own transaction.
-async fn note_outcome(deps: &Deps<'_>, loaded: Loaded<InvoiceRecord>) -> Result<Next, FlowError> {
-    let revision = loaded.revision;
-    let noted = with_note(deps, loaded.document.clone());
-    if noted == loaded.document {
-        return Ok(Next::Again);
-    }
-    store(
-        deps,
-        revision,
-        Change {
-            document: noted,
-            events: vec![],
-            writes: vec![],
-        },
-    )
-    .await
-}
-
-fn with_note(deps: &Deps<'_>, record: InvoiceRecord) -> InvoiceRecord {
-    if !deps.settings.record_outcomes {
-        return record;
-    }
-    let outcome = outcome_of(&record, explain::sentence(&record));
-    match due_note(&record, outcome, deps.context.clock.now()) {
-        Some(note) => InvoiceEffect::Note.put(&record, note),
-        None => record,
     }
 }
 
@@ -313,7 +312,9 @@ async fn decide_invoice(deps: &Deps<'_>, loaded: Loaded<InvoiceRecord>) -> Resul
         }
         Err(error) => return unread(deps, loaded, error).await,
     };
-    let never_read = loaded.document.source.is_none();
+    // Once it was seen not exported, the flag is ours to set; before that, whoever set it has dealt with the invoice.
+    let others_may_have_it = loaded.document.source.is_none()
+        || matches!(&loaded.document.state, State::Rejected { problem } if problem.code == EXPORTED_BY_OTHERS);
     let loaded = Loaded {
         document: with_source(&loaded.document, &invoice),
         ..loaded
@@ -333,7 +334,7 @@ async fn decide_invoice(deps: &Deps<'_>, loaded: Loaded<InvoiceRecord>) -> Resul
             .await
         }
         CoupaStatus::Voided => void(deps, loaded, &invoice).await,
-        CoupaStatus::Approved if never_read && invoice.exported => {
+        CoupaStatus::Approved if others_may_have_it && invoice.exported => {
             move_to(
                 deps,
                 loaded,
@@ -357,9 +358,12 @@ fn not_in_coupa(id: InvoiceId) -> Problem {
     .actual(format!("404 for {id}"))
 }
 
+/// Code of an invoice that somebody else exported before this product had seen it.
+const EXPORTED_BY_OTHERS: &str = "EXPORTED_BY_OTHERS";
+
 fn exported_elsewhere(id: InvoiceId) -> Problem {
     Problem::new(
-        "EXPORTED_BY_OTHERS",
+        EXPORTED_BY_OTHERS,
         "Nothing was sent to QAD. If the invoice is not in QAD, reset its exported flag in Coupa.",
     )
     .field("exported")
@@ -461,8 +465,9 @@ fn change_to(
         } => Some(now.plus_millis(deps.settings.recheck_millis)),
         _ => None,
     };
-    let document = with_note(deps, document);
-    let writes = waiting_writes(record, &document);
+    let mut document = with_note(document, deps.settings.record_outcomes, now);
+    let mut writes = waiting_writes(record, &document);
+    writes.extend(index_orders(&mut document));
     let news = document.state != record.state;
     Ok(Change {
         document,
@@ -488,6 +493,28 @@ fn waiting_writes(before: &InvoiceRecord, after: &InvoiceRecord) -> Vec<RecordWr
         due: None,
     });
     gone.chain(added).collect()
+}
+
+/// Keeps the index of what an event about an order wakes as the record now stands. What is in the index is kept in the
+/// record itself, for the orders an invoice names may change between two readings.
+fn index_orders(document: &mut InvoiceRecord) -> Vec<RecordWrite> {
+    let new: BTreeSet<PurchaseOrderNumber> = document
+        .awaits_orders()
+        .iter()
+        .take(INDEXED_ORDERS_MAX)
+        .cloned()
+        .collect();
+    let old: BTreeSet<PurchaseOrderNumber> = document.order_index.drain(..).collect();
+    let id = document.id;
+    let gone = old.difference(&new).map(|number| RecordWrite::Delete {
+        key: RecordKey::WaitingForOrder(number.clone(), id),
+    });
+    let added = new
+        .difference(&old)
+        .map(|number| plain_put(RecordKey::WaitingForOrder(number.clone(), id), 0, "{}".to_owned()));
+    let writes = gone.chain(added).collect();
+    document.order_index = new.into_iter().collect();
+    writes
 }
 
 // ---------------------------------------------------------------------------------------------------------------
@@ -565,7 +592,16 @@ async fn look_after_posted(deps: &Deps<'_>, loaded: Loaded<InvoiceRecord>) -> Re
     let record = &loaded.document;
     // An invoice that is gone from Coupa changes nothing: the document in QAD stays, and so does the record.
     let Some(invoice) = deps.coupa.invoice(record.id).await.map_err(unanswered)? else {
-        return Ok(Next::Again);
+        let document = InvoiceRecord {
+            look_pending: false,
+            ..record.clone()
+        };
+        let change = Change {
+            document,
+            events: vec![],
+            writes: vec![],
+        };
+        return store(deps, loaded.revision, change).await;
     };
     let now = deps.context.clock.now();
     let voucher = record.state.voucher().cloned();
@@ -601,23 +637,25 @@ async fn look_after_posted(deps: &Deps<'_>, loaded: Loaded<InvoiceRecord>) -> Re
         let reason = ParkReason::InQad { problem, voucher };
         let mut change = change_to(deps, record, Event::Parked { reason })?;
         change.document.source = Some(invoice.source);
+        change.document.look_pending = false;
         return store(deps, loaded.revision, change).await;
     }
-    if !invoice.exported && !is_open(&record.export) {
-        let mut document = InvoiceEffect::Export.put(record, export_effect(record, now));
-        document.source = Some(invoice.source);
-        return store(
-            deps,
-            loaded.revision,
-            Change {
-                document,
-                events: vec![],
-                writes: vec![],
-            },
-        )
-        .await;
+    let reset = !invoice.exported && !is_open(&record.export);
+    if !reset && !record.look_pending {
+        return Ok(Next::Again);
     }
-    Ok(Next::Again)
+    let mut document = record.clone();
+    if reset {
+        document = InvoiceEffect::Export.put(&document, export_effect(&document, now));
+    }
+    document.source = Some(invoice.source);
+    document.look_pending = false;
+    let change = Change {
+        document,
+        events: vec![],
+        writes: vec![],
+    };
+    store(deps, loaded.revision, change).await
 }
 
 // ---------------------------------------------------------------------------------------------------------------
@@ -637,7 +675,12 @@ enum Claim {
     /// The invoice has no valid identity (the match says why).
     None,
     /// Free, or already ours, or left by an invoice that never reached QAD.
-    Free { identity: QadInvoiceIdentity, revision: u64 },
+    Free {
+        identity: QadInvoiceIdentity,
+        revision: u64,
+        /// QAD's payments of it that wait for an owner.
+        payments: Option<StoredRecord>,
+    },
     /// Another invoice's.
     Taken {
         identity: QadInvoiceIdentity,
@@ -670,11 +713,19 @@ async fn decide_approved(
     let tolerance_version = report.tolerance_version.clone();
     let mut loaded = loaded;
     loaded.document.report = Some(report);
-    if let (Verdict::Hold { .. } | Verdict::Park { .. }, Claim::Free { identity, revision }) = (&verdict, &evidence.claim)
+    if let (
+        Verdict::Hold { .. } | Verdict::Park { .. },
+        Claim::Free {
+            identity,
+            revision,
+            payments,
+        },
+    ) = (&verdict, &evidence.claim)
         && (matches!(verdict, Verdict::Park { .. }) || is_partly_invoiced(invoice, &evidence.receipts))
         && let Some(document) = keyed_by_hand(deps, invoice, identity).await
     {
-        return adopt(deps, loaded, identity, *revision, document).await;
+        let claim = claim_writes(deps, invoice.id, identity, *revision, payments.as_ref())?;
+        return adopt(deps, loaded, identity, claim, document).await;
     }
     match verdict {
         Verdict::Park { exceptions } => {
@@ -702,9 +753,13 @@ async fn decide_approved(
             }
         }
         Verdict::Approve { draft } => match &evidence.claim {
-            Claim::Free { revision, .. } => {
-                let revision = *revision;
-                approve(deps, loaded, *draft, evidence.reserved, revision).await
+            Claim::Free {
+                identity,
+                revision,
+                payments,
+            } => {
+                let claim = claim_writes(deps, invoice.id, identity, *revision, payments.as_ref())?;
+                approve(deps, loaded, *draft, evidence.reserved, claim).await
             }
             Claim::Taken { identity, owner } => {
                 let problem = Problem::new(
@@ -793,6 +848,7 @@ async fn ours(
     });
     let mut keys: Vec<RecordKey> = numbers.iter().cloned().map(RecordKey::Order).collect();
     keys.extend(identity.as_ref().map(identity_key));
+    keys.extend(identity.as_ref().map(unmatched_key));
     let mut found = deps.context.register.read(&keys).await?.into_iter();
     let mut reserved = BTreeMap::new();
     for number in numbers {
@@ -809,6 +865,7 @@ async fn ours(
         reserved.insert(number.clone(), order);
     }
     let claimed = found.next().flatten();
+    let payments = found.next().flatten();
     let mut others: BTreeSet<InvoiceId> = reserved
         .values()
         .flat_map(|order| order.document.reservations.iter().map(|r| r.invoice))
@@ -836,7 +893,11 @@ async fn ours(
                 Some(owner) if owner != invoice.id && !gave_up(others.get(&owner), &identity) => {
                     Claim::Taken { identity, owner }
                 }
-                _ => Claim::Free { identity, revision },
+                _ => Claim::Free {
+                    identity,
+                    revision,
+                    payments,
+                },
             }
         }
     };
@@ -873,18 +934,33 @@ async fn read_invoices(
 
 /// True when QAD has invoiced something of what this invoice bills: perhaps this very invoice, keyed by hand.
 fn is_partly_invoiced(invoice: &Invoice, receipts: &[Receipt]) -> bool {
-    let billed: BTreeSet<&OrderLineKey> = invoice.lines.iter().filter_map(|line| line.order_line.as_ref()).collect();
-    receipts.iter().any(|receipt| !receipt.vouchered.is_zero() && billed.contains(&receipt.key.order_line))
+    let billed: BTreeSet<&OrderLineKey> = invoice
+        .lines
+        .iter()
+        .filter_map(|line| line.order_line.as_ref())
+        .collect();
+    receipts
+        .iter()
+        .any(|receipt| !receipt.vouchered.is_zero() && billed.contains(&receipt.key.order_line))
 }
 
 /// What does not match may be in QAD already, keyed by a person together with its receipts, which then show as invoiced.
 /// Nothing is sent on the strength of this look-up: without an answer, or with any doubt, the verdict stands.
-async fn keyed_by_hand(deps: &Deps<'_>, invoice: &Invoice, identity: &QadInvoiceIdentity) -> Option<QadDocument> {
+async fn keyed_by_hand(
+    deps: &Deps<'_>,
+    invoice: &Invoice,
+    identity: &QadInvoiceIdentity,
+) -> Option<QadDocument> {
     if !deps.context.has_time_for_a_call() {
         return None;
     }
     let documents = deps.qad.find_invoices(identity).await.ok()?;
-    let wanted = Wanted { identity, coupa_id: invoice.id, total: invoice.total, currency: invoice.currency };
+    let wanted = Wanted {
+        identity,
+        coupa_id: invoice.id,
+        total: invoice.total,
+        currency: invoice.currency,
+    };
     match judge_documents(&wanted, documents, deps.settings.adopt_equal_documents) {
         Finding::There { answer, .. } => Some(answer),
         Finding::Nothing | Finding::Park { .. } | Finding::Unclear(_) => None,
@@ -896,26 +972,27 @@ async fn adopt(
     deps: &Deps<'_>,
     loaded: Loaded<InvoiceRecord>,
     identity: &QadInvoiceIdentity,
-    claim_revision: u64,
+    claim: Vec<RecordWrite>,
     document: QadDocument,
 ) -> Result<Next, FlowError> {
     let now = deps.context.clock.now();
-    let voucher = document.voucher.ok_or_else(|| impossible("adopted without a number"))?;
-    let RecordKey::Effect(key) = identity_key(identity) else {
-        return Err(impossible("no key for the identity"));
-    };
+    let voucher = document
+        .voucher
+        .ok_or_else(|| impossible("adopted without a number"))?;
     let approved = Event::Approved {
         identity: identity.to_string(),
         request_sha256: String::new(),
         tolerance_version: deps.settings.policy.tolerance.version.clone(),
     };
     let mut change = change_to(deps, &loaded.document, approved)?;
-    let posted = Event::Posted { voucher, how: PostedHow::Adopted };
+    let posted = Event::Posted {
+        voucher,
+        how: PostedHow::Adopted,
+    };
     change.document = change.document.after(&posted, now).map_err(impossible)?;
     change.document = InvoiceEffect::Export.put(&change.document, export_effect(&change.document, now));
     change.events.push(posted);
-    let claim = render(&IdentityClaim { owner: loaded.document.id })?;
-    change.writes.push(plain_put(RecordKey::Effect(key), claim_revision, claim));
+    change.writes.extend(claim);
     store(deps, loaded.revision, change).await
 }
 
@@ -925,7 +1002,7 @@ async fn approve(
     loaded: Loaded<InvoiceRecord>,
     draft: SupplierInvoiceDraft,
     reserved: BTreeMap<PurchaseOrderNumber, Loaded<OrderRecord>>,
-    claim_revision: u64,
+    claim: Vec<RecordWrite>,
 ) -> Result<Next, FlowError> {
     let record = &loaded.document;
     let now = deps.context.clock.now();
@@ -947,11 +1024,7 @@ async fn approve(
     };
     let mut change = change_to(deps, record, event)?;
     change.document = InvoiceEffect::Creation.put(&change.document, effect);
-    change.writes.push(plain_put(
-        RecordKey::Effect(key),
-        claim_revision,
-        render(&IdentityClaim { owner: record.id })?,
-    ));
+    change.writes.extend(claim);
     for (number, order) in reserved {
         let mut document = order.document;
         document
@@ -989,6 +1062,22 @@ async fn approve(
         }
         Err(CommitError::Store(error)) => Err(FlowError::Store(error)),
     }
+}
+
+/// Claims a QAD identity. Payments of it that wait for an owner become due in the same moment.
+fn claim_writes(
+    deps: &Deps<'_>,
+    owner: InvoiceId,
+    identity: &QadInvoiceIdentity,
+    revision: u64,
+    payments: Option<&StoredRecord>,
+) -> Result<Vec<RecordWrite>, FlowError> {
+    let claim = plain_put(
+        identity_key(identity),
+        revision,
+        render(&IdentityClaim { owner })?,
+    );
+    Ok(vec![claim, claimed(identity, payments, deps.context.clock.now())])
 }
 
 fn plain_put(key: RecordKey, seen: u64, body: String) -> RecordWrite {

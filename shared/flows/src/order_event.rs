@@ -4,9 +4,7 @@
 //! decided here: a hint that is lost is made up for by the receipts and the slow recheck.
 
 use crate::poll_coupa::PollError;
-use crate::ports::{
-    CoupaOrders, Hint, HintReason, Queue, RecordGroup, RecordKey, Register, Subject,
-};
+use crate::ports::{CoupaOrders, Hint, HintReason, Queue, RecordGroup, RecordKey, Register, Subject};
 use domain::ids::{ConnectionId, InvoiceId};
 use std::collections::BTreeSet;
 

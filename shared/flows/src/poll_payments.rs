@@ -7,7 +7,7 @@
 use crate::bills::{Recorded, Right, bill_key, record};
 use crate::poll_coupa::PollError;
 use crate::ports::{
-    CommitError, Commit, Hint, HintReason, QadPayments, Queue, RecordKey, RecordWrite, Subject,
+    Commit, CommitError, Hint, HintReason, QadPayments, Queue, RecordKey, RecordWrite, Subject,
 };
 use crate::store::{Context, FlowError, parse, render};
 use domain::ids::{ConnectionId, InvoiceId, QadInvoiceIdentity};
@@ -107,7 +107,10 @@ pub async fn run(deps: &Deps<'_>) -> Result<Polled, PollError> {
         read: count(scan.allocations.len()),
         new: count(new.len()),
         others: scan.others,
-        unknown_statuses: new.iter().filter_map(|row| unknown_status(row, deps.policy)).collect(),
+        unknown_statuses: new
+            .iter()
+            .filter_map(|row| unknown_status(row, deps.policy))
+            .collect(),
         quarantined: scan.unreadable,
         ..Polled::default()
     };
@@ -138,7 +141,11 @@ pub async fn run(deps: &Deps<'_>) -> Result<Polled, PollError> {
         .as_ref()
         .is_some_and(|before| before.cursor == after.cursor && before.digests == after.digests);
     if !new.is_empty() || !unchanged {
-        let run = if new.is_empty() { String::new() } else { context.chance.token() };
+        let run = if new.is_empty() {
+            String::new()
+        } else {
+            context.chance.token()
+        };
         polled.overtaken = !advance(context, &key, seen, &Watermark { run, ..after }).await?;
     }
     Ok(polled)

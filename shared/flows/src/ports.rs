@@ -133,8 +133,13 @@ pub trait Coupa: Send + Sync {
     /// Reads one page of invoices that are approved or voided and not exported, by id, after `after`.
     async fn exportable_invoices(&self, after: Option<InvoiceId>) -> Result<InvoicePage, ReadError>;
 
-    /// Sets the invoice's exported flag: a request of its own. Idempotent on Coupa's side.
-    async fn mark_exported(&self, id: InvoiceId, idempotency_key: &str) -> Result<(), WriteError>;
+    /// Sets the invoice's exported flag: a request of its own. Idempotent on Coupa's side. Tells where the invoice stands
+    /// when Coupa's answer does: a void that came in between must not vanish behind the flag.
+    async fn mark_exported(
+        &self,
+        id: InvoiceId,
+        idempotency_key: &str,
+    ) -> Result<Option<CoupaStatus>, WriteError>;
 
     /// Writes an outcome onto the Coupa document as an integration history record, after resolving the open one.
     async fn record_outcome(
@@ -307,8 +312,13 @@ pub enum Collection {
 
 impl Collection {
     /// All of them.
-    pub const ALL: [Self; 5] =
-        [Self::Bill, Self::UnmatchedPayment, Self::Supplier, Self::LookupValue, Self::LookupPlan];
+    pub const ALL: [Self; 5] = [
+        Self::Bill,
+        Self::UnmatchedPayment,
+        Self::Supplier,
+        Self::LookupValue,
+        Self::LookupPlan,
+    ];
 
     /// The collection's one name, in keys and logs. Never changed.
     pub fn word(self) -> &'static str {

@@ -74,10 +74,12 @@ fn subjects(due: &[DueRecord], payments: bool) -> Vec<Subject> {
     due.iter()
         .filter_map(|record| match &record.key {
             RecordKey::Invoice(id) if !payments => Some(Subject::Invoice(*id)),
-            RecordKey::Entry { collection, id } if is_payment(*collection) == payments => Some(Subject::Entry {
-                collection: *collection,
-                id: id.clone(),
-            }),
+            RecordKey::Entry { collection, id } if is_payment(*collection) == payments => {
+                Some(Subject::Entry {
+                    collection: *collection,
+                    id: id.clone(),
+                })
+            }
             _ => None,
         })
         .collect()

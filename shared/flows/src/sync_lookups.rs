@@ -16,7 +16,8 @@ use domain::effect::{Effect, EffectEvent, EffectStatus, Repetition};
 use domain::lifecycle::{ChainEnd, IllegalStep};
 use domain::lookups::{
     Action, ActionKind, CoupaValue, DEPTH_MAX, Guard, LookupCode, LookupPlan, LookupPlanEvent,
-    LookupPlanRecord, LookupPolicy, LookupValueEvent, LookupValueRecord, PlanState, empty_source, guard, plan,
+    LookupPlanRecord, LookupPolicy, LookupValueEvent, LookupValueRecord, PlanState, empty_source, guard,
+    plan,
 };
 use domain::problem::Problem;
 use domain::time::Timestamp;
@@ -94,7 +95,10 @@ pub struct LookupRun {
 pub async fn run(deps: &Deps<'_>) -> Result<Vec<LookupRun>, PollError> {
     let mut runs = Vec::new();
     for sync in deps.lookups {
-        let mut done = LookupRun { lookup: sync.lookup.clone(), ..LookupRun::default() };
+        let mut done = LookupRun {
+            lookup: sync.lookup.clone(),
+            ..LookupRun::default()
+        };
         match align(deps, sync, &mut done).await {
             Ok(()) => {}
             Err(PollError::Flow(FlowError::OutOfTime)) => done.incomplete = true,
@@ -135,7 +139,17 @@ pub async fn allow(
             by: domain::problem::clean(by),
             reason: domain::problem::clean(reason),
         };
-        match save(context, loaded.revision, Change { document, events: vec![event], writes: vec![] }).await {
+        match save(
+            context,
+            loaded.revision,
+            Change {
+                document,
+                events: vec![event],
+                writes: vec![],
+            },
+        )
+        .await
+        {
             Ok(saved) => return Ok(saved.document),
             Err(CommitError::Conflict) => context.pause(attempt).await,
             Err(CommitError::Store(error)) => return Err(error.into()),
@@ -162,38 +176,55 @@ async fn align(deps: &Deps<'_>, sync: &LookupSync, done: &mut LookupRun) -> Resu
     let started = context.clock.now();
     let scan = deps.qad.source_values(&sync.source).await?;
     done.in_qad = count(scan.values.len());
-    done.unreadable.extend(scan.unreadable.iter().map(|(_, problem)| problem.clone()));
+    done.unreadable
+        .extend(scan.unreadable.iter().map(|(_, problem)| problem.clone()));
     if scan.values.is_empty() {
         let problem = empty_source(&sync.lookup, &sync.source);
         done.needs_a_person.push(problem.clone());
-        return park(deps, record, problem, String::new(), Vec::new()).await.map_err(PollError::from);
+        return park(deps, record, problem, String::new(), Vec::new())
+            .await
+            .map_err(PollError::from);
     }
     let held = deps.coupa.lookup_values(&sync.lookup).await?;
     done.in_coupa = count(held.values.len());
-    done.unreadable.extend(held.unreadable.iter().map(|(_, problem)| problem.clone()));
+    done.unreadable
+        .extend(held.unreadable.iter().map(|(_, problem)| problem.clone()));
     // A value of Coupa that cannot be read is left alone; one without a code cannot be meant by any row of QAD.
-    let mut protected: Vec<Option<LookupCode>> = scan.unreadable.iter().map(|(code, _)| code.clone()).collect();
-    protected.extend(held.unreadable.iter().filter(|(code, _)| code.is_some()).map(|(code, _)| code.clone()));
+    let mut protected: Vec<Option<LookupCode>> =
+        scan.unreadable.iter().map(|(code, _)| code.clone()).collect();
+    protected.extend(
+        held.unreadable
+            .iter()
+            .filter(|(code, _)| code.is_some())
+            .map(|(code, _)| code.clone()),
+    );
 
     let first = plan(&scan.values, &held.values, &protected);
     done.planned = count(first.change_count());
     done.needs_a_person.extend(first.blocked.iter().cloned());
     if first.is_empty() {
-        return settled(deps, record, done.open > 0).await.map_err(PollError::from);
+        return settled(deps, record, done.open > 0)
+            .await
+            .map_err(PollError::from);
     }
     let hash = sha256_hex(&first.identity());
     done.plan_sha256.clone_from(&hash);
     if let Some(problem) = refused_by_guard(&first, sync, &record.document, &hash) {
         done.needs_a_person.push(problem.clone());
         done.changes = told(&first);
-        return park(deps, record, problem, hash, told(&first)).await.map_err(PollError::from);
+        return park(deps, record, problem, hash, told(&first))
+            .await
+            .map_err(PollError::from);
     }
     if deps.plan_only {
         done.changes = first.changes().map(Action::sentence).collect();
         return Ok(());
     }
     record = applying(deps, record, &first, &hash).await?;
-    let mut view = View { values: held.values, plan: first };
+    let mut view = View {
+        values: held.values,
+        plan: first,
+    };
     let mut rejected = 0u32;
     for _ in 0..=DEPTH_MAX {
         let created = carry_out(deps, sync, &mut view, started, &mut rejected, done).await?;
@@ -202,15 +233,22 @@ async fn align(deps: &Deps<'_>, sync: &LookupSync, done: &mut LookupRun) -> Resu
         }
         view.plan = plan(&scan.values, &view.values, &protected);
         // Only what waited for its parents: everything else was tried in the first round.
-        view.plan.actions.retain(|action| action.kind == ActionKind::Create && action.path.len() > 1);
+        view.plan
+            .actions
+            .retain(|action| action.kind == ActionKind::Create && action.path.len() > 1);
     }
     let unfinished = done.open > 0 || done.incomplete;
     let all_done = done.written >= done.planned && !unfinished;
-    after_run(deps, record, unfinished, all_done).await.map_err(PollError::from)
+    after_run(deps, record, unfinished, all_done)
+        .await
+        .map_err(PollError::from)
 }
 
 fn told(plan: &LookupPlan) -> Vec<String> {
-    plan.changes().take(CHANGES_TOLD_MAX).map(Action::sentence).collect()
+    plan.changes()
+        .take(CHANGES_TOLD_MAX)
+        .map(Action::sentence)
+        .collect()
 }
 
 fn count(number: usize) -> u64 {
@@ -223,8 +261,15 @@ fn digest(action: &Action) -> String {
 
 /// Why this plan must not be carried out now: too large, and neither allowed, nor the rest of what was allowed, nor the
 /// rest of a first fill.
-fn refused_by_guard(plan: &LookupPlan, sync: &LookupSync, record: &LookupPlanRecord, hash: &str) -> Option<Problem> {
-    let Guard::TooLarge(problem) = guard(&sync.lookup, plan, &sync.policy) else { return None };
+fn refused_by_guard(
+    plan: &LookupPlan,
+    sync: &LookupSync,
+    record: &LookupPlanRecord,
+    hash: &str,
+) -> Option<Problem> {
+    let Guard::TooLarge(problem) = guard(&sync.lookup, plan, &sync.policy) else {
+        return None;
+    };
     if record.allowed_plan.as_deref() == Some(hash) {
         return None;
     }
@@ -248,7 +293,10 @@ async fn carry_out(
     let mut created = false;
     let actions = view.plan.actions.clone();
     for chunk in actions.chunks(RECORDS_PER_READ) {
-        let keys: Vec<RecordKey> = chunk.iter().map(|action| value_key(&sync.lookup, &action.path)).collect();
+        let keys: Vec<RecordKey> = chunk
+            .iter()
+            .map(|action| value_key(&sync.lookup, &action.path))
+            .collect();
         let found = deps.context.register.read(&keys).await?;
         for (action, stored) in chunk.iter().zip(found) {
             if !deps.context.has_time_for_a_call() {
@@ -259,8 +307,14 @@ async fn carry_out(
                 return Ok(created);
             }
             let loaded = match stored {
-                Some(stored) => Loaded { document: parse(&stored)?, revision: stored.revision },
-                None => Loaded { document: LookupValueRecord::new(&sync.lookup, action.path.clone()), revision: 0 },
+                Some(stored) => Loaded {
+                    document: parse(&stored)?,
+                    revision: stored.revision,
+                },
+                None => Loaded {
+                    document: LookupValueRecord::new(&sync.lookup, action.path.clone()),
+                    revision: 0,
+                },
             };
             match change(deps, action, loaded, started).await? {
                 Changed::Written(value) => {
@@ -306,7 +360,9 @@ async fn change(
         let again_at = record.written_at.plus_millis(REFUSED_RETRY_MILLIS);
         let same = action_of(effect).is_ok_and(|before| before.identity() == action.identity());
         if refused && same && deps.context.clock.now() < again_at {
-            return Ok(Changed::Refused(effect.problem.clone().unwrap_or_else(|| unexplained(action))));
+            return Ok(Changed::Refused(
+                effect.problem.clone().unwrap_or_else(|| unexplained(action)),
+            ));
         }
         if !refused && record.written_at >= started {
             return Ok(Changed::Overtaken);
@@ -316,9 +372,14 @@ async fn change(
         loaded.document.effect = Some(effect_for(action, record, deps.context.clock.now())?);
     }
     let answer = std::sync::Mutex::new(None);
-    let target = ValueWrite { coupa: deps.coupa, answer: &answer };
+    let target = ValueWrite {
+        coupa: deps.coupa,
+        answer: &answer,
+    };
     let driven = drive(&deps.context, loaded, &target).await?;
-    let answer = answer.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let answer = answer
+        .into_inner()
+        .unwrap_or_else(std::sync::PoisonError::into_inner);
     match driven {
         Driven::Finished(stored) => {
             let effect = stored.document.effect.as_ref();
@@ -342,9 +403,15 @@ fn unexplained(action: &Action) -> Problem {
 
 fn effect_for(action: &Action, record: &LookupValueRecord, now: Timestamp) -> Result<Effect, FlowError> {
     let request = crate::store::render(action)?;
-    let repetition =
-        if action.kind == ActionKind::Create { Repetition::OnlyAfterLookUp } else { Repetition::Harmless };
-    let key = format!("lookup-value/{}", LookupValueRecord::record_id(&record.lookup, &record.path));
+    let repetition = if action.kind == ActionKind::Create {
+        Repetition::OnlyAfterLookUp
+    } else {
+        Repetition::Harmless
+    };
+    let key = format!(
+        "lookup-value/{}",
+        LookupValueRecord::record_id(&record.lookup, &record.path)
+    );
     Ok(new_effect(key, repetition, request, now).succeeding(record.effect.as_ref()))
 }
 
@@ -352,16 +419,23 @@ fn action_of(effect: &Effect) -> Result<Action, Problem> {
     let altered = sha256_hex(&effect.request) != effect.request_sha256;
     match serde_json::from_str(&effect.request) {
         Ok(action) if !altered => Ok(action),
-        _ => Err(Problem::new("REQUEST_ALTERED", "Nothing was sent. Compare the record with its audit trail.")
-            .field("request")
-            .expected(effect.request_sha256.clone())
-            .actual(sha256_hex(&effect.request))),
+        _ => Err(Problem::new(
+            "REQUEST_ALTERED",
+            "Nothing was sent. Compare the record with its audit trail.",
+        )
+        .field("request")
+        .expected(effect.request_sha256.clone())
+        .actual(sha256_hex(&effect.request))),
     }
 }
 
 /// Drives the writes that an earlier run left open; how many still are.
 async fn finish_open(deps: &Deps<'_>, sync: &LookupSync) -> Result<u64, FlowError> {
-    let stored = deps.context.register.list(&RecordGroup::Collection(Collection::LookupValue)).await?;
+    let stored = deps
+        .context
+        .register
+        .list(&RecordGroup::Collection(Collection::LookupValue))
+        .await?;
     let mut open = 0u64;
     for one in stored {
         let document: LookupValueRecord = parse(&one)?;
@@ -372,8 +446,20 @@ async fn finish_open(deps: &Deps<'_>, sync: &LookupSync) -> Result<u64, FlowErro
             return Err(FlowError::OutOfTime);
         }
         let answer = std::sync::Mutex::new(None);
-        let target = ValueWrite { coupa: deps.coupa, answer: &answer };
-        match drive(&deps.context, Loaded { document, revision: one.revision }, &target).await? {
+        let target = ValueWrite {
+            coupa: deps.coupa,
+            answer: &answer,
+        };
+        match drive(
+            &deps.context,
+            Loaded {
+                document,
+                revision: one.revision,
+            },
+            &target,
+        )
+        .await?
+        {
             Driven::Finished(_) => {}
             Driven::Later(_) | Driven::Busy => open = open.saturating_add(1),
             Driven::OutOfTime => return Err(FlowError::OutOfTime),
@@ -388,17 +474,26 @@ async fn finish_open(deps: &Deps<'_>, sync: &LookupSync) -> Result<u64, FlowErro
 
 /// Where the record of a lookup lies.
 pub fn plan_key(lookup: &str) -> RecordKey {
-    RecordKey::Entry { collection: Collection::LookupPlan, id: lookup.to_owned() }
+    RecordKey::Entry {
+        collection: Collection::LookupPlan,
+        id: lookup.to_owned(),
+    }
 }
 
 /// Where the record of a value lies.
 pub fn value_key(lookup: &str, path: &[LookupCode]) -> RecordKey {
-    RecordKey::Entry { collection: Collection::LookupValue, id: LookupValueRecord::record_id(lookup, path) }
+    RecordKey::Entry {
+        collection: Collection::LookupValue,
+        id: LookupValueRecord::record_id(lookup, path),
+    }
 }
 
 async fn load_plan(context: &Context<'_>, lookup: &str) -> Result<Loaded<LookupPlanRecord>, FlowError> {
     let loaded = load(context.register, plan_key(lookup)).await?;
-    Ok(loaded.unwrap_or_else(|| Loaded { document: LookupPlanRecord::new(lookup), revision: 0 }))
+    Ok(loaded.unwrap_or_else(|| Loaded {
+        document: LookupPlanRecord::new(lookup),
+        revision: 0,
+    }))
 }
 
 /// Writes the lookup's record when that changes it. An overlapping run that was faster has told its own view of the same
@@ -412,7 +507,17 @@ async fn tell(
     if deps.plan_only || document == before.document {
         return Ok(before);
     }
-    match save(&deps.context, before.revision, Change { document, events, writes: vec![] }).await {
+    match save(
+        &deps.context,
+        before.revision,
+        Change {
+            document,
+            events,
+            writes: vec![],
+        },
+    )
+    .await
+    {
         Ok(saved) => Ok(saved),
         Err(CommitError::Conflict) => load_plan(&deps.context, &before.document.lookup).await,
         Err(CommitError::Store(error)) => Err(error.into()),
@@ -436,8 +541,19 @@ async fn park(
     document.allowed.clear();
     document.allowed_plan = None;
     document.filling = false;
-    document.state = PlanState::Parked { problem: problem.clone(), plan_sha256: plan_sha256.clone(), changes };
-    tell(deps, record, document, vec![LookupPlanEvent::Parked { problem, plan_sha256 }]).await.map(drop)
+    document.state = PlanState::Parked {
+        problem: problem.clone(),
+        plan_sha256: plan_sha256.clone(),
+        changes,
+    };
+    tell(
+        deps,
+        record,
+        document,
+        vec![LookupPlanEvent::Parked { problem, plan_sha256 }],
+    )
+    .await
+    .map(drop)
 }
 
 /// Said before the first write: a run that dies leaves a mark, and the rest of what was allowed stays allowed.
@@ -457,7 +573,10 @@ async fn applying(
     let was_parked = matches!(document.state, PlanState::Parked { .. });
     let news = was_parked || document.state == PlanState::Settled;
     document.state = PlanState::Applying;
-    let event = LookupPlanEvent::Applying { plan_sha256: hash.to_owned(), summary: plan.summary() };
+    let event = LookupPlanEvent::Applying {
+        plan_sha256: hash.to_owned(),
+        summary: plan.summary(),
+    };
     tell(deps, record, document, if news { vec![event] } else { vec![] }).await
 }
 
@@ -486,7 +605,18 @@ async fn settled(deps: &Deps<'_>, record: Loaded<LookupPlanRecord>, open: bool) 
     document.allowed_plan = None;
     let news = document.state != PlanState::Settled;
     document.state = PlanState::Settled;
-    tell(deps, record, document, if news { vec![LookupPlanEvent::Settled] } else { vec![] }).await.map(drop)
+    tell(
+        deps,
+        record,
+        document,
+        if news {
+            vec![LookupPlanEvent::Settled]
+        } else {
+            vec![]
+        },
+    )
+    .await
+    .map(drop)
 }
 
 impl Document for LookupPlanRecord {
@@ -558,7 +688,11 @@ impl ValueWrite<'_> {
         let effect = record.effect.as_ref().ok_or(IllegalStep::NoEffect)?;
         let action = action_of(effect).map_err(|_| IllegalStep::NoEffect)?;
         let (document, told) = record.advance(&action, event, context.clock.now(), context.timing)?;
-        Ok(Change { document, events: vec![told], writes: vec![] })
+        Ok(Change {
+            document,
+            events: vec![told],
+            writes: vec![],
+        })
     }
 }
 
@@ -575,32 +709,55 @@ impl Target<LookupValueRecord> for ValueWrite<'_> {
         let action = action_of(effect).map_err(WriteError::Refused)?;
         let key = &effect.idempotency_key;
         match action.id {
-            Some(id) => self.coupa.update_lookup_value(&record.lookup, id, &action, key).await,
+            Some(id) => {
+                self.coupa
+                    .update_lookup_value(&record.lookup, id, &action, key)
+                    .await
+            }
             None => self.coupa.create_lookup_value(&record.lookup, &action, key).await,
         }
     }
 
     /// By code, and below the same parent.
-    async fn look_up(&self, record: &LookupValueRecord, effect: &Effect) -> Result<Vec<CoupaValue>, ReadError> {
+    async fn look_up(
+        &self,
+        record: &LookupValueRecord,
+        effect: &Effect,
+    ) -> Result<Vec<CoupaValue>, ReadError> {
         let action = action_of(effect).map_err(ReadError::Refused)?;
-        let Some(code) = action.code() else { return Ok(Vec::new()) };
+        let Some(code) = action.code() else {
+            return Ok(Vec::new());
+        };
         let found = self.coupa.find_lookup_values(&record.lookup, code).await?;
-        Ok(found.into_iter().filter(|value| is_meant(&action, value)).collect())
+        Ok(found
+            .into_iter()
+            .filter(|value| is_meant(&action, value))
+            .collect())
     }
 
-    fn judge(&self, _: &LookupValueRecord, effect: &Effect, mut values: Vec<CoupaValue>) -> Finding<CoupaValue> {
+    fn judge(
+        &self,
+        _: &LookupValueRecord,
+        effect: &Effect,
+        mut values: Vec<CoupaValue>,
+    ) -> Finding<CoupaValue> {
         let action = match action_of(effect) {
             Ok(action) => action,
             Err(problem) => return Finding::Unclear(problem),
         };
-        let Some(value) = values.pop() else { return Finding::Nothing };
+        let Some(value) = values.pop() else {
+            return Finding::Nothing;
+        };
         if let Some(other) = values.first() {
             let fix = "Take the reference number off the value in Coupa that is not used.";
             let problem = Problem::new("LOOKUP_REFERENCE_TWICE", fix)
                 .field(action.path_key())
                 .expected("one value in Coupa with this external-ref-num")
                 .actual(format!("ids {} and {}", other.id, value.id));
-            return Finding::Park { problem, answer: None };
+            return Finding::Park {
+                problem,
+                answer: None,
+            };
         }
         let same_id = action.id.is_none_or(|id| id == value.id);
         if !same_id || !is_meant(&action, &value) {
@@ -613,7 +770,10 @@ impl Target<LookupValueRecord> for ValueWrite<'_> {
             );
         }
         // A name that Coupa keeps otherwise is planned anew with the next run, and shows there.
-        Finding::There { answer: value, adopted: false }
+        Finding::There {
+            answer: value,
+            adopted: false,
+        }
     }
 
     fn step(
@@ -634,7 +794,10 @@ impl Target<LookupValueRecord> for ValueWrite<'_> {
     ) -> Result<Change<LookupValueRecord, LookupValueEvent>, IllegalStep> {
         let mut change = Self::advance(context, record, EffectEvent::Confirmed)?;
         change.document.id = Some(value.id);
-        *self.answer.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(value.clone());
+        *self
+            .answer
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner) = Some(value.clone());
         Ok(change)
     }
 
@@ -660,9 +823,15 @@ impl Target<LookupValueRecord> for ValueWrite<'_> {
 
 /// Whether a value of Coupa is the one an action is about: its code, and for a new one its parent.
 fn is_meant(action: &Action, value: &CoupaValue) -> bool {
-    let code = value.code.as_deref().and_then(|code| code.parse::<LookupCode>().ok());
+    let code = value
+        .code
+        .as_deref()
+        .and_then(|code| code.parse::<LookupCode>().ok());
     let same_code = code.as_ref() == action.code();
-    let parent = value.parent.as_ref().and_then(|parent| parent.external_ref_code.as_deref());
+    let parent = value
+        .parent
+        .as_ref()
+        .and_then(|parent| parent.external_ref_code.as_deref());
     let same_parent = action.id.is_some() || parent == action.parent_ref_code.as_deref();
     same_code && same_parent
 }

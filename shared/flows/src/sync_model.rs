@@ -68,16 +68,29 @@ enum Broken {
 }
 
 fn problem(broken: &Broken) -> Problem {
-    Problem::new(if matches!(broken, Broken::Before) { "NO_ANSWER" } else { "ANSWER_LOST" }, "")
+    Problem::new(
+        if matches!(broken, Broken::Before) {
+            "NO_ANSWER"
+        } else {
+            "ANSWER_LOST"
+        },
+        "",
+    )
 }
 
 fn unread(broken: Broken) -> ReadError {
-    ReadError::Unavailable { retry_after: None, problem: problem(&broken) }
+    ReadError::Unavailable {
+        retry_after: None,
+        problem: problem(&broken),
+    }
 }
 
 fn unwritten(broken: Broken) -> WriteError {
     match broken {
-        Broken::Before => WriteError::NotApplied { retry_after: None, problem: problem(&broken) },
+        Broken::Before => WriteError::NotApplied {
+            retry_after: None,
+            problem: problem(&broken),
+        },
         Broken::After => WriteError::Unknown(problem(&broken)),
     }
 }
@@ -88,7 +101,11 @@ fn refused(code: &str) -> WriteError {
 
 impl Model {
     pub(crate) fn new() -> Self {
-        let state = State { now: Timestamp(1_774_000_000_000), next_id: 1_000, ..State::default() };
+        let state = State {
+            now: Timestamp(1_774_000_000_000),
+            next_id: 1_000,
+            ..State::default()
+        };
         Self(Mutex::new(state))
     }
 
@@ -109,7 +126,10 @@ impl Model {
             clock: self,
             chance: self,
             timing,
-            deadline: self.state().now.plus_millis(timing.function_millis - timing.stop_margin_millis),
+            deadline: self
+                .state()
+                .now
+                .plus_millis(timing.function_millis - timing.stop_margin_millis),
         }
     }
 
@@ -138,7 +158,10 @@ impl Model {
         if state.dead {
             return Err(Broken::Before);
         }
-        let fault = state.fault.filter(|(at, _)| *at == number).map(|(_, fault)| fault);
+        let fault = state
+            .fault
+            .filter(|(at, _)| *at == number)
+            .map(|(_, fault)| fault);
         match fault {
             Some(Fault::Before) => Err(Broken::Before),
             Some(Fault::DieBefore) => {
@@ -163,15 +186,14 @@ impl Model {
         .map_err(unread)
     }
 
-    async fn write<T>(
-        &self,
-        act: impl FnOnce(&mut State) -> Result<T, WriteError>,
-    ) -> Result<T, WriteError> {
+    async fn write<T>(&self, act: impl FnOnce(&mut State) -> Result<T, WriteError>) -> Result<T, WriteError> {
         self.call(act).await.map_err(unwritten)?
     }
 
     async fn store<T>(&self, act: impl FnOnce(&mut State) -> T) -> Result<T, StoreError> {
-        self.call(act).await.map_err(|broken| StoreError(problem(&broken)))
+        self.call(act)
+            .await
+            .map_err(|broken| StoreError(problem(&broken)))
     }
 }
 
@@ -181,12 +203,15 @@ fn applied(state: &mut State, commit: &Commit) -> Result<(), CommitError> {
     }
     let revision = |state: &State, key: &RecordKey| state.records.get(key).map_or(0, |record| record.0);
     let stands = commit.writes.iter().all(|write| match write {
-        RecordWrite::Put { key, seen, .. } | RecordWrite::Check { key, seen } => revision(state, key) == *seen,
+        RecordWrite::Put { key, seen, .. } | RecordWrite::Check { key, seen } => {
+            revision(state, key) == *seen
+        }
         RecordWrite::Delete { .. } => true,
     });
-    let audit_fits = commit.audit.iter().all(|entry| {
-        state.audit.get(&entry.document).map_or(0, Vec::len) as u64 + 1 == entry.sequence
-    });
+    let audit_fits = commit
+        .audit
+        .iter()
+        .all(|entry| state.audit.get(&entry.document).map_or(0, Vec::len) as u64 + 1 == entry.sequence);
     if !stands || !audit_fits {
         return Err(CommitError::Conflict);
     }
@@ -203,7 +228,11 @@ fn applied(state: &mut State, commit: &Commit) -> Result<(), CommitError> {
         }
     }
     for entry in &commit.audit {
-        state.audit.entry(entry.document.clone()).or_default().push(entry.clone());
+        state
+            .audit
+            .entry(entry.document.clone())
+            .or_default()
+            .push(entry.clone());
     }
     state.done.insert(commit.token.clone(), commit.clone());
     Ok(())
@@ -215,7 +244,11 @@ impl Register for Model {
         self.store(|state| {
             let stored = |key: &RecordKey| {
                 let (revision, body) = state.records.get(key)?.clone();
-                Some(StoredRecord { key: key.clone(), revision, body })
+                Some(StoredRecord {
+                    key: key.clone(),
+                    revision,
+                    body,
+                })
             };
             keys.iter().map(stored).collect()
         })
@@ -232,7 +265,9 @@ impl Register for Model {
         .await
     }
     async fn commit(&self, commit: Commit) -> Result<(), CommitError> {
-        self.store(|state| applied(state, &commit)).await.map_err(CommitError::Store)?
+        self.store(|state| applied(state, &commit))
+            .await
+            .map_err(CommitError::Store)?
     }
     async fn due(&self, _: Timestamp, _: usize) -> Result<Vec<DueRecord>, StoreError> {
         Ok(vec![])
@@ -248,7 +283,8 @@ impl Register for Model {
 #[async_trait]
 impl Queue for Model {
     async fn send(&self, hints: &[Hint]) -> Result<(), StoreError> {
-        self.store(|state| state.hints.extend(hints.iter().cloned())).await
+        self.store(|state| state.hints.extend(hints.iter().cloned()))
+            .await
     }
 }
 
@@ -278,7 +314,8 @@ impl Chance for Model {
 #[async_trait]
 impl QadSources for Model {
     async fn source_values(&self, source: &str) -> Result<SourceScan, ReadError> {
-        self.read(|state| state.sources.get(source).cloned().unwrap_or_default()).await
+        self.read(|state| state.sources.get(source).cloned().unwrap_or_default())
+            .await
     }
 }
 
@@ -295,31 +332,62 @@ fn value_taken(state: &State, lookup: &str, value: &CoupaValue) -> bool {
 impl CoupaLookups for Model {
     async fn lookup_values(&self, lookup: &str) -> Result<LookupScan, ReadError> {
         self.read(|state| {
-            let values = state.values.values().filter(|(name, _)| name == lookup).map(|(_, value)| value.clone());
-            LookupScan { values: values.collect(), unreadable: vec![] }
+            let values = state
+                .values
+                .values()
+                .filter(|(name, _)| name == lookup)
+                .map(|(_, value)| value.clone());
+            LookupScan {
+                values: values.collect(),
+                unreadable: vec![],
+            }
         })
         .await
     }
-    async fn find_lookup_values(&self, lookup: &str, code: &LookupCode) -> Result<Vec<CoupaValue>, ReadError> {
+    async fn find_lookup_values(
+        &self,
+        lookup: &str,
+        code: &LookupCode,
+    ) -> Result<Vec<CoupaValue>, ReadError> {
         self.read(|state| {
-            let values = state.values.values().filter(|(name, _)| name == lookup).map(|(_, value)| value.clone());
-            values.filter(|value| value.code.as_deref() == Some(code.as_str())).collect()
+            let values = state
+                .values
+                .values()
+                .filter(|(name, _)| name == lookup)
+                .map(|(_, value)| value.clone());
+            values
+                .filter(|value| value.code.as_deref() == Some(code.as_str()))
+                .collect()
         })
         .await
     }
-    async fn create_lookup_value(&self, lookup: &str, action: &Action, _: &str) -> Result<CoupaValue, WriteError> {
+    async fn create_lookup_value(
+        &self,
+        lookup: &str,
+        action: &Action,
+        _: &str,
+    ) -> Result<CoupaValue, WriteError> {
         self.write(|state| {
             let code = action.code().unwrap().to_string();
-            let external = action.parent_ref_code.as_ref().map_or(code.clone(), |parent| format!("{parent}-{code}"));
+            let external = action
+                .parent_ref_code
+                .as_ref()
+                .map_or(code.clone(), |parent| format!("{parent}-{code}"));
             let value = CoupaValue {
                 id: state.next_id + 1,
                 name: action.name.clone(),
                 active: action.active,
                 code: Some(code.clone()),
                 external_ref_code: Some(external),
-                parent: action.parent_ref_code.clone().map(|code| ParentReference { id: None, external_ref_code: Some(code) }),
+                parent: action.parent_ref_code.clone().map(|code| ParentReference {
+                    id: None,
+                    external_ref_code: Some(code),
+                }),
             };
-            let unwanted = state.refused_word.as_ref().is_some_and(|word| value.name.contains(word.as_str()));
+            let unwanted = state
+                .refused_word
+                .as_ref()
+                .is_some_and(|word| value.name.contains(word.as_str()));
             if !state.lookups.contains(lookup) || value_taken(state, lookup, &value) || unwanted {
                 return Err(refused("COUPA_REFUSED"));
             }
@@ -330,15 +398,27 @@ impl CoupaLookups for Model {
         })
         .await
     }
-    async fn update_lookup_value(&self, lookup: &str, id: u64, action: &Action, _: &str) -> Result<CoupaValue, WriteError> {
+    async fn update_lookup_value(
+        &self,
+        lookup: &str,
+        id: u64,
+        action: &Action,
+        _: &str,
+    ) -> Result<CoupaValue, WriteError> {
         self.write(|state| {
-            let mut value = state.values.get(&id).map(|(_, value)| value.clone()).ok_or_else(|| refused("NOT_FOUND"))?;
+            let mut value = state
+                .values
+                .get(&id)
+                .map(|(_, value)| value.clone())
+                .ok_or_else(|| refused("NOT_FOUND"))?;
             value.name = action.name.clone();
             value.active = action.active;
             if value_taken(state, lookup, &value) {
                 return Err(refused("COUPA_REFUSED"));
             }
-            state.journal.push(format!("update value {}", action.code().unwrap()));
+            state
+                .journal
+                .push(format!("update value {}", action.code().unwrap()));
             state.values.insert(id, (lookup.to_owned(), value.clone()));
             Ok(value)
         })
@@ -370,26 +450,49 @@ fn supplier_taken(state: &State, supplier: &CoupaSupplier) -> bool {
 
 #[async_trait]
 impl CoupaSuppliers for Model {
-    async fn suppliers(&self, since: Option<Timestamp>, after: Option<u64>) -> Result<CoupaSupplierPage, ReadError> {
+    async fn suppliers(
+        &self,
+        since: Option<Timestamp>,
+        after: Option<u64>,
+    ) -> Result<CoupaSupplierPage, ReadError> {
         const PAGE: usize = 3;
         self.read(|state| {
             let wanted = |supplier: &&CoupaSupplier| {
-                since.is_none_or(|since| supplier.updated_at > since) && after.is_none_or(|after| supplier.id > after)
+                since.is_none_or(|since| supplier.updated_at > since)
+                    && after.is_none_or(|after| supplier.id > after)
             };
-            let suppliers: Vec<CoupaSupplier> = state.coupa.values().filter(wanted).take(PAGE).cloned().collect();
+            let suppliers: Vec<CoupaSupplier> =
+                state.coupa.values().filter(wanted).take(PAGE).cloned().collect();
             CoupaSupplierPage {
                 last: suppliers.last().map(|supplier| supplier.id),
                 more: suppliers.len() == PAGE,
-                unreadable: if after.is_none() { state.coupa_unreadable.clone() } else { vec![] },
+                unreadable: if after.is_none() {
+                    state.coupa_unreadable.clone()
+                } else {
+                    vec![]
+                },
                 suppliers,
             }
         })
         .await
     }
     async fn suppliers_numbered(&self, number: &SupplierCode) -> Result<Vec<CoupaSupplier>, ReadError> {
-        self.read(|state| state.coupa.values().filter(|supplier| supplier.is_numbered(number)).cloned().collect()).await
+        self.read(|state| {
+            state
+                .coupa
+                .values()
+                .filter(|supplier| supplier.is_numbered(number))
+                .cloned()
+                .collect()
+        })
+        .await
     }
-    async fn create_supplier(&self, number: &SupplierCode, data: &SupplierData, _: &str) -> Result<CoupaSupplier, WriteError> {
+    async fn create_supplier(
+        &self,
+        number: &SupplierCode,
+        data: &SupplierData,
+        _: &str,
+    ) -> Result<CoupaSupplier, WriteError> {
         self.write(|state| {
             let mut supplier = CoupaSupplier {
                 id: state.next_id + 1,
@@ -399,7 +502,10 @@ impl CoupaSuppliers for Model {
                 updated_at: state.now,
             };
             take(&mut supplier, data, state.now);
-            let unwanted = state.refused_word.as_ref().is_some_and(|word| supplier.data.name().contains(word.as_str()));
+            let unwanted = state
+                .refused_word
+                .as_ref()
+                .is_some_and(|word| supplier.data.name().contains(word.as_str()));
             if supplier_taken(state, &supplier) || unwanted {
                 return Err(refused("COUPA_REFUSED"));
             }
@@ -410,9 +516,19 @@ impl CoupaSuppliers for Model {
         })
         .await
     }
-    async fn update_supplier(&self, id: u64, number: &SupplierCode, data: &SupplierData, _: &str) -> Result<CoupaSupplier, WriteError> {
+    async fn update_supplier(
+        &self,
+        id: u64,
+        number: &SupplierCode,
+        data: &SupplierData,
+        _: &str,
+    ) -> Result<CoupaSupplier, WriteError> {
         self.write(|state| {
-            let mut supplier = state.coupa.get(&id).cloned().ok_or_else(|| refused("NOT_FOUND"))?;
+            let mut supplier = state
+                .coupa
+                .get(&id)
+                .cloned()
+                .ok_or_else(|| refused("NOT_FOUND"))?;
             supplier.number = Some(number.to_string());
             take(&mut supplier, data, state.now);
             if supplier_taken(state, &supplier) {
@@ -430,7 +546,12 @@ impl CoupaSuppliers for Model {
 impl QadSuppliers for Model {
     async fn suppliers_since(&self, since: Date) -> Result<QadSupplierScan, ReadError> {
         self.read(|state| QadSupplierScan {
-            suppliers: state.qad.values().filter(|supplier| supplier.last_modified >= since).cloned().collect(),
+            suppliers: state
+                .qad
+                .values()
+                .filter(|supplier| supplier.last_modified >= since)
+                .cloned()
+                .collect(),
             unreadable: state.qad_unreadable.clone(),
         })
         .await
@@ -438,23 +559,41 @@ impl QadSuppliers for Model {
     async fn supplier(&self, code: &SupplierCode) -> Result<Option<QadSupplier>, ReadError> {
         self.read(|state| state.qad.get(&code.folded()).cloned()).await
     }
-    async fn create_supplier(&self, code: &SupplierCode, data: &SupplierData, _: &str) -> Result<QadSupplier, WriteError> {
+    async fn create_supplier(
+        &self,
+        code: &SupplierCode,
+        data: &SupplierData,
+        _: &str,
+    ) -> Result<QadSupplier, WriteError> {
         self.write(|state| {
             if state.qad.contains_key(&code.folded()) {
                 return Err(WriteError::Unknown(Problem::new("QAD_ALREADY_EXISTS", "")));
             }
-            let supplier = QadSupplier { code: code.clone(), data: data.clone(), last_modified: state.now.date_utc() };
+            let supplier = QadSupplier {
+                code: code.clone(),
+                data: data.clone(),
+                last_modified: state.now.date_utc(),
+            };
             state.journal.push(format!("create in qad {code}"));
             state.qad.insert(code.folded(), supplier.clone());
             Ok(supplier)
         })
         .await
     }
-    async fn update_supplier(&self, code: &SupplierCode, data: &SupplierData, _: &str) -> Result<QadSupplier, WriteError> {
+    async fn update_supplier(
+        &self,
+        code: &SupplierCode,
+        data: &SupplierData,
+        _: &str,
+    ) -> Result<QadSupplier, WriteError> {
         self.write(|state| {
             let now = state.now.date_utc();
-            let supplier = state.qad.get_mut(&code.folded()).ok_or_else(|| refused("NOT_FOUND"))?;
-            data.iter().for_each(|(field, text)| supplier.data.set(field, text));
+            let supplier = state
+                .qad
+                .get_mut(&code.folded())
+                .ok_or_else(|| refused("NOT_FOUND"))?;
+            data.iter()
+                .for_each(|(field, text)| supplier.data.set(field, text));
             supplier.last_modified = now;
             let supplier = supplier.clone();
             state.journal.push(format!("update in qad {code}"));

@@ -145,11 +145,7 @@ pub async fn run(deps: &Deps<'_>, invoice: InvoiceId, reason: HintReason) -> Res
     Err(FlowError::Contended)
 }
 
-async fn round(
-    deps: &Deps<'_>,
-    loaded: Loaded<BillPayments>,
-    asked: &mut bool,
-) -> Result<Next, FlowError> {
+async fn round(deps: &Deps<'_>, loaded: Loaded<BillPayments>, asked: &mut bool) -> Result<Next, FlowError> {
     let context = &deps.context;
     let bill = &loaded.document;
     if bill.entry.as_ref().is_some_and(|entry| !entry.is_finished()) {
@@ -174,7 +170,13 @@ async fn round(
         let mut document = bill.clone();
         document.parked = None;
         document.look_again = Some(context.clock.now());
-        return store(context, loaded.revision, document, vec![PaymentEvent::Reconsidered]).await;
+        return store(
+            context,
+            loaded.revision,
+            document,
+            vec![PaymentEvent::Reconsidered],
+        )
+        .await;
     }
     if !in_qad(context, bill.invoice).await? {
         return later(context, loaded, NOT_POSTED_RECHECK_MILLIS).await;
@@ -459,19 +461,27 @@ fn judge_entries(entry: &PaymentEntry, shown: &CoupaBill, settings: &PaymentSett
             adopted: false,
         },
         (0, 0) => match paid_elsewhere(shown, settings) {
-            Some(problem) => Finding::Park { problem, answer: None },
+            Some(problem) => Finding::Park {
+                problem,
+                answer: None,
+            },
             None => Finding::Nothing,
         },
         (_, 1) => {
-            let actual = carrying(true)
-                .next()
-                .map_or_else(String::new, |one| format!("{} {}", one.amount.normalize(), shown.currency));
+            let actual = carrying(true).next().map_or_else(String::new, |one| {
+                format!("{} {}", one.amount.normalize(), shown.currency)
+            });
             park(
                 Problem::new(
                     "COUPA_PAYMENT_DIFFERS",
                     "Correct the payment entry in Coupa by hand; it cannot be changed by integration.",
                 )
-                .expected(format!("{} {} on {}", entry.amount.normalize(), entry.currency, entry.date))
+                .expected(format!(
+                    "{} {} on {}",
+                    entry.amount.normalize(),
+                    entry.currency,
+                    entry.date
+                ))
                 .actual(actual),
             )
         }

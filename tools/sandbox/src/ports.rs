@@ -270,7 +270,7 @@ impl Coupa for WorldPorts {
         })
     }
 
-    async fn mark_exported(&self, id: InvoiceId, idempotency_key: &str) -> Result<(), WriteError> {
+    async fn mark_exported(&self, id: InvoiceId, idempotency_key: &str) -> Result<Option<CoupaStatus>, WriteError> {
         let keys = [id.to_string()];
         self.write(
             System::Coupa,
@@ -279,7 +279,14 @@ impl Coupa for WorldPorts {
             idempotency_key,
             Write::MarkExported(id.0),
         )
-        .map(drop)
+        .map(|written| match written {
+            Written::Coupa(invoice) => match invoice.get("status").and_then(Value::as_str) {
+                Some("approved") => Some(CoupaStatus::Approved),
+                Some("voided") => Some(CoupaStatus::Voided),
+                other => other.map(|word| CoupaStatus::Other(word.to_owned())),
+            },
+            _ => None,
+        })
     }
 
     async fn record_outcome(

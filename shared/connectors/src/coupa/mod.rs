@@ -9,7 +9,7 @@ use crate::http::transport::{Method, Response};
 use crate::http::{Call, Peer};
 use crate::json::{self, Node};
 use async_trait::async_trait;
-use domain::documents::Invoice;
+use domain::documents::{CoupaStatus, Invoice};
 use domain::ids::InvoiceId;
 use domain::problem::Problem;
 use flows::ports::{Coupa, DocumentOutcome, InvoicePage, ReadError, WriteError};
@@ -158,20 +158,21 @@ impl Coupa for CoupaClient {
         Ok(page)
     }
 
-    async fn mark_exported(&self, id: InvoiceId, idempotency_key: &str) -> Result<(), WriteError> {
+    async fn mark_exported(&self, id: InvoiceId, idempotency_key: &str) -> Result<Option<CoupaStatus>, WriteError> {
         let url = wire::mark_exported(&self.base, id);
         let response = self.put("mark_exported", url, idempotency_key).await?;
         // Some tenants answer nothing; what is answered must not say the contrary.
         if response.body.iter().all(u8::is_ascii_whitespace) {
-            return Ok(());
+            return Ok(None);
         }
         let fix = "Nothing to do: the invoice is read again.";
         let json = json::parse(&response.body).map_err(|detail| {
             WriteError::Unknown(Problem::new("COUPA_ANSWER_UNREADABLE", fix).actual(detail))
         })?;
-        let exported = Node::root(&json).get("exported");
+        let root = Node::root(&json);
+        let exported = root.get("exported");
         match exported.flag() {
-            Ok(Some(true) | None) => Ok(()),
+            Ok(Some(true) | None) => Ok(root.get("status").text().ok().flatten().map(|word| translate::status_of(&word))),
             Ok(Some(false)) | Err(_) => {
                 let misread = exported.misread("true");
                 Err(WriteError::Unknown(misread.problem("COUPA_NOT_MARKED", fix)))

@@ -43,11 +43,16 @@ pub(crate) fn head(node: &Node<'_>) -> Result<InvoiceHead, (Option<InvoiceId>, P
 }
 
 fn status(node: &Node<'_>) -> Result<CoupaStatus, Misread> {
-    Ok(match node.get("status").required_text()?.as_str() {
+    node.get("status").required_text().map(|word| status_of(&word))
+}
+
+/// What a word of Coupa's means; an unknown one is never approved.
+pub(crate) fn status_of(word: &str) -> CoupaStatus {
+    match word {
         "approved" => CoupaStatus::Approved,
         "voided" => CoupaStatus::Voided,
         other => CoupaStatus::Other(other.to_owned()),
-    })
+    }
 }
 
 fn read_invoice(root: &Node<'_>, asked: InvoiceId, orders: &OrderNumber) -> Result<Invoice, Misread> {

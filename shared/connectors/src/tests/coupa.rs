@@ -28,7 +28,7 @@ async fn every_request_is_what_the_contract_says() {
         .await
         .unwrap();
     bench.coupa.invoice(ID).await.unwrap().unwrap();
-    bench.coupa.mark_exported(ID, "effect-key-1").await.unwrap();
+    let _ = bench.coupa.mark_exported(ID, "effect-key-1").await.unwrap();
     let sent = bench.script.sent();
     let lines: Vec<String> = sent
         .iter()
@@ -148,7 +148,7 @@ async fn marking_exported_is_confirmed_refused_or_unknown() {
         bench.script.then(outcome.clone());
         let settled = bench.coupa.mark_exported(ID, "key").await;
         let got = match &settled {
-            Ok(()) => "done",
+            Ok(_) => "done",
             Err(WriteError::Unknown(_)) => "unknown",
             Err(WriteError::NotApplied { .. }) => "not applied",
             Err(WriteError::Refused(_)) => "refused",

@@ -9,11 +9,19 @@ const LOOKUP: &str = "QAD Cost Centers";
 const SOURCE: &str = "cost-centers";
 
 fn qad(code: &str, description: &str, active: bool) -> QadValue {
-    QadValue { code: code.parse().unwrap(), description: description.into(), active, parent: None }
+    QadValue {
+        code: code.parse().unwrap(),
+        description: description.into(),
+        active,
+        parent: None,
+    }
 }
 
 fn below(parent: &str, value: QadValue) -> QadValue {
-    QadValue { parent: Some(parent.parse().unwrap()), ..value }
+    QadValue {
+        parent: Some(parent.parse().unwrap()),
+        ..value
+    }
 }
 
 fn model(list: Vec<QadValue>) -> Model {
@@ -24,14 +32,29 @@ fn model(list: Vec<QadValue>) -> Model {
 }
 
 fn set(model: &Model, list: Vec<QadValue>) {
-    model.state().sources.insert(SOURCE.into(), SourceScan { values: list, unreadable: vec![] });
+    model.state().sources.insert(
+        SOURCE.into(),
+        SourceScan {
+            values: list,
+            unreadable: vec![],
+        },
+    );
 }
 
 async fn go(model: &Model, plan_only: bool) -> Result<LookupRun, PollError> {
     let timing = Timing::default();
-    let lookups = [LookupSync { lookup: LOOKUP.into(), source: SOURCE.into(), policy: LookupPolicy::default() }];
-    let deps =
-        Deps { context: model.context(&timing), coupa: model, qad: model, lookups: &lookups, plan_only };
+    let lookups = [LookupSync {
+        lookup: LOOKUP.into(),
+        source: SOURCE.into(),
+        policy: LookupPolicy::default(),
+    }];
+    let deps = Deps {
+        context: model.context(&timing),
+        coupa: model,
+        qad: model,
+        lookups: &lookups,
+        plan_only,
+    };
     run(&deps).await.map(|mut runs| runs.remove(0))
 }
 
@@ -42,7 +65,10 @@ async fn sync(model: &Model) -> LookupRun {
 fn active(model: &Model) -> BTreeSet<String> {
     let state = model.state();
     let values = state.values.values().map(|(_, value)| value);
-    values.filter(|value| value.active && value.code.is_some()).map(|value| value.name.clone()).collect()
+    values
+        .filter(|value| value.active && value.code.is_some())
+        .map(|value| value.name.clone())
+        .collect()
 }
 
 fn names(list: &[&str]) -> BTreeSet<String> {
@@ -50,15 +76,27 @@ fn names(list: &[&str]) -> BTreeSet<String> {
 }
 
 fn codes(run: &LookupRun) -> Vec<&str> {
-    run.needs_a_person.iter().map(|problem| problem.code.as_str()).collect()
+    run.needs_a_person
+        .iter()
+        .map(|problem| problem.code.as_str())
+        .collect()
 }
 
 fn start() -> Vec<QadValue> {
-    vec![qad("100", "Plant", true), qad("200", "Office", true), below("100", qad("110", "Line 1", true)), qad("300", "Old", false)]
+    vec![
+        qad("100", "Plant", true),
+        qad("200", "Office", true),
+        below("100", qad("110", "Line 1", true)),
+        qad("300", "Old", false),
+    ]
 }
 
 fn changed() -> Vec<QadValue> {
-    vec![qad("100", "Plant North", true), qad("300", "Old", true), below("100", qad("120", "Line 2", true))]
+    vec![
+        qad("100", "Plant North", true),
+        qad("300", "Old", true),
+        below("100", qad("120", "Line 2", true)),
+    ]
 }
 
 #[tokio::test]
@@ -71,21 +109,35 @@ async fn a_list_is_filled_changed_and_then_left_alone() {
     model.wait(60);
     let second = sync(&model).await;
     assert_eq!((second.planned, second.written), (5, 5));
-    assert_eq!(active(&model), names(&["100 Plant North", "300 Old", "120 Line 2"]));
+    assert_eq!(
+        active(&model),
+        names(&["100 Plant North", "300 Old", "120 Line 2"])
+    );
     model.verify();
     let before = (model.journal().len(), model.state().commits, model.state().reads);
     model.wait(60);
     let idle = sync(&model).await;
     assert_eq!((idle.planned, idle.written), (0, 0));
     let after = (model.journal().len(), model.state().commits, model.state().reads);
-    assert_eq!(after, (before.0, before.1, before.2 + 2), "an idle run reads each side once and writes nothing");
+    assert_eq!(
+        after,
+        (before.0, before.1, before.2 + 2),
+        "an idle run reads each side once and writes nothing"
+    );
 }
 
 #[tokio::test]
 async fn only_planning_writes_nothing_and_says_everything() {
     let model = model(start());
     let planned = go(&model, true).await.unwrap();
-    assert_eq!(planned.changes, ["create \"100 Plant\"", "create \"200 Office\"", "create \"110 Line 1\""]);
+    assert_eq!(
+        planned.changes,
+        [
+            "create \"100 Plant\"",
+            "create \"200 Office\"",
+            "create \"110 Line 1\""
+        ]
+    );
     assert_eq!((model.journal().len(), model.state().commits), (0, 0));
 }
 
@@ -105,7 +157,9 @@ async fn an_empty_source_is_parked_and_takes_nothing_away() {
 }
 
 fn many(count: usize, description: &str) -> Vec<QadValue> {
-    (0..count).map(|number| qad(&format!("C{number}"), description, true)).collect()
+    (0..count)
+        .map(|number| qad(&format!("C{number}"), description, true))
+        .collect()
 }
 
 #[tokio::test]
@@ -115,18 +169,39 @@ async fn a_large_change_waits_until_exactly_that_plan_is_allowed() {
     set(&model, many(40, "a"));
     model.wait(60);
     let parked = sync(&model).await;
-    assert_eq!((codes(&parked), parked.written, parked.changes.len()), (vec!["LOOKUP_CHANGE_TOO_LARGE"], 0, 20));
+    assert_eq!(
+        (codes(&parked), parked.written, parked.changes.len()),
+        (vec!["LOOKUP_CHANGE_TOO_LARGE"], 0, 20)
+    );
     let timing = Timing::default();
-    let wrong = allow(&model.context(&timing), LOOKUP, "other", "ada", "x").await.unwrap_err();
+    let wrong = allow(&model.context(&timing), LOOKUP, "other", "ada", "x")
+        .await
+        .unwrap_err();
     assert_eq!(wrong.problem().code, "LOOKUP_PLAN_NOT_PARKED");
-    allow(&model.context(&timing), LOOKUP, &parked.plan_sha256, "ada", "plant closed").await.unwrap();
+    allow(
+        &model.context(&timing),
+        LOOKUP,
+        &parked.plan_sha256,
+        "ada",
+        "plant closed",
+    )
+    .await
+    .unwrap();
     // Meanwhile the list changed: what was allowed was another plan.
     set(&model, many(39, "a"));
     assert_eq!(codes(&sync(&model).await), ["LOOKUP_CHANGE_TOO_LARGE"]);
     set(&model, many(40, "a"));
     let again = sync(&model).await;
     assert_eq!(codes(&again), ["LOOKUP_CHANGE_TOO_LARGE"]);
-    allow(&model.context(&timing), LOOKUP, &again.plan_sha256, "ada", "plant closed").await.unwrap();
+    allow(
+        &model.context(&timing),
+        LOOKUP,
+        &again.plan_sha256,
+        "ada",
+        "plant closed",
+    )
+    .await
+    .unwrap();
     assert_eq!(sync(&model).await.written, 20);
     assert_eq!(active(&model).len(), 40);
 }
@@ -138,7 +213,9 @@ async fn what_was_allowed_stays_allowed_when_the_run_dies_in_the_middle() {
     set(&model, many(30, "a"));
     model.wait(60);
     let hash = sync(&model).await.plan_sha256;
-    allow(&model.context(&Timing::default()), LOOKUP, &hash, "ada", "x").await.unwrap();
+    allow(&model.context(&Timing::default()), LOOKUP, &hash, "ada", "x")
+        .await
+        .unwrap();
     let calls = model.state().calls;
     model.state().fault = Some((calls + 20, Fault::DieBefore));
     let _ = go(&model, false).await;
@@ -173,7 +250,10 @@ async fn a_lookup_that_coupa_does_not_have_is_told_after_a_few_refusals() {
     let calls = model.state().calls;
     let again = sync(&model).await;
     assert_eq!(again.needs_a_person.len(), 5);
-    assert!(model.state().calls < calls * 2, "the same refusal is not asked for again at once");
+    assert!(
+        model.state().calls < calls * 2,
+        "the same refusal is not asked for again at once"
+    );
     model.state().lookups.insert(LOOKUP.into());
     model.wait(24 * 60);
     sync(&model).await;
@@ -198,11 +278,22 @@ async fn recover(model: &Model, story: &str) {
     let written = model.journal().len();
     let commits = model.state().commits;
     let last = sync(model).await;
-    assert_eq!((last.planned, last.open, model.journal().len()), (0, 0, written), "{story}");
-    assert_eq!(model.state().commits, commits, "{story}: an idle run writes nothing");
+    assert_eq!(
+        (last.planned, last.open, model.journal().len()),
+        (0, 0, written),
+        "{story}"
+    );
+    assert_eq!(
+        model.state().commits,
+        commits,
+        "{story}: an idle run writes nothing"
+    );
     model.verify();
-    let mut created: Vec<String> =
-        model.journal().into_iter().filter(|line| line.starts_with("create")).collect();
+    let mut created: Vec<String> = model
+        .journal()
+        .into_iter()
+        .filter(|line| line.starts_with("create"))
+        .collect();
     let all = created.len();
     created.sort();
     created.dedup();
@@ -225,7 +316,11 @@ async fn a_fault_at_any_call_loses_nothing_and_repeats_nothing() {
             }
             let story = format!("{fault:?} at {at}");
             recover(&model, &story).await;
-            assert_eq!(active(&model), names(&["100 Plant North", "300 Old", "120 Line 2"]), "{story}");
+            assert_eq!(
+                active(&model),
+                names(&["100 Plant North", "300 Old", "120 Line 2"]),
+                "{story}"
+            );
         }
     }
 }
