@@ -30,6 +30,8 @@ pub const RELOAD_MILLIS_MIN: i64 = 60_000;
 const DOCUMENTS_MAX: usize = 200;
 const CURRENT: &str = "AWSCURRENT";
 const PREVIOUS: &str = "AWSPREVIOUS";
+/// AWS's code when no policy allows the call.
+const ACCESS_DENIED: &str = "AccessDeniedException";
 
 /// A document as it is now.
 #[derive(Clone)]
@@ -197,10 +199,16 @@ impl SecretReader {
 impl WebhookSecrets for SecretReader {
     async fn document(&self, connection: &ConnectionId) -> Result<Option<SecretString>, ReadError> {
         // That flow keeps what it read, so nothing is kept here.
-        Ok(self
-            .fetch(connection, CURRENT)
-            .await?
-            .map(|document| document.text))
+        match self.fetch(connection, CURRENT).await {
+            Ok(document) => Ok(document.map(|document| document.text)),
+            // The name comes from outside, and readers are named by each secret itself: of a secret that does not exist
+            // AWS says "denied". Seen from outside the two are the same; a forgotten policy shows in this line.
+            Err(ReadError::Refused(problem)) if problem.actual.starts_with(ACCESS_DENIED) => {
+                tracing::warn!(%connection, code = %problem.code, %problem, "no secret of this name, or none that we may read");
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
     }
 }
 
@@ -327,6 +335,18 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_secret_that_may_not_be_read_is_an_unknown_connection_for_the_webhook_alone() {
+        let (reader, store, _) = reader();
+        let denied = r#"{"__type":"AccessDeniedException","Message":"no policy allows it"}"#;
+        store.answer(400, denied);
+        assert!(reader.document(&acme()).await.unwrap().is_none());
+        store.answer(400, denied);
+        assert!(matches!(reader.current(&acme()).await, Err(ReadError::Refused(_))));
+        store.answer(400, r#"{"__type":"KMSAccessDenied"}"#);
+        assert!(reader.document(&acme()).await.is_err(), "another refusal is not an unknown connection");
+    }
+
+    #[tokio::test]
     async fn a_document_is_read_once_and_again_when_it_is_old() {
         let (reader, store, time) = reader();
         store.holds("one");
@@ -382,7 +402,7 @@ mod tests {
         assert!(reader.document(&acme()).await.unwrap().is_none());
         store.answer(400, r#"{"__type":"AccessDeniedException","Message":"no"}"#);
         assert!(matches!(
-            reader.document(&acme()).await,
+            reader.current(&acme()).await,
             Err(ReadError::Refused(_))
         ));
     }

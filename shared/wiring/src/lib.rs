@@ -81,10 +81,11 @@ impl Wiring {
             prefix,
             Arc::clone(&world.clock),
         ));
+        let token_keys: Arc<dyn aws::tokens::TokenKeys> = Arc::<SecretReader>::clone(&secrets);
         let tokens = DynamoTokenStore::new(
             world.clients.dynamodb(),
             world.config.tokens_table().map_err(one)?.to_owned(),
-            Arc::clone(&secrets) as Arc<dyn aws::tokens::TokenKeys>,
+            token_keys,
             Arc::clone(&world.clock),
             Arc::clone(&world.chance),
         );
