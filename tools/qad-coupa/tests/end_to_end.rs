@@ -213,3 +213,12 @@ fn without_a_running_world_the_commands_say_so() {
     assert_eq!(output.status.code(), Some(6));
     assert!(text(&output).contains("LOCAL_NOT_RUNNING"));
 }
+
+#[test]
+fn every_reason_is_in_the_operators_manual() {
+    let manual = include_str!("../../../docs/operate.md");
+    for code in domain::matching::ExceptionCode::ALL {
+        assert!(manual.contains(&format!("| `{}` |", code.as_str())), "{}", code.as_str());
+        assert!(manual.contains(code.fix()), "{}", code.fix());
+    }
+}
