@@ -178,7 +178,7 @@ fn every_wrong_setting_is_named() {
             json!({"charge_accounts": {"tips": {"gl_account": "1"}}}),
             "invoices.charge_accounts",
         ),
-        ("/hold_recheck_seconds", json!(5), "hold_recheck_seconds"),
+        ("/hold_recheck_seconds", json!(0), "hold_recheck_seconds"),
         ("/webhook", json!({}), "webhook"),
     ] {
         let problems = ConnectionDocument::parse(&changed(pointer, value)).unwrap_err();
@@ -197,7 +197,7 @@ fn all_sections_are_checked_at_once() {
     wrong["coupa"]["client_id"] = json!("");
     wrong["qad"]["requests_per_second"] = json!(0);
     wrong["invoices"] = json!({"tolerance": {"total_amount": -1}});
-    wrong["hold_recheck_seconds"] = json!(1);
+    wrong["hold_recheck_seconds"] = json!(0);
     assert_eq!(
         ConnectionDocument::parse(&wrong.to_string()).unwrap_err().len(),
         4
