@@ -570,7 +570,8 @@ def alarms_hear_what_the_code_says(templates):
 
 @check
 def edge_is_throttled(templates):
-    """The webhook address has a rate, a burst and an access log, takes POST only, and nothing else is reachable."""
+    """The webhook address has a rate, a burst and an access log, answers every method on it itself (405 for all but
+    POST), and nothing else is reachable."""
     template = templates[STACK]
     for name, api in of_type(template, "AWS::Serverless::HttpApi").items():
         p = api["Properties"]
@@ -587,7 +588,7 @@ def edge_is_throttled(templates):
         for event in function.get("Events", {}).values():
             if event["Type"] != "HttpApi":
                 continue
-            if name != "receive-webhook" or event["Properties"]["Method"] != "POST":
+            if name != "receive-webhook" or event["Properties"]["Method"] != "ANY":
                 yield f"{name} answers {event['Properties']['Method']} {event['Properties']['Path']}"
             if not event["Properties"]["Path"].startswith("/webhooks/coupa/{connection}"):
                 yield f"{name} answers {event['Properties']['Path']}"

@@ -1,10 +1,16 @@
 //! The simulated world that the tests share.
 
+#![allow(
+    clippy::result_large_err,
+    reason = "the ports' own errors, once per call to another system"
+)]
+
 pub mod fates;
 pub mod gate;
 pub mod harness;
 pub mod invariants;
 pub mod local_dynamo;
+pub mod life;
 pub mod memory_register;
 pub mod register_contract;
 pub mod small;

@@ -43,6 +43,11 @@ pub const AUDIT_TABLE: Variable = required("AUDIT_TABLE", "name of the table of 
 pub const TOKENS_TABLE: Variable = required("TOKENS_TABLE", "name of the table of cached bearer tokens");
 /// Queue of hints.
 pub const INVOICES_QUEUE_URL: Variable = required("INVOICES_QUEUE_URL", "address of the queue of hints");
+/// Queue of hints about payments.
+pub const PAYMENTS_QUEUE_URL: Variable = required(
+    "PAYMENTS_QUEUE_URL",
+    "address of the queue of hints about payments",
+);
 /// Begins the names of the connections' documents.
 pub const CONNECTION_SECRET_PREFIX: Variable = required(
     "CONNECTION_SECRET_PREFIX",
@@ -120,6 +125,7 @@ pub const VARIABLES: &[Variable] = &[
     AUDIT_TABLE,
     TOKENS_TABLE,
     INVOICES_QUEUE_URL,
+    PAYMENTS_QUEUE_URL,
     CONNECTION_SECRET_PREFIX,
     WEBHOOK_SECRET_PREFIX,
     HTTP_TIMEOUT_SECONDS,
@@ -284,6 +290,14 @@ impl Config {
     /// `CONFIG_MISSING`.
     pub fn queue_url(&self) -> Result<&str, Problem> {
         self.get(&INVOICES_QUEUE_URL)
+    }
+
+    /// The address of the queue of hints about payments.
+    ///
+    /// # Errors
+    /// `CONFIG_MISSING`.
+    pub fn payments_queue_url(&self) -> Result<&str, Problem> {
+        self.get(&PAYMENTS_QUEUE_URL)
     }
 
     /// What begins the name of a connection's document.

@@ -341,9 +341,15 @@ mod tests {
         store.answer(400, denied);
         assert!(reader.document(&acme()).await.unwrap().is_none());
         store.answer(400, denied);
-        assert!(matches!(reader.current(&acme()).await, Err(ReadError::Refused(_))));
+        assert!(matches!(
+            reader.current(&acme()).await,
+            Err(ReadError::Refused(_))
+        ));
         store.answer(400, r#"{"__type":"KMSAccessDenied"}"#);
-        assert!(reader.document(&acme()).await.is_err(), "another refusal is not an unknown connection");
+        assert!(
+            reader.document(&acme()).await.is_err(),
+            "another refusal is not an unknown connection"
+        );
     }
 
     #[tokio::test]

@@ -21,6 +21,16 @@
 //! | [`lookups`] | what a Coupa lookup needs to show a QAD list |
 //! | [`explain`] | any state in one plain sentence and a line matrix |
 
+#![cfg_attr(
+    test,
+    allow(
+        clippy::arithmetic_side_effects,
+        clippy::as_conversions,
+        clippy::result_large_err,
+        reason = "tests count small numbers; an overflow there is a failing test"
+    )
+)]
+
 pub mod documents;
 pub mod effect;
 pub mod explain;

@@ -859,6 +859,14 @@ impl SupplierRecord {
         }
     }
 
+    /// QAD's code, in the record of a QAD supplier.
+    pub fn code(&self) -> Option<&SupplierCode> {
+        match &self.id {
+            SupplierId::Qad(code) => Some(code),
+            SupplierId::Coupa(_) => None,
+        }
+    }
+
     /// True while a write of it is not finished.
     pub fn is_open(&self) -> bool {
         self.effect.as_ref().is_some_and(|effect| !effect.is_finished())
