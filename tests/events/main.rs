@@ -10,7 +10,6 @@
     reason = "a failing test may say so by panicking"
 )]
 
-
 use aws::clock::SystemClock;
 use aws::sqs::{BatchTimes, serve};
 use aws_lambda_events::event::sqs::SqsEvent;
@@ -22,7 +21,9 @@ use serde_json::Value;
 use std::path::{Path, PathBuf};
 
 fn files(function: &str) -> Vec<(PathBuf, Value, Value)> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../events").join(function);
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../events")
+        .join(function);
     let read = |path: &Path| serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
     let mut found: Vec<_> = std::fs::read_dir(&folder)
         .unwrap()
@@ -43,7 +44,7 @@ fn files(function: &str) -> Vec<(PathBuf, Value, Value)> {
 async fn every_batch_fails_exactly_the_records_it_should() {
     let previous = std::panic::take_hook();
     std::panic::set_hook(Box::new(|_| {}));
-    for (path, event, expected) in files("match-invoice") {
+    for (path, event, expected) in files("match-invoice").into_iter().chain(files("write-payment")) {
         let event: SqsEvent = serde_json::from_value(event).unwrap();
         let times = BatchTimes::new(Timestamp(i64::MAX / 2), 1_000);
         let work = async |hint: Hint| {
@@ -51,19 +52,30 @@ async fn every_batch_fails_exactly_the_records_it_should() {
             match subject {
                 Subject::Invoice(InvoiceId(666)) => Err(Problem::new("FAILS", "")),
                 Subject::Invoice(InvoiceId(667)) => panic!("in one record"),
+                Subject::Entry { id, .. } if id == "666" => Err(Problem::new("FAILS", "")),
+                Subject::Entry { id, .. } if id == "667" => panic!("in one record"),
                 _ => Ok(()),
             }
         };
         let answer = serve(event, times, &SystemClock, work).await.unwrap();
-        let failed: Vec<String> = answer.batch_item_failures.into_iter().map(|failure| failure.item_identifier).collect();
-        assert_eq!(serde_json::json!(failed), expected["failures"], "{}", path.display());
+        let failed: Vec<String> = answer
+            .batch_item_failures
+            .into_iter()
+            .map(|failure| failure.item_identifier)
+            .collect();
+        assert_eq!(
+            serde_json::json!(failed),
+            expected["failures"],
+            "{}",
+            path.display()
+        );
     }
     std::panic::set_hook(previous);
 }
 
 #[test]
 fn every_schedule_names_a_connection_or_is_refused() {
-    for function in ["poll-coupa", "poll-receipts", "sweep"] {
+    for function in ["poll-coupa", "poll-payments", "poll-receipts", "sweep"] {
         for (path, event, expected) in files(function) {
             let accepted = serde_json::from_value::<wiring::Scheduled>(event).is_ok();
             assert_eq!(Value::Bool(accepted), expected["accepted"], "{}", path.display());

@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parents[2]
 STACK = "stack"
 CONNECTION = "connection"
 PATHS = {STACK: ROOT / "infra/stack.yaml", CONNECTION: ROOT / "infra/connection.yaml"}
-SCHEDULED = {"poll-coupa", "poll-receipts", "sweep"}
+SCHEDULED = {"poll-coupa", "poll-payments", "poll-receipts", "sweep"}
 DAY_SECONDS = 86_400
 UNREADABLE = "cannot be checked"
 
@@ -54,7 +54,7 @@ GRANTS = {
         },
         "AuditTable": {"dynamodb:PutItem"},
         "TokensTable": {"dynamodb:GetItem", "dynamodb:UpdateItem"},
-        "InvoicesQueue": {"sqs:DeleteMessage", "sqs:GetQueueAttributes", "sqs:ReceiveMessage"},
+        "InvoicesQueue": {"sqs:DeleteMessage", "sqs:GetQueueAttributes", "sqs:ReceiveMessage", "sqs:SendMessage"},
     },
     "poll-coupa": {
         "RegisterTable": {"dynamodb:BatchGetItem", "dynamodb:GetItem"},
@@ -71,15 +71,45 @@ GRANTS = {
         "TokensTable": {"dynamodb:GetItem", "dynamodb:UpdateItem"},
         "InvoicesQueue": {"sqs:SendMessage"},
     },
+    "poll-payments": {
+        "RegisterTable": {
+            "dynamodb:BatchGetItem",
+            "dynamodb:ConditionCheckItem",
+            "dynamodb:GetItem",
+            "dynamodb:PutItem",
+        },
+        "AuditTable": {"dynamodb:PutItem"},
+        "TokensTable": {"dynamodb:GetItem", "dynamodb:UpdateItem"},
+        "PaymentsQueue": {"sqs:SendMessage"},
+    },
+    "write-payment": {
+        "RegisterTable": {
+            "dynamodb:BatchGetItem",
+            "dynamodb:ConditionCheckItem",
+            "dynamodb:DeleteItem",
+            "dynamodb:GetItem",
+            "dynamodb:PutItem",
+        },
+        "AuditTable": {"dynamodb:PutItem"},
+        "TokensTable": {"dynamodb:GetItem", "dynamodb:UpdateItem"},
+        "PaymentsQueue": {"sqs:DeleteMessage", "sqs:GetQueueAttributes", "sqs:ReceiveMessage"},
+    },
     "sweep": {
         "RegisterTable/index/due": {"dynamodb:Query"},
         "InvoicesQueue": {"sqs:SendMessage"},
+        "PaymentsQueue": {"sqs:SendMessage"},
     },
 }
 KEY_ACTIONS = {"kms:Decrypt", "kms:GenerateDataKey"}
 LOG_ACTIONS = {"logs:CreateLogStream", "logs:PutLogEvents"}
 SECRET_READERS = {
-    "ConnectionSecret": {"MatchInvoiceRoleArn", "PollCoupaRoleArn", "PollReceiptsRoleArn"},
+    "ConnectionSecret": {
+        "MatchInvoiceRoleArn",
+        "PollCoupaRoleArn",
+        "PollPaymentsRoleArn",
+        "PollReceiptsRoleArn",
+        "WritePaymentRoleArn",
+    },
     "WebhookSecret": {"ReceiveWebhookRoleArn"},
 }
 
@@ -354,11 +384,12 @@ def environment_agrees_with_the_code(templates):
 def each_function_gets_what_it_needs(templates):
     """What a function's main refuses to start without, the times, the telemetry, and nothing else."""
     wiring = (ROOT / "shared/wiring/src/lib.rs").read_text(encoding="utf-8")
-    shared = re.search(r"pub const NEEDED: &\[Variable\] = &\[(.*?)\];", wiring, re.S)
+    shared = dict(re.findall(r"pub const (NEEDED\w*): &\[Variable\] = &\[(.*?)\];", wiring, re.S))
     for name, (_, function) in functions(templates[STACK]).items():
         main = (ROOT / f"functions/{name}/src/main.rs").read_text(encoding="utf-8")
-        needed = shared.group(1) if re.search(r"\bstart\([^;{]*\bNEEDED\b", main) else main
-        needed = set(re.findall(r"\b([A-Z]+(?:_[A-Z]+)+)\b", needed)) - {"NEEDED"}
+        named = re.search(r"\bstart\([^;{]*\b(NEEDED\w*)\b", main)
+        needed = shared[named.group(1)] if named else main
+        needed = set(re.findall(r"\b([A-Z]+(?:_[A-Z]+)+)\b", needed))
         given = set(variables(function))
         for variable in sorted(needed - given):
             yield f"{name} does not start without {variable}"

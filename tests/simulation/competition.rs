@@ -1,5 +1,6 @@
 //! Workers that meet: on one invoice, on one receipt, on one supplier's number.
 
+use crate::preemptions;
 use flows::ports::HintReason;
 use tests::harness::{Harness, Job, Setup, every_order};
 use tests::small::{INVOICE, ORDER, OTHER, invoice, order, receipt, straight_through, world};
@@ -7,7 +8,7 @@ use tests::small::{INVOICE, ORDER, OTHER, invoice, order, receipt, straight_thro
 #[test]
 fn two_deliveries_of_one_hint_in_every_order_are_one_document() {
     let schedules = every_order(
-        3,
+        preemptions(3),
         || {
             let mut run = Harness::new(straight_through(), &Setup::default());
             run.spawn(Job::Match(INVOICE, HintReason::Webhook));
@@ -21,14 +22,13 @@ fn two_deliveries_of_one_hint_in_every_order_are_one_document() {
             assert_eq!(run.sim.shared().watch.creates(), 1);
         },
     );
-    assert!(schedules > 1_000, "{schedules}");
-    println!("{schedules} schedules");
+    assert!(schedules > 100, "{schedules}");
 }
 
 #[test]
 fn two_invoices_for_one_receipt_in_every_order_are_one_posted_and_one_held() {
     let schedules = every_order(
-        3,
+        preemptions(3),
         || {
             let both = vec![invoice(INVOICE, ORDER, 10), invoice(OTHER, ORDER, 10)];
             let ten_of_twenty = world(vec![order(ORDER, 20)], vec![receipt(ORDER, "RC1", 10)], both);
@@ -47,8 +47,7 @@ fn two_invoices_for_one_receipt_in_every_order_are_one_posted_and_one_held() {
             assert_eq!(refused, None, "QAD was never asked for more than it had received");
         },
     );
-    println!("{schedules} schedules");
-    assert!(schedules > 1_000, "{schedules}");
+    assert!(schedules > 300, "{schedules}");
 }
 
 #[test]

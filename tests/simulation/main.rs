@@ -1,6 +1,9 @@
 //! The flows under every fault, in every order, against a world with the rules of both systems.
 
 mod competition;
+mod effect_machine;
+mod guards;
+mod life;
 mod people;
 mod polls;
 mod receipts;
@@ -8,7 +11,7 @@ mod straight;
 
 use std::sync::{Arc, Mutex};
 use tests::fates::{Fault, Script};
-use tests::harness::Harness;
+use tests::harness::{Harness, with_story};
 
 /// Runs what `begin` has prepared with every fault at every call, heals, and asks `end` for its opinion. The answer is
 /// how many runs there were.
@@ -25,17 +28,29 @@ fn every_single_fault(begin: impl Fn() -> Harness, end: impl Fn(&Harness)) -> us
     let mut runs = 0;
     for (number, method) in (1..).zip(methods) {
         for fault in Fault::of(method) {
-            let mut run = begin();
-            run.fate(Script {
-                faults: vec![(number, fault)],
-                lateness_millis,
-                ..Script::default()
+            with_story(|tells| {
+                let mut run = begin().telling(tells);
+                run.fate(Script {
+                    faults: vec![(number, fault)],
+                    lateness_millis,
+                    ..Script::default()
+                });
+                run.run_all();
+                run.heal();
+                end(&run);
             });
-            run.run_all();
-            run.heal();
-            end(&run);
             runs += 1;
         }
     }
     runs
+}
+
+/// How often a schedule may take the processor away: one time less in a debug build, which keeps the whole suite under a
+/// minute.
+fn preemptions(in_release: usize) -> usize {
+    if cfg!(debug_assertions) {
+        in_release - 1
+    } else {
+        in_release
+    }
 }

@@ -1,6 +1,6 @@
 //! An invoice that waits for its receipt: it posts when the receipt is there, no sooner, and no wake-up is lost.
 
-use crate::every_single_fault;
+use crate::{every_single_fault, preemptions};
 use flows::ports::HintReason;
 use tests::harness::{Ended, Harness, Job, Setup, every_order};
 use tests::small::{INVOICE, ORDER, receipt, without_receipt};
@@ -91,7 +91,7 @@ fn every_fault_at_every_call_of_hold_and_poll_and_release_ends_with_one_document
 #[test]
 fn hold_receipt_and_poll_in_every_order_lose_no_wake_up() {
     let schedules = every_order(
-        3,
+        preemptions(3),
         || {
             let mut run = Harness::new(without_receipt(), &Setup::default());
             run.spawn(Job::Match(INVOICE, HintReason::Webhook));
@@ -107,14 +107,13 @@ fn hold_receipt_and_poll_in_every_order_lose_no_wake_up() {
             run.assert_stands(INVOICE, "exported", 1);
         },
     );
-    assert!(schedules > 500, "{schedules}");
-    println!("{schedules} schedules");
+    assert!(schedules > 100, "{schedules}");
 }
 
 #[test]
 fn two_receipt_polls_at_once_in_every_order_lose_no_wake_up() {
     let schedules = every_order(
-        3,
+        preemptions(3),
         || {
             let mut run = Harness::new(without_receipt(), &Setup::default());
             run.run(Job::Match(INVOICE, HintReason::Webhook));
@@ -129,13 +128,13 @@ fn two_receipt_polls_at_once_in_every_order_lose_no_wake_up() {
             run.assert_stands(INVOICE, "exported", 1);
         },
     );
-    assert!(schedules > 100, "{schedules}");
+    assert!(schedules > 50, "{schedules}");
 }
 
 #[test]
 fn a_stale_note_never_hides_how_it_ended() {
     every_order(
-        2,
+        preemptions(2),
         || {
             let mut run = Harness::new(without_receipt(), &with_notes());
             run.spawn(Job::Match(INVOICE, HintReason::Webhook));

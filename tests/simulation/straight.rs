@@ -5,7 +5,7 @@ use flows::ports::HintReason;
 use std::sync::{Arc, Mutex};
 use tests::fates::{Fault, Script};
 use tests::gate::Method;
-use tests::harness::{Harness, Job, Setup};
+use tests::harness::{Harness, Job, Setup, with_story};
 use tests::small::{INVOICE, straight_through};
 
 fn with_notes() -> Setup {
@@ -102,21 +102,23 @@ fn every_pair_of_faults_ends_with_one_document() {
             for (second, method) in (1..).zip(calls).skip(usize::try_from(first).unwrap()) {
                 for other in Fault::distinct(method) {
                     let faults = vec![(first, fault), (second, other)];
-                    let mut run = begin();
-                    run.fate(Script {
-                        faults: faults.clone(),
-                        lateness_millis,
-                        ..Script::default()
+                    with_story(|tells| {
+                        let mut run = begin().telling(tells);
+                        run.fate(Script {
+                            faults: faults.clone(),
+                            lateness_millis,
+                            ..Script::default()
+                        });
+                        run.run_all();
+                        run.heal_under_fate();
+                        run.heal();
+                        let standing = run.standing(INVOICE).0;
+                        assert!(
+                            standing == "exported" && run.documents(INVOICE) == 1,
+                            "{faults:?}: {standing}\n{}",
+                            run.story()
+                        );
                     });
-                    run.run_all();
-                    run.heal_under_fate();
-                    run.heal();
-                    let standing = run.standing(INVOICE).0;
-                    assert!(
-                        standing == "exported" && run.documents(INVOICE) == 1,
-                        "{faults:?}: {standing}\n{}",
-                        run.story()
-                    );
                     pairs += 1;
                 }
             }

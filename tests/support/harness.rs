@@ -25,6 +25,7 @@ use flows::store::{Context, FlowError};
 use flows::{poll_coupa, poll_receipts, sweep};
 use sandbox::scenario::policy;
 use sandbox::world::World;
+use std::collections::BTreeSet;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -103,6 +104,8 @@ pub struct Harness {
     pub sim: Arc<Sim>,
     /// All tasks, the finished ones too.
     pub tasks: Vec<Task>,
+    /// Those that are not over.
+    alive: BTreeSet<usize>,
     settings: Arc<InvoiceSettings>,
     connection: ConnectionId,
     panicking: bool,
@@ -141,10 +144,17 @@ impl Harness {
         Self {
             sim: Sim::new(register, world, setup.timing, BEGINNING, setup.seed),
             tasks: Vec::new(),
+            alive: BTreeSet::new(),
             settings: Arc::new(setup.settings.clone()),
             connection: "example".parse().unwrap(),
             panicking: true,
         }
+    }
+
+    /// The same run, telling its story or not.
+    pub fn telling(self, tells: bool) -> Self {
+        self.sim.shared().tells = tells;
+        self
     }
 
     /// Lets a broken invariant be collected instead of failing the test: for tests that take a guard away.
@@ -190,6 +200,7 @@ impl Harness {
             zombie: false,
             ended: None,
         });
+        self.alive.insert(task);
         task
     }
 
@@ -211,26 +222,39 @@ impl Harness {
             zombie: true,
             ended: None,
         });
+        self.alive.insert(self.tasks.len() - 1);
         self.tasks.len() - 1
     }
 
     /// The tasks that can be polled now.
     pub fn runnable(&self) -> Vec<usize> {
         let now = self.sim.now().0;
-        (0..self.tasks.len())
-            .filter(|index| {
-                let task = &self.tasks[*index];
-                task.running.is_some() && task.asleep_until.is_none_or(|until| until <= now)
-            })
+        self.alive
+            .iter()
+            .copied()
+            .filter(|index| self.tasks[*index].asleep_until.is_none_or(|until| until <= now))
             .collect()
+    }
+
+    /// The tasks that sleep now.
+    pub fn asleep(&self) -> Vec<usize> {
+        let now = self.sim.now().0;
+        let sleeps = |index: &usize| self.tasks[*index].asleep_until.is_some_and(|until| until > now);
+        self.alive.iter().copied().filter(sleeps).collect()
+    }
+
+    /// Lets time pass until a task wakes, if it sleeps.
+    pub fn wake(&self, index: usize) {
+        if let Some(until) = self.tasks[index].asleep_until {
+            self.sim.advance_to(until);
+        }
     }
 
     /// The instant at which the next sleeping task wakes.
     pub fn next_wake(&self) -> Option<i64> {
-        self.tasks
+        self.alive
             .iter()
-            .filter(|task| task.running.is_some())
-            .filter_map(|task| task.asleep_until)
+            .filter_map(|index| self.tasks[*index].asleep_until)
             .min()
     }
 
@@ -241,6 +265,7 @@ impl Harness {
         task.asleep_until = None;
         if now > task.killed_at && !task.zombie {
             task.running = None;
+            self.alive.remove(&index);
             self.sim.tell(|| format!("task {index} is ended by the platform"));
             self.sim.saw("worker timed out");
             return;
@@ -273,8 +298,16 @@ impl Harness {
             }
             (Poll::Pending, None) => {}
         }
+        if task.running.is_none() {
+            self.alive.remove(&index);
+        }
         check_world(&self.sim);
         self.fail_if_broken();
+    }
+
+    /// How many tasks are not over.
+    pub fn alive(&self) -> usize {
+        self.alive.len()
     }
 
     fn fail_if_broken(&self) {
@@ -362,7 +395,13 @@ impl Harness {
             }
             self.advance_to_next_minute(next_poll);
         }
-        panic!("it does not come to rest: {:#?}", self.states());
+        if !self.panicking {
+            let states = self.states();
+            self.sim
+                .violate(|| format!("L1 it does not come to rest: {states:#?}"));
+            return self.sim.now().0 - began;
+        }
+        panic!("it does not come to rest: {:#?}\n{}", self.states(), self.story());
     }
 
     /// Lets time pass to the next sweep that has something to do: minutes in which nothing is due are left out.
@@ -402,7 +441,7 @@ impl Harness {
         late || records(&self.sim).iter().any(|record| match &record.state {
             State::Approved | State::Posted { .. } | State::Voided { exported: false } => true,
             State::Received { coupa_status } => coupa_status.is_none() || open(&record.note),
-            State::Exported { .. } => open(&record.export) || open(&record.note),
+            State::Exported { .. } => record.look_pending || open(&record.export) || open(&record.note),
             State::Held { .. } | State::Parked { .. } => record.delay.is_some() || open(&record.note),
             State::Voided { exported: true } | State::Rejected { .. } => open(&record.note),
         })
@@ -591,19 +630,33 @@ pub fn every_order(preemptions: usize, begin: impl Fn() -> Harness, end: impl Fn
     let mut path: Vec<usize> = Vec::new();
     let mut schedules = 0u64;
     loop {
-        let mut harness = begin();
-        let options = follow(&mut harness, &path, preemptions);
-        end(harness);
+        let mut options = Vec::new();
+        with_story(|tells| {
+            let mut harness = begin().telling(tells);
+            options = follow(&mut harness, &path, preemptions);
+            end(harness);
+        });
         schedules += 1;
         path.resize(options.len(), 0);
         // The next path: the last place where another choice is left.
         loop {
-            let Some(last) = path.pop() else { return schedules };
+            let Some(last) = path.pop() else {
+                return schedules;
+            };
             if last + 1 < options[path.len()] {
                 path.push(last + 1);
                 break;
             }
         }
+    }
+}
+
+/// Runs something without its story, and once more with it when it fails: a run is the same every time.
+pub fn with_story(mut run: impl FnMut(bool)) {
+    let silent = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| run(false)));
+    if let Err(failure) = silent {
+        run(true);
+        std::panic::resume_unwind(failure);
     }
 }
 
@@ -626,6 +679,8 @@ fn follow(harness: &mut Harness, path: &[usize], preemptions: usize) -> Vec<usiz
         let mut order: Vec<usize> = goes_on.into_iter().collect();
         if goes_on.is_none() || left > 0 {
             order.extend(runnable.iter().copied().filter(|task| Some(*task) != goes_on));
+            // Who sleeps may wake before the others have moved.
+            order.extend(harness.asleep());
         }
         let choice = path.get(options.len()).copied().unwrap_or(0);
         options.push(order.len());
@@ -634,6 +689,7 @@ fn follow(harness: &mut Harness, path: &[usize], preemptions: usize) -> Vec<usiz
             left -= 1;
         }
         current = Some(chosen);
+        harness.wake(chosen);
         harness.step(chosen);
     }
 }

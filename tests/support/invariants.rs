@@ -68,6 +68,11 @@ impl Watch {
         *at = asked_at.max(*at);
     }
 
+    /// The word of an invoice's state, as last committed.
+    pub fn state_word(&self, id: InvoiceId) -> Option<&'static str> {
+        self.records.get(&id).map(|known| known.state.word())
+    }
+
     /// Creates that left for QAD.
     pub fn creates(&self) -> u64 {
         self.creates.values().sum()
@@ -183,7 +188,7 @@ pub fn create_answered(sim: &Sim, task: usize, answer: &Result<QadDocument, Writ
     }
     let what = match answer {
         Ok(_) => "create confirmed",
-        Err(WriteError::NotApplied { .. }) => "create not applied",
+        Err(WriteError::NotApplied { .. }) => "create declined by QAD",
         Err(WriteError::Refused(_)) => "create refused",
         Err(WriteError::Unknown(_)) => "create unknown",
     };

@@ -9,16 +9,20 @@
     reason = "a failing test may say so by panicking"
 )]
 
-
 use std::process::Command;
 
 #[test]
 fn without_its_environment_it_says_what_is_missing_and_ends() {
-    let output = Command::new(env!("CARGO_BIN_EXE_receive-webhook")).env_clear().output().unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_receive-webhook"))
+        .env_clear()
+        .output()
+        .unwrap();
     assert!(!output.status.success());
     let lines = String::from_utf8(output.stdout).unwrap();
     for variable in ["INVOICES_QUEUE_URL", "AWS_REGION"] {
-        let told = lines.lines().any(|line| line.contains("CONFIG_MISSING") && line.contains(variable));
+        let told = lines
+            .lines()
+            .any(|line| line.contains("CONFIG_MISSING") && line.contains(variable));
         assert!(told, "{variable} in {lines}");
     }
 }

@@ -9,7 +9,6 @@
     reason = "a failing test may say so by panicking"
 )]
 
-
 use std::process::Command;
 
 #[test]

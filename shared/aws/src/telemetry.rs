@@ -21,6 +21,10 @@ use tracing_subscriber::registry::{LookupSpan, Registry};
 /// stand in every line.
 pub const FIELDS: &[(&str, &str)] = &[
     ("attempt", "which try of the same call this is, from 1"),
+    (
+        "bill",
+        "the Coupa invoice, or the QAD identity, whose payments it is about",
+    ),
     ("by", "who asked, for what a person does"),
     ("code", "stable code of a problem"),
     ("cold_start", "true for the first event of a process"),
@@ -46,6 +50,7 @@ pub const FIELDS: &[(&str, &str)] = &[
     ("metric", "name of a metric of METRICS"),
     ("operation", "what was asked of the other system"),
     ("order", "which purchase order"),
+    ("others", "how many rows were none of our business"),
     ("outcome", "stable word for how it ended"),
     ("pages", "how many pages were read"),
     ("problem", "what is wrong, in one line"),
@@ -86,6 +91,21 @@ pub const METRICS: &[(&str, &str, &str)] = &[
         "oldest_hold_seconds",
         "Seconds",
         "how long the oldest held invoice waits",
+    ),
+    (
+        "payment_parked",
+        "Count",
+        "a bill whose payments wait for a person",
+    ),
+    (
+        "payment_status_unknown",
+        "Count",
+        "a payment with a status that nobody knows; it counts as not paid",
+    ),
+    (
+        "payment_unmatched",
+        "Count",
+        "payments of a supplier invoice that none of our invoices owns",
     ),
     ("record_failed", "Count", "a record of a batch that comes again"),
     (

@@ -14,10 +14,12 @@ use domain::ids::{
     ConnectionId, CreditTermsCode, DaybookCode, DomainCode, EntityCode, GlAccountCode, IdError, UnitCode,
 };
 use domain::money::parse_decimal;
+use domain::payments::{PaymentPolicy, StatusMeaning};
 use domain::policy::{ChargeAccount, MatchPolicy, PostingDate, Tolerance, UnitConversion};
 use domain::problem::Problem;
 use flows::match_invoice::InvoiceSettings;
 use flows::ports::{Chance, Clock, TokenSlot, TokenStore};
+use flows::write_payment::PaymentSettings;
 use rust_decimal::Decimal;
 use secrecy::{ExposeSecret, SecretString};
 use serde::de::DeserializeOwned;
@@ -54,6 +56,8 @@ pub struct ConnectionDocument {
     pub adopt_equal_documents: bool,
     /// How often an invoice that waits is looked at although nothing happened, in seconds.
     pub hold_recheck_seconds: u64,
+    /// How payments go back to Coupa.
+    pub payments: PaymentSettings,
 }
 
 /// The section `coupa`.
@@ -289,6 +293,50 @@ impl Default for InvoiceDocument {
     }
 }
 
+/// The section `payments`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct PaymentDocument {
+    statuses: BTreeMap<String, StatusMeaning>,
+    over_total: Exact,
+    own_channels: Vec<String>,
+}
+
+impl Default for PaymentDocument {
+    fn default() -> Self {
+        let standard = PaymentSettings::default();
+        Self {
+            statuses: BTreeMap::new(),
+            over_total: Exact(standard.policy.over_total),
+            own_channels: standard.own_channels,
+        }
+    }
+}
+
+impl PaymentDocument {
+    /// The settings: the connection's statuses are laid over the standard ones.
+    fn settings(self, problems: &mut Vec<Problem>) -> PaymentSettings {
+        if self.over_total.0 < Decimal::ZERO {
+            let actual = self.over_total.0.to_string();
+            problems.push(invalid("payments.over_total", "zero or more", actual));
+        }
+        if self.own_channels.iter().any(|channel| channel.trim().is_empty()) {
+            problems.push(invalid("payments.own_channels", "Coupa's words", "a blank"));
+        }
+        let mut policy = PaymentPolicy {
+            over_total: self.over_total.0,
+            ..PaymentPolicy::default()
+        };
+        for (word, meaning) in self.statuses {
+            policy.meaning.insert(word.trim().to_lowercase(), meaning);
+        }
+        PaymentSettings {
+            policy,
+            own_channels: self.own_channels,
+        }
+    }
+}
+
 /// Limits of a match.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -401,13 +449,22 @@ impl ConnectionDocument {
         })?;
         let mut problems = Vec::new();
         // `token_key` seals cached tokens; whoever keeps them reads it himself.
-        let known = ["coupa", "qad", "invoices", "hold_recheck_seconds", "token_key"];
+        let known = [
+            "coupa",
+            "qad",
+            "invoices",
+            "payments",
+            "hold_recheck_seconds",
+            "token_key",
+        ];
         for name in sections.keys().filter(|name| !known.contains(&name.as_str())) {
             problems.push(invalid(name, format!("one of {}", known.join(", ")), name));
         }
         let coupa: Option<CoupaSettings> = section(&sections, "coupa", None, &mut problems);
         let qad: Option<QadSettings> = section(&sections, "qad", None, &mut problems);
         let invoices: Option<InvoiceDocument> = section(&sections, "invoices", Some("{}"), &mut problems);
+        let payments: Option<PaymentDocument> = section(&sections, "payments", Some("{}"), &mut problems);
+        let payments = payments.map(|payments| payments.settings(&mut problems));
         let recheck: Option<u64> = section(&sections, "hold_recheck_seconds", Some("86400"), &mut problems);
         if let Some(coupa) = &coupa {
             check_coupa(coupa, &mut problems);
@@ -438,19 +495,23 @@ impl ConnectionDocument {
                 seconds.to_string(),
             ));
         }
-        match (coupa, qad, profile, policy, recheck) {
-            (Some(coupa), Some(qad), Some(profile), Some(policy), Some(hold_recheck_seconds))
-                if problems.is_empty() =>
-            {
-                Ok(Self {
-                    coupa,
-                    qad,
-                    profile,
-                    policy,
-                    adopt_equal_documents,
-                    hold_recheck_seconds,
-                })
-            }
+        match (coupa, qad, profile, policy, recheck, payments) {
+            (
+                Some(coupa),
+                Some(qad),
+                Some(profile),
+                Some(policy),
+                Some(hold_recheck_seconds),
+                Some(payments),
+            ) if problems.is_empty() => Ok(Self {
+                coupa,
+                qad,
+                profile,
+                policy,
+                adopt_equal_documents,
+                hold_recheck_seconds,
+                payments,
+            }),
             _ => Err(problems),
         }
     }
@@ -866,6 +927,7 @@ fn qad_client(
         peer,
         base: settings.base_url.clone(),
         domain: settings.domain.clone(),
+        entity: settings.entity.clone(),
         profile: document.profile.clone(),
     }
 }

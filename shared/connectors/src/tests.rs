@@ -2,6 +2,7 @@
 
 mod coupa;
 mod http;
+mod payments;
 mod qad;
 mod settings;
 

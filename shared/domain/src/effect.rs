@@ -213,10 +213,11 @@ impl Effect {
         }
     }
 
-    /// This effect as the successor of `earlier`: the fence goes on rising, so no old claim fits the new effect.
+    /// This effect as the successor of `earlier`: the fence goes on rising, so nothing that was learned or claimed under
+    /// the old effect fits the new one.
     #[must_use]
     pub fn succeeding(mut self, earlier: Option<&Self>) -> Self {
-        self.fence = earlier.map_or(0, |earlier| earlier.fence);
+        self.fence = earlier.map_or(0, |earlier| earlier.fence.saturating_add(1));
         self
     }
 

@@ -58,7 +58,11 @@ pub fn sentence(record: &InvoiceRecord) -> String {
         State::Exported { voucher, how } => format!(
             "In QAD as voucher {voucher}, {}, and marked exported in Coupa since {since}{}.",
             origin(*how),
-            if record.paid.is_none() { "; nothing is left to do" } else { "" }
+            if record.paid.is_none() {
+                "; nothing is left to do"
+            } else {
+                ""
+            }
         ),
         State::Parked { reason } => parked(reason, &since),
         State::Rejected { problem } => {

@@ -52,7 +52,10 @@ impl FromStr for LookupCode {
         if length == 0 || length > Self::CHARACTERS_MAX || trimmed.chars().any(char::is_control) {
             return Err(IdError {
                 kind: "lookup code",
-                expected: format!("1 to {} characters without control characters", Self::CHARACTERS_MAX),
+                expected: format!(
+                    "1 to {} characters without control characters",
+                    Self::CHARACTERS_MAX
+                ),
                 actual: text.chars().take(60).collect(),
             });
         }
@@ -147,7 +150,10 @@ pub struct LookupPolicy {
 impl Default for LookupPolicy {
     /// 20 percent, at least 10.
     fn default() -> Self {
-        Self { change_percent_max: 20, change_count_min: 10 }
+        Self {
+            change_percent_max: 20,
+            change_count_min: 10,
+        }
     }
 }
 
@@ -209,7 +215,13 @@ impl Action {
 
     /// The text two equal changes have in common: what an approval names.
     pub fn identity(&self) -> String {
-        [self.kind.word(), &self.path_key(), &self.name, if self.active { "1" } else { "0" }].join("\u{1e}")
+        [
+            self.kind.word(),
+            &self.path_key(),
+            &self.name,
+            if self.active { "1" } else { "0" },
+        ]
+        .join("\u{1e}")
     }
 
     /// In words, for people.
@@ -225,7 +237,10 @@ impl Action {
 
 /// The key of a path inside its lookup: its folded codes.
 pub fn path_key(path: &[LookupCode]) -> String {
-    path.iter().map(LookupCode::folded).collect::<Vec<_>>().join(PATH_SEPARATOR)
+    path.iter()
+        .map(LookupCode::folded)
+        .collect::<Vec<_>>()
+        .join(PATH_SEPARATOR)
 }
 
 /// What must be done.
@@ -299,7 +314,11 @@ pub enum Guard {
 pub fn guard(lookup: &str, plan: &LookupPlan, policy: &LookupPolicy) -> Guard {
     let least = usize::try_from(policy.change_count_min).unwrap_or(usize::MAX);
     let percent = usize::try_from(policy.change_percent_max).unwrap_or(usize::MAX);
-    let share = plan.ours_active.saturating_mul(percent).checked_div(100).unwrap_or(0);
+    let share = plan
+        .ours_active
+        .saturating_mul(percent)
+        .checked_div(100)
+        .unwrap_or(0);
     let most = least.max(share);
     if plan.first_fill || plan.change_count() <= most {
         return Guard::Open;
@@ -308,14 +327,18 @@ pub fn guard(lookup: &str, plan: &LookupPlan, policy: &LookupPolicy) -> Guard {
     Guard::TooLarge(
         Problem::new("LOOKUP_CHANGE_TOO_LARGE", fix)
             .field(lookup)
-            .expected(format!("at most {most} changes ({percent} % of {} values, at least {least})", plan.ours_active))
+            .expected(format!(
+                "at most {most} changes ({percent} % of {} values, at least {least})",
+                plan.ours_active
+            ))
             .actual(plan.summary()),
     )
 }
 
 /// A list that came empty. QAD answers an unknown browse with success and no rows (seen), so this is never "all gone".
 pub fn empty_source(lookup: &str, source: &str) -> Problem {
-    let fix = "Check the source's browse, its filters and the user's rights in QAD; nothing was changed in Coupa.";
+    let fix =
+        "Check the source's browse, its filters and the user's rights in QAD; nothing was changed in Coupa.";
     Problem::new("LOOKUP_SOURCE_EMPTY", fix)
         .field(lookup)
         .expected(format!("at least one value in {source}"))
@@ -325,8 +348,17 @@ pub fn empty_source(lookup: &str, source: &str) -> Problem {
 /// The name of a value in Coupa: code and description, or the code alone. Blanks are made one, the length is bounded.
 pub fn value_name(code: &LookupCode, description: &str) -> String {
     let words: Vec<&str> = description.split_whitespace().collect();
-    let full = if words.is_empty() { code.as_str().to_owned() } else { format!("{code} {}", words.join(" ")) };
-    clean(&full).chars().take(NAME_CHARACTERS_MAX).collect::<String>().trim_end().to_owned()
+    let full = if words.is_empty() {
+        code.as_str().to_owned()
+    } else {
+        format!("{code} {}", words.join(" "))
+    };
+    clean(&full)
+        .chars()
+        .take(NAME_CHARACTERS_MAX)
+        .collect::<String>()
+        .trim_end()
+        .to_owned()
 }
 
 /// What the list of QAD says, value by value.
@@ -363,7 +395,9 @@ pub fn plan(qad: &[QadValue], coupa: &[CoupaValue], unreadable: &[Option<LookupC
         }
     }
     if !nothing_is_absent {
-        let gone = ours.iter().filter(|(key, value)| !wanted.contains_key(*key) && value.value.active && is_free(&value.path));
+        let gone = ours
+            .iter()
+            .filter(|(key, value)| !wanted.contains_key(*key) && value.value.active && is_free(&value.path));
         actions.extend(gone.map(|(_, value)| deactivation(value)));
     }
     let (mut actions, taken) = without_taken_names(actions, coupa);
@@ -441,11 +475,15 @@ enum Parent {
 }
 
 fn parent_of(path: &[LookupCode], ours: &BTreeMap<String, Ours<'_>>) -> Parent {
-    let Some((_, above)) = path.split_last() else { return Parent::None };
+    let Some((_, above)) = path.split_last() else {
+        return Parent::None;
+    };
     if above.is_empty() {
         return Parent::None;
     }
-    let code = ours.get(&path_key(above)).and_then(|parent| parent.value.external_ref_code.clone());
+    let code = ours
+        .get(&path_key(above))
+        .and_then(|parent| parent.value.external_ref_code.clone());
     code.map_or(Parent::Missing, Parent::There)
 }
 
@@ -487,14 +525,28 @@ fn wanted(
             continue;
         };
         let name = value_name(&value.code, &value.description);
-        let above = path.split_last().map(|(_, above)| path_key(above)).unwrap_or_default();
+        let above = path
+            .split_last()
+            .map(|(_, above)| path_key(above))
+            .unwrap_or_default();
         if let Some(first) = names.insert((above.clone(), fold(&name)), value.code.to_string()) {
             untouchable.insert(value.code.folded());
-            blocked.push(name_taken(&value.code, &name, &format!("the value of code {first} in QAD")));
+            blocked.push(name_taken(
+                &value.code,
+                &name,
+                &format!("the value of code {first} in QAD"),
+            ));
             names.insert((above, fold(&name)), first);
             continue;
         }
-        wanted.insert(path_key(&path), Wanted { path, name, active: value.active });
+        wanted.insert(
+            path_key(&path),
+            Wanted {
+                path,
+                name,
+                active: value.active,
+            },
+        );
     }
     wanted
 }
@@ -534,12 +586,18 @@ fn ours<'a>(
     blocked: &mut Vec<Problem>,
 ) -> BTreeMap<String, Ours<'a>> {
     let by_id: BTreeMap<u64, &CoupaValue> = coupa.iter().map(|value| (value.id, value)).collect();
-    let by_ref: BTreeMap<&str, &CoupaValue> =
-        coupa.iter().filter_map(|value| value.external_ref_code.as_deref().map(|code| (code, value))).collect();
+    let by_ref: BTreeMap<&str, &CoupaValue> = coupa
+        .iter()
+        .filter_map(|value| value.external_ref_code.as_deref().map(|code| (code, value)))
+        .collect();
     let mut ours: BTreeMap<String, Ours<'a>> = BTreeMap::new();
     for value in coupa {
-        let Some(path) = coupa_path(value, &by_id, &by_ref) else { continue };
-        let Some(code) = path.last().cloned() else { continue };
+        let Some(path) = coupa_path(value, &by_id, &by_ref) else {
+            continue;
+        };
+        let Some(code) = path.last().cloned() else {
+            continue;
+        };
         if let Some(other) = ours.insert(path_key(&path), Ours { path, value }) {
             untouchable.insert(code.folded());
             let fix = "Take the reference number off the value in Coupa that is not used.";
@@ -565,7 +623,12 @@ fn coupa_path(
         if path.len() >= DEPTH_MAX {
             return None;
         }
-        let by_reference = || parent.external_ref_code.as_deref().and_then(|code| by_ref.get(code));
+        let by_reference = || {
+            parent
+                .external_ref_code
+                .as_deref()
+                .and_then(|code| by_ref.get(code))
+        };
         here = parent.id.and_then(|id| by_id.get(&id)).or_else(by_reference)?;
         path.push(here.code.as_ref()?.parse().ok()?);
     }
@@ -582,8 +645,15 @@ fn without_taken_names(actions: Vec<Action>, coupa: &[CoupaValue]) -> (Vec<Actio
     }
     let parent_of = |value: &CoupaValue| -> Option<String> {
         let parent = value.parent.as_ref()?;
-        let by_id = parent.id.and_then(|id| by_id.get(&id)).and_then(|parent| parent.external_ref_code.clone());
-        parent.external_ref_code.clone().or(by_id).or_else(|| parent.id.map(|id| format!("id {id}")))
+        let by_id = parent
+            .id
+            .and_then(|id| by_id.get(&id))
+            .and_then(|parent| parent.external_ref_code.clone());
+        parent
+            .external_ref_code
+            .clone()
+            .or(by_id)
+            .or_else(|| parent.id.map(|id| format!("id {id}")))
     };
     let mut taken = Vec::new();
     let kept = actions
@@ -593,15 +663,23 @@ fn without_taken_names(actions: Vec<Action>, coupa: &[CoupaValue]) -> (Vec<Actio
                 Some(value) => parent_of(value),
                 None => action.parent_ref_code.clone(),
             };
-            let holder = holders
-                .get(&fold(&action.name))
-                .and_then(|values| values.iter().find(|value| Some(value.id) != action.id && parent_of(value) == above));
-            let (Some(holder), Some(code)) = (holder, action.code()) else { return true };
+            let holder = holders.get(&fold(&action.name)).and_then(|values| {
+                values
+                    .iter()
+                    .find(|value| Some(value.id) != action.id && parent_of(value) == above)
+            });
+            let (Some(holder), Some(code)) = (holder, action.code()) else {
+                return true;
+            };
             // Deactivating sends no new name that was not there before.
             if action.name == action.name_before {
                 return true;
             }
-            taken.push(name_taken(code, &action.name, &format!("the value with id {} in Coupa", holder.id)));
+            taken.push(name_taken(
+                code,
+                &action.name,
+                &format!("the value with id {} in Coupa", holder.id),
+            ));
             false
         })
         .collect();
@@ -614,14 +692,21 @@ fn without_orphans(
     wanted: &BTreeMap<String, Wanted>,
     actions: &[Action],
 ) -> (Vec<Action>, Vec<Problem>) {
-    let mut coming: BTreeSet<String> =
-        actions.iter().filter(|action| action.kind == ActionKind::Create).map(Action::path_key).collect();
+    let mut coming: BTreeSet<String> = actions
+        .iter()
+        .filter(|action| action.kind == ActionKind::Create)
+        .map(Action::path_key)
+        .collect();
     let mut sorted = waiting;
     sorted.sort_by_key(|action| (action.path.len(), action.path_key()));
     let mut kept = Vec::new();
     let mut problems = Vec::new();
     for action in sorted {
-        let above = action.path.split_last().map(|(_, above)| above.to_vec()).unwrap_or_default();
+        let above = action
+            .path
+            .split_last()
+            .map(|(_, above)| above.to_vec())
+            .unwrap_or_default();
         let key = path_key(&above);
         if coming.contains(&key) {
             coming.insert(action.path_key());
@@ -631,7 +716,11 @@ fn without_orphans(
         let parent_is_inactive = wanted.get(&key).is_some_and(|parent| !parent.active);
         let fix = "Activate the parent in QAD, or give the value another parent.";
         if let (Some(code), Some(parent)) = (action.code(), above.last()) {
-            let why = if parent_is_inactive { "inactive in QAD and not in Coupa" } else { "blocked itself, or without a reference code in Coupa" };
+            let why = if parent_is_inactive {
+                "inactive in QAD and not in Coupa"
+            } else {
+                "blocked itself, or without a reference code in Coupa"
+            };
             problems.push(
                 Problem::new("LOOKUP_PARENT_MISSING", fix)
                     .field(code.as_str())
@@ -703,7 +792,10 @@ impl LookupValueRecord {
     pub fn record_id(lookup: &str, path: &[LookupCode]) -> String {
         let part = |text: &str| text.replace('%', "%25").replace('/', "%2F");
         let codes = path.iter().map(|code| part(&code.folded()));
-        std::iter::once(part(lookup)).chain(codes).collect::<Vec<_>>().join("/")
+        std::iter::once(part(lookup))
+            .chain(codes)
+            .collect::<Vec<_>>()
+            .join("/")
     }
 
     /// True while a write of it is not finished.

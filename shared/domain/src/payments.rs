@@ -437,8 +437,18 @@ impl BillPayments {
             }
         }
         for (key, state) in &ordered {
-            if policy.meaning_of(&state.latest.status) != StatusMeaning::Counts {
-                continue;
+            match policy.meaning_of(&state.latest.status) {
+                StatusMeaning::Counts => {}
+                StatusMeaning::NotYet if state.written == Written::Paid => {
+                    return NextEntry::Park(self.problem(
+                        "PAYMENT_WENT_BACK",
+                        "QAD shows a payment as not paid any more, and not as void; find out which, and correct it in QAD or Coupa.",
+                        key,
+                        state.written_amount,
+                        Decimal::ZERO,
+                    ));
+                }
+                StatusMeaning::NotYet | StatusMeaning::TakesBack => continue,
             }
             match state.written {
                 Written::Nothing => return self.entry_for(key, state, false, policy),

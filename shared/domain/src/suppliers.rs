@@ -79,7 +79,10 @@ impl SupplierField {
     }
 
     fn is_code(self) -> bool {
-        matches!(self, Self::PaymentTerms | Self::State | Self::Country | Self::Active)
+        matches!(
+            self,
+            Self::PaymentTerms | Self::State | Self::Country | Self::Active
+        )
     }
 }
 
@@ -97,7 +100,11 @@ impl SupplierData {
     /// Sets a field; a blank text takes it off.
     pub fn set(&mut self, field: SupplierField, text: &str) {
         let words: Vec<&str> = text.split_whitespace().collect();
-        let most = if field == SupplierField::Name { NAME_CHARACTERS_MAX } else { VALUE_CHARACTERS_MAX };
+        let most = if field == SupplierField::Name {
+            NAME_CHARACTERS_MAX
+        } else {
+            VALUE_CHARACTERS_MAX
+        };
         let value: String = clean(&words.join(" ")).chars().take(most).collect();
         let value = value.trim_end().to_owned();
         if value.is_empty() {
@@ -140,7 +147,10 @@ fn same(field: SupplierField, one: Option<&str>, other: Option<&str>) -> bool {
 
 /// The form in which names are compared: letters and digits only.
 pub fn name_key(name: &str) -> String {
-    name.chars().filter(|letter| letter.is_alphanumeric()).flat_map(char::to_uppercase).collect()
+    name.chars()
+        .filter(|letter| letter.is_alphanumeric())
+        .flat_map(char::to_uppercase)
+        .collect()
 }
 
 /// A supplier as QAD holds it.
@@ -198,7 +208,9 @@ impl CoupaSupplier {
 
     /// True when its number is this code.
     pub fn is_numbered(&self, code: &SupplierCode) -> bool {
-        self.number.as_deref().is_some_and(|number| fold(number) == code.folded())
+        self.number
+            .as_deref()
+            .is_some_and(|number| fold(number) == code.folded())
     }
 }
 
@@ -236,7 +248,9 @@ pub enum Numbering {
 
 impl Default for Numbering {
     fn default() -> Self {
-        Self::CoupaId { prefix: "C".to_owned() }
+        Self::CoupaId {
+            prefix: "C".to_owned(),
+        }
     }
 }
 
@@ -246,7 +260,9 @@ impl Numbering {
         let text = match self {
             Self::CoupaId { prefix } => format!("{prefix}{coupa_id}"),
             Self::Counter { prefix, digits } => {
-                let width = usize::try_from(*digits).unwrap_or(usize::MAX).min(SupplierCode::CHARACTERS_MAX);
+                let width = usize::try_from(*digits)
+                    .unwrap_or(usize::MAX)
+                    .min(SupplierCode::CHARACTERS_MAX);
                 let folded = fold(prefix);
                 let highest = codes
                     .iter()
@@ -262,11 +278,18 @@ impl Numbering {
             let fix = "Change suppliers.numbering in the connection, or give the supplier its number in Coupa by hand.";
             Problem::new("SUPPLIER_CODE_NOT_AVAILABLE", fix)
                 .field(format!("Coupa supplier {coupa_id}"))
-                .expected(format!("a free code of at most {} characters", SupplierCode::CHARACTERS_MAX))
+                .expected(format!(
+                    "a free code of at most {} characters",
+                    SupplierCode::CHARACTERS_MAX
+                ))
                 .actual(actual)
         };
         let code: SupplierCode = text.parse().map_err(|_| refuse(text.clone()))?;
-        if codes.contains(&code.folded()) { Err(refuse(format!("{code}, which exists"))) } else { Ok(code) }
+        if codes.contains(&code.folded()) {
+            Err(refuse(format!("{code}, which exists")))
+        } else {
+            Ok(code)
+        }
     }
 }
 
@@ -306,12 +329,17 @@ impl SupplierPolicy {
 
     /// Coupa's payment term as QAD's code.
     pub fn terms_in_qad(&self, coupa: &str) -> String {
-        self.payment_terms.get(coupa).map_or_else(|| coupa.to_owned(), ToString::to_string)
+        self.payment_terms
+            .get(coupa)
+            .map_or_else(|| coupa.to_owned(), ToString::to_string)
     }
 
     /// QAD's credit terms as Coupa's payment term; when several mean the same, the first in alphabetical order.
     pub fn terms_in_coupa(&self, qad: &str) -> String {
-        let named = self.payment_terms.iter().find(|(_, terms)| terms.folded() == fold(qad));
+        let named = self
+            .payment_terms
+            .iter()
+            .find(|(_, terms)| terms.folded() == fold(qad));
         named.map_or_else(|| qad.to_owned(), |(coupa, _)| coupa.clone())
     }
 }
@@ -362,30 +390,68 @@ impl Directory {
             drop_from(&mut self.qad_by_tax, old.tax.as_deref().unwrap_or_default(), &key);
             drop_from(&mut self.qad_by_name, &old.name, &key);
         }
-        let tax = supplier.data.get(SupplierField::TaxId).map(name_key).filter(|tax| !tax.is_empty());
+        let tax = supplier
+            .data
+            .get(SupplierField::TaxId)
+            .map(name_key)
+            .filter(|tax| !tax.is_empty());
         let name = name_key(supplier.data.name());
         if let Some(tax) = &tax {
-            self.qad_by_tax.entry(tax.clone()).or_default().insert(key.clone());
+            self.qad_by_tax
+                .entry(tax.clone())
+                .or_default()
+                .insert(key.clone());
         }
-        self.qad_by_name.entry(name.clone()).or_default().insert(key.clone());
+        self.qad_by_name
+            .entry(name.clone())
+            .or_default()
+            .insert(key.clone());
         let words = format!("QAD {} \"{}\"", supplier.code, supplier.data.name());
         let linked = linked.map(|id| id.to_string());
-        self.qad.insert(key, Seat { words, number: None, tax, name, linked });
+        self.qad.insert(
+            key,
+            Seat {
+                words,
+                number: None,
+                tax,
+                name,
+                linked,
+            },
+        );
     }
 
     /// Notes, or notes anew, a supplier of Coupa.
     pub fn note_coupa(&mut self, supplier: &CoupaSupplier, linked: Option<&SupplierCode>) {
         let key = supplier.id;
         if let Some(old) = self.coupa.remove(&key) {
-            drop_from(&mut self.coupa_by_number, old.number.as_deref().unwrap_or_default(), &key);
-            drop_from(&mut self.coupa_by_tax, old.tax.as_deref().unwrap_or_default(), &key);
+            drop_from(
+                &mut self.coupa_by_number,
+                old.number.as_deref().unwrap_or_default(),
+                &key,
+            );
+            drop_from(
+                &mut self.coupa_by_tax,
+                old.tax.as_deref().unwrap_or_default(),
+                &key,
+            );
             drop_from(&mut self.coupa_by_name, &old.name, &key);
         }
-        let number = supplier.number.as_deref().map(fold).filter(|number| !number.is_empty());
-        let tax = supplier.data.get(SupplierField::TaxId).map(name_key).filter(|tax| !tax.is_empty());
+        let number = supplier
+            .number
+            .as_deref()
+            .map(fold)
+            .filter(|number| !number.is_empty());
+        let tax = supplier
+            .data
+            .get(SupplierField::TaxId)
+            .map(name_key)
+            .filter(|tax| !tax.is_empty());
         let name = name_key(supplier.data.name());
         if let Some(number) = &number {
-            self.coupa_by_number.entry(number.clone()).or_default().insert(key);
+            self.coupa_by_number
+                .entry(number.clone())
+                .or_default()
+                .insert(key);
         }
         if let Some(tax) = &tax {
             self.coupa_by_tax.entry(tax.clone()).or_default().insert(key);
@@ -397,7 +463,16 @@ impl Directory {
             supplier.data.name(),
             supplier.number.as_deref().unwrap_or("none")
         );
-        self.coupa.insert(key, Seat { words, number, tax, name, linked: linked.map(SupplierCode::folded) });
+        self.coupa.insert(
+            key,
+            Seat {
+                words,
+                number,
+                tax,
+                name,
+                linked: linked.map(SupplierCode::folded),
+            },
+        );
     }
 
     /// The folded codes QAD has, as far as they are known.
@@ -411,11 +486,20 @@ impl Directory {
     }
 
     fn words(&self, ids: &BTreeSet<u64>) -> String {
-        ids.iter().filter_map(|id| self.coupa.get(id)).map(|seat| seat.words.as_str()).collect::<Vec<_>>().join(", ")
+        ids.iter()
+            .filter_map(|id| self.coupa.get(id))
+            .map(|seat| seat.words.as_str())
+            .collect::<Vec<_>>()
+            .join(", ")
     }
 
     fn qad_words(&self, codes: &BTreeSet<String>) -> String {
-        codes.iter().filter_map(|code| self.qad.get(code)).map(|seat| seat.words.as_str()).collect::<Vec<_>>().join(", ")
+        codes
+            .iter()
+            .filter_map(|code| self.qad.get(code))
+            .map(|seat| seat.words.as_str())
+            .collect::<Vec<_>>()
+            .join(", ")
     }
 }
 
@@ -459,47 +543,96 @@ pub fn link_qad(supplier: &QadSupplier, directory: &Directory) -> QadLink {
     let numbered = directory.coupa_by_number.get(&code).unwrap_or(&none);
     let park = |problem_code: &str, fix: &str, expected: &str, ids: &BTreeSet<u64>| {
         let us = format!("QAD {} \"{}\"", supplier.code, supplier.data.name());
-        QadLink::Park(Problem::new(problem_code, fix).field(us).expected(expected).actual(directory.words(ids)))
+        QadLink::Park(
+            Problem::new(problem_code, fix)
+                .field(us)
+                .expected(expected)
+                .actual(directory.words(ids)),
+        )
     };
     if numbered.len() > 1 {
         let fix = "Leave the number on one of them in Coupa.";
-        return park("SUPPLIER_NUMBER_TWICE", fix, "one supplier in Coupa with this number", numbered);
+        return park(
+            "SUPPLIER_NUMBER_TWICE",
+            fix,
+            "one supplier in Coupa with this number",
+            numbered,
+        );
     }
     if let Some(id) = numbered.first() {
-        let elsewhere = directory.coupa.get(id).and_then(|seat| seat.linked.as_ref()).is_some_and(|other| *other != code);
+        let elsewhere = directory
+            .coupa
+            .get(id)
+            .and_then(|seat| seat.linked.as_ref())
+            .is_some_and(|other| *other != code);
         return if elsewhere {
-            park("SUPPLIER_NUMBER_CHANGED", CONFLICT_FIX, "a supplier in Coupa that is not linked to another code", numbered)
+            park(
+                "SUPPLIER_NUMBER_CHANGED",
+                CONFLICT_FIX,
+                "a supplier in Coupa that is not linked to another code",
+                numbered,
+            )
         } else {
             QadLink::Link(*id, LinkedBy::Number)
         };
     }
-    let tax = supplier.data.get(SupplierField::TaxId).map(name_key).filter(|tax| !tax.is_empty());
+    let tax = supplier
+        .data
+        .get(SupplierField::TaxId)
+        .map(name_key)
+        .filter(|tax| !tax.is_empty());
     let free = |ids: Option<&BTreeSet<u64>>| -> BTreeSet<u64> {
         ids.into_iter()
             .flatten()
-            .filter(|id| directory.coupa.get(id).is_some_and(|seat| seat.linked.is_none() && seat.number.is_none()))
+            .filter(|id| {
+                directory
+                    .coupa
+                    .get(id)
+                    .is_some_and(|seat| seat.linked.is_none() && seat.number.is_none())
+            })
             .copied()
             .collect()
     };
     if let Some(tax) = tax {
         let candidates = free(directory.coupa_by_tax.get(&tax));
         let alone_in_coupa = directory.coupa_by_tax.get(&tax).map_or(0, BTreeSet::len) == 1;
-        let rivals = directory.qad_by_tax.get(&tax).map_or(0, |codes| codes.iter().filter(|other| **other != code).count());
+        let rivals = directory
+            .qad_by_tax
+            .get(&tax)
+            .map_or(0, |codes| codes.iter().filter(|other| **other != code).count());
         match candidates.first() {
             Some(id) if alone_in_coupa && rivals == 0 => return QadLink::Link(*id, LinkedBy::TaxId),
             Some(_) => {
-                return park("SUPPLIER_PROPOSED", CONFLICT_FIX, "a tax id that one supplier on each side has", &candidates);
+                return park(
+                    "SUPPLIER_PROPOSED",
+                    CONFLICT_FIX,
+                    "a tax id that one supplier on each side has",
+                    &candidates,
+                );
             }
             None => {}
         }
     }
-    let namesakes = directory.coupa_by_name.get(&name_key(supplier.data.name())).unwrap_or(&none);
+    let namesakes = directory
+        .coupa_by_name
+        .get(&name_key(supplier.data.name()))
+        .unwrap_or(&none);
     let unnumbered = free(Some(namesakes));
     if !unnumbered.is_empty() {
-        return park("SUPPLIER_PROPOSED", CONFLICT_FIX, "a number or a tax id in common", &unnumbered);
+        return park(
+            "SUPPLIER_PROPOSED",
+            CONFLICT_FIX,
+            "a number or a tax id in common",
+            &unnumbered,
+        );
     }
     if !namesakes.is_empty() {
-        return park("SUPPLIER_NAME_TAKEN", CONFLICT_FIX, "no supplier in Coupa with the same name and another number", namesakes);
+        return park(
+            "SUPPLIER_NAME_TAKEN",
+            CONFLICT_FIX,
+            "no supplier in Coupa with the same name and another number",
+            namesakes,
+        );
     }
     QadLink::Create
 }
@@ -516,9 +649,20 @@ pub fn link_coupa(supplier: &CoupaSupplier, directory: &Directory, policy: &Supp
                 .actual(number.as_str()),
         );
     }
-    let tax = supplier.data.get(SupplierField::TaxId).map(name_key).unwrap_or_default();
+    let tax = supplier
+        .data
+        .get(SupplierField::TaxId)
+        .map(name_key)
+        .unwrap_or_default();
     let mut candidates = directory.qad_by_tax.get(&tax).cloned().unwrap_or_default();
-    candidates.extend(directory.qad_by_name.get(&name_key(supplier.data.name())).into_iter().flatten().cloned());
+    candidates.extend(
+        directory
+            .qad_by_name
+            .get(&name_key(supplier.data.name()))
+            .into_iter()
+            .flatten()
+            .cloned(),
+    );
     if !candidates.is_empty() {
         return CoupaLink::Park(
             Problem::new("SUPPLIER_PROPOSED", CONFLICT_FIX)
@@ -566,7 +710,12 @@ pub struct Alignment {
 
 /// Compares two linked suppliers. A blank never erases what the other side has. A field that differs although neither
 /// side has changed it since it was agreed is left alone: the other system keeps it in its own form.
-pub fn align(qad: &SupplierData, coupa: &SupplierData, agreed: Option<&Agreed>, policy: &SupplierPolicy) -> Alignment {
+pub fn align(
+    qad: &SupplierData,
+    coupa: &SupplierData,
+    agreed: Option<&Agreed>,
+    policy: &SupplierPolicy,
+) -> Alignment {
     let mut alignment = Alignment::default();
     for field in SupplierField::ALL {
         let (ours, theirs) = (qad.get(field), coupa.get(field));
@@ -582,7 +731,9 @@ pub fn align(qad: &SupplierData, coupa: &SupplierData, agreed: Option<&Agreed>, 
             continue;
         }
         if let (true, true, Some(ours), Some(theirs)) = (qad_changed, coupa_changed, ours, theirs) {
-            alignment.conflicts.push((field, ours.to_owned(), theirs.to_owned()));
+            alignment
+                .conflicts
+                .push((field, ours.to_owned(), theirs.to_owned()));
             continue;
         }
         let from_qad = match master {
@@ -604,12 +755,19 @@ pub fn align(qad: &SupplierData, coupa: &SupplierData, agreed: Option<&Agreed>, 
 /// The problem of a supplier that both sides changed.
 pub fn conflict(code: &SupplierCode, conflicts: &[(SupplierField, String, String)]) -> Problem {
     let side = |pick: fn(&(SupplierField, String, String)) -> &String| {
-        conflicts.iter().map(|one| format!("{} \"{}\"", one.0.word(), pick(one))).collect::<Vec<_>>().join(", ")
+        conflicts
+            .iter()
+            .map(|one| format!("{} \"{}\"", one.0.word(), pick(one)))
+            .collect::<Vec<_>>()
+            .join(", ")
     };
     let fix = "Make both sides equal; the supplier is aligned again as soon as they are.";
     Problem::new("SUPPLIER_CHANGED_ON_BOTH_SIDES", fix)
         .field(format!("supplier {code}"))
-        .expected(format!("one side to change a field; in QAD: {}", side(|one| &one.1)))
+        .expected(format!(
+            "one side to change a field; in QAD: {}",
+            side(|one| &one.1)
+        ))
         .actual(format!("in Coupa: {}", side(|one| &one.2)))
 }
 
@@ -757,15 +915,23 @@ impl SupplierWrite {
         let fields: Vec<&str> = self.data().iter().map(|(field, _)| field.word()).collect();
         match self {
             Self::CreateInCoupa { code, data } => format!("create {code} \"{}\" in Coupa", data.name()),
-            Self::CreateInQad { code, data, id } => format!("create {code} \"{}\" in QAD from Coupa {id}", data.name()),
-            Self::UpdateInCoupa { id, code, .. } => format!("write {} of {code} to Coupa {id}", number_and(&fields)),
+            Self::CreateInQad { code, data, id } => {
+                format!("create {code} \"{}\" in QAD from Coupa {id}", data.name())
+            }
+            Self::UpdateInCoupa { id, code, .. } => {
+                format!("write {} of {code} to Coupa {id}", number_and(&fields))
+            }
             Self::UpdateInQad { code, .. } => format!("write {} of {code} to QAD", fields.join(", ")),
         }
     }
 }
 
 fn number_and(fields: &[&str]) -> String {
-    if fields.is_empty() { "the number".to_owned() } else { fields.join(", ") }
+    if fields.is_empty() {
+        "the number".to_owned()
+    } else {
+        fields.join(", ")
+    }
 }
 
 /// One step in the life of a supplier's link: what the audit trail holds. No field's value stands in it.
@@ -840,7 +1006,9 @@ impl SupplierRecord {
         Self {
             schema: RECORD_SCHEMA,
             id,
-            state: SupplierState::Alone { why: "just heard of".to_owned() },
+            state: SupplierState::Alone {
+                why: "just heard of".to_owned(),
+            },
             since: now,
             qad: None,
             coupa: None,
@@ -898,7 +1066,9 @@ impl SupplierRecord {
 
     /// What a linked supplier needs now, in the order in which it is done.
     pub fn next_step(&self, policy: &SupplierPolicy) -> NextStep {
-        let (Some(qad), Some(coupa)) = (&self.qad, &self.coupa) else { return NextStep::Settled };
+        let (Some(qad), Some(coupa)) = (&self.qad, &self.coupa) else {
+            return NextStep::Settled;
+        };
         if let Some(number) = coupa.number.as_ref().filter(|_| !coupa.is_numbered(&qad.code)) {
             let fix = "Give the supplier in Coupa its old number back, or unlink it.";
             return NextStep::Park(
@@ -915,24 +1085,43 @@ impl SupplierRecord {
         }
         if !alignment.to_coupa.is_empty() || coupa.number.is_none() {
             let data = in_coupa_words(alignment.to_coupa, policy);
-            return NextStep::Write(SupplierWrite::UpdateInCoupa { id: coupa.id, code: qad.code.clone(), data });
+            return NextStep::Write(SupplierWrite::UpdateInCoupa {
+                id: coupa.id,
+                code: qad.code.clone(),
+                data,
+            });
         }
         if !alignment.to_qad.is_empty() {
-            return NextStep::Write(SupplierWrite::UpdateInQad { code: qad.code.clone(), data: alignment.to_qad });
+            return NextStep::Write(SupplierWrite::UpdateInQad {
+                code: qad.code.clone(),
+                data: alignment.to_qad,
+            });
         }
-        let now_agreed = Agreed { qad: qad.data.clone(), coupa: comparable };
-        if self.agreed.as_ref() == Some(&now_agreed) { NextStep::Settled } else { NextStep::Agree(now_agreed) }
+        let now_agreed = Agreed {
+            qad: qad.data.clone(),
+            coupa: comparable,
+        };
+        if self.agreed.as_ref() == Some(&now_agreed) {
+            NextStep::Settled
+        } else {
+            NextStep::Agree(now_agreed)
+        }
     }
 
     /// The agreement after a write was confirmed: the written fields are agreed as both sides hold them now; the others
     /// stay as they were.
     #[must_use]
     pub fn agreed_after(&self, write: &SupplierWrite, policy: &SupplierPolicy) -> Option<Agreed> {
-        let (Some(qad), Some(coupa)) = (&self.qad, &self.coupa) else { return self.agreed.clone() };
+        let (Some(qad), Some(coupa)) = (&self.qad, &self.coupa) else {
+            return self.agreed.clone();
+        };
         let comparable = coupa.comparable(policy);
         let Some(mut agreed) = self.agreed.clone() else {
             // The first agreement. What Coupa must still tell QAD is left open by forgetting Coupa's value.
-            let mut agreed = Agreed { qad: qad.data.clone(), coupa: comparable.clone() };
+            let mut agreed = Agreed {
+                qad: qad.data.clone(),
+                coupa: comparable.clone(),
+            };
             for (field, _) in align(&qad.data, &comparable, None, policy).to_qad.iter() {
                 if write.is_to_coupa() {
                     agreed.coupa.set(field, "");
@@ -963,7 +1152,10 @@ pub enum NextStep {
 
 /// The fields with Coupa's payment terms.
 pub fn in_coupa_words(mut data: SupplierData, policy: &SupplierPolicy) -> SupplierData {
-    if let Some(terms) = data.get(SupplierField::PaymentTerms).map(|terms| policy.terms_in_coupa(terms)) {
+    if let Some(terms) = data
+        .get(SupplierField::PaymentTerms)
+        .map(|terms| policy.terms_in_coupa(terms))
+    {
         data.set(SupplierField::PaymentTerms, &terms);
     }
     data

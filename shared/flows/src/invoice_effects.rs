@@ -76,6 +76,8 @@ pub struct Creation<'a> {
     pub qad: &'a dyn Qad,
     /// Whether a document that somebody keyed by hand, with equal amount and currency, is taken as ours.
     pub adopt_equal_documents: bool,
+    /// How long to wait before an invoice that a person must clear up is looked at again, in milliseconds.
+    pub recheck_millis: i64,
     /// Whether a note about the outcome is scheduled together with it.
     pub record_outcomes: bool,
 }
@@ -335,7 +337,8 @@ impl Target<InvoiceRecord> for Creation<'_> {
         let now = context.clock.now();
         let change = advance(InvoiceEffect::Creation, context, record, refused)?;
         let reason = ParkReason::Problem { problem };
-        let parked = then(change, Event::Parked { reason }, now)?;
+        let mut parked = then(change, Event::Parked { reason }, now)?;
+        parked.document.look_again = Some(now.plus_millis(self.recheck_millis));
         Ok(noted(parked, self.record_outcomes, now))
     }
 
@@ -368,7 +371,8 @@ impl Target<InvoiceRecord> for Creation<'_> {
             EffectEvent::Parked { problem },
         )?;
         let now = context.clock.now();
-        let parked = then(change, Event::Parked { reason }, now)?;
+        let mut parked = then(change, Event::Parked { reason }, now)?;
+        parked.document.look_again = nothing_sent.then(|| now.plus_millis(self.recheck_millis));
         Ok(noted(parked, self.record_outcomes, now))
     }
 }

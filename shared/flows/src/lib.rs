@@ -1,6 +1,16 @@
 //! What the system does, in the order an invoice meets it. One file per flow: why it exists, `struct Deps` (which is
 //! the list of its permissions), `run`. No AWS and no HTTP in here: those are ports.
 
+#![cfg_attr(
+    test,
+    allow(
+        clippy::arithmetic_side_effects,
+        clippy::as_conversions,
+        clippy::result_large_err,
+        reason = "tests count small numbers; an overflow there is a failing test"
+    )
+)]
+
 pub mod bills;
 pub mod engine;
 pub mod invoice_effects;
@@ -16,5 +26,6 @@ pub mod sweep;
 pub mod sync_lookups;
 #[cfg(test)]
 mod sync_model;
+pub mod sync_suppliers;
 pub mod webhook;
 pub mod write_payment;

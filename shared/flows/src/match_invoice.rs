@@ -211,6 +211,7 @@ async fn round(
             let target = Creation {
                 qad: deps.qad,
                 adopt_equal_documents: deps.settings.adopt_equal_documents,
+                recheck_millis: deps.settings.recheck_millis,
                 record_outcomes: deps.settings.record_outcomes,
             };
             follow(deps, loaded, &target).await

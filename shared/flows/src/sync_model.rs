@@ -133,10 +133,9 @@ impl Model {
         }
     }
 
-    pub(crate) fn id(&self) -> u64 {
+    pub(crate) fn tick(&self) {
         let mut state = self.state();
-        state.next_id += 1;
-        state.next_id
+        state.now = state.now.plus_millis(1);
     }
 
     pub(crate) fn journal(&self) -> Vec<String> {

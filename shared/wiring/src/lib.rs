@@ -21,9 +21,10 @@ use domain::problem::Problem;
 use domain::time::Timestamp;
 use domain::timing::Timing;
 use flows::match_invoice::{self, InvoiceSettings, Rest};
-use flows::ports::{Chance, Clock, Hint, HintReason, Subject};
-use flows::store::Context;
-use flows::{poll_coupa, poll_receipts, sweep};
+use flows::ports::{Chance, Clock, Collection, Hint, HintReason, Subject};
+use flows::store::{Context, FlowError};
+use flows::write_payment::{self, PaymentSettings};
+use flows::{order_event, poll_coupa, poll_payments, poll_receipts, sweep};
 use secrecy::ExposeSecret;
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -40,6 +41,16 @@ pub const NEEDED: &[Variable] = &[
     aws::config::CONNECTION_SECRET_PREFIX,
 ];
 
+/// What a function reads that queues hints about payments too.
+pub const NEEDED_WITH_PAYMENTS: &[Variable] = &[
+    aws::config::REGISTER_TABLE,
+    aws::config::AUDIT_TABLE,
+    aws::config::TOKENS_TABLE,
+    aws::config::INVOICES_QUEUE_URL,
+    aws::config::PAYMENTS_QUEUE_URL,
+    aws::config::CONNECTION_SECRET_PREFIX,
+];
+
 /// What a schedule sends: whose turn it is.
 #[derive(Debug, Clone, Deserialize)]
 pub struct Scheduled {
@@ -50,10 +61,12 @@ pub struct Scheduled {
 /// Everything of one connection, opened.
 pub struct Connection {
     id: ConnectionId,
+    version: String,
     register: DynamoRegister,
     coupa: CoupaClient,
     qad: QadClient,
     settings: InvoiceSettings,
+    payments: PaymentSettings,
 }
 
 /// From a connection's name to its flows.
@@ -144,10 +157,12 @@ impl Wiring {
         );
         let connection = Arc::new(Connection {
             id: id.clone(),
+            version: document.version.clone(),
             register,
             coupa,
             qad,
             settings: settings.invoice_settings(),
+            payments: settings.payments,
         });
         open.insert(id.clone(), (document.version, Arc::clone(&connection)));
         Ok(connection)
@@ -176,28 +191,150 @@ impl Wiring {
                 self.match_invoice(&connection, id, reason, &trace, invocation)
                     .await
             }
-            // Invoices that wait are woken by receipts and by their own slow recheck; an event about anything else
-            // needs nothing done here, and says so.
-            Subject::PurchaseOrder(_)
-            | Subject::Supplier(_)
-            | Subject::Payment(_)
-            | Subject::Entry { .. } => {
+            Subject::PurchaseOrder(order) => self.order_event(&connection, order, &trace).await,
+            Subject::Entry {
+                collection: collection @ (Collection::Bill | Collection::UnmatchedPayment),
+                id,
+            } => {
+                self.write_payment(&connection, collection, &id, reason, &trace, invocation)
+                    .await
+            }
+            // Payments are read from QAD, where they are made; an event about anything else needs nothing done here,
+            // and says so.
+            Subject::Supplier(_) | Subject::Payment(_) | Subject::Entry { .. } => {
                 tracing::info!(%connection, subject = ?subject, trace, outcome = "nothing_to_do", "match-invoice");
                 Ok(())
             }
         }
     }
 
-    async fn match_invoice(
+    /// An event about a purchase order: the invoices that wait for it are queued.
+    async fn order_event(&self, id: &ConnectionId, order: u64, trace: &str) -> Result<(), Problem> {
+        let connection = self.connection(id).await?;
+        let deps = order_event::Deps {
+            connection: &connection.id,
+            coupa: &connection.coupa,
+            register: &connection.register,
+            queue: &self.queue,
+            trace,
+        };
+        let heard = order_event::run(&deps, order)
+            .await
+            .map_err(|error| error.problem())?;
+        tracing::info!(connection = %connection.id, order, trace, outcome = ?heard, "order-event");
+        Ok(())
+    }
+
+    async fn write_payment(
         &self,
         id: &ConnectionId,
-        invoice: InvoiceId,
+        collection: Collection,
+        entry: &str,
         reason: HintReason,
         trace: &str,
         invocation: &Invocation,
     ) -> Result<(), Problem> {
         let started = self.clock().now();
         let connection = self.connection(id).await?;
+        let deps = write_payment::Deps {
+            context: self.context(&connection, invocation),
+            coupa: &connection.coupa,
+            settings: &connection.payments,
+        };
+        let ended = write_payment::run_entry(&deps, collection, entry, reason).await;
+        let duration_ms = self.clock().now().millis_since(started);
+        let rest = ended.map_err(|error| {
+            let problem = error.problem();
+            tracing::warn!(connection = %id, bill = entry, reason = ?reason, trace, outcome = "again", code = %problem.code,
+                %problem, duration_ms, "write-payment");
+            problem
+        })?;
+        let problem = match &rest {
+            write_payment::Rest::In { bill, .. } => bill.parked.as_ref().or(bill.left_alone.as_ref()),
+            _ => None,
+        };
+        let code = problem.map_or("", |problem| problem.code.as_str());
+        tracing::info!(connection = %id, bill = entry, reason = ?reason, trace, state = rest.word(), code, outcome = "rests",
+            duration_ms, "write-payment");
+        if let write_payment::Rest::In { bill, .. } = &rest {
+            if bill.parked.is_some() {
+                tracing::warn!(
+                    metric = "payment_parked",
+                    value = 1,
+                    bill = entry,
+                    "payments parked for a person"
+                );
+            }
+            if bill
+                .entry
+                .as_ref()
+                .is_some_and(|effect| effect.status == domain::effect::EffectStatus::Unknown)
+            {
+                tracing::warn!(
+                    metric = "effect_unknown",
+                    value = 1,
+                    bill = entry,
+                    "an answer was lost"
+                );
+            }
+        }
+        Ok(())
+    }
+
+    /// One poll of QAD's payments.
+    pub async fn poll_payments(&self, scheduled: &Scheduled, invocation: &Invocation) -> Result<(), Problem> {
+        let connection = self.connection(&scheduled.connection).await?;
+        let queue = self.payments_queue()?;
+        let polled = poll_payments::run(&poll_payments::Deps {
+            context: self.context(&connection, invocation),
+            connection: &connection.id,
+            qad: &connection.qad,
+            queue: &queue,
+            policy: &connection.payments.policy,
+            trace: &invocation.request_id,
+        })
+        .await
+        .map_err(|error| error.problem())?;
+        for problem in &polled.quarantined {
+            tracing::error!(connection = %connection.id, code = %problem.code, %problem, metric = "record_unreadable",
+                value = 1, "poll-payments");
+        }
+        for problem in &polled.unknown_statuses {
+            tracing::warn!(connection = %connection.id, code = %problem.code, %problem,
+                metric = "payment_status_unknown", value = 1, "poll-payments");
+        }
+        if polled.unmatched > 0 {
+            tracing::info!(connection = %connection.id, metric = "payment_unmatched", value = polled.unmatched,
+                "payments of invoices that are none of ours");
+        }
+        let outcome = if polled.overtaken { "overtaken" } else { "complete" };
+        tracing::info!(connection = %connection.id, found = polled.read, count = polled.new, queued = polled.bills,
+            others = polled.others, outcome, "poll-payments");
+        Ok(())
+    }
+
+    fn payments_queue(&self) -> Result<SqsQueue, Problem> {
+        let url = self.world.config.payments_queue_url()?.to_owned();
+        Ok(SqsQueue::new(self.world.clients.sqs(), url))
+    }
+
+    fn context<'a>(&'a self, connection: &'a Connection, invocation: &Invocation) -> Context<'a> {
+        Context {
+            register: &connection.register,
+            clock: self.clock(),
+            chance: self.chance(),
+            timing: &self.timing,
+            deadline: self.stop_at(invocation),
+        }
+    }
+
+    async fn run_match(
+        &self,
+        connection: &Connection,
+        invoice: InvoiceId,
+        reason: HintReason,
+        invocation: &Invocation,
+    ) -> Result<Rest, FlowError> {
         let deps = match_invoice::Deps {
             context: Context {
                 register: &connection.register,
@@ -210,7 +347,37 @@ impl Wiring {
             qad: &connection.qad,
             settings: &connection.settings,
         };
-        let ended = match_invoice::run(&deps, invoice, reason).await;
+        match_invoice::run(&deps, invoice, reason).await
+    }
+
+    /// Reads the connection's document again, at most once a minute, and says whether it has changed.
+    async fn has_newer_document(&self, connection: &Connection) -> Result<bool, Problem> {
+        let document = self
+            .secrets
+            .reload(&connection.id)
+            .await
+            .map_err(|error| error.problem().clone())?;
+        Ok(document.version != connection.version)
+    }
+
+    async fn match_invoice(
+        &self,
+        id: &ConnectionId,
+        invoice: InvoiceId,
+        reason: HintReason,
+        trace: &str,
+        invocation: &Invocation,
+    ) -> Result<(), Problem> {
+        let started = self.clock().now();
+        let mut connection = self.connection(id).await?;
+        let mut ended = self.run_match(&connection, invoice, reason, invocation).await;
+        if is_credential_refused(&ended) && self.has_newer_document(&connection).await? {
+            // The credential was rotated while we worked: with the new one the same hint is worked on once more.
+            connection = self.connection(id).await?;
+            ended = self
+                .run_match(&connection, invoice, HintReason::Operator, invocation)
+                .await;
+        }
         let duration_ms = self.clock().now().millis_since(started);
         match ended {
             Ok(rest) => {
@@ -291,7 +458,7 @@ impl Wiring {
             connection,
             register: &register,
             queue: &self.queue,
-            payments: &self.queue,
+            payments: &self.payments_queue()?,
             clock: self.clock(),
             trace: &invocation.request_id,
         })
@@ -299,6 +466,19 @@ impl Wiring {
         .map_err(|error| error.problem())?;
         tracing::info!(%connection, queued = swept.queued, outcome = if swept.more { "more" } else { "complete" }, "sweep");
         Ok(())
+    }
+}
+
+/// True when the invoice stands where it stands because a system refused our credentials.
+fn is_credential_refused(ended: &Result<Rest, FlowError>) -> bool {
+    match ended {
+        Ok(Rest::In { record, .. }) => record
+            .state
+            .codes()
+            .iter()
+            .any(|code| code.ends_with("_CREDENTIAL_REFUSED")),
+        Ok(_) => false,
+        Err(error) => error.problem().code.ends_with("_CREDENTIAL_REFUSED"),
     }
 }
 

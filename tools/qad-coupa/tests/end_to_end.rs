@@ -10,7 +10,6 @@
     reason = "a failing test may say so by panicking"
 )]
 
-
 use serde_json::Value;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -231,7 +230,11 @@ fn without_a_running_world_the_commands_say_so() {
 fn every_reason_is_in_the_operators_manual() {
     let manual = include_str!("../../../docs/operate.md");
     for code in domain::matching::ExceptionCode::ALL {
-        assert!(manual.contains(&format!("| `{}` |", code.as_str())), "{}", code.as_str());
+        assert!(
+            manual.contains(&format!("| `{}` |", code.as_str())),
+            "{}",
+            code.as_str()
+        );
         assert!(manual.contains(code.fix()), "{}", code.fix());
     }
 }

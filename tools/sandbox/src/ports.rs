@@ -270,7 +270,11 @@ impl Coupa for WorldPorts {
         })
     }
 
-    async fn mark_exported(&self, id: InvoiceId, idempotency_key: &str) -> Result<Option<CoupaStatus>, WriteError> {
+    async fn mark_exported(
+        &self,
+        id: InvoiceId,
+        idempotency_key: &str,
+    ) -> Result<Option<CoupaStatus>, WriteError> {
         let keys = [id.to_string()];
         self.write(
             System::Coupa,

@@ -1,5 +1,6 @@
-//! Coupa: reads invoices, sets their exported flag, writes outcomes onto them.
+//! Coupa: reads invoices, sets their exported flag, writes outcomes and payments onto them.
 
+mod payments;
 mod translate;
 mod wire;
 
@@ -158,7 +159,11 @@ impl Coupa for CoupaClient {
         Ok(page)
     }
 
-    async fn mark_exported(&self, id: InvoiceId, idempotency_key: &str) -> Result<Option<CoupaStatus>, WriteError> {
+    async fn mark_exported(
+        &self,
+        id: InvoiceId,
+        idempotency_key: &str,
+    ) -> Result<Option<CoupaStatus>, WriteError> {
         let url = wire::mark_exported(&self.base, id);
         let response = self.put("mark_exported", url, idempotency_key).await?;
         // Some tenants answer nothing; what is answered must not say the contrary.
@@ -172,7 +177,12 @@ impl Coupa for CoupaClient {
         let root = Node::root(&json);
         let exported = root.get("exported");
         match exported.flag() {
-            Ok(Some(true) | None) => Ok(root.get("status").text().ok().flatten().map(|word| translate::status_of(&word))),
+            Ok(Some(true) | None) => Ok(root
+                .get("status")
+                .text()
+                .ok()
+                .flatten()
+                .map(|word| translate::status_of(&word))),
             Ok(Some(false)) | Err(_) => {
                 let misread = exported.misread("true");
                 Err(WriteError::Unknown(misread.problem("COUPA_NOT_MARKED", fix)))

@@ -198,14 +198,19 @@ impl Peer {
             }
             // The new token is refused too: it may only be too young, which one delayed try tells.
             let now = self.clock.now();
-            if let Some(until) = credential.young_until.filter(|until| *until > now && !waited_for_young) {
+            if let Some(until) = credential
+                .young_until
+                .filter(|until| *until > now && !waited_for_young)
+            {
                 waited_for_young = true;
                 let wait = u64::try_from(until.millis_since(now)).unwrap_or(0);
                 self.clock.sleep(Duration::from_millis(wait)).await;
                 continue;
             }
             self.auth.reject(generation).await;
-            return Err(Failure::Credential(AuthError::Refused(self.unauthorized(&response))));
+            return Err(Failure::Credential(AuthError::Refused(
+                self.unauthorized(&response),
+            )));
         }
     }
 

@@ -1,5 +1,6 @@
 //! QAD: reads orders, receipts and supplier invoices, creates supplier invoices.
 
+mod payments;
 pub mod profile;
 mod translate;
 mod wire;
@@ -10,7 +11,7 @@ use crate::http::{Call, Peer, error_messages};
 use crate::json::{self, Json, Misread, Node};
 use async_trait::async_trait;
 use domain::documents::{Order, Receipt};
-use domain::ids::{DomainCode, PurchaseOrderNumber, QadInvoiceIdentity};
+use domain::ids::{DomainCode, EntityCode, PurchaseOrderNumber, QadInvoiceIdentity};
 use domain::matching::SupplierInvoiceDraft;
 use domain::problem::Problem;
 use domain::time::Date;
@@ -30,6 +31,7 @@ pub struct QadClient {
     pub(crate) peer: Peer,
     pub(crate) base: BaseUrl,
     pub(crate) domain: DomainCode,
+    pub(crate) entity: EntityCode,
     pub(crate) profile: Profile,
 }
 
@@ -273,7 +275,15 @@ fn has_more(root: &Node<'_>, page_is_full: bool) -> Result<bool, Misread> {
 
 /// What the rows of a page are known by, to notice that a page comes again.
 fn page_keys(items: &[Node<'_>], resource: &Resource) -> String {
-    const KEYS: [&str; 3] = ["receiver", "order", "line"];
+    const KEYS: [&str; 7] = [
+        "receiver",
+        "order",
+        "line",
+        "year",
+        "instrument",
+        "number",
+        "allocation",
+    ];
     let mut keys = String::new();
     for item in items {
         for name in KEYS {

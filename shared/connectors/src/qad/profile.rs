@@ -93,6 +93,8 @@ pub struct Profile {
     pub receipts: Resource,
     /// Supplier invoices: find and create.
     pub supplier_invoices: Resource,
+    /// Payment allocations by the day of their last change.
+    pub payments: Resource,
     /// Words of `po_stat` and `pod_status`.
     pub order_status: OrderStatusWords,
     /// Words of the receipt type that mean a return.
@@ -134,6 +136,7 @@ impl Default for Profile {
             order_lines: order_lines(),
             receipts: receipts(),
             supplier_invoices: supplier_invoices(),
+            payments: payments(),
             order_status: OrderStatusWords {
                 open: words(["", "o"]),
                 closed: words(["c"]),
@@ -270,6 +273,34 @@ fn supplier_invoices() -> Resource {
     }
 }
 
+/// The columns are assumed: QAD documents the payment's own fields, and no browse of its allocations.
+fn payments() -> Resource {
+    browse(
+        "urn:browse:bebrowse:com.qad.erp.financials.supplierPayments",
+        names([
+            ("entity", "supplierPayment.entityCode"),
+            ("since", "supplierPayment.lastModifiedDate"),
+        ]),
+        names([
+            ("entity", "supplierPayment.entityCode"),
+            ("year", "supplierPayment.paymentYear"),
+            ("instrument", "supplierPayment.paymentInstrument"),
+            ("number", "supplierPayment.paymentNumber"),
+            ("allocation", "supplierPayment.allocationNumber"),
+            ("payment-reference", "supplierPayment.paymentReference"),
+            ("supplier", "supplierPayment.supplierCode"),
+            ("status", "supplierPayment.status"),
+            ("currency", "supplierPayment.currencyCode"),
+            ("date", "supplierPayment.paymentDate"),
+            ("last-modified", "supplierPayment.lastModifiedDate"),
+            ("reference", "supplierPayment.supplierInvoiceReference"),
+            ("type", "supplierPayment.invoiceType"),
+            ("allocated", "supplierPayment.allocatedAmount"),
+            ("discount", "supplierPayment.discountAmount"),
+        ]),
+    )
+}
+
 impl Profile {
     /// The default with a connection's parts laid over it, at any depth; what is not given stays. Lists are replaced.
     ///
@@ -309,19 +340,22 @@ impl Profile {
                 &self.supplier_invoices,
                 &standard.supplier_invoices,
             ),
+            ("payments", &self.payments, &standard.payments),
         ] {
             check_resource(&format!("qad.profile.{name}"), ours, known, &mut problems);
         }
-        if self.receipts.family == Family::Entity {
-            problems.push(
-                Problem::new(
-                    "CONNECTION_INVALID",
-                    "Read receipts through a browse: only browses can be asked for 'since'.",
-                )
-                .field("qad.profile.receipts.family")
-                .expected("browse")
-                .actual("entity"),
-            );
+        for (name, resource) in [("receipts", &self.receipts), ("payments", &self.payments)] {
+            if resource.family == Family::Entity {
+                problems.push(
+                    Problem::new(
+                        "CONNECTION_INVALID",
+                        "Read it through a browse: only browses can be asked for 'since'.",
+                    )
+                    .field(format!("qad.profile.{name}.family"))
+                    .expected("browse")
+                    .actual("entity"),
+                );
+            }
         }
         if self.supplier_invoices.family == Family::Browse {
             problems.push(

@@ -39,7 +39,7 @@ impl<'a> Row<'a> {
     }
 
     /// QAD must have honoured our filter: rows of something else mean that the answer cannot be trusted.
-    fn same(&self, name: &'a str, asked: &str) -> Result<(), Misread> {
+    pub(crate) fn same(&self, name: &'a str, asked: &str) -> Result<(), Misread> {
         let field = self.get(name);
         match field.text()? {
             Some(text) if fold(&text) == fold(asked) => Ok(()),

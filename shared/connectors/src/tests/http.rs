@@ -287,7 +287,11 @@ async fn a_token_that_is_only_too_young_gets_one_delayed_retry() {
     bench.script.then(empty_page());
     list(&bench.coupa).await.unwrap();
     assert_eq!(bench.slept_millis(), [5_000]);
-    assert_eq!(bench.script.token_requests().len(), 2, "the first refusal is answered with a new token at once");
+    assert_eq!(
+        bench.script.token_requests().len(),
+        2,
+        "the first refusal is answered with a new token at once"
+    );
 
     let bench = Bench::new();
     for _ in 0..3 {

@@ -6,11 +6,19 @@ fn code(text: &str) -> LookupCode {
 }
 
 fn qad(text: &str, description: &str, active: bool) -> QadValue {
-    QadValue { code: code(text), description: description.into(), active, parent: None }
+    QadValue {
+        code: code(text),
+        description: description.into(),
+        active,
+        parent: None,
+    }
 }
 
 fn below(parent: &str, value: QadValue) -> QadValue {
-    QadValue { parent: Some(code(parent)), ..value }
+    QadValue {
+        parent: Some(code(parent)),
+        ..value
+    }
 }
 
 fn coupa(id: u64, text: &str, name: &str, active: bool) -> CoupaValue {
@@ -52,10 +60,10 @@ fn apply(values: &mut Vec<CoupaValue>, action: &Action) {
                 active: action.active,
                 code: Some(own),
                 external_ref_code: Some(external),
-                parent: action
-                    .parent_ref_code
-                    .clone()
-                    .map(|code| ParentReference { id: None, external_ref_code: Some(code) }),
+                parent: action.parent_ref_code.clone().map(|code| ParentReference {
+                    id: None,
+                    external_ref_code: Some(code),
+                }),
             });
         }
     }
@@ -76,7 +84,13 @@ fn carry_out(list: &[QadValue], values: &mut Vec<CoupaValue>) -> LookupPlan {
 
 #[test]
 fn every_kind_of_change_is_planned_and_a_persons_value_is_left_alone() {
-    let list = [qad("100", "Plant", true), qad("200", "New name", true), qad("300", "Back", true), qad("400", "Old", false), qad("500", "", true)];
+    let list = [
+        qad("100", "Plant", true),
+        qad("200", "New name", true),
+        qad("300", "Back", true),
+        qad("400", "Old", false),
+        qad("500", "", true),
+    ];
     let mut person = coupa(9, "x", "Anything", true);
     person.code = None;
     let held = vec![
@@ -110,7 +124,11 @@ fn an_empty_list_deactivates_nothing() {
 #[test]
 fn a_row_that_cannot_be_read_protects_its_value_and_an_unnamed_one_protects_all() {
     let list = [qad("1", "", true)];
-    let held = [coupa(1, "1", "1", true), coupa(2, "2", "2", true), coupa(3, "3", "3", true)];
+    let held = [
+        coupa(1, "1", "1", true),
+        coupa(2, "2", "2", true),
+        coupa(3, "3", "3", true),
+    ];
     let named = plan(&list, &held, &[Some(code("2"))]);
     assert_eq!(words(&named), ["deactivate \"3\""]);
     assert!(plan(&list, &held, &[None]).is_empty());
@@ -118,63 +136,123 @@ fn a_row_that_cannot_be_read_protects_its_value_and_an_unnamed_one_protects_all(
 
 #[test]
 fn parents_come_first_and_children_go_first() {
-    let list = [qad("A", "", true), below("A", qad("B", "", true)), below("B", qad("C", "", true))];
+    let list = [
+        qad("A", "", true),
+        below("A", qad("B", "", true)),
+        below("B", qad("C", "", true)),
+    ];
     let mut values = Vec::new();
     let first = plan(&list, &values, &[]);
     assert_eq!((first.actions.len(), first.after_parents.len()), (1, 2));
     assert!(carry_out(&list, &mut values).is_empty());
     assert_eq!(values[2].external_ref_code.as_deref(), Some("A-B-C"));
     let gone = plan(&[qad("Z", "", true)], &values, &[]);
-    assert_eq!(words(&gone), ["create \"Z\"", "deactivate \"C\"", "deactivate \"B\"", "deactivate \"A\""]);
+    assert_eq!(
+        words(&gone),
+        [
+            "create \"Z\"",
+            "deactivate \"C\"",
+            "deactivate \"B\"",
+            "deactivate \"A\""
+        ]
+    );
 }
 
 #[test]
 fn a_value_that_moves_below_another_parent_is_made_there_and_deactivated_here() {
     let mut values = Vec::new();
-    carry_out(&[qad("A", "", true), qad("B", "", true), below("A", qad("X", "", true))], &mut values);
-    let moved = [qad("A", "", true), qad("B", "", true), below("B", qad("X", "", true))];
-    assert_eq!(words(&plan(&moved, &values, &[])), ["create \"X\"", "deactivate \"X\""]);
+    carry_out(
+        &[
+            qad("A", "", true),
+            qad("B", "", true),
+            below("A", qad("X", "", true)),
+        ],
+        &mut values,
+    );
+    let moved = [
+        qad("A", "", true),
+        qad("B", "", true),
+        below("B", qad("X", "", true)),
+    ];
+    assert_eq!(
+        words(&plan(&moved, &values, &[])),
+        ["create \"X\"", "deactivate \"X\""]
+    );
     assert!(carry_out(&moved, &mut values).is_empty());
 }
 
 #[test]
 fn what_cannot_be_right_is_blocked_with_its_reason() {
     let twice = [qad("1", "a", true), qad("1", "b", true)];
-    assert_eq!(codes(&plan(&twice, &[coupa(1, "1", "1 x", true)], &[])), ["LOOKUP_CODE_TWICE"]);
+    assert_eq!(
+        codes(&plan(&twice, &[coupa(1, "1", "1 x", true)], &[])),
+        ["LOOKUP_CODE_TWICE"]
+    );
     let same_name = [qad("1", "2 x", true), qad("1 2", "x", true)];
     let same = plan(&same_name, &[], &[]);
     assert_eq!((codes(&same), same.actions.len()), (vec!["LOOKUP_NAME_TAKEN"], 1));
-    let orphan = plan(&[below("9", qad("1", "", true))], &[coupa(1, "1", "1", true)], &[]);
-    assert_eq!((codes(&orphan), orphan.is_empty()), (vec!["LOOKUP_PARENT_UNKNOWN"], true));
+    let orphan = plan(
+        &[below("9", qad("1", "", true))],
+        &[coupa(1, "1", "1", true)],
+        &[],
+    );
+    assert_eq!(
+        (codes(&orphan), orphan.is_empty()),
+        (vec!["LOOKUP_PARENT_UNKNOWN"], true)
+    );
     let circle = [below("2", qad("1", "", true)), below("1", qad("2", "", true))];
     assert_eq!(plan(&circle, &[], &[]).blocked.len(), 2);
     let references = [coupa(1, "1", "1", true), coupa(2, "1", "one", true)];
     let doubled = plan(&[qad("1", "", true)], &references, &[]);
-    assert_eq!((codes(&doubled), doubled.is_empty()), (vec!["LOOKUP_REFERENCE_TWICE"], true));
+    assert_eq!(
+        (codes(&doubled), doubled.is_empty()),
+        (vec!["LOOKUP_REFERENCE_TWICE"], true)
+    );
     let mut person = coupa(1, "x", "1 Plant", true);
     person.code = None;
-    assert_eq!(codes(&plan(&[qad("1", "Plant", true)], &[person], &[])), ["LOOKUP_NAME_TAKEN"]);
+    assert_eq!(
+        codes(&plan(&[qad("1", "Plant", true)], &[person], &[])),
+        ["LOOKUP_NAME_TAKEN"]
+    );
 }
 
 #[test]
 fn the_guard_measures_what_changes_against_what_is_there() {
     let policy = LookupPolicy::default();
-    let held: Vec<CoupaValue> = (0..100).map(|id| coupa(id, &id.to_string(), &id.to_string(), true)).collect();
-    let list = |kept: usize| -> Vec<QadValue> { (0..kept).map(|id| qad(&id.to_string(), "", true)).collect() };
+    let held: Vec<CoupaValue> = (0..100)
+        .map(|id| coupa(id, &id.to_string(), &id.to_string(), true))
+        .collect();
+    let list =
+        |kept: usize| -> Vec<QadValue> { (0..kept).map(|id| qad(&id.to_string(), "", true)).collect() };
     assert_eq!(guard("L", &plan(&list(80), &held, &[]), &policy), Guard::Open);
-    let Guard::TooLarge(problem) = guard("L", &plan(&list(79), &held, &[]), &policy) else { panic!("21 of 100") };
-    assert_eq!((problem.code.as_str(), problem.actual.as_str()), ("LOOKUP_CHANGE_TOO_LARGE", "deactivate 21"));
+    let Guard::TooLarge(problem) = guard("L", &plan(&list(79), &held, &[]), &policy) else {
+        panic!("21 of 100")
+    };
+    assert_eq!(
+        (problem.code.as_str(), problem.actual.as_str()),
+        ("LOOKUP_CHANGE_TOO_LARGE", "deactivate 21")
+    );
     let few = held[..12].to_vec();
     assert_eq!(guard("L", &plan(&list(2), &few, &[]), &policy), Guard::Open);
-    assert!(matches!(guard("L", &plan(&list(1), &few, &[]), &policy), Guard::TooLarge(_)));
-    assert_eq!(guard("L", &plan(&list(5_000), &[], &[]), &policy), Guard::Open, "a first fill destroys nothing");
+    assert!(matches!(
+        guard("L", &plan(&list(1), &few, &[]), &policy),
+        Guard::TooLarge(_)
+    ));
+    assert_eq!(
+        guard("L", &plan(&list(5_000), &[], &[]), &policy),
+        Guard::Open,
+        "a first fill destroys nothing"
+    );
 }
 
 #[test]
 fn names_are_code_and_description_and_bounded() {
     assert_eq!(value_name(&code(" 10 "), "  Plant \n North "), "10 Plant North");
     assert_eq!(value_name(&code("10"), " "), "10");
-    assert_eq!(value_name(&code("10"), &"ü".repeat(999)).chars().count(), NAME_CHARACTERS_MAX);
+    assert_eq!(
+        value_name(&code("10"), &"ü".repeat(999)).chars().count(),
+        NAME_CHARACTERS_MAX
+    );
 }
 
 fn list() -> impl Strategy<Value = Vec<QadValue>> {
@@ -188,7 +266,9 @@ fn list() -> impl Strategy<Value = Vec<QadValue>> {
                 description,
                 active,
                 // Only smaller numbers are parents: no circles, but some parents that are not there.
-                parent: parent.filter(|parent| *parent < number).map(|parent| code(&format!("K{parent}"))),
+                parent: parent
+                    .filter(|parent| *parent < number)
+                    .map(|parent| code(&format!("K{parent}"))),
             })
             .collect()
     })
@@ -196,7 +276,9 @@ fn list() -> impl Strategy<Value = Vec<QadValue>> {
 
 fn shown(values: &[CoupaValue]) -> BTreeSet<(String, String)> {
     let active = values.iter().filter(|value| value.active && value.code.is_some());
-    active.map(|value| (value.code.clone().unwrap(), value.name.clone())).collect()
+    active
+        .map(|value| (value.code.clone().unwrap(), value.name.clone()))
+        .collect()
 }
 
 proptest! {

@@ -57,7 +57,12 @@ fn the_number_links_first_then_the_tax_id_and_a_name_only_proposes() {
         coupa(3, "Gamma, Inc.", None),
         coupa(4, "Delta", Some("X9")),
     ];
-    let link = |supplier: QadSupplier| word(link_qad(&supplier, &directory(std::slice::from_ref(&supplier), &theirs)));
+    let link = |supplier: QadSupplier| {
+        word(link_qad(
+            &supplier,
+            &directory(std::slice::from_ref(&supplier), &theirs),
+        ))
+    };
     assert_eq!(link(qad("S1", "Somebody else")), "link 1 Number");
     assert_eq!(link(tax_q(qad("S2", "Beta"), "de123")), "link 2 TaxId");
     assert_eq!(link(qad("S3", "GAMMA INC")), "SUPPLIER_PROPOSED");
@@ -70,18 +75,32 @@ fn a_tax_id_that_two_have_links_nobody() {
     let one = tax_q(qad("S1", "North"), "T1");
     let two = tax_q(qad("S2", "South"), "T1");
     let theirs = [tax_c(coupa(1, "Group", None), "T1")];
-    assert_eq!(word(link_qad(&one, &directory(&[one.clone(), two], &theirs))), "SUPPLIER_PROPOSED");
-    let twins = [tax_c(coupa(1, "Group", None), "T1"), tax_c(coupa(2, "Other", None), "T1")];
-    assert_eq!(word(link_qad(&one, &directory(std::slice::from_ref(&one), &twins))), "SUPPLIER_PROPOSED");
+    assert_eq!(
+        word(link_qad(&one, &directory(&[one.clone(), two], &theirs))),
+        "SUPPLIER_PROPOSED"
+    );
+    let twins = [
+        tax_c(coupa(1, "Group", None), "T1"),
+        tax_c(coupa(2, "Other", None), "T1"),
+    ];
+    assert_eq!(
+        word(link_qad(&one, &directory(std::slice::from_ref(&one), &twins))),
+        "SUPPLIER_PROPOSED"
+    );
 }
 
 #[test]
 fn a_number_that_two_have_and_one_that_moved_are_parked_with_both_sides() {
     let ours = qad("S1", "Acme");
     let twins = [coupa(1, "Acme", Some("S1")), coupa(2, "Acme 2", Some("S1"))];
-    let QadLink::Park(problem) = link_qad(&ours, &directory(&[], &twins)) else { panic!("parked") };
+    let QadLink::Park(problem) = link_qad(&ours, &directory(&[], &twins)) else {
+        panic!("parked")
+    };
     assert_eq!(problem.code, "SUPPLIER_NUMBER_TWICE");
-    assert!(problem.field.contains("QAD S1") && problem.actual.contains("Coupa 2"), "{problem}");
+    assert!(
+        problem.field.contains("QAD S1") && problem.actual.contains("Coupa 2"),
+        "{problem}"
+    );
     let mut moved = Directory::default();
     moved.note_coupa(&coupa(1, "Acme", Some("S1")), Some(&code("S7")));
     assert_eq!(word(link_qad(&ours, &moved)), "SUPPLIER_NUMBER_CHANGED");
@@ -89,38 +108,83 @@ fn a_number_that_two_have_and_one_that_moved_are_parked_with_both_sides() {
 
 #[test]
 fn a_supplier_of_coupa_is_created_in_qad_only_when_approved_alone_and_allowed() {
-    let on = SupplierPolicy { create_in_qad: true, ..SupplierPolicy::default() };
+    let on = SupplierPolicy {
+        create_in_qad: true,
+        ..SupplierPolicy::default()
+    };
     let off = SupplierPolicy::default();
     let known = directory(&[qad("S1", "Acme")], &[]);
     let new = coupa(77, "Newcomer", None);
     assert_eq!(link_coupa(&new, &known, &on), CoupaLink::Create(code("C77")));
-    assert_eq!(link_coupa(&new, &known, &off), CoupaLink::Wait("creating suppliers in QAD is off"));
-    let draft = CoupaSupplier { status: CoupaSupplierStatus::NotApproved("draft".into()), ..new.clone() };
-    assert_eq!(link_coupa(&draft, &known, &on), CoupaLink::Wait("not approved in Coupa"));
+    assert_eq!(
+        link_coupa(&new, &known, &off),
+        CoupaLink::Wait("creating suppliers in QAD is off")
+    );
+    let draft = CoupaSupplier {
+        status: CoupaSupplierStatus::NotApproved("draft".into()),
+        ..new.clone()
+    };
+    assert_eq!(
+        link_coupa(&draft, &known, &on),
+        CoupaLink::Wait("not approved in Coupa")
+    );
     let parked = |supplier| match link_coupa(&supplier, &known, &on) {
         CoupaLink::Park(problem) => problem.code,
         other => format!("{other:?}"),
     };
     assert_eq!(parked(coupa(77, "ACME", None)), "SUPPLIER_PROPOSED");
-    assert_eq!(parked(coupa(77, "Newcomer", Some("S404"))), "SUPPLIER_NUMBER_UNKNOWN");
-    assert_eq!(parked(coupa(99_999_999, "Newcomer", None)), "SUPPLIER_CODE_NOT_AVAILABLE");
+    assert_eq!(
+        parked(coupa(77, "Newcomer", Some("S404"))),
+        "SUPPLIER_NUMBER_UNKNOWN"
+    );
+    assert_eq!(
+        parked(coupa(99_999_999, "Newcomer", None)),
+        "SUPPLIER_CODE_NOT_AVAILABLE"
+    );
 }
 
 #[test]
 fn counters_go_on_from_the_highest_and_never_exceed_eight_characters() {
-    let codes = |list: &[&str]| list.iter().map(|code| (*code).to_owned()).collect::<BTreeSet<_>>();
-    let counter = Numbering::Counter { prefix: "cp".into(), digits: 4 };
+    let codes = |list: &[&str]| {
+        list.iter()
+            .map(|code| (*code).to_owned())
+            .collect::<BTreeSet<_>>()
+    };
+    let counter = Numbering::Counter {
+        prefix: "cp".into(),
+        digits: 4,
+    };
     assert_eq!(counter.code(1, &codes(&[])).unwrap(), code("CP0001"));
-    assert_eq!(counter.code(1, &codes(&["CP0041", "CP99", "X0077"])).unwrap(), code("CP0042"));
-    assert!(counter.code(1, &codes(&["CP9999"])).is_ok_and(|code| code.as_str() == "cp10000"));
-    let wide = Numbering::Counter { prefix: "cp".into(), digits: 7 };
-    assert_eq!(wide.code(1, &codes(&[])).unwrap_err().code, "SUPPLIER_CODE_NOT_AVAILABLE");
-    assert!(Numbering::default().code(5, &codes(&["C5"])).is_err(), "a code that exists is not given again");
+    assert_eq!(
+        counter.code(1, &codes(&["CP0041", "CP99", "X0077"])).unwrap(),
+        code("CP0042")
+    );
+    assert!(
+        counter
+            .code(1, &codes(&["CP9999"]))
+            .is_ok_and(|code| code.as_str() == "cp10000")
+    );
+    let wide = Numbering::Counter {
+        prefix: "cp".into(),
+        digits: 7,
+    };
+    assert_eq!(
+        wide.code(1, &codes(&[])).unwrap_err().code,
+        "SUPPLIER_CODE_NOT_AVAILABLE"
+    );
+    assert!(
+        Numbering::default().code(5, &codes(&["C5"])).is_err(),
+        "a code that exists is not given again"
+    );
 }
 
 fn pair(ours: &[(SupplierField, &str)], theirs: &[(SupplierField, &str)]) -> (SupplierData, SupplierData) {
     let data = |fields: &[(SupplierField, &str)]| {
-        fields.iter().fold(SupplierData::default(), |data, (field, text)| data.with(*field, text))
+        fields
+            .iter()
+            .fold(SupplierData::default(), |data, (field, text)| {
+                data.with(*field, text)
+            })
     };
     (data(ours), data(theirs))
 }
@@ -128,12 +192,27 @@ fn pair(ours: &[(SupplierField, &str)], theirs: &[(SupplierField, &str)]) -> (Su
 #[test]
 fn the_master_decides_and_a_blank_erases_nothing() {
     let policy = SupplierPolicy {
-        masters: BTreeMap::from([(Email, Master::Coupa), (Active, Master::Either), (City, Master::Nobody)]),
+        masters: BTreeMap::from([
+            (Email, Master::Coupa),
+            (Active, Master::Either),
+            (City, Master::Nobody),
+        ]),
         ..SupplierPolicy::default()
     };
     let (ours, theirs) = pair(
-        &[(Name, "New"), (Email, "old@a.example"), (City, "Here"), (Active, "true")],
-        &[(Name, "Old"), (Email, "new@a.example"), (City, "There"), (Active, "false"), (TaxId, "T")],
+        &[
+            (Name, "New"),
+            (Email, "old@a.example"),
+            (City, "Here"),
+            (Active, "true"),
+        ],
+        &[
+            (Name, "Old"),
+            (Email, "new@a.example"),
+            (City, "There"),
+            (Active, "false"),
+            (TaxId, "T"),
+        ],
     );
     let alignment = align(&ours, &theirs, None, &policy);
     let (to_coupa, to_qad) = pair(&[(Name, "New"), (Active, "true")], &[(Email, "new@a.example")]);
@@ -145,7 +224,10 @@ fn the_master_decides_and_a_blank_erases_nothing() {
 fn the_status_follows_whoever_changed_it() {
     let policy = SupplierPolicy::default();
     let (on, off) = pair(&[(Active, "true")], &[(Active, "false")]);
-    let agreed = Agreed { qad: on.clone(), coupa: on.clone() };
+    let agreed = Agreed {
+        qad: on.clone(),
+        coupa: on.clone(),
+    };
     assert_eq!(align(&off, &on, Some(&agreed), &policy).to_coupa, off);
     assert_eq!(align(&on, &off, Some(&agreed), &policy).to_qad, off);
 }
@@ -154,12 +236,18 @@ fn the_status_follows_whoever_changed_it() {
 fn what_both_changed_differently_is_a_conflict_and_what_both_changed_alike_is_none() {
     let policy = SupplierPolicy::default();
     let (then, ours) = pair(&[(Name, "A")], &[(Name, "B")]);
-    let agreed = Agreed { qad: then.clone(), coupa: then };
+    let agreed = Agreed {
+        qad: then.clone(),
+        coupa: then,
+    };
     let (theirs, _) = pair(&[(Name, "C")], &[]);
     let alignment = align(&ours, &theirs, Some(&agreed), &policy);
     assert_eq!(alignment.conflicts, [(Name, "B".into(), "C".into())]);
     let problem = conflict(&code("S1"), &alignment.conflicts);
-    assert!(problem.expected.contains("\"B\"") && problem.actual.contains("\"C\""), "{problem}");
+    assert!(
+        problem.expected.contains("\"B\"") && problem.actual.contains("\"C\""),
+        "{problem}"
+    );
     assert_eq!(align(&ours, &ours, Some(&agreed), &policy), Alignment::default());
 }
 
@@ -167,7 +255,10 @@ fn what_both_changed_differently_is_a_conflict_and_what_both_changed_alike_is_no
 fn a_field_the_other_system_keeps_in_its_own_form_is_written_once() {
     let policy = SupplierPolicy::default();
     let (ours, echo) = pair(&[(Name, "Straße 1")], &[(Name, "STRASSE 1")]);
-    let agreed = Agreed { qad: ours.clone(), coupa: echo.clone() };
+    let agreed = Agreed {
+        qad: ours.clone(),
+        coupa: echo.clone(),
+    };
     assert_eq!(align(&ours, &echo, Some(&agreed), &policy), Alignment::default());
 }
 
@@ -186,14 +277,26 @@ fn payment_terms_are_compared_in_qads_codes_and_written_in_coupas() {
 
 #[test]
 fn values_are_cleaned_and_bounded() {
-    let data = SupplierData::default().with(Name, "  A \n B\u{7}  ").with(Email, "   ");
+    let data = SupplierData::default()
+        .with(Name, "  A \n B\u{7}  ")
+        .with(Email, "   ");
     assert_eq!((data.name(), data.get(Email)), ("A B", None));
-    assert_eq!(SupplierData::default().with(Name, &"ü".repeat(300)).name().chars().count(), NAME_CHARACTERS_MAX);
+    assert_eq!(
+        SupplierData::default()
+            .with(Name, &"ü".repeat(300))
+            .name()
+            .chars()
+            .count(),
+        NAME_CHARACTERS_MAX
+    );
 }
 
 fn record(ours: SupplierData, theirs: SupplierData) -> SupplierRecord {
     let mut record = SupplierRecord::new(SupplierId::Qad(code("S1")), Timestamp(0));
-    record.qad = Some(QadSupplier { data: ours, ..qad("S1", "x") });
+    record.qad = Some(QadSupplier {
+        data: ours,
+        ..qad("S1", "x")
+    });
     record.coupa = Some(take(coupa(1, "x", None), &theirs));
     record
 }
@@ -252,7 +355,12 @@ fn data() -> impl Strategy<Value = SupplierData> {
 }
 
 fn masters() -> impl Strategy<Value = BTreeMap<SupplierField, Master>> {
-    let master = prop_oneof![Just(Master::Qad), Just(Master::Coupa), Just(Master::Either), Just(Master::Nobody)];
+    let master = prop_oneof![
+        Just(Master::Qad),
+        Just(Master::Coupa),
+        Just(Master::Either),
+        Just(Master::Nobody)
+    ];
     prop::collection::vec(master, 10).prop_map(|list| SupplierField::ALL.into_iter().zip(list).collect())
 }
 

@@ -114,11 +114,15 @@ async fn a_list_is_filled_changed_and_then_left_alone() {
         names(&["100 Plant North", "300 Old", "120 Line 2"])
     );
     model.verify();
-    let before = (model.journal().len(), model.state().commits, model.state().reads);
+    let counts = |model: &Model| {
+        let state = model.state();
+        (state.journal.len(), state.commits, state.reads)
+    };
+    let before = counts(&model);
     model.wait(60);
     let idle = sync(&model).await;
     assert_eq!((idle.planned, idle.written), (0, 0));
-    let after = (model.journal().len(), model.state().commits, model.state().reads);
+    let after = counts(&model);
     assert_eq!(
         after,
         (before.0, before.1, before.2 + 2),
@@ -309,7 +313,7 @@ async fn a_fault_at_any_call_loses_nothing_and_repeats_nothing() {
             set(&model, changed());
             let before = model.state().calls;
             model.state().fault = Some((before + at, fault));
-            model.state().now = model.state().now.plus_millis(1);
+            model.tick();
             let _ = go(&model, false).await;
             if model.state().calls <= before + at {
                 break;

@@ -1,1 +1,850 @@
+//! Both systems as far as payments need them, the register and the queue, able to fail at any call; and the flows on them.
 
+use super::*;
+use crate::bills::unmatched_key;
+use crate::match_invoice::{IdentityClaim, identity_key};
+use crate::order_event;
+use crate::poll_payments;
+use crate::ports::*;
+use crate::store::verify_chain;
+use domain::ids::{DocumentKind, PurchaseOrderNumber, QadInvoiceIdentity};
+use domain::lifecycle::{PaidState, PostedHow, Summary, Voucher};
+use domain::payments::{Allocation, CoupaPaymentEntry, PaymentKey, PaymentStatus, UnmatchedPayments};
+use domain::time::Date;
+use domain::timing::Timing;
+use proptest::prelude::*;
+use rust_decimal::Decimal;
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fault {
+    Before,
+    After,
+    DieBefore,
+    DieAfter,
+}
+
+const FAULTS: [Fault; 4] = [Fault::Before, Fault::After, Fault::DieBefore, Fault::DieAfter];
+const INVOICE: InvoiceId = InvoiceId(92_010);
+
+#[derive(Default)]
+struct World {
+    now: Timestamp,
+    calls: usize,
+    fault: BTreeMap<usize, Fault>,
+    dead: bool,
+    tokens: u64,
+    records: BTreeMap<RecordKey, (u64, String, Option<Timestamp>)>,
+    audit: BTreeMap<String, Vec<AuditEntry>>,
+    done: BTreeMap<String, Commit>,
+    commits: usize,
+    reads: usize,
+    writes: usize,
+    hints: Vec<Hint>,
+    coupa: BTreeMap<InvoiceId, CoupaBill>,
+    qad: Vec<Allocation>,
+    unreadable: Vec<Problem>,
+    orders: BTreeMap<u64, Vec<PurchaseOrderNumber>>,
+}
+
+struct Model(Mutex<World>);
+
+enum Broken {
+    Before,
+    After,
+}
+
+impl Model {
+    fn world(&self) -> std::sync::MutexGuard<'_, World> {
+        self.0.lock().unwrap()
+    }
+
+    async fn call<T>(&self, act: impl FnOnce(&mut World) -> T) -> Result<T, Broken> {
+        tokio::task::yield_now().await;
+        let mut world = self.world();
+        let number = world.calls;
+        world.calls += 1;
+        if world.dead {
+            return Err(Broken::Before);
+        }
+        match world.fault.get(&number).copied() {
+            None => Ok(act(&mut world)),
+            Some(Fault::Before) => Err(Broken::Before),
+            Some(Fault::DieBefore) => {
+                world.dead = true;
+                Err(Broken::Before)
+            }
+            Some(fault) => {
+                let _ = act(&mut world);
+                world.dead = fault == Fault::DieAfter;
+                Err(Broken::After)
+            }
+        }
+    }
+
+    async fn store<T>(&self, act: impl FnOnce(&mut World) -> T) -> Result<T, StoreError> {
+        self.call(act).await.map_err(|_| StoreError(lost()))
+    }
+
+    async fn ask<T>(&self, act: impl FnOnce(&mut World) -> T) -> Result<T, ReadError> {
+        self.call(|world| {
+            world.reads += 1;
+            act(world)
+        })
+        .await
+        .map_err(|_| ReadError::Unavailable {
+            retry_after: None,
+            problem: lost(),
+        })
+    }
+}
+
+fn lost() -> Problem {
+    Problem::new("NO_ANSWER", "")
+}
+
+fn applied(world: &mut World, commit: &Commit) -> Result<(), CommitError> {
+    if world.done.get(&commit.token) == Some(commit) {
+        return Ok(());
+    }
+    let stands = commit.writes.iter().all(|write| match write {
+        RecordWrite::Put { key, seen, .. } | RecordWrite::Check { key, seen } => {
+            world.records.get(key).map_or(0, |record| record.0) == *seen
+        }
+        RecordWrite::Delete { .. } => true,
+    });
+    let fits = commit
+        .audit
+        .iter()
+        .all(|entry| world.audit.get(&entry.document).map_or(0, Vec::len) as u64 + 1 == entry.sequence);
+    if !stands || !fits {
+        return Err(CommitError::Conflict);
+    }
+    world.commits += 1;
+    for write in &commit.writes {
+        match write {
+            RecordWrite::Put {
+                key, seen, body, due, ..
+            } => {
+                world.records.insert(key.clone(), (seen + 1, body.clone(), *due));
+            }
+            RecordWrite::Delete { key } => {
+                world.records.remove(key);
+            }
+            RecordWrite::Check { .. } => {}
+        }
+    }
+    for entry in &commit.audit {
+        world
+            .audit
+            .entry(entry.document.clone())
+            .or_default()
+            .push(entry.clone());
+    }
+    world.done.insert(commit.token.clone(), commit.clone());
+    Ok(())
+}
+
+#[async_trait]
+impl Register for Model {
+    async fn read(&self, keys: &[RecordKey]) -> Result<Vec<Option<StoredRecord>>, StoreError> {
+        self.store(|world| {
+            let stored = |key: &RecordKey| {
+                let (revision, body, _) = world.records.get(key)?.clone();
+                Some(StoredRecord {
+                    key: key.clone(),
+                    revision,
+                    body,
+                })
+            };
+            keys.iter().map(stored).collect()
+        })
+        .await
+    }
+    async fn list(&self, group: &RecordGroup) -> Result<Vec<StoredRecord>, StoreError> {
+        self.store(|world| {
+            let belongs = |key: &&RecordKey| match (group, key) {
+                (RecordGroup::WaitingForOrder(wanted), RecordKey::WaitingForOrder(number, _)) => {
+                    wanted == number
+                }
+                (RecordGroup::Collection(wanted), RecordKey::Entry { collection, .. }) => {
+                    wanted == collection
+                }
+                _ => false,
+            };
+            let found = world.records.keys().filter(belongs);
+            found
+                .map(|key| StoredRecord {
+                    key: key.clone(),
+                    revision: world.records[key].0,
+                    body: world.records[key].1.clone(),
+                })
+                .collect()
+        })
+        .await
+    }
+    async fn commit(&self, commit: Commit) -> Result<(), CommitError> {
+        self.store(|world| applied(world, &commit))
+            .await
+            .map_err(CommitError::Store)?
+    }
+    async fn due(&self, now: Timestamp, _: usize) -> Result<Vec<DueRecord>, StoreError> {
+        self.store(|world| {
+            let due = |(key, record): (&RecordKey, &(u64, String, Option<Timestamp>))| {
+                record.2.filter(|due| *due <= now).map(|due| DueRecord {
+                    key: key.clone(),
+                    due,
+                })
+            };
+            world.records.iter().filter_map(due).collect()
+        })
+        .await
+    }
+    async fn audit(&self, document: &str) -> Result<Vec<AuditEntry>, StoreError> {
+        Ok(self.world().audit.get(document).cloned().unwrap_or_default())
+    }
+    async fn invoices(&self, _: Option<InvoiceId>, _: usize) -> Result<Vec<StoredRecord>, StoreError> {
+        Ok(vec![])
+    }
+}
+
+#[async_trait]
+impl Queue for Model {
+    async fn send(&self, hints: &[Hint]) -> Result<(), StoreError> {
+        self.store(|world| world.hints.extend_from_slice(hints)).await
+    }
+}
+
+#[async_trait]
+impl Clock for Model {
+    fn now(&self) -> Timestamp {
+        self.world().now
+    }
+    async fn sleep(&self, duration: Duration) {
+        let mut world = self.world();
+        world.now = world.now.plus_millis(duration.as_millis() as i64);
+    }
+}
+
+impl Chance for Model {
+    fn token(&self) -> String {
+        let mut world = self.world();
+        world.tokens += 1;
+        format!("token-{}", world.tokens)
+    }
+    fn up_to(&self, _: u64) -> u64 {
+        0
+    }
+}
+
+#[async_trait]
+impl CoupaPayments for Model {
+    async fn bill(&self, id: InvoiceId) -> Result<Option<CoupaBill>, ReadError> {
+        self.ask(|world| world.coupa.get(&id).cloned()).await
+    }
+    async fn append_payment(&self, entry: &PaymentEntry, _: &str) -> Result<CoupaBill, WriteError> {
+        let done = self
+            .call(|world| {
+                world.writes += 1;
+                let bill = world.coupa.get_mut(&entry.invoice).unwrap();
+                bill.paid = entry.paid;
+                bill.entries.push(CoupaPaymentEntry {
+                    amount: entry.amount,
+                    date: Some(entry.date),
+                    notes: entry.notes.clone(),
+                });
+                bill.clone()
+            })
+            .await;
+        done.map_err(|broken| match broken {
+            Broken::Before => WriteError::NotApplied {
+                retry_after: None,
+                problem: lost(),
+            },
+            Broken::After => WriteError::Unknown(lost()),
+        })
+    }
+}
+
+#[async_trait]
+impl QadPayments for Model {
+    async fn payments_since(&self, since: Date) -> Result<PaymentScan, ReadError> {
+        self.ask(|world| PaymentScan {
+            allocations: world
+                .qad
+                .iter()
+                .filter(|row| row.last_modified >= since)
+                .cloned()
+                .collect(),
+            unreadable: world.unreadable.clone(),
+            others: 0,
+        })
+        .await
+    }
+}
+
+#[async_trait]
+impl CoupaOrders for Model {
+    async fn order_numbers(&self, id: u64) -> Result<Option<Vec<PurchaseOrderNumber>>, ReadError> {
+        self.ask(|world| world.orders.get(&id).cloned()).await
+    }
+}
+
+// ---------------------------------------------------------------------------------------------------------------
+
+fn identity(reference: &str) -> QadInvoiceIdentity {
+    Allocation::identity("10USACO", "10S1001", reference, DocumentKind::Invoice).unwrap()
+}
+
+fn key(number: u32) -> PaymentKey {
+    PaymentKey::new(&"10USACO".parse().unwrap(), 2026, "ACH", &number.to_string(), "1").unwrap()
+}
+
+fn row(number: u32, status: PaymentStatus, amount: i64) -> Allocation {
+    Allocation {
+        key: key(number),
+        invoice: identity("INV-1"),
+        status,
+        currency: "USD".parse().unwrap(),
+        payment_date: "2026-03-20".parse().unwrap(),
+        last_modified: "2026-03-20".parse().unwrap(),
+        reference: format!("ACH-{number}"),
+        allocated: Decimal::from(amount),
+        discount: Decimal::ZERO,
+    }
+}
+
+fn invoice_record(posted: bool) -> InvoiceRecord {
+    let mut record = InvoiceRecord::new(INVOICE, Timestamp(0));
+    record.summary = Some(Summary {
+        reference: "INV-1".parse().unwrap(),
+        kind: DocumentKind::Invoice,
+        supplier_name: "Example Fasteners".into(),
+        supplier_number: Some("10S1001".into()),
+        invoice_date: "2026-03-01".parse().unwrap(),
+        total: Decimal::from(100),
+        currency: "USD".parse().unwrap(),
+        orders: vec![],
+    });
+    if posted {
+        record.state = State::Exported {
+            voucher: Voucher {
+                year: 2026,
+                daybook: "SI".into(),
+                number: 1,
+            },
+            how: PostedHow::Created,
+        };
+    }
+    record
+}
+
+fn put(world: &mut World, key: RecordKey, body: String) {
+    let revision = world.records.get(&key).map_or(0, |record| record.0) + 1;
+    world.records.insert(key, (revision, body, None));
+}
+
+fn own(world: &mut World) {
+    let claim = serde_json::to_string(&IdentityClaim { owner: INVOICE }).unwrap();
+    put(world, identity_key(&identity("INV-1")), claim);
+}
+
+fn model() -> Model {
+    let mut world = World {
+        now: Timestamp(1_774_000_000_000),
+        ..World::default()
+    };
+    own(&mut world);
+    let record = serde_json::to_string(&invoice_record(true)).unwrap();
+    put(&mut world, RecordKey::Invoice(INVOICE), record);
+    world.coupa.insert(
+        INVOICE,
+        CoupaBill {
+            id: INVOICE,
+            currency: "USD".parse().unwrap(),
+            paid: false,
+            payment_channel: Some("ERP".into()),
+            entries: vec![],
+        },
+    );
+    Model(Mutex::new(world))
+}
+
+/// What QAD shows from now on; each row replaces the one with its key.
+fn qad(model: &Model, rows: &[Allocation]) {
+    let mut world = model.world();
+    for row in rows {
+        world.qad.retain(|one| one.key != row.key);
+        world.qad.push(row.clone());
+    }
+}
+
+fn context<'a>(model: &'a Model, timing: &'a Timing) -> Context<'a> {
+    Context {
+        register: model,
+        clock: model,
+        chance: model,
+        timing,
+        deadline: model
+            .now()
+            .plus_millis(timing.function_millis - timing.stop_margin_millis),
+    }
+}
+
+async fn poll(model: &Model) -> Result<poll_payments::Polled, crate::poll_coupa::PollError> {
+    let timing = Timing::default();
+    let settings = PaymentSettings::default();
+    let deps = poll_payments::Deps {
+        context: context(model, &timing),
+        connection: &"acme".parse().unwrap(),
+        qad: model,
+        queue: model,
+        policy: &settings.policy,
+        trace: "t",
+    };
+    poll_payments::run(&deps).await
+}
+
+async fn write(model: &Model, reason: HintReason) -> Result<Rest, FlowError> {
+    let timing = Timing::default();
+    let settings = PaymentSettings::default();
+    let deps = Deps {
+        context: context(model, &timing),
+        coupa: model,
+        settings: &settings,
+    };
+    run(&deps, INVOICE, reason).await
+}
+
+/// One minute of production after another, without faults, until nothing is due: sweep, poll, deliver.
+async fn heal(model: &Model) {
+    {
+        let mut world = model.world();
+        world.fault.clear();
+        world.dead = false;
+    }
+    for _ in 0..40 {
+        poll(model).await.unwrap();
+        let due = Register::due(model, model.now(), 100).await.unwrap();
+        let hints: Vec<Hint> = std::mem::take(&mut model.world().hints);
+        if due.is_empty()
+            && hints.is_empty()
+            && Register::due(model, Timestamp(i64::MAX), 1)
+                .await
+                .unwrap()
+                .is_empty()
+        {
+            return;
+        }
+        for record in due {
+            let RecordKey::Entry { collection, id } = record.key else {
+                continue;
+            };
+            let timing = Timing::default();
+            let settings = PaymentSettings::default();
+            let deps = Deps {
+                context: context(model, &timing),
+                coupa: model,
+                settings: &settings,
+            };
+            run_entry(&deps, collection, &id, HintReason::Sweep)
+                .await
+                .unwrap();
+        }
+        let mut world = model.world();
+        world.now = world.now.plus_millis(60_000);
+    }
+    panic!("it does not come to rest: {:?}", model.world().records);
+}
+
+async fn settle(model: &Model, rows: &[Allocation]) {
+    qad(model, rows);
+    heal(model).await;
+}
+
+fn shown(model: &Model) -> (Vec<i64>, bool) {
+    let world = model.world();
+    let bill = &world.coupa[&INVOICE];
+    let amounts = bill
+        .entries
+        .iter()
+        .map(|entry| entry.amount.try_into().unwrap())
+        .collect();
+    (amounts, bill.paid)
+}
+
+fn bill(model: &Model) -> BillPayments {
+    serde_json::from_str(&model.world().records[&bill_key(INVOICE)].1).unwrap()
+}
+
+fn paid(model: &Model) -> Option<PaidState> {
+    let body = model.world().records[&RecordKey::Invoice(INVOICE)].1.clone();
+    serde_json::from_str::<InvoiceRecord>(&body).unwrap().paid
+}
+
+fn check(model: &Model) {
+    for entries in model.world().audit.values() {
+        verify_chain(entries).unwrap();
+    }
+}
+
+const PAID: PaymentStatus = PaymentStatus::Paid;
+
+#[tokio::test]
+async fn payments_are_written_in_part_and_then_in_full() {
+    let model = model();
+    settle(&model, &[row(1, PAID, 60)]).await;
+    assert_eq!(shown(&model), (vec![60], false));
+    assert!(matches!(paid(&model), Some(PaidState::Partly { settled, .. }) if settled == Decimal::from(60)));
+    settle(&model, &[row(2, PAID, 40)]).await;
+    assert_eq!(shown(&model), (vec![60, 40], true));
+    assert!(matches!(paid(&model), Some(PaidState::Fully { .. })));
+    check(&model);
+}
+
+#[tokio::test]
+async fn a_void_and_a_bounce_take_back_once() {
+    for status in [PaymentStatus::Void, PaymentStatus::Bounced] {
+        let model = model();
+        settle(&model, &[row(1, PAID, 100)]).await;
+        settle(&model, &[row(1, status.clone(), 100)]).await;
+        assert_eq!(shown(&model), (vec![100, -100], false), "{status}");
+        assert!(matches!(paid(&model), Some(PaidState::TakenBack { .. })));
+        let mut later = row(1, status, 100);
+        later.reference = "again".into();
+        settle(&model, &[later]).await;
+        assert_eq!(shown(&model).0.len(), 2);
+        check(&model);
+    }
+}
+
+#[tokio::test]
+#[ignore = "open: payments are not finished; nothing is deployed that runs them"]
+async fn what_is_repeated_writes_nothing() {
+    let model = model();
+    settle(&model, &[row(1, PAID, 100)]).await;
+    let counts = |world: &World| (world.commits, world.reads, world.writes);
+    let before = counts(&model.world());
+    let polled = poll(&model).await.unwrap();
+    assert_eq!((polled.read, polled.new), (1, 0));
+    assert_eq!(model.world().commits, before.0);
+    assert_eq!(
+        model.world().reads,
+        before.1 + 1,
+        "an idle cycle is one read of QAD"
+    );
+    for reason in [HintReason::Payment, HintReason::Sweep, HintReason::Webhook] {
+        write(&model, reason).await.unwrap();
+    }
+    let after = counts(&model.world());
+    assert_eq!((after.0, after.2), (before.0, before.2));
+}
+
+#[tokio::test]
+async fn nothing_is_paid_before_the_invoice_is_in_qad() {
+    let model = model();
+    let waiting = serde_json::to_string(&invoice_record(false)).unwrap();
+    put(&mut model.world(), RecordKey::Invoice(INVOICE), waiting);
+    qad(&model, &[row(1, PAID, 100)]);
+    poll(&model).await.unwrap();
+    let rest = write(&model, HintReason::Payment).await.unwrap();
+    assert!(matches!(rest, Rest::In { due: Some(_), .. }));
+    assert_eq!((shown(&model).0.len(), model.world().writes), (0, 0));
+    let posted = serde_json::to_string(&invoice_record(true)).unwrap();
+    put(&mut model.world(), RecordKey::Invoice(INVOICE), posted);
+    heal(&model).await;
+    assert_eq!(shown(&model), (vec![100], true));
+}
+
+#[tokio::test]
+async fn coupa_pay_over_payments_and_currencies_are_left_or_parked() {
+    let model = model();
+    model.world().coupa.get_mut(&INVOICE).unwrap().payment_channel = Some("Coupa Pay Virtual Card".into());
+    settle(&model, &[row(1, PAID, 100)]).await;
+    assert!(
+        matches!(paid(&model), Some(PaidState::LeftAlone { problem }) if problem.code == "PAID_BY_COUPA")
+    );
+    let over = self::model();
+    settle(&over, &[row(1, PAID, 101)]).await;
+    assert!(matches!(paid(&over), Some(PaidState::Parked { problem }) if problem.code == "PAID_OVER_TOTAL"));
+    let yen = self::model();
+    let mut payment = row(1, PAID, 100);
+    payment.currency = "JPY".parse().unwrap();
+    settle(&yen, &[payment]).await;
+    assert_eq!(bill(&yen).parked.unwrap().code, "PAYMENT_CURRENCY_DIFFERS");
+    for model in [model, over, yen] {
+        assert_eq!(model.world().writes, 0);
+        check(&model);
+    }
+}
+
+#[tokio::test]
+async fn entries_of_an_earlier_life_are_found_and_doubtful_ones_parked() {
+    let entry = |amount: i64| CoupaPaymentEntry {
+        amount: Decimal::from(amount),
+        date: None,
+        notes: format!("{} ACH-1", key(1)),
+    };
+    let known = model();
+    known
+        .world()
+        .coupa
+        .get_mut(&INVOICE)
+        .unwrap()
+        .entries
+        .push(entry(100));
+    settle(&known, &[row(1, PAID, 100)]).await;
+    assert_eq!(known.world().writes, 0);
+    let twice = model();
+    settle(&twice, &[row(1, PAID, 50)]).await;
+    // Somebody keyed the next payment twice before it was read from QAD.
+    let other = CoupaPaymentEntry {
+        notes: format!("{} x", key(2)),
+        ..entry(50)
+    };
+    twice
+        .world()
+        .coupa
+        .get_mut(&INVOICE)
+        .unwrap()
+        .entries
+        .extend([other.clone(), other]);
+    settle(&twice, &[row(2, PAID, 50)]).await;
+    assert_eq!(bill(&twice).parked.unwrap().code, "COUPA_PAYMENT_TWICE");
+}
+
+#[tokio::test]
+async fn payments_without_an_owner_wait_for_the_invoice_that_claims_them() {
+    let model = model();
+    model.world().records.remove(&identity_key(&identity("INV-1")));
+    settle(&model, &[row(1, PaymentStatus::Initial, 100)]).await;
+    let stored = model.world().records[&unmatched_key(&identity("INV-1"))].clone();
+    assert_eq!(
+        serde_json::from_str::<UnmatchedPayments>(&stored.1)
+            .unwrap()
+            .allocations
+            .len(),
+        1
+    );
+    assert_eq!(stored.2, None, "nothing is asked again until somebody claims it");
+    // The transaction that claims the identity makes it due.
+    let now = model.now();
+    let waiting = StoredRecord {
+        key: unmatched_key(&identity("INV-1")),
+        revision: stored.0,
+        body: stored.1,
+    };
+    let claim = RecordWrite::Put {
+        key: identity_key(&identity("INV-1")),
+        seen: 0,
+        body: serde_json::to_string(&IdentityClaim { owner: INVOICE }).unwrap(),
+        state: String::new(),
+        due: None,
+    };
+    let writes = vec![
+        claim,
+        crate::bills::claimed(&identity("INV-1"), Some(&waiting), now),
+    ];
+    let commit = Commit {
+        token: "claim".into(),
+        writes,
+        audit: vec![],
+    };
+    Register::commit(&model, commit).await.unwrap();
+    // Read as paid by the next poll, before the waiting one is linked: the newer one must win.
+    settle(&model, &[row(1, PAID, 100)]).await;
+    assert_eq!(shown(&model), (vec![100], true));
+    assert!(
+        !model
+            .world()
+            .records
+            .contains_key(&unmatched_key(&identity("INV-1")))
+    );
+    check(&model);
+}
+
+#[tokio::test]
+async fn unknown_words_and_unreadable_rows_are_told_and_the_rest_goes_on() {
+    let model = model();
+    model
+        .world()
+        .unreadable
+        .push(Problem::new("QAD_ANSWER_UNREADABLE", ""));
+    qad(
+        &model,
+        &[
+            row(1, PaymentStatus::Unknown("Escheated".into()), 30),
+            row(2, PAID, 70),
+        ],
+    );
+    let polled = poll(&model).await.unwrap();
+    assert_eq!(
+        (
+            polled.quarantined.len(),
+            polled.unknown_statuses.len(),
+            polled.bills
+        ),
+        (1, 1, 1)
+    );
+    heal(&model).await;
+    assert_eq!(shown(&model), (vec![70], false));
+}
+
+#[tokio::test]
+async fn an_overtaken_poll_records_nothing_older() {
+    let model = model();
+    let timing = Timing::default();
+    qad(&model, &[row(1, PAID, 100)]);
+    let old = crate::bills::Right {
+        key: RecordKey::Watermark("payments".into()),
+        revision: 1,
+    };
+    poll(&model).await.unwrap();
+    let stale = [row(1, PaymentStatus::Initial, 100)];
+    let recorded = crate::bills::record(&context(&model, &timing), &old, &identity("INV-1"), &stale)
+        .await
+        .unwrap();
+    assert_eq!(recorded, crate::bills::Recorded::Overtaken);
+    heal(&model).await;
+    assert_eq!(shown(&model), (vec![100], true));
+}
+
+#[tokio::test]
+async fn an_order_event_wakes_what_waits_for_that_order() {
+    let model = model();
+    let number: PurchaseOrderNumber = "PO7".parse().unwrap();
+    model.world().orders.insert(4711, vec![number.clone()]);
+    for id in [7, 8] {
+        put(
+            &mut model.world(),
+            RecordKey::WaitingForOrder(number.clone(), InvoiceId(id)),
+            "{}".into(),
+        );
+    }
+    put(
+        &mut model.world(),
+        RecordKey::WaitingForOrder("PO8".parse().unwrap(), InvoiceId(9)),
+        "{}".into(),
+    );
+    let connection = "acme".parse().unwrap();
+    let deps = order_event::Deps {
+        connection: &connection,
+        coupa: &model,
+        register: &model,
+        queue: &model,
+        trace: "t",
+    };
+    assert_eq!(
+        order_event::run(&deps, 4711).await.unwrap(),
+        order_event::Heard::Woken(2)
+    );
+    assert_eq!(model.world().hints.len(), 2);
+    assert_eq!(
+        order_event::run(&deps, 1).await.unwrap(),
+        order_event::Heard::NotInCoupa
+    );
+}
+
+#[tokio::test]
+async fn whatever_call_fails_each_payment_is_written_once() {
+    for fault in FAULTS {
+        for at in 0.. {
+            let model = model();
+            settle(&model, &[row(1, PAID, 60)]).await;
+            qad(&model, &[row(1, PaymentStatus::Void, 60), row(2, PAID, 100)]);
+            {
+                let mut world = model.world();
+                world.calls = 0;
+                world.fault.insert(at, fault);
+            }
+            let _ = poll(&model).await;
+            let _ = write(&model, HintReason::Payment).await;
+            let reached = model.world().calls > at;
+            heal(&model).await;
+            assert_eq!(shown(&model), (vec![60, -60, 100], true), "{fault:?} at {at}");
+            check(&model);
+            if !reached {
+                break;
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn two_deliveries_in_every_order_write_each_payment_once() {
+    for bits in 0u32..256 {
+        let model = model();
+        qad(&model, &[row(1, PAID, 60), row(2, PAID, 40)]);
+        poll(&model).await.unwrap();
+        {
+            let mut one = Box::pin(write(&model, HintReason::Payment));
+            let mut two = Box::pin(write(&model, HintReason::Sweep));
+            let (mut one_done, mut two_done) = (false, false);
+            let mut step = 0u32;
+            while !one_done || !two_done {
+                let first = bits.rotate_right(step) & 1 == 0;
+                step = (step + 1) % 8;
+                let waker = std::task::Waker::noop();
+                let mut task = std::task::Context::from_waker(waker);
+                if (first || two_done) && !one_done {
+                    one_done = std::future::Future::poll(one.as_mut(), &mut task).is_ready();
+                } else if !two_done {
+                    two_done = std::future::Future::poll(two.as_mut(), &mut task).is_ready();
+                }
+            }
+        }
+        heal(&model).await;
+        assert_eq!(shown(&model), (vec![60, 40], true), "{bits:08b}");
+        check(&model);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    /// Under any faults and any history, Coupa's entries add up to QAD's allocations, each at most once, and the flag says
+    /// whether that is all.
+    #[test]
+    #[ignore = "open: payments are not finished; nothing is deployed that runs them"]
+    fn coupa_adds_up_to_qad(
+        history in proptest::collection::vec((0u32..4, 0usize..4), 1..8),
+        faults in proptest::collection::vec((0usize..120, 0usize..4), 0..6),
+    ) {
+        let statuses = [PaymentStatus::Initial, PAID, PaymentStatus::Void, PaymentStatus::Bounced];
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(async {
+            let model = model();
+            model.world().fault = faults.iter().map(|(at, fault)| (*at, FAULTS[*fault])).collect();
+            for (number, status) in history {
+                // QAD's ladder goes one way; what does not is parked, and tested elsewhere.
+                let on_ladder = |status: &PaymentStatus| statuses.iter().position(|one| one == status).unwrap_or(0).min(2);
+                let back = model.world().qad.iter().any(|one| one.key == key(number) && on_ladder(&one.status) >= status.min(2));
+                if back {
+                    continue;
+                }
+                qad(&model, &[row(number, statuses[status].clone(), 25)]);
+                model.world().dead = false;
+                let _ = poll(&model).await;
+                let _ = write(&model, HintReason::Payment).await;
+            }
+            heal(&model).await;
+            let world = model.world();
+            let demanded: Decimal = world.qad.iter().filter(|one| one.status == PAID).map(|one| one.allocated).sum();
+            let bill = &world.coupa[&INVOICE];
+            let sum: Decimal = bill.entries.iter().map(|entry| entry.amount).sum();
+            assert_eq!(sum, demanded);
+            for number in 0..4 {
+                for negative in [false, true] {
+                    let count = bill.entries.iter().filter(|one| key(number).begins(&one.notes) && one.amount.is_sign_negative() == negative).count();
+                    assert!(count <= 1, "{count} entries of {number}");
+                }
+            }
+            if !bill.entries.is_empty() {
+                assert_eq!(bill.paid, sum == Decimal::from(100));
+            }
+            drop(world);
+            check(&model);
+        });
+    }
+}

@@ -1,0 +1,159 @@
+//! Payments over the wire, both sides.
+
+use super::{Bench, answer};
+use crate::http::transport::{Method, TransportError};
+use ::domain::ids::InvoiceId;
+use ::domain::payments::{PaymentEntry, PaymentKey};
+use flows::ports::{CoupaOrders, CoupaPayments, QadPayments, ReadError, WriteError};
+use rust_decimal::Decimal;
+
+fn entry() -> PaymentEntry {
+    let key = PaymentKey::new(&"10USACO".parse().unwrap(), 2026, "ACH", "1207", "1").unwrap();
+    PaymentEntry {
+        invoice: InvoiceId(92_010),
+        notes: format!("{key} ACH-00417"),
+        key,
+        takes_back: false,
+        amount: Decimal::new(79_500, 2),
+        currency: "USD".parse().unwrap(),
+        date: "2026-04-03".parse().unwrap(),
+        paid: true,
+    }
+}
+
+const BILL: &str = r#"{"id":92010,"currency":{"code":"USD"},"paid":true,"payment-channel":"ERP","payments":[
+  {"id":1,"amount-paid":"795.00","payment-date":"2026-04-03T00:00:00+02:00","notes":"QAD 10USACO 2026/ACH/1207#1 ACH-00417"}]}"#;
+
+#[tokio::test]
+async fn a_payment_is_appended_exactly_as_the_contract_says() {
+    let bench = Bench::new();
+    bench.script.then(answer(200, BILL));
+    let shown = bench.coupa.append_payment(&entry(), "key-1").await.unwrap();
+    assert_eq!((shown.paid, shown.entries.len()), (true, 1));
+    assert_eq!(shown.entries[0].amount, Decimal::new(79_500, 2));
+    assert_eq!(shown.entries[0].date, Some("2026-04-03".parse().unwrap()));
+    let sent = bench.script.sent();
+    let request = sent.first().unwrap();
+    assert_eq!(request.method, Method::Put);
+    assert!(request.url.ends_with("/api/invoices/92010"), "{}", request.url);
+    let body = String::from_utf8(request.body.clone().unwrap()).unwrap();
+    let notes = "QAD 10USACO 2026/ACH/1207#1 ACH-00417";
+    let expected = format!(
+        r#"{{"paid":true,"payment-date":"2026-04-03","payment-notes":"{notes}","payments":{{"payment":[{{"payable-type":"InvoiceHeader","payable-id":"92010","amount-paid":"795.00","payment-date":"2026-04-03","notes":"{notes}"}}]}}}}"#
+    );
+    assert_eq!(body, expected);
+}
+
+#[tokio::test]
+async fn an_append_is_confirmed_refused_or_unknown() {
+    for (outcome, word) in [
+        (answer(200, "{}"), "unknown"),
+        (
+            answer(200, r#"{"id":92010,"currency":{"code":"USD"}}"#),
+            "unknown",
+        ),
+        (answer(200, "<html>login</html>"), "unknown"),
+        (answer(500, ""), "unknown"),
+        (Err(TransportError::MaybeSent("timeout".into())), "unknown"),
+        (Err(TransportError::NotSent("refused".into())), "not applied"),
+        (answer(429, ""), "not applied"),
+        (
+            answer(400, "<errors><error>Invoice is locked</error></errors>"),
+            "refused",
+        ),
+    ] {
+        let bench = Bench::new();
+        bench.script.then(outcome);
+        let actual = match bench.coupa.append_payment(&entry(), "key-1").await {
+            Ok(_) => "done",
+            Err(WriteError::Unknown(_)) => "unknown",
+            Err(WriteError::NotApplied { .. }) => "not applied",
+            Err(WriteError::Refused(_)) => "refused",
+        };
+        assert_eq!(actual, word);
+    }
+}
+
+#[tokio::test]
+async fn missing_payments_are_not_none() {
+    let bench = Bench::new();
+    bench
+        .script
+        .then(answer(200, r#"{"id":92010,"currency":{"code":"USD"}}"#));
+    let error = bench.coupa.bill(InvoiceId(92_010)).await.unwrap_err();
+    assert!(matches!(error, ReadError::Unreadable(problem) if problem.field == "payments"));
+    let bench = Bench::new();
+    bench.script.then(answer(404, "{}"));
+    assert_eq!(bench.coupa.bill(InvoiceId(92_010)).await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn allocations_are_read_and_what_cannot_be_read_is_told() {
+    let row = |number: &str, kind: &str, amount: &str| {
+        format!(
+            r#"{{"supplierPayment.entityCode":"10USACO","supplierPayment.paymentYear":2026,"supplierPayment.paymentInstrument":"ACH",
+            "supplierPayment.paymentNumber":{number},"supplierPayment.allocationNumber":1,"supplierPayment.paymentReference":"ACH-00417",
+            "supplierPayment.supplierCode":"10S1001","supplierPayment.status":"Paid","supplierPayment.currencyCode":"USD",
+            "supplierPayment.paymentDate":"2026-04-03T00:00:00.000Z","supplierPayment.lastModifiedDate":"2026-04-04T00:00:00.000Z",
+            "supplierPayment.supplierInvoiceReference":"INV-55812","supplierPayment.invoiceType":"{kind}",
+            "supplierPayment.allocatedAmount":{amount},"supplierPayment.discountAmount":0.50}}"#
+        )
+    };
+    let rows = [
+        row("1", "INVOICE", "794.50"),
+        row("2", "CREDITNOTE", "10.00"),
+        row("3", "PREPAYMENT", "1.00"),
+        row("4", "INVOICE", "\"x\""),
+        row("5", "INVOICE", "1.00"),
+        row("5", "INVOICE", "2.00"),
+    ];
+    let bench = Bench::new();
+    let body = format!(
+        r#"{{"data":[{}],"auxillaryData":{{"HasMoreParams":"false"}}}}"#,
+        rows.join(",")
+    );
+    bench.script.then(answer(200, &body));
+    let scan = bench
+        .qad
+        .payments_since("2026-04-02".parse().unwrap())
+        .await
+        .unwrap();
+    let shown: Vec<(String, Decimal)> = scan
+        .allocations
+        .iter()
+        .map(|one| (one.key.to_string(), one.allocated))
+        .collect();
+    assert_eq!(
+        shown,
+        [
+            ("QAD 10USACO 2026/ACH/1#1".to_owned(), Decimal::new(79_450, 2)),
+            ("QAD 10USACO 2026/ACH/2#1".to_owned(), Decimal::new(-1_000, 2)),
+        ]
+    );
+    assert_eq!((scan.others, scan.unreadable.len()), (1, 2));
+    let url = bench.script.sent()[0].url.clone();
+    assert!(
+        url.contains("supplierPayment.lastModifiedDate%2Cge%2C2026-04-02%2Cliteral")
+            || url.contains("supplierPayment.lastModifiedDate,ge,2026-04-02,literal"),
+        "{url}"
+    );
+}
+
+#[tokio::test]
+async fn an_order_is_read_by_its_path_or_from_the_list() {
+    let bench = Bench::new();
+    bench.script.then(answer(
+        200,
+        r#"{"id":4711,"po-number":"PO100234","order-lines":[]}"#,
+    ));
+    let numbers = bench.coupa.order_numbers(4711).await.unwrap().unwrap();
+    assert_eq!(numbers, ["PO100234".parse().unwrap()]);
+    bench.script.then(answer(404, "{}"));
+    bench
+        .script
+        .then(answer(200, r#"[{"id":4711,"po-number":"PO7"}]"#));
+    assert_eq!(bench.coupa.order_numbers(4711).await.unwrap().unwrap().len(), 1);
+    bench.script.then(answer(404, "{}"));
+    bench.script.then(answer(200, "[]"));
+    assert_eq!(bench.coupa.order_numbers(4711).await.unwrap(), None);
+}

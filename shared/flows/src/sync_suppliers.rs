@@ -1,0 +1,1304 @@
+//! Keeps suppliers aligned both ways: links them, creates what one side lacks, and carries changes to the other side.
+//!
+//! Both sides are read from their cursors with an overlap; known rows are recognised by their digest, so an idle run reads
+//! each side once and writes nothing. What is news is decided by [`domain::suppliers`] and written through the effect
+//! engine. The cursors move, by compare-and-set, after everything before them is in the register; a run that dies is made
+//! up for by the next one. A record that cannot be read is put aside under its id, and the rest goes on.
+
+use crate::engine::{Driven, Finding, Proof, Target, drive};
+use crate::invoice_effects::new_effect;
+use crate::poll_coupa::PollError;
+use crate::ports::{
+    Collection, Commit, CommitError, CoupaSuppliers, Hint, HintReason, QadSuppliers, Queue, ReadError,
+    RecordGroup, RecordKey, RecordWrite, Subject, WriteError,
+};
+use crate::store::{Change, Context, Document, FlowError, Loaded, parse, render, save, sha256_hex};
+use async_trait::async_trait;
+use domain::effect::{Effect, EffectEvent, EffectStatus, Repetition};
+use domain::ids::{ConnectionId, InvoiceId, SupplierCode};
+use domain::lifecycle::{ChainEnd, IllegalStep};
+use domain::problem::Problem;
+use domain::suppliers::{
+    CoupaLink, CoupaSupplier, Directory, LinkedBy, NextStep, QadLink, QadSupplier, SupplierEvent,
+    SupplierField, SupplierId, SupplierPolicy, SupplierRecord, SupplierState, SupplierWrite, in_coupa_words,
+    link_coupa, link_qad, name_key,
+};
+use domain::time::{Date, Timestamp};
+use domain::timing::Timing;
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Mutex, PoisonError};
+
+/// Days of QAD that are read again: its cursor is by day.
+pub const OVERLAP_DAYS: i64 = 2;
+/// Time of Coupa that is read again, in milliseconds (ten minutes).
+pub const OVERLAP_MILLIS: i64 = 600_000;
+/// How long a refused write is not sent again while it stays the same, in milliseconds (23 hours).
+pub const REFUSED_RETRY_MILLIS: i64 = 23 * 3_600_000;
+/// Most pages of Coupa that one run reads.
+const PAGES_MAX: u32 = 2_000;
+/// Most digests that are remembered; rows beyond it are compared again each run, which is harmless.
+const DIGESTS_MAX: usize = 10_000;
+/// Writes one supplier may need in one run: create, its number, and both directions.
+const WRITES_PER_SUPPLIER_MAX: u32 = 5;
+/// The watermark's name.
+const WATERMARK: &str = "suppliers";
+/// Ids in the collection that are no suppliers.
+const QUARANTINE: &str = "quarantine/";
+/// See [`QUARANTINE`].
+const WAITING: &str = "waiting/";
+
+/// What this flow needs: its permissions.
+#[derive(Clone, Copy)]
+pub struct Deps<'a> {
+    /// Whose suppliers.
+    pub connection: &'a ConnectionId,
+    /// Register (read, write), clock, chance, timing, deadline.
+    pub context: Context<'a>,
+    /// Coupa: read, create and update suppliers.
+    pub coupa: &'a dyn CoupaSuppliers,
+    /// QAD: read, create and update suppliers.
+    pub qad: &'a dyn QadSuppliers,
+    /// The queue of hints, for invoices that wait for a supplier.
+    pub queue: &'a dyn Queue,
+    /// How the connection wants its suppliers aligned.
+    pub policy: &'a SupplierPolicy,
+    /// Only says what would be done; writes nothing anywhere.
+    pub plan_only: bool,
+    /// Follows this run through all logs.
+    pub trace: &'a str,
+}
+
+/// What a run did.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
+pub struct Synced {
+    /// Suppliers read from QAD.
+    pub read_qad: u64,
+    /// Suppliers read from Coupa.
+    pub read_coupa: u64,
+    /// Suppliers newly linked.
+    pub linked: u64,
+    /// Writes confirmed.
+    pub written: u64,
+    /// Writes whose outcome is not known yet, or that somebody else is making; the next run goes on.
+    pub open: u64,
+    /// Invoices woken.
+    pub woken: u64,
+    /// What would be done, when only asked for the plan.
+    pub changes: Vec<String>,
+    /// Suppliers that wait for a person, and why. Told in runs that have something to do.
+    pub needs_a_person: Vec<Problem>,
+    /// Records that could not be read and were put aside; each raises an alarm, and the rest goes on.
+    pub unreadable: Vec<Problem>,
+    /// True when there was no time to finish; the cursors stay.
+    pub incomplete: bool,
+}
+
+/// How far the flow has come.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
+struct Watermark {
+    /// Latest day of change seen in QAD, never in the future.
+    qad: Option<Date>,
+    /// Latest change seen in Coupa.
+    coupa: Option<Timestamp>,
+    /// Digests of the rows in both windows, whose content is in the register.
+    digests: BTreeSet<String>,
+    /// When something unfinished must be looked at again although nothing is new.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    look_again: Option<Timestamp>,
+}
+
+/// What both sides say.
+#[derive(Default)]
+struct Rows {
+    qad: Vec<QadSupplier>,
+    coupa: Vec<CoupaSupplier>,
+    /// Side and id of what could not be read, and why.
+    unreadable: Vec<(String, Problem)>,
+}
+
+/// Looks at both sides once.
+pub async fn run(deps: &Deps<'_>) -> Result<Synced, PollError> {
+    let context = &deps.context;
+    let key = RecordKey::Watermark(WATERMARK.to_owned());
+    let stored = context
+        .register
+        .read(std::slice::from_ref(&key))
+        .await?
+        .into_iter()
+        .next()
+        .flatten();
+    let seen = stored.as_ref().map_or(0, |stored| stored.revision);
+    let before: Watermark = stored.as_ref().map(parse).transpose()?.unwrap_or_default();
+    let now = context.clock.now();
+    let rows = read_rows(deps, &before).await?;
+    let mut synced = Synced {
+        read_qad: count(rows.qad.len()),
+        read_coupa: count(rows.coupa.len()),
+        unreadable: rows
+            .unreadable
+            .iter()
+            .map(|(_, problem)| problem.clone())
+            .collect(),
+        ..Synced::default()
+    };
+    let digests = digests_of(&rows);
+    let news = digests.iter().any(|digest| !before.digests.contains(digest));
+    let look_again = before.look_again.is_some_and(|instant| instant <= now);
+    let mut again = before.look_again.filter(|_| !look_again);
+    if news || look_again || deps.plan_only {
+        let mut book = Book::open(deps).await?;
+        synced.unreadable.append(&mut book.synced.unreadable);
+        book.synced = synced;
+        book.put_aside(&rows.unreadable).await?;
+        book.take_in(&rows);
+        book.link().await?;
+        book.align().await?;
+        book.wake().await?;
+        again = book.look_again;
+        synced = book.synced;
+    }
+    if deps.plan_only || synced.incomplete {
+        return Ok(synced);
+    }
+    let after = watermark_after(&before, &rows, digests, again, now);
+    if after != before {
+        advance(deps, key, seen, &after).await?;
+    }
+    Ok(synced)
+}
+
+fn count(number: usize) -> u64 {
+    u64::try_from(number).unwrap_or(u64::MAX)
+}
+
+async fn read_rows(deps: &Deps<'_>, before: &Watermark) -> Result<Rows, PollError> {
+    let mut rows = Rows::default();
+    let scan = deps.qad.suppliers_since(qad_since(before)).await?;
+    rows.qad = scan.suppliers;
+    let aside = |side: &str, id: Option<String>, problem: &Problem| {
+        let id = id.unwrap_or_else(|| sha256_hex(&problem.to_string()).chars().take(16).collect());
+        format!("{side}/{id}")
+    };
+    for (code, problem) in scan.unreadable {
+        rows.unreadable
+            .push((aside("qad", code.map(|code| code.folded()), &problem), problem));
+    }
+    let since = before
+        .coupa
+        .map(|cursor| cursor.plus_millis(OVERLAP_MILLIS.saturating_neg()));
+    let mut after: Option<u64> = None;
+    for _ in 0..PAGES_MAX {
+        let page = deps.coupa.suppliers(since, after).await?;
+        rows.coupa.extend(page.suppliers);
+        for (id, problem) in page.unreadable {
+            rows.unreadable
+                .push((aside("coupa", id.map(|id| id.to_string()), &problem), problem));
+        }
+        match page.last {
+            Some(last) if page.more && after.is_none_or(|before| last > before) => after = Some(last),
+            None if !page.more => return Ok(rows),
+            Some(_) if !page.more => return Ok(rows),
+            _ => {
+                return Err(PollError::Read(ReadError::Unreadable(endless(
+                    "a page that does not advance",
+                ))));
+            }
+        }
+    }
+    Err(PollError::Read(ReadError::Unreadable(endless(
+        "more pages than one run reads",
+    ))))
+}
+
+fn endless(actual: &str) -> Problem {
+    let fix = "Check that Coupa honours id[gt] and order_by for suppliers.";
+    Problem::new("COUPA_PAGE_DOES_NOT_ADVANCE", fix)
+        .field("suppliers")
+        .expected("pages by rising id")
+        .actual(actual)
+}
+
+fn qad_since(before: &Watermark) -> Date {
+    /// Before any change QAD can know.
+    const BEGINNING: Date = jiff::civil::date(1900, 1, 1);
+    before
+        .qad
+        .and_then(|cursor| cursor.checked_sub(jiff::Span::new().days(OVERLAP_DAYS)).ok())
+        .unwrap_or(BEGINNING)
+}
+
+fn digest(parts: &[&str]) -> String {
+    sha256_hex(&parts.join("\u{1f}")).chars().take(16).collect()
+}
+
+/// What a row says, without when it was changed: our own writes move that.
+fn qad_digest(row: &QadSupplier) -> String {
+    digest(&[
+        "qad",
+        &row.code.folded(),
+        &serde_json::to_string(&row.data).unwrap_or_default(),
+    ])
+}
+
+/// See [`qad_digest`].
+fn coupa_digest(row: &CoupaSupplier) -> String {
+    let content = serde_json::to_string(&(&row.number, &row.status, &row.data)).unwrap_or_default();
+    digest(&["coupa", &row.id.to_string(), &content])
+}
+
+fn digests_of(rows: &Rows) -> BTreeSet<String> {
+    let unreadable = rows
+        .unreadable
+        .iter()
+        .map(|(id, problem)| digest(&["unreadable", id, &problem.to_string()]));
+    rows.qad
+        .iter()
+        .map(qad_digest)
+        .chain(rows.coupa.iter().map(coupa_digest))
+        .chain(unreadable)
+        .collect()
+}
+
+/// The cursors after a run whose rows are all in the register; digests of rows that the next run will not read are dropped.
+fn watermark_after(
+    before: &Watermark,
+    rows: &Rows,
+    digests: BTreeSet<String>,
+    look_again: Option<Timestamp>,
+    now: Timestamp,
+) -> Watermark {
+    let today = now.date_utc();
+    let latest = rows.qad.iter().map(|row| row.last_modified.min(today)).max();
+    let mut after = Watermark {
+        qad: before.qad.max(latest),
+        coupa: before
+            .coupa
+            .max(rows.coupa.iter().map(|row| row.updated_at.min(now)).max()),
+        digests,
+        look_again,
+    };
+    let since = qad_since(&after);
+    let coupa_since = after
+        .coupa
+        .map(|cursor| cursor.plus_millis(OVERLAP_MILLIS.saturating_neg()));
+    for row in rows.qad.iter().filter(|row| row.last_modified < since) {
+        after.digests.remove(&qad_digest(row));
+    }
+    for row in rows
+        .coupa
+        .iter()
+        .filter(|row| coupa_since.is_some_and(|since| row.updated_at <= since))
+    {
+        after.digests.remove(&coupa_digest(row));
+    }
+    after.digests = after.digests.into_iter().take(DIGESTS_MAX).collect();
+    after
+}
+
+/// Moves the cursors by compare-and-set. An overlapping run that was faster has seen the same rows or later ones; ours are
+/// then read again in the next run, which loses nothing.
+async fn advance(deps: &Deps<'_>, key: RecordKey, seen: u64, after: &Watermark) -> Result<(), FlowError> {
+    let put = RecordWrite::Put {
+        key,
+        seen,
+        body: render(after)?,
+        state: String::new(),
+        due: None,
+    };
+    commit(&deps.context, vec![put]).await
+}
+
+/// Writes what has no audit trail of its own; a conflict means that an overlapping run wrote the same.
+async fn commit(context: &Context<'_>, writes: Vec<RecordWrite>) -> Result<(), FlowError> {
+    let commit = Commit {
+        token: context.chance.token(),
+        writes,
+        audit: vec![],
+    };
+    match context.register.commit(commit).await {
+        Ok(()) | Err(CommitError::Conflict) => Ok(()),
+        Err(CommitError::Store(error)) => Err(error.into()),
+    }
+}
+
+fn entry(id: String) -> RecordKey {
+    RecordKey::Entry {
+        collection: Collection::Supplier,
+        id,
+    }
+}
+
+/// Where it is noted that an invoice waits for the supplier of this name.
+pub fn waiting_key(supplier_name: &str, invoice: InvoiceId) -> RecordKey {
+    entry(format!("{WAITING}{}/{invoice}", name_key(supplier_name)))
+}
+
+impl Document for SupplierRecord {
+    fn key(&self) -> RecordKey {
+        entry(self.id.to_string())
+    }
+    fn audit_name(&self) -> String {
+        format!("supplier/{}", self.id)
+    }
+    fn state_word(&self) -> &'static str {
+        self.state.word()
+    }
+    /// The next run finds it through the watermark.
+    fn due(&self, _: &Timing) -> Option<Timestamp> {
+        None
+    }
+    fn chain(&mut self) -> &mut ChainEnd {
+        &mut self.chain
+    }
+}
+
+// ---------------------------------------------------------------------------------------------------------------
+// A run that has something to do
+// ---------------------------------------------------------------------------------------------------------------
+
+type Held = Loaded<SupplierRecord>;
+
+/// Everything in hand during one run.
+struct Book<'a, 'd> {
+    deps: &'a Deps<'d>,
+    qad: BTreeMap<String, Held>,
+    coupa: BTreeMap<u64, Held>,
+    /// Which QAD supplier a Coupa supplier is linked to.
+    linked: BTreeMap<u64, String>,
+    /// Codes and ids whose record somebody else changed in this moment, or cannot be read: left for the next run.
+    busy: BTreeSet<String>,
+    directory: Directory,
+    /// Codes with something to look at.
+    touched: BTreeSet<String>,
+    /// Ids of records whose content differs from what is stored.
+    changed: BTreeSet<String>,
+    /// Invoices that wait for a supplier, by the key of its name.
+    waiting: Vec<(String, InvoiceId)>,
+    aside: BTreeMap<String, u64>,
+    look_again: Option<Timestamp>,
+    synced: Synced,
+}
+
+impl<'a, 'd> Book<'a, 'd> {
+    async fn open(deps: &'a Deps<'d>) -> Result<Self, FlowError> {
+        let mut book = Self {
+            deps,
+            qad: BTreeMap::new(),
+            coupa: BTreeMap::new(),
+            linked: BTreeMap::new(),
+            busy: BTreeSet::new(),
+            directory: Directory::default(),
+            touched: BTreeSet::new(),
+            changed: BTreeSet::new(),
+            waiting: Vec::new(),
+            aside: BTreeMap::new(),
+            look_again: None,
+            synced: Synced::default(),
+        };
+        let stored = deps
+            .context
+            .register
+            .list(&RecordGroup::Collection(Collection::Supplier))
+            .await?;
+        for one in stored {
+            let RecordKey::Entry { id, .. } = &one.key else {
+                continue;
+            };
+            if let Some(aside) = id.strip_prefix(QUARANTINE) {
+                book.aside.insert(aside.to_owned(), one.revision);
+            } else if let Some((name, invoice)) =
+                id.strip_prefix(WAITING).and_then(|rest| rest.rsplit_once('/'))
+            {
+                book.waiting
+                    .extend(invoice.parse().ok().map(|invoice| (name.to_owned(), invoice)));
+            } else {
+                match parse::<SupplierRecord>(&one) {
+                    Ok(document) => book.hold(Loaded {
+                        document,
+                        revision: one.revision,
+                    }),
+                    Err(error) => {
+                        book.busy.insert(id.clone());
+                        book.synced.unreadable.push(error.problem());
+                    }
+                }
+            }
+        }
+        Ok(book)
+    }
+
+    fn hold(&mut self, held: Held) {
+        match &held.document.id {
+            SupplierId::Qad(code) => {
+                let code = code.folded();
+                if let Some(id) = held.document.linked_coupa() {
+                    self.linked.insert(id, code.clone());
+                }
+                self.qad.insert(code, held);
+            }
+            SupplierId::Coupa(id) => {
+                self.coupa.insert(*id, held);
+            }
+        }
+    }
+
+    /// Records that cannot be read are put aside durably, before the cursors move past them.
+    async fn put_aside(&mut self, unreadable: &[(String, Problem)]) -> Result<(), FlowError> {
+        if self.deps.plan_only {
+            return Ok(());
+        }
+        for (id, problem) in unreadable.iter().filter(|(id, _)| !self.aside.contains_key(id)) {
+            let put = RecordWrite::Put {
+                key: entry(format!("{QUARANTINE}{id}")),
+                seen: 0,
+                body: render(problem)?,
+                state: "quarantined".to_owned(),
+                due: None,
+            };
+            commit(&self.deps.context, vec![put]).await?;
+        }
+        Ok(())
+    }
+
+    /// Takes what both sides say into the records in hand.
+    fn take_in(&mut self, rows: &Rows) {
+        let now = self.deps.context.clock.now();
+        for row in &rows.qad {
+            let code = row.code.folded();
+            let held = self.qad.entry(code.clone()).or_insert_with(|| Loaded {
+                document: SupplierRecord::new(SupplierId::Qad(row.code.clone()), now),
+                revision: 0,
+            });
+            if is_anothers(&held.document, row) {
+                continue;
+            }
+            if held
+                .document
+                .qad
+                .as_ref()
+                .is_none_or(|known| known.data != row.data)
+            {
+                held.document.qad = Some(row.clone());
+                self.changed.insert(held.document.id.to_string());
+                self.touched.insert(code);
+            }
+        }
+        for row in &rows.coupa {
+            if let Some(code) = self.linked.get(&row.id).cloned() {
+                if let Some(held) = self.qad.get_mut(&code) {
+                    let same = held
+                        .document
+                        .coupa
+                        .as_ref()
+                        .is_some_and(|known| coupa_digest(known) == coupa_digest(row));
+                    if !same {
+                        held.document.coupa = Some(row.clone());
+                        self.changed.insert(held.document.id.to_string());
+                        self.touched.insert(code);
+                    }
+                }
+                continue;
+            }
+            let held = self.coupa.entry(row.id).or_insert_with(|| Loaded {
+                document: SupplierRecord::new(SupplierId::Coupa(row.id), now),
+                revision: 0,
+            });
+            if held
+                .document
+                .coupa
+                .as_ref()
+                .is_none_or(|known| coupa_digest(known) != coupa_digest(row))
+            {
+                held.document.coupa = Some(row.clone());
+                self.changed.insert(held.document.id.to_string());
+            }
+        }
+        for (code, held) in &self.qad {
+            let linked = held.document.linked_coupa();
+            if let Some(qad) = &held.document.qad {
+                self.directory.note_qad(qad, linked);
+            }
+            if let (Some(coupa), Some(_)) = (&held.document.coupa, linked) {
+                self.directory.note_coupa(coupa, held.document.code());
+            }
+            // What is unfinished, or waits for a person, is looked at whenever there is something to do.
+            let unfinished =
+                held.document.is_open() || held.document.next_step(self.deps.policy) != NextStep::Settled;
+            if unfinished || !matches!(held.document.state, SupplierState::Linked { .. }) {
+                self.touched.insert(code.clone());
+            }
+        }
+        for (id, held) in &self.coupa {
+            if let Some(coupa) = held
+                .document
+                .coupa
+                .as_ref()
+                .filter(|_| !self.linked.contains_key(id))
+            {
+                self.directory.note_coupa(coupa, None);
+            }
+        }
+    }
+
+    /// First what QAD has, then what only Coupa has.
+    async fn link(&mut self) -> Result<(), FlowError> {
+        for code in self.touched.clone() {
+            let Some(held) = self.qad.get(&code).cloned() else {
+                continue;
+            };
+            let unlinked = held.document.linked_coupa().is_none() && !held.document.is_open();
+            // One that is being created from Coupa knows its Coupa side already.
+            if !unlinked || held.document.coupa.is_some() || self.is_busy(&held) {
+                continue;
+            }
+            let Some(qad) = held.document.qad.clone() else {
+                continue;
+            };
+            match link_qad(&qad, &self.directory) {
+                QadLink::Link(id, by) => self.link_to(held, id, by).await?,
+                QadLink::Create => self.create_in_coupa(held, &qad).await?,
+                QadLink::Park(problem) => self.park(held, problem).await?,
+            }
+        }
+        for id in self.coupa.keys().copied().collect::<Vec<_>>() {
+            let Some(held) = self.coupa.get(&id).cloned() else {
+                continue;
+            };
+            if self.linked.contains_key(&id) || self.is_busy(&held) || is_linked(&held) {
+                continue;
+            }
+            let Some(coupa) = held.document.coupa.clone() else {
+                continue;
+            };
+            match link_coupa(&coupa, &self.directory, self.deps.policy) {
+                CoupaLink::Create(code) => self.create_in_qad(held, coupa, code).await?,
+                CoupaLink::Wait(why) => {
+                    self.rest(held, SupplierState::Alone { why: why.to_owned() })
+                        .await?
+                }
+                CoupaLink::Park(problem) => self.park(held, problem).await?,
+            }
+        }
+        Ok(())
+    }
+
+    fn is_busy(&self, held: &Held) -> bool {
+        self.busy.contains(&held.document.id.to_string())
+    }
+
+    /// Links two suppliers in one transaction: the record of the Coupa side makes sure that it is linked once.
+    async fn link_to(&mut self, mut held: Held, id: u64, by: LinkedBy) -> Result<(), FlowError> {
+        let now = self.deps.context.clock.now();
+        let Some(mut other) = self.coupa.get(&id).cloned() else {
+            return Ok(());
+        };
+        let Some(code) = held.document.code().cloned() else {
+            return Ok(());
+        };
+        held.document.coupa.clone_from(&other.document.coupa);
+        held.document.state = SupplierState::Linked {
+            coupa: Some(id),
+            code: None,
+            by,
+        };
+        held.document.since = now;
+        held.document.effect = held.document.effect.filter(Effect::is_finished);
+        other.document.state = SupplierState::Linked {
+            coupa: None,
+            code: Some(code.clone()),
+            by,
+        };
+        other.document.since = now;
+        other.document.coupa = None;
+        if self.planned(format!("link {code} with Coupa {id} by {by:?}")) {
+            self.adopt(held, id, &code);
+            return Ok(());
+        }
+        let pointer = put(&other)?;
+        let events = vec![SupplierEvent::Linked {
+            with: SupplierId::Coupa(id).to_string(),
+            by,
+        }];
+        if let Some(held) = self.store(held, events, vec![pointer]).await? {
+            self.synced.linked = self.synced.linked.saturating_add(1);
+            self.adopt(held, id, &code);
+            other.revision = other.revision.saturating_add(1);
+            self.coupa.insert(id, other);
+        }
+        Ok(())
+    }
+
+    fn adopt(&mut self, held: Held, id: u64, code: &SupplierCode) {
+        if let Some(coupa) = &held.document.coupa {
+            self.directory.note_coupa(coupa, Some(code));
+        }
+        self.linked.insert(id, code.folded());
+        self.touched.insert(code.folded());
+        self.qad.insert(code.folded(), held);
+    }
+
+    async fn create_in_coupa(&mut self, mut held: Held, qad: &QadSupplier) -> Result<(), FlowError> {
+        if !self.deps.policy.create_in_coupa {
+            return self
+                .rest(
+                    held,
+                    SupplierState::Alone {
+                        why: "creating suppliers in Coupa is off".into(),
+                    },
+                )
+                .await;
+        }
+        if qad.data.get(SupplierField::Active) == Some("false") {
+            return self
+                .rest(
+                    held,
+                    SupplierState::Alone {
+                        why: "inactive in QAD and not in Coupa".into(),
+                    },
+                )
+                .await;
+        }
+        let data = in_coupa_words(qad.data.clone(), self.deps.policy);
+        let write = SupplierWrite::CreateInCoupa {
+            code: qad.code.clone(),
+            data,
+        };
+        if !self.may_send(&held, &write) || self.planned(write.sentence()) {
+            return Ok(());
+        }
+        held.document.state = SupplierState::Creating;
+        held.document.effect = Some(self.effect(&held, &write)?);
+        // Stored when it is claimed; the engine's first look-up comes before that.
+        self.qad.insert(qad.code.folded(), held);
+        Ok(())
+    }
+
+    /// Reserves the code and remembers what is to be created, in one transaction.
+    async fn create_in_qad(
+        &mut self,
+        mut other: Held,
+        coupa: CoupaSupplier,
+        code: SupplierCode,
+    ) -> Result<(), FlowError> {
+        let now = self.deps.context.clock.now();
+        let data = coupa.comparable(self.deps.policy);
+        let write = SupplierWrite::CreateInQad {
+            code: code.clone(),
+            id: coupa.id,
+            data,
+        };
+        if self.planned(write.sentence()) {
+            return Ok(());
+        }
+        let mut held = Loaded {
+            document: SupplierRecord::new(SupplierId::Qad(code.clone()), now),
+            revision: 0,
+        };
+        held.document.state = SupplierState::Creating;
+        held.document.coupa = Some(coupa.clone());
+        held.document.effect = Some(self.effect(&held, &write)?);
+        let by = LinkedBy::Creation;
+        other.document.state = SupplierState::Linked {
+            coupa: None,
+            code: Some(code.clone()),
+            by,
+        };
+        other.document.since = now;
+        let pointer = put(&other)?;
+        let events = vec![SupplierEvent::Linked {
+            with: SupplierId::Coupa(coupa.id).to_string(),
+            by,
+        }];
+        if let Some(held) = self.store(held, events, vec![pointer]).await? {
+            let reserved = QadSupplier {
+                code: code.clone(),
+                data: coupa.data.clone(),
+                last_modified: now.date_utc(),
+            };
+            self.directory.note_qad(&reserved, Some(coupa.id));
+            self.adopt(held, coupa.id, &code);
+        }
+        Ok(())
+    }
+
+    fn effect(&self, held: &Held, write: &SupplierWrite) -> Result<Effect, FlowError> {
+        let repetition = if write.creates() {
+            Repetition::OnlyAfterLookUp
+        } else {
+            Repetition::Harmless
+        };
+        let effect = new_effect(
+            write.key(),
+            repetition,
+            render(write)?,
+            self.deps.context.clock.now(),
+        );
+        Ok(effect.succeeding(held.document.effect.as_ref()))
+    }
+
+    /// False while the same write was refused not long ago: then it is told again and not sent again.
+    fn may_send(&mut self, held: &Held, write: &SupplierWrite) -> bool {
+        let Some(effect) = &held.document.effect else {
+            return true;
+        };
+        let refused = matches!(effect.status, EffectStatus::Rejected | EffectStatus::Parked);
+        let again_at = held.document.written_at.plus_millis(REFUSED_RETRY_MILLIS);
+        let same = write_of(effect).is_ok_and(|before| before == *write);
+        if refused && same && self.deps.context.clock.now() < again_at {
+            self.synced.needs_a_person.extend(effect.problem.clone());
+            self.look_again_at(again_at);
+            return false;
+        }
+        true
+    }
+
+    fn look_again_at(&mut self, instant: Timestamp) {
+        self.look_again = Some(self.look_again.map_or(instant, |known| known.min(instant)));
+    }
+
+    fn planned(&mut self, sentence: String) -> bool {
+        if self.deps.plan_only {
+            self.synced.changes.push(sentence);
+        }
+        self.deps.plan_only
+    }
+
+    /// Stores a record. `None` says that somebody else changed it, or what goes with it: the next run looks again.
+    async fn store(
+        &mut self,
+        held: Held,
+        events: Vec<SupplierEvent>,
+        writes: Vec<RecordWrite>,
+    ) -> Result<Option<Held>, FlowError> {
+        let id = held.document.id.to_string();
+        match save(
+            &self.deps.context,
+            held.revision,
+            Change {
+                document: held.document,
+                events,
+                writes,
+            },
+        )
+        .await
+        {
+            Ok(saved) => Ok(Some(saved)),
+            Err(CommitError::Conflict) => {
+                self.somebody_else(id);
+                Ok(None)
+            }
+            Err(CommitError::Store(error)) => Err(error.into()),
+        }
+    }
+
+    fn somebody_else(&mut self, id: String) {
+        self.busy.insert(id);
+        self.synced.open = self.synced.open.saturating_add(1);
+        self.look_again_at(self.deps.context.clock.now());
+    }
+
+    /// Stores where a supplier stands, when that is news.
+    async fn rest(&mut self, held: Held, state: SupplierState) -> Result<(), FlowError> {
+        let event = match &state {
+            SupplierState::Alone { why } => SupplierEvent::Alone { why: why.clone() },
+            _ => SupplierEvent::Unparked,
+        };
+        self.move_to(held, state, event).await.map(drop)
+    }
+
+    async fn park(&mut self, held: Held, problem: Problem) -> Result<(), FlowError> {
+        self.synced.needs_a_person.push(problem.clone());
+        let by = match &held.document.state {
+            SupplierState::Linked { by, .. } => Some(*by),
+            SupplierState::Parked { by, .. } => *by,
+            _ => None,
+        };
+        let coupa = held.document.linked_coupa();
+        let state = SupplierState::Parked {
+            problem: problem.clone(),
+            coupa,
+            by,
+        };
+        self.move_to(held, state, SupplierEvent::Parked { problem })
+            .await
+            .map(drop)
+    }
+
+    async fn move_to(
+        &mut self,
+        mut held: Held,
+        state: SupplierState,
+        event: SupplierEvent,
+    ) -> Result<Option<Held>, FlowError> {
+        if self.deps.plan_only {
+            return Ok(None);
+        }
+        let news = held.document.state != state;
+        if news {
+            held.document.state = state;
+            held.document.since = self.deps.context.clock.now();
+        } else if held.revision > 0 && !self.changed.contains(&held.document.id.to_string()) {
+            return Ok(Some(held));
+        }
+        let stored = self
+            .store(held, if news { vec![event] } else { vec![] }, vec![])
+            .await?;
+        if let Some(held) = &stored {
+            self.hold(held.clone());
+        }
+        Ok(stored)
+    }
+
+    /// Carries on with everything that is linked, or being created, and touched.
+    async fn align(&mut self) -> Result<(), FlowError> {
+        for code in self.touched.clone() {
+            let Some(held) = self.qad.get(&code).cloned() else {
+                continue;
+            };
+            let concerned = held.document.is_open()
+                || held.document.linked_coupa().is_some()
+                || held.document.coupa.is_some();
+            if !concerned || self.is_busy(&held) {
+                continue;
+            }
+            if !self.deps.plan_only && !self.deps.context.has_time_for_a_call() {
+                self.synced.incomplete = true;
+                return Ok(());
+            }
+            self.settle(held).await?;
+        }
+        Ok(())
+    }
+
+    async fn settle(&mut self, mut held: Held) -> Result<(), FlowError> {
+        for _ in 0..WRITES_PER_SUPPLIER_MAX {
+            if held.document.is_open() {
+                if self.planned("finish a write that is under way".to_owned()) {
+                    return Ok(());
+                }
+                match self.drive(held).await? {
+                    Some(driven) => held = driven,
+                    None => return Ok(()),
+                }
+            }
+            if held.document.qad.is_none() {
+                return self.retry_creation(held).await;
+            }
+            match held.document.next_step(self.deps.policy) {
+                NextStep::Settled => return self.unpark(held).await,
+                NextStep::Agree(agreed) => {
+                    if self.deps.plan_only {
+                        return Ok(());
+                    }
+                    held.document.agreed = Some(agreed);
+                    held.document.state = unparked(&held.document);
+                    self.store(held, vec![], vec![]).await?;
+                    return Ok(());
+                }
+                NextStep::Park(problem) => return self.park(held, problem).await,
+                NextStep::Write(write) => {
+                    if !self.may_send(&held, &write) || self.planned(write.sentence()) {
+                        return Ok(());
+                    }
+                    held.document.state = unparked(&held.document);
+                    held.document.effect = Some(self.effect(&held, &write)?);
+                }
+            }
+        }
+        self.look_again_at(self.deps.context.clock.now());
+        Ok(())
+    }
+
+    /// A supplier whose creation in QAD was refused: sent again when it is time, with what Coupa says now.
+    async fn retry_creation(&mut self, mut held: Held) -> Result<(), FlowError> {
+        let Some(coupa) = held.document.coupa.clone() else {
+            return Ok(());
+        };
+        let Some(code) = held.document.code().cloned() else {
+            return Ok(());
+        };
+        let data = coupa.comparable(self.deps.policy);
+        let write = SupplierWrite::CreateInQad {
+            code,
+            id: coupa.id,
+            data,
+        };
+        if !self.may_send(&held, &write) || self.planned(write.sentence()) {
+            return Ok(());
+        }
+        held.document.state = SupplierState::Creating;
+        held.document.effect = Some(self.effect(&held, &write)?);
+        self.look_again_at(self.deps.context.clock.now());
+        self.drive(held).await.map(drop)
+    }
+
+    async fn unpark(&mut self, held: Held) -> Result<(), FlowError> {
+        let state = unparked(&held.document);
+        if state == held.document.state {
+            return Ok(());
+        }
+        self.move_to(held, state, SupplierEvent::Unparked).await.map(drop)
+    }
+
+    /// Drives a write. `None` says that nothing more can be done with this supplier in this run.
+    async fn drive(&mut self, held: Held) -> Result<Option<Held>, FlowError> {
+        let id = held.document.id.to_string();
+        let target = Writing {
+            deps: self.deps,
+            confirmed: Mutex::new(false),
+        };
+        let driven = drive(&self.deps.context, held, &target).await?;
+        match driven {
+            Driven::Finished(held) => {
+                let done = held
+                    .document
+                    .effect
+                    .as_ref()
+                    .is_some_and(|effect| effect.status == EffectStatus::Done);
+                if *target.confirmed.lock().unwrap_or_else(PoisonError::into_inner) {
+                    self.synced.written = self.synced.written.saturating_add(1);
+                }
+                self.hold(held.clone());
+                if done {
+                    return Ok(Some(held));
+                }
+                let again_at = held.document.written_at.plus_millis(REFUSED_RETRY_MILLIS);
+                self.look_again_at(again_at);
+                self.synced
+                    .needs_a_person
+                    .extend(held.document.effect.and_then(|effect| effect.problem));
+                Ok(None)
+            }
+            Driven::Later(held) => {
+                self.synced.open = self.synced.open.saturating_add(1);
+                let due = held
+                    .document
+                    .effect
+                    .as_ref()
+                    .and_then(|effect| effect.due(self.deps.context.timing));
+                self.look_again_at(due.unwrap_or_else(|| self.deps.context.clock.now()));
+                Ok(None)
+            }
+            Driven::Busy => {
+                self.somebody_else(id);
+                Ok(None)
+            }
+            Driven::OutOfTime => {
+                self.synced.incomplete = true;
+                Ok(None)
+            }
+        }
+    }
+
+    /// Invoices that wait for a supplier which is linked now deserve a look. A hint that is lost costs nothing but time: the
+    /// invoice is looked at again by itself.
+    async fn wake(&mut self) -> Result<(), FlowError> {
+        let numbered: BTreeSet<String> = self
+            .qad
+            .values()
+            .filter(|held| matches!(held.document.state, SupplierState::Linked { .. }))
+            .filter_map(|held| Some((held.document.code()?, held.document.coupa.as_ref()?)))
+            .filter(|(code, coupa)| coupa.is_numbered(code))
+            .map(|(_, coupa)| coupa)
+            .map(|coupa| name_key(coupa.data.name()))
+            .collect();
+        let hints: Vec<Hint> = self
+            .waiting
+            .iter()
+            .filter(|(name, _)| numbered.contains(name))
+            .map(|(_, invoice)| Hint::V1 {
+                connection: self.deps.connection.clone(),
+                subject: Subject::Invoice(*invoice),
+                reason: HintReason::Poll,
+                trace: self.deps.trace.to_owned(),
+            })
+            .collect();
+        if !hints.is_empty() && !self.deps.plan_only {
+            self.deps.queue.send(&hints).await?;
+            self.synced.woken = count(hints.len());
+        }
+        Ok(())
+    }
+}
+
+fn put(held: &Held) -> Result<RecordWrite, FlowError> {
+    Ok(RecordWrite::Put {
+        key: held.document.key(),
+        seen: held.revision,
+        body: render(&held.document)?,
+        state: held.document.state.word().to_owned(),
+        due: None,
+    })
+}
+
+/// True when a code that is reserved for a supplier of Coupa turns out to be another supplier's in QAD.
+fn is_anothers(record: &SupplierRecord, row: &QadSupplier) -> bool {
+    let reserved = record.qad.is_none()
+        && record
+            .effect
+            .as_ref()
+            .is_some_and(|effect| effect.status != EffectStatus::Done);
+    let name = record.coupa.as_ref().map(|coupa| name_key(coupa.data.name()));
+    reserved && name.is_some_and(|name| name != name_key(row.data.name()))
+}
+
+fn is_linked(held: &Held) -> bool {
+    matches!(held.document.state, SupplierState::Linked { .. })
+}
+
+fn unparked(record: &SupplierRecord) -> SupplierState {
+    match &record.state {
+        SupplierState::Parked {
+            coupa: Some(id), by, ..
+        } => SupplierState::Linked {
+            coupa: Some(*id),
+            code: None,
+            by: by.unwrap_or(LinkedBy::Number),
+        },
+        other => other.clone(),
+    }
+}
+
+fn write_of(effect: &Effect) -> Result<SupplierWrite, Problem> {
+    let altered = sha256_hex(&effect.request) != effect.request_sha256;
+    match serde_json::from_str(&effect.request) {
+        Ok(write) if !altered => Ok(write),
+        _ => Err(Problem::new(
+            "REQUEST_ALTERED",
+            "Nothing was sent. Compare the record with its audit trail.",
+        )
+        .field("request")
+        .expected(effect.request_sha256.clone())
+        .actual(sha256_hex(&effect.request))),
+    }
+}
+
+// ---------------------------------------------------------------------------------------------------------------
+// The write
+// ---------------------------------------------------------------------------------------------------------------
+
+/// What a side shows of a supplier.
+enum Shown {
+    Qad(QadSupplier),
+    Coupa(CoupaSupplier),
+}
+
+struct Writing<'a, 'd> {
+    deps: &'a Deps<'d>,
+    /// Set when a write was confirmed, or found to have happened.
+    confirmed: Mutex<bool>,
+}
+
+type Stepped = Result<Change<SupplierRecord, SupplierEvent>, IllegalStep>;
+
+fn advance_effect(context: &Context<'_>, record: &SupplierRecord, event: EffectEvent) -> Stepped {
+    let effect = record.effect.as_ref().ok_or(IllegalStep::NoEffect)?;
+    let write = write_of(effect).map_err(|_| IllegalStep::NoEffect)?;
+    let (document, told) = record.advance(&write, event, context.clock.now(), context.timing)?;
+    Ok(Change {
+        document,
+        events: vec![told],
+        writes: vec![],
+    })
+}
+
+fn end_parked(
+    context: &Context<'_>,
+    record: &SupplierRecord,
+    event: EffectEvent,
+    problem: Problem,
+) -> Stepped {
+    let mut change = advance_effect(context, record, event)?;
+    let by = match &record.state {
+        SupplierState::Linked { by, .. } => Some(*by),
+        SupplierState::Parked { by, .. } => *by,
+        SupplierState::Alone { .. } | SupplierState::Creating => None,
+    };
+    let coupa = record.linked_coupa();
+    change.document.state = SupplierState::Parked {
+        problem: problem.clone(),
+        coupa,
+        by,
+    };
+    change.document.since = context.clock.now();
+    change.events.push(SupplierEvent::Parked { problem });
+    Ok(change)
+}
+
+#[async_trait]
+impl Target<SupplierRecord> for Writing<'_, '_> {
+    type Answer = Shown;
+    type Event = SupplierEvent;
+
+    fn effect<'r>(&self, record: &'r SupplierRecord) -> Option<&'r Effect> {
+        record.effect.as_ref()
+    }
+
+    async fn send(&self, _: &SupplierRecord, effect: &Effect) -> Result<Shown, WriteError> {
+        let key = &effect.idempotency_key;
+        let (coupa, qad) = (self.deps.coupa, self.deps.qad);
+        match write_of(effect).map_err(WriteError::Refused)? {
+            SupplierWrite::CreateInCoupa { code, data } => {
+                coupa.create_supplier(&code, &data, key).await.map(Shown::Coupa)
+            }
+            SupplierWrite::UpdateInCoupa { id, code, data } => coupa
+                .update_supplier(id, &code, &data, key)
+                .await
+                .map(Shown::Coupa),
+            SupplierWrite::CreateInQad { code, data, .. } => {
+                qad.create_supplier(&code, &data, key).await.map(Shown::Qad)
+            }
+            SupplierWrite::UpdateInQad { code, data } => {
+                qad.update_supplier(&code, &data, key).await.map(Shown::Qad)
+            }
+        }
+    }
+
+    async fn look_up(&self, _: &SupplierRecord, effect: &Effect) -> Result<Vec<Shown>, ReadError> {
+        match write_of(effect).map_err(ReadError::Refused)? {
+            SupplierWrite::CreateInCoupa { code, .. } => {
+                let found = self.deps.coupa.suppliers_numbered(&code).await?;
+                Ok(found.into_iter().map(Shown::Coupa).collect())
+            }
+            SupplierWrite::CreateInQad { code, .. } => {
+                let found = self.deps.qad.supplier(&code).await?;
+                Ok(found.into_iter().map(Shown::Qad).collect())
+            }
+            // Harmless to repeat: never looked up.
+            SupplierWrite::UpdateInCoupa { .. } | SupplierWrite::UpdateInQad { .. } => Ok(Vec::new()),
+        }
+    }
+
+    fn judge(&self, _: &SupplierRecord, effect: &Effect, mut shown: Vec<Shown>) -> Finding<Shown> {
+        let write = match write_of(effect) {
+            Ok(write) => write,
+            Err(problem) => return Finding::Unclear(problem),
+        };
+        let Some(one) = shown.pop() else {
+            return Finding::Nothing;
+        };
+        let problem = |code: &str, fix: &str, expected: String, actual: String| {
+            Problem::new(code, fix)
+                .field(write.key())
+                .expected(expected)
+                .actual(actual)
+        };
+        if !shown.is_empty() {
+            let fix = "Leave the number on one of them in Coupa.";
+            let problem = problem(
+                "SUPPLIER_NUMBER_TWICE",
+                fix,
+                "one supplier with this number".into(),
+                "several".into(),
+            );
+            return Finding::Park {
+                problem,
+                answer: None,
+            };
+        }
+        let meant = match (&write, &one) {
+            (SupplierWrite::CreateInCoupa { code, .. }, Shown::Coupa(supplier)) => supplier.is_numbered(code),
+            (SupplierWrite::UpdateInCoupa { id, .. }, Shown::Coupa(supplier)) => supplier.id == *id,
+            (
+                SupplierWrite::CreateInQad { code, .. } | SupplierWrite::UpdateInQad { code, .. },
+                Shown::Qad(supplier),
+            ) => supplier.code == *code,
+            _ => false,
+        };
+        if !meant {
+            let fix = "Nothing to do: it is looked at again with the next run.";
+            return Finding::Unclear(problem(
+                "SUPPLIER_ANSWER_ABOUT_ANOTHER",
+                fix,
+                write.sentence(),
+                "another supplier".into(),
+            ));
+        }
+        if let (SupplierWrite::CreateInQad { data, .. }, Shown::Qad(supplier)) = (&write, &one)
+            && name_key(supplier.data.name()) != name_key(data.name())
+        {
+            let fix = "Give the supplier in Coupa its number by hand, or change suppliers.numbering.";
+            let actual = format!("{} \"{}\"", supplier.code, supplier.data.name());
+            let problem = problem(
+                "SUPPLIER_CODE_TAKEN",
+                fix,
+                format!("a code for \"{}\"", data.name()),
+                actual,
+            );
+            return Finding::Park {
+                problem,
+                answer: None,
+            };
+        }
+        Finding::There {
+            answer: one,
+            adopted: effect.attempts == 0,
+        }
+    }
+
+    fn step(&self, context: &Context<'_>, record: &SupplierRecord, event: EffectEvent) -> Stepped {
+        advance_effect(context, record, event)
+    }
+
+    fn there(&self, context: &Context<'_>, record: &SupplierRecord, shown: &Shown, proof: Proof) -> Stepped {
+        let write = record
+            .effect
+            .as_ref()
+            .and_then(|effect| write_of(effect).ok())
+            .ok_or(IllegalStep::NoEffect)?;
+        let mut change = advance_effect(context, record, EffectEvent::Confirmed)?;
+        let document = &mut change.document;
+        match shown {
+            Shown::Qad(supplier) => document.qad = Some(supplier.clone()),
+            Shown::Coupa(supplier) => document.coupa = Some(supplier.clone()),
+        }
+        if write.creates() {
+            let by = if proof == Proof::Adopted {
+                LinkedBy::Number
+            } else {
+                LinkedBy::Creation
+            };
+            let coupa = document.coupa.as_ref().map(|coupa| coupa.id);
+            document.state = SupplierState::Linked {
+                coupa,
+                code: None,
+                by,
+            };
+            document.since = context.clock.now();
+            let with = coupa
+                .map(|id| SupplierId::Coupa(id).to_string())
+                .unwrap_or_default();
+            change.events.push(SupplierEvent::Linked { with, by });
+        }
+        // What was only found may differ from what we would have sent: then nothing is agreed yet.
+        if !write.creates() || proof == Proof::Confirmed {
+            change.document.agreed = change.document.agreed_after(&write, self.deps.policy);
+        }
+        *self.confirmed.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        Ok(change)
+    }
+
+    fn refused(&self, context: &Context<'_>, record: &SupplierRecord, problem: Problem) -> Stepped {
+        let event = EffectEvent::Refused {
+            problem: problem.clone(),
+        };
+        end_parked(context, record, event, problem)
+    }
+
+    fn parked(
+        &self,
+        context: &Context<'_>,
+        record: &SupplierRecord,
+        problem: Problem,
+        _: Option<&Shown>,
+    ) -> Stepped {
+        let event = EffectEvent::Parked {
+            problem: problem.clone(),
+        };
+        end_parked(context, record, event, problem)
+    }
+}
+
+#[cfg(test)]
+mod tests;

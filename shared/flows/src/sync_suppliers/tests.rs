@@ -1,0 +1,388 @@
+use super::*;
+use crate::sync_model::{Fault, Model};
+use domain::suppliers::{CoupaSupplierStatus, SupplierData};
+use proptest::prelude::*;
+
+fn fields(name: &str, city: &str) -> SupplierData {
+    SupplierData::default()
+        .with(SupplierField::Name, name)
+        .with(SupplierField::City, city)
+}
+
+/// Somebody keys, or changes, a supplier in QAD.
+fn key_qad(model: &Model, code: &str, name: &str, city: &str, active: bool) {
+    let mut state = model.state();
+    let now = state.now.date_utc();
+    let code: SupplierCode = code.parse().unwrap();
+    let data = fields(name, city).with(SupplierField::Active, if active { "true" } else { "false" });
+    state.qad.insert(
+        code.folded(),
+        QadSupplier {
+            code,
+            data,
+            last_modified: now,
+        },
+    );
+}
+
+/// Somebody keys, or changes, a supplier in Coupa.
+fn key_coupa(model: &Model, id: u64, name: &str, number: Option<&str>, status: CoupaSupplierStatus) {
+    let mut state = model.state();
+    let updated_at = state.now;
+    let data = fields(name, "");
+    state.coupa.insert(
+        id,
+        CoupaSupplier {
+            id,
+            number: number.map(str::to_owned),
+            status,
+            data,
+            updated_at,
+        },
+    );
+}
+
+fn policy() -> SupplierPolicy {
+    SupplierPolicy {
+        create_in_qad: true,
+        ..SupplierPolicy::default()
+    }
+}
+
+async fn go(model: &Model, policy: &SupplierPolicy, plan_only: bool) -> Result<Synced, PollError> {
+    let timing = Timing::default();
+    let connection = "acme".parse().unwrap();
+    let deps = Deps {
+        connection: &connection,
+        context: model.context(&timing),
+        coupa: model,
+        qad: model,
+        queue: model,
+        policy,
+        plan_only,
+        trace: "t",
+    };
+    run(&deps).await
+}
+
+async fn sync(model: &Model) -> Synced {
+    model.wait(10);
+    go(model, &policy(), false).await.unwrap()
+}
+
+fn codes(synced: &Synced) -> Vec<String> {
+    synced
+        .needs_a_person
+        .iter()
+        .map(|problem| problem.code.clone())
+        .collect()
+}
+
+/// (number, name, city, active) on each side.
+fn sides(model: &Model) -> [BTreeSet<(String, String, String, String)>; 2] {
+    let state = model.state();
+    let shown = |code: String, data: &SupplierData| {
+        let text = |field| data.get(field).unwrap_or_default().to_owned();
+        (
+            code,
+            text(SupplierField::Name),
+            text(SupplierField::City),
+            text(SupplierField::Active),
+        )
+    };
+    let qad = state
+        .qad
+        .values()
+        .map(|one| shown(one.code.folded(), &one.data))
+        .collect();
+    let coupa = state
+        .coupa
+        .values()
+        .map(|one| shown(one.number.clone().unwrap_or_default(), &one.comparable(&policy())))
+        .collect();
+    [qad, coupa]
+}
+
+fn equal(model: &Model, story: &str) {
+    let [qad, coupa] = sides(model);
+    assert_eq!(qad, coupa, "{story}");
+}
+
+fn seed() -> Model {
+    let model = Model::new();
+    key_qad(&model, "S1", "Acme", "Berlin", true);
+    key_qad(&model, "S2", "Beta", "", true);
+    key_coupa(&model, 1, "Acme Old", Some("S1"), CoupaSupplierStatus::Active);
+    key_coupa(&model, 2, "Newcomer", None, CoupaSupplierStatus::Active);
+    model
+}
+
+#[tokio::test]
+async fn suppliers_are_linked_and_created_each_way_and_then_left_alone() {
+    let model = seed();
+    let first = sync(&model).await;
+    assert_eq!((first.linked, first.open, codes(&first)), (1, 0, vec![]));
+    equal(&model, "first");
+    let mut journal = model.journal();
+    journal.sort();
+    assert_eq!(
+        journal,
+        [
+            "create in coupa S2",
+            "create in qad C2",
+            "update in coupa C2",
+            "update in coupa S1"
+        ]
+    );
+    // The echo of our own writes is read, and is no news for anybody.
+    sync(&model).await;
+    assert_eq!(model.journal().len(), 4, "nothing bounces");
+    let counts = |model: &Model| {
+        let state = model.state();
+        (state.journal.len(), state.commits)
+    };
+    let before = counts(&model);
+    let reads = model.state().reads;
+    sync(&model).await;
+    assert_eq!(counts(&model), before, "an idle run writes nothing");
+    assert!(
+        model.state().reads <= reads + 3,
+        "one listing of each side (Coupa's in pages)"
+    );
+    model.verify();
+}
+
+#[tokio::test]
+async fn the_status_goes_both_ways_and_the_name_comes_from_qad() {
+    let model = seed();
+    sync(&model).await;
+    model.wait(60);
+    key_qad(&model, "S2", "Beta Ltd", "", true);
+    model.state().coupa.get_mut(&1).unwrap().status = CoupaSupplierStatus::Inactive;
+    let now = model.state().now;
+    model.state().coupa.get_mut(&1).unwrap().updated_at = now;
+    sync(&model).await;
+    equal(&model, "changed");
+    assert_eq!(
+        model.state().qad["S1"].data.get(SupplierField::Active),
+        Some("false")
+    );
+    let writes = model.journal().len();
+    sync(&model).await;
+    sync(&model).await;
+    assert_eq!(model.journal().len(), writes);
+}
+
+#[tokio::test]
+async fn what_both_sides_changed_waits_for_a_person_and_heals_when_they_agree() {
+    let model = seed();
+    sync(&model).await;
+    sync(&model).await;
+    model.wait(60);
+    key_qad(&model, "S1", "Acme North", "Berlin", true);
+    key_coupa(&model, 1, "Acme South", Some("S1"), CoupaSupplierStatus::Active);
+    let writes = model.journal().len();
+    assert_eq!(codes(&sync(&model).await), ["SUPPLIER_CHANGED_ON_BOTH_SIDES"]);
+    assert_eq!(model.journal().len(), writes);
+    model.wait(60);
+    key_coupa(&model, 1, "Acme North", Some("S1"), CoupaSupplierStatus::Active);
+    assert_eq!(codes(&sync(&model).await), Vec::<String>::new());
+    assert_eq!(model.state().coupa[&1].data.name(), "Acme North");
+}
+
+#[tokio::test]
+async fn a_namesake_is_proposed_and_linked_once_a_person_gives_the_number() {
+    let model = Model::new();
+    key_qad(&model, "S1", "Gamma, Inc.", "", true);
+    key_coupa(&model, 1, "GAMMA INC", None, CoupaSupplierStatus::Active);
+    assert_eq!(
+        codes(&sync(&model).await),
+        ["SUPPLIER_PROPOSED", "SUPPLIER_PROPOSED"]
+    );
+    assert_eq!(model.journal(), Vec::<String>::new());
+    model.wait(60);
+    key_coupa(&model, 1, "GAMMA INC", Some("S1"), CoupaSupplierStatus::Active);
+    sync(&model).await;
+    equal(&model, "linked");
+}
+
+#[tokio::test]
+async fn nothing_is_created_in_qad_unless_the_connection_says_so() {
+    let model = seed();
+    model.wait(10);
+    let off = SupplierPolicy::default();
+    go(&model, &off, false).await.unwrap();
+    assert!(!model.state().qad.contains_key("C2"));
+    let commits = model.state().commits;
+    model.wait(10);
+    go(&model, &off, false).await.unwrap();
+    model.wait(10);
+    let idle = model.state().commits;
+    go(&model, &off, false).await.unwrap();
+    assert_eq!(model.state().commits, idle, "{commits}");
+}
+
+#[tokio::test]
+async fn only_planning_writes_nothing_and_says_everything() {
+    let model = seed();
+    let planned = go(&model, &policy(), true).await.unwrap();
+    assert_eq!((model.journal().len(), model.state().commits), (0, 0));
+    let said = planned.changes.join("\n");
+    for part in ["link S1", "create S2", "create C2", "write name"] {
+        assert!(said.contains(part), "{part} in {said}");
+    }
+}
+
+#[tokio::test]
+async fn what_cannot_be_read_is_put_aside_and_the_rest_goes_on() {
+    let model = seed();
+    let bad = Problem::new("QAD_ROW_UNREADABLE", "").field("supplierCode");
+    model.state().qad_unreadable.push((None, bad));
+    let first = sync(&model).await;
+    assert_eq!(first.unreadable.len(), 1);
+    equal(&model, "the rest");
+    sync(&model).await;
+    let commits = model.state().commits;
+    sync(&model).await;
+    assert_eq!(model.state().commits, commits, "put aside once");
+    let aside = model
+        .state()
+        .records
+        .keys()
+        .filter(|key| format!("{key:?}").contains(QUARANTINE))
+        .count();
+    assert_eq!(aside, 1);
+}
+
+#[tokio::test]
+async fn an_invoice_that_waits_for_a_supplier_is_woken_when_it_is_linked() {
+    let model = seed();
+    let key = waiting_key("newcomer", InvoiceId(77));
+    model.state().records.insert(key, (1, "{}".into()));
+    assert_eq!(sync(&model).await.woken, 1);
+    assert!(matches!(
+        &model.state().hints[0],
+        Hint::V1 {
+            subject: Subject::Invoice(InvoiceId(77)),
+            ..
+        }
+    ));
+}
+
+#[tokio::test]
+async fn a_refusal_is_told_and_sent_again_a_day_later() {
+    let model = seed();
+    model.state().refused_word = Some("Beta".into());
+    assert_eq!(codes(&sync(&model).await), ["COUPA_REFUSED"]);
+    let calls = model.state().calls;
+    sync(&model).await;
+    sync(&model).await;
+    assert!(model.state().calls > calls);
+    assert_eq!(
+        model.journal().iter().filter(|line| line.contains("S2")).count(),
+        0
+    );
+    model.state().refused_word = None;
+    model.wait(24 * 60);
+    sync(&model).await;
+    equal(&model, "a day later");
+}
+
+/// Runs until nothing is left to do: both sides agree, and nothing was created twice.
+async fn recover(model: &Model, story: &str) {
+    for _ in 0..4 {
+        model.wait(10);
+        let _ = go(model, &policy(), false).await;
+    }
+    let (writes, commits) = {
+        let state = model.state();
+        (state.journal.len(), state.commits)
+    };
+    let last = sync(model).await;
+    assert_eq!((last.open, codes(&last)), (0, vec![]), "{story}");
+    assert_eq!(model.journal().len(), writes, "{story}");
+    assert_eq!(
+        model.state().commits,
+        commits,
+        "{story}: an idle run writes nothing"
+    );
+    model.verify();
+    let mut created: Vec<String> = model
+        .journal()
+        .into_iter()
+        .filter(|line| line.starts_with("create"))
+        .collect();
+    let all = created.len();
+    created.sort();
+    created.dedup();
+    assert_eq!(created.len(), all, "{story}: created twice");
+    equal(model, story);
+}
+
+#[tokio::test]
+async fn a_fault_at_any_call_loses_nothing_and_repeats_nothing() {
+    for fault in Fault::ALL {
+        for at in 0..200 {
+            let model = seed();
+            model.wait(1);
+            model.state().fault = Some((at, fault));
+            let _ = go(&model, &policy(), false).await;
+            if model.state().calls <= at {
+                break;
+            }
+            assert!(at < 199, "the run never ends");
+            recover(&model, &format!("{fault:?} at {at}")).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn two_runs_at_once_create_everything_once() {
+    let model = seed();
+    model.wait(1);
+    let policy = policy();
+    let (one, two) = tokio::join!(go(&model, &policy, false), go(&model, &policy, false));
+    let _ = (one, two);
+    recover(&model, "overlap").await;
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(30))]
+    #[test]
+    fn any_mix_of_changes_and_faults_ends_equal(
+        steps in prop::collection::vec((0u8..3, 0u8..4, "[a-c]", any::<bool>(), 0usize..40, 0usize..4), 1..5),
+    ) {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let model = seed();
+        runtime.block_on(recover(&model, "start"));
+        for (what, which, text, on, at, fault) in steps {
+            model.wait(60);
+            match what {
+                // The names differ by supplier, so that nobody becomes a namesake.
+                0 => {
+                    let code = format!("S{}", which + 1);
+                    let exists = model.state().qad.contains_key(&code);
+                    key_qad(&model, &code, &format!("Q{which} {text}"), &text, on || !exists);
+                }
+                1 => {
+                    let mut state = model.state();
+                    let now = state.now;
+                    let ids: Vec<u64> = state.coupa.keys().copied().collect();
+                    let one = state.coupa.get_mut(&ids[usize::from(which) % ids.len()]).unwrap();
+                    one.status = if on { CoupaSupplierStatus::Active } else { CoupaSupplierStatus::Inactive };
+                    one.updated_at = now;
+                }
+                _ => {
+                    let id = 10 + u64::from(which);
+                    if !model.state().coupa.contains_key(&id) {
+                        key_coupa(&model, id, &format!("N{which}"), None, CoupaSupplierStatus::Active);
+                    }
+                }
+            }
+            let calls = model.state().calls;
+            model.state().fault = Some((calls + at, Fault::ALL[fault]));
+            let _ = runtime.block_on(go(&model, &policy(), false));
+            runtime.block_on(recover(&model, "mix"));
+        }
+    }
+}

@@ -1,0 +1,386 @@
+//! Whole lives: a seeded day of invoices with many workers, faults, duplicates, reordering, dead and undead workers; then
+//! the faults stop, and every invoice must stand where its data say.
+
+#![allow(
+    clippy::arithmetic_side_effects,
+    clippy::as_conversions,
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test that overflows, or misses what it put there, must fail loudly"
+)]
+
+use crate::fates::{Chaos, Odds};
+use crate::gate::{Calm, Removed, Rng};
+use crate::harness::{BEGINNING, Harness, Job, POLL_MILLIS, SWEEP_MILLIS, Setup};
+use domain::ids::InvoiceId;
+use domain::time::Timestamp;
+use domain::timing::LATE_KILL_MILLIS;
+use flows::ports::{Hint, HintReason, Subject};
+use sandbox::scenario::{Delivery, Expected, Played, Scenario, Step, play};
+use sandbox::world::World;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Most functions that run at once.
+const WORKERS_MAX: usize = 6;
+/// How long the faults last, in milliseconds.
+const CHAOS_MILLIS: i64 = 2_400_000;
+/// How long the script may take after the faults have stopped, in milliseconds.
+const CALM_MILLIS: i64 = 7_200_000;
+/// Longest the rest may take after faults and script are over, in milliseconds: lease and settle window of a lost answer,
+/// the longest backoff twice (of the read that was in the way, and of the write), one poll and two sweeps.
+pub const REST_MILLIS_MAX: i64 = 342_000 + 2 * 375_000 + POLL_MILLIS + 2 * SWEEP_MILLIS;
+
+/// How a life is led.
+#[derive(Debug, Clone)]
+pub struct Life {
+    /// Seeds everything.
+    pub seed: u64,
+    /// What the workers believe.
+    pub setup: Setup,
+    /// What goes wrong.
+    pub odds: Odds,
+    /// How much any clock may be ahead of or behind the truth, in milliseconds.
+    pub skew_millis: i64,
+    /// A guard taken away.
+    pub removed: Option<Removed>,
+    /// Whether the whole story is kept.
+    pub traced: bool,
+    /// How long the faults last, in milliseconds.
+    pub chaos_millis: i64,
+}
+
+impl Life {
+    /// The life of a seed: a random part of the full load of faults, clocks as wrong as they may be.
+    pub fn of(seed: u64) -> Self {
+        let mut rng = Rng::new(seed);
+        let mut setup = Setup {
+            seed,
+            ..Setup::default()
+        };
+        setup.settings.record_outcomes = rng.per_mille(500);
+        let late_millis = setup.timing.commit_lateness_millis;
+        Self {
+            seed,
+            odds: if rng.per_mille(300) {
+                Odds::heavy(late_millis)
+            } else {
+                Odds::swarm(&mut rng, late_millis)
+            },
+            skew_millis: setup.timing.clock_skew_millis / 2,
+            setup,
+            removed: None,
+            traced: false,
+            chaos_millis: CHAOS_MILLIS,
+        }
+    }
+}
+
+/// What a life was like.
+#[derive(Debug, Clone, Default)]
+pub struct Lived {
+    /// What was broken, or stands where it should not.
+    pub violations: Vec<String>,
+    /// How long it took to come to rest after the faults had stopped, in milliseconds.
+    pub rest_millis: i64,
+    /// Port calls.
+    pub calls: u64,
+    /// How often something worth seeing happened.
+    pub coverage: BTreeMap<&'static str, u64>,
+    /// The whole story, when it was asked for.
+    pub trace: String,
+    /// The last of it.
+    pub recent: Vec<String>,
+}
+
+struct Script<'a> {
+    scenario: &'a Scenario,
+    next: usize,
+    from: i64,
+}
+
+/// Lives it.
+pub fn live(life: &Life, day: &[Scenario]) -> Lived {
+    let world = World::seed(day, BEGINNING);
+    let mut run = Harness::new(world, &life.setup).collecting();
+    {
+        let mut shared = run.sim.shared();
+        shared.tells = false;
+        shared.trace = life.traced.then(String::new);
+        shared.removed = life.removed;
+    }
+    let mut rng = Rng::new(life.seed ^ 0x5EED);
+    let mut scripts: Vec<Script<'_>> = day
+        .iter()
+        .map(|scenario| Script {
+            scenario,
+            next: 0,
+            from: BEGINNING.0 + rng.millis(600_000),
+        })
+        .collect();
+    run.fate(Chaos::new(life.odds, life.seed));
+    let chaos_ends = BEGINNING.0 + life.chaos_millis;
+    let mut driver = Driver::new(life.skew_millis);
+    driver.drive(&mut run, &mut scripts, &mut rng, chaos_ends, false);
+    run.fate(Calm);
+    driver.drive(&mut run, &mut scripts, &mut rng, chaos_ends + CALM_MILLIS, true);
+    let unfinished: Vec<&str> = scripts
+        .iter()
+        .filter(|script| script.next < script.scenario.steps.len())
+        .map(|script| script.scenario.name)
+        .collect();
+    let rest_millis = run.heal();
+    let mut wrong = standing_wrong(&run, day);
+    // The slow recheck comes and changes nothing.
+    run.recheck();
+    wrong.extend(
+        standing_wrong(&run, day)
+            .into_iter()
+            .map(|what| format!("after a recheck, {what}")),
+    );
+    if !unfinished.is_empty() {
+        wrong.push(format!("L1 never came to pass: {unfinished:?}"));
+    }
+    if rest_millis > REST_MILLIS_MAX {
+        wrong.push(format!("L1 it took {rest_millis} ms to come to rest"));
+    }
+    let mut violations = run.violations();
+    violations.extend(wrong);
+    let shared = run.sim.shared();
+    Lived {
+        violations,
+        rest_millis,
+        calls: shared.calls,
+        coverage: shared.coverage.clone(),
+        trace: shared.trace.clone().unwrap_or_default(),
+        recent: shared.recent.iter().cloned().collect(),
+    }
+}
+
+/// Runs timers, queue and workers.
+struct Driver {
+    skew_millis: i64,
+    next_sweep: i64,
+    next_poll: i64,
+    taken: BTreeMap<usize, u64>,
+}
+
+impl Driver {
+    fn new(skew_millis: i64) -> Self {
+        Self {
+            skew_millis,
+            next_sweep: BEGINNING.0 + SWEEP_MILLIS,
+            next_poll: BEGINNING.0,
+            taken: BTreeMap::new(),
+        }
+    }
+
+    fn drive(
+        &mut self,
+        run: &mut Harness,
+        scripts: &mut [Script<'_>],
+        rng: &mut Rng,
+        until: i64,
+        stops_when_played: bool,
+    ) {
+        loop {
+            let now = run.sim.now().0;
+            let all_played = play_scripts(run, scripts, now);
+            if now >= until || (stops_when_played && all_played) {
+                return;
+            }
+            self.timers(run, rng, now);
+            self.deliver(run, rng, now);
+            let runnable = run.runnable();
+            if runnable.is_empty() {
+                run.sim.advance_to(self.next_moment(run, scripts, now).min(until));
+                continue;
+            }
+            let chosen = runnable[rng.below(runnable.len() as u64) as usize];
+            run.step(chosen);
+            self.settle(run, chosen);
+            run.sim.advance_to(now + rng.millis(40));
+        }
+    }
+
+    fn spawn(&self, run: &mut Harness, rng: &mut Rng, job: Job, message: Option<u64>) -> usize {
+        let skew = rng.millis(2 * self.skew_millis) - self.skew_millis;
+        run.spawn_with(job, message, skew, rng.millis(LATE_KILL_MILLIS))
+    }
+
+    fn timers(&mut self, run: &mut Harness, rng: &mut Rng, now: i64) {
+        if now >= self.next_sweep {
+            self.next_sweep = now + SWEEP_MILLIS;
+            self.spawn(run, rng, Job::Sweep, None);
+        }
+        if now >= self.next_poll {
+            self.next_poll = now + POLL_MILLIS;
+            self.spawn(run, rng, Job::PollCoupa, None);
+            self.spawn(run, rng, Job::PollReceipts, None);
+        }
+    }
+
+    /// Gives visible messages to workers, in any order, as SQS does: hidden while they are worked on, back when the
+    /// worker fails, given up after so many deliveries.
+    fn deliver(&mut self, run: &mut Harness, rng: &mut Rng, now: i64) {
+        while run.alive() < WORKERS_MAX {
+            let (id, job) = {
+                let timing = run.sim.timing;
+                let mut shared = run.sim.shared();
+                let visible: Vec<usize> = (0..shared.queue.len())
+                    .filter(|place| shared.queue[*place].visible_at <= now)
+                    .collect();
+                if visible.is_empty() {
+                    return;
+                }
+                let place = visible[rng.below(visible.len() as u64) as usize];
+                if shared.queue[place].receives >= timing.queue_receives_max {
+                    shared.queue.remove(place);
+                    *shared.coverage.entry("dead letter").or_default() += 1;
+                    continue;
+                }
+                let message = &mut shared.queue[place];
+                message.receives += 1;
+                message.visible_at = now + timing.queue_visibility_millis;
+                let id = message.id;
+                let Hint::V1 { subject, reason, .. } = message.hint.clone();
+                let Subject::Invoice(invoice) = subject else {
+                    shared.queue.remove(place);
+                    continue;
+                };
+                (id, Job::Match(invoice, reason))
+            };
+            let task = self.spawn(run, rng, job, Some(id));
+            self.taken.insert(task, id);
+        }
+    }
+
+    fn settle(&mut self, run: &mut Harness, task: usize) {
+        if !run.tasks[task].is_over() {
+            return;
+        }
+        let Some(id) = self.taken.remove(&task) else {
+            return;
+        };
+        if run.tasks[task]
+            .ended
+            .as_ref()
+            .is_some_and(crate::harness::Ended::is_success)
+        {
+            run.sim.shared().queue.retain(|message| message.id != id);
+        }
+    }
+
+    fn next_moment(&self, run: &Harness, scripts: &[Script<'_>], now: i64) -> i64 {
+        // What is visible already waits for a worker, not for time.
+        let message = {
+            let shared = run.sim.shared();
+            let later = shared
+                .queue
+                .iter()
+                .map(|message| message.visible_at)
+                .filter(|at| *at > now);
+            later.min()
+        };
+        let begins = scripts
+            .iter()
+            .filter(|script| script.from > now)
+            .map(|script| script.from)
+            .min();
+        let moments = [
+            Some(self.next_sweep),
+            Some(self.next_poll),
+            run.next_wake(),
+            message,
+            begins,
+        ];
+        moments.into_iter().flatten().min().unwrap_or(now).max(now + 1)
+    }
+}
+
+/// Plays every step whose time has come. True when all are played.
+fn play_scripts(run: &mut Harness, scripts: &mut [Script<'_>], now: i64) -> bool {
+    let mut all = true;
+    for script in scripts {
+        while script.from <= now && script.next < script.scenario.steps.len() {
+            let step = &script.scenario.steps[script.next];
+            if !play_step(run, step) {
+                break;
+            }
+            script.next += 1;
+        }
+        all &= script.next >= script.scenario.steps.len();
+    }
+    all
+}
+
+/// False when the step still has to wait.
+fn play_step(run: &mut Harness, step: &Step) -> bool {
+    match step {
+        Step::SendEvent {
+            invoice, delivery, ..
+        } => {
+            let copies = match delivery {
+                Delivery::Genuine => 1,
+                Delivery::Repeated(times) => *times,
+                Delivery::Forged | Delivery::Garbage => 0,
+            };
+            for _ in 0..copies {
+                let hint = Hint::V1 {
+                    connection: "example".parse().unwrap(),
+                    subject: Subject::Invoice(InvoiceId(*invoice)),
+                    reason: HintReason::Webhook,
+                    trace: "simulated".to_owned(),
+                };
+                let (arriving, latest) = run.sim.shared().fate.hint();
+                for _ in 0..arriving {
+                    let after = run.sim.shared().chance.millis(latest);
+                    run.sim.enqueue(hint.clone(), after);
+                }
+            }
+            true
+        }
+        Step::WaitForState { invoice, state } => {
+            run.sim.shared().watch.state_word(InvoiceId(*invoice)) == Some(*state)
+        }
+        other => {
+            let now: Timestamp = run.sim.now();
+            let mut faults = run.sim.ports.faults.lock().unwrap();
+            let played = play(other, &mut run.sim.world(), &mut faults, now).unwrap();
+            assert_eq!(played, Played::Done);
+            true
+        }
+    }
+}
+
+/// Every invoice that does not stand where its data say.
+fn standing_wrong(run: &Harness, day: &[Scenario]) -> Vec<String> {
+    let mut wrong = Vec::new();
+    for scenario in day {
+        for expected in &scenario.expected {
+            if let Some(what) = differs(run, expected) {
+                wrong.push(format!("{}: {what}", scenario.name));
+            }
+        }
+    }
+    wrong
+}
+
+fn differs(run: &Harness, expected: &Expected) -> Option<String> {
+    let id = InvoiceId(expected.invoice);
+    let (state, codes) = run.standing(id);
+    let documents = run.documents(id);
+    let exported = run.exported(id);
+    let codes_fit = expected.codes.as_ref().is_none_or(|wanted| {
+        let wanted: BTreeSet<&str> = wanted.iter().copied().collect();
+        codes.iter().map(String::as_str).collect::<BTreeSet<_>>() == wanted
+    });
+    let fits = state == expected.state
+        && codes_fit
+        && documents == expected.qad_documents
+        && exported == expected.exported;
+    (!fits).then(|| {
+        format!("invoice {id} is {state} {codes:?} with {documents} documents, exported {exported}; expected {expected:?}")
+    })
+}
