@@ -138,6 +138,5 @@ fn methods_with(begin: &impl Fn() -> Harness, faults: &[(u64, Fault)], lateness_
     });
     run.run_all();
     run.heal_under_fate();
-    let methods = called.lock().unwrap().clone();
-    methods
+    called.lock().unwrap().clone()
 }
