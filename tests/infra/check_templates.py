@@ -536,6 +536,13 @@ def key_is_safe(templates):
                 yield f"{name}: {statement['Sid']} has a wildcard action"
             if "Service" in statement["Principal"] and "Condition" not in statement:
                 yield f"{name}: {statement['Sid']} lets a service in for anybody"
+        conditions = [statement.get("Condition", {}) for statement in key["Properties"]["KeyPolicy"]["Statement"]]
+        named = {v for v in walk(conditions) if isinstance(v, str) and ":log-group:" in v}
+        named = {v.split(":log-group:")[1] for v in named}
+        groups = of_type(templates[STACK], "AWS::Logs::LogGroup").values()
+        for group in (g["Properties"]["LogGroupName"]["Fn::Sub"] for g in groups):
+            if group not in named:
+                yield f"{name}: the log service may not use it for {group}, so that group cannot be created"
 
 
 @check
@@ -790,6 +797,11 @@ MUTATIONS = [
     ("queue without TLS", lambda t: stack(t, "QueuesTlsOnly")["Queues"].pop(), "queues_are_safe"),
     ("queue in the clear", lambda t: stack(t, "InvoicesQueue").pop("KmsMasterKeyId"), "queues_are_safe"),
     ("key never changes", lambda t: stack(t, "Key").update(EnableKeyRotation=False), "key_is_safe"),
+    (
+        "log group the key does not know",
+        lambda t: stack(t, "SweepLogGroup").update(LogGroupName={"Fn::Sub": "/aws/lambda/${AWS::StackName}-other"}),
+        "key_is_safe",
+    ),
     ("key for any log", lambda t: stack(t, "Key")["KeyPolicy"]["Statement"][1].pop("Condition"), "key_is_safe"),
     ("log for ever", lambda t: stack(t, "SweepLogGroup").pop("RetentionInDays"), "logs_end_and_are_encrypted"),
     (

@@ -30,6 +30,7 @@ ROOT = Path(__file__).resolve().parents[2]
 BINARIES = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "debug"
 REGION = "eu-central-1"
 STACK = "qad-coupa"
+BUCKET = "code"
 CONNECTION = "example"
 SIGNING_SECRET = "fictional-signing-secret-of-example"
 START_SECONDS_MAX = 30
@@ -123,12 +124,12 @@ def with_numbers(template):
 def stack_template(s3):
     """The stack as packaging would hand it over: code in a bucket."""
     template = with_numbers(yaml_parse((ROOT / "infra/stack.yaml").read_text(encoding="utf-8")))
-    s3.create_bucket(Bucket="code", CreateBucketConfiguration={"LocationConstraint": REGION})
+    s3.create_bucket(Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": REGION})
     for resource in template["Resources"].values():
         if resource["Type"] == "AWS::Serverless::Function":
             name = resource["Metadata"]["BuildProperties"]["Binary"]
-            s3.put_object(Bucket="code", Key=f"{name}.zip", Body=zipped(BINARIES / name))
-            resource["Properties"]["CodeUri"] = f"s3://code/{name}.zip"
+            s3.put_object(Bucket=BUCKET, Key=f"{name}.zip", Body=zipped(BINARIES / name))
+            resource["Properties"]["CodeUri"] = f"s3://{BUCKET}/{name}.zip"
             # Environment values are texts in Lambda.
             variables = resource["Properties"]["Environment"]["Variables"]
             variables.update({k: str(v) for k, v in variables.items() if isinstance(v, int)})
@@ -171,10 +172,13 @@ def add_routes(emulator, base_url):
             )
 
 
-def create(cloudformation, name, body, **parameters):
+def create(emulator, name, body, **parameters):
+    """Creates a stack from a bucket, as `sam deploy` does: a request takes templates of up to 51,200 bytes only."""
+    cloudformation = emulator.client("cloudformation")
+    emulator.client("s3").put_object(Bucket=BUCKET, Key=f"{name}.json", Body=body.encode())
     cloudformation.create_stack(
         StackName=name,
-        TemplateBody=body,
+        TemplateURL=f"http://127.0.0.1:{emulator.port}/{BUCKET}/{name}.json",
         Capabilities=["CAPABILITY_IAM", "CAPABILITY_AUTO_EXPAND"],
         Parameters=[{"ParameterKey": k, "ParameterValue": v} for k, v in parameters.items()],
     )
@@ -211,17 +215,18 @@ def run(emulator, results):
         results.append(fine)
         print(f"{'ok    ' if fine else 'FAILED'} {what}{'' if fine else f': {found}'}")
 
-    cloudformation, functions, sqs = (emulator.client(s) for s in ("cloudformation", "lambda", "sqs"))
+    functions, sqs = emulator.client("lambda"), emulator.client("sqs")
     architecture = "arm64" if platform.machine() in ("aarch64", "arm64") else "x86_64"
-    outputs = create(cloudformation, STACK, stack_template(emulator.client("s3")), StackArchitecture=architecture)
+    outputs = create(emulator, STACK, stack_template(emulator.client("s3")), StackArchitecture=architecture)
     create(
-        cloudformation,
+        emulator,
         "example-connection",
         connection_template(),
         StackName=STACK,
         ConnectionId=CONNECTION,
         PollCoupaState="DISABLED",
         PollReceiptsState="DISABLED",
+        PollPaymentsState="DISABLED",
         SweepState="DISABLED",
     )
     check("both stacks were created", True)
@@ -268,7 +273,7 @@ def main():
             run(emulator, results)
         except Exception as error:  # whatever it is, the deployment failed; say so and show the emulator's log
             results.append(False)
-            print(f"FAILED {type(error).__name__}: {error}")
+            print(f"FAILED {type(error).__name__}: {str(error)[:2000]}")
         finally:
             emulator.stop()
         if not all(results):

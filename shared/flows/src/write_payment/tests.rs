@@ -520,7 +520,6 @@ async fn a_void_and_a_bounce_take_back_once() {
 }
 
 #[tokio::test]
-#[ignore = "open: payments are not finished; nothing is deployed that runs them"]
 async fn what_is_repeated_writes_nothing() {
     let model = model();
     settle(&model, &[row(1, PAID, 100)]).await;
@@ -806,7 +805,6 @@ proptest! {
     /// Under any faults and any history, Coupa's entries add up to QAD's allocations, each at most once, and the flag says
     /// whether that is all.
     #[test]
-    #[ignore = "open: payments are not finished; nothing is deployed that runs them"]
     fn coupa_adds_up_to_qad(
         history in proptest::collection::vec((0u32..4, 0usize..4), 1..8),
         faults in proptest::collection::vec((0usize..120, 0usize..4), 0..6),
