@@ -1,17 +1,13 @@
 //! The flows under every fault, in every order, against a world with the rules of both systems.
 
 #![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
     clippy::arithmetic_side_effects,
     clippy::as_conversions,
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    clippy::panic,
     clippy::print_stdout,
-    clippy::print_stderr,
-    clippy::result_large_err,
-    clippy::disallowed_methods,
-    reason = "a failing test may say so by panicking, and a run tells its figures"
+    reason = "a test that overflows, or misses what it put there, must fail loudly, and says what it found"
 )]
 
 mod competition;

@@ -138,5 +138,6 @@ fn methods_with(begin: &impl Fn() -> Harness, faults: &[(u64, Fault)], lateness_
     });
     run.run_all();
     run.heal_under_fate();
-    called.lock().unwrap().clone()
+    drop(run);
+    Arc::into_inner(called).unwrap().into_inner().unwrap()
 }

@@ -11,6 +11,7 @@
     clippy::expect_used,
     clippy::unwrap_used,
     clippy::panic,
+    clippy::result_large_err,
     reason = "a test that overflows, or misses what it put there, must fail loudly"
 )]
 

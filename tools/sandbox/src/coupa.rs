@@ -48,6 +48,7 @@ enum Route {
     MarkExported(u64),
     ChangeInvoice(u64),
     Orders,
+    Order(u64),
     Histories,
     RecordHistory { alert: bool },
     ResolveHistory(u64),
@@ -77,6 +78,7 @@ impl Route {
                 _ => Self::Unknown,
             },
             ("GET", ["api", "purchase_orders"]) => Self::Orders,
+            ("GET", ["api", "purchase_orders", number]) => id(number).map_or(Self::Unknown, Self::Order),
             ("GET", ["api", "integration_history_records"]) => Self::Histories,
             ("POST", ["api", "integration_history_records"]) => Self::RecordHistory { alert: false },
             ("POST", ["api", "integration_history_records", "create_alert"]) => {
@@ -103,6 +105,7 @@ impl Route {
     fn id(self) -> Option<u64> {
         match self {
             Self::Invoice(id)
+            | Self::Order(id)
             | Self::MarkExported(id)
             | Self::ChangeInvoice(id)
             | Self::ResolveHistory(id)
@@ -124,6 +127,7 @@ impl Route {
             Self::ChangeInvoice(_) if contains(&request.body, b"\"payments\"") => "invoices.pay",
             Self::ChangeInvoice(_) => "invoices.update",
             Self::Orders => "orders.list",
+            Self::Order(_) => "orders.get",
             Self::Histories => "history.list",
             Self::RecordHistory { alert: false } => "history.create",
             Self::RecordHistory { alert: true } => "history.alert",
@@ -267,6 +271,7 @@ fn route_answer(
         }
         Route::Invoice(id) => one(request, world.coupa.invoice_json(id)),
         Route::Orders => list(request, objects(world.coupa.orders.values().cloned().collect())),
+        Route::Order(id) => one(request, world.coupa.order_json(id)),
         Route::Histories => list(request, objects(world.coupa.history.values().cloned().collect())),
         Route::Suppliers => list(
             request,

@@ -8,6 +8,8 @@
     reason = "the ports' own errors, once per call to another system"
 )]
 
+mod payments;
+
 use crate::faults::{Fault, Faults, RetryAfter, System};
 use crate::journal::{Journal, JournalEntry};
 use crate::world::coupa::{CoupaInvoice, CoupaLine, whole_seconds};

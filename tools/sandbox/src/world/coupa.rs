@@ -599,6 +599,15 @@ impl CoupaWorld {
         self.invoice_json(id).ok_or_else(CoupaError::not_found)
     }
 
+    /// A purchase order by its id, as Coupa writes it.
+    pub fn order_json(&self, id: u64) -> Option<Value> {
+        let order = self
+            .orders
+            .values()
+            .find(|order| order.get("id") == Some(&Value::from(id)));
+        order.cloned().map(Value::Object)
+    }
+
     /// Approves an invoice.
     pub fn approve(&mut self, id: u64, now: Timestamp) -> Result<(), CoupaError> {
         let invoice = self.invoice_mut(id)?;

@@ -1,0 +1,139 @@
+//! Payments and purchase orders as ports.
+
+use super::{WorldPorts, code, unreadable};
+use crate::faults::System;
+use crate::world::coupa::{CoupaInvoice, CoupaPayment, InvoiceChange};
+use crate::world::qad::{ENTITY, PaymentAllocation};
+use crate::world::{Write, Written};
+use async_trait::async_trait;
+use domain::ids::{DocumentKind, EntityCode, InvoiceId, PurchaseOrderNumber};
+use domain::payments::{Allocation, CoupaPaymentEntry, PaymentEntry, PaymentKey, PaymentStatus};
+use domain::problem::Problem;
+use domain::time::{Date, date_as_written};
+use flows::ports::{CoupaBill, CoupaOrders, CoupaPayments, PaymentScan, QadPayments, ReadError, WriteError};
+use rust_decimal::Decimal;
+use serde_json::Value;
+
+fn bill_of(invoice: &CoupaInvoice) -> Result<CoupaBill, ReadError> {
+    let channel = invoice.overrides.get("payment-channel").and_then(Value::as_str);
+    Ok(CoupaBill {
+        id: InvoiceId(invoice.id),
+        currency: code("currency/code", &invoice.currency)?,
+        paid: invoice.paid,
+        payment_channel: Some(channel.unwrap_or("ERP").to_owned()),
+        entries: invoice
+            .payments
+            .iter()
+            .map(|payment| CoupaPaymentEntry {
+                amount: payment.amount_paid,
+                date: payment.payment_date.as_deref().and_then(date_as_written),
+                notes: payment.notes.clone().unwrap_or_default(),
+            })
+            .collect(),
+    })
+}
+
+#[async_trait]
+impl CoupaPayments for WorldPorts {
+    async fn bill(&self, id: InvoiceId) -> Result<Option<CoupaBill>, ReadError> {
+        self.read(System::Coupa, "invoices.get", &[id.to_string()], |world| {
+            world.coupa.invoices.get(&id.0).map(bill_of).transpose()
+        })
+    }
+
+    async fn append_payment(
+        &self,
+        entry: &PaymentEntry,
+        idempotency_key: &str,
+    ) -> Result<CoupaBill, WriteError> {
+        let change = InvoiceChange {
+            paid: Some(entry.paid),
+            payment_date: Some(entry.date.to_string()),
+            payment_notes: Some(entry.notes.clone()),
+            payments: vec![CoupaPayment {
+                id: 0,
+                amount_paid: entry.amount,
+                payment_date: Some(entry.date.to_string()),
+                notes: Some(entry.notes.clone()),
+            }],
+            ..InvoiceChange::default()
+        };
+        let keys = [entry.invoice.to_string()];
+        let write = Write::ChangeInvoice(entry.invoice.0, change);
+        let written = self.write(System::Coupa, "invoices.pay", &keys, idempotency_key, write)?;
+        let unknown = |problem: Problem| WriteError::Unknown(problem);
+        if !matches!(written, Written::Coupa(_)) {
+            return Err(unknown(Problem::new("SIMULATED_UNKNOWN", "Armed by the test.")));
+        }
+        let world = super::lock(&self.world);
+        match world.coupa.invoices.get(&entry.invoice.0).map(bill_of) {
+            Some(Ok(bill)) => Ok(bill),
+            Some(Err(error)) => Err(unknown(error.problem().clone())),
+            None => Err(unknown(Problem::new("SIMULATED_UNKNOWN", "Armed by the test."))),
+        }
+    }
+}
+
+fn allocation_of(payment: &PaymentAllocation) -> Result<Allocation, ReadError> {
+    let entity: EntityCode = code("entityCode", ENTITY)?;
+    let number = payment.number.to_string();
+    let kind = if payment.invoice_type.eq_ignore_ascii_case("CREDITNOTE") {
+        DocumentKind::CreditNote
+    } else {
+        DocumentKind::Invoice
+    };
+    let signed = |amount: Decimal| match kind {
+        DocumentKind::Invoice => amount,
+        DocumentKind::CreditNote => Decimal::ZERO.saturating_sub(amount.abs()),
+    };
+    let allocation = payment.allocation.to_string();
+    Ok(Allocation {
+        key: PaymentKey::new(&entity, payment.year, &payment.instrument, &number, &allocation)
+            .ok_or_else(|| unreadable("paymentNumber", "a payment number", &number))?,
+        invoice: Allocation::identity(ENTITY, &payment.supplier, &payment.invoice_reference, kind)
+            .ok_or_else(|| {
+                unreadable(
+                    "supplierInvoiceReference",
+                    "a reference",
+                    &payment.invoice_reference,
+                )
+            })?,
+        status: PaymentStatus::from(payment.status.clone()),
+        currency: code("currencyCode", &payment.currency)?,
+        payment_date: payment.payment_date,
+        last_modified: payment.last_modified,
+        reference: payment.reference.clone(),
+        allocated: signed(payment.allocated.0),
+        discount: signed(payment.discount.0),
+    })
+}
+
+#[async_trait]
+impl QadPayments for WorldPorts {
+    async fn payments_since(&self, since: Date) -> Result<PaymentScan, ReadError> {
+        self.read(System::Qad, "browse.payments", &[], |world| {
+            let mut scan = PaymentScan::default();
+            for payment in world.qad.payments.iter().filter(|one| one.last_modified >= since) {
+                match allocation_of(payment) {
+                    Ok(allocation) => scan.allocations.push(allocation),
+                    Err(error) => scan.unreadable.push(error.problem().clone()),
+                }
+            }
+            Ok(scan)
+        })
+    }
+}
+
+#[async_trait]
+impl CoupaOrders for WorldPorts {
+    async fn order_numbers(&self, id: u64) -> Result<Option<Vec<PurchaseOrderNumber>>, ReadError> {
+        self.read(System::Coupa, "orders.get", &[id.to_string()], |world| {
+            let is_it = |order: &&serde_json::Map<String, Value>| order.get("id") == Some(&Value::from(id));
+            let Some(order) = world.coupa.orders.values().find(is_it) else {
+                return Ok(None);
+            };
+            let number = order.get("po-number").and_then(Value::as_str).unwrap_or_default();
+            Ok(Some(vec![code("po-number", number)?]))
+        })
+    }
+}
