@@ -916,7 +916,12 @@ mod tests {
 
     #[test]
     fn a_payment_that_goes_back_to_unpaid_is_parked_and_never_silently_left() {
-        let paid = settle(bill(100).reading(allocation(1, PaymentStatus::Paid, 100)).unwrap()).0;
+        let paid = settle(
+            bill(100)
+                .reading(allocation(1, PaymentStatus::Paid, 100))
+                .unwrap(),
+        )
+        .0;
         let back = paid.reading(allocation(1, PaymentStatus::Initial, 100)).unwrap();
         let (_, entries, parked) = settle(back);
         assert!(entries.is_empty());
