@@ -484,9 +484,7 @@ impl BillPayments {
         self.allocations
             .values()
             .filter(|state| state.written == Written::Paid)
-            .try_fold(Decimal::ZERO, |sum, state| {
-                sum.checked_add(state.latest.discount)
-            })
+            .try_fold(Decimal::ZERO, |sum, state| sum.checked_add(state.latest.discount))
     }
 
     /// True when that much settles the bill; a credit note is settled downwards.
@@ -855,9 +853,7 @@ pub fn is_entry(shown: &CoupaPaymentEntry, entry: &PaymentEntry) -> bool {
         date.until(entry.date)
             .is_ok_and(|span| span.get_days().abs() <= 1)
     };
-    entry.key.begins(&shown.notes)
-        && shown.amount == entry.amount
-        && shown.date.is_none_or(a_day_apart)
+    entry.key.begins(&shown.notes) && shown.amount == entry.amount && shown.date.is_none_or(a_day_apart)
 }
 
 /// Why an allocation that stands in Coupa more than once is parked.
@@ -1073,7 +1069,10 @@ mod tests {
         assert!(settle(known).1.is_empty());
         // Its answer was read, and the flag was not set with it: that is made up for, and nothing else.
         let (_, entries, _) = settle(bill.reconciled(&[shown.clone()], false).unwrap());
-        assert_eq!((entries.len(), entries[0].is_flag_only(), entries[0].paid), (1, true, true));
+        assert_eq!(
+            (entries.len(), entries[0].is_flag_only(), entries[0].paid),
+            (1, true, true)
+        );
         assert_eq!(
             bill.reconciled(&[shown.clone(), shown], true).unwrap_err().code,
             "COUPA_PAYMENT_TWICE"
@@ -1123,7 +1122,10 @@ mod tests {
         let mut too_much = allocation(1, PaymentStatus::Paid, 98);
         too_much.discount = Decimal::from(5);
         let (_, entries, parked) = settle(bill.reading(too_much).unwrap());
-        assert_eq!((entries.len(), parked.unwrap().code), (0, "PAID_OVER_TOTAL".to_owned()));
+        assert_eq!(
+            (entries.len(), parked.unwrap().code),
+            (0, "PAID_OVER_TOTAL".to_owned())
+        );
     }
 
     #[test]
@@ -1136,7 +1138,10 @@ mod tests {
         assert_eq!(shown, [(Decimal::from(98), false), (Decimal::ZERO, true)]);
         discount.status = PaymentStatus::Void;
         let (_, entries, _) = settle(bill.reading(discount).unwrap());
-        assert_eq!((entries.len(), entries[0].amount, entries[0].paid), (1, Decimal::ZERO, false));
+        assert_eq!(
+            (entries.len(), entries[0].amount, entries[0].paid),
+            (1, Decimal::ZERO, false)
+        );
     }
 
     #[test]
@@ -1151,12 +1156,18 @@ mod tests {
         let (bill, ..) = settle(both);
         small.status = PaymentStatus::Void;
         let (_, entries, _) = settle(bill.reading(small).unwrap());
-        assert_eq!((entries.len(), entries[0].paid), (1, true), "100 of 100 stay paid");
+        assert_eq!(
+            (entries.len(), entries[0].paid),
+            (1, true),
+            "100 of 100 stay paid"
+        );
     }
 
     #[test]
     fn a_credit_note_is_taken_back_and_never_over_settled() {
-        let part = bill(-100).reading(allocation(1, PaymentStatus::Paid, -60)).unwrap();
+        let part = bill(-100)
+            .reading(allocation(1, PaymentStatus::Paid, -60))
+            .unwrap();
         let (bill, entries, _) = settle(part);
         assert_eq!((entries[0].amount, entries[0].paid), (Decimal::from(-60), false));
         let over = bill.reading(allocation(2, PaymentStatus::Paid, -50)).unwrap();
@@ -1171,7 +1182,11 @@ mod tests {
         let entry = |digits: i64, places: u32, currency: &str| PaymentEntry {
             amount: Decimal::new(digits, places).normalize(),
             currency: currency.parse().unwrap(),
-            ..match bill(100).reading(allocation(1, PaymentStatus::Paid, 1)).unwrap().next_entry(&PaymentPolicy::default()) {
+            ..match bill(100)
+                .reading(allocation(1, PaymentStatus::Paid, 1))
+                .unwrap()
+                .next_entry(&PaymentPolicy::default())
+            {
                 NextEntry::Append(entry) => entry,
                 other => panic!("{other:?}"),
             }
@@ -1193,7 +1208,10 @@ mod tests {
         let mut fine = allocation(1, PaymentStatus::Paid, 0);
         fine.allocated = Decimal::new(12_345_678, 6);
         let (_, entries, parked) = settle(bill(100).reading(fine).unwrap());
-        assert_eq!((entries.len(), parked.unwrap().code), (0, "PAYMENT_NOT_EXACT".to_owned()));
+        assert_eq!(
+            (entries.len(), parked.unwrap().code),
+            (0, "PAYMENT_NOT_EXACT".to_owned())
+        );
     }
 
     #[test]

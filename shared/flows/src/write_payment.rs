@@ -197,7 +197,13 @@ async fn round(
         document.parked = None;
         document.recheck = None;
         document.look_again = Some(now);
-        return store(context, loaded.revision, document, vec![PaymentEvent::Reconsidered]).await;
+        return store(
+            context,
+            loaded.revision,
+            document,
+            vec![PaymentEvent::Reconsidered],
+        )
+        .await;
     }
     if is_at_rest {
         let is_due = loaded.document.recheck.is_some_and(|at| at <= now);
@@ -329,10 +335,7 @@ async fn wait_for_invoice(
     store(context, loaded.revision, document, vec![]).await
 }
 
-async fn give_payments_back(
-    context: &Context<'_>,
-    loaded: Loaded<BillPayments>,
-) -> Result<Next, FlowError> {
+async fn give_payments_back(context: &Context<'_>, loaded: Loaded<BillPayments>) -> Result<Next, FlowError> {
     let mut states = loaded.document.allocations.values();
     let all_written = states.all(|state| state.written != Written::Nothing);
     if all_written && loaded.document.look_again.is_none() {
@@ -681,12 +684,7 @@ impl Target<BillPayments> for Entry<'_> {
         }
     }
 
-    fn judge(
-        &self,
-        bill: &BillPayments,
-        effect: &Effect,
-        mut answers: Vec<CoupaBill>,
-    ) -> Finding<CoupaBill> {
+    fn judge(&self, bill: &BillPayments, effect: &Effect, mut answers: Vec<CoupaBill>) -> Finding<CoupaBill> {
         match (entry_of(effect), answers.pop()) {
             (Ok(entry), Some(shown)) => judge_entries(bill, &entry, &shown, self.settings),
             (Ok(_), None) => Finding::Unclear(Problem::new(

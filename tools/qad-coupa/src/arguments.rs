@@ -48,6 +48,8 @@ pub(crate) enum Verb {
         /// Coupa's id, or the supplier's invoice number.
         invoice: String,
     },
+    /// What QAD paid, and what Coupa shows of it.
+    Payments(crate::payments::PaymentsOptions),
     /// Makes things happen in the simulated systems of a demo that was started with --keep.
     Sandbox {
         #[command(subcommand)]
@@ -104,6 +106,8 @@ pub(crate) enum SandboxVerb {
         #[arg(long)]
         quantity: String,
     },
+    /// QAD pays an invoice, or a payment changes its status.
+    Pay(crate::sandbox_pay::PayOptions),
     /// Sends a signed Coupa event about an invoice.
     Event {
         /// Coupa's id of the invoice.

@@ -3,7 +3,7 @@
 use super::{Bench, answer};
 use crate::http::transport::{Method, TransportError};
 use ::domain::ids::InvoiceId;
-use ::domain::payments::{PaymentEntry, PaymentKey};
+use ::domain::payments::{EntryKind, PaymentEntry, PaymentKey};
 use flows::ports::{CoupaOrders, CoupaPayments, QadPayments, ReadError, WriteError};
 use rust_decimal::Decimal;
 
@@ -13,8 +13,9 @@ fn entry() -> PaymentEntry {
         invoice: InvoiceId(92_010),
         notes: format!("{key} ACH-00417"),
         key,
-        takes_back: false,
-        amount: Decimal::new(79_500, 2),
+        kind: EntryKind::Payment,
+        // As it is read: without zeros behind.
+        amount: Decimal::from(795),
         currency: "USD".parse().unwrap(),
         date: "2026-04-03".parse().unwrap(),
         paid: true,
@@ -42,6 +43,33 @@ async fn a_payment_is_appended_exactly_as_the_contract_says() {
         r#"{{"paid":true,"payment-date":"2026-04-03","payment-notes":"{notes}","payments":{{"payment":[{{"payable-type":"InvoiceHeader","payable-id":"92010","amount-paid":"795.00","payment-date":"2026-04-03","notes":"{notes}"}}]}}}}"#
     );
     assert_eq!(body, expected);
+    let header = |name: &str| {
+        let found = request
+            .headers
+            .iter()
+            .find(|one| one.0.eq_ignore_ascii_case(name));
+        found.map(|one| one.1.as_str())
+    };
+    assert_eq!(header("Idempotency-Key"), Some("key-1"));
+    assert_eq!(header("Content-Type"), Some("application/json"));
+}
+
+#[tokio::test]
+async fn a_flag_that_moves_by_itself_appends_nothing() {
+    let bench = Bench::new();
+    bench.script.then(answer(200, BILL));
+    let flag = PaymentEntry {
+        kind: EntryKind::Flag,
+        amount: Decimal::ZERO,
+        ..entry()
+    };
+    bench.coupa.append_payment(&flag, "key-2").await.unwrap();
+    let body = String::from_utf8(bench.script.sent()[0].body.clone().unwrap()).unwrap();
+    assert!(
+        body.starts_with(r#"{"paid":true,"payment-date":"2026-04-03","#),
+        "{body}"
+    );
+    assert!(!body.contains("payments"), "{body}");
 }
 
 #[tokio::test]
@@ -101,7 +129,7 @@ async fn allocations_are_read_and_what_cannot_be_read_is_told() {
     };
     let rows = [
         row("1", "INVOICE", "794.50"),
-        row("2", "CREDITNOTE", "10.00"),
+        row("2.0", "CREDITNOTE", "10.00"),
         row("3", "PREPAYMENT", "1.00"),
         row("4", "INVOICE", "\"x\""),
         row("5", "INVOICE", "1.00"),
@@ -131,6 +159,11 @@ async fn allocations_are_read_and_what_cannot_be_read_is_told() {
         ]
     );
     assert_eq!((scan.others, scan.unreadable.len()), (1, 2));
+    assert_eq!(
+        scan.unread_since,
+        Some("2026-04-04".parse().unwrap()),
+        "they are read again from that day on"
+    );
     let url = bench.script.sent()[0].url.clone();
     assert!(
         url.contains("supplierPayment.lastModifiedDate%2Cge%2C2026-04-02%2Cliteral")

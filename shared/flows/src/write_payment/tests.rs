@@ -433,10 +433,7 @@ async fn heal(model: &Model) {
         let hints: Vec<Hint> = std::mem::take(&mut model.world().hints);
         // A parked bill is due again with its recheck, an hour later; everything else must come to rest before.
         let soon = model.now().plus_millis(RECHECK_MILLIS_DEFAULT / 2);
-        if due.is_empty()
-            && hints.is_empty()
-            && Register::due(model, soon, 1).await.unwrap().is_empty()
-        {
+        if due.is_empty() && hints.is_empty() && Register::due(model, soon, 1).await.unwrap().is_empty() {
             return;
         }
         for record in due {
@@ -742,7 +739,13 @@ async fn a_parked_bill_is_decided_anew_with_its_recheck_and_goes_on_when_it_can(
         date: None,
         notes: "cheque 7".into(),
     };
-    model.world().coupa.get_mut(&INVOICE).unwrap().entries.push(cheque);
+    model
+        .world()
+        .coupa
+        .get_mut(&INVOICE)
+        .unwrap()
+        .entries
+        .push(cheque);
     settle(&model, &[row(1, PAID, 100)]).await;
     // Nothing that is decided without asking anybody is told twice in the audit trail.
     let over = self::model();
