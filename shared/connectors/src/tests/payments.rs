@@ -4,7 +4,7 @@ use super::{Bench, answer};
 use crate::http::transport::{Method, TransportError};
 use ::domain::ids::InvoiceId;
 use ::domain::payments::{EntryKind, PaymentEntry, PaymentKey};
-use flows::ports::{CoupaOrders, CoupaPayments, QadPayments, ReadError, WriteError};
+use flows::ports::{Coupa, CoupaOrders, CoupaPayments, QadPayments, ReadError, WriteError};
 use rust_decimal::Decimal;
 
 fn entry() -> PaymentEntry {
@@ -189,4 +189,80 @@ async fn an_order_is_read_by_its_path_or_from_the_list() {
     bench.script.then(answer(404, "{}"));
     bench.script.then(answer(200, "[]"));
     assert_eq!(bench.coupa.order_numbers(4711).await.unwrap(), None);
+}
+
+const INVOICE: &str = include_str!("../../tests/data/coupa-invoice.json");
+const ORDER: &str = r#"[{"id":4711,"po-number":"4711","status":"issued","custom-fields":{"cf-qad-order":"QAD-PO9"},
+  "order-lines":[{"id":9000,"line-num":"1"},{"id":9001,"line-num":"7"}]}]"#;
+
+fn by_line_id() -> String {
+    let named = "\"order-line-num\": \"1\"";
+    assert!(INVOICE.contains(named));
+    INVOICE.replace(named, "\"order-line-num\": null, \"order-line-id\": 9001")
+}
+
+#[tokio::test]
+async fn an_order_is_read_only_when_a_line_does_not_say_which_order_line_it_bills() {
+    let bench = Bench::new();
+    bench.script.then(answer(200, INVOICE));
+    bench.coupa.invoice(InvoiceId(92_010)).await.unwrap().unwrap();
+    assert_eq!(bench.script.sent().len(), 1, "the line says it by itself");
+    bench.script.then(answer(200, &by_line_id()));
+    bench.script.then(answer(200, ORDER));
+    let invoice = bench.coupa.invoice(InvoiceId(92_010)).await.unwrap().unwrap();
+    assert_eq!(
+        invoice.lines[0].order_line.as_ref().unwrap().to_string(),
+        "4711 line 7"
+    );
+    let url = bench.script.sent()[2].url.clone();
+    assert!(
+        url.ends_with("/api/purchase_orders?po-number=4711&limit=1"),
+        "{url}"
+    );
+}
+
+#[tokio::test]
+async fn an_order_that_cannot_be_read_is_not_an_order_without_lines() {
+    for (outcome, expected) in [
+        (answer(500, ""), "unavailable"),
+        (answer(403, "{}"), "refused"),
+        (answer(200, "[]"), "unreadable invoice-lines[0].order-line-num"),
+        // Another order than the one that was asked for.
+        (
+            answer(
+                200,
+                r#"[{"id":1,"po-number":"47110","order-lines":[{"id":9001,"line-num":"7"}]}]"#,
+            ),
+            "unreadable invoice-lines[0].order-line-num",
+        ),
+    ] {
+        let bench = Bench::new();
+        bench.script.then(answer(200, &by_line_id()));
+        for _ in 0..5 {
+            bench.script.then(outcome.clone());
+        }
+        let actual = match bench.coupa.invoice(InvoiceId(92_010)).await {
+            Ok(_) => "read".to_owned(),
+            Err(ReadError::Unavailable { .. }) => "unavailable".to_owned(),
+            Err(ReadError::Refused(_)) => "refused".to_owned(),
+            Err(ReadError::Unreadable(problem)) => format!("unreadable {}", problem.field),
+        };
+        assert_eq!(actual, expected);
+    }
+}
+
+#[tokio::test]
+async fn the_qad_number_is_found_on_the_order_where_the_mapping_says_so() {
+    let mut document = super::document();
+    document["coupa"]["order_number"] = serde_json::json!({
+        "field": "order-line-custom-fields.cf-qad-order", "strip_prefix": "QAD-"
+    });
+    let bench = Bench::with(&document);
+    bench.script.then(answer(200, INVOICE));
+    bench.script.then(answer(200, ORDER));
+    let invoice = bench.coupa.invoice(InvoiceId(92_010)).await.unwrap().unwrap();
+    assert_eq!(
+        invoice.lines[0].order_line.as_ref().unwrap().to_string(),
+        "PO9 line 1"
+    );
 }
