@@ -130,7 +130,7 @@ pub async fn record(
         }
         let claimed_at = claim.as_ref().map_or(0, |stored| stored.revision);
         let tried = match owner_by(context, claim.as_ref(), identity).await? {
-            Some(owner) => into_bill(context, right, owner, readings).await,
+            Some((owner, _)) => into_bill(context, right, owner, readings).await,
             None => {
                 let unowned = RecordWrite::Check {
                     key: claim_key.clone(),
@@ -148,19 +148,19 @@ pub async fn record(
     Err(FlowError::Contended)
 }
 
-/// The invoice that owns an identity. One that has claimed it and was voided since, or now bears another reference, owns
+/// The invoice that owns an identity, and its revision. One that has claimed it and was voided since, or now bears another reference, owns
 /// nothing any more: its claim only waits for the next one.
 async fn owner_by(
     context: &Context<'_>,
     claim: Option<&StoredRecord>,
     identity: &QadInvoiceIdentity,
-) -> Result<Option<InvoiceId>, FlowError> {
+) -> Result<Option<(InvoiceId, u64)>, FlowError> {
     let Some(claim) = claim else { return Ok(None) };
     let owner = parse::<IdentityClaim>(claim)?.owner;
     let record = load::<InvoiceRecord>(context.register, RecordKey::Invoice(owner)).await?;
     Ok(record
-        .is_some_and(|loaded| owns(&loaded.document, identity))
-        .then_some(owner))
+        .filter(|loaded| owns(&loaded.document, identity))
+        .map(|loaded| (owner, loaded.revision)))
 }
 
 fn owns(record: &InvoiceRecord, identity: &QadInvoiceIdentity) -> bool {
@@ -321,14 +321,14 @@ fn bounded(allocations: usize, whose: &str) -> Result<(), FlowError> {
 /// Moves payments that waited without an owner to the bill of the invoice that has claimed their identity since. The
 /// answer is that invoice; `None` when there is nothing to move or still no owner.
 ///
-/// Once an identity is claimed nobody writes its unmatched payments any more, so deleting them loses nothing; and a
-/// reading that went straight to the bill is newer than the one that waited.
+/// As long as its owner stands as it was read, nobody writes an identity's unmatched payments any more, so deleting them
+/// loses nothing; and a reading that went straight to the bill is newer than the one that waited.
 pub async fn link(context: &Context<'_>, key: &RecordKey) -> Result<Option<InvoiceId>, FlowError> {
     for attempt in 0..TRIES_MAX {
-        let Some(unmatched) = load::<UnmatchedPayments>(context.register, key.clone()).await? else {
+        let Some(loaded) = load::<UnmatchedPayments>(context.register, key.clone()).await? else {
             return Ok(None);
         };
-        let unmatched = unmatched.document;
+        let unmatched = loaded.document;
         let claim = context
             .register
             .read(&[identity_key(&unmatched.invoice)])
@@ -336,8 +336,26 @@ pub async fn link(context: &Context<'_>, key: &RecordKey) -> Result<Option<Invoi
             .into_iter()
             .next()
             .flatten();
-        let Some(owner) = owner_by(context, claim.as_ref(), &unmatched.invoice).await? else {
-            return Ok(None);
+        let owner = owner_by(context, claim.as_ref(), &unmatched.invoice).await?;
+        let Some((owner, owner_revision)) = owner else {
+            // Still nobody's: not due any more, until the next claim makes it so.
+            let unowned = RecordWrite::Check {
+                key: identity_key(&unmatched.invoice),
+                seen: claim.map_or(0, |stored| stored.revision),
+            };
+            let change = Change::<_, PaymentEvent> {
+                document: unmatched,
+                events: vec![],
+                writes: vec![unowned],
+            };
+            match save(context, loaded.revision, change).await {
+                Ok(_) => return Ok(None),
+                Err(CommitError::Conflict) => {
+                    context.pause(attempt).await;
+                    continue;
+                }
+                Err(CommitError::Store(error)) => return Err(error.into()),
+            }
         };
         let loaded = bill_of(context, owner).await?;
         let waited: Vec<Allocation> = unmatched
@@ -354,6 +372,10 @@ pub async fn link(context: &Context<'_>, key: &RecordKey) -> Result<Option<Invoi
             });
         change.events.push(PaymentEvent::Linked { invoice: owner });
         change.writes.push(RecordWrite::Delete { key: key.clone() });
+        change.writes.push(RecordWrite::Check {
+            key: RecordKey::Invoice(owner),
+            seen: owner_revision,
+        });
         match save(context, loaded.revision, change).await {
             Ok(_) => return Ok(Some(owner)),
             Err(CommitError::Conflict) => context.pause(attempt).await,
