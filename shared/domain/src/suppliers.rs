@@ -1044,7 +1044,8 @@ impl SupplierRecord {
         match &self.state {
             SupplierState::Linked { coupa, .. }
             | SupplierState::Parked {
-                coupa: coupa @ Some(_), ..
+                coupa: coupa @ Some(_),
+                ..
             } => *coupa,
             // One that is, or could not be, created in QAD knows what it is created from.
             SupplierState::Creating | SupplierState::Parked { coupa: None, .. } => {

@@ -5,7 +5,6 @@
 //! is lost, repeated, late or out of order changes nothing.
 
 use crate::bills::{claimed, unmatched_key};
-use crate::supplier_event::{awaited_supplier_id, awaited_supplier_key};
 use crate::engine::{Driven, Finding, Target, drive};
 use crate::invoice_effects::{
     Creation, Export, Note, Wanted, export_effect, judge_documents, new_effect, with_note,
@@ -15,6 +14,7 @@ use crate::ports::{
     StoredRecord,
 };
 use crate::store::{Change, Context, Document, FlowError, Loaded, load, parse, render, save};
+use crate::supplier_event::{awaited_supplier_id, awaited_supplier_key};
 use domain::documents::{CoupaStatus, Invoice, ORDERS_PER_INVOICE_MAX, Order, Receipt, Reservation};
 use domain::effect::{Effect, EffectEvent, EffectStatus, Repetition, backoff_millis};
 use domain::ids::{InvoiceId, OrderLineKey, PurchaseOrderNumber, QadInvoiceIdentity, SupplierCode};

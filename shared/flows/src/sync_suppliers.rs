@@ -802,7 +802,11 @@ impl<'a, 'd> Book<'a, 'd> {
         let refused = matches!(effect.status, EffectStatus::Rejected | EffectStatus::Parked);
         let again_at = held.document.written_at.plus_millis(REFUSED_RETRY_MILLIS);
         let same = write_of(effect).is_ok_and(|before| before == *write);
-        let lifted = self.fresh && effect.problem.as_ref().is_some_and(|problem| problem.code == TAKEN);
+        let lifted = self.fresh
+            && effect
+                .problem
+                .as_ref()
+                .is_some_and(|problem| problem.code == TAKEN);
         if refused && same && !lifted && self.deps.context.clock.now() < again_at {
             self.look_again_at(again_at);
             return false;
@@ -1085,7 +1089,11 @@ impl<'a, 'd> Book<'a, 'd> {
                 }
                 let again_at = held.document.written_at.plus_millis(REFUSED_RETRY_MILLIS);
                 self.look_again_at(again_at);
-                let problem = held.document.effect.as_ref().and_then(|effect| effect.problem.clone());
+                let problem = held
+                    .document
+                    .effect
+                    .as_ref()
+                    .and_then(|effect| effect.problem.clone());
                 if let (true, Some(code)) = (
                     problem.as_ref().is_some_and(|problem| problem.code == TAKEN),
                     held.document.code(),
@@ -1175,9 +1183,11 @@ fn is_given_up(record: &SupplierRecord) -> bool {
     };
     let over = matches!(effect.status, EffectStatus::Rejected | EffectStatus::Parked);
     let creation = write_of(effect).is_ok_and(|write| matches!(write, SupplierWrite::CreateInQad { .. }));
-    let taken = effect.problem.as_ref().is_some_and(|problem| problem.code == CODE_TAKEN);
-    let numbered_otherwise =
-        record.qad.is_none() && coupa.number.is_some() && !coupa.is_numbered(code);
+    let taken = effect
+        .problem
+        .as_ref()
+        .is_some_and(|problem| problem.code == CODE_TAKEN);
+    let numbered_otherwise = record.qad.is_none() && coupa.number.is_some() && !coupa.is_numbered(code);
     over && creation && (taken || numbered_otherwise)
 }
 
@@ -1358,12 +1368,7 @@ impl Target<SupplierRecord> for Writing<'_, '_> {
         {
             let fix = "Give the supplier in Coupa its number by hand, or change suppliers.numbering.";
             let actual = format!("{} \"{}\"", supplier.code, supplier.data.name());
-            let problem = problem(
-                CODE_TAKEN,
-                fix,
-                format!("a code for \"{}\"", data.name()),
-                actual,
-            );
+            let problem = problem(CODE_TAKEN, fix, format!("a code for \"{}\"", data.name()), actual);
             return Finding::Park {
                 problem,
                 answer: Some(one),

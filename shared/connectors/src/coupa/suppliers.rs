@@ -196,10 +196,14 @@ fn create_body(
     }
     let mut body = top_fields(number, data);
     // Without a status Coupa makes a draft (confirmed).
-    body.entry("status".to_owned()).or_insert_with(|| text("inactive"));
+    body.entry("status".to_owned())
+        .or_insert_with(|| text("inactive"));
     body.insert("payment-method".to_owned(), text(&defaults.payment_method));
     body.insert("primary-contact".to_owned(), Json::Object(contact));
-    body.insert("primary-address".to_owned(), address_over(BTreeMap::new(), &filled));
+    body.insert(
+        "primary-address".to_owned(),
+        address_over(BTreeMap::new(), &filled),
+    );
     Ok(Json::Object(body))
 }
 
@@ -247,7 +251,11 @@ impl CoupaClient {
             ("dir", "asc".to_owned()),
             ("limit", "1".to_owned()),
         ];
-        let found = self.supplier_list("read_supplier", &query).await?.into_iter().next();
+        let found = self
+            .supplier_list("read_supplier", &query)
+            .await?
+            .into_iter()
+            .next();
         match found {
             Some(json) if id_of(&Node::root(&json)).map_err(unreadable)? == id => Ok(json),
             _ => Err(ReadError::Refused(

@@ -49,9 +49,16 @@ fn supplier(row: &Row<'_>, shared_set: &str) -> Result<QadSupplier, Misread> {
         data.set(field, &row.get(name).text()?.unwrap_or_default());
     }
     if data.get(SupplierField::TaxId).is_none() && row.has("tax-id-too") {
-        data.set(SupplierField::TaxId, &row.get("tax-id-too").text()?.unwrap_or_default());
+        data.set(
+            SupplierField::TaxId,
+            &row.get("tax-id-too").text()?.unwrap_or_default(),
+        );
     }
-    let active = if truth(&row.get("active"))? { "true" } else { "false" };
+    let active = if truth(&row.get("active"))? {
+        "true"
+    } else {
+        "false"
+    };
     data.set(SupplierField::Active, active);
     let changed = row.get("last-modified");
     Ok(QadSupplier {
@@ -66,7 +73,8 @@ fn supplier(row: &Row<'_>, shared_set: &str) -> Result<QadSupplier, Misread> {
 }
 
 fn code_of(row: &Row<'_>) -> Result<SupplierCode, Misread> {
-    row.get("code").required("a supplier code of at most 8 characters")
+    row.get("code")
+        .required("a supplier code of at most 8 characters")
 }
 
 /// Whether a supplier may be used is never guessed.
@@ -247,7 +255,10 @@ impl QadClient {
             }
             other => other,
         })?;
-        if let Some(shown) = self.supplier_echoed(&response).filter(|shown| shown.code == *code) {
+        if let Some(shown) = self
+            .supplier_echoed(&response)
+            .filter(|shown| shown.code == *code)
+        {
             return Ok(shown);
         }
         // It is done; only the echo says too little.
