@@ -301,6 +301,151 @@ async fn a_refusal_is_told_and_sent_again_a_day_later() {
     equal(&model, "a day later");
 }
 
+/// Coupa, with a whole other run between its listing and whatever follows.
+struct Overtaken<'a> {
+    model: &'a Model,
+    began: std::sync::atomic::AtomicBool,
+}
+
+#[async_trait::async_trait]
+impl CoupaSuppliers for Overtaken<'_> {
+    async fn suppliers(
+        &self,
+        since: Option<Timestamp>,
+        after: Option<u64>,
+    ) -> Result<crate::ports::CoupaSupplierPage, ReadError> {
+        let page = self.model.suppliers(since, after).await?;
+        if !page.more && !self.began.swap(true, std::sync::atomic::Ordering::SeqCst) {
+            // Somebody changes a supplier, and another run carries the change to the other side.
+            self.model.tick();
+            key_qad(self.model, "S2", "Beta", "", false);
+            Box::pin(go(self.model, &policy(), false)).await.unwrap();
+            assert_eq!(
+                self.model
+                    .state()
+                    .coupa
+                    .values()
+                    .find(|one| one.data.name() == "Beta")
+                    .unwrap()
+                    .status,
+                CoupaSupplierStatus::Inactive
+            );
+        }
+        Ok(page)
+    }
+    async fn suppliers_numbered(&self, number: &SupplierCode) -> Result<Vec<CoupaSupplier>, ReadError> {
+        self.model.suppliers_numbered(number).await
+    }
+    async fn create_supplier(
+        &self,
+        number: &SupplierCode,
+        data: &SupplierData,
+        key: &str,
+    ) -> Result<CoupaSupplier, WriteError> {
+        CoupaSuppliers::create_supplier(self.model, number, data, key).await
+    }
+    async fn update_supplier(
+        &self,
+        id: u64,
+        number: &SupplierCode,
+        data: &SupplierData,
+        key: &str,
+    ) -> Result<CoupaSupplier, WriteError> {
+        CoupaSuppliers::update_supplier(self.model, id, number, data, key).await
+    }
+}
+
+#[tokio::test]
+async fn rows_read_before_another_runs_write_do_not_undo_it() {
+    let model = seed();
+    sync(&model).await;
+    sync(&model).await;
+    model.wait(60);
+    // This run has something to do of its own.
+    key_qad(&model, "S1", "Acme", "Hamburg", true);
+    let coupa = Overtaken {
+        model: &model,
+        began: std::sync::atomic::AtomicBool::new(false),
+    };
+    let timing = Timing::default();
+    let connection = "acme".parse().unwrap();
+    let policy = policy();
+    let deps = Deps {
+        connection: &connection,
+        context: model.context(&timing),
+        coupa: &coupa,
+        qad: &model,
+        queue: &model,
+        policy: &policy,
+        plan_only: false,
+        trace: "t",
+    };
+    run(&deps).await.unwrap();
+    for _ in 0..3 {
+        sync(&model).await;
+    }
+    assert_eq!(
+        model.state().qad["S2"].data.get(SupplierField::Active),
+        Some("false"),
+        "the stale row of Coupa is no change of Coupa's"
+    );
+    equal(&model, "overtaken");
+}
+
+#[tokio::test]
+async fn a_change_of_the_settings_looks_at_everything_again() {
+    let model = seed();
+    let off = SupplierPolicy::default();
+    for _ in 0..3 {
+        model.wait(10);
+        go(&model, &off, false).await.unwrap();
+    }
+    assert!(!model.state().qad.contains_key("C2"));
+    sync(&model).await;
+    assert!(
+        model.state().qad.contains_key("C2"),
+        "turned on, nothing else is new"
+    );
+}
+
+#[tokio::test]
+async fn a_code_that_is_taken_is_given_up_and_another_one_found() {
+    let counter = SupplierPolicy {
+        numbering: domain::suppliers::Numbering::Counter {
+            prefix: "CP".into(),
+            digits: 3,
+        },
+        ..policy()
+    };
+    let mut taken = 0;
+    for at in 0..60 {
+        let model = seed();
+        model.wait(1);
+        model.state().fault = Some((at, Fault::DieBefore));
+        let _ = go(&model, &counter, false).await;
+        let reserved = entry("qad/CP001".to_owned());
+        let state = (
+            model.state().records.contains_key(&reserved),
+            model.state().qad.contains_key("CP001"),
+        );
+        if state != (true, false) {
+            continue;
+        }
+        // The code is reserved, and before anything is sent somebody keys another supplier under it.
+        taken += 1;
+        key_qad(&model, "CP001", "Somebody Else", "", true);
+        for _ in 0..6 {
+            model.wait(10);
+            go(&model, &counter, false).await.unwrap();
+        }
+        assert_eq!(model.state().qad["CP001"].data.name(), "Somebody Else");
+        assert_eq!(model.state().coupa[&2].number.as_deref(), Some("CP002"));
+        equal(&model, &format!("died before call {at}"));
+        model.verify();
+    }
+    assert!(taken > 0);
+}
+
 /// Runs until nothing is left to do: both sides agree, and nothing was created twice.
 async fn recover(model: &Model, story: &str) {
     for _ in 0..4 {
