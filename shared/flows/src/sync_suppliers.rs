@@ -42,6 +42,8 @@ const PAGES_MAX: u32 = 2_000;
 const DIGESTS_MAX: usize = 10_000;
 /// Writes one supplier may need in one run: create, its number, and both directions.
 const WRITES_PER_SUPPLIER_MAX: u32 = 5;
+/// Records stored in one transaction when there was no time to act on them.
+const KEPT_PER_COMMIT: usize = 50;
 /// The watermark's name.
 const WATERMARK: &str = "suppliers";
 /// Begins the ids in the collection that are no suppliers.
@@ -95,7 +97,9 @@ pub struct Synced {
     pub parked: u64,
     /// Records that could not be read and were put aside; each raises an alarm, and the rest goes on.
     pub unreadable: Vec<Problem>,
-    /// True when there was no time to finish; the cursors stay.
+    /// Of those, writes whose answer was lost.
+    pub unknown: u64,
+    /// True when there was no time to finish: what was read is kept, and the next run goes on.
     pub incomplete: bool,
 }
 
@@ -165,11 +169,17 @@ pub async fn run(deps: &Deps<'_>) -> Result<Synced, PollError> {
         book.align().await?;
         book.wake().await?;
         book.count_parked();
+        if book.synced.incomplete && !deps.plan_only {
+            if !book.keep_what_was_read().await? {
+                return Ok(book.synced);
+            }
+            book.look_again_at(now);
+        }
         again = book.look_again;
         digests.retain(|digest| !book.overtaken.contains(digest));
         synced = book.synced;
     }
-    if deps.plan_only || synced.incomplete {
+    if deps.plan_only {
         return Ok(synced);
     }
     let after = Watermark {
@@ -844,7 +854,10 @@ impl<'a, 'd> Book<'a, 'd> {
         )
         .await
         {
-            Ok(saved) => Ok(Some(saved)),
+            Ok(saved) => {
+                self.changed.remove(&id);
+                Ok(Some(saved))
+            }
             Err(CommitError::Conflict) => {
                 self.somebody_else(id);
                 Ok(None)
@@ -1069,6 +1082,9 @@ impl<'a, 'd> Book<'a, 'd> {
             confirmed: Mutex::new(false),
         };
         let driven = drive(&self.deps.context, held, &target).await?;
+        if matches!(driven, Driven::Finished(_) | Driven::Later(_)) {
+            self.changed.remove(&id);
+        }
         match driven {
             Driven::Finished(held) => {
                 let done = held
@@ -1105,6 +1121,10 @@ impl<'a, 'd> Book<'a, 'd> {
             }
             Driven::Later(held) => {
                 self.synced.open = self.synced.open.saturating_add(1);
+                let effect = held.document.effect.as_ref();
+                if effect.is_some_and(|effect| effect.status == EffectStatus::Unknown) {
+                    self.synced.unknown = self.synced.unknown.saturating_add(1);
+                }
                 let due = held
                     .document
                     .effect
@@ -1145,6 +1165,30 @@ impl<'a, 'd> Book<'a, 'd> {
         };
         self.synced.woken = supplier_event::wake(&deps, |id| numbered.contains(&id)).await?;
         Ok(())
+    }
+
+    /// Stores what was read and not stored yet, many records at a time, so that the cursors can move although there was no
+    /// time to act on it. False when somebody else changed one of them: then the cursors stay.
+    async fn keep_what_was_read(&mut self) -> Result<bool, FlowError> {
+        let mut puts = Vec::new();
+        for held in self.qad.values().chain(self.coupa.values()) {
+            if self.changed.contains(&held.document.id.to_string()) && !self.is_busy(held) {
+                puts.push(put(held)?);
+            }
+        }
+        for chunk in puts.chunks(KEPT_PER_COMMIT) {
+            let commit = Commit {
+                token: self.deps.context.chance.token(),
+                writes: chunk.to_vec(),
+                audit: vec![],
+            };
+            match self.deps.context.register.commit(commit).await {
+                Ok(()) => {}
+                Err(CommitError::Conflict) => return Ok(false),
+                Err(CommitError::Store(error)) => return Err(error.into()),
+            }
+        }
+        Ok(true)
     }
 
     fn count_parked(&mut self) {

@@ -92,7 +92,7 @@ fn tell(connection: &ConnectionId, synced: &Synced, plan: bool) {
                 "parked for a person");
         }
     }
-    if synced.open > 0 && !plan {
-        tracing::warn!(%connection, metric = "effect_unknown", value = synced.open, "writes that are not settled yet");
+    if synced.unknown > 0 {
+        tracing::warn!(%connection, metric = "effect_unknown", value = synced.unknown, "answers were lost");
     }
 }

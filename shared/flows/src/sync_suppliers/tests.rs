@@ -54,10 +54,23 @@ fn policy() -> SupplierPolicy {
 
 async fn go(model: &Model, policy: &SupplierPolicy, plan_only: bool) -> Result<Synced, PollError> {
     let timing = Timing::default();
+    go_until(model, policy, plan_only, model.context(&timing).deadline).await
+}
+
+async fn go_until(
+    model: &Model,
+    policy: &SupplierPolicy,
+    plan_only: bool,
+    deadline: Timestamp,
+) -> Result<Synced, PollError> {
+    let timing = Timing::default();
     let connection = "acme".parse().unwrap();
     let deps = Deps {
         connection: &connection,
-        context: model.context(&timing),
+        context: Context {
+            deadline,
+            ..model.context(&timing)
+        },
         coupa: model,
         qad: model,
         queue: model,
@@ -390,6 +403,28 @@ async fn rows_read_before_another_runs_write_do_not_undo_it() {
         "the stale row of Coupa is no change of Coupa's"
     );
     equal(&model, "overtaken");
+}
+
+#[tokio::test]
+async fn a_run_without_time_keeps_what_it_read_and_the_next_goes_on() {
+    for fault in [None, Some(Fault::Before), Some(Fault::DieAfter)] {
+        for at in 0..8 {
+            let model = seed();
+            model.wait(1);
+            model.state().fault = fault.map(|fault| (at, fault));
+            let now = model.state().now;
+            let first = go_until(&model, &policy(), false, now).await;
+            assert_eq!(model.journal(), Vec::<String>::new(), "nothing was sent");
+            if fault.is_none() {
+                assert!(first.unwrap().incomplete);
+                // Both windows are over before the next run: it has only the register to go by.
+                model.wait(4 * 24 * 60);
+                let next = go(&model, &policy(), false).await.unwrap();
+                assert_eq!(next.read_qad, 0, "{next:?}");
+            }
+            recover(&model, &format!("{fault:?} at {at}")).await;
+        }
+    }
 }
 
 #[tokio::test]
