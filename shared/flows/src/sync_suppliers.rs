@@ -327,16 +327,39 @@ fn watermark_after(
 }
 
 /// Moves the cursors by compare-and-set. An overlapping run that was faster has seen the same rows or later ones; ours are
-/// then read again in the next run, which loses nothing.
+/// then read again in the next run, which loses nothing. What we left unfinished it does not know: that is noted with it.
 async fn advance(deps: &Deps<'_>, key: RecordKey, seen: u64, after: &Watermark) -> Result<(), FlowError> {
-    let put = RecordWrite::Put {
-        key,
-        seen,
-        body: render(after)?,
-        state: String::new(),
-        due: None,
-    };
-    commit(&deps.context, vec![put]).await
+    /// Overlapping runs are few.
+    const TRIES_MAX: u32 = 5;
+    let (mut seen, mut body) = (seen, render(after)?);
+    for attempt in 0..TRIES_MAX {
+        let put = RecordWrite::Put {
+            key: key.clone(),
+            seen,
+            body: body.clone(),
+            state: String::new(),
+            due: None,
+        };
+        let commit = Commit {
+            token: deps.context.chance.token(),
+            writes: vec![put],
+            audit: vec![],
+        };
+        match deps.context.register.commit(commit).await {
+            Ok(()) => return Ok(()),
+            Err(CommitError::Conflict) => {}
+            Err(CommitError::Store(error)) => return Err(error.into()),
+        }
+        deps.context.pause(attempt).await;
+        let found = deps.context.register.read(std::slice::from_ref(&key)).await?;
+        let (Some(stored), Some(ours)) = (found.into_iter().next().flatten(), after.look_again) else {
+            return Ok(());
+        };
+        let mut theirs: Watermark = parse(&stored)?;
+        theirs.look_again = Some(theirs.look_again.map_or(ours, |instant| instant.min(ours)));
+        (seen, body) = (stored.revision, render(&theirs)?);
+    }
+    Err(FlowError::Contended)
 }
 
 /// Writes what has no audit trail of its own; a conflict means that an overlapping run wrote the same.

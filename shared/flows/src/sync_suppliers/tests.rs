@@ -418,7 +418,10 @@ async fn a_run_without_time_keeps_what_it_read_and_the_next_goes_on() {
             if fault.is_none() {
                 assert!(first.unwrap().incomplete);
                 let watermark = RecordKey::Watermark(WATERMARK.to_owned());
-                assert!(model.state().records.contains_key(&watermark), "the cursors moved");
+                assert!(
+                    model.state().records.contains_key(&watermark),
+                    "the cursors moved"
+                );
             }
             recover(&model, &format!("{fault:?} at {at}")).await;
         }
