@@ -481,11 +481,6 @@ impl Directory {
         self.qad.keys().cloned().collect()
     }
 
-    /// Whether QAD is known to have this code.
-    pub fn has_code(&self, number: &str) -> bool {
-        self.qad.contains_key(&fold(number))
-    }
-
     fn words(&self, ids: &BTreeSet<u64>) -> String {
         ids.iter()
             .filter_map(|id| self.coupa.get(id))
@@ -655,6 +650,15 @@ fn namesakes_of<'d, K>(by_name: &'d BTreeMap<String, BTreeSet<K>>, name: &str) -
 /// What becomes of a supplier of Coupa that no supplier of QAD was linked to.
 pub fn link_coupa(supplier: &CoupaSupplier, directory: &Directory, policy: &SupplierPolicy) -> CoupaLink {
     let us = format!("Coupa {} \"{}\"", supplier.id, supplier.data.name());
+    let is_free = |number: &String| {
+        directory
+            .qad
+            .get(&fold(number))
+            .is_some_and(|seat| seat.linked.is_none())
+    };
+    if supplier.number.as_ref().is_some_and(is_free) {
+        return CoupaLink::Wait("QAD's supplier of this number is being linked, or parked");
+    }
     if let Some(number) = &supplier.number {
         let fix = "Correct the number in Coupa, or create the supplier in QAD under this code.";
         return CoupaLink::Park(

@@ -1215,7 +1215,8 @@ impl<'a, 'd> Book<'a, 'd> {
     }
 
     fn count_parked(&mut self) {
-        let records = self.qad.values().chain(self.coupa.values());
+        let alone = self.coupa.iter().filter(|(id, _)| !self.linked.contains_key(id));
+        let records = self.qad.values().chain(alone.map(|(_, held)| held));
         let parked = records.filter(|held| matches!(held.document.state, SupplierState::Parked { .. }));
         self.synced.parked = count(parked.count());
     }

@@ -13,6 +13,7 @@ use flows::ports::{Collection, RecordGroup, RecordKey, Register};
 use flows::store::parse;
 use flows::sync_suppliers::QUARANTINE;
 use serde_json::{Value, json};
+use std::collections::BTreeSet;
 
 /// What can be asked about suppliers.
 #[derive(Debug, Subcommand)]
@@ -143,6 +144,17 @@ pub(crate) async fn all(register: &DynamoRegister) -> Result<Vec<Known>, Failure
             known.push(Known::Record(Box::new(record)));
         }
     }
+    let linked: BTreeSet<u64> = known
+        .iter()
+        .filter_map(|one| match one {
+            Known::Record(record) => record.linked_coupa(),
+            Known::Unreadable { .. } => None,
+        })
+        .collect();
+    known.retain(|one| match one {
+        Known::Record(record) => !matches!(record.id, SupplierId::Coupa(id) if linked.contains(&id)),
+        Known::Unreadable { .. } => true,
+    });
     Ok(known)
 }
 

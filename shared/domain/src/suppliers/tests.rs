@@ -137,6 +137,15 @@ fn a_supplier_of_coupa_is_created_in_qad_only_when_approved_alone_and_allowed() 
         parked(coupa(77, "Newcomer", Some("S404"))),
         "SUPPLIER_NUMBER_UNKNOWN"
     );
+    // One whose namesake by number is on its way to it is not for a person.
+    assert!(matches!(
+        link_coupa(&coupa(77, "Newcomer", Some("s1")), &known, &on),
+        CoupaLink::Wait(_)
+    ));
+    let mut taken = Directory::default();
+    taken.note_qad(&qad("S1", "Acme"), Some(5));
+    let other = link_coupa(&coupa(77, "Newcomer", Some("S1")), &taken, &on);
+    assert!(matches!(other, CoupaLink::Park(problem) if problem.code == "SUPPLIER_NUMBER_UNKNOWN"));
     assert_eq!(
         parked(coupa(99_999_999, "Newcomer", None)),
         "SUPPLIER_CODE_NOT_AVAILABLE"
