@@ -10,6 +10,11 @@
 )]
 
 #[path = "../../../tests/support/memory_register.rs"]
+#[allow(
+    dead_code,
+    unreachable_pub,
+    reason = "shared with the simulation, which uses all of it"
+)]
 mod memory_register;
 
 use async_trait::async_trait;
