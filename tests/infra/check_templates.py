@@ -494,8 +494,11 @@ def one_bad_message_fails_alone(templates):
                 continue
             if event["Properties"].get("FunctionResponseTypes") != ["ReportBatchItemFailures"]:
                 yield f"{name} fails whole batches"
-            if "MaximumConcurrency" not in event["Properties"].get("ScalingConfig", {}):
+            most = event["Properties"].get("ScalingConfig", {}).get("MaximumConcurrency")
+            if most is None:
                 yield f"{name} may call QAD from any number of instances"
+            if variables(function).get("INSTANCES_MAX") != most:
+                yield f"{name} is told another number of instances than share its pace"
 
 
 @check

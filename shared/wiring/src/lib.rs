@@ -116,7 +116,7 @@ impl Wiring {
             tokens: Arc::new(tokens),
             clock: Arc::clone(&world.clock),
             chance: Arc::clone(&world.chance),
-            paces: Arc::new(Paces::default()),
+            paces: Arc::new(Paces::new(world.config.instances_max())),
         };
         Ok(Self {
             world,
