@@ -248,7 +248,7 @@ impl Bench {
             tokens: Arc::<Tokens>::clone(&self.tokens),
             clock: Arc::<SharedClock>::clone(&self.clock),
             chance: Arc::<Counting>::clone(&self.chance),
-            paces: Arc::new(Paces::new()),
+            paces: Arc::new(Paces::new(1)),
         };
         let (coupa, qad) = clients(&self.connection, &self.document, &ground, Duration::from_secs(60));
         let timing = Timing::default();
