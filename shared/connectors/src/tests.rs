@@ -5,6 +5,7 @@ mod http;
 mod payments;
 mod qad;
 mod settings;
+mod suppliers;
 
 use crate::connection::{ConnectionDocument, World, clients};
 use crate::coupa::CoupaClient;
