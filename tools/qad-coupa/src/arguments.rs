@@ -1,5 +1,6 @@
 //! The verbs of the command line.
 
+use crate::suppliers::SuppliersVerb;
 use clap::{Args, Parser, Subcommand};
 use domain::ids::ConnectionId;
 use std::path::PathBuf;
@@ -50,6 +51,11 @@ pub(crate) enum Verb {
     },
     /// What QAD paid, and what Coupa shows of it.
     Payments(crate::payments::PaymentsOptions),
+    /// How the suppliers of QAD and Coupa stand to each other.
+    Suppliers {
+        #[command(subcommand)]
+        verb: SuppliersVerb,
+    },
     /// Makes things happen in the simulated systems of a demo that was started with --keep.
     Sandbox {
         #[command(subcommand)]

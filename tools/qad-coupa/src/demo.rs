@@ -6,7 +6,7 @@ mod payments;
 use crate::arguments::DemoOptions;
 use crate::sandbox_client::{self, SandboxFile};
 use crate::terminal::LiveBlock;
-use crate::{Failure, connection_file, local, register, terminal, view};
+use crate::{Failure, connection_file, local, register, suppliers, terminal, view};
 use aws::clock::SystemClock;
 use aws::dynamo::DynamoRegister;
 use connectors::http::transport::{HttpTransport, Method, Request, Transport};
@@ -20,7 +20,10 @@ use sandbox::coupa::{invoice_event, order_event, sign_event};
 use sandbox::http::{Options, Simulators};
 use sandbox::local::LocalRun;
 use sandbox::scenario::payments::PaymentDay;
-use sandbox::scenario::{Delivery, Expected, Played, Scenario, Step, day, play};
+use sandbox::scenario::{
+    Delivery, Expected, Played, Scenario, Step, before_the_day, day, expected_suppliers, play,
+    supplier_stories,
+};
 use sandbox::world::World;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -65,8 +68,10 @@ pub(crate) async fn run(run_dir: &Path, options: &DemoOptions) -> Result<(), Fai
     let payments = sandbox::scenario::payments::payments(options.seed);
     // They take the longest, so they begin first.
     scenarios.splice(0..0, payments.scenarios.iter().cloned());
+    scenarios.extend(supplier_stories());
     let scenarios = Arc::new(scenarios);
-    let world = World::seed(&scenarios, now());
+    let mut world = World::seed(&scenarios, now());
+    before_the_day(&mut world, now());
     let simulators = Simulators::start(world, Arc::new(now), Options::default())
         .await
         .map_err(|error| {
@@ -161,10 +166,11 @@ async fn play_day(stage: &Arc<Stage>, scenarios: &Arc<Vec<Scenario>>) -> Complai
             fresh.iter().for_each(|line| terminal::say(line));
         }
         let late = now().millis_since(started) > DAY_MILLIS_MAX;
-        let is_over = playing.is_finished()
+        let done = playing.is_finished()
             && unmet(stage, scenarios, &records).is_empty()
-            && payments::unmet(stage, &stage.payments).await.is_empty();
-        if late || is_over {
+            && payments::unmet(stage, &stage.payments).await.is_empty()
+            && unmet_suppliers(stage).await.is_empty();
+        if late || done {
             break;
         }
         SystemClock.sleep(Duration::from_millis(LOOK_MILLIS)).await;
@@ -175,6 +181,25 @@ async fn play_day(stage: &Arc<Stage>, scenarios: &Arc<Vec<Scenario>>) -> Complai
     let records = register::all(&stage.register).await.unwrap_or_default();
     complaints.extend(unmet(stage, scenarios, &records));
     complaints.extend(payments::unmet(stage, &stage.payments).await);
+    complaints.extend(unmet_suppliers(stage).await);
+    complaints
+}
+
+/// What is not with the suppliers as the stories say.
+async fn unmet_suppliers(stage: &Stage) -> Complaints {
+    let records = suppliers::all(&stage.register).await.unwrap_or_default();
+    let mut complaints = Vec::new();
+    for expected in expected_suppliers() {
+        complaints.extend(expected.complaint(&lock(&stage.simulators.world)));
+        let state = suppliers::state_of(&records, expected.code());
+        if state != expected.state() {
+            complaints.push(format!(
+                "supplier {} is {state} and should be {}",
+                expected.code(),
+                expected.state()
+            ));
+        }
+    }
     complaints
 }
 
@@ -421,6 +446,12 @@ async fn report(stage: &Stage, scenarios: &[Scenario], complaints: Complaints) -
         "{} supplier invoices in QAD, {} of them duplicates.",
         documents.0, documents.1
     ));
+    let known = suppliers::all(&stage.register).await?;
+    for expected in expected_suppliers() {
+        for line in suppliers::lines_about(&known, expected.code()) {
+            terminal::say(&line);
+        }
+    }
     terminal::say("");
     stories(scenarios, &records);
     payments::report(stage, &stage.payments, &records);
