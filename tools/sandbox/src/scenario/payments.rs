@@ -10,9 +10,9 @@ use rust_decimal::Decimal;
 use serde_json::Value;
 
 /// First numbers of the documents of these stories, clear of those of the other stories.
-const FIRST_INVOICE: u64 = 93_001;
-const FIRST_ORDER: u32 = 4_600_101;
-const FIRST_RECEIVER: u32 = 5_001;
+const FIRST_INVOICE: u64 = 94_001;
+const FIRST_ORDER: u32 = 4_700_101;
+const FIRST_RECEIVER: u32 = 6_001;
 /// Year of all payment numbers.
 const PAYMENT_YEAR: u32 = 2026;
 
