@@ -770,12 +770,13 @@ async fn decide_approved(
     }
     match verdict {
         Verdict::Park { exceptions } => {
-            let waited = loaded.document.supplier_index.is_some();
+            let waited = loaded.document.supplier_index.clone();
             let parked = Event::Parked {
                 reason: ParkReason::Match { exceptions },
             };
             let change = change_to(deps, &loaded.document, parked)?;
-            let waits_newly = !waited && change.document.supplier_index.is_some();
+            let waits = &change.document.supplier_index;
+            let waits_newly = waits.is_some() && *waits != waited;
             match store(deps, loaded.revision, change).await? {
                 Next::Again if waits_newly && supplier_number_missed(deps, invoice).await? => {
                     Ok(Next::WokenMeanwhile)
