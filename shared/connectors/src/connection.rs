@@ -168,9 +168,9 @@ pub struct QadSettings {
     pub workspace_header: bool,
     /// How to log in.
     pub auth: QadAuth,
-    /// More headers of every call.
+    /// More headers of every call; their values may be keys.
     #[serde(default)]
-    pub extra_headers: BTreeMap<String, String>,
+    pub extra_headers: BTreeMap<String, SecretString>,
     /// Most requests per second.
     #[serde(default = "qad_requests_per_second")]
     pub requests_per_second: u32,
@@ -577,7 +577,7 @@ fn section<T: DeserializeOwned>(
 
 /// Serde's message may repeat the value, which may be a secret: near one, only messages about names are passed on.
 fn harmless(path: &str, message: &str) -> String {
-    let near_secret = ["secret", "password", "auth"]
+    let near_secret = ["secret", "password", "auth", "header"]
         .iter()
         .any(|word| path.contains(word));
     let about_names = ["missing field", "unknown field", "unknown variant"]
@@ -689,7 +689,7 @@ fn check_qad(qad: &QadSettings, problems: &mut Vec<Problem>) {
     for (name, value) in &qad.extra_headers {
         let field = format!("qad.extra_headers.{name}");
         check_header_name(&field, name, problems);
-        check_header(&field, value, problems);
+        check_header(&field, value.expose_secret(), problems);
         let ours = [
             "authorization",
             "host",
@@ -927,7 +927,7 @@ fn qad_client(
         settings
             .extra_headers
             .iter()
-            .map(|(name, value)| (name.to_ascii_lowercase(), value.clone())),
+            .map(|(name, value)| (name.to_ascii_lowercase(), value.expose_secret().to_owned())),
     );
     let peer = peer(PeerSettings {
         system: System::Qad,

@@ -122,6 +122,9 @@ mod ports {
             };
             Ok(true)
         }
+        async fn release(&self, _: &TokenSlot, _: u64, _: &str) -> Result<(), StoreError> {
+            Ok(())
+        }
         async fn drop_token(&self, _: &TokenSlot, _: u64) -> Result<(), StoreError> {
             self.0.lock().unwrap_or_else(PoisonError::into_inner).token = None;
             Ok(())

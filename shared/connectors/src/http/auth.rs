@@ -476,6 +476,13 @@ impl Authenticator {
         let token = match self.fetch(generation.saturating_add(1)).await {
             Err(AuthError::Refused(problem)) => {
                 local.refused = Some((now, problem.clone()));
+                local.lease = None;
+                if let Err(StoreError(problem)) =
+                    self.tokens.release(&self.slot, generation, &lease.holder).await
+                {
+                    // Others wait for its end then.
+                    tracing::warn!(system = self.system.name(), code = %problem.code, "lease not given back");
+                }
                 return Err(AuthError::Refused(problem));
             }
             other => other?,

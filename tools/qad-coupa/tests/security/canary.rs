@@ -28,6 +28,9 @@ const SECRETS: [&str; 11] = [
     TAX_ID,
 ];
 
+/// How often the invoices are looked at, at most.
+const LOOKS_MAX: u32 = 200;
+
 /// All that came out, by where.
 type Outputs = BTreeMap<String, String>;
 
@@ -194,16 +197,20 @@ async fn nothing_secret_comes_out_anywhere_in_a_whole_life() {
         .map(|one| (one.invoice, one.state))
         .chain([(quoted.0, "parked")])
         .collect();
-    until("every invoice is where its story says", || async {
+    let mut looks = 0;
+    let elsewhere = loop {
         let shown = life.invoices();
-        let is_there = |(id, state): &(u64, &str)| {
-            shown
-                .iter()
-                .any(|one| one["invoice"] == *id && one["state"] == *state)
+        let differs = |(id, state): &&(u64, &str)| {
+            !shown.iter().any(|one| one["invoice"] == *id && one["state"] == *state)
         };
-        expected.iter().all(is_there).then_some(())
-    })
-    .await;
+        let elsewhere: Vec<_> = expected.iter().filter(differs).collect();
+        looks += 1;
+        if elsewhere.is_empty() || looks > LOOKS_MAX {
+            break elsewhere.into_iter().map(|(id, state)| format!("{id} should be {state} and is {}", life.state_of(*id))).collect::<Vec<_>>();
+        }
+        tokio::time::sleep(Duration::from_millis(400)).await;
+    };
+    assert!(elsewhere.is_empty(), "{elsewhere:#?}");
     // A message nobody can read, and one about a connection that is not there: both end among the dead letters.
     let queue = life.local.run_file().queues["InvoicesQueue"].clone();
     let stray =
@@ -218,7 +225,7 @@ async fn nothing_secret_comes_out_anywhere_in_a_whole_life() {
     }
     until("two dead letters", || async {
         let depths = life.local.queue_depths().await.unwrap();
-        (depths["InvoicesDeadLetterQueue"].visible == 2).then_some(())
+        (depths["InvoicesDeadLetterQueue"].visible >= 2).then_some(())
     })
     .await;
     let mut errors = String::new();

@@ -278,27 +278,34 @@ async fn stores_that_are_down_are_told_to_the_sender_and_a_flood_costs_next_to_n
     run.shutdown().await;
 }
 
-/// The resident memory of the function's processes that this test started, in KiB.
-fn resident_kib() -> u64 {
+/// The function's processes that this test started.
+fn processes() -> Vec<PathBuf> {
     let ours = std::process::id().to_string();
-    let mut sum = 0;
-    for entry in std::fs::read_dir("/proc").unwrap() {
-        let status = std::fs::read_to_string(entry.unwrap().path().join("status")).unwrap_or_default();
-        let field = |name: &str| {
-            status
-                .lines()
-                .find_map(|line| line.strip_prefix(name))
-                .map(|rest| rest.trim().to_owned())
-                .unwrap_or_default()
-        };
+    let found: Vec<PathBuf> = std::fs::read_dir("/proc")
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
         // The kernel keeps the first 15 characters of a name.
-        if field("PPid:") == ours && field("Name:") == FUNCTION {
-            sum += field("VmRSS:")
+        .filter(|process| field(process, "PPid:") == ours && field(process, "Name:") == FUNCTION)
+        .collect();
+    assert!(!found.is_empty(), "no process of the function was found");
+    found
+}
+
+fn field(process: &Path, name: &str) -> String {
+    let status = std::fs::read_to_string(process.join("status")).unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix(name));
+    line.map(|rest| rest.trim().to_owned()).unwrap_or_default()
+}
+
+/// Their resident memory, in KiB.
+fn resident_kib() -> u64 {
+    processes()
+        .iter()
+        .map(|process| {
+            field(process, "VmRSS:")
                 .trim_end_matches(" kB")
                 .parse::<u64>()
-                .unwrap_or(0);
-        }
-    }
-    assert!(sum > 0, "no process of the function was found");
-    sum
+                .unwrap_or(0)
+        })
+        .sum()
 }

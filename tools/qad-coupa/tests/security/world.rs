@@ -24,7 +24,7 @@ pub const QAD_PASSWORD: &str = "canary-qad-password-1";
 /// 32 bytes in base64 that spell what they are.
 pub const TOKEN_KEY: &str = "Y2FuYXJ5LXRva2VuLWtleS0wMTIzNDU2Nzg5YWJjZGU=";
 /// Longest any of these tests waits for something that must happen.
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_secs(100);
 
 pub fn now() -> Timestamp {
     SystemClock.now()
@@ -145,6 +145,12 @@ impl Life {
         self.local.aws().secrets.put(&name, &secret).await.unwrap();
     }
 
+    /// Somebody approves an invoice in Coupa.
+    pub fn approve(&self, invoice: u64) {
+        let mut world = self.simulators.world.lock().unwrap();
+        world.coupa.approve(invoice, now()).unwrap();
+    }
+
     /// Sends a signed event about an invoice; the status and body of the answer.
     pub async fn send_event(&self, invoice: u64) -> (u16, String) {
         let body = invoice_event(invoice, "approved", now());
@@ -258,7 +264,7 @@ pub async fn start_local(folder: &Folder, connections: Vec<LocalConnection>) -> 
         parameters: parameters
             .map(|(name, value)| (name.to_owned(), value.to_owned()))
             .into(),
-        queue_visibility: Some(Duration::from_secs(2)),
+        queue_visibility: Some(Duration::from_secs(4)),
         data_dir: None,
         run_dir: folder.0.clone(),
         ports: LocalPorts::default(),
