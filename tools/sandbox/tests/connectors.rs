@@ -92,6 +92,10 @@ impl TokenStore for Tokens {
         Ok(true)
     }
 
+    async fn release(&self, _: &TokenSlot, _: u64, _: &str) -> Result<(), StoreError> {
+        Ok(())
+    }
+
     async fn drop_token(&self, slot: &TokenSlot, _generation: u64) -> Result<(), StoreError> {
         if let Some(state) = self.0.lock().unwrap().get_mut(slot) {
             state.token = None;
@@ -135,7 +139,7 @@ impl Bench {
             tokens: Arc::new(Tokens::default()),
             clock: Arc::new(SharedClock(Arc::clone(&time))),
             chance: Arc::new(Counting::default()),
-            paces: Arc::new(Paces::new()),
+            paces: Arc::new(Paces::new(1)),
         };
         let connection = "example".parse().unwrap();
         let (coupa, qad) = clients(&connection, &document, &ground, Duration::from_secs(60));

@@ -324,7 +324,9 @@ async fn what_a_system_quotes_of_our_credentials_is_not_passed_on() {
         r#"{"access_token":"canary-token-2","expires_in":86399}"#,
     ));
     bench.script.then(answer(401, ""));
-    bench.script.then(answer(403, &quoting.replace("token-1", "canary-token-2")));
+    bench
+        .script
+        .then(answer(403, &quoting.replace("token-1", "canary-token-2")));
     let error = list(&bench.coupa).await.unwrap_err();
     let shown = format!("{error} {error:?}");
     assert!(shown.contains("Bearer [hidden] may not do this"), "{shown}");

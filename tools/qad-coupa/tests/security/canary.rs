@@ -201,12 +201,17 @@ async fn nothing_secret_comes_out_anywhere_in_a_whole_life() {
     let elsewhere = loop {
         let shown = life.invoices();
         let differs = |(id, state): &&(u64, &str)| {
-            !shown.iter().any(|one| one["invoice"] == *id && one["state"] == *state)
+            !shown
+                .iter()
+                .any(|one| one["invoice"] == *id && one["state"] == *state)
         };
         let elsewhere: Vec<_> = expected.iter().filter(differs).collect();
         looks += 1;
         if elsewhere.is_empty() || looks > LOOKS_MAX {
-            break elsewhere.into_iter().map(|(id, state)| format!("{id} should be {state} and is {}", life.state_of(*id))).collect::<Vec<_>>();
+            break elsewhere
+                .into_iter()
+                .map(|(id, state)| format!("{id} should be {state} and is {}", life.state_of(*id)))
+                .collect::<Vec<_>>();
         }
         tokio::time::sleep(Duration::from_millis(400)).await;
     };
