@@ -78,7 +78,7 @@ fn opened(bytes: &[u8]) -> Option<(u8, CoupaClient, QadClient)> {
         tokens: Arc::new(Tokens::default()),
         clock: Arc::new(Clockwork::default()),
         chance: Arc::new(NoChance),
-        paces: Arc::new(Paces::default()),
+        paces: Arc::new(Paces::new(1)),
     };
     let document = ConnectionDocument::parse(CONNECTION).expect("the connection");
     let connection: ConnectionId = "example".parse().expect("a name");
