@@ -169,7 +169,7 @@ impl Wiring {
             coupa,
             qad,
             settings: settings.invoice_settings(),
-            payments: settings.payments,
+            payments: settings.payment_settings(),
             suppliers: settings.suppliers,
         });
         open.insert(id.clone(), (document.version, Arc::clone(&connection)));
@@ -306,7 +306,7 @@ impl Wiring {
                 connection: &connection.id,
                 qad: &connection.qad,
                 queue: &queue,
-                policy: &connection.payments.policy,
+                settings: &connection.payments,
                 trace: &invocation.request_id,
             };
             poll_payments::run(&deps).await.map_err(|error| error.problem())
@@ -326,7 +326,11 @@ impl Wiring {
             tracing::info!(%connection, metric = "payment_unmatched", value = polled.unmatched,
                 "payments of invoices that are none of ours");
         }
-        let outcome = if polled.overtaken { "overtaken" } else { "complete" };
+        let outcome = match polled.left_over {
+            _ if polled.overtaken => "overtaken",
+            0 => "complete",
+            _ => "incomplete",
+        };
         tracing::info!(%connection, found = polled.read, count = polled.new, queued = polled.bills,
             others = polled.others, outcome, "poll-payments");
         Ok(())
