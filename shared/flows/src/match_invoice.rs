@@ -21,7 +21,7 @@ use domain::ids::{InvoiceId, OrderLineKey, PurchaseOrderNumber, QadInvoiceIdenti
 use domain::lifecycle::{Event, InvoiceEffect, InvoiceRecord, ParkReason, PostedHow, State, Summary};
 use domain::matching::{Decision, ExceptionCode, MatchInput, SupplierInvoiceDraft, Verdict, decide};
 use domain::policy::MatchPolicy;
-use domain::problem::Problem;
+use domain::problem::{CREDENTIAL_RECHECK_MILLIS, Problem};
 use domain::time::Timestamp;
 use futures_util::future::{join_all, try_join_all};
 use serde::{Deserialize, Serialize};
@@ -481,6 +481,11 @@ fn change_to(
                 deps.settings.recheck_millis
             };
             Some(now.plus_millis(wait.min(deps.settings.recheck_millis)))
+        }
+        State::Parked {
+            reason: ParkReason::Problem { problem },
+        } if problem.is_credential_refused() => {
+            Some(now.plus_millis(CREDENTIAL_RECHECK_MILLIS.min(deps.settings.recheck_millis)))
         }
         State::Parked {
             reason: ParkReason::Match { .. } | ParkReason::Problem { .. },

@@ -394,6 +394,10 @@ async fn read_coupa(
         Err(ReadError::Unavailable { retry_after, problem }) => {
             return delay(context, loaded, retry_after, problem).await;
         }
+        // The bill is all right; it goes on by itself once the credentials are.
+        Err(ReadError::Refused(problem)) if problem.is_credential_refused() => {
+            return delay(context, loaded, None, problem).await;
+        }
         Err(ReadError::Refused(problem) | ReadError::Unreadable(problem)) => {
             return park(deps, loaded, problem, known).await;
         }
