@@ -12,8 +12,10 @@
 
 mod competition;
 mod effect_machine;
+#[cfg(debug_assertions)]
 mod guards;
 mod life;
+mod machines;
 mod people;
 mod polls;
 mod receipts;

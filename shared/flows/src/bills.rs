@@ -7,6 +7,7 @@
 use crate::match_invoice::{IdentityClaim, identity_key};
 use crate::ports::{Collection, CommitError, RecordKey, RecordWrite, StoredRecord};
 use crate::store::{Change, Context, Document, FlowError, Loaded, load, parse, save};
+use domain::guards::{Guard, stands};
 use domain::ids::{InvoiceId, QadInvoiceIdentity};
 use domain::lifecycle::{ChainEnd, InvoiceRecord};
 use domain::payments::{Allocation, BillPayments, PaymentEvent, UnmatchedPayments};
@@ -100,10 +101,16 @@ pub struct Right {
 }
 
 impl Right {
-    fn check(&self) -> RecordWrite {
-        RecordWrite::Check {
+    /// Empty only in a test that takes the guard away.
+    fn check(&self) -> Vec<RecordWrite> {
+        let check = RecordWrite::Check {
             key: self.key.clone(),
             seen: self.revision,
+        };
+        if stands(Guard::PollersRight) {
+            vec![check]
+        } else {
+            Vec::new()
         }
     }
 }
@@ -124,7 +131,7 @@ pub async fn record(
         let mut found = found.into_iter();
         let claim = found.next().flatten();
         let watermark = found.next().flatten();
-        if watermark.map_or(0, |stored| stored.revision) != right.revision {
+        if watermark.map_or(0, |stored| stored.revision) != right.revision && stands(Guard::PollersRight) {
             return Ok(Recorded::Overtaken);
         }
         let tried = match claim {
@@ -173,7 +180,7 @@ async fn into_bill(
     let Some(change) = with_readings(&loaded.document, readings, context.clock.now())? else {
         return Ok(Recorded::Nothing);
     };
-    let writes = vec![right.check()];
+    let writes = right.check();
     save(context, loaded.revision, Change { writes, ..change }).await?;
     Ok(Recorded::InBill(owner))
 }
@@ -209,11 +216,12 @@ async fn into_unmatched(
         key: claim_key.clone(),
         seen: 0,
     };
-    let change = Change {
+    let mut change = Change {
         document,
         events,
-        writes: vec![right.check(), unowned],
+        writes: right.check(),
     };
+    change.writes.push(unowned);
     save(context, loaded.revision, change).await?;
     Ok(Recorded::Unmatched)
 }

@@ -11,6 +11,7 @@ use crate::ports::{
 };
 use crate::store::{FlowError, parse, render};
 use domain::documents::Receipt;
+use domain::guards::{Guard, stands};
 use domain::ids::{ConnectionId, InvoiceId, OrderLineKey};
 use domain::problem::Problem;
 use domain::time::Date;
@@ -59,11 +60,23 @@ pub struct SeenReceipt {
 
 /// How far the poller has come.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct Watermark {
+pub struct Watermark {
     /// Latest receipt date seen, never in the future.
     cursor: Date,
     /// Digests of the rows in the window that are safely mirrored, sorted.
     digests: BTreeSet<String>,
+}
+
+impl Watermark {
+    /// Latest receipt date seen, never in the future.
+    pub fn cursor(&self) -> Date {
+        self.cursor
+    }
+
+    /// True when this row is safely mirrored already.
+    pub fn knows(&self, receipt: &Receipt) -> bool {
+        self.digests.contains(&digest(receipt))
+    }
 }
 
 /// What a run saw.
@@ -114,11 +127,19 @@ pub async fn run(deps: &Deps<'_>) -> Result<Polled, PollError> {
         .filter(|receipt| !known.contains(&digest(receipt)))
         .collect();
     polled.new = count(new.len());
-    if !new.is_empty() {
-        mirror(deps, &new).await?;
-        polled.woken = wake(deps, &new).await?;
-    }
     let after = watermark_after(before.as_ref(), &scan.receipts, today);
+    if !stands(Guard::WatermarkLast) && before.as_ref() != Some(&after) {
+        advance(deps, key.clone(), seen, &after).await?;
+    }
+    if !new.is_empty() {
+        if !stands(Guard::RecordBeforeWake) {
+            polled.woken = wake(deps, &new).await?;
+        }
+        mirror(deps, &new).await?;
+        if stands(Guard::RecordBeforeWake) {
+            polled.woken = wake(deps, &new).await?;
+        }
+    }
     if before.as_ref() != Some(&after) {
         advance(deps, key, seen, &after).await?;
     }
@@ -156,7 +177,8 @@ fn digest(receipt: &Receipt) -> String {
     )
 }
 
-fn watermark_after(before: Option<&Watermark>, receipts: &[Receipt], today: Date) -> Watermark {
+/// The watermark after a whole window was mirrored: never behind the one before. Pure.
+pub fn watermark_after(before: Option<&Watermark>, receipts: &[Receipt], today: Date) -> Watermark {
     let latest = receipts
         .iter()
         .map(|receipt| receipt.date)

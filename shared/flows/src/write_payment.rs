@@ -12,6 +12,7 @@ use crate::ports::{
 use crate::store::{Change, Context, Document, FlowError, Loaded, load, render, save, sha256_hex};
 use async_trait::async_trait;
 use domain::effect::{Effect, EffectEvent, Repetition, backoff_millis};
+use domain::guards::{Guard, stands};
 use domain::ids::{InvoiceId, fold};
 use domain::lifecycle::{Event, IllegalStep, InvoiceRecord, State};
 use domain::payments::{BillPayments, NextEntry, PaymentEntry, PaymentEvent, PaymentPolicy, is_entry};
@@ -178,7 +179,7 @@ async fn round(deps: &Deps<'_>, loaded: Loaded<BillPayments>, asked: &mut bool) 
         )
         .await;
     }
-    if !in_qad(context, bill.invoice).await? {
+    if stands(Guard::PaidAfterPosted) && !in_qad(context, bill.invoice).await? {
         return later(context, loaded, NOT_POSTED_RECHECK_MILLIS).await;
     }
     if !bill.coupa_read {
