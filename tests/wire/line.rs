@@ -246,11 +246,7 @@ fn content_length(head: &[u8]) -> usize {
 /// Closes with a reset instead of a goodbye.
 fn reset(stream: TcpStream) -> std::io::Result<()> {
     // What has not been read makes the kernel answer with a reset; lingering for no time does it in any case.
-    #[expect(
-        deprecated,
-        reason = "a linger of zero never blocks, which is the deprecation's reason"
-    )]
-    stream.set_linger(Some(std::time::Duration::ZERO))
+    stream.set_zero_linger()
 }
 
 async fn spoil(mut client: TcpStream, trouble: Trouble, answer: &[u8]) -> std::io::Result<()> {
