@@ -12,6 +12,7 @@
 
 mod competition;
 mod effect_machine;
+mod exhaustive;
 #[cfg(debug_assertions)]
 mod guards;
 mod life;
