@@ -21,6 +21,7 @@ mod people;
 mod polls;
 mod receipts;
 mod straight;
+mod tokens;
 
 use std::sync::{Arc, Mutex};
 use tests::fates::{Fault, Script};
