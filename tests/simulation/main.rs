@@ -17,6 +17,7 @@ mod exhaustive;
 mod guards;
 mod life;
 mod machines;
+mod payments;
 mod people;
 mod polls;
 mod receipts;

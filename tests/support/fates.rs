@@ -36,7 +36,7 @@ impl Fault {
         if method.writes_elsewhere() || method.reads_elsewhere() {
             kinds.push(Self::Declined);
         }
-        if method == Method::CreateInvoice {
+        if method.lands_late() {
             kinds.push(Self::Late);
         }
         if method == Method::Sleep {
@@ -57,7 +57,7 @@ impl Fault {
                 Self::Declined,
                 Self::CrashAfter,
             ];
-            if method == Method::CreateInvoice {
+            if method.lands_late() {
                 kinds.push(Self::Late);
             }
             kinds
@@ -233,7 +233,7 @@ impl Fate for Chaos {
             if rng.per_mille(odds.declined) {
                 return Before::Declined;
             }
-            if method == Method::CreateInvoice && rng.per_mille(odds.late) {
+            if method.lands_late() && rng.per_mille(odds.late) {
                 return Before::Late(rng.millis(odds.late_millis));
             }
         }

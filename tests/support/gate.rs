@@ -20,13 +20,14 @@ use async_trait::async_trait;
 use domain::documents::{Invoice, Order, Receipt};
 use domain::ids::{InvoiceId, PurchaseOrderNumber, QadInvoiceIdentity};
 use domain::matching::SupplierInvoiceDraft;
+use domain::payments::PaymentEntry;
 use domain::problem::Problem;
 use domain::time::{Date, Timestamp};
 use domain::timing::Timing;
 use flows::ports::{
-    AuditEntry, Chance, Clock, Commit, CommitError, Coupa, DocumentOutcome, DueRecord, Hint, InvoicePage,
-    Qad, QadDocument, Queue, ReadError, ReceiptScan, RecordGroup, RecordKey, RecordWrite, Register,
-    StoreError, StoredRecord, WriteError,
+    AuditEntry, Chance, Clock, Commit, CommitError, Coupa, CoupaBill, CoupaPayments, DocumentOutcome,
+    DueRecord, Hint, InvoicePage, PaymentScan, Qad, QadDocument, QadPayments, Queue, ReadError, ReceiptScan,
+    RecordGroup, RecordKey, RecordWrite, Register, StoreError, StoredRecord, WriteError,
 };
 use sandbox::faults::{Fault, FaultRule, System};
 use sandbox::ports::WorldPorts;
@@ -103,6 +104,12 @@ pub enum Method {
     FindInvoices,
     /// `Qad::create_invoice`.
     CreateInvoice,
+    /// `CoupaPayments::bill`.
+    Bill,
+    /// `CoupaPayments::append_payment`.
+    AppendPayment,
+    /// `QadPayments::payments_since`.
+    PaymentsSince,
     /// `Queue::send`.
     SendHints,
     /// `Clock::sleep`.
@@ -120,6 +127,8 @@ impl Method {
                 | Self::ReceiptsOfOrder
                 | Self::ReceiptsSince
                 | Self::FindInvoices
+                | Self::Bill
+                | Self::PaymentsSince
         )
     }
 
@@ -127,8 +136,13 @@ impl Method {
     pub fn writes_elsewhere(self) -> bool {
         matches!(
             self,
-            Self::MarkExported | Self::RecordOutcome | Self::CreateInvoice
+            Self::MarkExported | Self::RecordOutcome | Self::CreateInvoice | Self::AppendPayment
         )
+    }
+
+    /// True for a write that may land late, and that a second one of would do harm.
+    pub fn lands_late(self) -> bool {
+        matches!(self, Self::CreateInvoice | Self::AppendPayment)
     }
 
     /// True for a call of the register.
@@ -510,12 +524,16 @@ impl Gate {
                     self.sleep_until(until, true);
                 }
             }
-            Before::Late(millis) if method == Method::CreateInvoice => {
+            Before::Late(millis) if method.lands_late() => {
                 let fault = Fault::LateCommit {
                     delay_ms: u32::try_from(millis).unwrap_or(u32::MAX),
                 };
                 Yield(false).await;
-                let rule = FaultRule::next(System::Qad, "supplier-invoices.create", None, fault);
+                let (system, operation) = match method {
+                    Method::AppendPayment => (System::Coupa, "invoices.pay"),
+                    _ => (System::Qad, "supplier-invoices.create"),
+                };
+                let rule = FaultRule::next(system, operation, None, fault);
                 lock(&self.sim.ports.faults).arm(rule);
                 self.sim.saw("late commit");
                 return make().await;
@@ -817,6 +835,48 @@ impl Qad for Gate {
             }
             other => other,
         }
+    }
+}
+
+#[async_trait]
+impl CoupaPayments for Gate {
+    async fn bill(&self, id: InvoiceId) -> Result<Option<CoupaBill>, ReadError> {
+        let make = || self.sim.ports.bill(id);
+        let asked_at = self.sim.now();
+        let answer = self
+            .pass(Method::Bill, || id.to_string(), true, make, read_lost)
+            .await;
+        if answer.is_ok() {
+            self.sim.shared().watch.bill_read(id, asked_at);
+        }
+        answer
+    }
+
+    async fn append_payment(
+        &self,
+        entry: &PaymentEntry,
+        idempotency_key: &str,
+    ) -> Result<CoupaBill, WriteError> {
+        crate::invariants::payment_is_allowed(&self.sim, self.task, self.now(), entry);
+        let make = || {
+            crate::invariants::payment_leaves(&self.sim, self.task, entry);
+            self.sim.ports.append_payment(entry, idempotency_key)
+        };
+        let about = || format!("{} {}", entry.key, entry.amount);
+        let answer = self
+            .pass(Method::AppendPayment, about, false, make, write_lost)
+            .await;
+        crate::invariants::payment_answered(&self.sim, self.task, answer.as_ref().err());
+        answer
+    }
+}
+
+#[async_trait]
+impl QadPayments for Gate {
+    async fn payments_since(&self, since: Date) -> Result<PaymentScan, ReadError> {
+        let make = || self.sim.ports.payments_since(since);
+        self.pass(Method::PaymentsSince, || since.to_string(), true, make, read_lost)
+            .await
     }
 }
 

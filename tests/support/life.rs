@@ -13,13 +13,15 @@
 
 use crate::fates::{Chaos, Odds};
 use crate::gate::{Calm, Removed, Rng};
-use crate::harness::{BEGINNING, Harness, Job, POLL_MILLIS, SWEEP_MILLIS, Setup};
+use crate::harness::{BEGINNING, Harness, Job, POLL_MILLIS, SWEEP_MILLIS, Setup, job_of};
 use domain::ids::InvoiceId;
 use domain::time::Timestamp;
 use domain::timing::LATE_KILL_MILLIS;
 use flows::ports::{Hint, HintReason, Subject};
+use rust_decimal::Decimal;
 use sandbox::scenario::{Delivery, Expected, Played, Scenario, Step, play};
 use sandbox::world::World;
+use sandbox::world::qad::{Exact, PaymentAllocation};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Most functions that run at once.
@@ -49,6 +51,8 @@ pub struct Life {
     pub traced: bool,
     /// How long the faults last, in milliseconds.
     pub chaos_millis: i64,
+    /// Whether QAD pays what is posted.
+    pub pays: bool,
 }
 
 impl Life {
@@ -73,6 +77,7 @@ impl Life {
             removed: None,
             traced: false,
             chaos_millis: CHAOS_MILLIS,
+            pays: seed.is_multiple_of(2),
         }
     }
 }
@@ -121,7 +126,7 @@ pub fn live(life: &Life, day: &[Scenario]) -> Lived {
         .collect();
     run.fate(Chaos::new(life.odds, life.seed));
     let chaos_ends = BEGINNING.0 + life.chaos_millis;
-    let mut driver = Driver::new(life.skew_millis);
+    let mut driver = Driver::new(life.skew_millis, life.pays);
     driver.drive(&mut run, &mut scripts, &mut rng, chaos_ends, false);
     run.fate(Calm);
     driver.drive(&mut run, &mut scripts, &mut rng, chaos_ends + CALM_MILLIS, true);
@@ -166,15 +171,17 @@ pub fn live(life: &Life, day: &[Scenario]) -> Lived {
 /// Runs timers, queue and workers.
 struct Driver {
     skew_millis: i64,
+    pays: bool,
     next_sweep: i64,
     next_poll: i64,
     taken: BTreeMap<usize, u64>,
 }
 
 impl Driver {
-    fn new(skew_millis: i64) -> Self {
+    fn new(skew_millis: i64, pays: bool) -> Self {
         Self {
             skew_millis,
+            pays,
             next_sweep: BEGINNING.0 + SWEEP_MILLIS,
             next_poll: BEGINNING.0,
             taken: BTreeMap::new(),
@@ -223,6 +230,10 @@ impl Driver {
             self.next_poll = now + POLL_MILLIS;
             self.spawn(run, rng, Job::PollCoupa, None);
             self.spawn(run, rng, Job::PollReceipts, None);
+            if self.pays {
+                pay(run, rng);
+                self.spawn(run, rng, Job::PollPayments, None);
+            }
         }
     }
 
@@ -250,11 +261,7 @@ impl Driver {
                 message.visible_at = now + timing.queue_visibility_millis;
                 let id = message.id;
                 let Hint::V1 { subject, reason, .. } = message.hint.clone();
-                let Subject::Invoice(invoice) = subject else {
-                    shared.queue.remove(place);
-                    continue;
-                };
-                (id, Job::Match(invoice, reason))
+                (id, job_of(subject, reason))
             };
             let task = self.spawn(run, rng, job, Some(id));
             self.taken.insert(task, id);
@@ -302,6 +309,63 @@ impl Driver {
         ];
         moments.into_iter().flatten().min().unwrap_or(now).max(now + 1)
     }
+}
+
+/// QAD pays what is posted, in one payment or two, and now and then takes one back.
+fn pay(run: &mut Harness, rng: &mut Rng) {
+    let today = run.sim.now().date_utc();
+    let mut world = run.sim.world();
+    let qad = &mut world.qad;
+    for payment in &mut qad.payments {
+        let next = match payment.status.as_str() {
+            "Initial" if rng.per_mille(500) => "Paid",
+            "Paid" if rng.per_mille(60) => "Void",
+            _ => continue,
+        };
+        payment.status = next.to_owned();
+        payment.last_modified = today;
+    }
+    let mut number = qad.payments.len() as u64 + 500;
+    let mut more = Vec::new();
+    for document in &qad.invoices {
+        let reference = &document.record.supplier_invoice_reference;
+        let paid = qad
+            .payments
+            .iter()
+            .any(|payment| payment.invoice_reference == *reference);
+        if paid || rng.per_mille(600) {
+            continue;
+        }
+        let total = document.record.total_amount.0.abs();
+        let first = if rng.per_mille(500) {
+            total
+        } else {
+            total * Decimal::new(6, 1)
+        };
+        for (allocation, amount) in (1..).zip([first, total - first]) {
+            if amount.is_zero() {
+                continue;
+            }
+            number += 1;
+            more.push(PaymentAllocation {
+                year: 2026,
+                instrument: "ACH".to_owned(),
+                number,
+                allocation,
+                reference: format!("CHK-{number}"),
+                supplier: document.record.supplier_code.clone(),
+                status: "Initial".to_owned(),
+                currency: document.record.currency_code.clone(),
+                payment_date: today,
+                last_modified: today,
+                invoice_reference: reference.clone(),
+                invoice_type: document.record.invoice_type.clone(),
+                allocated: Exact(amount),
+                discount: Exact::default(),
+            });
+        }
+    }
+    qad.payments.extend(more);
 }
 
 /// Plays every step whose time has come. True when all are played.

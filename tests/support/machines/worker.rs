@@ -278,6 +278,10 @@ impl Run {
                 worker.undead = true;
             }
         }
+        // The platform ends it on time, whatever it is doing.
+        if !worker.undead {
+            worker.wakes_at = worker.wakes_at.min(worker.killed_at + 1);
+        }
         Next::To(Stage::Load, place)
     }
 
