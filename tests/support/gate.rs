@@ -219,19 +219,6 @@ impl Fate for Calm {
     }
 }
 
-/// A guard of the product that a test takes away at the ports, to see that its absence is noticed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Removed {
-    /// The claim is not durable before the send: the commit that tells it says yes and writes nothing.
-    IntentBeforeSend,
-    /// An unknown outcome of a create is reported as not applied.
-    UnknownIsUnknown,
-    /// A look-up that fails is reported as empty.
-    FailedLookUpIsNoAnswer,
-    /// A commit overwrites whatever is there.
-    RevisionCondition,
-}
-
 /// What the gate does to a task after the poll in which it asked for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mark {
@@ -277,8 +264,6 @@ pub struct Shared {
     pub watch: Watch,
     /// Makes every call twice that its contract allows to be made twice.
     pub doubled: bool,
-    /// The guard taken away, if any.
-    pub removed: Option<Removed>,
     /// The whole story, when it is kept.
     pub trace: Option<String>,
     /// Whether the most recent calls are kept; telling them is half the cost of a run.
@@ -348,7 +333,6 @@ impl Sim {
                 messages: 0,
                 watch: Watch::default(),
                 doubled: false,
-                removed: None,
                 trace: None,
                 tells: true,
                 coverage: BTreeMap::new(),
@@ -661,15 +645,7 @@ impl Register for Gate {
     }
 
     async fn commit(&self, commit: Commit) -> Result<(), CommitError> {
-        let removed = self.sim.shared().removed;
         let make = || async {
-            let commit = match removed {
-                Some(Removed::IntentBeforeSend) if words_of_commit(&commit).contains("creating intended") => {
-                    return Ok(());
-                }
-                Some(Removed::RevisionCondition) => overwriting(&self.sim, commit.clone()),
-                _ => commit.clone(),
-            };
             let answer = self.sim.register.commit(commit.clone()).await;
             if answer.is_ok() {
                 crate::invariants::after_commit(&self.sim, &commit);
@@ -703,22 +679,6 @@ impl Register for Gate {
     ) -> Result<Vec<StoredRecord>, StoreError> {
         self.sim.register.invoices(after, limit).await
     }
-}
-
-/// The commit with every condition replaced by what is there: what a register without conditions would do.
-fn overwriting(sim: &Sim, mut commit: Commit) -> Commit {
-    commit.audit.clear();
-    for write in &mut commit.writes {
-        if let RecordWrite::Put { key, seen, .. } = write {
-            let there = ready(sim.register.read(std::slice::from_ref(key))).unwrap_or_default();
-            *seen = there
-                .into_iter()
-                .flatten()
-                .next()
-                .map_or(0, |stored| stored.revision);
-        }
-    }
-    commit
 }
 
 #[async_trait]
@@ -799,10 +759,6 @@ impl Qad for Gate {
                 read_lost,
             )
             .await;
-        let removed = self.sim.shared().removed;
-        if answer.is_err() && removed == Some(Removed::FailedLookUpIsNoAnswer) {
-            return Ok(Vec::new());
-        }
         if answer.as_ref().is_ok_and(Vec::is_empty) {
             self.sim.shared().watch.looked_up_empty(identity, asked_at);
         }
@@ -824,17 +780,7 @@ impl Qad for Gate {
             .pass(Method::CreateInvoice, about, false, make, write_lost)
             .await;
         crate::invariants::create_answered(&self.sim, self.task, &answer);
-        match answer {
-            Err(WriteError::Unknown(problem))
-                if self.sim.shared().removed == Some(Removed::UnknownIsUnknown) =>
-            {
-                Err(WriteError::NotApplied {
-                    retry_after: None,
-                    problem,
-                })
-            }
-            other => other,
-        }
+        answer
     }
 }
 

@@ -12,7 +12,7 @@
 )]
 
 use crate::fates::{Chaos, Odds};
-use crate::gate::{Calm, Removed, Rng};
+use crate::gate::{Calm, Rng};
 use crate::harness::{BEGINNING, Harness, Job, POLL_MILLIS, SWEEP_MILLIS, Setup, job_of};
 use domain::ids::InvoiceId;
 use domain::time::Timestamp;
@@ -45,8 +45,6 @@ pub struct Life {
     pub odds: Odds,
     /// How much any clock may be ahead of or behind the truth, in milliseconds.
     pub skew_millis: i64,
-    /// A guard taken away.
-    pub removed: Option<Removed>,
     /// Whether the whole story is kept.
     pub traced: bool,
     /// How long the faults last, in milliseconds.
@@ -74,7 +72,6 @@ impl Life {
             },
             skew_millis: setup.timing.clock_skew_millis / 2,
             setup,
-            removed: None,
             traced: false,
             chaos_millis: CHAOS_MILLIS,
             pays: seed.is_multiple_of(2),
@@ -113,7 +110,6 @@ pub fn live(life: &Life, day: &[Scenario]) -> Lived {
         let mut shared = run.sim.shared();
         shared.tells = false;
         shared.trace = life.traced.then(String::new);
-        shared.removed = life.removed;
     }
     let mut rng = Rng::new(life.seed ^ 0x5EED);
     let mut scripts: Vec<Script<'_>> = day
