@@ -11,7 +11,7 @@
     reason = "a test that overflows, or misses what it put there, must fail loudly"
 )]
 
-use crate::fates::{Chaos, Odds};
+use crate::fates::{Again, Chaos, Happened, Odds};
 use crate::gate::{Calm, Rng};
 use crate::harness::{BEGINNING, Harness, Job, POLL_MILLIS, SWEEP_MILLIS, Setup, job_of};
 use domain::ids::InvoiceId;
@@ -51,6 +51,8 @@ pub struct Life {
     pub chaos_millis: i64,
     /// Whether QAD pays what is posted.
     pub pays: bool,
+    /// These faults and no others, when there is a list.
+    pub listed: Option<Vec<Happened>>,
 }
 
 impl Life {
@@ -75,6 +77,7 @@ impl Life {
             traced: false,
             chaos_millis: CHAOS_MILLIS,
             pays: seed.is_multiple_of(2),
+            listed: None,
         }
     }
 }
@@ -94,6 +97,8 @@ pub struct Lived {
     pub trace: String,
     /// The last of it.
     pub recent: Vec<String>,
+    /// The faults that happened.
+    pub faults: Vec<Happened>,
 }
 
 struct Script<'a> {
@@ -120,7 +125,12 @@ pub fn live(life: &Life, day: &[Scenario]) -> Lived {
             from: BEGINNING.0 + rng.millis(600_000),
         })
         .collect();
-    run.fate(Chaos::new(life.odds, life.seed));
+    let chaos = Chaos::new(life.odds, life.seed);
+    let history = chaos.history();
+    match &life.listed {
+        None => run.fate(chaos),
+        Some(listed) => run.fate(Again::new(listed.clone(), life.odds.hint_millis)),
+    }
     let chaos_ends = BEGINNING.0 + life.chaos_millis;
     let mut driver = Driver::new(life.skew_millis, life.pays);
     driver.drive(&mut run, &mut scripts, &mut rng, chaos_ends, false);
@@ -161,6 +171,7 @@ pub fn live(life: &Life, day: &[Scenario]) -> Lived {
         coverage: shared.coverage.clone(),
         trace: shared.trace.clone().unwrap_or_default(),
         recent: shared.recent.iter().cloned().collect(),
+        faults: history.lock().unwrap().clone(),
     }
 }
 

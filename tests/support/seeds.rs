@@ -9,6 +9,7 @@
     reason = "a test that misses what it put there must fail loudly"
 )]
 
+use crate::fates::Happened;
 use crate::life::{self, Life};
 use crate::machines::{self, faults::Listed, shrink};
 use sandbox::scenario::day;
@@ -17,6 +18,10 @@ use std::path::{Path, PathBuf};
 
 /// Most lines of a day that are told.
 const LINES_MAX: usize = 120;
+/// Most lives that are lived again to find a shorter list of faults.
+const MACHINE_RUNS_MAX: u32 = 2_000;
+/// Most days that are lived again for that.
+const DAY_RUNS_MAX: u32 = 150;
 
 /// Where the files are.
 pub fn directory() -> PathBuf {
@@ -90,7 +95,7 @@ pub fn story_of_life(life: &machines::Life) -> String {
     let breaks =
         |faults: &[Listed]| kind(&machines::live(&life.listed(faults.to_vec())).violations) == broken;
     let shortest = if broken.is_some() && breaks(&lived.faults) {
-        shrink::shortest(&lived.faults, breaks)
+        shrink::shortest(&lived.faults, MACHINE_RUNS_MAX, breaks)
     } else {
         lived.faults.clone()
     };
@@ -112,13 +117,21 @@ pub fn story_of_life(life: &machines::Life) -> String {
     text
 }
 
-/// The end of a day that breaks something.
+/// A day of the flows that breaks something: the shortest list of faults found, and the end of the story with those.
 pub fn story_of_day(seed: u64) -> String {
-    let life = Life {
-        traced: true,
+    let scenarios = day(seed);
+    let listed = |faults: &[Happened]| Life {
+        listed: Some(faults.to_vec()),
         ..Life::of(seed)
     };
-    let lived = life::live(&life, &day(seed));
+    let breaks = |faults: &[Happened]| !life::live(&listed(faults), &scenarios).violations.is_empty();
+    let whole = life::live(&Life::of(seed), &scenarios);
+    let shortest = shrink::shortest(&whole.faults, DAY_RUNS_MAX, breaks);
+    let life = Life {
+        traced: true,
+        ..listed(&shortest)
+    };
+    let lived = life::live(&life, &scenarios);
     let lines: Vec<&str> = lived.trace.lines().collect();
     let first_broken = lines
         .iter()
@@ -129,8 +142,11 @@ pub fn story_of_day(seed: u64) -> String {
         .get(from..=first_broken.min(lines.len().saturating_sub(1)))
         .unwrap_or_default();
     format!(
-        "day {seed} with {:?} breaks: {:#?}\n{}",
+        "day {seed} with {:?} breaks: {:#?}\n{} of its {} faults are enough:\n{shortest:#?}\n{:#?}\n{}",
         life.odds,
+        whole.violations,
+        shortest.len(),
+        whole.faults.len(),
         lived.violations,
         told.join("\n")
     )

@@ -1,12 +1,8 @@
 //! The shortest list of faults that still breaks it: delta debugging.
 
-use crate::machines::faults::Listed;
-
-/// Most runs one shrinking may take.
-const RUNS_MAX: u32 = 2_000;
-
 /// Leaves out whatever can be left out while `breaks` still says that it breaks. One minimal list, not the only one.
-pub fn shortest(faults: &[Listed], mut breaks: impl FnMut(&[Listed]) -> bool) -> Vec<Listed> {
+/// It takes at most `runs_max` runs.
+pub fn shortest<F: Clone>(faults: &[F], runs_max: u32, mut breaks: impl FnMut(&[F]) -> bool) -> Vec<F> {
     let mut left = faults.to_vec();
     let mut piece = left.len().div_ceil(2).max(1);
     let mut runs = 0;
@@ -14,11 +10,11 @@ pub fn shortest(faults: &[Listed], mut breaks: impl FnMut(&[Listed]) -> bool) ->
         let mut smaller = None;
         for start in (0..left.len()).step_by(piece) {
             runs += 1;
-            if runs > RUNS_MAX {
+            if runs > runs_max {
                 return left;
             }
             let end = (start + piece).min(left.len());
-            let without: Vec<Listed> = [&left[..start], &left[end..]].concat();
+            let without: Vec<F> = [&left[..start], &left[end..]].concat();
             if breaks(&without) {
                 smaller = Some(without);
                 break;
