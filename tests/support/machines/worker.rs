@@ -369,7 +369,7 @@ impl Run {
             }
             Stage::Wake(_) if lost => Next::Failed,
             Stage::Wake(read) => {
-                if self.systems.waiting {
+                if self.systems.waiting && stands(Guard::RecordBeforeWake) {
                     self.saw(Mark::Woken);
                     self.hint(worker, Hint::Invoice);
                 }
