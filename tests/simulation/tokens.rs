@@ -112,15 +112,12 @@ impl Future for Pause {
     type Output = ();
     fn poll(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<()> {
         let now = self.sim.now.load(Ordering::Relaxed);
-        let until = *self.until.get_or_insert(now + self.millis);
+        let until = self.until.unwrap_or(now + self.millis);
+        self.until = Some(until);
+        if now >= until {
+            return Poll::Ready(());
+        }
         let place = self.sim.current.load(Ordering::Relaxed);
-        if now >= until && self.millis == 0 || now > until {
-            return Poll::Ready(());
-        }
-        if now == until {
-            self.millis = 0;
-            return Poll::Ready(());
-        }
         self.sim.wakes.lock().unwrap().insert(place, until);
         Poll::Pending
     }
