@@ -276,7 +276,7 @@ fn the_ledger_under_every_history_of_readings_tells_coupa_the_truth() {
         }
         let mut ours = BTreeMap::new();
         let mut sum = Decimal::ZERO;
-        for entry in &entries {
+        for entry in entries.iter().filter(|entry| !entry.is_flag_only()) {
             let times: &mut u32 = ours
                 .entry((entry.key.clone(), entry.amount.is_sign_negative()))
                 .or_default();

@@ -22,6 +22,7 @@ mod people;
 mod polls;
 mod receipts;
 mod straight;
+mod suppliers;
 mod tokens;
 
 use std::sync::{Arc, Mutex};

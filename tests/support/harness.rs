@@ -23,9 +23,10 @@ use flows::match_invoice::{self, InvoiceSettings, Rest};
 use flows::ports::{Collection, Hint, HintReason, Subject};
 use flows::store::{Context, FlowError};
 use flows::write_payment::{self, PaymentSettings};
-use flows::{poll_coupa, poll_payments, poll_receipts, sweep};
+use flows::{poll_coupa, poll_payments, poll_receipts, supplier_event, sweep};
 use sandbox::scenario::policy;
 use sandbox::world::World;
+use serde_json::{Map, Value};
 use std::collections::BTreeSet;
 use std::future::Future;
 use std::pin::Pin;
@@ -56,6 +57,10 @@ pub enum Job {
     PollPayments,
     /// `sweep`.
     Sweep,
+    /// An event about a supplier of Coupa.
+    SupplierEvent(u64),
+    /// Somebody gives a supplier of Coupa its number, and Coupa sends an event about it.
+    NumberSupplier(u64, &'static str),
 }
 
 /// How a task ended.
@@ -570,6 +575,7 @@ pub fn job_of(subject: Subject, reason: HintReason) -> Job {
     match subject {
         Subject::Invoice(id) => Job::Match(id, reason),
         Subject::Entry { collection, id } => Job::Pay(collection, id),
+        Subject::Supplier(id) => Job::SupplierEvent(id),
         other => panic!("the simulated functions do not take {other:?}"),
     }
 }
@@ -658,7 +664,7 @@ async fn invocation(gate: Gate, job: Job, settings: Arc<InvoiceSettings>, connec
                 connection: &connection,
                 qad: &gate,
                 queue: &gate,
-                policy: &settings.policy,
+                settings: &settings,
                 trace: "simulated",
             };
             let polled = poll_payments::run(&deps).await;
@@ -667,6 +673,25 @@ async fn invocation(gate: Gate, job: Job, settings: Arc<InvoiceSettings>, connec
                     .map(|polled| polled.bills)
                     .map_err(|error| error.problem().code),
             )
+        }
+        Job::SupplierEvent(supplier) | Job::NumberSupplier(supplier, _) => {
+            if let Job::NumberSupplier(_, number) = job {
+                let change = Map::from_iter([("number".to_owned(), Value::from(number))]);
+                let now = gate.sim.now();
+                gate.sim
+                    .world()
+                    .coupa
+                    .update_supplier(supplier, change, now)
+                    .unwrap();
+            }
+            let deps = supplier_event::Deps {
+                connection: &connection,
+                register: &gate,
+                queue: &gate,
+                trace: "simulated",
+            };
+            let woken = supplier_event::run(&deps, supplier).await;
+            Ended::Polled(woken.map_err(|error| error.problem().code))
         }
         Job::Sweep => {
             let deps = sweep::Deps {

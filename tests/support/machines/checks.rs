@@ -28,6 +28,8 @@ pub struct Watch {
     fences: [u64; 2],
     posted: bool,
     cursor: Option<Date>,
+    entries: usize,
+    watermark: u64,
 }
 
 impl Watch {
@@ -134,6 +136,19 @@ impl Run {
         if self.systems.documents.len() > 1 {
             self.violate("S1 QAD has a second document".to_owned());
         }
+        if self.systems.entries.len() != self.watch.entries {
+            self.watch.entries = self.systems.entries.len();
+            self.check_entries();
+        }
+        self.check_record();
+        if self.systems.receipts_read.revision != self.watch.watermark {
+            self.watch.watermark = self.systems.receipts_read.revision;
+            self.check_watermark();
+        }
+    }
+
+    /// S1 and S8 in Coupa.
+    fn check_entries(&mut self) {
         let entries = &self.systems.entries;
         let twice = entries.iter().enumerate().any(|(place, entry)| {
             entries[..place]
@@ -147,6 +162,9 @@ impl Run {
         if sum > Decimal::from(BILLED) + Decimal::new(5, 2) {
             self.violate(format!("S8 Coupa shows {sum} paid of {BILLED}"));
         }
+    }
+
+    fn check_record(&mut self) {
         let record = &self.systems.record.document;
         let fences = [
             record.creation.as_ref().map_or(0, |effect| effect.fence),
@@ -177,7 +195,6 @@ impl Run {
         }
         self.watch.fences = fences;
         self.watch.posted = posted;
-        self.check_watermark();
     }
 
     /// S12: the cursor never goes back, and what it covers is recorded.

@@ -19,6 +19,11 @@ pub const INVOICE: InvoiceId = InvoiceId(7_001);
 /// What it bills, in pieces, and in the currency of the bill.
 pub const BILLED: u32 = 100;
 
+/// Keys of the writes that set the paid flag alone.
+const FLAG_SET: &str = "paid flag set";
+/// See [`FLAG_SET`].
+const FLAG_CLEARED: &str = "paid flag cleared";
+
 /// Which write to another system.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
@@ -143,6 +148,8 @@ pub struct Systems {
     pub exported: bool,
     /// Coupa's payment entries.
     pub entries: Vec<CoupaPaymentEntry>,
+    /// Coupa's paid flag.
+    pub paid: bool,
     /// The goods receipts.
     pub receipts: Vec<Goods>,
     /// QAD's payments.
@@ -194,6 +201,7 @@ impl Systems {
             },
             exported: false,
             entries: Vec::new(),
+            paid: false,
             receipts: receipts.map(|(number, pieces)| goods(number, *pieces)).collect(),
             payments: payments
                 .map(|(number, amount)| payment(number, *amount))
@@ -219,11 +227,16 @@ impl Systems {
         match write {
             Write::Document => self.documents.push(true),
             Write::Exported => self.exported = true,
-            Write::Entry(entry) => self.entries.push(CoupaPaymentEntry {
-                amount: entry.amount,
-                date: Some(entry.date),
-                notes: entry.notes.clone(),
-            }),
+            Write::Entry(entry) => {
+                self.paid = entry.paid;
+                if !entry.is_flag_only() {
+                    self.entries.push(CoupaPaymentEntry {
+                        amount: entry.amount,
+                        date: Some(entry.date),
+                        notes: entry.notes.clone(),
+                    });
+                }
+            }
         }
     }
 
@@ -243,6 +256,9 @@ impl Systems {
         match kind {
             Kind::Create => self.documents.len(),
             Kind::Export => usize::from(self.exported),
+            Kind::Pay if key == FLAG_SET || key == FLAG_CLEARED => {
+                usize::from(self.paid == (key == FLAG_SET))
+            }
             Kind::Pay => self.entries.iter().filter(|entry| sign_key(entry) == key).count(),
         }
     }
@@ -331,6 +347,9 @@ pub fn sign_key(entry: &CoupaPaymentEntry) -> String {
 
 /// The same of an entry that is to be written.
 pub fn wanted_key(entry: &PaymentEntry) -> String {
+    if entry.is_flag_only() {
+        return if entry.paid { FLAG_SET } else { FLAG_CLEARED }.to_owned();
+    }
     format!(
         "{}{}",
         entry.key,

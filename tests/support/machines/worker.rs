@@ -351,7 +351,10 @@ impl Run {
                 let Seen::Bill(revision, bill) = seen else {
                     return Next::Over;
                 };
-                let mut document = bill.reconciled(&self.systems.entries);
+                let Ok(mut document) = bill.reconciled(&self.systems.entries, self.systems.paid) else {
+                    self.violate("S1 Coupa shows an entry twice before the first was written".to_owned());
+                    return Next::Over;
+                };
                 document.look_again = Some(self.clock(worker));
                 again(revision, document)
             }
