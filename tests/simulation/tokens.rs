@@ -306,7 +306,7 @@ fn instance(sim: &Arc<Sim>) -> Arc<CoupaClient> {
         tokens: ports.clone(),
         clock: ports.clone(),
         chance: ports,
-        paces: Arc::new(Paces::new()),
+        paces: Arc::new(Paces::new(3)),
     };
     let (coupa, _) = clients(
         &"example".parse().unwrap(),

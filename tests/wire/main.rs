@@ -176,7 +176,7 @@ impl Bench {
             tokens: Arc::new(Tokens::default()),
             clock: Arc::new(SharedClock(Arc::clone(&time))),
             chance: Arc::clone(&chance) as Arc<dyn Chance>,
-            paces: Arc::new(Paces::new()),
+            paces: Arc::new(Paces::new(1)),
         };
         let connection = "example".parse().unwrap();
         let (coupa, qad) = clients(
