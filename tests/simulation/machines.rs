@@ -7,7 +7,7 @@ use tests::seeds;
 
 /// Lives in an ordinary test run; `simulate` lives as many as one likes.
 fn lives() -> u64 {
-    if preemptions(2) == 2 { 60_000 } else { 6_000 }
+    if preemptions(2) == 2 { 60_000 } else { 3_000 }
 }
 
 #[test]
