@@ -1,6 +1,9 @@
 //! One contract, every implementation: the model in memory, the real register over an embedded DynamoDB, and, when
 //! `DYNAMODB_ENDPOINT` names one, over another DynamoDB for a second opinion.
 
+mod local_dynamo;
+mod register_contract;
+
 use async_trait::async_trait;
 use aws::clock::{SystemChance, SystemClock};
 use aws::dynamo::{DynamoRegister, RegisterTables};
@@ -12,13 +15,12 @@ use flows::ports::{
     AuditEntry, CachedToken, Chance, Clock, Commit, CommitError, RecordKey, RecordWrite, Register, TokenSlot,
     TokenStore,
 };
+use local_dynamo::{LocalDynamo, Tables, client_at};
 use secrecy::{ExposeSecret, SecretString};
 use std::error::Error;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use tests::local_dynamo::{LocalDynamo, Tables, client_at};
 use tests::memory_register::MemoryStore;
-use tests::register_contract;
 
 /// A failing set-up fails the test.
 type Outcome = Result<(), Box<dyn Error>>;

@@ -231,6 +231,8 @@ pub(crate) struct Credential {
     pub(crate) generation: Option<u64>,
     /// Until then a refusal may only mean that the token is too young.
     pub(crate) young_until: Option<Timestamp>,
+    /// True when this process itself has fetched it, or there is nothing to fetch: nobody has a newer one.
+    pub(crate) fetched_here: bool,
 }
 
 /// What the process knows.
@@ -322,6 +324,7 @@ impl Authenticator {
                 value: format!("Basic {}", BASE64.encode(pair)).into(),
                 generation: None,
                 young_until: None,
+                fetched_here: true,
             });
         }
         // Held across the request on purpose: one flight per process.
@@ -340,6 +343,7 @@ impl Authenticator {
             value: format!("{prefix}{}", token.token.expose_secret()).into(),
             generation: Some(token.generation),
             young_until,
+            fetched_here: local.fetched_at.is_some(),
         })
     }
 

@@ -166,7 +166,7 @@ impl Peer {
     /// once again when the new one may only have been too young).
     async fn send(&self, call: &Call, deadline: Timestamp, attempt: u32) -> Result<Response, Failure> {
         let mut waited_for_young = false;
-        let mut renewed = false;
+        let mut rejected = 0u32;
         // What a write needs for itself is not waited away.
         let patience_end = match call.method {
             Method::Get => deadline,
@@ -199,9 +199,11 @@ impl Peer {
                     self.unauthorized(&response),
                 )));
             };
-            if !renewed {
+            // A token that another instance fetched earlier may have been revoked together with ours: taking it from the
+            // cache was no renewal yet.
+            if rejected == 0 || rejected == 1 && !credential.fetched_here {
                 self.auth.reject(generation).await;
-                renewed = true;
+                rejected = rejected.saturating_add(1);
                 continue;
             }
             // The new token is refused too: it may only be too young, which one delayed try tells.
