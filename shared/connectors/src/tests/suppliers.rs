@@ -156,6 +156,23 @@ async fn what_qad_does_not_tell_comes_from_the_connection_or_is_named() {
         sent["primary-address"],
         json!({"street1": "1 Default Street", "city": "Defaulton", "postal-code": "00000", "country": {"code": "US"}})
     );
+    let bench_of_a_place = Bench::with(&settings());
+    bench_of_a_place.script.then(answer(201, COUPA_SUPPLIER));
+    let place = data(&[
+        (SupplierField::Name, "A Place"),
+        (SupplierField::City, "Berlin"),
+        (SupplierField::Country, "DE"),
+    ]);
+    let _ = bench_of_a_place
+        .coupa
+        .create_supplier(&code("S2"), &place, "k")
+        .await;
+    let sent: Value = serde_json::from_str(body(&bench_of_a_place.script.sent()[0])).unwrap();
+    assert_eq!(
+        sent["primary-address"],
+        json!({"street1": "1 Default Street", "city": "Berlin", "postal-code": "00000", "country": {"code": "DE"}}),
+        "field by field"
+    );
     let mut without = settings();
     without["suppliers"]["coupa_defaults"] = json!({});
     let bench = Bench::with(&without);
