@@ -226,6 +226,26 @@ fn every_guard_has_a_row() {
     }
 }
 
+/// The switch is in no build but that of the tests.
+#[test]
+fn nobody_but_the_tests_can_take_a_guard_away() {
+    let mut asked = 0;
+    for place in ["functions", "shared", "tools"] {
+        for entry in std::fs::read_dir(format!("../{place}")).unwrap() {
+            let manifest = entry.unwrap().path().join("Cargo.toml");
+            let Ok(text) = std::fs::read_to_string(&manifest) else {
+                continue;
+            };
+            let uses = text
+                .lines()
+                .any(|line| line.contains("removable-guards") && !line.contains("= []"));
+            assert!(!uses, "{} switches it on", manifest.display());
+            asked += 1;
+        }
+    }
+    assert!(asked > 10, "{asked}");
+}
+
 #[test]
 fn every_guard_taken_away_is_noticed_and_the_document_says_how() {
     let mut table = String::from(
