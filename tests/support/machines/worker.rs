@@ -16,6 +16,7 @@ use domain::timing::Timing;
 use flows::poll_receipts::{Watermark, watermark_after};
 use rust_decimal::Decimal;
 use std::collections::BTreeSet;
+use std::rc::Rc;
 
 /// How often what waits is looked at although nothing happened, in milliseconds.
 pub const RECHECK_MILLIS: i64 = 3_600_000;
@@ -50,9 +51,9 @@ pub enum Job {
 #[derive(Debug, Clone)]
 pub enum Seen {
     /// The invoice's.
-    Record(u64, Box<InvoiceRecord>),
+    Record(u64, Rc<InvoiceRecord>),
     /// The bill's.
-    Bill(u64, Box<BillPayments>),
+    Bill(u64, Rc<BillPayments>),
 }
 
 /// How a send, or a look-up, ended.
@@ -425,12 +426,9 @@ impl Run {
         match kind {
             Kind::Create | Kind::Export => Seen::Record(
                 self.systems.record.revision,
-                Box::new(self.systems.record.document.clone()),
+                Rc::clone(&self.systems.record.document),
             ),
-            Kind::Pay => Seen::Bill(
-                self.systems.bill.revision,
-                Box::new(self.systems.bill.document.clone()),
-            ),
+            Kind::Pay => Seen::Bill(self.systems.bill.revision, Rc::clone(&self.systems.bill.document)),
         }
     }
 
@@ -533,7 +531,7 @@ impl Run {
         document.look_again = Some(now.plus_millis(backoff_millis(before.setbacks)));
         let change = Change::Record {
             seen: revision,
-            document: Box::new(document),
+            document: Rc::new(document),
             events: vec![event],
         };
         Next::To(commit_of(change, After::Again), Place::Commit)
@@ -584,7 +582,7 @@ impl Run {
         let news = document.state != record.state;
         let change = Change::Record {
             seen: revision,
-            document: Box::new(document),
+            document: Rc::new(document),
             events: if news { vec![event] } else { Vec::new() },
         };
         let after = if enough {
@@ -808,7 +806,7 @@ impl Run {
                     InvoiceEffect::Export
                 };
                 let (document, told) = which.advance(record, event, now, timing).ok()?;
-                let document = Box::new(document);
+                let document = Rc::new(document);
                 let change = Change::Record {
                     seen: *revision,
                     document: document.clone(),
@@ -817,8 +815,9 @@ impl Run {
                 Some((change, Seen::Record(next, document)))
             }
             Seen::Bill(revision, bill) => {
-                let mut document = bill.clone();
+                let mut document = (**bill).clone();
                 document.entry = Some(bill.entry.as_ref()?.after(&event, now, timing).ok()?);
+                let document = Rc::new(document);
                 let change = Change::Bill {
                     seen: *revision,
                     document: document.clone(),
@@ -859,7 +858,7 @@ impl Run {
                     Ok(document) => document,
                     Err(illegal) => {
                         self.violate(format!("{} cannot end: {illegal}", worker.name()));
-                        *record
+                        (*record).clone()
                     }
                 };
                 if kind == Kind::Create {
@@ -876,7 +875,7 @@ impl Run {
                 }
                 Change::Record {
                     seen,
-                    document: Box::new(document),
+                    document: Rc::new(document),
                     events: events.into_iter().chain([event]).collect(),
                 }
             }
@@ -890,7 +889,7 @@ impl Run {
                 document.look_again = Some(now);
                 Change::Bill {
                     seen,
-                    document: Box::new(document),
+                    document: Rc::new(document),
                     right,
                 }
             }
@@ -914,7 +913,7 @@ impl Run {
                     voucher: None,
                 };
                 let event = Event::Parked { reason };
-                let parked = document.after(&event, now).map(Box::new).unwrap_or(document);
+                let parked = document.after(&event, now).map(Rc::new).unwrap_or(document);
                 events.push(event);
                 Change::Record {
                     seen,
@@ -1116,7 +1115,7 @@ impl Run {
             return Next::Over;
         }
         let before = self.systems.bill.clone();
-        let mut document = before.document;
+        let mut document = (*before.document).clone();
         let mut news = false;
         for reading in &rows.new {
             if let Some(next) = document.reading(reading.clone()) {
@@ -1131,7 +1130,7 @@ impl Run {
         document.look_again = Some(self.clock(worker));
         let change = Change::Bill {
             seen: before.revision,
-            document: Box::new(document),
+            document: Rc::new(document),
             right: stands(Guard::PollersRight).then_some(rows.right),
         };
         Next::To(commit_of(change, After::Recorded(rows, tries)), Place::Commit)
@@ -1151,7 +1150,7 @@ fn commit_of(change: Change, after: After) -> Stage {
 fn again(seen: u64, document: BillPayments) -> Next {
     let change = Change::Bill {
         seen,
-        document: Box::new(document),
+        document: Rc::new(document),
         right: None,
     };
     Next::To(commit_of(change, After::Again), Place::Commit)
