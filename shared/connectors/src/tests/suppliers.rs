@@ -79,13 +79,13 @@ async fn coupas_list_is_asked_exactly_as_the_contract_says_and_read() {
         r#"[{COUPA_SUPPLIER},{{"id":78,"name":"x"}},{{"id":79,"name":"Draft","number":null,"status":"draft","updated-at":"2026-03-05T10:00:00Z"}}]"#
     );
     bench.script.then(answer(200, &list));
-    // 2026-11-06T08:00:00.999Z, cut to the second.
+    // 2026-11-07T08:00:00.999Z, cut to the second.
     let since = Timestamp(1_794_038_400_999);
     let page = bench.coupa.suppliers(Some(since), Some(7)).await.unwrap();
     let request = bench.script.sent().remove(0);
     assert_eq!(
         request.url,
-        "https://example.coupahost.com/api/suppliers?updated-at%5Bgt%5D=2026-11-06T08%3A00%3A00%2B00%3A00&id%5Bgt%5D=7\
+        "https://example.coupahost.com/api/suppliers?updated-at%5Bgt%5D=2026-11-07T08%3A00%3A00%2B00%3A00&id%5Bgt%5D=7\
          &order_by=id&dir=asc&limit=50"
     );
     assert_eq!((page.last, page.more), (Some(79), false));
