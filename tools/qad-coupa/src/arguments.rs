@@ -1,7 +1,10 @@
 //! The verbs of the command line.
 
+use crate::invoices::{HoldsOptions, InvoiceVerb, Key};
+use crate::place::PlaceArguments;
+use crate::records::Filter;
+use crate::status::StatusOptions;
 use clap::{Args, Parser, Subcommand};
-use domain::ids::ConnectionId;
 use std::path::PathBuf;
 
 /// Connects Coupa with QAD: approved invoices become QAD supplier invoices, never ahead of their goods receipt, never
@@ -10,15 +13,14 @@ use std::path::PathBuf;
 #[command(
     name = "qad-coupa",
     version,
-    after_help = "Exit codes: 0 ok, 1 failed, 2 usage, 3 not found, 4 needs attention, 6 no answer."
+    after_help = "Works on the local run of --run-dir, or with --stack on a stack in AWS.\nExit codes: 0 ok, 1 failed, 2 usage, 3 not found, 4 needs attention or differs, 5 refused by policy, 6 no answer."
 )]
 pub(crate) struct Arguments {
-    /// Folder of the local run: logs, and where other commands find it.
-    #[arg(long, global = true, value_name = "DIR", default_value = ".local-run")]
-    pub(crate) run_dir: PathBuf,
-    /// Which connection; may be left out where there is only one.
-    #[arg(long, short = 'c', global = true, value_name = "ID")]
-    pub(crate) connection_id: Option<ConnectionId>,
+    #[command(flatten)]
+    pub(crate) place: PlaceArguments,
+    /// As JSON, for programs; the names in it are stable.
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
     #[command(subcommand)]
     pub(crate) verb: Verb,
 }
@@ -29,42 +31,30 @@ pub(crate) enum Verb {
     Demo(DemoOptions),
     /// The same local run against the Coupa and QAD of a connection file.
     Local(LocalOptions),
-    /// What the register knows.
+    /// What stands where, what waits, what needs somebody, how full the queues are.
+    Status(StatusOptions),
+    /// What the register knows of invoices.
     Invoice {
         #[command(subcommand)]
         verb: InvoiceVerb,
     },
     /// Why an invoice stands where it stands: one sentence, and the figures line by line.
     #[command(after_help = "Example: qad-coupa explain INV-55812")]
-    Explain {
-        /// Coupa's id, or the supplier's invoice number (case, blanks and leading zeros are forgiven).
-        invoice: String,
-        /// As JSON.
-        #[arg(long)]
-        json: bool,
-    },
-    /// Everything that happened to an invoice, from the audit trail.
-    Timeline {
-        /// Coupa's id, or the supplier's invoice number.
-        invoice: String,
+    Explain(Key),
+    /// Everything that happened to an invoice, from the audit trail, whose chain is verified on the way.
+    Timeline(Key),
+    /// What waits for a receipt, the oldest first.
+    #[command(after_help = "Example: qad-coupa holds --older-than 3d --csv > accrual.csv")]
+    Holds(HoldsOptions),
+    /// What waits for a person, grouped by cause: one fix, n documents.
+    Parked {
+        #[command(flatten)]
+        filter: Filter,
     },
     /// Makes things happen in the simulated systems of a demo that was started with --keep.
     Sandbox {
         #[command(subcommand)]
         verb: SandboxVerb,
-    },
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum InvoiceVerb {
-    /// All invoices.
-    List {
-        /// As JSON.
-        #[arg(long)]
-        json: bool,
-        /// Only those in this state: received, held, approved, posted, exported, parked, rejected, voided.
-        #[arg(long)]
-        state: Option<String>,
     },
 }
 

@@ -4,7 +4,10 @@
 //! |---|---|
 //! | [`arguments`] | the verbs |
 //! | [`connection_file`] | a connection as a commented file, taken apart into what goes where |
-//! | [`register`] | the register of a running local world, or of a stack in AWS |
+//! | [`place`] | where to work: a running local world, or a stack in AWS |
+//! | [`records`] | the invoices of its register: filters, and finding the one that is meant |
+//! | [`invoices`] | lists, one in full, why, what happened, what waits |
+//! | [`status`] | the health of a connection in figures |
 //! | [`view`] | what people and programs are shown |
 //! | [`local`] | the local run against any Coupa and QAD |
 //! | [`demo`] | the local run against the simulators, with a seeded day |
@@ -13,18 +16,21 @@
 mod arguments;
 mod connection_file;
 mod demo;
+mod invoices;
 mod local;
-mod register;
+mod place;
+mod records;
 mod sandbox_client;
+mod status;
 mod terminal;
 mod view;
 
-use arguments::{Arguments, InvoiceVerb, Verb};
+use arguments::{Arguments, Verb};
 use clap::Parser;
 use domain::problem::Problem;
 use std::process::ExitCode;
 
-/// How a command ended, as its exit code says it. Documented in `docs/operate.md`.
+/// How a command ended, as its exit code says it (2 is clap's: usage). Documented in `docs/commands.md`.
 #[derive(Debug)]
 pub(crate) enum Failure {
     /// 1: it did not work.
@@ -33,6 +39,8 @@ pub(crate) enum Failure {
     NotFound(Problem),
     /// 4: it worked, and what it found is not as it should be.
     Differs(String),
+    /// 5: it could be done, and must not be.
+    Refused(Problem),
     /// 6: the other side gave no answer.
     Unreachable(Problem),
 }
@@ -65,25 +73,17 @@ fn main() -> ExitCode {
 }
 
 async fn run(arguments: Arguments) -> Result<(), Failure> {
-    let run_dir = &arguments.run_dir;
-    match arguments.verb {
-        Verb::Demo(options) => demo::run(run_dir, &options).await,
-        Verb::Local(options) => local::run(run_dir, &options).await,
-        Verb::Invoice {
-            verb: InvoiceVerb::List { json, state },
-        } => {
-            let register = register::open(run_dir, arguments.connection_id.as_ref())?;
-            register::list(&register, state.as_deref(), json).await
-        }
-        Verb::Explain { invoice, json } => {
-            let register = register::open(run_dir, arguments.connection_id.as_ref())?;
-            register::explain(&register, &invoice, json).await
-        }
-        Verb::Timeline { invoice } => {
-            let register = register::open(run_dir, arguments.connection_id.as_ref())?;
-            register::timeline(&register, &invoice).await
-        }
-        Verb::Sandbox { verb } => sandbox_client::run(run_dir, &verb).await,
+    let Arguments { place, json, verb } = arguments;
+    match verb {
+        Verb::Demo(options) => demo::run(place::only_local(&place)?, &options).await,
+        Verb::Local(options) => local::run(place::only_local(&place)?, &options).await,
+        Verb::Status(options) => status::run(&place, &options, json).await,
+        Verb::Invoice { verb } => invoices::run(&place, verb, json).await,
+        Verb::Explain(key) => invoices::explain(&place, &key.key, json).await,
+        Verb::Timeline(key) => invoices::timeline(&place, &key.key, json).await,
+        Verb::Holds(options) => invoices::holds(&place, options, json).await,
+        Verb::Parked { filter } => invoices::parked(&place, filter, json).await,
+        Verb::Sandbox { verb } => sandbox_client::run(place::only_local(&place)?, &verb).await,
     }
 }
 
@@ -102,6 +102,10 @@ fn explain(failure: &Failure) -> ExitCode {
         Failure::Differs(what) => {
             terminal::complain(what);
             ExitCode::from(4)
+        }
+        Failure::Refused(problem) => {
+            terminal::complain(&problem.to_string());
+            ExitCode::from(5)
         }
         Failure::Unreachable(problem) => {
             terminal::complain(&problem.to_string());
