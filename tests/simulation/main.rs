@@ -13,6 +13,7 @@
 mod competition;
 mod effect_machine;
 mod guards;
+mod instructions;
 mod life;
 mod people;
 mod polls;

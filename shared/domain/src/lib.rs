@@ -35,6 +35,7 @@ pub mod documents;
 pub mod effect;
 pub mod explain;
 pub mod ids;
+pub mod instruction;
 pub mod lifecycle;
 pub mod lookups;
 pub mod matching;

@@ -9,6 +9,7 @@ use crate::engine::{Driven, Finding, Target, drive};
 use crate::invoice_effects::{
     Creation, Export, Note, Wanted, export_effect, judge_documents, new_effect, with_note,
 };
+use crate::pause;
 use crate::ports::{
     CommitError, Coupa, HintReason, Qad, QadDocument, ReadError, RecordGroup, RecordKey, RecordWrite,
     StoredRecord,
@@ -18,7 +19,9 @@ use domain::documents::{CoupaStatus, Invoice, ORDERS_PER_INVOICE_MAX, Order, Rec
 use domain::effect::{Effect, EffectEvent, EffectStatus, Repetition, backoff_millis};
 use domain::ids::{InvoiceId, OrderLineKey, PurchaseOrderNumber, QadInvoiceIdentity, SupplierCode};
 use domain::lifecycle::{Event, InvoiceEffect, InvoiceRecord, ParkReason, PostedHow, State, Summary};
-use domain::matching::{Decision, ExceptionCode, MatchInput, SupplierInvoiceDraft, Verdict, decide};
+use domain::matching::{
+    Decision, ExceptionCode, MatchInput, SupplierInvoiceDraft, Verdict, decide_accepting,
+};
 use domain::policy::MatchPolicy;
 use domain::problem::Problem;
 use domain::time::Timestamp;
@@ -172,6 +175,7 @@ async fn round(
     looked: &mut bool,
 ) -> Result<Next, FlowError> {
     let record = &loaded.document;
+    let context = &deps.context;
     // A hint from outside is a reason to ask Coupa about what is already decided; our own sweep is not.
     let ask_coupa = !*looked
         && matches!(
@@ -182,7 +186,21 @@ async fn round(
     match &record.state {
         _ if record.may_be_decided() && !*looked => {
             *looked = true;
-            decide_invoice(deps, loaded).await
+            match pause::of_invoices(context.register).await? {
+                Some(pause) => {
+                    // Known and waiting: nothing is lost, and nobody else keeps asking.
+                    let slowly =
+                        Duration::from_millis(u64::try_from(deps.settings.recheck_millis).unwrap_or(0));
+                    delay(deps, loaded, Some(slowly), pause.problem()).await
+                }
+                None => decide_invoice(deps, loaded).await,
+            }
+        }
+        // Approved before the pause and not under way: taken back, and then it waits like the others.
+        State::Approved
+            if !*looked && not_in_flight(record) && pause::of_invoices(context.register).await?.is_some() =>
+        {
+            take_back(deps, loaded).await
         }
         State::Approved if ask_coupa && not_in_flight(record) => {
             *looked = true;
@@ -478,7 +496,7 @@ fn change_to(
 }
 
 /// The changes of the waiting index that go with a change of state.
-fn waiting_writes(before: &InvoiceRecord, after: &InvoiceRecord) -> Vec<RecordWrite> {
+pub(crate) fn waiting_writes(before: &InvoiceRecord, after: &InvoiceRecord) -> Vec<RecordWrite> {
     let lines = |record: &InvoiceRecord| -> BTreeSet<OrderLineKey> {
         record.awaits().iter().take(AWAITED_LINES_MAX).cloned().collect()
     };
@@ -498,7 +516,7 @@ fn waiting_writes(before: &InvoiceRecord, after: &InvoiceRecord) -> Vec<RecordWr
 
 /// Keeps the index of what an event about an order wakes as the record now stands. What is in the index is kept in the
 /// record itself, for the orders an invoice names may change between two readings.
-fn index_orders(document: &mut InvoiceRecord) -> Vec<RecordWrite> {
+pub(crate) fn index_orders(document: &mut InvoiceRecord) -> Vec<RecordWrite> {
     let new: BTreeSet<PurchaseOrderNumber> = document
         .awaits_orders()
         .iter()
@@ -543,7 +561,6 @@ fn unanswered(error: ReadError) -> FlowError {
 /// Approved earlier but nothing was sent yet: if Coupa has changed its mind, so do we.
 async fn reconsider_approved(deps: &Deps<'_>, loaded: Loaded<InvoiceRecord>) -> Result<Next, FlowError> {
     let invoice = deps.coupa.invoice(loaded.document.id).await.map_err(unanswered)?;
-    let now = deps.context.clock.now();
     let known = loaded
         .document
         .source
@@ -555,6 +572,12 @@ async fn reconsider_approved(deps: &Deps<'_>, loaded: Loaded<InvoiceRecord>) -> 
     if unchanged {
         return Ok(Next::Again);
     }
+    take_back(deps, loaded).await
+}
+
+/// An approved invoice of which nothing was sent is received again, and decided anew.
+async fn take_back(deps: &Deps<'_>, loaded: Loaded<InvoiceRecord>) -> Result<Next, FlowError> {
+    let now = deps.context.clock.now();
     let mut document = loaded.document.clone();
     let mut events = Vec::new();
     if document
@@ -703,14 +726,18 @@ async fn decide_approved(
         .values()
         .flat_map(|order| order.document.reservations.iter().cloned())
         .collect();
-    let Decision { verdict, report } = decide(&MatchInput {
+    let input = MatchInput {
         invoice,
         orders: &evidence.orders,
         receipts: &evidence.receipts,
         reservations: &reservations,
         policy: &deps.settings.policy,
         today: deps.context.clock.now().date_utc(),
+    };
+    let accepted = loaded.document.release.as_ref().map_or(&[][..], |release| {
+        release.accepted_of(&invoice.source.content_sha256)
     });
+    let Decision { verdict, report } = decide_accepting(&input, accepted);
     let tolerance_version = report.tolerance_version.clone();
     let mut loaded = loaded;
     loaded.document.report = Some(report);
@@ -725,7 +752,13 @@ async fn decide_approved(
         && (matches!(verdict, Verdict::Park { .. }) || is_partly_invoiced(invoice, &evidence.receipts))
         && let Some(document) = keyed_by_hand(deps, invoice, identity).await
     {
-        let claim = claim_writes(deps, invoice.id, identity, *revision, payments.as_ref())?;
+        let claim = claim_writes(
+            deps.context.clock.now(),
+            invoice.id,
+            identity,
+            *revision,
+            payments.as_ref(),
+        )?;
         return adopt(deps, loaded, identity, claim, document).await;
     }
     match verdict {
@@ -759,7 +792,13 @@ async fn decide_approved(
                 revision,
                 payments,
             } => {
-                let claim = claim_writes(deps, invoice.id, identity, *revision, payments.as_ref())?;
+                let claim = claim_writes(
+                    deps.context.clock.now(),
+                    invoice.id,
+                    identity,
+                    *revision,
+                    payments.as_ref(),
+                )?;
                 approve(deps, loaded, *draft, evidence.reserved, claim).await
             }
             Claim::Taken { identity, owner } => {
@@ -1066,8 +1105,8 @@ async fn approve(
 }
 
 /// Claims a QAD identity. Payments of it that wait for an owner become due in the same moment.
-fn claim_writes(
-    deps: &Deps<'_>,
+pub(crate) fn claim_writes(
+    now: Timestamp,
     owner: InvoiceId,
     identity: &QadInvoiceIdentity,
     revision: u64,
@@ -1078,7 +1117,7 @@ fn claim_writes(
         revision,
         render(&IdentityClaim { owner })?,
     );
-    Ok(vec![claim, claimed(identity, payments, deps.context.clock.now())])
+    Ok(vec![claim, claimed(identity, payments, now)])
 }
 
 fn plain_put(key: RecordKey, seen: u64, body: String) -> RecordWrite {

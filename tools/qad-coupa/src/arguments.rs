@@ -1,7 +1,14 @@
 //! The verbs of the command line.
 
+use crate::act::{AdoptOptions, RecheckOptions, ReleaseOptions, ReplayOptions};
+use crate::audit::AuditVerb;
+use crate::connections::ConnectionVerb;
+use crate::dlq::DlqVerb;
+use crate::flow::{PauseOptions, RunOptions};
 use crate::invoices::{HoldsOptions, InvoiceVerb, Key};
 use crate::place::PlaceArguments;
+use crate::plan::PlanOptions;
+use crate::reconcile::ReconcileOptions;
 use crate::records::Filter;
 use crate::status::StatusOptions;
 use clap::{Args, Parser, Subcommand};
@@ -50,6 +57,52 @@ pub(crate) enum Verb {
     Parked {
         #[command(flatten)]
         filter: Filter,
+    },
+    /// Has invoices looked at again: read from Coupa and QAD, and decided anew.
+    #[command(
+        after_help = "Example: qad-coupa recheck INV-55812\n         qad-coupa recheck --all-parked --code UNIT_DIFFERS --confirm 37"
+    )]
+    Recheck(RecheckOptions),
+    /// Accepts exactly what the match found (price, quantity over the order) and lets the invoice post. Never ahead of a receipt.
+    #[command(
+        after_help = "Example: qad-coupa release INV-55812 --reason \"price agreed with the buyer, mail of 12 March\""
+    )]
+    Release(ReleaseOptions),
+    /// Takes an invoice out until `recheck --reason` takes it up again.
+    Skip(ReleaseOptions),
+    /// Takes a document that a person keyed in QAD as this invoice's, after a look-up has proven it.
+    #[command(
+        after_help = "Example: qad-coupa adopt INV-55812 --voucher 2026/SI/100012 --reason \"keyed by hand before go-live\""
+    )]
+    Adopt(AdoptOptions),
+    /// Has a frozen set of invoices looked at again, by filter, with a preview.
+    #[command(after_help = "Example: qad-coupa replay --code QAD_INVOICE_REFUSED --dry-run")]
+    Replay(ReplayOptions),
+    /// What would be posted now, read live; no write is possible.
+    Plan(PlanOptions),
+    /// The dead-letter queues.
+    Dlq {
+        #[command(subcommand)]
+        verb: DlqVerb,
+    },
+    /// Runs one cycle of a flow now, in this process, with the function's own log lines.
+    #[command(after_help = "Example: qad-coupa run poll-receipts")]
+    Run(RunOptions),
+    /// Stops posting: what is on its way comes to its end, nothing new is begun, nothing is lost.
+    Pause(PauseOptions),
+    /// Lets posting go on.
+    Resume(PauseOptions),
+    /// Coupa, the register and QAD against each other: every difference named. Ends with 4 when one is unexplained.
+    Reconcile(ReconcileOptions),
+    /// The audit trail: shown, verified, exported.
+    Audit {
+        #[command(subcommand)]
+        verb: AuditVerb,
+    },
+    /// Connections as documents: a commented file, checked, stored, shown without its secrets.
+    Connection {
+        #[command(subcommand)]
+        verb: ConnectionVerb,
     },
     /// Makes things happen in the simulated systems of a demo that was started with --keep.
     Sandbox {

@@ -7,18 +7,32 @@
 //! | [`place`] | where to work: a running local world, or a stack in AWS |
 //! | [`records`] | the invoices of its register: filters, and finding the one that is meant |
 //! | [`invoices`] | lists, one in full, why, what happened, what waits |
+//! | [`act`] | what a person does with invoices: recheck, replay, release, skip, adopt |
+//! | [`plan`] | what would be posted, with no write possible |
+//! | [`flow`] | one run now, pause, resume |
+//! | [`dlq`] | the dead-letter queues |
+//! | [`audit`] | the audit trail as evidence |
+//! | [`connections`] | connections as documents |
+//! | [`reconcile`] | both sides against each other |
 //! | [`status`] | the health of a connection in figures |
 //! | [`view`] | what people and programs are shown |
 //! | [`local`] | the local run against any Coupa and QAD |
 //! | [`demo`] | the local run against the simulators, with a seeded day |
 //! | [`sandbox_client`] | posting receipts, sending events and causing faults in a demo that keeps running |
 
+mod act;
 mod arguments;
+mod audit;
 mod connection_file;
+mod connections;
 mod demo;
+mod dlq;
+mod flow;
 mod invoices;
 mod local;
 mod place;
+mod plan;
+mod reconcile;
 mod records;
 mod sandbox_client;
 mod status;
@@ -83,6 +97,19 @@ async fn run(arguments: Arguments) -> Result<(), Failure> {
         Verb::Timeline(key) => invoices::timeline(&place, &key.key, json).await,
         Verb::Holds(options) => invoices::holds(&place, options, json).await,
         Verb::Parked { filter } => invoices::parked(&place, filter, json).await,
+        Verb::Recheck(options) => act::recheck(&place, options, json).await,
+        Verb::Release(options) => act::release(&place, options, json).await,
+        Verb::Skip(options) => act::skip(&place, options, json).await,
+        Verb::Adopt(options) => act::adopt(&place, options, json).await,
+        Verb::Replay(options) => act::replay(&place, options, json).await,
+        Verb::Plan(options) => plan::run(&place, &options, json).await,
+        Verb::Dlq { verb } => dlq::run(&place, verb, json).await,
+        Verb::Run(options) => flow::run(&place, &options).await,
+        Verb::Pause(options) => flow::switch(&place, &options, true, json).await,
+        Verb::Resume(options) => flow::switch(&place, &options, false, json).await,
+        Verb::Reconcile(options) => reconcile::run(&place, &options, json).await,
+        Verb::Audit { verb } => audit::run(&place, verb, json).await,
+        Verb::Connection { verb } => connections::run(&place, verb, json).await,
         Verb::Sandbox { verb } => sandbox_client::run(place::only_local(&place)?, &verb).await,
     }
 }

@@ -114,6 +114,7 @@ pub(crate) async fn run(place: &PlaceArguments, options: &StatusOptions, json: b
     let records = records::all(&register).await?;
     let watermarks = watermarks(&register).await?;
     let depths = depths(&place).await?;
+    let pause = flows::pause::of_invoices(&register).await.map_err(unfinished)?;
 
     let of_state = |word: &str| -> Vec<&InvoiceRecord> {
         records
@@ -163,6 +164,7 @@ pub(crate) async fn run(place: &PlaceArguments, options: &StatusOptions, json: b
         terminal::say(
             &json!({
                 "connection": connection, "place": place.name(), "as_of": now.to_string(), "invoices": states,
+                "paused": pause,
                 "oldest_hold": oldest_hold.map(view::invoice_json),
                 "unknown": unknown.iter().map(|record| view::invoice_json(record)).collect::<Vec<_>>(),
                 "delayed": delayed.len(), "watermarks": marks, "queues": queues,
@@ -187,6 +189,15 @@ pub(crate) async fn run(place: &PlaceArguments, options: &StatusOptions, json: b
             })
             .collect();
         terminal::say(&view::table(&["State", "Invoices", "Totals"], rows).to_string());
+        match &pause {
+            Some(pause) => terminal::say(&format!(
+                "PAUSED since {} by {}: {}",
+                explain::instant(pause.since),
+                pause.instruction.by,
+                pause.instruction.reason
+            )),
+            None => terminal::say("Posting: running"),
+        }
         match oldest_hold {
             Some(record) => terminal::say(&format!(
                 "Oldest hold: {}, since {}",

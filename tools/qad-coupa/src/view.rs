@@ -266,6 +266,38 @@ fn told(event: &Event) -> String {
         ),
         Event::Voided => "voided in Coupa before it was posted".to_owned(),
         Event::Rejected { problem } => format!("rejected: {problem}"),
+        Event::Released { release } => {
+            let codes: Vec<&str> = release
+                .accepted
+                .iter()
+                .map(|exception| exception.code.as_str())
+                .collect();
+            format!(
+                "{} accepted by {}: {}",
+                codes.join(", "),
+                release.instruction.by,
+                release.instruction.reason
+            )
+        }
+        Event::Skipped { instruction } => format!("skipped by {}: {}", instruction.by, instruction.reason),
+        Event::Reopened { instruction } => {
+            format!("taken up again by {}: {}", instruction.by, instruction.reason)
+        }
+        Event::Adopted {
+            voucher,
+            instruction,
+            difference,
+        } => {
+            let but = if difference.is_empty() {
+                String::new()
+            } else {
+                format!(" ({difference})")
+            };
+            format!(
+                "{voucher} taken as its document by {}{but}: {}",
+                instruction.by, instruction.reason
+            )
+        }
     }
 }
 
