@@ -216,8 +216,9 @@ fn a_document_keyed_by_hand_is_adopted_only_when_it_is_proven_to_be_this_invoice
     run.run(Job::Match(INVOICE, HintReason::Webhook));
     assert_eq!(run.standing(INVOICE).1, ["QAD_DOCUMENT_FOREIGN"]);
     let desk = Desk::of(&run);
-    let found = flows::ports::Qad::find_invoices(&run.sim.ports, &identity(&setup));
-    let voucher = ready(found).unwrap()[0].voucher.clone().unwrap();
+    let identity = identity(&setup);
+    let found = ready(flows::ports::Qad::find_invoices(&run.sim.ports, &identity));
+    let voucher = found.unwrap()[0].voucher.clone().unwrap();
     let other = Voucher {
         number: voucher.number + 1,
         ..voucher.clone()
@@ -251,8 +252,9 @@ fn a_document_of_another_invoice_is_never_adopted() {
     keyed.description = "Coupa 70011".to_owned();
     run.sim.world().qad.keyed_by_hand(keyed, BEGINNING);
     run.run(Job::Match(INVOICE, HintReason::Webhook));
-    let found = flows::ports::Qad::find_invoices(&run.sim.ports, &identity(&setup));
-    let voucher = ready(found).unwrap()[0].voucher.clone().unwrap();
+    let identity = identity(&setup);
+    let found = ready(flows::ports::Qad::find_invoices(&run.sim.ports, &identity));
+    let voucher = found.unwrap()[0].voucher.clone().unwrap();
     assert_eq!(
         code(Desk::of(&run).adopt(&setup, &voucher, None)),
         "refused ADOPT_REFUSED"
@@ -307,6 +309,30 @@ fn a_pause_stops_what_is_approved_and_not_on_its_way() {
     }
     run.run_all();
     run.assert_stands(INVOICE, "received", 0);
+}
+
+/// Exported by others and in QAD already: taken in, it is adopted. Not in QAD: it is posted. Repeating changes nothing.
+#[test]
+fn what_others_exported_is_taken_in_and_never_posted_beside_its_document() {
+    for keyed in [true, false] {
+        let mut world = straight_through();
+        world.coupa.invoices.get_mut(&INVOICE.0).unwrap().exported = true;
+        let mut run = Harness::new(world, &Setup::default());
+        if keyed {
+            let mut document = keyed_document();
+            document.supplier_invoice_reference = format!("INV-{INVOICE}");
+            run.sim.world().qad.keyed_by_hand(document, BEGINNING);
+        }
+        run.run(Job::Match(INVOICE, HintReason::Webhook));
+        assert_eq!(run.standing(INVOICE).1, ["EXPORTED_BY_OTHERS"]);
+        let desk = Desk::of(&run);
+        let take = || code(ready(operator::take_in(&desk.context(), INVOICE, why(), false)));
+        assert_eq!(take(), "done, changed true");
+        assert_eq!(take(), "done, changed false");
+        run.heal();
+        run.assert_stands(INVOICE, "exported", 1);
+        assert_eq!(take(), "done, changed false");
+    }
 }
 
 #[test]

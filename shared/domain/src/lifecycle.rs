@@ -362,6 +362,11 @@ pub enum Event {
         /// Who, and why.
         instruction: Instruction,
     },
+    /// A person had it taken in although somebody else may have exported it before this product knew it (back-fill).
+    TakenIn {
+        /// Who, and why.
+        instruction: Instruction,
+    },
     /// A person named the document in QAD that is this invoice's; a look-up proved it.
     Adopted {
         /// Its number there.
@@ -394,6 +399,7 @@ impl Event {
             Self::Released { .. } => "released",
             Self::Skipped { .. } => "skipped",
             Self::Reopened { .. } => "reopened",
+            Self::TakenIn { .. } => "taken-in",
             Self::Adopted { .. } => "adopted",
         }
     }
@@ -477,6 +483,9 @@ impl State {
             (Event::Skipped { instruction }, _) if undecided => Rejected {
                 problem: instruction.skipped(),
             },
+            (Event::TakenIn { .. }, Received { .. } | Rejected { .. }) if undecided => {
+                Received { coupa_status: None }
+            }
             (Event::Reopened { .. }, _) if self.is_skipped() => Received { coupa_status: None },
             // Of a document that is, or may be, in QAD the record, which knows the effect, checks that it is settled.
             (Event::Adopted { voucher, .. }, Received { .. } | Held { .. } | Parked { .. }) => Posted {
@@ -554,6 +563,9 @@ pub struct InvoiceRecord {
     /// What Coupa shows as paid.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub paid: Option<PaidState>,
+    /// A person had it taken in: Coupa's exported flag, whoever set it, keeps it out no more.
+    #[serde(default)]
+    pub taken_in: bool,
     /// What a person has accepted of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub release: Option<Release>,
@@ -592,6 +604,7 @@ impl InvoiceRecord {
             export: None,
             note: None,
             paid: None,
+            taken_in: false,
             release: None,
             order_index: Vec::new(),
             delay: None,
@@ -641,6 +654,10 @@ impl InvoiceRecord {
                 next.look_again = Some(now);
             }
             Event::Reopened { .. } => next.look_again = Some(now),
+            Event::TakenIn { .. } => {
+                next.taken_in = true;
+                next.look_again = Some(now);
+            }
             _ => {
                 next.delay = None;
                 next.setbacks = 0;

@@ -332,8 +332,9 @@ async fn decide_invoice(deps: &Deps<'_>, loaded: Loaded<InvoiceRecord>) -> Resul
         Err(error) => return unread(deps, loaded, error).await,
     };
     // Once it was seen not exported, the flag is ours to set; before that, whoever set it has dealt with the invoice.
-    let others_may_have_it = loaded.document.source.is_none()
-        || matches!(&loaded.document.state, State::Rejected { problem } if problem.code == EXPORTED_BY_OTHERS);
+    let others_may_have_it = !loaded.document.taken_in
+        && (loaded.document.source.is_none()
+            || matches!(&loaded.document.state, State::Rejected { problem } if problem.code == EXPORTED_BY_OTHERS));
     let loaded = Loaded {
         document: with_source(&loaded.document, &invoice),
         ..loaded
@@ -378,7 +379,7 @@ fn not_in_coupa(id: InvoiceId) -> Problem {
 }
 
 /// Code of an invoice that somebody else exported before this product had seen it.
-const EXPORTED_BY_OTHERS: &str = "EXPORTED_BY_OTHERS";
+pub const EXPORTED_BY_OTHERS: &str = "EXPORTED_BY_OTHERS";
 
 fn exported_elsewhere(id: InvoiceId) -> Problem {
     Problem::new(

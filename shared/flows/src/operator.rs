@@ -8,7 +8,8 @@
 use crate::bills::unmatched_key;
 use crate::invoice_effects::export_effect;
 use crate::match_invoice::{
-    IdentityClaim, InvoiceSettings, claim_writes, identity_key, index_orders, waiting_writes,
+    EXPORTED_BY_OTHERS, IdentityClaim, InvoiceSettings, claim_writes, identity_key, index_orders,
+    waiting_writes,
 };
 use crate::ports::{CommitError, Coupa, Qad, QadDocument, ReadError, RecordKey, RecordWrite, Voucher};
 use crate::store::{Change, Context, FlowError, Loaded, load, parse, save};
@@ -247,6 +248,34 @@ pub async fn reopen(
         return Ok(Done::already(loaded.document));
     }
     tell(context, loaded, Event::Reopened { instruction }, vec![], dry_run).await
+}
+
+/// Takes an invoice in that this product does not know, or left to others because Coupa showed it exported: it is decided
+/// like any other, and what QAD has of it already is adopted, not created. One that is known otherwise is left as it is.
+///
+/// # Errors
+/// See [`OperatorError`].
+pub async fn take_in(
+    context: &Context<'_>,
+    id: InvoiceId,
+    instruction: Instruction,
+    dry_run: bool,
+) -> Result<Done, OperatorError> {
+    let known = load::<InvoiceRecord>(context.register, RecordKey::Invoice(id)).await?;
+    let loaded = known.unwrap_or_else(|| Loaded {
+        document: InvoiceRecord::new(id, context.clock.now()),
+        revision: 0,
+    });
+    if !may_be_taken_in(&loaded) {
+        return Ok(Done::already(loaded.document));
+    }
+    tell(context, loaded, Event::TakenIn { instruction }, vec![], dry_run).await
+}
+
+/// Unknown, or left to others.
+fn may_be_taken_in(loaded: &Loaded<InvoiceRecord>) -> bool {
+    loaded.revision == 0
+        || matches!(&loaded.document.state, State::Rejected { problem } if problem.code == EXPORTED_BY_OTHERS)
 }
 
 /// What [`adopt`] needs: its permissions. Reads only; the register is all it writes.

@@ -2,8 +2,10 @@
 
 use crate::act::{AdoptOptions, RecheckOptions, ReleaseOptions, ReplayOptions};
 use crate::audit::AuditVerb;
+use crate::backfill::BackfillOptions;
 use crate::connections::ConnectionVerb;
 use crate::dlq::DlqVerb;
+use crate::doctor::DoctorOptions;
 use crate::flow::{PauseOptions, RunOptions};
 use crate::invoices::{HoldsOptions, InvoiceVerb, Key};
 use crate::place::PlaceArguments;
@@ -94,6 +96,11 @@ pub(crate) enum Verb {
     Resume(PauseOptions),
     /// Coupa, the register and QAD against each other: every difference named. Ends with 4 when one is unexplained.
     Reconcile(ReconcileOptions),
+    /// Takes in approved invoices from before this product was there, exported or not; what QAD has already is adopted.
+    #[command(after_help = "Example: qad-coupa backfill --from 2026-01-01 --reason \"cut-over\" --dry-run")]
+    Backfill(BackfillOptions),
+    /// Asks everything the connection depends on: pass, warn or fail, and the fix. Ends with 4 when something fails.
+    Doctor(DoctorOptions),
     /// The audit trail: shown, verified, exported.
     Audit {
         #[command(subcommand)]

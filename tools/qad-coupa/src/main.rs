@@ -14,6 +14,8 @@
 //! | [`audit`] | the audit trail as evidence |
 //! | [`connections`] | connections as documents |
 //! | [`reconcile`] | both sides against each other |
+//! | [`doctor`] | everything a connection depends on, asked once |
+//! | [`backfill`] | taking in what was approved before this product was there |
 //! | [`status`] | the health of a connection in figures |
 //! | [`view`] | what people and programs are shown |
 //! | [`local`] | the local run against any Coupa and QAD |
@@ -23,10 +25,12 @@
 mod act;
 mod arguments;
 mod audit;
+mod backfill;
 mod connection_file;
 mod connections;
 mod demo;
 mod dlq;
+mod doctor;
 mod flow;
 mod invoices;
 mod local;
@@ -108,6 +112,8 @@ async fn run(arguments: Arguments) -> Result<(), Failure> {
         Verb::Pause(options) => flow::switch(&place, &options, true, json).await,
         Verb::Resume(options) => flow::switch(&place, &options, false, json).await,
         Verb::Reconcile(options) => reconcile::run(&place, &options, json).await,
+        Verb::Backfill(options) => backfill::run(&place, options, json).await,
+        Verb::Doctor(options) => doctor::run(&place, &options, json).await,
         Verb::Audit { verb } => audit::run(&place, verb, json).await,
         Verb::Connection { verb } => connections::run(&place, verb, json).await,
         Verb::Sandbox { verb } => sandbox_client::run(place::only_local(&place)?, &verb).await,

@@ -42,6 +42,15 @@ const CONNECTIONS_MAX: usize = 200;
 /// What an output of the stack that names a queue ends with, and what a queue in the template ends with.
 const QUEUE_OUTPUT: &str = "QueueUrl";
 const QUEUE_RESOURCE: &str = "Queue";
+/// The output of the stack that begins every webhook's address.
+const WEBHOOK_BASE_URL: &str = "WEBHOOK_BASE_URL";
+/// Other addresses of AWS's services, as every AWS tool takes them from the environment.
+const ENDPOINTS: [&str; 4] = [
+    "AWS_ENDPOINT_URL",
+    "AWS_ENDPOINT_URL_DYNAMODB",
+    "AWS_ENDPOINT_URL_SQS",
+    "AWS_ENDPOINT_URL_SECRETS_MANAGER",
+];
 /// Variables without which nothing can be opened.
 const NEEDED: [&Variable; 4] = [
     &aws::config::REGISTER_TABLE,
@@ -105,8 +114,6 @@ pub(crate) struct Place {
 
 /// Both systems of one connection, ready to be asked.
 pub(crate) struct Systems {
-    /// The connection.
-    pub(crate) id: ConnectionId,
     /// Its settings.
     pub(crate) document: ConnectionDocument,
     /// Coupa.
@@ -231,12 +238,32 @@ impl Place {
         }
     }
 
-    /// The local run, when it is one.
-    pub(crate) fn run_file(&self) -> Option<&RunFile> {
-        match &self.kind {
-            Kind::Local(run) => Some(run),
-            Kind::Aws(_) => None,
-        }
+    /// Where Coupa calls a connection.
+    pub(crate) fn webhook_url(&self, connection: &ConnectionId) -> Result<String, Failure> {
+        let found = match &self.kind {
+            Kind::Local(run) => run.webhook_urls.get(connection.as_str()).cloned(),
+            Kind::Aws(_) => self
+                .variables
+                .get(WEBHOOK_BASE_URL)
+                .map(|base| format!("{}/webhooks/coupa/{connection}", base.trim_end_matches('/'))),
+        };
+        found.ok_or_else(|| {
+            Failure::NotFound(
+                Problem::new(
+                    "WEBHOOK_ADDRESS_UNKNOWN",
+                    "Set WEBHOOK_BASE_URL to the stack's output of that name.",
+                )
+                .field(connection.to_string()),
+            )
+        })
+    }
+
+    /// Reads the webhook's document; it is never shown.
+    pub(crate) async fn webhook_document(&self, connection: &ConnectionId) -> Result<SecretString, Failure> {
+        let prefix = self.variable(&aws::config::WEBHOOK_SECRET_PREFIX)?;
+        let reader = SecretReader::new(self.clients.secrets_manager(), prefix, Arc::new(SystemClock));
+        let document = reader.current(connection).await.map_err(unread)?;
+        Ok(document.text)
     }
 
     /// The configuration as a function would read it.
@@ -436,12 +463,7 @@ impl Place {
         };
         let timeout = Duration::from_millis(u64::try_from(self.timing.http_millis).unwrap_or(0));
         let (coupa, qad) = clients(connection, &document, &http, timeout);
-        Ok(Systems {
-            id: connection.clone(),
-            document,
-            coupa,
-            qad,
-        })
+        Ok(Systems { document, coupa, qad })
     }
 
     /// Who is at work, for the audit trail: in AWS the caller's own identity as AWS tells it.
@@ -636,6 +658,8 @@ fn own_variables() -> BTreeMap<String, String> {
         .iter()
         .map(|variable| variable.name)
         .chain(dead_letters)
+        .chain([WEBHOOK_BASE_URL])
+        .chain(ENDPOINTS)
         .filter_map(|name| Some((name.to_owned(), variable(name)?)))
         .collect()
 }

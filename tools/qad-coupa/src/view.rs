@@ -280,6 +280,7 @@ fn told(event: &Event) -> String {
             )
         }
         Event::Skipped { instruction } => format!("skipped by {}: {}", instruction.by, instruction.reason),
+        Event::TakenIn { instruction } => format!("taken in by {}: {}", instruction.by, instruction.reason),
         Event::Reopened { instruction } => {
             format!("taken up again by {}: {}", instruction.by, instruction.reason)
         }
