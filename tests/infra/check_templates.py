@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parents[2]
 STACK = "stack"
 CONNECTION = "connection"
 PATHS = {STACK: ROOT / "infra/stack.yaml", CONNECTION: ROOT / "infra/connection.yaml"}
-SCHEDULED = {"poll-coupa", "poll-payments", "poll-receipts", "sweep"}
+SCHEDULED = {"poll-coupa", "poll-payments", "poll-receipts", "sweep", "sync-suppliers"}
 DAY_SECONDS = 86_400
 UNREADABLE = "cannot be checked"
 
@@ -94,6 +94,19 @@ GRANTS = {
         "TokensTable": {"dynamodb:GetItem", "dynamodb:UpdateItem"},
         "PaymentsQueue": {"sqs:DeleteMessage", "sqs:GetQueueAttributes", "sqs:ReceiveMessage"},
     },
+    "sync-suppliers": {
+        "RegisterTable": {
+            "dynamodb:BatchGetItem",
+            "dynamodb:ConditionCheckItem",
+            "dynamodb:DeleteItem",
+            "dynamodb:GetItem",
+            "dynamodb:PutItem",
+            "dynamodb:Query",
+        },
+        "AuditTable": {"dynamodb:PutItem"},
+        "TokensTable": {"dynamodb:GetItem", "dynamodb:UpdateItem"},
+        "InvoicesQueue": {"sqs:SendMessage"},
+    },
     "sweep": {
         "RegisterTable/index/due": {"dynamodb:Query"},
         "InvoicesQueue": {"sqs:SendMessage"},
@@ -108,6 +121,7 @@ SECRET_READERS = {
         "PollCoupaRoleArn",
         "PollPaymentsRoleArn",
         "PollReceiptsRoleArn",
+        "SyncSuppliersRoleArn",
         "WritePaymentRoleArn",
     },
     "WebhookSecret": {"ReceiveWebhookRoleArn"},
@@ -480,8 +494,11 @@ def one_bad_message_fails_alone(templates):
                 continue
             if event["Properties"].get("FunctionResponseTypes") != ["ReportBatchItemFailures"]:
                 yield f"{name} fails whole batches"
-            if "MaximumConcurrency" not in event["Properties"].get("ScalingConfig", {}):
+            most = event["Properties"].get("ScalingConfig", {}).get("MaximumConcurrency")
+            if most is None:
                 yield f"{name} may call QAD from any number of instances"
+            if variables(function).get("INSTANCES_MAX") != most:
+                yield f"{name} is told another number of instances than share its pace"
 
 
 @check

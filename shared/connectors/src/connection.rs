@@ -1,6 +1,10 @@
 //! The settings of one connection (a Coupa instance with a QAD tenant): parsed once at the door, every error with the
 //! setting it is about, and the clients made from them.
 
+mod suppliers;
+
+pub use suppliers::{CoupaSupplierDefaults, QadSupplierDefaults, SupplierSettings};
+
 use crate::coupa::CoupaClient;
 use crate::http::address::BaseUrl;
 use crate::http::auth::{Authenticator, AuthenticatorParts, Login, Scheme, YOUNG_TOKEN_MILLIS};
@@ -58,6 +62,8 @@ pub struct ConnectionDocument {
     pub hold_recheck_seconds: u64,
     /// How payments go back to Coupa.
     pub payments: PaymentSettings,
+    /// How suppliers are kept aligned.
+    pub suppliers: SupplierSettings,
 }
 
 /// The section `coupa`.
@@ -300,6 +306,7 @@ struct PaymentDocument {
     statuses: BTreeMap<String, StatusMeaning>,
     over_total: Exact,
     own_channels: Vec<String>,
+    lookback_days: i64,
 }
 
 impl Default for PaymentDocument {
@@ -309,9 +316,13 @@ impl Default for PaymentDocument {
             statuses: BTreeMap::new(),
             over_total: Exact(standard.policy.over_total),
             own_channels: standard.own_channels,
+            lookback_days: standard.lookback_days,
         }
     }
 }
+
+/// Fewest and most days that payments may be looked back for.
+const LOOKBACK_DAYS: (i64, i64) = (2, 730);
 
 impl PaymentDocument {
     /// The settings: the connection's statuses are laid over the standard ones.
@@ -323,6 +334,11 @@ impl PaymentDocument {
         if self.own_channels.iter().any(|channel| channel.trim().is_empty()) {
             problems.push(invalid("payments.own_channels", "Coupa's words", "a blank"));
         }
+        let (shortest, longest) = LOOKBACK_DAYS;
+        if !(shortest..=longest).contains(&self.lookback_days) {
+            let (expected, actual) = (format!("{shortest} to {longest}"), self.lookback_days.to_string());
+            problems.push(invalid("payments.lookback_days", expected, actual));
+        }
         let mut policy = PaymentPolicy {
             over_total: self.over_total.0,
             ..PaymentPolicy::default()
@@ -333,6 +349,8 @@ impl PaymentDocument {
         PaymentSettings {
             policy,
             own_channels: self.own_channels,
+            lookback_days: self.lookback_days,
+            ..PaymentSettings::default()
         }
     }
 }
@@ -454,6 +472,7 @@ impl ConnectionDocument {
             "qad",
             "invoices",
             "payments",
+            "suppliers",
             "hold_recheck_seconds",
             "token_key",
         ];
@@ -465,6 +484,10 @@ impl ConnectionDocument {
         let invoices: Option<InvoiceDocument> = section(&sections, "invoices", Some("{}"), &mut problems);
         let payments: Option<PaymentDocument> = section(&sections, "payments", Some("{}"), &mut problems);
         let payments = payments.map(|payments| payments.settings(&mut problems));
+        let invoice_terms = invoices.as_ref().map(|invoices| invoices.credit_terms.clone());
+        let suppliers =
+            section::<suppliers::SupplierDocument>(&sections, "suppliers", Some("{}"), &mut problems)
+                .map(|section| section.settings(&invoice_terms.unwrap_or_default(), &mut problems));
         let recheck: Option<u64> = section(&sections, "hold_recheck_seconds", Some("86400"), &mut problems);
         if let Some(coupa) = &coupa {
             check_coupa(coupa, &mut problems);
@@ -495,7 +518,7 @@ impl ConnectionDocument {
                 seconds.to_string(),
             ));
         }
-        match (coupa, qad, profile, policy, recheck, payments) {
+        match (coupa, qad, profile, policy, recheck, payments, suppliers) {
             (
                 Some(coupa),
                 Some(qad),
@@ -503,6 +526,7 @@ impl ConnectionDocument {
                 Some(policy),
                 Some(hold_recheck_seconds),
                 Some(payments),
+                Some(suppliers),
             ) if problems.is_empty() => Ok(Self {
                 coupa,
                 qad,
@@ -511,6 +535,7 @@ impl ConnectionDocument {
                 adopt_equal_documents,
                 hold_recheck_seconds,
                 payments,
+                suppliers,
             }),
             _ => Err(problems),
         }
@@ -519,6 +544,15 @@ impl ConnectionDocument {
     /// Everything a match decision depends on besides the documents.
     pub fn match_policy(&self) -> MatchPolicy {
         self.policy.clone()
+    }
+
+    /// What the flows of payments need to know of this connection.
+    pub fn payment_settings(&self) -> PaymentSettings {
+        let seconds = i64::try_from(self.hold_recheck_seconds).unwrap_or(i64::MAX);
+        PaymentSettings {
+            recheck_millis: seconds.saturating_mul(1_000),
+            ..self.payments.clone()
+        }
     }
 
     /// What the invoice flow needs to know of this connection.
@@ -853,17 +887,18 @@ pub fn clients(
     http_timeout: Duration,
 ) -> (CoupaClient, QadClient) {
     (
-        coupa_client(connection, &document.coupa, world, http_timeout),
+        coupa_client(connection, document, world, http_timeout),
         qad_client(connection, document, world, http_timeout),
     )
 }
 
 fn coupa_client(
     connection: &ConnectionId,
-    settings: &CoupaSettings,
+    document: &ConnectionDocument,
     world: &World,
     http_timeout: Duration,
 ) -> CoupaClient {
+    let settings = &document.coupa;
     let mut headers = vec![("user-agent".to_owned(), USER_AGENT.to_owned())];
     if !settings.api_version.is_empty() {
         headers.push(("x-coupa-api-version".to_owned(), settings.api_version.clone()));
@@ -889,6 +924,7 @@ fn coupa_client(
         base: settings.base_url.clone(),
         orders: settings.order_number.clone(),
         history: settings.integration_history.clone(),
+        supplier_defaults: document.suppliers.coupa_defaults.clone(),
     }
 }
 
@@ -929,6 +965,8 @@ fn qad_client(
         domain: settings.domain.clone(),
         entity: settings.entity.clone(),
         profile: document.profile.clone(),
+        supplier_set: document.suppliers.shared_set.clone(),
+        supplier_defaults: document.suppliers.qad_defaults.clone(),
     }
 }
 

@@ -109,6 +109,7 @@ async fn tell(
     }
     let mut writes = waiting_writes(&before, &after);
     writes.extend(index_orders(&mut after));
+    writes.extend(index_supplier(&mut after));
     writes.extend(more);
     if dry_run {
         return Ok(Done {

@@ -13,6 +13,7 @@ use crate::plan::PlanOptions;
 use crate::reconcile::ReconcileOptions;
 use crate::records::Filter;
 use crate::status::StatusOptions;
+use crate::suppliers::SuppliersVerb;
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
 
@@ -111,6 +112,13 @@ pub(crate) enum Verb {
         #[command(subcommand)]
         verb: ConnectionVerb,
     },
+    /// What QAD paid, and what Coupa shows of it.
+    Payments(crate::payments::PaymentsOptions),
+    /// How the suppliers of QAD and Coupa stand to each other.
+    Suppliers {
+        #[command(subcommand)]
+        verb: SuppliersVerb,
+    },
     /// Makes things happen in the simulated systems of a demo that was started with --keep.
     Sandbox {
         #[command(subcommand)]
@@ -154,6 +162,8 @@ pub(crate) enum SandboxVerb {
         #[arg(long)]
         quantity: String,
     },
+    /// QAD pays an invoice, or a payment changes its status.
+    Pay(crate::sandbox_pay::PayOptions),
     /// Sends a signed Coupa event about an invoice.
     Event {
         /// Coupa's id of the invoice.

@@ -17,9 +17,12 @@
 //! | [`doctor`] | everything a connection depends on, asked once |
 //! | [`backfill`] | taking in what was approved before this product was there |
 //! | [`status`] | the health of a connection in figures |
+//! | [`payments`] | what QAD paid of each bill, and what Coupa shows of it |
+//! | [`suppliers`] | how the suppliers of both systems stand to each other |
 //! | [`view`] | what people and programs are shown |
 //! | [`local`] | the local run against any Coupa and QAD |
 //! | [`demo`] | the local run against the simulators, with a seeded day |
+//! | [`sandbox_pay`] | paying invoices in a demo that keeps running |
 //! | [`sandbox_client`] | posting receipts, sending events and causing faults in a demo that keeps running |
 
 mod act;
@@ -34,12 +37,15 @@ mod doctor;
 mod flow;
 mod invoices;
 mod local;
+mod payments;
 mod place;
 mod plan;
 mod reconcile;
 mod records;
 mod sandbox_client;
+mod sandbox_pay;
 mod status;
+mod suppliers;
 mod terminal;
 mod view;
 
@@ -116,6 +122,8 @@ async fn run(arguments: Arguments) -> Result<(), Failure> {
         Verb::Doctor(options) => doctor::run(&place, &options, json).await,
         Verb::Audit { verb } => audit::run(&place, verb, json).await,
         Verb::Connection { verb } => connections::run(&place, verb, json).await,
+        Verb::Payments(options) => payments::run(&place, &options, json).await,
+        Verb::Suppliers { verb } => suppliers::run(&place, &verb, json).await,
         Verb::Sandbox { verb } => sandbox_client::run(place::only_local(&place)?, &verb).await,
     }
 }
