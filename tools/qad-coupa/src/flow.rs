@@ -13,7 +13,7 @@ use flows::pause;
 use flows::ports::{Hint, HintReason, Subject};
 use serde_json::json;
 use tracing_subscriber::layer::SubscriberExt;
-use wiring::Scheduled;
+use wiring::{Scheduled, SupplierRun};
 
 /// A flow that runs on a schedule, or for one record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -24,6 +24,8 @@ pub(crate) enum Flow {
     PollReceipts,
     /// Asks QAD for new and changed payments.
     PollPayments,
+    /// Aligns the suppliers of both sides, when the connection asks for it.
+    SyncSuppliers,
     /// Queues again what is due.
     Sweep,
     /// Drives one invoice as far as it goes now; needs --invoice.
@@ -38,6 +40,9 @@ pub(crate) struct RunOptions {
     /// Coupa's id of the invoice, for match-invoice.
     #[arg(long, value_name = "ID", required_if_eq("flow", "match-invoice"))]
     invoice: Option<InvoiceId>,
+    /// For sync-suppliers: only says what would be done, writes nothing anywhere.
+    #[arg(long)]
+    plan: bool,
 }
 
 #[derive(Debug, Args)]
@@ -78,6 +83,13 @@ pub(crate) async fn run(place: &PlaceArguments, options: &RunOptions) -> Result<
         Flow::PollCoupa => wiring.poll_coupa(&scheduled, &invocation).await,
         Flow::PollReceipts => wiring.poll_receipts(&scheduled, &invocation).await,
         Flow::PollPayments => wiring.poll_payments(&scheduled, &invocation).await,
+        Flow::SyncSuppliers => {
+            let run = SupplierRun {
+                connection: connection.clone(),
+                plan: options.plan,
+            };
+            wiring.sync_suppliers(&run, &invocation).await
+        }
         Flow::Sweep => wiring.sweep(&scheduled, &invocation).await,
         Flow::MatchInvoice => {
             let invoice = options.invoice.ok_or_else(|| {
