@@ -194,7 +194,7 @@ fn what_was_found_for_the_old_reference_is_not_taken_for_the_new_one() {
 }
 
 /// What a clerk keyed for 100.00, without receipts.
-fn keyed_document() -> SupplierInvoiceRecord {
+pub(crate) fn keyed_document() -> SupplierInvoiceRecord {
     SupplierInvoiceRecord {
         entity_code: ENTITY.to_owned(),
         domain_code: DOMAIN.to_owned(),
