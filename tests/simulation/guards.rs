@@ -416,6 +416,7 @@ fn voided_at_any_moment() -> Option<String> {
         preemptions(2),
         || {
             let mut run = Harness::new(straight_through(), &Setup::default());
+            run.sim.shared().mute = true;
             run.spawn(Job::Match(INVOICE, HintReason::Webhook));
             run.spawn_step("voided", |world, now| world.coupa.void(INVOICE.0, now).unwrap());
             run.spawn(Job::Match(INVOICE, HintReason::Webhook));
