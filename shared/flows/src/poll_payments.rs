@@ -74,6 +74,8 @@ pub struct Polled {
     pub quarantined: Vec<Problem>,
     /// True when a later run took over; it has read the same or later.
     pub overtaken: bool,
+    /// Day of the latest change known afterwards; nothing when a later run took over.
+    pub cursor: Option<Date>,
 }
 
 /// Reads the window once.
@@ -137,6 +139,7 @@ pub async fn run(deps: &Deps<'_>) -> Result<Polled, PollError> {
         }
     }
     let after = watermark_after(before.as_ref(), &scan.allocations, &failed, today);
+    polled.cursor = Some(after.cursor);
     let unchanged = before
         .as_ref()
         .is_some_and(|before| before.cursor == after.cursor && before.digests == after.digests);

@@ -77,6 +77,8 @@ pub struct Polled {
     pub woken: u64,
     /// Rows that could not be read; each is named in the log and raises an alarm, and the rest goes on.
     pub unreadable: Vec<Problem>,
+    /// Latest receipt date known afterwards.
+    pub cursor: Option<Date>,
 }
 
 /// Reads the window once.
@@ -119,6 +121,7 @@ pub async fn run(deps: &Deps<'_>) -> Result<Polled, PollError> {
         polled.woken = wake(deps, &new).await?;
     }
     let after = watermark_after(before.as_ref(), &scan.receipts, today);
+    polled.cursor = Some(after.cursor);
     if before.as_ref() != Some(&after) {
         advance(deps, key, seen, &after).await?;
     }
