@@ -14,6 +14,8 @@ mod arguments;
 mod connection_file;
 mod demo;
 mod local;
+#[cfg(test)]
+mod manual;
 mod register;
 mod sandbox_client;
 mod terminal;
