@@ -34,7 +34,10 @@ fn files(folder: &Path, endings: &[&str], found: &mut Vec<PathBuf>) {
         let path = entry.unwrap().path();
         if path.is_dir() {
             files(&path, endings, found);
-        } else if endings.iter().any(|ending| path.to_string_lossy().ends_with(ending)) {
+        } else if endings
+            .iter()
+            .any(|ending| path.to_string_lossy().ends_with(ending))
+        {
             found.push(path);
         }
     }
@@ -142,12 +145,7 @@ fn every_command_in_the_documents_is_one() {
                     error.kind(),
                     clap::error::ErrorKind::DisplayHelp | clap::error::ErrorKind::DisplayVersion
                 );
-                assert!(
-                    asks,
-                    "{}: qad-coupa {}\n{error}",
-                    path.display(),
-                    words.join(" ")
-                );
+                assert!(asks, "{}: qad-coupa {}\n{error}", path.display(), words.join(" "));
             }
         }
     }
@@ -196,10 +194,7 @@ fn every_file_that_is_named_exists() {
     const MADE: [&str; 2] = ["infra/.build", "infra/.aws-sam"];
     let mut seen = 0;
     for (path, text) in documents() {
-        let links = text
-            .split("](")
-            .skip(1)
-            .filter_map(|part| part.split(')').next());
+        let links = text.split("](").skip(1).filter_map(|part| part.split(')').next());
         for link in links.filter(|link| !link.contains("://") && !link.starts_with('#')) {
             let file = link.split('#').next().unwrap();
             seen += 1;
@@ -480,7 +475,7 @@ fn said(place: &Place) -> Vec<Problem> {
         Reader::Connection => Value::Object(document),
         Reader::Webhook => webhook,
     };
-    let mut content = json!({ UNKNOWN: 0 });
+    let mut content = json!({ UNKNOWN: "x" });
     if let Some(variant) = &place.variant {
         content["type"] = json!(variant);
     }
@@ -507,7 +502,7 @@ fn said(place: &Place) -> Vec<Problem> {
         };
     }
     if place.path.is_empty() {
-        at.as_object_mut().unwrap().insert(UNKNOWN.to_owned(), json!(0));
+        at.as_object_mut().unwrap().insert(UNKNOWN.to_owned(), json!("x"));
     } else {
         *at = content;
     }
@@ -578,7 +573,9 @@ fn schedules_and_times_are_parameters_of_the_templates() {
         name.chars()
             .enumerate()
             .map(|(index, letter)| match letter {
-                upper if upper.is_ascii_uppercase() && index > 0 => format!("_{}", upper.to_ascii_lowercase()),
+                upper if upper.is_ascii_uppercase() && index > 0 => {
+                    format!("_{}", upper.to_ascii_lowercase())
+                }
                 other => other.to_ascii_lowercase().to_string(),
             })
             .collect::<String>()
@@ -655,10 +652,7 @@ fn the_example_shows_every_setting_and_invents_none() {
 fn the_file_takes_what_the_schema_takes() {
     assert!(connection_file::parse(EXAMPLE).is_ok());
     let problems = connection_file::parse(&format!("{UNKNOWN} = 1\n{EXAMPLE}")).unwrap_err();
-    let told = problems
-        .iter()
-        .find(|problem| problem.field == UNKNOWN)
-        .unwrap();
+    let told = problems.iter().find(|problem| problem.field == UNKNOWN).unwrap();
     for name in names_of(&schema()["properties"]) {
         assert!(
             told.expected.contains(&name),
