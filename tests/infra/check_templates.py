@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parents[2]
 STACK = "stack"
 CONNECTION = "connection"
 PATHS = {STACK: ROOT / "infra/stack.yaml", CONNECTION: ROOT / "infra/connection.yaml"}
-SCHEDULED = {"poll-coupa", "poll-payments", "poll-receipts", "sweep"}
+SCHEDULED = {"poll-coupa", "poll-payments", "poll-receipts", "sweep", "sync-suppliers"}
 DAY_SECONDS = 86_400
 UNREADABLE = "cannot be checked"
 
@@ -94,6 +94,19 @@ GRANTS = {
         "TokensTable": {"dynamodb:GetItem", "dynamodb:UpdateItem"},
         "PaymentsQueue": {"sqs:DeleteMessage", "sqs:GetQueueAttributes", "sqs:ReceiveMessage"},
     },
+    "sync-suppliers": {
+        "RegisterTable": {
+            "dynamodb:BatchGetItem",
+            "dynamodb:ConditionCheckItem",
+            "dynamodb:DeleteItem",
+            "dynamodb:GetItem",
+            "dynamodb:PutItem",
+            "dynamodb:Query",
+        },
+        "AuditTable": {"dynamodb:PutItem"},
+        "TokensTable": {"dynamodb:GetItem", "dynamodb:UpdateItem"},
+        "InvoicesQueue": {"sqs:SendMessage"},
+    },
     "sweep": {
         "RegisterTable/index/due": {"dynamodb:Query"},
         "InvoicesQueue": {"sqs:SendMessage"},
@@ -108,6 +121,7 @@ SECRET_READERS = {
         "PollCoupaRoleArn",
         "PollPaymentsRoleArn",
         "PollReceiptsRoleArn",
+        "SyncSuppliersRoleArn",
         "WritePaymentRoleArn",
     },
     "WebhookSecret": {"ReceiveWebhookRoleArn"},
@@ -433,7 +447,7 @@ def each_function_gets_what_it_needs(templates):
         given = set(variables(function))
         for variable in sorted(needed - given):
             yield f"{name} does not start without {variable}"
-        for variable in sorted(given - needed - TIMES - {"METRICS_NAMESPACE", "LOG_LEVEL"}):
+        for variable in sorted(given - needed - TIMES - {"INSTANCES_MAX", "METRICS_NAMESPACE", "LOG_LEVEL"}):
             yield f"{name} is given {variable} and does not ask for it"
 
 
@@ -452,7 +466,10 @@ def defaults_agree_with_the_code(templates):
     for name, (_, function) in functions(template).items():
         for variable, value in variables(function).items():
             default = value_of(template, value)
-            if code.get(variable) not in (None, default) and not variable.endswith("_NAMESPACE"):
+            # One instance is right for what runs once per tick; what a queue feeds is told its ceiling.
+            if variable.endswith("_NAMESPACE") or variable == "INSTANCES_MAX":
+                continue
+            if code.get(variable) not in (None, default):
                 yield f"{name}: {variable} is {default} in the template and {code[variable]} in config.rs"
 
 
@@ -520,8 +537,11 @@ def one_bad_message_fails_alone(templates):
                 continue
             if event["Properties"].get("FunctionResponseTypes") != ["ReportBatchItemFailures"]:
                 yield f"{name} fails whole batches"
-            if "MaximumConcurrency" not in event["Properties"].get("ScalingConfig", {}):
+            most = event["Properties"].get("ScalingConfig", {}).get("MaximumConcurrency")
+            if most is None:
                 yield f"{name} may call QAD from any number of instances"
+            if variables(function).get("INSTANCES_MAX") != most:
+                yield f"{name} is told another number of instances than share its pace"
 
 
 @check
@@ -855,7 +875,7 @@ def connections_never_touch_each_other(templates):
 # Coupa or QAD (ports that begin so) shares tokens.
 PORTS = {"Context": {"RegisterTable", "AuditTable"}, "Register": {"RegisterTable"}}
 SYSTEMS = ("Coupa", "Qad")
-NOT_RESOURCES = ("Chance", "Clock", "ConnectionId", "Timestamp", "str", "Settings", "Policy")
+NOT_RESOURCES = ("bool", "Chance", "Clock", "ConnectionId", "Timestamp", "str", "Settings", "Policy")
 # Flows that a function runs besides the one of its own name, and the queue behind each `Queue`.
 MORE_FLOWS = {"match-invoice": ["order_event"]}
 QUEUES = {("poll-payments", "queue"): "PaymentsQueue", ("sweep", "payments"): "PaymentsQueue"}

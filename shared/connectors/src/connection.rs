@@ -1,6 +1,10 @@
 //! The settings of one connection (a Coupa instance with a QAD tenant): parsed once at the door, every error with the
 //! setting it is about, and the clients made from them.
 
+mod suppliers;
+
+pub use suppliers::{CoupaSupplierDefaults, QadSupplierDefaults, SupplierSettings};
+
 use crate::coupa::CoupaClient;
 use crate::http::address::BaseUrl;
 use crate::http::auth::{Authenticator, AuthenticatorParts, Login, Scheme, YOUNG_TOKEN_MILLIS};
@@ -58,6 +62,8 @@ pub struct ConnectionDocument {
     pub hold_recheck_seconds: u64,
     /// How payments go back to Coupa.
     pub payments: PaymentSettings,
+    /// How suppliers are kept aligned.
+    pub suppliers: SupplierSettings,
 }
 
 /// The section `coupa`.
@@ -454,6 +460,7 @@ impl ConnectionDocument {
             "qad",
             "invoices",
             "payments",
+            "suppliers",
             "hold_recheck_seconds",
             "token_key",
         ];
@@ -465,6 +472,10 @@ impl ConnectionDocument {
         let invoices: Option<InvoiceDocument> = section(&sections, "invoices", Some("{}"), &mut problems);
         let payments: Option<PaymentDocument> = section(&sections, "payments", Some("{}"), &mut problems);
         let payments = payments.map(|payments| payments.settings(&mut problems));
+        let invoice_terms = invoices.as_ref().map(|invoices| invoices.credit_terms.clone());
+        let suppliers =
+            section::<suppliers::SupplierDocument>(&sections, "suppliers", Some("{}"), &mut problems)
+                .map(|section| section.settings(&invoice_terms.unwrap_or_default(), &mut problems));
         let recheck: Option<u64> = section(&sections, "hold_recheck_seconds", Some("86400"), &mut problems);
         if let Some(coupa) = &coupa {
             check_coupa(coupa, &mut problems);
@@ -495,7 +506,7 @@ impl ConnectionDocument {
                 seconds.to_string(),
             ));
         }
-        match (coupa, qad, profile, policy, recheck, payments) {
+        match (coupa, qad, profile, policy, recheck, payments, suppliers) {
             (
                 Some(coupa),
                 Some(qad),
@@ -503,6 +514,7 @@ impl ConnectionDocument {
                 Some(policy),
                 Some(hold_recheck_seconds),
                 Some(payments),
+                Some(suppliers),
             ) if problems.is_empty() => Ok(Self {
                 coupa,
                 qad,
@@ -511,6 +523,7 @@ impl ConnectionDocument {
                 adopt_equal_documents,
                 hold_recheck_seconds,
                 payments,
+                suppliers,
             }),
             _ => Err(problems),
         }
@@ -853,17 +866,18 @@ pub fn clients(
     http_timeout: Duration,
 ) -> (CoupaClient, QadClient) {
     (
-        coupa_client(connection, &document.coupa, world, http_timeout),
+        coupa_client(connection, document, world, http_timeout),
         qad_client(connection, document, world, http_timeout),
     )
 }
 
 fn coupa_client(
     connection: &ConnectionId,
-    settings: &CoupaSettings,
+    document: &ConnectionDocument,
     world: &World,
     http_timeout: Duration,
 ) -> CoupaClient {
+    let settings = &document.coupa;
     let mut headers = vec![("user-agent".to_owned(), USER_AGENT.to_owned())];
     if !settings.api_version.is_empty() {
         headers.push(("x-coupa-api-version".to_owned(), settings.api_version.clone()));
@@ -889,6 +903,7 @@ fn coupa_client(
         base: settings.base_url.clone(),
         orders: settings.order_number.clone(),
         history: settings.integration_history.clone(),
+        supplier_defaults: document.suppliers.coupa_defaults.clone(),
     }
 }
 
@@ -929,6 +944,8 @@ fn qad_client(
         domain: settings.domain.clone(),
         entity: settings.entity.clone(),
         profile: document.profile.clone(),
+        supplier_set: document.suppliers.shared_set.clone(),
+        supplier_defaults: document.suppliers.qad_defaults.clone(),
     }
 }
 

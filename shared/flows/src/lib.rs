@@ -22,6 +22,7 @@ pub mod poll_receipts;
 pub mod ports;
 pub mod receive_webhook;
 pub mod store;
+pub mod supplier_event;
 pub mod sweep;
 pub mod sync_lookups;
 #[cfg(test)]

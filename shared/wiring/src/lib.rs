@@ -4,13 +4,17 @@
 //! Nothing is read or connected before an event asks for it; what a warm instance has opened stays open until the
 //! connection's document changes.
 
+mod suppliers;
+
+pub use suppliers::SupplierRun;
+
 use aws::config::Variable;
 use aws::dynamo::DynamoRegister;
 use aws::lambda::{Invocation, World};
 use aws::secrets::SecretReader;
 use aws::sqs::SqsQueue;
 use aws::tokens::DynamoTokenStore;
-use connectors::connection::{ConnectionDocument, World as HttpWorld, clients};
+use connectors::connection::{ConnectionDocument, SupplierSettings, World as HttpWorld, clients};
 use connectors::coupa::CoupaClient;
 use connectors::http::pace::Paces;
 use connectors::http::transport::HttpTransport;
@@ -67,6 +71,7 @@ pub struct Connection {
     qad: QadClient,
     settings: InvoiceSettings,
     payments: PaymentSettings,
+    suppliers: SupplierSettings,
 }
 
 /// From a connection's name to its flows.
@@ -111,7 +116,7 @@ impl Wiring {
             tokens: Arc::new(tokens),
             clock: Arc::clone(&world.clock),
             chance: Arc::clone(&world.chance),
-            paces: Arc::new(Paces::default()),
+            paces: Arc::new(Paces::new(world.config.instances_max())),
         };
         Ok(Self {
             world,
@@ -163,6 +168,7 @@ impl Wiring {
             qad,
             settings: settings.invoice_settings(),
             payments: settings.payments,
+            suppliers: settings.suppliers,
         });
         open.insert(id.clone(), (document.version, Arc::clone(&connection)));
         Ok(connection)
@@ -199,9 +205,10 @@ impl Wiring {
                 self.write_payment(&connection, collection, &id, reason, &trace, invocation)
                     .await
             }
+            Subject::Supplier(supplier) => self.supplier_event(&connection, supplier, &trace).await,
             // Payments are read from QAD, where they are made; an event about anything else needs nothing done here,
             // and says so.
-            Subject::Supplier(_) | Subject::Payment(_) | Subject::Entry { .. } => {
+            Subject::Payment(_) | Subject::Entry { .. } => {
                 tracing::info!(%connection, subject = ?subject, trace, outcome = "nothing_to_do", "match-invoice");
                 Ok(())
             }

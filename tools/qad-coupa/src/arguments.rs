@@ -1,5 +1,6 @@
 //! The verbs of the command line.
 
+use crate::suppliers::SuppliersVerb;
 use clap::{Args, Parser, Subcommand};
 use domain::ids::ConnectionId;
 use std::path::PathBuf;
@@ -47,6 +48,11 @@ pub(crate) enum Verb {
     Timeline {
         /// Coupa's id, or the supplier's invoice number.
         invoice: String,
+    },
+    /// How the suppliers of QAD and Coupa stand to each other.
+    Suppliers {
+        #[command(subcommand)]
+        verb: SuppliersVerb,
     },
     /// Makes things happen in the simulated systems of a demo that was started with --keep.
     Sandbox {

@@ -4,7 +4,7 @@
 use crate::arguments::DemoOptions;
 use crate::sandbox_client::{self, SandboxFile};
 use crate::terminal::LiveBlock;
-use crate::{Failure, connection_file, local, register, terminal, view};
+use crate::{Failure, connection_file, local, register, suppliers, terminal, view};
 use aws::clock::SystemClock;
 use aws::dynamo::DynamoRegister;
 use connectors::http::transport::{HttpTransport, Method, Request, Transport};
@@ -17,7 +17,10 @@ use flows::ports::Clock;
 use sandbox::coupa::{invoice_event, sign_event};
 use sandbox::http::{Options, Simulators};
 use sandbox::local::LocalRun;
-use sandbox::scenario::{Delivery, Expected, Played, Scenario, Step, day, play};
+use sandbox::scenario::{
+    Delivery, Expected, Played, Scenario, Step, before_the_day, day, expected_suppliers, play,
+    supplier_stories,
+};
 use sandbox::world::World;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -58,8 +61,11 @@ fn now() -> Timestamp {
 
 /// Plays the day.
 pub(crate) async fn run(run_dir: &Path, options: &DemoOptions) -> Result<(), Failure> {
-    let scenarios = Arc::new(day(options.seed));
-    let world = World::seed(&scenarios, now());
+    let mut scenarios = day(options.seed);
+    scenarios.extend(supplier_stories());
+    let scenarios = Arc::new(scenarios);
+    let mut world = World::seed(&scenarios, now());
+    before_the_day(&mut world, now());
     let simulators = Simulators::start(world, Arc::new(now), Options::default())
         .await
         .map_err(|error| {
@@ -152,7 +158,10 @@ async fn play_day(stage: &Arc<Stage>, scenarios: &Arc<Vec<Scenario>>) -> Complai
             fresh.iter().for_each(|line| terminal::say(line));
         }
         let late = now().millis_since(started) > DAY_MILLIS_MAX;
-        if late || (playing.is_finished() && unmet(stage, scenarios, &records).is_empty()) {
+        let done = playing.is_finished()
+            && unmet(stage, scenarios, &records).is_empty()
+            && unmet_suppliers(stage).await.is_empty();
+        if late || done {
             break;
         }
         SystemClock.sleep(Duration::from_millis(LOOK_MILLIS)).await;
@@ -162,6 +171,25 @@ async fn play_day(stage: &Arc<Stage>, scenarios: &Arc<Vec<Scenario>>) -> Complai
     let mut complaints = lock(&complaints).clone();
     let records = register::all(&stage.register).await.unwrap_or_default();
     complaints.extend(unmet(stage, scenarios, &records));
+    complaints.extend(unmet_suppliers(stage).await);
+    complaints
+}
+
+/// What is not with the suppliers as the stories say.
+async fn unmet_suppliers(stage: &Stage) -> Complaints {
+    let records = suppliers::all(&stage.register).await.unwrap_or_default();
+    let mut complaints = Vec::new();
+    for expected in expected_suppliers() {
+        complaints.extend(expected.complaint(&lock(&stage.simulators.world)));
+        let state = suppliers::state_of(&records, expected.code());
+        if state != expected.state() {
+            complaints.push(format!(
+                "supplier {} is {state} and should be {}",
+                expected.code(),
+                expected.state()
+            ));
+        }
+    }
     complaints
 }
 
@@ -367,6 +395,12 @@ async fn report(stage: &Stage, scenarios: &[Scenario], complaints: Complaints) -
         "{} supplier invoices in QAD, {} of them duplicates.",
         documents.0, documents.1
     ));
+    let known = suppliers::all(&stage.register).await?;
+    for expected in expected_suppliers() {
+        for line in suppliers::lines_about(&known, expected.code()) {
+            terminal::say(&line);
+        }
+    }
     terminal::say("");
     stories(scenarios, &records);
     if complaints.is_empty() {

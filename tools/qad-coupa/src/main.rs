@@ -5,6 +5,7 @@
 //! | [`arguments`] | the verbs |
 //! | [`connection_file`] | a connection as a commented file, taken apart into what goes where |
 //! | [`register`] | the register of a running local world, or of a stack in AWS |
+//! | [`suppliers`] | how the suppliers of both systems stand to each other |
 //! | [`view`] | what people and programs are shown |
 //! | [`local`] | the local run against any Coupa and QAD |
 //! | [`demo`] | the local run against the simulators, with a seeded day |
@@ -18,6 +19,7 @@ mod local;
 mod manual;
 mod register;
 mod sandbox_client;
+mod suppliers;
 mod terminal;
 mod view;
 
@@ -84,6 +86,10 @@ async fn run(arguments: Arguments) -> Result<(), Failure> {
         Verb::Timeline { invoice } => {
             let register = register::open(run_dir, arguments.connection_id.as_ref())?;
             register::timeline(&register, &invoice).await
+        }
+        Verb::Suppliers { verb } => {
+            let register = register::open(run_dir, arguments.connection_id.as_ref())?;
+            suppliers::run(&register, &verb).await
         }
         Verb::Sandbox { verb } => sandbox_client::run(run_dir, &verb).await,
     }

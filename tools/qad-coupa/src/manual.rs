@@ -372,8 +372,8 @@ enum Reader {
 struct Place {
     reader: Reader,
     path: Vec<String>,
-    /// The `type` of an alternative.
-    variant: Option<String>,
+    /// Name and value of an alternative's tag.
+    variant: Option<(String, String)>,
     /// `None`: any name.
     names: Option<BTreeSet<String>>,
 }
@@ -414,12 +414,19 @@ fn names_of(object: &Value) -> BTreeSet<String> {
         .collect()
 }
 
-fn places(reader: Reader, schema: &Value, path: &[String], variant: Option<String>, found: &mut Vec<Place>) {
+fn places(
+    reader: Reader,
+    schema: &Value,
+    path: &[String],
+    variant: Option<(String, String)>,
+    found: &mut Vec<Place>,
+) {
     let schema = followed(schema);
     for alternative in schema["oneOf"].as_array().into_iter().flatten() {
-        let variant = alternative["properties"]["type"]["const"]
-            .as_str()
-            .map(str::to_owned);
+        let properties = alternative["properties"].as_object().into_iter().flatten();
+        let variant = properties
+            .filter_map(|(name, property)| Some((name.clone(), property["const"].as_str()?.to_owned())))
+            .next();
         places(reader, alternative, path, variant, found);
     }
     if schema["type"] == "array" {
@@ -437,8 +444,8 @@ fn places(reader: Reader, schema: &Value, path: &[String], variant: Option<Strin
     });
     let names = if schema["additionalProperties"] == json!(false) {
         let mut names = names_of(&schema["properties"]);
-        if variant.is_some() {
-            names.remove("type");
+        if let Some((tag, _)) = &variant {
+            names.remove(tag);
         }
         Some(names)
     } else {
@@ -476,8 +483,8 @@ fn said(place: &Place) -> Vec<Problem> {
         Reader::Webhook => webhook,
     };
     let mut content = json!({ UNKNOWN: "x" });
-    if let Some(variant) = &place.variant {
-        content["type"] = json!(variant);
+    if let Some((tag, variant)) = &place.variant {
+        content[tag.as_str()] = json!(variant);
     }
     let mut at = &mut whole;
     for (index, step) in place.path.iter().enumerate() {

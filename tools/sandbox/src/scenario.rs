@@ -5,6 +5,10 @@
 //! stand at the end. [`play`] does what a step does to the world; sending events and waiting for states is up to the
 //! caller, who runs the product. All names are fictional.
 
+mod suppliers;
+
+pub use suppliers::{ExpectedSupplier, SupplierChange, before_the_day, expected_suppliers, supplier_stories};
+
 use crate::faults::{Fault, FaultRule, Faults, RetryAfter, System, scramble};
 use crate::world::coupa::{CoupaCharge, CoupaInvoice, CoupaLine};
 use crate::world::qad::{
@@ -74,6 +78,8 @@ pub enum Step {
     ArmFault(FaultRule),
     /// All tokens of a system stop being good.
     ExpireTokens(System),
+    /// Somebody keys or changes a supplier.
+    ChangeSupplier(SupplierChange),
 }
 
 /// How an event is sent.
@@ -133,6 +139,7 @@ pub fn play(
         Step::Void(id) => world.coupa.void(*id, now).map_err(WriteRefusal::Coupa)?,
         Step::ArmFault(rule) => faults.arm(rule.clone()),
         Step::ExpireTokens(system) => world.expire_tokens(*system),
+        Step::ChangeSupplier(change) => change.apply(world, now),
     }
     Ok(Played::Done)
 }
@@ -221,6 +228,7 @@ enum Seller {
     Tooling,
     Duebel,
     Unlinked,
+    Coatings,
 }
 
 impl Seller {
@@ -231,6 +239,7 @@ impl Seller {
             Self::Tooling => (5003, "Example Tooling KK", Some("S1003"), "JPY"),
             Self::Duebel => (5004, "Beispiel Dübel GmbH", Some("00104"), "EUR"),
             Self::Unlinked => (5005, "Example Paint", None, "USD"),
+            Self::Coatings => (5006, "Example Coatings", None, "USD"),
         };
         Supplier {
             coupa_id,

@@ -1,10 +1,11 @@
 //! Coupa: reads invoices, sets their exported flag, writes outcomes and payments onto them.
 
 mod payments;
+mod suppliers;
 mod translate;
 mod wire;
 
-use crate::connection::{IntegrationHistory, OrderNumber};
+use crate::connection::{CoupaSupplierDefaults, IntegrationHistory, OrderNumber};
 use crate::http::address::BaseUrl;
 use crate::http::transport::{Method, Response};
 use crate::http::{Call, Peer};
@@ -26,6 +27,7 @@ pub struct CoupaClient {
     pub(crate) base: BaseUrl,
     pub(crate) orders: OrderNumber,
     pub(crate) history: IntegrationHistory,
+    pub(crate) supplier_defaults: CoupaSupplierDefaults,
 }
 
 impl CoupaClient {

@@ -2,9 +2,11 @@
 
 mod payments;
 pub mod profile;
+mod suppliers;
 mod translate;
 mod wire;
 
+use crate::connection::QadSupplierDefaults;
 use crate::http::address::BaseUrl;
 use crate::http::transport::{Method, Response};
 use crate::http::{Call, Peer, error_messages};
@@ -33,6 +35,8 @@ pub struct QadClient {
     pub(crate) domain: DomainCode,
     pub(crate) entity: EntityCode,
     pub(crate) profile: Profile,
+    pub(crate) supplier_set: String,
+    pub(crate) supplier_defaults: QadSupplierDefaults,
 }
 
 impl QadClient {
@@ -275,7 +279,8 @@ fn has_more(root: &Node<'_>, page_is_full: bool) -> Result<bool, Misread> {
 
 /// What the rows of a page are known by, to notice that a page comes again.
 fn page_keys(items: &[Node<'_>], resource: &Resource) -> String {
-    const KEYS: [&str; 7] = [
+    const KEYS: [&str; 8] = [
+        "code",
         "receiver",
         "order",
         "line",
