@@ -718,6 +718,21 @@ def dashboard_shows_everything(templates):
 
 
 @check
+def alarms_are_in_the_manual(templates):
+    """Each alarm has a row in docs/operate.md, by its name or, with one for each function, by the end of its name; and the
+    manual names no other."""
+    manual = (ROOT / "docs/operate.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"`(…?[A-Za-z]+Alarm)`", manual))
+    found = {name for template in templates.values() for name in of_type(template, "AWS::CloudWatch::Alarm")}
+    ends = {f"{logical(name)}{kind}": f"…{kind}" for name in functions(templates[STACK]) for kind in ("ErrorsAlarm", "ThrottlesAlarm")}
+    for name in sorted(found):
+        if ends.get(name, name) not in named:
+            yield f"docs/operate.md does not say what to do about {name}"
+    for name in sorted(named - found - set(ends.values())):
+        yield f"docs/operate.md speaks of {name}, which does not exist"
+
+
+@check
 def edge_is_throttled(templates):
     """The webhook address has a rate, a burst and an access log, answers every method on it itself (405 for all but
     POST), and nothing else is reachable."""
@@ -1071,6 +1086,11 @@ MUTATIONS = [
         "logs_end_and_are_encrypted",
     ),
     ("alarm gone", lambda t: t[STACK]["Resources"].pop("MatchInvoiceErrorsAlarm"), "alarms_cover_and_explain"),
+    (
+        "alarm that the manual does not know",
+        lambda t: t[STACK]["Resources"].update(NewAlarm=t[STACK]["Resources"]["HoldAgeAlarm"]),
+        "alarms_are_in_the_manual",
+    ),
     ("alarm mute", lambda t: stack(t, "HoldAgeAlarm").pop("AlarmActions"), "alarms_cover_and_explain"),
     ("alarm without advice", lambda t: stack(t, "HoldAgeAlarm").update(AlarmDescription="Old."), "alarms_cover_and_explain"),
     (
