@@ -733,6 +733,26 @@ def alarms_are_in_the_manual(templates):
 
 
 @check
+def manual_names_real_parameters(templates):
+    """Each `Name=value` in a command of the documents, and each output they speak of, is one of the templates."""
+    known = {name for template in templates.values() for name in template["Parameters"]}
+    outputs = {name for template in templates.values() for name in template.get("Outputs", {})}
+    seen = 0
+    for path in [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md"))]:
+        text = path.read_text(encoding="utf-8")
+        for block in re.findall(r"```sh\n(.*?)```", text, re.S):
+            for name in re.findall(r"\b([A-Z][A-Za-z]+)=", block.replace("\\\n", " ")):
+                seen += 1
+                if name not in known:
+                    yield f"{path.name} sets {name}, which is no parameter"
+        for name in re.findall(r"output `([A-Za-z]+)`", text):
+            if name not in outputs:
+                yield f"{path.name} speaks of the output {name}, which does not exist"
+    if not seen:
+        yield "no command of the documents sets a parameter: they are looked for in the wrong way"
+
+
+@check
 def edge_is_throttled(templates):
     """The webhook address has a rate, a burst and an access log, answers every method on it itself (405 for all but
     POST), and nothing else is reachable."""
@@ -1091,6 +1111,8 @@ MUTATIONS = [
         lambda t: t[STACK]["Resources"].update(NewAlarm=t[STACK]["Resources"]["HoldAgeAlarm"]),
         "alarms_are_in_the_manual",
     ),
+    ("parameter that only the manual has", lambda t: t[CONNECTION]["Parameters"].pop("SweepState"), "manual_names_real_parameters"),
+    ("output that only the manual has", lambda t: t[STACK]["Outputs"].pop("WebhookBaseUrl"), "manual_names_real_parameters"),
     ("alarm mute", lambda t: stack(t, "HoldAgeAlarm").pop("AlarmActions"), "alarms_cover_and_explain"),
     ("alarm without advice", lambda t: stack(t, "HoldAgeAlarm").update(AlarmDescription="Old."), "alarms_cover_and_explain"),
     (
