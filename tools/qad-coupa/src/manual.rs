@@ -4,6 +4,7 @@ use crate::arguments::Arguments;
 use crate::connection_file;
 use clap::Parser;
 use connectors::connection::ConnectionDocument;
+use connectors::qad::profile::Profile;
 use domain::problem::Problem;
 use flows::webhook::settings::WebhookSettings;
 use secrecy::SecretString;
@@ -520,17 +521,25 @@ fn said(place: &Place) -> Vec<Problem> {
     .unwrap_or_default()
 }
 
-/// The names that the code says it knows, in the message about the one it does not.
-fn known(problems: &[Problem]) -> Option<BTreeSet<String>> {
+/// The names that the code knows at a place: those in its message about the one it does not.
+fn known(place: &Place, problems: &[Problem]) -> Option<BTreeSet<String>> {
     problems.iter().find_map(|problem| {
         let text = format!("{} {}", problem.actual, problem.expected);
-        let after = |mark: &str| text.split(mark).nth(1).map(str::to_owned);
-        if let Some(list) = after(&format!("`{UNKNOWN}`")) {
+        if let Some((_, list)) = text.split_once(&format!("`{UNKNOWN}`")) {
             return Some(list.split('`').skip(1).step_by(2).map(str::to_owned).collect());
         }
-        let named = problem.field.ends_with(UNKNOWN);
-        let list = problem.expected.strip_prefix("one of ").filter(|_| named)?;
-        Some(list.split(", ").map(str::to_owned).collect())
+        let list = problem.expected.strip_prefix("one of ")?;
+        if !problem.field.ends_with(UNKNOWN) {
+            return None;
+        }
+        // A message is cut to a length that these lists exceed; the names are those of the built-in profile.
+        match place.path.as_slice() {
+            [qad, profile, resource, kind] if qad == "qad" && profile == "profile" => {
+                let standard = serde_json::to_value(Profile::default()).unwrap();
+                Some(names_of(&standard[resource.as_str()][kind.as_str()]))
+            }
+            _ => Some(list.split(", ").map(str::to_owned).collect()),
+        }
     })
 }
 
@@ -545,7 +554,7 @@ fn the_schema_knows_the_settings_that_the_code_knows_and_no_others() {
         variant: None,
         names: None,
     };
-    let mut known_sections = known(&said(&top)).unwrap();
+    let mut known_sections = known(&top, &said(&top)).unwrap();
     known_sections.extend(["id", "webhook", "schedules", "timing"].map(str::to_owned));
     assert_eq!(names_of(&schema["properties"]), known_sections, "top of the file");
 
@@ -564,7 +573,7 @@ fn the_schema_knows_the_settings_that_the_code_knows_and_no_others() {
     for place in found {
         let at = format!("{}{:?}", place.path.join("."), place.variant);
         let problems = said(&place);
-        match (&place.names, known(&problems)) {
+        match (&place.names, known(&place, &problems)) {
             (Some(names), Some(code)) => assert_eq!(*names, code, "schema (left) and code at {at}"),
             (Some(_), None) => panic!("{at}: the code takes any name, or says nothing: {problems:?}"),
             (None, Some(code)) => panic!("{at}: the schema takes any name, the code only {code:?}"),
