@@ -306,6 +306,7 @@ struct PaymentDocument {
     statuses: BTreeMap<String, StatusMeaning>,
     over_total: Exact,
     own_channels: Vec<String>,
+    lookback_days: i64,
 }
 
 impl Default for PaymentDocument {
@@ -315,9 +316,13 @@ impl Default for PaymentDocument {
             statuses: BTreeMap::new(),
             over_total: Exact(standard.policy.over_total),
             own_channels: standard.own_channels,
+            lookback_days: standard.lookback_days,
         }
     }
 }
+
+/// Fewest and most days that payments may be looked back for.
+const LOOKBACK_DAYS: (i64, i64) = (2, 730);
 
 impl PaymentDocument {
     /// The settings: the connection's statuses are laid over the standard ones.
@@ -329,6 +334,11 @@ impl PaymentDocument {
         if self.own_channels.iter().any(|channel| channel.trim().is_empty()) {
             problems.push(invalid("payments.own_channels", "Coupa's words", "a blank"));
         }
+        let (shortest, longest) = LOOKBACK_DAYS;
+        if !(shortest..=longest).contains(&self.lookback_days) {
+            let (expected, actual) = (format!("{shortest} to {longest}"), self.lookback_days.to_string());
+            problems.push(invalid("payments.lookback_days", expected, actual));
+        }
         let mut policy = PaymentPolicy {
             over_total: self.over_total.0,
             ..PaymentPolicy::default()
@@ -339,6 +349,8 @@ impl PaymentDocument {
         PaymentSettings {
             policy,
             own_channels: self.own_channels,
+            lookback_days: self.lookback_days,
+            ..PaymentSettings::default()
         }
     }
 }
@@ -532,6 +544,15 @@ impl ConnectionDocument {
     /// Everything a match decision depends on besides the documents.
     pub fn match_policy(&self) -> MatchPolicy {
         self.policy.clone()
+    }
+
+    /// What the flows of payments need to know of this connection.
+    pub fn payment_settings(&self) -> PaymentSettings {
+        let seconds = i64::try_from(self.hold_recheck_seconds).unwrap_or(i64::MAX);
+        PaymentSettings {
+            recheck_millis: seconds.saturating_mul(1_000),
+            ..self.payments.clone()
+        }
     }
 
     /// What the invoice flow needs to know of this connection.

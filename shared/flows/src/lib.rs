@@ -28,5 +28,6 @@ pub mod sync_lookups;
 #[cfg(test)]
 mod sync_model;
 pub mod sync_suppliers;
+pub mod watermark;
 pub mod webhook;
 pub mod write_payment;

@@ -337,17 +337,36 @@ async fn decide_invoice(deps: &Deps<'_>, loaded: Loaded<InvoiceRecord>) -> Resul
         }
         CoupaStatus::Voided => void(deps, loaded, &invoice).await,
         CoupaStatus::Approved if others_may_have_it && invoice.exported => {
-            move_to(
-                deps,
-                loaded,
-                Event::Rejected {
-                    problem: exported_elsewhere(id),
-                },
-            )
-            .await
+            exported_before(deps, loaded, &invoice).await
         }
         CoupaStatus::Approved => decide_approved(deps, loaded, &invoice).await,
     }
+}
+
+/// Exported before this product had seen it. When QAD proves that it holds this very invoice, it is taken over as it
+/// stands, so that its payments find it; nothing is sent. Otherwise it is not ours.
+async fn exported_before(
+    deps: &Deps<'_>,
+    loaded: Loaded<InvoiceRecord>,
+    invoice: &Invoice,
+) -> Result<Next, FlowError> {
+    let (_, claim) = ours(deps, invoice, &[]).await?;
+    if let Claim::Free {
+        identity,
+        revision,
+        payments,
+    } = &claim
+        && let Some(document) = keyed_by_hand(deps, invoice, identity).await
+    {
+        let claim = claim_writes(deps, invoice.id, identity, *revision, payments.as_ref())?;
+        let mut change = adoption(deps, &loaded, identity, claim, document)?;
+        let now = deps.context.clock.now();
+        change.document = change.document.after(&Event::Exported, now).map_err(impossible)?;
+        change.events.push(Event::Exported);
+        return store(deps, loaded.revision, change).await;
+    }
+    let problem = exported_elsewhere(invoice.id);
+    move_to(deps, loaded, Event::Rejected { problem }).await
 }
 
 fn not_in_coupa(id: InvoiceId) -> Problem {
@@ -1001,6 +1020,20 @@ async fn adopt(
     claim: Vec<RecordWrite>,
     document: QadDocument,
 ) -> Result<Next, FlowError> {
+    let mut change = adoption(deps, &loaded, identity, claim, document)?;
+    let export = export_effect(&change.document, deps.context.clock.now());
+    change.document = InvoiceEffect::Export.put(&change.document, export);
+    store(deps, loaded.revision, change).await
+}
+
+/// The record posted with a document that is in QAD already, its QAD identity claimed.
+fn adoption(
+    deps: &Deps<'_>,
+    loaded: &Loaded<InvoiceRecord>,
+    identity: &QadInvoiceIdentity,
+    claim: Vec<RecordWrite>,
+    document: QadDocument,
+) -> Result<Change<InvoiceRecord, Event>, FlowError> {
     let now = deps.context.clock.now();
     let voucher = document
         .voucher
@@ -1016,10 +1049,9 @@ async fn adopt(
         how: PostedHow::Adopted,
     };
     change.document = change.document.after(&posted, now).map_err(impossible)?;
-    change.document = InvoiceEffect::Export.put(&change.document, export_effect(&change.document, now));
     change.events.push(posted);
     change.writes.extend(claim);
-    store(deps, loaded.revision, change).await
+    Ok(change)
 }
 
 /// One transaction: the record approved with its creation ready, the QAD identity claimed, the receipts reserved.

@@ -246,6 +246,8 @@ pub struct PaymentScan {
     pub unreadable: Vec<Problem>,
     /// Rows that pay no supplier invoice or credit note (payments on account, prepayments): none of our business.
     pub others: u64,
+    /// Day of the oldest change among what could not be read; the day asked for when even that cannot be told.
+    pub unread_since: Option<Date>,
 }
 
 /// What we ask of QAD about payments.

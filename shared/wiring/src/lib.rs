@@ -167,7 +167,7 @@ impl Wiring {
             coupa,
             qad,
             settings: settings.invoice_settings(),
-            payments: settings.payments,
+            payments: settings.payment_settings(),
             suppliers: settings.suppliers,
         });
         open.insert(id.clone(), (document.version, Arc::clone(&connection)));
@@ -297,7 +297,7 @@ impl Wiring {
             connection: &connection.id,
             qad: &connection.qad,
             queue: &queue,
-            policy: &connection.payments.policy,
+            settings: &connection.payments,
             trace: &invocation.request_id,
         })
         .await
@@ -318,7 +318,11 @@ impl Wiring {
             tracing::info!(connection = %connection.id, metric = "payments_cursor_age_seconds",
                 value = age_seconds(cursor, self.clock().now()), watermark = %cursor, "poll-payments");
         }
-        let outcome = if polled.overtaken { "overtaken" } else { "complete" };
+        let outcome = match polled.left_over {
+            _ if polled.overtaken => "overtaken",
+            0 => "complete",
+            _ => "incomplete",
+        };
         tracing::info!(connection = %connection.id, found = polled.read, count = polled.new, queued = polled.bills,
             others = polled.others, outcome, "poll-payments");
         Ok(())

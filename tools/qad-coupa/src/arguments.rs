@@ -49,6 +49,8 @@ pub(crate) enum Verb {
         /// Coupa's id, or the supplier's invoice number.
         invoice: String,
     },
+    /// What QAD paid, and what Coupa shows of it.
+    Payments(crate::payments::PaymentsOptions),
     /// How the suppliers of QAD and Coupa stand to each other.
     Suppliers {
         #[command(subcommand)]
@@ -110,6 +112,8 @@ pub(crate) enum SandboxVerb {
         #[arg(long)]
         quantity: String,
     },
+    /// QAD pays an invoice, or a payment changes its status.
+    Pay(crate::sandbox_pay::PayOptions),
     /// Sends a signed Coupa event about an invoice.
     Event {
         /// Coupa's id of the invoice.

@@ -1,6 +1,8 @@
 //! The demo: both systems simulated, the deployable functions on a local AWS, a seeded day played by script, every
 //! invoice checked against what its scenario says.
 
+mod payments;
+
 use crate::arguments::DemoOptions;
 use crate::sandbox_client::{self, SandboxFile};
 use crate::terminal::LiveBlock;
@@ -14,9 +16,10 @@ use domain::lifecycle::InvoiceRecord;
 use domain::problem::Problem;
 use domain::time::Timestamp;
 use flows::ports::Clock;
-use sandbox::coupa::{invoice_event, sign_event};
+use sandbox::coupa::{invoice_event, order_event, sign_event};
 use sandbox::http::{Options, Simulators};
 use sandbox::local::LocalRun;
+use sandbox::scenario::payments::PaymentDay;
 use sandbox::scenario::{
     Delivery, Expected, Played, Scenario, Step, before_the_day, day, expected_suppliers, play,
     supplier_stories,
@@ -62,6 +65,9 @@ fn now() -> Timestamp {
 /// Plays the day.
 pub(crate) async fn run(run_dir: &Path, options: &DemoOptions) -> Result<(), Failure> {
     let mut scenarios = day(options.seed);
+    let payments = sandbox::scenario::payments::payments(options.seed);
+    // They take the longest, so they begin first.
+    scenarios.splice(0..0, payments.scenarios.iter().cloned());
     scenarios.extend(supplier_stories());
     let scenarios = Arc::new(scenarios);
     let mut world = World::seed(&scenarios, now());
@@ -88,6 +94,7 @@ pub(crate) async fn run(run_dir: &Path, options: &DemoOptions) -> Result<(), Fai
         register,
         webhook_url: sandbox_file.webhook_url,
         http: HttpTransport::new(),
+        payments,
     });
 
     terminal::say(&format!(
@@ -121,6 +128,7 @@ struct Stage {
     register: DynamoRegister,
     webhook_url: String,
     http: HttpTransport,
+    payments: PaymentDay,
 }
 
 /// What went otherwise than the scenarios say; empty when all is well.
@@ -160,6 +168,7 @@ async fn play_day(stage: &Arc<Stage>, scenarios: &Arc<Vec<Scenario>>) -> Complai
         let late = now().millis_since(started) > DAY_MILLIS_MAX;
         let done = playing.is_finished()
             && unmet(stage, scenarios, &records).is_empty()
+            && payments::unmet(stage, &stage.payments).await.is_empty()
             && unmet_suppliers(stage).await.is_empty();
         if late || done {
             break;
@@ -171,6 +180,7 @@ async fn play_day(stage: &Arc<Stage>, scenarios: &Arc<Vec<Scenario>>) -> Complai
     let mut complaints = lock(&complaints).clone();
     let records = register::all(&stage.register).await.unwrap_or_default();
     complaints.extend(unmet(stage, scenarios, &records));
+    complaints.extend(payments::unmet(stage, &stage.payments).await);
     complaints.extend(unmet_suppliers(stage).await);
     complaints
 }
@@ -217,6 +227,23 @@ async fn play_scenario(stage: &Stage, scenario: &Scenario, started: Timestamp) -
             }
             (Played::Callers, Step::WaitForState { invoice, state }) => {
                 wait_for(stage, InvoiceId(*invoice), state, started).await?;
+            }
+            (Played::Callers, Step::WaitForPayments { invoice, entries }) => {
+                wait_for_payments(stage, *invoice, *entries, started).await?;
+            }
+            (Played::Callers, Step::SendOrderEvent(order)) => {
+                let id = {
+                    let mut world = lock(&stage.simulators.world);
+                    world.coupa.add_order(order, now());
+                    let known = world.coupa.orders.get(&order.number);
+                    known.and_then(|order| order.get("id")?.as_u64())
+                };
+                let id = id.ok_or_else(|| format!("order {} is not in Coupa", order.number))?;
+                let body = order_event(id, "updated", now());
+                let status = post_event(&stage.http, &stage.webhook_url, WEBHOOK_SECRET, &body).await?;
+                if status != 202 {
+                    return Err(format!("the webhook answered {status} to an order's event"));
+                }
             }
             _ => {}
         }
@@ -287,6 +314,30 @@ async fn wait_for(stage: &Stage, invoice: InvoiceId, state: &str, started: Times
         }
         if now().millis_since(started) > DAY_MILLIS_MAX {
             return Err(format!("invoice {invoice} is {word} and never became {state}"));
+        }
+        SystemClock.sleep(Duration::from_millis(LOOK_MILLIS)).await;
+    }
+}
+
+async fn wait_for_payments(
+    stage: &Stage,
+    invoice: u64,
+    entries: usize,
+    started: Timestamp,
+) -> Result<(), String> {
+    loop {
+        let shown = {
+            let world = lock(&stage.simulators.world);
+            let known = world.coupa.invoices.get(&invoice);
+            known.map_or(0, |known| known.payments.len())
+        };
+        if shown >= entries {
+            return Ok(());
+        }
+        if now().millis_since(started) > DAY_MILLIS_MAX {
+            return Err(format!(
+                "Coupa shows {shown} payments of invoice {invoice} and never {entries}"
+            ));
         }
         SystemClock.sleep(Duration::from_millis(LOOK_MILLIS)).await;
     }
@@ -403,6 +454,7 @@ async fn report(stage: &Stage, scenarios: &[Scenario], complaints: Complaints) -
     }
     terminal::say("");
     stories(scenarios, &records);
+    payments::report(stage, &stage.payments, &records);
     if complaints.is_empty() {
         terminal::say(&format!("All {} stories ended as they should.", scenarios.len()));
         terminal::say(
@@ -450,6 +502,13 @@ async fn what_to_try(stage: &Stage) {
             ));
         }
         terminal::say(&format!("  cargo qad-coupa timeline {}", record.id));
+    }
+    terminal::say("  cargo qad-coupa payments");
+    if let Some(bill) = stage.payments.bills.iter().find(|bill| bill.paid) {
+        let invoice = bill.invoice;
+        terminal::say(&format!(
+            "  cargo qad-coupa sandbox pay INV-{invoice} --status Void     # then: payments show {invoice}"
+        ));
     }
     terminal::say("  cargo qad-coupa sandbox fault qad supplier-invoices.create lost-after");
     terminal::say("  cargo qad-coupa sandbox state");

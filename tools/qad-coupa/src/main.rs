@@ -5,10 +5,12 @@
 //! | [`arguments`] | the verbs |
 //! | [`connection_file`] | a connection as a commented file, taken apart into what goes where |
 //! | [`register`] | the register of a running local world, or of a stack in AWS |
+//! | [`payments`] | what QAD paid of each bill, and what Coupa shows of it |
 //! | [`suppliers`] | how the suppliers of both systems stand to each other |
 //! | [`view`] | what people and programs are shown |
 //! | [`local`] | the local run against any Coupa and QAD |
 //! | [`demo`] | the local run against the simulators, with a seeded day |
+//! | [`sandbox_pay`] | paying invoices in a demo that keeps running |
 //! | [`sandbox_client`] | posting receipts, sending events and causing faults in a demo that keeps running |
 
 mod arguments;
@@ -17,8 +19,10 @@ mod demo;
 mod local;
 #[cfg(test)]
 mod manual;
+mod payments;
 mod register;
 mod sandbox_client;
+mod sandbox_pay;
 mod suppliers;
 mod terminal;
 mod view;
@@ -86,6 +90,10 @@ async fn run(arguments: Arguments) -> Result<(), Failure> {
         Verb::Timeline { invoice } => {
             let register = register::open(run_dir, arguments.connection_id.as_ref())?;
             register::timeline(&register, &invoice).await
+        }
+        Verb::Payments(options) => {
+            let register = register::open(run_dir, arguments.connection_id.as_ref())?;
+            payments::run(&register, &options).await
         }
         Verb::Suppliers { verb } => {
             let register = register::open(run_dir, arguments.connection_id.as_ref())?;

@@ -5,6 +5,7 @@
 //! stand at the end. [`play`] does what a step does to the world; sending events and waiting for states is up to the
 //! caller, who runs the product. All names are fictional.
 
+pub mod payments;
 mod suppliers;
 
 pub use suppliers::{ExpectedSupplier, SupplierChange, before_the_day, expected_suppliers, supplier_stories};
@@ -12,8 +13,8 @@ pub use suppliers::{ExpectedSupplier, SupplierChange, before_the_day, expected_s
 use crate::faults::{Fault, FaultRule, Faults, RetryAfter, System, scramble};
 use crate::world::coupa::{CoupaCharge, CoupaInvoice, CoupaLine};
 use crate::world::qad::{
-    DOMAIN, ENTITY, Exact, PurchaseOrderLink, QadOrder, QadOrderLine, QadReceipt, QadRefusal, Supplier,
-    SupplierInvoiceRecord, qad_date,
+    DOMAIN, ENTITY, Exact, PaymentAllocation, PurchaseOrderLink, QadOrder, QadOrderLine, QadReceipt,
+    QadRefusal, Supplier, SupplierInvoiceRecord, qad_date,
 };
 use crate::world::{World, WriteRefusal};
 use domain::documents::ChargeKind;
@@ -70,6 +71,17 @@ pub enum Step {
     PostReceipt(QadReceipt),
     /// An order appears in QAD.
     AddOrder(QadOrder),
+    /// QAD's payments change: a new allocation, or another status of a known one, today.
+    SavePayment(PaymentAllocation),
+    /// The script goes on when Coupa shows so many payments of the invoice. For the caller.
+    WaitForPayments {
+        /// Which invoice.
+        invoice: u64,
+        /// How many entries.
+        entries: usize,
+    },
+    /// Coupa has the order too, and sends an event about it. For the caller.
+    SendOrderEvent(QadOrder),
     /// Somebody approves the invoice in Coupa.
     Approve(u64),
     /// Somebody voids the invoice in Coupa.
@@ -128,7 +140,11 @@ pub fn play(
 ) -> Result<Played, WriteRefusal> {
     let qad = |refusal: QadRefusal| WriteRefusal::Qad(vec![refusal]);
     match step {
-        Step::SendEvent { .. } | Step::WaitForState { .. } => return Ok(Played::Callers),
+        Step::SendEvent { .. }
+        | Step::WaitForState { .. }
+        | Step::WaitForPayments { .. }
+        | Step::SendOrderEvent(_) => return Ok(Played::Callers),
+        Step::SavePayment(payment) => payments::save(world, payment, now),
         Step::PostReceipt(receipt) => {
             let mut receipt = receipt.clone();
             receipt.date = now.date_utc();

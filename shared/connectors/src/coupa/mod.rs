@@ -1,5 +1,6 @@
 //! Coupa: reads invoices, sets their exported flag, writes outcomes and payments onto them.
 
+mod orders;
 mod payments;
 mod suppliers;
 mod translate;
@@ -108,9 +109,12 @@ impl Coupa for CoupaClient {
         let call = Call::get("read_invoice", wire::invoice(&self.base, id));
         match self.peer.read(&call).await? {
             None => Ok(None),
-            Some(json) => translate::invoice(&json, id, &self.orders)
-                .map(Some)
-                .map_err(Self::unreadable),
+            Some(json) => {
+                let context = self.order_context(&json).await?;
+                translate::invoice(&json, id, &self.orders, &context)
+                    .map(Some)
+                    .map_err(Self::unreadable)
+            }
         }
     }
 
