@@ -8,6 +8,8 @@ check named beside it must notice: a check that cannot fail proves nothing. No n
 """
 
 import copy
+import importlib.machinery
+import importlib.util
 import json
 import logging
 import os
@@ -418,6 +420,31 @@ def names_agree_with_the_code(templates):
             yield f"{name} does not run as a binary on Amazon Linux 2023"
         if function["Architectures"] != [{"Ref": "StackArchitecture"}]:
             yield f"{name} does not follow StackArchitecture"
+
+
+def packer():
+    """infra/build as a module."""
+    loader = importlib.machinery.SourceFileLoader("packer", str(ROOT / "infra/build"))
+    module = importlib.util.module_from_spec(importlib.util.spec_from_loader("packer", loader))
+    sys.dont_write_bytecode = True  # it lies beside the templates
+    loader.exec_module(module)
+    return module
+
+
+@check
+def packed_template_is_the_stack(templates):
+    """What infra/build deploys is the stack, with packages in the folders' place."""
+    build = packer()
+    for architecture in ("arm64", "x86_64"):
+        packed = yaml_parse(build.packed_template(architecture, build.functions()))
+        wanted = copy.deepcopy(templates[STACK])
+        wanted["Parameters"]["StackArchitecture"]["Default"] = architecture
+        for name, (resource, _) in functions(templates[STACK]).items():
+            del wanted["Resources"][resource]["Metadata"]
+            wanted["Resources"][resource]["Properties"]["CodeUri"] = f"{name}.zip"
+        if packed != wanted:
+            parts = [n for n in wanted["Resources"] if packed["Resources"].get(n) != wanted["Resources"][n]]
+            yield f"{architecture}: infra/build changes more than the packages: {parts}"
 
 
 @check
@@ -1113,6 +1140,11 @@ MUTATIONS = [
     ),
     ("parameter that only the manual has", lambda t: t[CONNECTION]["Parameters"].pop("SweepState"), "manual_names_real_parameters"),
     ("output that only the manual has", lambda t: t[STACK]["Outputs"].pop("WebhookBaseUrl"), "manual_names_real_parameters"),
+    (
+        "package that is not the folder's",
+        lambda t: stack(t, "SweepFunction").update(Timeout=49),
+        "packed_template_is_the_stack",
+    ),
     ("alarm mute", lambda t: stack(t, "HoldAgeAlarm").pop("AlarmActions"), "alarms_cover_and_explain"),
     ("alarm without advice", lambda t: stack(t, "HoldAgeAlarm").update(AlarmDescription="Old."), "alarms_cover_and_explain"),
     (
