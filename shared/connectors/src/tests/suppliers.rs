@@ -183,7 +183,7 @@ async fn taken_is_looked_up_before_it_counts_as_refused() {
         if let Err(WriteError::Refused(problem)) = result {
             assert_eq!(problem.code, "COUPA_SUPPLIER_TAKEN");
         }
-        let looked_up = bench.script.sent().remove(1).url;
+        let looked_up = bench.script.sent().remove(1).url.clone();
         assert_eq!(
             looked_up,
             "https://example.coupahost.com/api/suppliers?number=S2001"
