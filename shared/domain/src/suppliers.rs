@@ -230,7 +230,7 @@ pub enum Master {
 
 /// How suppliers that Coupa approved get their QAD code.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case", tag = "by", deny_unknown_fields)]
+#[serde(rename_all = "kebab-case", tag = "by")]
 pub enum Numbering {
     /// The prefix and Coupa's id.
     CoupaId {

@@ -13,6 +13,7 @@ use domain::timing::Timing;
 use flows::poll_receipts::Watermark;
 use rust_decimal::Decimal;
 use std::collections::BTreeSet;
+use std::rc::Rc;
 
 /// The one invoice.
 pub const INVOICE: InvoiceId = InvoiceId(7_001);
@@ -92,7 +93,7 @@ pub enum Change {
         /// The revision it rests on.
         seen: u64,
         /// The record after it.
-        document: Box<InvoiceRecord>,
+        document: Rc<InvoiceRecord>,
         /// Why.
         events: Vec<Event>,
     },
@@ -101,7 +102,7 @@ pub enum Change {
         /// The revision it rests on.
         seen: u64,
         /// The ledger after it.
-        document: Box<BillPayments>,
+        document: Rc<BillPayments>,
         /// The poller's right to record.
         right: Option<u64>,
     },
@@ -129,9 +130,9 @@ pub struct Systems {
     pub now: i64,
     conditions: bool,
     /// The invoice's record.
-    pub record: Stored<InvoiceRecord>,
+    pub record: Stored<Rc<InvoiceRecord>>,
     /// The bill's ledger.
-    pub bill: Stored<BillPayments>,
+    pub bill: Stored<Rc<BillPayments>>,
     /// Whether the invoice is in the waiting index.
     pub waiting: bool,
     /// The receipts the poller has recorded.
@@ -177,11 +178,15 @@ impl Systems {
             conditions,
             record: Stored {
                 revision: 0,
-                document: InvoiceRecord::new(INVOICE, start),
+                document: Rc::new(InvoiceRecord::new(INVOICE, start)),
             },
             bill: Stored {
                 revision: 0,
-                document: BillPayments::new(INVOICE, Decimal::from(BILLED), "USD".parse().unwrap()),
+                document: Rc::new(BillPayments::new(
+                    INVOICE,
+                    Decimal::from(BILLED),
+                    "USD".parse().unwrap(),
+                )),
             },
             waiting: false,
             mirror: BTreeSet::new(),
@@ -305,7 +310,7 @@ impl Systems {
                 }
                 self.waiting = matches!(document.state, State::Held { .. });
                 self.record.revision += 1;
-                self.record.document = (**document).clone();
+                self.record.document = Rc::clone(document);
             }
             Change::Bill {
                 seen,
@@ -317,7 +322,7 @@ impl Systems {
                     return false;
                 }
                 self.bill.revision += 1;
-                self.bill.document = (**document).clone();
+                self.bill.document = Rc::clone(document);
             }
             Change::Mirror(receipts) => self.mirror.extend(receipts),
             Change::ReceiptsRead { seen, watermark } => {
