@@ -37,6 +37,8 @@ mod doctor;
 mod flow;
 mod invoices;
 mod local;
+#[cfg(test)]
+mod manual;
 mod payments;
 mod place;
 mod plan;
