@@ -10,6 +10,8 @@ use async_trait::async_trait;
 use aws::clock::SystemClock;
 use aws::dynamo::DynamoRegister;
 use clap::Args;
+use connectors::http::address::BaseUrl;
+use connectors::http::outbound::Destination;
 use connectors::http::transport::{HttpTransport, Method, Request, Response, Transport, TransportError};
 use domain::ids::ConnectionId;
 use domain::lifecycle::{InvoiceRecord, State};
@@ -291,6 +293,7 @@ async fn coupa_token(
             "application/x-www-form-urlencoded".to_owned(),
         )],
         body: Some(form(&fields)),
+        destination: Destination::of(&coupa.base_url, &coupa.networks),
         timeout: Duration::from_secs(EXCHANGE_SECONDS_MAX),
         write: true,
     };
@@ -535,11 +538,13 @@ async fn supplier_invoices(systems: &Systems, known: &[InvoiceRecord], findings:
 }
 
 async fn call(url: &str, headers: Vec<(String, String)>, body: &str) -> Result<u16, String> {
+    let address = BaseUrl::try_from(url.to_owned()).map_err(|error| error.to_string())?;
     let request = Request {
         method: Method::Post,
         url: url.to_owned(),
         headers,
         body: Some(body.as_bytes().to_vec()),
+        destination: Destination::of(&address, &[]),
         timeout: Duration::from_secs(EXCHANGE_SECONDS_MAX),
         write: true,
     };
