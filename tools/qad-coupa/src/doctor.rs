@@ -10,7 +10,6 @@ use async_trait::async_trait;
 use aws::clock::SystemClock;
 use aws::dynamo::DynamoRegister;
 use clap::Args;
-use connectors::http::address::BaseUrl;
 use connectors::http::outbound::Destination;
 use connectors::http::transport::{HttpTransport, Method, Request, Response, Transport, TransportError};
 use domain::ids::ConnectionId;
@@ -286,6 +285,7 @@ async fn coupa_token(
         fields.push(("scope", scopes));
     }
     let request = Request {
+        destination: Destination::of(&coupa.base_url, &coupa.networks),
         method: Method::Post,
         url: coupa.base_url.at(&coupa.token_path, &[]),
         headers: vec![(
@@ -293,7 +293,6 @@ async fn coupa_token(
             "application/x-www-form-urlencoded".to_owned(),
         )],
         body: Some(form(&fields)),
-        destination: Destination::of(&coupa.base_url, &coupa.networks),
         timeout: Duration::from_secs(EXCHANGE_SECONDS_MAX),
         write: true,
     };
@@ -538,13 +537,13 @@ async fn supplier_invoices(systems: &Systems, known: &[InvoiceRecord], findings:
 }
 
 async fn call(url: &str, headers: Vec<(String, String)>, body: &str) -> Result<u16, String> {
-    let address = BaseUrl::try_from(url.to_owned()).map_err(|error| error.to_string())?;
+    let base = url.parse().map_err(|problem: Problem| problem.to_string())?;
     let request = Request {
+        destination: Destination::of(&base, &[]),
         method: Method::Post,
         url: url.to_owned(),
         headers,
         body: Some(body.as_bytes().to_vec()),
-        destination: Destination::of(&address, &[]),
         timeout: Duration::from_secs(EXCHANGE_SECONDS_MAX),
         write: true,
     };
