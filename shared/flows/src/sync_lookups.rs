@@ -776,6 +776,14 @@ impl Target<LookupValueRecord> for ValueWrite<'_> {
         }
     }
 
+    fn absent(
+        &self,
+        _: &Context<'_>,
+        _: &LookupValueRecord,
+    ) -> Result<Option<Change<LookupValueRecord, LookupValueEvent>>, IllegalStep> {
+        Ok(None)
+    }
+
     fn step(
         &self,
         context: &Context<'_>,
