@@ -320,6 +320,20 @@ async fn a_lease_is_for_one_holder_one_generation_and_some_time() -> Outcome {
 }
 
 #[tokio::test]
+async fn a_lease_that_is_given_back_is_free_and_only_its_holder_can() -> Outcome {
+    let Cache { store, slot, .. } = cache().await?;
+    assert!(store.lease(&slot, 0, NOW, UNTIL, "me").await?);
+    store.release(&slot, 0, "other").await?;
+    assert!(!store.lease(&slot, 0, NOW, UNTIL, "other").await?);
+    store.release(&slot, 0, "me").await?;
+    assert!(store.lease(&slot, 0, NOW, UNTIL, "other").await?);
+    assert!(store.store(&slot, &token(1), "other").await?);
+    store.release(&slot, 1, "me").await?;
+    assert!(store.load(&slot).await?.token.is_some());
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_dropped_token_is_gone_and_a_newer_one_stays() -> Outcome {
     let Cache { store, slot, .. } = cache().await?;
     store.drop_token(&slot, 1).await?;

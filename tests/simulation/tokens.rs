@@ -294,6 +294,19 @@ impl TokenStore for Ports {
         }
         Ok(())
     }
+
+    async fn release(&self, _: &TokenSlot, generation: u64, holder: &str) -> Result<(), StoreError> {
+        self.0.pause(self.0.millis(30) + 1).await;
+        if self.0.fails(30) {
+            return Err(silent());
+        }
+        let mut cache = self.0.cache.lock().unwrap();
+        let mine = cache.lease.as_ref().is_some_and(|lease| lease.1 == holder);
+        if mine && cache.generation == generation {
+            cache.lease = None;
+        }
+        Ok(())
+    }
 }
 
 fn instance(sim: &Arc<Sim>) -> Arc<CoupaClient> {

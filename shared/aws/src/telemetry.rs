@@ -78,6 +78,11 @@ pub const FIELDS: &[(&str, &str)] = &[
 /// Every metric: its name, CloudWatch's unit and its meaning. They have no dimensions, so that alarms find them by name.
 pub const METRICS: &[(&str, &str, &str)] = &[
     (
+        "credential_refused",
+        "Count",
+        "a system refuses the credentials of a connection, and its secret holds no newer ones",
+    ),
+    (
         "duplicate_found",
         "Count",
         "two documents of one identity in QAD: a person must look at once",
@@ -111,6 +116,22 @@ pub const METRICS: &[(&str, &str, &str)] = &[
         "payment_unmatched",
         "Count",
         "payments of a supplier invoice that none of our invoices owns",
+    ),
+    ("payment_written", "Count", "an entry written to a Coupa invoice"),
+    (
+        "payments_cursor_age_seconds",
+        "Seconds",
+        "age, in whole days, of the latest change of a payment that QAD has shown",
+    ),
+    (
+        "poll_incomplete",
+        "Count",
+        "a poll that ended before the end of the other system's list",
+    ),
+    (
+        "receipts_cursor_age_seconds",
+        "Seconds",
+        "age, in whole days, of the latest goods receipt that QAD has shown",
     ),
     ("record_failed", "Count", "a record of a batch that comes again"),
     (

@@ -325,6 +325,10 @@ async fn send<D: Document, T: Target<D>>(
         Err(WriteError::NotApplied { retry_after, problem }) => {
             not_applied(context, effect, retry_after, problem)
         }
+        // Who we are was refused, not what we sent: nothing was applied, and it goes on once the secret is corrected.
+        Err(WriteError::Refused(problem)) if problem.is_credential_refused() => {
+            not_applied(context, effect, None, problem)
+        }
         Err(WriteError::Refused(problem)) => {
             return settle(context, document, target, |d| {
                 target.refused(context, d, problem.clone())

@@ -150,6 +150,19 @@ pub trait Coupa: Send + Sync {
     ) -> Result<(), WriteError>;
 }
 
+/// What a back-fill asks of Coupa.
+#[async_trait]
+pub trait CoupaHistory: Send + Sync {
+    /// Reads one page of approved invoices dated `from` or later (and `until` or earlier), exported or not, by id, after
+    /// `after`.
+    async fn approved_invoices(
+        &self,
+        from: Date,
+        until: Option<Date>,
+        after: Option<InvoiceId>,
+    ) -> Result<InvoicePage, ReadError>;
+}
+
 // ---------------------------------------------------------------------------------------------------------------
 // QAD
 // ---------------------------------------------------------------------------------------------------------------
@@ -616,6 +629,8 @@ pub trait TokenStore: Send + Sync {
     async fn store(&self, slot: &TokenSlot, token: &CachedToken, holder: &str) -> Result<bool, StoreError>;
     /// Marks the token of `generation` as refused by the other system, so that nobody uses it again.
     async fn drop_token(&self, slot: &TokenSlot, generation: u64) -> Result<(), StoreError>;
+    /// Gives a lease back whose fetch was refused, so that whoever has better credentials need not wait for its end.
+    async fn release(&self, slot: &TokenSlot, generation: u64, holder: &str) -> Result<(), StoreError>;
 }
 
 // ---------------------------------------------------------------------------------------------------------------

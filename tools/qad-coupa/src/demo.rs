@@ -6,9 +6,10 @@ mod payments;
 use crate::arguments::DemoOptions;
 use crate::sandbox_client::{self, SandboxFile};
 use crate::terminal::LiveBlock;
-use crate::{Failure, connection_file, local, register, suppliers, terminal, view};
+use crate::{Failure, connection_file, local, place, records, suppliers, terminal, view};
 use aws::clock::SystemClock;
 use aws::dynamo::DynamoRegister;
+use connectors::http::outbound::Destination;
 use connectors::http::transport::{HttpTransport, Method, Request, Transport};
 use domain::explain;
 use domain::ids::InvoiceId;
@@ -88,7 +89,8 @@ pub(crate) async fn run(run_dir: &Path, options: &DemoOptions) -> Result<(), Fai
         webhook_secret: WEBHOOK_SECRET.to_owned(),
     };
     sandbox_file.write(run_dir)?;
-    let register = register::open(run_dir, None)?;
+    let world = place::Place::local(place::running(run_dir)?, None)?;
+    let register = world.register(&world.connection().await?)?;
     let stage = Arc::new(Stage {
         simulators,
         register,
@@ -158,7 +160,7 @@ async fn play_day(stage: &Arc<Stage>, scenarios: &Arc<Vec<Scenario>>) -> Complai
     let mut block = LiveBlock::new();
     let mut news = News::default();
     loop {
-        let records = register::all(&stage.register).await.unwrap_or_default();
+        let records = records::all(&stage.register).await.unwrap_or_default();
         let fresh = news.of(&records);
         if block.is_live() {
             block.paint(&news.picture(&records, started));
@@ -178,7 +180,7 @@ async fn play_day(stage: &Arc<Stage>, scenarios: &Arc<Vec<Scenario>>) -> Complai
     playing.abort();
     block.clear();
     let mut complaints = lock(&complaints).clone();
-    let records = register::all(&stage.register).await.unwrap_or_default();
+    let records = records::all(&stage.register).await.unwrap_or_default();
     complaints.extend(unmet(stage, scenarios, &records));
     complaints.extend(payments::unmet(stage, &stage.payments).await);
     complaints.extend(unmet_suppliers(stage).await);
@@ -287,7 +289,9 @@ pub(crate) async fn post_event(
     body: &str,
 ) -> Result<u16, String> {
     let signed = sign_event(secret.as_bytes(), body.as_bytes());
+    let base = url.parse().map_err(|problem: Problem| problem.to_string())?;
     let request = Request {
+        destination: Destination::of(&base, &[]),
         method: Method::Post,
         url: url.to_owned(),
         headers: vec![
@@ -436,7 +440,7 @@ impl News {
 }
 
 async fn report(stage: &Stage, scenarios: &[Scenario], complaints: Complaints) -> Result<(), Failure> {
-    let records = register::all(&stage.register).await?;
+    let records = records::all(&stage.register).await?;
     terminal::say(&view::invoice_table(&records).to_string());
     let documents = {
         let world = lock(&stage.simulators.world);
@@ -489,7 +493,7 @@ fn stories(scenarios: &[Scenario], records: &[InvoiceRecord]) {
 }
 
 async fn what_to_try(stage: &Stage) {
-    let records = register::all(&stage.register).await.unwrap_or_default();
+    let records = records::all(&stage.register).await.unwrap_or_default();
     let held = records.iter().find(|record| !record.awaits().is_empty());
     terminal::say("Still running. In another terminal:");
     terminal::say("  cargo qad-coupa invoice list");
