@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parents[2]
 STACK = "stack"
 CONNECTION = "connection"
 PATHS = {STACK: ROOT / "infra/stack.yaml", CONNECTION: ROOT / "infra/connection.yaml"}
-SCHEDULED = {"poll-coupa", "poll-payments", "poll-receipts", "sweep"}
+SCHEDULED = {"poll-coupa", "poll-payments", "poll-receipts", "sync-lookups", "sweep"}
 DAY_SECONDS = 86_400
 UNREADABLE = "cannot be checked"
 
@@ -94,6 +94,17 @@ GRANTS = {
         "TokensTable": {"dynamodb:GetItem", "dynamodb:UpdateItem"},
         "PaymentsQueue": {"sqs:DeleteMessage", "sqs:GetQueueAttributes", "sqs:ReceiveMessage"},
     },
+    "sync-lookups": {
+        "RegisterTable": {
+            "dynamodb:BatchGetItem",
+            "dynamodb:ConditionCheckItem",
+            "dynamodb:GetItem",
+            "dynamodb:PutItem",
+            "dynamodb:Query",
+        },
+        "AuditTable": {"dynamodb:PutItem"},
+        "TokensTable": {"dynamodb:GetItem", "dynamodb:UpdateItem"},
+    },
     "sweep": {
         "RegisterTable/index/due": {"dynamodb:Query"},
         "InvoicesQueue": {"sqs:SendMessage"},
@@ -108,6 +119,7 @@ SECRET_READERS = {
         "PollCoupaRoleArn",
         "PollPaymentsRoleArn",
         "PollReceiptsRoleArn",
+        "SyncLookupsRoleArn",
         "WritePaymentRoleArn",
     },
     "WebhookSecret": {"ReceiveWebhookRoleArn"},

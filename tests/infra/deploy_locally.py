@@ -227,6 +227,7 @@ def run(emulator, results):
         PollCoupaState="DISABLED",
         PollReceiptsState="DISABLED",
         PollPaymentsState="DISABLED",
+        SyncLookupsState="DISABLED",
         SweepState="DISABLED",
     )
     check("both stacks were created", True)

@@ -41,18 +41,23 @@ pub const FIELDS: &[(&str, &str)] = &[
     ("found", "how many were found"),
     ("generation", "which token of its slot, from 1"),
     ("host", "the other system's host"),
+    ("in_coupa", "how many values Coupa holds"),
+    ("in_qad", "how many values QAD lists"),
     ("invoice", "Coupa's id of the invoice"),
     ("key_id", "which key seals tokens now"),
     ("location", "source file and line"),
+    ("lookup", "which lookup of Coupa"),
     ("made_by", "which key sealed this token"),
     ("message_id", "SQS's id of a message"),
     ("method", "HTTP method"),
     ("metric", "name of a metric of METRICS"),
+    ("open", "how many are not finished yet"),
     ("operation", "what was asked of the other system"),
     ("order", "which purchase order"),
     ("others", "how many rows were none of our business"),
     ("outcome", "stable word for how it ended"),
     ("pages", "how many pages were read"),
+    ("planned", "how many changes were planned"),
     ("problem", "what is wrong, in one line"),
     ("queued", "how many were queued"),
     ("reason", "stable word for why"),
@@ -68,6 +73,7 @@ pub const FIELDS: &[(&str, &str)] = &[
     ("value", "how much the metric counts"),
     ("voucher", "QAD's number of the document"),
     ("watermark", "how far a poll has come"),
+    ("written", "how many changes were made in the other system"),
 ];
 
 /// Every metric: its name, CloudWatch's unit and its meaning. They have no dimensions, so that alarms find them by name.
@@ -87,6 +93,16 @@ pub const METRICS: &[(&str, &str, &str)] = &[
     ("invoice_held", "Count", "an invoice that waits for QAD"),
     ("invoice_parked", "Count", "an invoice that waits for a person"),
     ("invoice_posted", "Count", "an invoice created in QAD"),
+    (
+        "lookup_failed",
+        "Count",
+        "a lookup that could not be compared: no usable answer",
+    ),
+    (
+        "lookup_parked",
+        "Count",
+        "changes of a lookup that wait for a person",
+    ),
     (
         "oldest_hold_seconds",
         "Seconds",

@@ -1,6 +1,10 @@
 //! The settings of one connection (a Coupa instance with a QAD tenant): parsed once at the door, every error with the
 //! setting it is about, and the clients made from them.
 
+mod lookups;
+
+pub use lookups::LookupSettings;
+
 use crate::coupa::CoupaClient;
 use crate::http::address::BaseUrl;
 use crate::http::auth::{Authenticator, AuthenticatorParts, Login, Scheme, YOUNG_TOKEN_MILLIS};
@@ -58,6 +62,8 @@ pub struct ConnectionDocument {
     pub hold_recheck_seconds: u64,
     /// How payments go back to Coupa.
     pub payments: PaymentSettings,
+    /// Which lists of QAD are shown in which lookups of Coupa; `None`: none.
+    pub lookups: Option<LookupSettings>,
 }
 
 /// The section `coupa`.
@@ -454,6 +460,7 @@ impl ConnectionDocument {
             "qad",
             "invoices",
             "payments",
+            "lookups",
             "hold_recheck_seconds",
             "token_key",
         ];
@@ -465,6 +472,12 @@ impl ConnectionDocument {
         let invoices: Option<InvoiceDocument> = section(&sections, "invoices", Some("{}"), &mut problems);
         let payments: Option<PaymentDocument> = section(&sections, "payments", Some("{}"), &mut problems);
         let payments = payments.map(|payments| payments.settings(&mut problems));
+        let lookups: Option<Option<lookups::LookupDocument>> =
+            section(&sections, "lookups", Some("null"), &mut problems);
+        let lookups = match (&qad, lookups.flatten()) {
+            (Some(qad), Some(document)) => Some(document.settings(qad, &mut problems)),
+            _ => None,
+        };
         let recheck: Option<u64> = section(&sections, "hold_recheck_seconds", Some("86400"), &mut problems);
         if let Some(coupa) = &coupa {
             check_coupa(coupa, &mut problems);
@@ -511,6 +524,7 @@ impl ConnectionDocument {
                 adopt_equal_documents,
                 hold_recheck_seconds,
                 payments,
+                lookups,
             }),
             _ => Err(problems),
         }
@@ -929,6 +943,11 @@ fn qad_client(
         domain: settings.domain.clone(),
         entity: settings.entity.clone(),
         profile: document.profile.clone(),
+        sources: document
+            .lookups
+            .as_ref()
+            .map(|lookups| lookups.sources.clone())
+            .unwrap_or_default(),
     }
 }
 

@@ -4,13 +4,15 @@
 //! Nothing is read or connected before an event asks for it; what a warm instance has opened stays open until the
 //! connection's document changes.
 
+mod lookups;
+
 use aws::config::Variable;
 use aws::dynamo::DynamoRegister;
 use aws::lambda::{Invocation, World};
 use aws::secrets::SecretReader;
 use aws::sqs::SqsQueue;
 use aws::tokens::DynamoTokenStore;
-use connectors::connection::{ConnectionDocument, World as HttpWorld, clients};
+use connectors::connection::{ConnectionDocument, LookupSettings, World as HttpWorld, clients};
 use connectors::coupa::CoupaClient;
 use connectors::http::pace::Paces;
 use connectors::http::transport::HttpTransport;
@@ -67,6 +69,7 @@ pub struct Connection {
     qad: QadClient,
     settings: InvoiceSettings,
     payments: PaymentSettings,
+    lookups: Option<LookupSettings>,
 }
 
 /// From a connection's name to its flows.
@@ -163,6 +166,7 @@ impl Wiring {
             qad,
             settings: settings.invoice_settings(),
             payments: settings.payments,
+            lookups: settings.lookups,
         });
         open.insert(id.clone(), (document.version, Arc::clone(&connection)));
         Ok(connection)

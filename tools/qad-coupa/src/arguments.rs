@@ -48,6 +48,8 @@ pub(crate) enum Verb {
         /// Coupa's id, or the supplier's invoice number.
         invoice: String,
     },
+    /// Coupa's lookups: where each stands, what would change, allowing a plan that waits.
+    Lookups(crate::lookups::LookupsArguments),
     /// Makes things happen in the simulated systems of a demo that was started with --keep.
     Sandbox {
         #[command(subcommand)]

@@ -2,6 +2,7 @@
 //! invoice checked against what its scenario says.
 
 use crate::arguments::DemoOptions;
+use crate::lookup_stories::Stories;
 use crate::sandbox_client::{self, SandboxFile};
 use crate::terminal::LiveBlock;
 use crate::{Failure, connection_file, local, register, terminal, view};
@@ -93,7 +94,9 @@ pub(crate) async fn run(run_dir: &Path, options: &DemoOptions) -> Result<(), Fai
         "Playing {} stories with {invoices} invoices.",
         scenarios.len()
     ));
-    let verdict = play_day(&stage, &scenarios).await;
+    let lookups = Stories::begin(&stage.simulators.world, &stage.simulators.faults, &stage.register);
+    let mut verdict = play_day(&stage, &scenarios).await;
+    verdict.extend(lookups.finish().await);
     let outcome = report(&stage, &scenarios, verdict).await;
     if options.keep {
         what_to_try(&stage).await;
@@ -417,6 +420,7 @@ async fn what_to_try(stage: &Stage) {
         }
         terminal::say(&format!("  cargo qad-coupa timeline {}", record.id));
     }
+    terminal::say("  cargo qad-coupa lookups --plan");
     terminal::say("  cargo qad-coupa sandbox fault qad supplier-invoices.create lost-after");
     terminal::say("  cargo qad-coupa sandbox state");
     terminal::say("Ctrl-C ends it.");

@@ -6,6 +6,8 @@
 //! | [`connection_file`] | a connection as a commented file, taken apart into what goes where |
 //! | [`register`] | the register of a running local world, or of a stack in AWS |
 //! | [`view`] | what people and programs are shown |
+//! | [`lookups`] | where the lookups stand, what would change, allowing a plan |
+//! | [`lookup_stories`] | the demo's stories about lookup values |
 //! | [`local`] | the local run against any Coupa and QAD |
 //! | [`demo`] | the local run against the simulators, with a seeded day |
 //! | [`sandbox_client`] | posting receipts, sending events and causing faults in a demo that keeps running |
@@ -14,6 +16,8 @@ mod arguments;
 mod connection_file;
 mod demo;
 mod local;
+mod lookup_stories;
+mod lookups;
 mod register;
 mod sandbox_client;
 mod terminal;
@@ -83,6 +87,7 @@ async fn run(arguments: Arguments) -> Result<(), Failure> {
             let register = register::open(run_dir, arguments.connection_id.as_ref())?;
             register::timeline(&register, &invoice).await
         }
+        Verb::Lookups(options) => lookups::run(run_dir, arguments.connection_id.as_ref(), &options).await,
         Verb::Sandbox { verb } => sandbox_client::run(run_dir, &verb).await,
     }
 }

@@ -25,11 +25,16 @@ const RECORDS_MAX: usize = 100_000;
 /// Opens the register of the local world that runs in `run_dir`.
 pub(crate) fn open(run_dir: &Path, connection: Option<&ConnectionId>) -> Result<DynamoRegister, Failure> {
     let run = running(run_dir)?;
-    let connection = match connection {
-        Some(connection) => connection.clone(),
-        None => the_only(&run)?,
-    };
+    let connection = chosen(&run, connection)?;
     of_local(&run, connection)
+}
+
+/// The connection that is named, or the only one there is.
+pub(crate) fn chosen(run: &RunFile, connection: Option<&ConnectionId>) -> Result<ConnectionId, Failure> {
+    match connection {
+        Some(connection) => Ok(connection.clone()),
+        None => the_only(run),
+    }
 }
 
 /// The local world that runs in `run_dir`.
@@ -85,7 +90,8 @@ pub(crate) fn of_local(run: &RunFile, connection: ConnectionId) -> Result<Dynamo
     ))
 }
 
-fn settings(environment: &BTreeMap<String, String>) -> AwsSettings {
+/// How the AWS of a local world is talked to.
+pub(crate) fn settings(environment: &BTreeMap<String, String>) -> AwsSettings {
     let text = |name: &str| environment.get(name).cloned();
     let endpoint = |name: &str| text(name).or_else(|| text("AWS_ENDPOINT_URL"));
     AwsSettings {

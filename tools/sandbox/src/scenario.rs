@@ -5,6 +5,8 @@
 //! stand at the end. [`play`] does what a step does to the world; sending events and waiting for states is up to the
 //! caller, who runs the product. All names are fictional.
 
+pub mod lookups;
+
 use crate::faults::{Fault, FaultRule, Faults, RetryAfter, System, scramble};
 use crate::world::coupa::{CoupaCharge, CoupaInvoice, CoupaLine};
 use crate::world::qad::{

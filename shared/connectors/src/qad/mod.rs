@@ -2,6 +2,7 @@
 
 mod payments;
 pub mod profile;
+pub mod sources;
 mod translate;
 mod wire;
 
@@ -17,7 +18,7 @@ use domain::problem::Problem;
 use domain::time::Date;
 use flows::ports::{Qad, QadDocument, ReadError, ReceiptScan, WriteError};
 use profile::{Family, Profile, Resource};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use translate::{Row, UNREADABLE, UNREADABLE_FIX};
 use wire::Criterion;
 
@@ -33,6 +34,7 @@ pub struct QadClient {
     pub(crate) domain: DomainCode,
     pub(crate) entity: EntityCode,
     pub(crate) profile: Profile,
+    pub(crate) sources: BTreeMap<String, sources::Source>,
 }
 
 impl QadClient {
@@ -258,7 +260,7 @@ fn check_filter_value(criterion: &Criterion) -> Result<(), Problem> {
     if criterion.value.contains(',') {
         let fix = "QAD cannot be asked for a value with a comma; correct it in Coupa.";
         return Err(Problem::new("QAD_FILTER_VALUE", fix)
-            .field(criterion.name)
+            .field(criterion.name.as_ref())
             .expected("a value without commas")
             .actual(criterion.value.as_str()));
     }
@@ -275,7 +277,8 @@ fn has_more(root: &Node<'_>, page_is_full: bool) -> Result<bool, Misread> {
 
 /// What the rows of a page are known by, to notice that a page comes again.
 fn page_keys(items: &[Node<'_>], resource: &Resource) -> String {
-    const KEYS: [&str; 7] = [
+    const KEYS: [&str; 8] = [
+        sources::CODE,
         "receiver",
         "order",
         "line",
