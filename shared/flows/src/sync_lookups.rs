@@ -841,7 +841,7 @@ async fn rest(
             problem: first.clone(),
             plan_sha256: String::new(),
             changes: told.collect(),
-            allowed: Some(refused),
+            allowed: Some(refused.into_iter().take(ALLOWED_MAX).collect()),
         };
         return park(deps, record, open, parking).await;
     }
