@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parents[2]
 STACK = "stack"
 CONNECTION = "connection"
 PATHS = {STACK: ROOT / "infra/stack.yaml", CONNECTION: ROOT / "infra/connection.yaml"}
-SCHEDULED = {"poll-coupa", "poll-payments", "poll-receipts", "sync-lookups", "sweep"}
+SCHEDULED = {"poll-coupa", "poll-payments", "poll-receipts", "sweep", "sync-lookups", "sync-suppliers"}
 DAY_SECONDS = 86_400
 UNREADABLE = "cannot be checked"
 
@@ -105,6 +105,19 @@ GRANTS = {
         "AuditTable": {"dynamodb:PutItem"},
         "TokensTable": {"dynamodb:GetItem", "dynamodb:UpdateItem"},
     },
+    "sync-suppliers": {
+        "RegisterTable": {
+            "dynamodb:BatchGetItem",
+            "dynamodb:ConditionCheckItem",
+            "dynamodb:DeleteItem",
+            "dynamodb:GetItem",
+            "dynamodb:PutItem",
+            "dynamodb:Query",
+        },
+        "AuditTable": {"dynamodb:PutItem"},
+        "TokensTable": {"dynamodb:GetItem", "dynamodb:UpdateItem"},
+        "InvoicesQueue": {"sqs:SendMessage"},
+    },
     "sweep": {
         "RegisterTable/index/due": {"dynamodb:Query"},
         "InvoicesQueue": {"sqs:SendMessage"},
@@ -120,6 +133,7 @@ SECRET_READERS = {
         "PollPaymentsRoleArn",
         "PollReceiptsRoleArn",
         "SyncLookupsRoleArn",
+        "SyncSuppliersRoleArn",
         "WritePaymentRoleArn",
     },
     "WebhookSecret": {"ReceiveWebhookRoleArn"},
@@ -492,8 +506,11 @@ def one_bad_message_fails_alone(templates):
                 continue
             if event["Properties"].get("FunctionResponseTypes") != ["ReportBatchItemFailures"]:
                 yield f"{name} fails whole batches"
-            if "MaximumConcurrency" not in event["Properties"].get("ScalingConfig", {}):
+            most = event["Properties"].get("ScalingConfig", {}).get("MaximumConcurrency")
+            if most is None:
                 yield f"{name} may call QAD from any number of instances"
+            if variables(function).get("INSTANCES_MAX") != most:
+                yield f"{name} is told another number of instances than share its pace"
 
 
 @check

@@ -228,6 +228,7 @@ def run(emulator, results):
         PollReceiptsState="DISABLED",
         PollPaymentsState="DISABLED",
         SyncLookupsState="DISABLED",
+        SyncSuppliersState="DISABLED",
         SweepState="DISABLED",
     )
     check("both stacks were created", True)

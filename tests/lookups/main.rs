@@ -136,7 +136,7 @@ impl Bench {
             tokens: Arc::new(Tokens::default()),
             clock: Arc::new(SharedClock(Arc::clone(&time))),
             chance: Arc::new(Counting::default()),
-            paces: Arc::new(Paces::new()),
+            paces: Arc::new(Paces::new(1)),
         };
         let connection = "example".parse().unwrap();
         let (coupa, qad) = clients(&connection, &document, &ground, Duration::from_secs(60));

@@ -18,6 +18,7 @@ mod people;
 mod polls;
 mod receipts;
 mod straight;
+mod suppliers;
 
 use std::sync::{Arc, Mutex};
 use tests::fates::{Fault, Script};

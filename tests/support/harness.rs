@@ -22,9 +22,10 @@ use domain::timing::{LATE_KILL_MILLIS, Timing};
 use flows::match_invoice::{self, InvoiceSettings, Rest};
 use flows::ports::{Hint, HintReason, Subject};
 use flows::store::{Context, FlowError};
-use flows::{poll_coupa, poll_receipts, sweep};
+use flows::{poll_coupa, poll_receipts, supplier_event, sweep};
 use sandbox::scenario::policy;
 use sandbox::world::World;
+use serde_json::{Map, Value};
 use std::collections::BTreeSet;
 use std::future::Future;
 use std::pin::Pin;
@@ -51,6 +52,10 @@ pub enum Job {
     PollReceipts,
     /// `sweep`.
     Sweep,
+    /// An event about a supplier of Coupa.
+    SupplierEvent(u64),
+    /// Somebody gives a supplier of Coupa its number, and Coupa sends an event about it.
+    NumberSupplier(u64, &'static str),
 }
 
 /// How a task ended.
@@ -603,6 +608,25 @@ async fn invocation(gate: Gate, job: Job, settings: Arc<InvoiceSettings>, connec
                     .map(|polled| polled.woken)
                     .map_err(|error| error.problem().code),
             )
+        }
+        Job::SupplierEvent(supplier) | Job::NumberSupplier(supplier, _) => {
+            if let Job::NumberSupplier(_, number) = job {
+                let change = Map::from_iter([("number".to_owned(), Value::from(number))]);
+                let now = gate.sim.now();
+                gate.sim
+                    .world()
+                    .coupa
+                    .update_supplier(supplier, change, now)
+                    .unwrap();
+            }
+            let deps = supplier_event::Deps {
+                connection: &connection,
+                register: &gate,
+                queue: &gate,
+                trace: "simulated",
+            };
+            let woken = supplier_event::run(&deps, supplier).await;
+            Ended::Polled(woken.map_err(|error| error.problem().code))
         }
         Job::Sweep => {
             let deps = sweep::Deps {

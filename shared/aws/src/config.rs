@@ -106,6 +106,12 @@ pub const QUEUE_RECEIVE_COUNT_MAX: Variable = optional(
     "how often the queue delivers a message before it gives it up",
     "5",
 );
+/// Instances that share the pace of a connection.
+pub const INSTANCES_MAX: Variable = optional(
+    "INSTANCES_MAX",
+    "most instances of the function at once; each takes its share of the connection's requests per second",
+    "1",
+);
 /// Namespace of the metrics.
 pub const METRICS_NAMESPACE: Variable = optional(
     "METRICS_NAMESPACE",
@@ -136,6 +142,7 @@ pub const VARIABLES: &[Variable] = &[
     CLOCK_SKEW_SECONDS,
     QUEUE_VISIBILITY_SECONDS,
     QUEUE_RECEIVE_COUNT_MAX,
+    INSTANCES_MAX,
     METRICS_NAMESPACE,
     LOG_LEVEL,
 ];
@@ -172,6 +179,7 @@ const SECONDS_MAX: i64 = 1_000_000;
 pub struct Config {
     values: BTreeMap<&'static str, Text>,
     timing: Timing,
+    instances: i64,
     level: tracing::Level,
 }
 
@@ -207,6 +215,7 @@ impl Config {
         }
         let mut problems = Vec::new();
         let timing = read_timing(&values, &mut problems);
+        let instances = read_whole(&values, &INSTANCES_MAX, &mut problems);
         let level = read_level(&values, &mut problems);
         for endpoint in [
             ENDPOINT,
@@ -222,6 +231,7 @@ impl Config {
             Ok(Self {
                 values,
                 timing,
+                instances,
                 level,
             })
         } else {
@@ -322,6 +332,11 @@ impl Config {
     /// None: it has a default.
     pub fn metrics_namespace(&self) -> Result<&str, Problem> {
         self.get(&METRICS_NAMESPACE)
+    }
+
+    /// Most instances of this function at once, which share the pace of a connection; at least 1.
+    pub fn instances_max(&self) -> u32 {
+        u32::try_from(self.instances).unwrap_or(u32::MAX).max(1)
     }
 
     /// The chain of times. Whether its links hold is asked with [`Timing::broken_links`].

@@ -2,8 +2,10 @@
 //! setting it is about, and the clients made from them.
 
 mod lookups;
+mod suppliers;
 
 pub use lookups::LookupSettings;
+pub use suppliers::{CoupaSupplierDefaults, QadSupplierDefaults, SupplierSettings};
 
 use crate::coupa::CoupaClient;
 use crate::http::address::BaseUrl;
@@ -64,6 +66,8 @@ pub struct ConnectionDocument {
     pub payments: PaymentSettings,
     /// Which lists of QAD are shown in which lookups of Coupa; `None`: none.
     pub lookups: Option<LookupSettings>,
+    /// How suppliers are kept aligned.
+    pub suppliers: SupplierSettings,
 }
 
 /// The section `coupa`.
@@ -306,6 +310,7 @@ struct PaymentDocument {
     statuses: BTreeMap<String, StatusMeaning>,
     over_total: Exact,
     own_channels: Vec<String>,
+    lookback_days: i64,
 }
 
 impl Default for PaymentDocument {
@@ -315,9 +320,13 @@ impl Default for PaymentDocument {
             statuses: BTreeMap::new(),
             over_total: Exact(standard.policy.over_total),
             own_channels: standard.own_channels,
+            lookback_days: standard.lookback_days,
         }
     }
 }
+
+/// Fewest and most days that payments may be looked back for.
+const LOOKBACK_DAYS: (i64, i64) = (2, 730);
 
 impl PaymentDocument {
     /// The settings: the connection's statuses are laid over the standard ones.
@@ -329,6 +338,11 @@ impl PaymentDocument {
         if self.own_channels.iter().any(|channel| channel.trim().is_empty()) {
             problems.push(invalid("payments.own_channels", "Coupa's words", "a blank"));
         }
+        let (shortest, longest) = LOOKBACK_DAYS;
+        if !(shortest..=longest).contains(&self.lookback_days) {
+            let (expected, actual) = (format!("{shortest} to {longest}"), self.lookback_days.to_string());
+            problems.push(invalid("payments.lookback_days", expected, actual));
+        }
         let mut policy = PaymentPolicy {
             over_total: self.over_total.0,
             ..PaymentPolicy::default()
@@ -339,6 +353,8 @@ impl PaymentDocument {
         PaymentSettings {
             policy,
             own_channels: self.own_channels,
+            lookback_days: self.lookback_days,
+            ..PaymentSettings::default()
         }
     }
 }
@@ -461,6 +477,7 @@ impl ConnectionDocument {
             "invoices",
             "payments",
             "lookups",
+            "suppliers",
             "hold_recheck_seconds",
             "token_key",
         ];
@@ -478,6 +495,10 @@ impl ConnectionDocument {
             (Some(qad), Some(document)) => Some(document.settings(qad, &mut problems)),
             _ => None,
         };
+        let invoice_terms = invoices.as_ref().map(|invoices| invoices.credit_terms.clone());
+        let suppliers =
+            section::<suppliers::SupplierDocument>(&sections, "suppliers", Some("{}"), &mut problems)
+                .map(|section| section.settings(&invoice_terms.unwrap_or_default(), &mut problems));
         let recheck: Option<u64> = section(&sections, "hold_recheck_seconds", Some("86400"), &mut problems);
         if let Some(coupa) = &coupa {
             check_coupa(coupa, &mut problems);
@@ -508,7 +529,7 @@ impl ConnectionDocument {
                 seconds.to_string(),
             ));
         }
-        match (coupa, qad, profile, policy, recheck, payments) {
+        match (coupa, qad, profile, policy, recheck, payments, suppliers) {
             (
                 Some(coupa),
                 Some(qad),
@@ -516,6 +537,7 @@ impl ConnectionDocument {
                 Some(policy),
                 Some(hold_recheck_seconds),
                 Some(payments),
+                Some(suppliers),
             ) if problems.is_empty() => Ok(Self {
                 coupa,
                 qad,
@@ -525,6 +547,7 @@ impl ConnectionDocument {
                 hold_recheck_seconds,
                 payments,
                 lookups,
+                suppliers,
             }),
             _ => Err(problems),
         }
@@ -533,6 +556,15 @@ impl ConnectionDocument {
     /// Everything a match decision depends on besides the documents.
     pub fn match_policy(&self) -> MatchPolicy {
         self.policy.clone()
+    }
+
+    /// What the flows of payments need to know of this connection.
+    pub fn payment_settings(&self) -> PaymentSettings {
+        let seconds = i64::try_from(self.hold_recheck_seconds).unwrap_or(i64::MAX);
+        PaymentSettings {
+            recheck_millis: seconds.saturating_mul(1_000),
+            ..self.payments.clone()
+        }
     }
 
     /// What the invoice flow needs to know of this connection.
@@ -867,17 +899,18 @@ pub fn clients(
     http_timeout: Duration,
 ) -> (CoupaClient, QadClient) {
     (
-        coupa_client(connection, &document.coupa, world, http_timeout),
+        coupa_client(connection, document, world, http_timeout),
         qad_client(connection, document, world, http_timeout),
     )
 }
 
 fn coupa_client(
     connection: &ConnectionId,
-    settings: &CoupaSettings,
+    document: &ConnectionDocument,
     world: &World,
     http_timeout: Duration,
 ) -> CoupaClient {
+    let settings = &document.coupa;
     let mut headers = vec![("user-agent".to_owned(), USER_AGENT.to_owned())];
     if !settings.api_version.is_empty() {
         headers.push(("x-coupa-api-version".to_owned(), settings.api_version.clone()));
@@ -903,6 +936,7 @@ fn coupa_client(
         base: settings.base_url.clone(),
         orders: settings.order_number.clone(),
         history: settings.integration_history.clone(),
+        supplier_defaults: document.suppliers.coupa_defaults.clone(),
     }
 }
 
@@ -948,6 +982,8 @@ fn qad_client(
             .as_ref()
             .map(|lookups| lookups.sources.clone())
             .unwrap_or_default(),
+        supplier_set: document.suppliers.shared_set.clone(),
+        supplier_defaults: document.suppliers.qad_defaults.clone(),
     }
 }
 

@@ -5,6 +5,7 @@ use domain::money::parse_decimal;
 use domain::problem::Problem;
 use domain::time::{Date, Timestamp, date_as_written};
 use rust_decimal::Decimal;
+use serde::ser::{Serialize, Serializer};
 use serde_json::value::RawValue;
 use std::collections::BTreeMap;
 
@@ -28,6 +29,22 @@ pub(crate) enum Json {
     List(Vec<Json>),
     /// An object.
     Object(BTreeMap<String, Json>),
+}
+
+impl Serialize for Json {
+    /// Writes a value back as it came, numbers digit for digit.
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Null => serializer.serialize_unit(),
+            Self::Bool(flag) => serializer.serialize_bool(*flag),
+            Self::Number(digits) => RawValue::from_string(digits.clone())
+                .map_err(serde::ser::Error::custom)?
+                .serialize(serializer),
+            Self::Text(text) => serializer.serialize_str(text),
+            Self::List(items) => serializer.collect_seq(items),
+            Self::Object(members) => serializer.collect_map(members),
+        }
+    }
 }
 
 static NULL: Json = Json::Null;

@@ -6,6 +6,7 @@ mod lookups;
 mod payments;
 mod qad;
 mod settings;
+mod suppliers;
 
 use crate::connection::{ConnectionDocument, World, clients};
 use crate::coupa::CoupaClient;
@@ -261,7 +262,7 @@ impl Bench {
             tokens: tokens.clone(),
             clock: clock.clone(),
             chance: Arc::new(NoChance::default()),
-            paces: Arc::new(Paces::new()),
+            paces: Arc::new(Paces::new(1)),
         };
         let document = ConnectionDocument::parse(&document.to_string()).unwrap();
         let (coupa, qad) = clients(&"acme".parse().unwrap(), &document, &world, HTTP_TIMEOUT);
@@ -279,7 +280,7 @@ impl Bench {
     /// Another instance of the same function: its own process, the same world outside.
     pub(crate) fn another_instance(&self) -> (CoupaClient, QadClient) {
         let world = World {
-            paces: Arc::new(Paces::new()),
+            paces: Arc::new(Paces::new(1)),
             ..self.world.clone()
         };
         clients(&"acme".parse().unwrap(), &self.document, &world, HTTP_TIMEOUT)

@@ -11,7 +11,7 @@
 use crate::documents::SourceVersion;
 use crate::effect::{Effect, EffectEvent, EffectStatus, IllegalEffect};
 use crate::ids::{DocumentKind, InvoiceId, InvoiceReference, OrderLineKey, PurchaseOrderNumber};
-use crate::matching::{Exception, MatchReport};
+use crate::matching::{Exception, ExceptionCode, MatchReport};
 use crate::money::Currency;
 use crate::problem::Problem;
 use crate::time::{Date, Timestamp};
@@ -502,6 +502,12 @@ pub struct InvoiceRecord {
     /// The orders under which it stands in the index of those that an event about an order wakes.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub order_index: Vec<PurchaseOrderNumber>,
+    /// Coupa's id of its supplier, when Coupa tells it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub coupa_supplier: Option<u64>,
+    /// The entry under which it stands in the index of those that wait for their supplier to get a QAD number.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub supplier_index: Option<String>,
     /// What is in the way at the moment, when an attempt could not be made.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub delay: Option<Problem>,
@@ -535,6 +541,8 @@ impl InvoiceRecord {
             note: None,
             paid: None,
             order_index: Vec::new(),
+            coupa_supplier: None,
+            supplier_index: None,
             delay: None,
             setbacks: 0,
             look_again: None,
@@ -623,6 +631,21 @@ impl InvoiceRecord {
         match &self.summary {
             Some(summary) if waits => &summary.orders,
             _ => &[],
+        }
+    }
+
+    /// True while it is parked because its supplier has no QAD number, or one that is none.
+    pub fn awaits_supplier(&self) -> bool {
+        match &self.state {
+            State::Parked {
+                reason: ParkReason::Match { exceptions },
+            } => exceptions.iter().any(|exception| {
+                matches!(
+                    exception.code,
+                    ExceptionCode::SupplierNotLinked | ExceptionCode::SupplierCodeInvalid
+                )
+            }),
+            _ => false,
         }
     }
 

@@ -4,7 +4,9 @@
 //! one negative entry, once. QAD's status is a ladder and not a yes or no; which steps count is policy.
 
 use crate::effect::{Effect, EffectEvent};
-use crate::ids::{DocumentKind, EntityCode, InvoiceId, InvoiceReference, QadInvoiceIdentity, SupplierCode};
+use crate::ids::{
+    DocumentKind, EntityCode, InvoiceId, InvoiceReference, QadInvoiceIdentity, SupplierCode, fold,
+};
 use crate::lifecycle::{ChainEnd, PaidState};
 use crate::money::Currency;
 use crate::problem::Problem;
@@ -180,6 +182,14 @@ impl Allocation {
             kind,
         })
     }
+
+    /// True when somebody keyed this very payment into Coupa: QAD's payment reference as the notes, the amount, the day.
+    fn is_keyed_as(&self, entry: &CoupaPaymentEntry) -> bool {
+        !self.reference.trim().is_empty()
+            && fold(&entry.notes) == fold(&self.reference)
+            && entry.amount == self.allocated
+            && entry.date == Some(self.payment_date)
+    }
 }
 
 /// What a status means for the bill.
@@ -252,11 +262,24 @@ pub struct AllocationState {
     pub written: Written,
     /// The amount that was written; kept because QAD's may change afterwards.
     pub written_amount: Decimal,
-    /// The discount that counted when it was written.
-    pub written_discount: Decimal,
     /// Counts the allocations of this bill in the order they were first seen: later ones are written later.
     pub order: u64,
 }
+
+/// What a write to Coupa does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum EntryKind {
+    /// Appends a payment.
+    Payment,
+    /// Appends the negative entry that takes a payment back.
+    TakingBack,
+    /// Appends nothing: sets the paid flag alone, because a discount has changed what is settled.
+    Flag,
+}
+
+/// Most digits after the point that Coupa keeps of an amount paid (confirmed).
+pub const AMOUNT_PLACES_MAX: u32 = 4;
 
 /// One entry to append to a Coupa invoice.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -265,9 +288,9 @@ pub struct PaymentEntry {
     pub invoice: InvoiceId,
     /// The allocation.
     pub key: PaymentKey,
-    /// True for the negative entry that takes a payment back.
-    pub takes_back: bool,
-    /// Amount, signed.
+    /// What it does.
+    pub kind: EntryKind,
+    /// Amount, signed; zero when there is nothing to append (a flag, or an allocation that is all discount).
     pub amount: Decimal,
     /// Its currency (Coupa takes the invoice's).
     pub currency: Currency,
@@ -277,6 +300,22 @@ pub struct PaymentEntry {
     pub paid: bool,
     /// The notes: the key, then words for people.
     pub notes: String,
+}
+
+impl PaymentEntry {
+    /// True when only the paid flag is set and no entry is appended.
+    pub fn is_flag_only(&self) -> bool {
+        self.amount.is_zero()
+    }
+
+    /// The amount as it is sent: exact, with at least the digits of the currency's smallest unit (`500.00`).
+    pub fn amount_text(&self) -> String {
+        let mut amount = self.amount.normalize();
+        if amount.scale() < self.currency.minor_digits() {
+            amount.rescale(self.currency.minor_digits());
+        }
+        amount.to_string()
+    }
 }
 
 /// A payment entry as Coupa shows it.
@@ -305,6 +344,10 @@ pub struct BillPayments {
     pub allocations: BTreeMap<PaymentKey, AllocationState>,
     /// True once Coupa's own entries have been read: what is there already is not written again.
     pub coupa_read: bool,
+    /// Coupa's paid flag as our last write left it, or as it stood beside entries of ours when they were first read;
+    /// `None` while nothing of ours is there.
+    #[serde(default)]
+    pub paid_flag: Option<bool>,
     /// The entry being written, or the last one that was.
     pub entry: Option<Effect>,
     /// Why a person must look; nothing is written while it stands. A new reading from QAD, or a person, lifts it.
@@ -313,12 +356,15 @@ pub struct BillPayments {
     /// Why its payments are none of ours (Coupa pays it itself); nothing is ever written then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub left_alone: Option<Problem>,
-    /// What is in the way at the moment, when Coupa could not be read.
+    /// What is in the way at the moment: Coupa could not be read, or the invoice is not in QAD.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub delay: Option<Problem>,
     /// When it is looked at again although nobody asks: something is left to do.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub look_again: Option<Timestamp>,
+    /// When a parked bill is decided anew although nobody asks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recheck: Option<Timestamp>,
     /// Setbacks in a row.
     #[serde(default)]
     pub setbacks: u32,
@@ -350,11 +396,13 @@ impl BillPayments {
             currency,
             allocations: BTreeMap::new(),
             coupa_read: false,
+            paid_flag: None,
             entry: None,
             parked: None,
             left_alone: None,
             delay: None,
             look_again: None,
+            recheck: None,
             setbacks: 0,
             chain: ChainEnd::default(),
         }
@@ -371,69 +419,102 @@ impl BillPayments {
             u64::try_from(self.allocations.len()).unwrap_or(u64::MAX),
             |known| known.order,
         );
-        let (written, amount, discount) = known
-            .map_or((Written::Nothing, Decimal::ZERO, Decimal::ZERO), |known| {
-                (known.written, known.written_amount, known.written_discount)
-            });
+        let (written, written_amount) = known.map_or((Written::Nothing, Decimal::ZERO), |known| {
+            (known.written, known.written_amount)
+        });
         next.allocations.insert(
             allocation.key.clone(),
             AllocationState {
                 latest: allocation,
                 written,
-                written_amount: amount,
-                written_discount: discount,
+                written_amount,
                 order,
             },
         );
         Some(next)
     }
 
-    /// The bill after Coupa's own entries were read for the first time: entries that carry our keys were written by an
-    /// earlier life of this product and are not written again.
-    #[must_use]
-    pub fn reconciled(&self, entries: &[CoupaPaymentEntry]) -> Self {
+    /// The bill after Coupa's own entries were read for the first time: what was written by an earlier life of this
+    /// product (our key) or keyed by a person (QAD's payment reference alone, the same amount and day) is not written
+    /// again. An allocation that is there twice is a person's to clear up.
+    pub fn reconciled(&self, entries: &[CoupaPaymentEntry], paid: bool) -> Result<Self, Problem> {
         let mut next = self.clone();
         next.coupa_read = true;
+        let mut ours = false;
         for (key, state) in &mut next.allocations {
-            let sum = |negative: bool| {
-                entries
-                    .iter()
-                    .find(|entry| key.begins(&entry.notes) && entry.amount.is_sign_negative() == negative)
+            let is_paying = |entry: &&CoupaPaymentEntry| {
+                entry.amount.is_sign_negative() == state.latest.allocated.is_sign_negative()
             };
-            let negative_bill = state.latest.allocated.is_sign_negative();
-            let (paid, back) = (sum(negative_bill), sum(!negative_bill));
-            if let Some(paid) = paid {
-                state.written = if back.is_some() {
-                    Written::TakenBack
-                } else {
-                    Written::Paid
-                };
-                state.written_amount = paid.amount;
-                state.written_discount = state.latest.discount;
+            let carrying = || entries.iter().filter(|entry| key.begins(&entry.notes));
+            let paying: Vec<&CoupaPaymentEntry> = carrying().filter(is_paying).collect();
+            let back = carrying().filter(|entry| !is_paying(entry)).count();
+            if paying.len() > 1 || back > 1 {
+                return Err(paid_twice(self.invoice, key, carrying().count()));
             }
+            let keyed_by_hand = || entries.iter().find(|entry| state.latest.is_keyed_as(entry));
+            let Some(found) = paying.first().copied().or_else(keyed_by_hand) else {
+                continue;
+            };
+            ours = true;
+            state.written = if back > 0 {
+                Written::TakenBack
+            } else {
+                Written::Paid
+            };
+            state.written_amount = found.amount;
         }
-        next
+        next.paid_flag = ours.then_some(paid);
+        Ok(next)
     }
 
-    /// What stands in Coupa for this bill, discounts included, in exact decimals. `None` when out of range.
+    /// What stands in Coupa for this bill, with the discounts that QAD shows for it, in exact decimals. `None` when out
+    /// of range.
     pub fn settled_amount(&self) -> Option<Decimal> {
         self.allocations
             .values()
             .filter(|state| state.written == Written::Paid)
             .try_fold(Decimal::ZERO, |sum, state| {
                 sum.checked_add(state.written_amount)?
-                    .checked_add(state.written_discount)
+                    .checked_add(state.latest.discount)
             })
     }
 
-    /// What Coupa must be told next: takings-back before payments, payments in the order they were seen. Pure and total.
+    /// The discounts in [`BillPayments::settled_amount`], which no entry in Coupa shows.
+    pub fn settled_discounts(&self) -> Option<Decimal> {
+        self.allocations
+            .values()
+            .filter(|state| state.written == Written::Paid)
+            .try_fold(Decimal::ZERO, |sum, state| sum.checked_add(state.latest.discount))
+    }
+
+    /// True when that much settles the bill; a credit note is settled downwards.
+    pub fn is_settled_by(&self, amount: Decimal) -> bool {
+        if self.total.is_sign_negative() {
+            amount <= self.total
+        } else {
+            amount >= self.total
+        }
+    }
+
+    /// True when that much is more than the bill and the allowance.
+    pub fn is_overpaid_by(&self, amount: Decimal, policy: &PaymentPolicy) -> bool {
+        let over = if self.total.is_sign_negative() {
+            self.total.checked_sub(amount)
+        } else {
+            amount.checked_sub(self.total)
+        };
+        over.is_none_or(|over| over > policy.over_total)
+    }
+
+    /// What Coupa must be told next: takings-back before payments, payments by their date and in the order they were
+    /// seen, and at last the paid flag when a discount has changed it. Pure and total.
     pub fn next_entry(&self, policy: &PaymentPolicy) -> NextEntry {
         let mut ordered: Vec<(&PaymentKey, &AllocationState)> = self.allocations.iter().collect();
         ordered.sort_by_key(|(_, state)| (state.latest.payment_date, state.order));
         for (key, state) in &ordered {
             let takes_back = policy.meaning_of(&state.latest.status) == StatusMeaning::TakesBack;
             if takes_back && state.written == Written::Paid {
-                return self.entry_for(key, state, true, policy);
+                return self.entry_for(key, state, EntryKind::TakingBack, policy);
             }
         }
         for (key, state) in &ordered {
@@ -451,7 +532,7 @@ impl BillPayments {
                 StatusMeaning::NotYet | StatusMeaning::TakesBack => continue,
             }
             match state.written {
-                Written::Nothing => return self.entry_for(key, state, false, policy),
+                Written::Nothing => return self.entry_for(key, state, EntryKind::Payment, policy),
                 Written::Paid if state.written_amount != state.latest.allocated => {
                     return NextEntry::Park(self.problem(
                         "PAYMENT_CHANGED",
@@ -473,7 +554,25 @@ impl BillPayments {
                 Written::Paid => {}
             }
         }
-        NextEntry::Settled
+        // What was written last stands last in the order that is told.
+        let last = ordered
+            .iter()
+            .rev()
+            .find(|(_, state)| state.written != Written::Nothing);
+        match (last, self.settled_amount()) {
+            (None, _) => NextEntry::Settled,
+            (Some((key, _)), None) => self.out_of_range(key, self.total),
+            (Some((key, _)), Some(settled)) if self.is_overpaid_by(settled, policy) => {
+                self.overpaid(key, settled)
+            }
+            (Some((key, state)), Some(settled)) => {
+                let paid = self.is_settled_by(settled);
+                if self.paid_flag.unwrap_or(false) == paid {
+                    return NextEntry::Settled;
+                }
+                self.entry_for(key, state, EntryKind::Flag, policy)
+            }
+        }
     }
 
     fn problem(
@@ -490,11 +589,25 @@ impl BillPayments {
             .actual(format!("{} {}", actual.normalize(), self.currency))
     }
 
+    fn out_of_range(&self, key: &PaymentKey, actual: Decimal) -> NextEntry {
+        let fix = "Enter the payment in Coupa by hand.";
+        NextEntry::Park(self.problem("OUT_OF_RANGE", fix, key, self.total, actual))
+    }
+
+    fn overpaid(&self, key: &PaymentKey, actual: Decimal) -> NextEntry {
+        NextEntry::Park(self.problem(OVERPAID, OVERPAID_FIX, key, self.total, actual))
+    }
+
+    /// Why an entry that would bring what Coupa shows, with the discounts, to `actual` must not be written.
+    pub fn overpaid_in_coupa(&self, key: &PaymentKey, actual: Decimal) -> Problem {
+        self.problem(OVERPAID, OVERPAID_FIX, key, self.total, actual)
+    }
+
     fn entry_for(
         &self,
         key: &PaymentKey,
         state: &AllocationState,
-        takes_back: bool,
+        kind: EntryKind,
         policy: &PaymentPolicy,
     ) -> NextEntry {
         if state.latest.currency != self.currency {
@@ -504,69 +617,48 @@ impl BillPayments {
                 .actual(state.latest.currency.to_string());
             return NextEntry::Park(problem);
         }
-        let out_of_range = || {
-            NextEntry::Park(self.problem(
-                "OUT_OF_RANGE",
-                "Enter the payment in Coupa by hand.",
-                key,
-                self.total,
-                state.latest.allocated,
-            ))
-        };
-        let amount = if takes_back {
-            Decimal::ZERO.checked_sub(state.written_amount)
-        } else {
-            Some(state.latest.allocated)
-        };
-        let discount = if takes_back {
-            Decimal::ZERO.checked_sub(state.written_discount)
-        } else {
-            Some(state.latest.discount)
+        let (amount, discount) = match kind {
+            EntryKind::Payment => (Some(state.latest.allocated), Some(state.latest.discount)),
+            EntryKind::TakingBack => (
+                Decimal::ZERO.checked_sub(state.written_amount),
+                Decimal::ZERO.checked_sub(state.latest.discount),
+            ),
+            EntryKind::Flag => (Some(Decimal::ZERO), Some(Decimal::ZERO)),
         };
         let after = self
             .settled_amount()
             .and_then(|sum| sum.checked_add(amount?))
             .and_then(|sum| sum.checked_add(discount?));
         let (Some(amount), Some(after)) = (amount, after) else {
-            return out_of_range();
+            return self.out_of_range(key, state.latest.allocated);
         };
-        // A credit note is settled downwards: compare sizes, on the side of the bill's own sign.
-        let (reached, total) = if self.total.is_sign_negative() {
-            (negated(after), negated(self.total))
-        } else {
-            (after, self.total)
-        };
-        let Some(limit) = total.checked_add(policy.over_total) else {
-            return out_of_range();
-        };
-        if !takes_back && reached > limit {
-            return NextEntry::Park(self.problem(
-                "PAID_OVER_TOTAL",
-                "Find out why QAD paid more than the invoice; nothing more is written to Coupa for it.",
-                key,
-                self.total,
-                after,
-            ));
+        if amount.normalize().scale() > AMOUNT_PLACES_MAX {
+            let problem = Problem::new("PAYMENT_NOT_EXACT", "Enter the payment in Coupa by hand.")
+                .field(format!("Coupa invoice {}, {key}", self.invoice))
+                .expected(format!("at most {AMOUNT_PLACES_MAX} digits after the point"))
+                .actual(amount.normalize().to_string());
+            return NextEntry::Park(problem);
         }
-        let words = if takes_back {
-            format!("{key} taken back ({})", state.latest.status)
-        } else if state.latest.discount.is_zero() {
-            format!("{key} {}", state.latest.reference)
-        } else {
-            format!(
+        if kind == EntryKind::Payment && self.is_overpaid_by(after, policy) {
+            return self.overpaid(key, after);
+        }
+        let words = match kind {
+            EntryKind::TakingBack => format!("{key} taken back ({})", state.latest.status),
+            _ if state.latest.discount.is_zero() => format!("{key} {}", state.latest.reference),
+            _ => format!(
                 "{key} {} discount {}",
                 state.latest.reference,
                 state.latest.discount.normalize()
-            )
+            ),
         };
         NextEntry::Append(PaymentEntry {
             invoice: self.invoice,
             key: key.clone(),
-            takes_back,
+            kind,
             amount,
             currency: self.currency,
             date: state.latest.payment_date,
-            paid: !takes_back && reached >= total,
+            paid: self.is_settled_by(after),
             notes: crate::problem::clean(words.trim())
                 .chars()
                 .take(NOTES_CHARACTERS_MAX)
@@ -578,13 +670,15 @@ impl BillPayments {
     #[must_use]
     pub fn with_written(&self, entry: &PaymentEntry) -> Self {
         let mut next = self.clone();
+        next.paid_flag = Some(entry.paid);
         if let Some(state) = next.allocations.get_mut(&entry.key) {
-            if entry.takes_back {
-                state.written = Written::TakenBack;
-            } else {
-                state.written = Written::Paid;
-                state.written_amount = entry.amount;
-                state.written_discount = state.latest.discount;
+            match entry.kind {
+                EntryKind::TakingBack => state.written = Written::TakenBack,
+                EntryKind::Payment => {
+                    state.written = Written::Paid;
+                    state.written_amount = entry.amount;
+                }
+                EntryKind::Flag => {}
             }
         }
         next
@@ -619,12 +713,7 @@ impl BillPayments {
             return taken_back.then_some(PaidState::TakenBack { total, currency });
         };
         let settled = self.settled_amount()?;
-        let reached = if total.is_sign_negative() {
-            settled <= total
-        } else {
-            settled >= total
-        };
-        Some(if reached {
+        Some(if self.is_settled_by(settled) {
             PaidState::Fully {
                 on: last.latest.payment_date,
                 payment: last.latest.key.to_string(),
@@ -638,13 +727,15 @@ impl BillPayments {
         })
     }
 
-    /// The state's word: `settled`, `paying`, `parked`, `left-alone`.
+    /// The state's word: `settled` (Coupa has everything QAD demands), `paying`, `waiting`, `parked`, `left-alone`.
     pub fn word(&self) -> &'static str {
         let paying = self.entry.as_ref().is_some_and(|entry| !entry.is_finished());
         match (&self.left_alone, &self.parked) {
             (Some(_), _) => "left-alone",
             (None, Some(_)) => "parked",
-            (None, None) if paying || self.look_again.is_some() => "paying",
+            (None, None) if paying => "paying",
+            (None, None) if self.delay.is_some() => "waiting",
+            (None, None) if self.look_again.is_some() => "paying",
             (None, None) => "settled",
         }
     }
@@ -652,7 +743,7 @@ impl BillPayments {
     /// When the sweep must look at it.
     pub fn due(&self, timing: &Timing) -> Option<Timestamp> {
         let entry = self.entry.as_ref().and_then(|entry| entry.due(timing));
-        entry.or(self.look_again)
+        entry.or(self.look_again).or(self.recheck)
     }
 }
 
@@ -688,8 +779,8 @@ pub enum PaymentEvent {
     Written {
         /// The allocation.
         key: PaymentKey,
-        /// True for the negative entry that takes a payment back.
-        takes_back: bool,
+        /// What it did.
+        kind: EntryKind,
         /// Amount, signed.
         amount: Decimal,
         /// What the invoice's paid flag is now.
@@ -706,6 +797,11 @@ pub enum PaymentEvent {
     LeftAlone {
         /// Why.
         problem: Problem,
+    },
+    /// Payments that were never written belong to nobody again, because the invoice was voided.
+    GivenBack {
+        /// Which.
+        keys: Vec<PaymentKey>,
     },
     /// Payments that waited without an owner belong to this bill.
     Linked {
@@ -750,18 +846,30 @@ impl UnmatchedPayments {
     }
 }
 
-/// Changes the sign; exact for every decimal.
-fn negated(mut decimal: Decimal) -> Decimal {
-    decimal.set_sign_positive(decimal.is_sign_negative());
-    decimal
+/// True when a Coupa entry is this one: our key, the sign and the amount, and the same day when Coupa shows one. A day
+/// more or less is the same day, for Coupa may show it in another time zone than it was sent in.
+pub fn is_entry(shown: &CoupaPaymentEntry, entry: &PaymentEntry) -> bool {
+    let a_day_apart = |date: Date| {
+        date.until(entry.date)
+            .is_ok_and(|span| span.get_days().abs() <= 1)
+    };
+    entry.key.begins(&shown.notes) && shown.amount == entry.amount && shown.date.is_none_or(a_day_apart)
 }
 
-/// True when a Coupa entry is this one: key, sign and amount, and the same day when Coupa shows one.
-pub fn is_entry(shown: &CoupaPaymentEntry, entry: &PaymentEntry) -> bool {
-    entry.key.begins(&shown.notes)
-        && shown.amount == entry.amount
-        && shown.date.is_none_or(|date| date == entry.date)
+/// Why an allocation that stands in Coupa more than once is parked.
+pub fn paid_twice(invoice: InvoiceId, key: &PaymentKey, entries: usize) -> Problem {
+    Problem::new(
+        "COUPA_PAYMENT_TWICE",
+        "Remove the entry that is too many, or balance it, in Coupa by hand.",
+    )
+    .field(format!("Coupa invoice {invoice}, {key}"))
+    .expected("one entry with this key")
+    .actual(entries.to_string())
 }
+
+const OVERPAID: &str = "PAID_OVER_TOTAL";
+const OVERPAID_FIX: &str =
+    "Find out why more was paid than the invoice; nothing more is written to Coupa for it.";
 
 #[cfg(test)]
 mod tests {
@@ -957,7 +1065,172 @@ mod tests {
             date: None,
             notes: format!("{} ACH-1", key(1)),
         };
-        assert!(settle(bill.reconciled(&[shown])).1.is_empty());
+        let known = bill.reconciled(&[shown.clone()], true).unwrap();
+        assert!(settle(known).1.is_empty());
+        // Its answer was read, and the flag was not set with it: that is made up for, and nothing else.
+        let (_, entries, _) = settle(bill.reconciled(&[shown.clone()], false).unwrap());
+        assert_eq!(
+            (entries.len(), entries[0].is_flag_only(), entries[0].paid),
+            (1, true, true)
+        );
+        assert_eq!(
+            bill.reconciled(&[shown.clone(), shown], true).unwrap_err().code,
+            "COUPA_PAYMENT_TWICE"
+        );
+    }
+
+    #[test]
+    fn what_a_person_keyed_is_known_by_reference_amount_and_day_alone() {
+        let bill = bill(100)
+            .reading(allocation(1, PaymentStatus::Paid, 100))
+            .unwrap();
+        let keyed = CoupaPaymentEntry {
+            amount: Decimal::from(100),
+            date: Some("2026-04-03".parse().unwrap()),
+            notes: " ach-1".into(),
+        };
+        let written = |entry: CoupaPaymentEntry| settle(bill.reconciled(&[entry], true).unwrap()).1.len();
+        assert_eq!(written(keyed.clone()), 0);
+        let other_day = CoupaPaymentEntry {
+            date: Some("2026-04-04".parse().unwrap()),
+            ..keyed.clone()
+        };
+        let other_amount = CoupaPaymentEntry {
+            amount: Decimal::from(99),
+            ..keyed.clone()
+        };
+        let other_words = CoupaPaymentEntry {
+            notes: "cheque".into(),
+            ..keyed
+        };
+        for other in [other_day, other_amount, other_words] {
+            assert_eq!(written(other), 1);
+        }
+    }
+
+    #[test]
+    fn a_discount_that_comes_or_goes_later_moves_the_flag_alone() {
+        let (bill, ..) = settle(bill(100).reading(allocation(1, PaymentStatus::Paid, 98)).unwrap());
+        let mut granted = allocation(1, PaymentStatus::Paid, 98);
+        granted.discount = Decimal::TWO;
+        let (bill, entries, parked) = settle(bill.reading(granted).unwrap());
+        assert_eq!(parked, None);
+        let shown: Vec<_> = entries.iter().map(|e| (e.kind, e.amount, e.paid)).collect();
+        assert_eq!(shown, [(EntryKind::Flag, Decimal::ZERO, true)]);
+        let (bill, entries, _) = settle(bill.reading(allocation(1, PaymentStatus::Paid, 98)).unwrap());
+        assert_eq!((entries.len(), entries[0].paid), (1, false));
+        let mut too_much = allocation(1, PaymentStatus::Paid, 98);
+        too_much.discount = Decimal::from(5);
+        let (_, entries, parked) = settle(bill.reading(too_much).unwrap());
+        assert_eq!(
+            (entries.len(), parked.unwrap().code),
+            (0, "PAID_OVER_TOTAL".to_owned())
+        );
+    }
+
+    #[test]
+    fn an_allocation_that_is_all_discount_appends_nothing_and_counts() {
+        let part = bill(100).reading(allocation(1, PaymentStatus::Paid, 98)).unwrap();
+        let mut discount = allocation(2, PaymentStatus::Paid, 0);
+        discount.discount = Decimal::TWO;
+        let (bill, entries, _) = settle(part.reading(discount.clone()).unwrap());
+        let shown: Vec<_> = entries.iter().map(|e| (e.amount, e.paid)).collect();
+        assert_eq!(shown, [(Decimal::from(98), false), (Decimal::ZERO, true)]);
+        discount.status = PaymentStatus::Void;
+        let (_, entries, _) = settle(bill.reading(discount).unwrap());
+        assert_eq!(
+            (entries.len(), entries[0].amount, entries[0].paid),
+            (1, Decimal::ZERO, false)
+        );
+    }
+
+    #[test]
+    fn a_taking_back_leaves_the_flag_where_the_sum_says() {
+        let mut small = allocation(1, PaymentStatus::Paid, 0);
+        small.allocated = Decimal::new(3, 2);
+        let both = bill(100)
+            .reading(small.clone())
+            .unwrap()
+            .reading(allocation(2, PaymentStatus::Paid, 100))
+            .unwrap();
+        let (bill, ..) = settle(both);
+        small.status = PaymentStatus::Void;
+        let (_, entries, _) = settle(bill.reading(small).unwrap());
+        assert_eq!(
+            (entries.len(), entries[0].paid),
+            (1, true),
+            "100 of 100 stay paid"
+        );
+    }
+
+    #[test]
+    fn a_credit_note_is_taken_back_and_never_over_settled() {
+        let part = bill(-100)
+            .reading(allocation(1, PaymentStatus::Paid, -60))
+            .unwrap();
+        let (bill, entries, _) = settle(part);
+        assert_eq!((entries[0].amount, entries[0].paid), (Decimal::from(-60), false));
+        let over = bill.reading(allocation(2, PaymentStatus::Paid, -50)).unwrap();
+        assert_eq!(settle(over).2.unwrap().code, "PAID_OVER_TOTAL");
+        let (bill, entries, _) = settle(bill.reading(allocation(1, PaymentStatus::Void, -60)).unwrap());
+        assert_eq!((entries[0].amount, entries[0].paid), (Decimal::from(60), false));
+        assert!(matches!(bill.paid_state(), Some(PaidState::TakenBack { .. })));
+    }
+
+    #[test]
+    fn amounts_are_sent_exactly_with_the_digits_of_their_currency() {
+        let entry = |digits: i64, places: u32, currency: &str| PaymentEntry {
+            amount: Decimal::new(digits, places).normalize(),
+            currency: currency.parse().unwrap(),
+            ..match bill(100)
+                .reading(allocation(1, PaymentStatus::Paid, 1))
+                .unwrap()
+                .next_entry(&PaymentPolicy::default())
+            {
+                NextEntry::Append(entry) => entry,
+                other => panic!("{other:?}"),
+            }
+        };
+        for (digits, places, currency, text) in [
+            (50_000, 2, "USD", "500.00"),
+            (5, 1, "USD", "0.50"),
+            (-1_234_500, 4, "EUR", "-123.45"),
+            (12_345, 3, "EUR", "12.345"),
+            (1_000, 0, "JPY", "1000"),
+            (1, 0, "KWD", "1.000"),
+        ] {
+            assert_eq!(entry(digits, places, currency).amount_text(), text);
+        }
+    }
+
+    #[test]
+    fn what_coupa_cannot_hold_exactly_is_parked() {
+        let mut fine = allocation(1, PaymentStatus::Paid, 0);
+        fine.allocated = Decimal::new(12_345_678, 6);
+        let (_, entries, parked) = settle(bill(100).reading(fine).unwrap());
+        assert_eq!(
+            (entries.len(), parked.unwrap().code),
+            (0, "PAYMENT_NOT_EXACT".to_owned())
+        );
+    }
+
+    #[test]
+    fn a_day_between_time_zones_is_the_same_entry_and_more_is_not() {
+        let NextEntry::Append(entry) = bill(100)
+            .reading(allocation(1, PaymentStatus::Paid, 100))
+            .unwrap()
+            .next_entry(&PaymentPolicy::default())
+        else {
+            panic!("nothing to append");
+        };
+        let shown = |date: &str| CoupaPaymentEntry {
+            amount: Decimal::from(100),
+            date: Some(date.parse().unwrap()),
+            notes: entry.notes.clone(),
+        };
+        assert!(is_entry(&shown("2026-04-03"), &entry));
+        assert!(is_entry(&shown("2026-04-02"), &entry));
+        assert!(!is_entry(&shown("2026-04-01"), &entry));
     }
 
     proptest! {
@@ -977,11 +1250,12 @@ mod tests {
             let sum: Decimal = written.iter().map(|e| e.amount).sum();
             prop_assert_eq!(Some(sum), state.settled_amount());
             for number in 0..4 {
-                prop_assert!(written.iter().filter(|e| e.key == key(number) && e.takes_back).count() <= 1);
-                prop_assert!(written.iter().filter(|e| e.key == key(number) && !e.takes_back).count() <= 1);
+                for kind in [EntryKind::Payment, EntryKind::TakingBack] {
+                    prop_assert!(written.iter().filter(|e| e.key == key(number) && e.kind == kind).count() <= 1);
+                }
             }
             if let Some(last) = written.last() {
-                prop_assert_eq!(last.paid, sum == Decimal::from(100) && !last.takes_back);
+                prop_assert_eq!(last.paid, sum == Decimal::from(100));
             }
         }
     }

@@ -267,7 +267,8 @@ impl Numbering {
                 let highest = codes
                     .iter()
                     .filter_map(|code| code.strip_prefix(folded.as_str()))
-                    .filter(|rest| rest.len() == width && rest.bytes().all(|byte| byte.is_ascii_digit()))
+                    .filter(|rest| rest.len() == width || (rest.len() > width && !rest.starts_with('0')))
+                    .filter(|rest| rest.bytes().all(|byte| byte.is_ascii_digit()))
                     .filter_map(|rest| rest.parse::<u64>().ok())
                     .max()
                     .unwrap_or(0);
@@ -480,11 +481,6 @@ impl Directory {
         self.qad.keys().cloned().collect()
     }
 
-    /// Whether QAD is known to have this code.
-    pub fn has_code(&self, number: &str) -> bool {
-        self.qad.contains_key(&fold(number))
-    }
-
     fn words(&self, ids: &BTreeSet<u64>) -> String {
         ids.iter()
             .filter_map(|id| self.coupa.get(id))
@@ -536,9 +532,20 @@ pub enum CoupaLink {
 
 const CONFLICT_FIX: &str = "If both are the same supplier, give the one in Coupa the number of the one in QAD; else rename one of them.";
 
+/// A supplier without a name can be recognised by nobody, and Coupa takes none.
+fn without_name(whose: &str) -> Problem {
+    Problem::new("SUPPLIER_WITHOUT_NAME", "Give the supplier its name.")
+        .field(whose)
+        .expected("a name")
+        .actual("none")
+}
+
 /// Links a supplier of QAD: by number, then by a tax id that nobody else has, then proposes by name.
 pub fn link_qad(supplier: &QadSupplier, directory: &Directory) -> QadLink {
     let code = supplier.code.folded();
+    if supplier.data.name().is_empty() {
+        return QadLink::Park(without_name(&format!("QAD {}", supplier.code)));
+    }
     let none = BTreeSet::new();
     let numbered = directory.coupa_by_number.get(&code).unwrap_or(&none);
     let park = |problem_code: &str, fix: &str, expected: &str, ids: &BTreeSet<u64>| {
@@ -613,10 +620,7 @@ pub fn link_qad(supplier: &QadSupplier, directory: &Directory) -> QadLink {
             None => {}
         }
     }
-    let namesakes = directory
-        .coupa_by_name
-        .get(&name_key(supplier.data.name()))
-        .unwrap_or(&none);
+    let namesakes = namesakes_of(&directory.coupa_by_name, supplier.data.name()).unwrap_or(&none);
     let unnumbered = free(Some(namesakes));
     if !unnumbered.is_empty() {
         return park(
@@ -637,9 +641,24 @@ pub fn link_qad(supplier: &QadSupplier, directory: &Directory) -> QadLink {
     QadLink::Create
 }
 
+/// Who has the same name; nobody when the name has neither letters nor digits.
+fn namesakes_of<'d, K>(by_name: &'d BTreeMap<String, BTreeSet<K>>, name: &str) -> Option<&'d BTreeSet<K>> {
+    let key = name_key(name);
+    by_name.get(&key).filter(|_| !key.is_empty())
+}
+
 /// What becomes of a supplier of Coupa that no supplier of QAD was linked to.
 pub fn link_coupa(supplier: &CoupaSupplier, directory: &Directory, policy: &SupplierPolicy) -> CoupaLink {
     let us = format!("Coupa {} \"{}\"", supplier.id, supplier.data.name());
+    let is_free = |number: &String| {
+        directory
+            .qad
+            .get(&fold(number))
+            .is_some_and(|seat| seat.linked.is_none())
+    };
+    if supplier.number.as_ref().is_some_and(is_free) {
+        return CoupaLink::Wait("QAD's supplier of this number is being linked, or parked");
+    }
     if let Some(number) = &supplier.number {
         let fix = "Correct the number in Coupa, or create the supplier in QAD under this code.";
         return CoupaLink::Park(
@@ -656,9 +675,7 @@ pub fn link_coupa(supplier: &CoupaSupplier, directory: &Directory, policy: &Supp
         .unwrap_or_default();
     let mut candidates = directory.qad_by_tax.get(&tax).cloned().unwrap_or_default();
     candidates.extend(
-        directory
-            .qad_by_name
-            .get(&name_key(supplier.data.name()))
+        namesakes_of(&directory.qad_by_name, supplier.data.name())
             .into_iter()
             .flatten()
             .cloned(),
@@ -674,6 +691,9 @@ pub fn link_coupa(supplier: &CoupaSupplier, directory: &Directory, policy: &Supp
     match supplier.status {
         CoupaSupplierStatus::Active => {}
         _ => return CoupaLink::Wait("not approved in Coupa"),
+    }
+    if supplier.data.name().is_empty() {
+        return CoupaLink::Park(without_name(&us));
     }
     if !policy.create_in_qad {
         return CoupaLink::Wait("creating suppliers in QAD is off");
@@ -996,6 +1016,9 @@ pub struct SupplierRecord {
     /// When the last write ended.
     #[serde(default)]
     pub written_at: Timestamp,
+    /// When the reading began that the sides shown here come from.
+    #[serde(default)]
+    pub read_at: Timestamp,
     /// Where its audit chain ends.
     pub chain: ChainEnd,
 }
@@ -1015,6 +1038,7 @@ impl SupplierRecord {
             agreed: None,
             effect: None,
             written_at: Timestamp::default(),
+            read_at: Timestamp::default(),
             chain: ChainEnd::default(),
         }
     }
@@ -1022,8 +1046,16 @@ impl SupplierRecord {
     /// The Coupa supplier a QAD supplier is linked to.
     pub fn linked_coupa(&self) -> Option<u64> {
         match &self.state {
-            SupplierState::Linked { coupa, .. } | SupplierState::Parked { coupa, .. } => *coupa,
-            SupplierState::Alone { .. } | SupplierState::Creating => None,
+            SupplierState::Linked { coupa, .. }
+            | SupplierState::Parked {
+                coupa: coupa @ Some(_),
+                ..
+            } => *coupa,
+            // One that is, or could not be, created in QAD knows what it is created from.
+            SupplierState::Creating | SupplierState::Parked { coupa: None, .. } => {
+                self.coupa.as_ref().map(|coupa| coupa.id)
+            }
+            SupplierState::Alone { .. } => None,
         }
     }
 
@@ -1033,6 +1065,13 @@ impl SupplierRecord {
             SupplierId::Qad(code) => Some(code),
             SupplierId::Coupa(_) => None,
         }
+    }
+
+    /// True when what it shows may be newer than a reading that began at `began`, by clocks that differ at most by
+    /// `skew_millis`: such a reading says nothing about it.
+    pub fn is_newer_than(&self, began: Timestamp, skew_millis: i64) -> bool {
+        let written = self.written_at != Timestamp::default();
+        self.read_at > began || (written && self.written_at.plus_millis(skew_millis) >= began)
     }
 
     /// True while a write of it is not finished.
@@ -1070,7 +1109,7 @@ impl SupplierRecord {
             return NextStep::Settled;
         };
         if let Some(number) = coupa.number.as_ref().filter(|_| !coupa.is_numbered(&qad.code)) {
-            let fix = "Give the supplier in Coupa its old number back, or unlink it.";
+            let fix = "Give the supplier in Coupa its old number back; another supplier of QAD needs one of its own in Coupa.";
             return NextStep::Park(
                 Problem::new("SUPPLIER_NUMBER_CHANGED", fix)
                     .field(format!("Coupa {} \"{}\"", coupa.id, coupa.data.name()))
@@ -1116,6 +1155,19 @@ impl SupplierRecord {
             return self.agreed.clone();
         };
         let comparable = coupa.comparable(policy);
+        if write.creates() {
+            // What Coupa holds besides was filled in by us; what QAD holds besides, from the connection's defaults, is news
+            // for Coupa.
+            let mut agreed = Agreed {
+                qad: qad.data.clone(),
+                coupa: comparable,
+            };
+            let besides = SupplierField::ALL
+                .into_iter()
+                .filter(|field| write.data().get(*field).is_none() && !write.is_to_coupa());
+            besides.for_each(|field| agreed.qad.set(field, ""));
+            return Some(agreed);
+        }
         let Some(mut agreed) = self.agreed.clone() else {
             // The first agreement. What Coupa must still tell QAD is left open by forgetting Coupa's value.
             let mut agreed = Agreed {

@@ -6,13 +6,14 @@
 
 use crate::match_invoice::{IdentityClaim, identity_key};
 use crate::ports::{Collection, CommitError, RecordKey, RecordWrite, StoredRecord};
-use crate::store::{Change, Context, Document, FlowError, Loaded, load, parse, save};
-use domain::ids::{InvoiceId, QadInvoiceIdentity};
-use domain::lifecycle::{ChainEnd, InvoiceRecord};
-use domain::payments::{Allocation, BillPayments, PaymentEvent, UnmatchedPayments};
+use crate::store::{Change, Context, Document, FlowError, Loaded, load, parse, render, save};
+use domain::ids::{InvoiceId, QadInvoiceIdentity, fold};
+use domain::lifecycle::{ChainEnd, InvoiceRecord, State};
+use domain::payments::{Allocation, BillPayments, PaymentEvent, PaymentKey, UnmatchedPayments, Written};
 use domain::problem::Problem;
 use domain::time::Timestamp;
 use domain::timing::Timing;
+use std::collections::BTreeMap;
 
 /// Most allocations of one bill; a record must stay far below the item limit.
 pub const ALLOCATIONS_PER_BILL_MAX: usize = 400;
@@ -127,12 +128,16 @@ pub async fn record(
         if watermark.map_or(0, |stored| stored.revision) != right.revision {
             return Ok(Recorded::Overtaken);
         }
-        let tried = match claim {
-            Some(stored) => {
-                let owner = parse::<IdentityClaim>(&stored)?.owner;
-                into_bill(context, right, owner, readings).await
+        let claimed_at = claim.as_ref().map_or(0, |stored| stored.revision);
+        let tried = match owner_by(context, claim.as_ref(), identity).await? {
+            Some((owner, _)) => into_bill(context, right, owner, readings).await,
+            None => {
+                let unowned = RecordWrite::Check {
+                    key: claim_key.clone(),
+                    seen: claimed_at,
+                };
+                into_unmatched(context, right, unowned, identity, readings).await
             }
-            None => into_unmatched(context, right, &claim_key, identity, readings).await,
         };
         match tried {
             Ok(recorded) => return Ok(recorded),
@@ -141,6 +146,33 @@ pub async fn record(
         }
     }
     Err(FlowError::Contended)
+}
+
+/// The invoice that owns an identity, and its revision. One that has claimed it and was voided since, or now bears another reference, owns
+/// nothing any more: its claim only waits for the next one.
+async fn owner_by(
+    context: &Context<'_>,
+    claim: Option<&StoredRecord>,
+    identity: &QadInvoiceIdentity,
+) -> Result<Option<(InvoiceId, u64)>, FlowError> {
+    let Some(claim) = claim else { return Ok(None) };
+    let owner = parse::<IdentityClaim>(claim)?.owner;
+    let record = load::<InvoiceRecord>(context.register, RecordKey::Invoice(owner)).await?;
+    Ok(record
+        .filter(|loaded| owns(&loaded.document, identity))
+        .map(|loaded| (owner, loaded.revision)))
+}
+
+fn owns(record: &InvoiceRecord, identity: &QadInvoiceIdentity) -> bool {
+    let bears = record.summary.as_ref().is_some_and(|summary| {
+        summary.kind == identity.kind
+            && summary.reference.folded() == identity.reference.folded()
+            && summary
+                .supplier_number
+                .as_deref()
+                .is_some_and(|number| fold(number) == identity.supplier.folded())
+    });
+    bears && !matches!(record.state, State::Voided { .. })
 }
 
 enum Tried {
@@ -181,7 +213,7 @@ async fn into_bill(
 async fn into_unmatched(
     context: &Context<'_>,
     right: &Right,
-    claim_key: &RecordKey,
+    unowned: RecordWrite,
     identity: &QadInvoiceIdentity,
     readings: &[Allocation],
 ) -> Result<Recorded, Tried> {
@@ -205,10 +237,6 @@ async fn into_unmatched(
         return Ok(Recorded::Nothing);
     }
     bounded(document.allocations.len(), &identity.to_string())?;
-    let unowned = RecordWrite::Check {
-        key: claim_key.clone(),
-        seen: 0,
-    };
     let change = Change {
         document,
         events,
@@ -265,6 +293,8 @@ fn with_readings(
         &format!("Coupa invoice {}", bill.invoice),
     )?;
     document.parked = None;
+    // Whose payments they are may have changed with them: that is asked again.
+    document.coupa_read &= document.left_alone.take().is_none();
     document.setbacks = 0;
     document.look_again = Some(now);
     Ok(Some(Change {
@@ -291,14 +321,14 @@ fn bounded(allocations: usize, whose: &str) -> Result<(), FlowError> {
 /// Moves payments that waited without an owner to the bill of the invoice that has claimed their identity since. The
 /// answer is that invoice; `None` when there is nothing to move or still no owner.
 ///
-/// Once an identity is claimed nobody writes its unmatched payments any more, so deleting them loses nothing; and a
-/// reading that went straight to the bill is newer than the one that waited.
+/// As long as its owner stands as it was read, nobody writes an identity's unmatched payments any more, so deleting them
+/// loses nothing; and a reading that went straight to the bill is newer than the one that waited.
 pub async fn link(context: &Context<'_>, key: &RecordKey) -> Result<Option<InvoiceId>, FlowError> {
     for attempt in 0..TRIES_MAX {
-        let Some(unmatched) = load::<UnmatchedPayments>(context.register, key.clone()).await? else {
+        let Some(loaded) = load::<UnmatchedPayments>(context.register, key.clone()).await? else {
             return Ok(None);
         };
-        let unmatched = unmatched.document;
+        let unmatched = loaded.document;
         let claim = context
             .register
             .read(&[identity_key(&unmatched.invoice)])
@@ -306,8 +336,27 @@ pub async fn link(context: &Context<'_>, key: &RecordKey) -> Result<Option<Invoi
             .into_iter()
             .next()
             .flatten();
-        let Some(claim) = claim else { return Ok(None) };
-        let owner = parse::<IdentityClaim>(&claim)?.owner;
+        let owner = owner_by(context, claim.as_ref(), &unmatched.invoice).await?;
+        let Some((owner, owner_revision)) = owner else {
+            // Still nobody's: not due any more, until the next claim makes it so.
+            let unowned = RecordWrite::Check {
+                key: identity_key(&unmatched.invoice),
+                seen: claim.map_or(0, |stored| stored.revision),
+            };
+            let change = Change::<_, PaymentEvent> {
+                document: unmatched,
+                events: vec![],
+                writes: vec![unowned],
+            };
+            match save(context, loaded.revision, change).await {
+                Ok(_) => return Ok(None),
+                Err(CommitError::Conflict) => {
+                    context.pause(attempt).await;
+                    continue;
+                }
+                Err(CommitError::Store(error)) => return Err(error.into()),
+            }
+        };
         let loaded = bill_of(context, owner).await?;
         let waited: Vec<Allocation> = unmatched
             .allocations
@@ -323,6 +372,10 @@ pub async fn link(context: &Context<'_>, key: &RecordKey) -> Result<Option<Invoi
             });
         change.events.push(PaymentEvent::Linked { invoice: owner });
         change.writes.push(RecordWrite::Delete { key: key.clone() });
+        change.writes.push(RecordWrite::Check {
+            key: RecordKey::Invoice(owner),
+            seen: owner_revision,
+        });
         match save(context, loaded.revision, change).await {
             Ok(_) => return Ok(Some(owner)),
             Err(CommitError::Conflict) => context.pause(attempt).await,
@@ -330,6 +383,63 @@ pub async fn link(context: &Context<'_>, key: &RecordKey) -> Result<Option<Invoi
         }
     }
     Err(FlowError::Contended)
+}
+
+/// Gives back the payments of a bill that were never written, because its invoice was voided before it came into QAD: they
+/// belong to nobody again, and wait for the next invoice that claims their identity.
+pub async fn give_back(
+    context: &Context<'_>,
+    loaded: Loaded<BillPayments>,
+) -> Result<Result<Loaded<BillPayments>, CommitError>, FlowError> {
+    let mut document = loaded.document;
+    let (kept, given): (BTreeMap<_, _>, BTreeMap<_, _>) = document
+        .allocations
+        .into_iter()
+        .partition(|(_, state)| state.written != Written::Nothing);
+    document.allocations = kept;
+    document.look_again = None;
+    let mut of_identity: BTreeMap<RecordKey, (QadInvoiceIdentity, Vec<Allocation>)> = BTreeMap::new();
+    for state in given.into_values() {
+        let allocation = state.latest;
+        of_identity
+            .entry(unmatched_key(&allocation.invoice))
+            .or_insert_with(|| (allocation.invoice.clone(), Vec::new()))
+            .1
+            .push(allocation);
+    }
+    let mut writes = Vec::new();
+    let mut events = Vec::new();
+    for (key, (identity, allocations)) in of_identity {
+        let known = load::<UnmatchedPayments>(context.register, key.clone()).await?;
+        let (mut unmatched, revision) = known.map_or_else(
+            || (UnmatchedPayments::new(identity.clone()), 0),
+            |known| (known.document, known.revision),
+        );
+        let keys: Vec<PaymentKey> = allocations.iter().map(|one| one.key.clone()).collect();
+        for allocation in allocations {
+            // What was read after the void is newer.
+            unmatched
+                .allocations
+                .entry(allocation.key.clone())
+                .or_insert(allocation);
+        }
+        bounded(unmatched.allocations.len(), &identity.to_string())?;
+        // Due at once: another invoice may have claimed the identity already.
+        writes.push(RecordWrite::Put {
+            key,
+            seen: revision,
+            body: render(&unmatched)?,
+            state: "unmatched".to_owned(),
+            due: Some(context.clock.now()),
+        });
+        events.push(PaymentEvent::GivenBack { keys });
+    }
+    let change = Change {
+        document,
+        events,
+        writes,
+    };
+    Ok(save(context, loaded.revision, change).await)
 }
 
 /// What the transaction that claims an identity writes about the payments that wait for it: they become due, or it is

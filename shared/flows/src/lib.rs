@@ -22,10 +22,12 @@ pub mod poll_receipts;
 pub mod ports;
 pub mod receive_webhook;
 pub mod store;
+pub mod supplier_event;
 pub mod sweep;
 pub mod sync_lookups;
 #[cfg(test)]
 mod sync_model;
 pub mod sync_suppliers;
+pub mod watermark;
 pub mod webhook;
 pub mod write_payment;

@@ -14,6 +14,7 @@ use crate::ports::{
     StoredRecord,
 };
 use crate::store::{Change, Context, Document, FlowError, Loaded, load, parse, render, save};
+use crate::supplier_event::{awaited_supplier_id, awaited_supplier_key};
 use domain::documents::{CoupaStatus, Invoice, ORDERS_PER_INVOICE_MAX, Order, Receipt, Reservation};
 use domain::effect::{Effect, EffectEvent, EffectStatus, Repetition, backoff_millis};
 use domain::ids::{InvoiceId, OrderLineKey, PurchaseOrderNumber, QadInvoiceIdentity, SupplierCode};
@@ -130,9 +131,9 @@ enum Next {
     Again,
     /// Another decision, because somebody else changed the record, or what it rests on, in this moment.
     DecideAgain,
-    /// Another decision, because a receipt arrived while the invoice was being put on hold. Asked for once per run:
-    /// the register is then newer than what QAD shows, and the slow recheck finds it.
-    ReceiptArrived,
+    /// Another decision, because what the invoice waits for arrived while it was being registered as waiting. Asked for
+    /// once per run: the register is then newer than what the other system shows, and the slow recheck finds it.
+    WokenMeanwhile,
     /// The end of the run.
     Rest(Rest),
 }
@@ -141,7 +142,7 @@ enum Next {
 pub async fn run(deps: &Deps<'_>, id: InvoiceId, reason: HintReason) -> Result<Rest, FlowError> {
     let context = &deps.context;
     let mut looked = false;
-    let mut receipt_arrived = false;
+    let mut woken_meanwhile = false;
     for _ in 0..ROUNDS_MAX {
         if context.clock.now() > context.deadline {
             return Err(FlowError::OutOfTime);
@@ -155,9 +156,9 @@ pub async fn run(deps: &Deps<'_>, id: InvoiceId, reason: HintReason) -> Result<R
         match round(deps, loaded, reason, &mut looked).await? {
             Next::Again => {}
             Next::DecideAgain => looked = false,
-            Next::ReceiptArrived => {
-                looked = receipt_arrived;
-                receipt_arrived = true;
+            Next::WokenMeanwhile => {
+                looked = woken_meanwhile;
+                woken_meanwhile = true;
             }
             Next::Rest(rest) => return Ok(rest),
         }
@@ -336,17 +337,36 @@ async fn decide_invoice(deps: &Deps<'_>, loaded: Loaded<InvoiceRecord>) -> Resul
         }
         CoupaStatus::Voided => void(deps, loaded, &invoice).await,
         CoupaStatus::Approved if others_may_have_it && invoice.exported => {
-            move_to(
-                deps,
-                loaded,
-                Event::Rejected {
-                    problem: exported_elsewhere(id),
-                },
-            )
-            .await
+            exported_before(deps, loaded, &invoice).await
         }
         CoupaStatus::Approved => decide_approved(deps, loaded, &invoice).await,
     }
+}
+
+/// Exported before this product had seen it. When QAD proves that it holds this very invoice, it is taken over as it
+/// stands, so that its payments find it; nothing is sent. Otherwise it is not ours.
+async fn exported_before(
+    deps: &Deps<'_>,
+    loaded: Loaded<InvoiceRecord>,
+    invoice: &Invoice,
+) -> Result<Next, FlowError> {
+    let (_, claim) = ours(deps, invoice, &[]).await?;
+    if let Claim::Free {
+        identity,
+        revision,
+        payments,
+    } = &claim
+        && let Some(document) = keyed_by_hand(deps, invoice, identity).await
+    {
+        let claim = claim_writes(deps, invoice.id, identity, *revision, payments.as_ref())?;
+        let mut change = adoption(deps, &loaded, identity, claim, document)?;
+        let now = deps.context.clock.now();
+        change.document = change.document.after(&Event::Exported, now).map_err(impossible)?;
+        change.events.push(Event::Exported);
+        return store(deps, loaded.revision, change).await;
+    }
+    let problem = exported_elsewhere(invoice.id);
+    move_to(deps, loaded, Event::Rejected { problem }).await
 }
 
 fn not_in_coupa(id: InvoiceId) -> Problem {
@@ -375,6 +395,7 @@ fn exported_elsewhere(id: InvoiceId) -> Problem {
 fn with_source(record: &InvoiceRecord, invoice: &Invoice) -> InvoiceRecord {
     let mut next = record.clone();
     next.source = Some(invoice.source.clone());
+    next.coupa_supplier = invoice.supplier.coupa_id;
     next.summary = Some(Summary {
         reference: invoice.reference.clone(),
         kind: invoice.kind,
@@ -469,6 +490,7 @@ fn change_to(
     let mut document = with_note(document, deps.settings.record_outcomes, now);
     let mut writes = waiting_writes(record, &document);
     writes.extend(index_orders(&mut document));
+    writes.extend(index_supplier(&mut document));
     let news = document.state != record.state;
     Ok(Change {
         document,
@@ -516,6 +538,24 @@ fn index_orders(document: &mut InvoiceRecord) -> Vec<RecordWrite> {
     let writes = gone.chain(added).collect();
     document.order_index = new.into_iter().collect();
     writes
+}
+
+/// Keeps the index of what waits for a supplier as the record now stands. The entry is kept in the record itself, for the
+/// supplier an invoice names may change between two readings.
+fn index_supplier(document: &mut InvoiceRecord) -> Vec<RecordWrite> {
+    let new = document
+        .awaits_supplier()
+        .then(|| awaited_supplier_id(document.coupa_supplier, document.id));
+    let old = document.supplier_index.take();
+    document.supplier_index.clone_from(&new);
+    if old == new {
+        return Vec::new();
+    }
+    let gone = old.map(|id| RecordWrite::Delete {
+        key: awaited_supplier_key(id),
+    });
+    let added = new.map(|id| plain_put(awaited_supplier_key(id), 0, "{}".to_owned()));
+    gone.into_iter().chain(added).collect()
 }
 
 // ---------------------------------------------------------------------------------------------------------------
@@ -730,14 +770,18 @@ async fn decide_approved(
     }
     match verdict {
         Verdict::Park { exceptions } => {
-            move_to(
-                deps,
-                loaded,
-                Event::Parked {
-                    reason: ParkReason::Match { exceptions },
-                },
-            )
-            .await
+            let waited = loaded.document.supplier_index.is_some();
+            let parked = Event::Parked {
+                reason: ParkReason::Match { exceptions },
+            };
+            let change = change_to(deps, &loaded.document, parked)?;
+            let waits_newly = !waited && change.document.supplier_index.is_some();
+            match store(deps, loaded.revision, change).await? {
+                Next::Again if waits_newly && supplier_number_missed(deps, invoice).await? => {
+                    Ok(Next::WokenMeanwhile)
+                }
+                next => Ok(next),
+            }
         }
         Verdict::Hold { exceptions, awaits } => {
             let held = Event::Held {
@@ -748,7 +792,7 @@ async fn decide_approved(
             let stored = move_to(deps, loaded, held).await?;
             match stored {
                 Next::Again if receipt_missed(deps, &awaits, &evidence.receipts).await? => {
-                    Ok(Next::ReceiptArrived)
+                    Ok(Next::WokenMeanwhile)
                 }
                 next => Ok(next),
             }
@@ -976,6 +1020,20 @@ async fn adopt(
     claim: Vec<RecordWrite>,
     document: QadDocument,
 ) -> Result<Next, FlowError> {
+    let mut change = adoption(deps, &loaded, identity, claim, document)?;
+    let export = export_effect(&change.document, deps.context.clock.now());
+    change.document = InvoiceEffect::Export.put(&change.document, export);
+    store(deps, loaded.revision, change).await
+}
+
+/// The record posted with a document that is in QAD already, its QAD identity claimed.
+fn adoption(
+    deps: &Deps<'_>,
+    loaded: &Loaded<InvoiceRecord>,
+    identity: &QadInvoiceIdentity,
+    claim: Vec<RecordWrite>,
+    document: QadDocument,
+) -> Result<Change<InvoiceRecord, Event>, FlowError> {
     let now = deps.context.clock.now();
     let voucher = document
         .voucher
@@ -991,10 +1049,9 @@ async fn adopt(
         how: PostedHow::Adopted,
     };
     change.document = change.document.after(&posted, now).map_err(impossible)?;
-    change.document = InvoiceEffect::Export.put(&change.document, export_effect(&change.document, now));
     change.events.push(posted);
     change.writes.extend(claim);
-    store(deps, loaded.revision, change).await
+    Ok(change)
 }
 
 /// One transaction: the record approved with its creation ready, the QAD identity claimed, the receipts reserved.
@@ -1089,6 +1146,16 @@ fn plain_put(key: RecordKey, seen: u64, body: String) -> RecordWrite {
         state: String::new(),
         due: None,
     }
+}
+
+/// After an invoice was registered as waiting for its supplier: has the supplier got another number meanwhile? Whoever
+/// numbers a supplier looks for waiting invoices afterwards; whichever of the two comes second sees the first.
+async fn supplier_number_missed(deps: &Deps<'_>, known: &Invoice) -> Result<bool, FlowError> {
+    if !deps.context.has_time_for_a_call() {
+        return Err(FlowError::OutOfTime);
+    }
+    let now = deps.coupa.invoice(known.id).await.map_err(unanswered)?;
+    Ok(now.is_some_and(|now| now.supplier.number != known.supplier.number))
 }
 
 /// After an invoice was registered as waiting: has a receipt been recorded meanwhile that the decision did not know?

@@ -1,30 +1,27 @@
 //! Finds new and changed payments in QAD and puts them into the ledgers of the bills they pay.
 //!
 //! The cursor is QAD's last change, by day, so two days are read again each time and known rows are recognised by their
-//! digest. A payment that is not final needs no list of its own: whatever happens to it changes it, and brings it back
-//! into view. An idle cycle costs one read of the register and the pages of QAD.
+//! digest. As long as a payment is not final, or a row cannot be read, the window reaches back to it, at most
+//! [`PaymentSettings::lookback_days`]: not every QAD moves the day of the last change with the status. An idle cycle
+//! costs one read of the register and the pages of QAD.
 
 use crate::bills::{Recorded, Right, bill_key, record};
 use crate::poll_coupa::PollError;
-use crate::ports::{
-    Commit, CommitError, Hint, HintReason, QadPayments, Queue, RecordKey, RecordWrite, Subject,
-};
-use crate::store::{Context, FlowError, parse, render};
+use crate::ports::{Hint, HintReason, PaymentScan, QadPayments, Queue, RecordKey, Subject};
+use crate::store::{Context, FlowError};
+use crate::watermark::{self, DIGESTS_MAX, count, days_before};
+use crate::write_payment::PaymentSettings;
 use domain::ids::{ConnectionId, InvoiceId, QadInvoiceIdentity};
-use domain::payments::{Allocation, PaymentPolicy, PaymentStatus};
+use domain::payments::{Allocation, PaymentPolicy, PaymentStatus, StatusMeaning};
 use domain::problem::Problem;
 use domain::time::Date;
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Days that are read again: QAD's day may differ from ours by one, and a day is not over when it is read.
 pub const OVERLAP_DAYS: i64 = 2;
-/// Most digests that are remembered (16 characters each, so that the watermark stays far below the item limit); rows
-/// beyond it are compared with their ledger again each cycle, which is harmless.
-const DIGESTS_MAX: usize = 15_000;
 /// The watermark's name.
-const WATERMARK: &str = "payments";
+pub const WATERMARK: &str = "payments";
 
 /// What this flow needs: its permissions.
 #[derive(Clone, Copy)]
@@ -37,8 +34,8 @@ pub struct Deps<'a> {
     pub qad: &'a dyn QadPayments,
     /// The queue of hints about payments.
     pub queue: &'a dyn Queue,
-    /// Which status means what: only asked for words that nobody knows.
-    pub policy: &'a PaymentPolicy,
+    /// Which status means what, and how far back is looked.
+    pub settings: &'a PaymentSettings,
     /// Follows this run through all logs.
     pub trace: &'a str,
 }
@@ -46,8 +43,12 @@ pub struct Deps<'a> {
 /// How far the poller has come.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Watermark {
-    /// Latest change seen, never in the future.
+    /// Latest change that QAD has shown, never in the future.
     cursor: Date,
+    /// Day of the oldest change that must be read again although the cursor has passed it: of a payment that is not
+    /// final, or of a row that could not be read.
+    #[serde(default)]
+    open_since: Option<Date>,
     /// Digests of the rows in the window that are safely recorded, sorted.
     digests: BTreeSet<String>,
     /// The run that records at the moment, or did last.
@@ -74,26 +75,22 @@ pub struct Polled {
     pub quarantined: Vec<Problem>,
     /// True when a later run took over; it has read the same or later.
     pub overtaken: bool,
+    /// Rows for which no time was left, or whose ledger others kept changing; the next run reads them again.
+    pub left_over: u64,
 }
 
 /// Reads the window once.
 pub async fn run(deps: &Deps<'_>) -> Result<Polled, PollError> {
     let context = &deps.context;
-    let key = RecordKey::Watermark(WATERMARK.to_owned());
-    let stored = context
-        .register
-        .read(std::slice::from_ref(&key))
-        .await?
-        .into_iter()
-        .next()
-        .flatten();
-    let seen = stored.as_ref().map_or(0, |stored| stored.revision);
-    let before: Option<Watermark> = stored.as_ref().map(parse).transpose()?;
+    let stored = watermark::load::<Watermark>(context.register, WATERMARK).await?;
+    let (key, before) = (stored.key, stored.watermark);
     let today = context.clock.now().date_utc();
+    let horizon = days_before(today, deps.settings.lookback_days);
     let cursor = before
         .as_ref()
-        .map_or(today, |watermark| watermark.cursor.min(today));
-    let scan = deps.qad.payments_since(days_before(cursor, OVERLAP_DAYS)).await?;
+        .map_or(horizon, |watermark| watermark.cursor.min(today));
+    let since = window_start(before.as_ref(), today, horizon);
+    let scan = deps.qad.payments_since(since).await?;
     let known = before
         .as_ref()
         .map(|watermark| watermark.digests.clone())
@@ -109,16 +106,17 @@ pub async fn run(deps: &Deps<'_>) -> Result<Polled, PollError> {
         others: scan.others,
         unknown_statuses: new
             .iter()
-            .filter_map(|row| unknown_status(row, deps.policy))
+            .filter_map(|row| unknown_status(row, &deps.settings.policy))
             .collect(),
-        quarantined: scan.unreadable,
+        quarantined: scan.unreadable.clone(),
         ..Polled::default()
     };
-    let mut seen = seen;
-    let mut failed: Vec<&Allocation> = Vec::new();
+    let mut seen = stored.revision;
+    let mut missing = Missing::default();
     if !new.is_empty() {
         let claim = Watermark {
             cursor,
+            open_since: before.as_ref().and_then(|watermark| watermark.open_since),
             digests: known,
             run: context.chance.token(),
         };
@@ -131,15 +129,17 @@ pub async fn run(deps: &Deps<'_>) -> Result<Polled, PollError> {
             key: key.clone(),
             revision: seen,
         };
-        failed = record_all(deps, &right, &new, &mut polled).await?;
+        missing = record_all(deps, &right, &new, &mut polled).await?;
         if polled.overtaken {
             return Ok(polled);
         }
     }
-    let after = watermark_after(before.as_ref(), &scan.allocations, &failed, today);
-    let unchanged = before
-        .as_ref()
-        .is_some_and(|before| before.cursor == after.cursor && before.digests == after.digests);
+    let after = watermark_after(cursor, &scan, &missing, today, &deps.settings.policy);
+    let unchanged = before.as_ref().is_some_and(|before| {
+        before.cursor == after.cursor
+            && before.open_since == after.open_since
+            && before.digests == after.digests
+    });
     if !new.is_empty() || !unchanged {
         let run = if new.is_empty() {
             String::new()
@@ -151,13 +151,22 @@ pub async fn run(deps: &Deps<'_>) -> Result<Polled, PollError> {
     Ok(polled)
 }
 
-fn count(number: usize) -> u64 {
-    u64::try_from(number).unwrap_or(u64::MAX)
+async fn advance(
+    context: &Context<'_>,
+    key: &RecordKey,
+    seen: u64,
+    after: &Watermark,
+) -> Result<bool, FlowError> {
+    watermark::advance(context.register, context.chance, key, seen, after).await
 }
 
-fn days_before(date: Date, days: i64) -> Date {
-    date.checked_sub(jiff::Span::new().days(days))
-        .unwrap_or(Date::MIN)
+/// From which day on is read: the overlap before the cursor, or what is still open when that is older.
+fn window_start(before: Option<&Watermark>, today: Date, horizon: Date) -> Date {
+    let Some(before) = before else { return horizon };
+    let overlap = days_before(before.cursor.min(today), OVERLAP_DAYS);
+    before
+        .open_since
+        .map_or(overlap, |open| overlap.min(open.max(horizon)))
 }
 
 /// A word that neither this version nor the connection's policy knows.
@@ -179,13 +188,31 @@ fn unknown_status(row: &Allocation, policy: &PaymentPolicy) -> Option<Problem> {
     )
 }
 
+/// Rows that are not recorded yet.
+#[derive(Debug, Default)]
+struct Missing<'r> {
+    /// For lack of time, or because others were faster: the cursor waits for them.
+    for_now: Vec<&'r Allocation>,
+    /// Because something is wrong that a person must look at: they are read again like what is not final.
+    broken: Vec<&'r Allocation>,
+}
+
+impl Missing<'_> {
+    fn contains(&self, row: &Allocation) -> bool {
+        self.for_now
+            .iter()
+            .chain(&self.broken)
+            .any(|one| one.key == row.key)
+    }
+}
+
 /// Records the new rows, identity by identity; the answer is those that could not be recorded now and are read again.
 async fn record_all<'r>(
     deps: &Deps<'_>,
     right: &Right,
     new: &[&'r Allocation],
     polled: &mut Polled,
-) -> Result<Vec<&'r Allocation>, PollError> {
+) -> Result<Missing<'r>, PollError> {
     let mut of_invoice: BTreeMap<RecordKey, Vec<&'r Allocation>> = BTreeMap::new();
     for row in new {
         of_invoice
@@ -193,8 +220,16 @@ async fn record_all<'r>(
             .or_default()
             .push(row);
     }
-    let mut failed = Vec::new();
-    for mut rows in of_invoice.into_values() {
+    // The oldest first: when the time is over, the cursor has moved past what is recorded.
+    let mut groups: Vec<Vec<&'r Allocation>> = of_invoice.into_values().collect();
+    groups.sort_by_key(|rows| rows.iter().map(|row| row.last_modified).min());
+    let mut missing = Missing::default();
+    for mut rows in groups {
+        if deps.context.clock.now() > deps.context.deadline {
+            polled.left_over = polled.left_over.saturating_add(count(rows.len()));
+            missing.for_now.extend(rows);
+            continue;
+        }
         rows.sort_by(|one, two| (one.payment_date, &one.key).cmp(&(two.payment_date, &two.key)));
         let Some(identity) = rows.first().map(|row| row.invoice.clone()) else {
             continue;
@@ -208,16 +243,20 @@ async fn record_all<'r>(
             Ok(Recorded::Nothing) => {}
             Ok(Recorded::Overtaken) => {
                 polled.overtaken = true;
-                return Ok(failed);
+                return Ok(missing);
             }
             Err(FlowError::Broken(problem)) => {
                 polled.quarantined.push(problem);
-                failed.extend(rows);
+                missing.broken.extend(rows);
+            }
+            Err(FlowError::Contended) => {
+                polled.left_over = polled.left_over.saturating_add(count(rows.len()));
+                missing.for_now.extend(rows);
             }
             Err(error) => return Err(error.into()),
         }
     }
-    Ok(failed)
+    Ok(missing)
 }
 
 async fn record_one(
@@ -245,7 +284,7 @@ fn hint(deps: &Deps<'_>, invoice: InvoiceId) -> Hint {
 
 /// What makes a row the same row: all of it.
 fn digest(row: &Allocation) -> String {
-    let text = [
+    watermark::digest(&[
         row.key.to_string(),
         row.invoice.entity.folded(),
         row.invoice.supplier.folded(),
@@ -258,77 +297,50 @@ fn digest(row: &Allocation) -> String {
         row.reference.clone(),
         row.allocated.normalize().to_string(),
         row.discount.normalize().to_string(),
-    ]
-    .join("\u{1f}");
-    hex::encode(
-        Sha256::digest(text.as_bytes())
-            .iter()
-            .take(8)
-            .copied()
-            .collect::<Vec<u8>>(),
-    )
+    ])
 }
 
-/// The watermark after everything is recorded but `failed`: it stays where those can be read again.
+/// The watermark after everything is recorded but `missing`: it stays where that can be read again. It moves with what
+/// QAD has shown and never by our own calendar.
 fn watermark_after(
-    before: Option<&Watermark>,
-    rows: &[Allocation],
-    failed: &[&Allocation],
+    cursor: Date,
+    scan: &PaymentScan,
+    missing: &Missing<'_>,
     today: Date,
+    policy: &PaymentPolicy,
 ) -> Watermark {
+    let rows = &scan.allocations;
     let latest = rows
         .iter()
         .map(|row| row.last_modified)
-        .filter(|date| *date <= today)
-        .max();
-    let cursor = before
-        .map(|watermark| watermark.cursor)
-        .into_iter()
-        .chain(latest)
-        .max()
-        .unwrap_or(today)
-        .min(today);
-    let cursor = failed
+        .filter(|date| *date <= today);
+    let reached = latest.chain([cursor]).max().unwrap_or(cursor);
+    let cursor = missing
+        .for_now
         .iter()
         .map(|row| row.last_modified)
-        .chain([cursor])
+        .chain([reached])
         .min()
-        .unwrap_or(cursor);
-    let since = days_before(cursor, OVERLAP_DAYS);
+        .unwrap_or(reached);
+    let is_open = |row: &&Allocation| policy.meaning_of(&row.status) == StatusMeaning::NotYet;
+    let open_since = rows
+        .iter()
+        .filter(is_open)
+        .chain(missing.broken.iter().copied())
+        .map(|row| row.last_modified)
+        .chain(scan.unread_since)
+        .min();
+    let overlap = days_before(cursor, OVERLAP_DAYS);
+    let since = open_since.map_or(overlap, |open| open.min(overlap));
     let mut inside: Vec<&Allocation> = rows
         .iter()
-        .filter(|row| row.last_modified >= since && !failed.iter().any(|one| one.key == row.key))
+        .filter(|row| row.last_modified >= since && !missing.contains(row))
         .collect();
     inside.sort_by_key(|row| std::cmp::Reverse(row.last_modified));
     Watermark {
         cursor,
+        open_since,
         digests: inside.into_iter().take(DIGESTS_MAX).map(digest).collect(),
         run: String::new(),
-    }
-}
-
-/// Moves the watermark by compare-and-set; false when another run was faster.
-async fn advance(
-    context: &Context<'_>,
-    key: &RecordKey,
-    seen: u64,
-    after: &Watermark,
-) -> Result<bool, FlowError> {
-    let put = RecordWrite::Put {
-        key: key.clone(),
-        seen,
-        body: render(after)?,
-        state: String::new(),
-        due: None,
-    };
-    let commit = Commit {
-        token: context.chance.token(),
-        writes: vec![put],
-        audit: vec![],
-    };
-    match context.register.commit(commit).await {
-        Ok(()) => Ok(true),
-        Err(CommitError::Conflict) => Ok(false),
-        Err(CommitError::Store(error)) => Err(error.into()),
     }
 }

@@ -9,21 +9,18 @@ use crate::ports::{
     Chance, Clock, Commit, CommitError, Hint, HintReason, Qad, Queue, RecordGroup, RecordKey, RecordWrite,
     Register, Subject,
 };
-use crate::store::{FlowError, parse, render};
+use crate::store::{FlowError, render};
+use crate::watermark::{self, DIGESTS_MAX, count, days_before};
 use domain::documents::Receipt;
 use domain::ids::{ConnectionId, InvoiceId, OrderLineKey};
 use domain::problem::Problem;
 use domain::time::Date;
 use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 use std::collections::BTreeSet;
 
 /// Days that are read again, because receipts may be back-dated.
 pub const OVERLAP_DAYS: i64 = 7;
-/// Most digests that are remembered (16 characters each, so that the watermark stays far below the item limit); rows
-/// beyond it are mirrored again each cycle, which is harmless.
-const DIGESTS_MAX: usize = 15_000;
 /// Receipts mirrored in one transaction.
 const RECEIPTS_PER_COMMIT: usize = 50;
 /// The watermark's name.
@@ -81,16 +78,8 @@ pub struct Polled {
 
 /// Reads the window once.
 pub async fn run(deps: &Deps<'_>) -> Result<Polled, PollError> {
-    let key = RecordKey::Watermark(WATERMARK.to_owned());
-    let stored = deps
-        .register
-        .read(std::slice::from_ref(&key))
-        .await?
-        .into_iter()
-        .next()
-        .flatten();
-    let seen = stored.as_ref().map_or(0, |stored| stored.revision);
-    let before: Option<Watermark> = stored.as_ref().map(parse).transpose()?;
+    let stored = watermark::load::<Watermark>(deps.register, WATERMARK).await?;
+    let before = stored.watermark;
     let today = deps.clock.now().date_utc();
     let since = days_before(
         before
@@ -120,40 +109,25 @@ pub async fn run(deps: &Deps<'_>) -> Result<Polled, PollError> {
     }
     let after = watermark_after(before.as_ref(), &scan.receipts, today);
     if before.as_ref() != Some(&after) {
-        advance(deps, key, seen, &after).await?;
+        // After everything before it is safely in. An overlapping run that was faster has seen the same window or a later
+        // one; ours is then read again in the next cycle, which loses nothing.
+        watermark::advance(deps.register, deps.chance, &stored.key, stored.revision, &after).await?;
     }
     Ok(polled)
-}
-
-fn count(number: usize) -> u64 {
-    u64::try_from(number).unwrap_or(u64::MAX)
-}
-
-fn days_before(date: Date, days: i64) -> Date {
-    date.checked_sub(jiff::Span::new().days(days))
-        .unwrap_or(Date::MIN)
 }
 
 /// What makes a row the same row: its key, quantity and date. What QAD has invoiced of it is left out, for our own
 /// postings change that.
 fn digest(receipt: &Receipt) -> String {
     let key = &receipt.key;
-    let text = [
+    watermark::digest(&[
         key.domain.folded(),
         key.receiver.folded(),
         key.order_line.order.folded(),
         key.order_line.line.to_string(),
         receipt.received.normalize().to_string(),
         receipt.date.to_string(),
-    ]
-    .join("\u{1f}");
-    hex::encode(
-        Sha256::digest(text.as_bytes())
-            .iter()
-            .take(8)
-            .copied()
-            .collect::<Vec<u8>>(),
-    )
+    ])
 }
 
 fn watermark_after(before: Option<&Watermark>, receipts: &[Receipt], today: Date) -> Watermark {
@@ -268,25 +242,4 @@ async fn wake(deps: &Deps<'_>, new: &[&Receipt]) -> Result<u64, FlowError> {
         deps.queue.send(&hints).await?;
     }
     Ok(count(hints.len()))
-}
-
-/// Moves the watermark by compare-and-set, after everything before it is safely in. An overlapping run that was faster
-/// has seen the same window or a later one; ours is then read again in the next cycle, which loses nothing.
-async fn advance(deps: &Deps<'_>, key: RecordKey, seen: u64, after: &Watermark) -> Result<(), FlowError> {
-    let put = RecordWrite::Put {
-        key,
-        seen,
-        body: render(after)?,
-        state: String::new(),
-        due: None,
-    };
-    let commit = Commit {
-        token: deps.chance.token(),
-        writes: vec![put],
-        audit: vec![],
-    };
-    match deps.register.commit(commit).await {
-        Ok(()) | Err(CommitError::Conflict) => Ok(()),
-        Err(CommitError::Store(error)) => Err(error.into()),
-    }
 }

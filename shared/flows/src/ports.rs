@@ -246,6 +246,8 @@ pub struct PaymentScan {
     pub unreadable: Vec<Problem>,
     /// Rows that pay no supplier invoice or credit note (payments on account, prepayments): none of our business.
     pub others: u64,
+    /// Day of the oldest change among what could not be read; the day asked for when even that cannot be told.
+    pub unread_since: Option<Date>,
 }
 
 /// What we ask of QAD about payments.
@@ -302,8 +304,10 @@ pub enum Collection {
     Bill,
     /// A QAD payment for an invoice this product does not know.
     UnmatchedPayment,
-    /// Suppliers of both sides, their links, and the invoices that wait for one.
+    /// Suppliers of both sides and their links.
     Supplier,
+    /// Invoices that wait until their supplier has a QAD number.
+    AwaitedSupplier,
     /// Lookup values that were written to Coupa.
     LookupValue,
     /// One per lookup: its plan and whether a person allowed it.
@@ -312,10 +316,11 @@ pub enum Collection {
 
 impl Collection {
     /// All of them.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::Bill,
         Self::UnmatchedPayment,
         Self::Supplier,
+        Self::AwaitedSupplier,
         Self::LookupValue,
         Self::LookupPlan,
     ];
@@ -326,6 +331,7 @@ impl Collection {
             Self::Bill => "bill",
             Self::UnmatchedPayment => "unmatched-payment",
             Self::Supplier => "supplier",
+            Self::AwaitedSupplier => "awaited-supplier",
             Self::LookupValue => "lookup-value",
             Self::LookupPlan => "lookup-plan",
         }
@@ -483,6 +489,8 @@ pub enum HintReason {
     Receipt,
     /// An event about an order it waits for.
     Order,
+    /// The supplier it waits for was linked, or an event about it came.
+    Supplier,
     /// QAD shows a new or changed payment of it.
     Payment,
     /// It was due.

@@ -9,13 +9,14 @@ use crate::engine::{Driven, Finding, Proof, Target, drive};
 use crate::invoice_effects::new_effect;
 use crate::poll_coupa::PollError;
 use crate::ports::{
-    Collection, Commit, CommitError, CoupaSuppliers, Hint, HintReason, QadSuppliers, Queue, ReadError,
-    RecordGroup, RecordKey, RecordWrite, Subject, WriteError,
+    Collection, Commit, CommitError, CoupaSuppliers, QadSuppliers, Queue, ReadError, RecordGroup, RecordKey,
+    RecordWrite, WriteError,
 };
 use crate::store::{Change, Context, Document, FlowError, Loaded, parse, render, save, sha256_hex};
+use crate::supplier_event;
 use async_trait::async_trait;
 use domain::effect::{Effect, EffectEvent, EffectStatus, Repetition};
-use domain::ids::{ConnectionId, InvoiceId, SupplierCode};
+use domain::ids::{ConnectionId, SupplierCode};
 use domain::lifecycle::{ChainEnd, IllegalStep};
 use domain::problem::Problem;
 use domain::suppliers::{
@@ -41,12 +42,16 @@ const PAGES_MAX: u32 = 2_000;
 const DIGESTS_MAX: usize = 10_000;
 /// Writes one supplier may need in one run: create, its number, and both directions.
 const WRITES_PER_SUPPLIER_MAX: u32 = 5;
+/// Records stored in one transaction when there was no time to act on them.
+const KEPT_PER_COMMIT: usize = 50;
 /// The watermark's name.
 const WATERMARK: &str = "suppliers";
-/// Ids in the collection that are no suppliers.
-const QUARANTINE: &str = "quarantine/";
-/// See [`QUARANTINE`].
-const WAITING: &str = "waiting/";
+/// Begins the ids in the collection that are no suppliers.
+pub const QUARANTINE: &str = "quarantine/";
+/// Code of a refusal that another supplier's change may lift: Coupa has the name already.
+pub const TAKEN: &str = "COUPA_SUPPLIER_TAKEN";
+/// Code of a supplier that could not be created in QAD because its code is another one's.
+const CODE_TAKEN: &str = "SUPPLIER_CODE_TAKEN";
 
 /// What this flow needs: its permissions.
 #[derive(Clone, Copy)]
@@ -86,11 +91,15 @@ pub struct Synced {
     pub woken: u64,
     /// What would be done, when only asked for the plan.
     pub changes: Vec<String>,
-    /// Suppliers that wait for a person, and why. Told in runs that have something to do.
+    /// Suppliers that were parked for a person in this run, and why.
     pub needs_a_person: Vec<Problem>,
+    /// Suppliers that stand parked; counted in runs that have something to do.
+    pub parked: u64,
     /// Records that could not be read and were put aside; each raises an alarm, and the rest goes on.
     pub unreadable: Vec<Problem>,
-    /// True when there was no time to finish; the cursors stay.
+    /// Of those, writes whose answer was lost.
+    pub unknown: u64,
+    /// True when there was no time to finish: what was read is kept, and the next run goes on.
     pub incomplete: bool,
 }
 
@@ -103,6 +112,9 @@ struct Watermark {
     coupa: Option<Timestamp>,
     /// Digests of the rows in both windows, whose content is in the register.
     digests: BTreeSet<String>,
+    /// The settings under which everything was looked at; others are a reason to look at everything again.
+    #[serde(default)]
+    policy: String,
     /// When something unfinished must be looked at again although nothing is new.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     look_again: Option<Timestamp>,
@@ -142,26 +154,38 @@ pub async fn run(deps: &Deps<'_>) -> Result<Synced, PollError> {
             .collect(),
         ..Synced::default()
     };
-    let digests = digests_of(&rows);
-    let news = digests.iter().any(|digest| !before.digests.contains(digest));
+    let mut digests = digests_of(&rows);
+    let policy = policy_digest(deps.policy);
+    let news = policy != before.policy || digests.iter().any(|digest| !before.digests.contains(digest));
     let look_again = before.look_again.is_some_and(|instant| instant <= now);
     let mut again = before.look_again.filter(|_| !look_again);
     if news || look_again || deps.plan_only {
         let mut book = Book::open(deps).await?;
         synced.unreadable.append(&mut book.synced.unreadable);
         book.synced = synced;
-        book.put_aside(&rows.unreadable).await?;
-        book.take_in(&rows);
+        book.put_aside(&rows).await?;
+        book.take_in(&rows, now);
         book.link().await?;
         book.align().await?;
         book.wake().await?;
+        book.count_parked();
+        if book.synced.incomplete && !deps.plan_only {
+            if !book.keep_what_was_read().await? {
+                return Ok(book.synced);
+            }
+            book.look_again_at(now);
+        }
         again = book.look_again;
+        digests.retain(|digest| !book.overtaken.contains(digest));
         synced = book.synced;
     }
-    if deps.plan_only || synced.incomplete {
+    if deps.plan_only {
         return Ok(synced);
     }
-    let after = watermark_after(&before, &rows, digests, again, now);
+    let after = Watermark {
+        policy,
+        ..watermark_after(&before, &rows, digests, again, now)
+    };
     if after != before {
         advance(deps, key, seen, &after).await?;
     }
@@ -228,6 +252,11 @@ fn qad_since(before: &Watermark) -> Date {
         .unwrap_or(BEGINNING)
 }
 
+fn policy_digest(policy: &SupplierPolicy) -> String {
+    // As text: JSON knows no maps with keys of its own kinds.
+    digest(&["policy", &format!("{policy:?}")])
+}
+
 fn digest(parts: &[&str]) -> String {
     sha256_hex(&parts.join("\u{1f}")).chars().take(16).collect()
 }
@@ -276,6 +305,7 @@ fn watermark_after(
             .coupa
             .max(rows.coupa.iter().map(|row| row.updated_at.min(now)).max()),
         digests,
+        policy: String::new(),
         look_again,
     };
     let since = qad_since(&after);
@@ -297,16 +327,39 @@ fn watermark_after(
 }
 
 /// Moves the cursors by compare-and-set. An overlapping run that was faster has seen the same rows or later ones; ours are
-/// then read again in the next run, which loses nothing.
+/// then read again in the next run, which loses nothing. What we left unfinished it does not know: that is noted with it.
 async fn advance(deps: &Deps<'_>, key: RecordKey, seen: u64, after: &Watermark) -> Result<(), FlowError> {
-    let put = RecordWrite::Put {
-        key,
-        seen,
-        body: render(after)?,
-        state: String::new(),
-        due: None,
-    };
-    commit(&deps.context, vec![put]).await
+    /// Overlapping runs are few.
+    const TRIES_MAX: u32 = 5;
+    let (mut seen, mut body) = (seen, render(after)?);
+    for attempt in 0..TRIES_MAX {
+        let put = RecordWrite::Put {
+            key: key.clone(),
+            seen,
+            body: body.clone(),
+            state: String::new(),
+            due: None,
+        };
+        let commit = Commit {
+            token: deps.context.chance.token(),
+            writes: vec![put],
+            audit: vec![],
+        };
+        match deps.context.register.commit(commit).await {
+            Ok(()) => return Ok(()),
+            Err(CommitError::Conflict) => {}
+            Err(CommitError::Store(error)) => return Err(error.into()),
+        }
+        deps.context.pause(attempt).await;
+        let found = deps.context.register.read(std::slice::from_ref(&key)).await?;
+        let (Some(stored), Some(ours)) = (found.into_iter().next().flatten(), after.look_again) else {
+            return Ok(());
+        };
+        let mut theirs: Watermark = parse(&stored)?;
+        theirs.look_again = Some(theirs.look_again.map_or(ours, |instant| instant.min(ours)));
+        (seen, body) = (stored.revision, render(&theirs)?);
+    }
+    Err(FlowError::Contended)
 }
 
 /// Writes what has no audit trail of its own; a conflict means that an overlapping run wrote the same.
@@ -327,11 +380,6 @@ fn entry(id: String) -> RecordKey {
         collection: Collection::Supplier,
         id,
     }
-}
-
-/// Where it is noted that an invoice waits for the supplier of this name.
-pub fn waiting_key(supplier_name: &str, invoice: InvoiceId) -> RecordKey {
-    entry(format!("{WAITING}{}/{invoice}", name_key(supplier_name)))
 }
 
 impl Document for SupplierRecord {
@@ -373,9 +421,13 @@ struct Book<'a, 'd> {
     touched: BTreeSet<String>,
     /// Ids of records whose content differs from what is stored.
     changed: BTreeSet<String>,
-    /// Invoices that wait for a supplier, by the key of its name.
-    waiting: Vec<(String, InvoiceId)>,
-    aside: BTreeMap<String, u64>,
+    /// Digests of rows that say nothing, because the register knows something newer: read again by the next run.
+    overtaken: BTreeSet<String>,
+    /// True when a row brought something that the register did not know: our own echo does not.
+    fresh: bool,
+    /// Codes whose write Coupa refused in this run because another supplier has the name.
+    taken: BTreeSet<String>,
+    aside: BTreeSet<String>,
     look_again: Option<Timestamp>,
     synced: Synced,
 }
@@ -391,8 +443,10 @@ impl<'a, 'd> Book<'a, 'd> {
             directory: Directory::default(),
             touched: BTreeSet::new(),
             changed: BTreeSet::new(),
-            waiting: Vec::new(),
-            aside: BTreeMap::new(),
+            overtaken: BTreeSet::new(),
+            fresh: false,
+            taken: BTreeSet::new(),
+            aside: BTreeSet::new(),
             look_again: None,
             synced: Synced::default(),
         };
@@ -406,12 +460,7 @@ impl<'a, 'd> Book<'a, 'd> {
                 continue;
             };
             if let Some(aside) = id.strip_prefix(QUARANTINE) {
-                book.aside.insert(aside.to_owned(), one.revision);
-            } else if let Some((name, invoice)) =
-                id.strip_prefix(WAITING).and_then(|rest| rest.rsplit_once('/'))
-            {
-                book.waiting
-                    .extend(invoice.parse().ok().map(|invoice| (name.to_owned(), invoice)));
+                book.aside.insert(aside.to_owned());
             } else {
                 match parse::<SupplierRecord>(&one) {
                     Ok(document) => book.hold(Loaded {
@@ -443,12 +492,21 @@ impl<'a, 'd> Book<'a, 'd> {
         }
     }
 
-    /// Records that cannot be read are put aside durably, before the cursors move past them.
-    async fn put_aside(&mut self, unreadable: &[(String, Problem)]) -> Result<(), FlowError> {
+    /// Records that cannot be read are put aside durably, before the cursors move past them; what can be read again is put
+    /// aside no longer.
+    async fn put_aside(&mut self, rows: &Rows) -> Result<(), FlowError> {
         if self.deps.plan_only {
             return Ok(());
         }
-        for (id, problem) in unreadable.iter().filter(|(id, _)| !self.aside.contains_key(id)) {
+        let qad = rows.qad.iter().map(|row| format!("qad/{}", row.code.folded()));
+        let coupa = rows.coupa.iter().map(|row| format!("coupa/{}", row.id));
+        for id in qad.chain(coupa).filter(|id| self.aside.contains(id)) {
+            let gone = RecordWrite::Delete {
+                key: entry(format!("{QUARANTINE}{id}")),
+            };
+            commit(&self.deps.context, vec![gone]).await?;
+        }
+        for (id, problem) in rows.unreadable.iter().filter(|(id, _)| !self.aside.contains(id)) {
             let put = RecordWrite::Put {
                 key: entry(format!("{QUARANTINE}{id}")),
                 seen: 0,
@@ -461,15 +519,21 @@ impl<'a, 'd> Book<'a, 'd> {
         Ok(())
     }
 
-    /// Takes what both sides say into the records in hand.
-    fn take_in(&mut self, rows: &Rows) {
+    /// Takes what both sides say into the records in hand. What was read before a write of an overlapping run ended, or by
+    /// an older reading than the register's, says nothing.
+    fn take_in(&mut self, rows: &Rows, began: Timestamp) {
         let now = self.deps.context.clock.now();
+        let skew = self.deps.context.timing.clock_skew_millis;
         for row in &rows.qad {
             let code = row.code.folded();
             let held = self.qad.entry(code.clone()).or_insert_with(|| Loaded {
                 document: SupplierRecord::new(SupplierId::Qad(row.code.clone()), now),
                 revision: 0,
             });
+            if held.document.is_newer_than(began, skew) {
+                self.overtaken.insert(qad_digest(row));
+                continue;
+            }
             if is_anothers(&held.document, row) {
                 continue;
             }
@@ -480,6 +544,8 @@ impl<'a, 'd> Book<'a, 'd> {
                 .is_none_or(|known| known.data != row.data)
             {
                 held.document.qad = Some(row.clone());
+                held.document.read_at = began;
+                self.fresh = true;
                 self.changed.insert(held.document.id.to_string());
                 self.touched.insert(code);
             }
@@ -487,6 +553,10 @@ impl<'a, 'd> Book<'a, 'd> {
         for row in &rows.coupa {
             if let Some(code) = self.linked.get(&row.id).cloned() {
                 if let Some(held) = self.qad.get_mut(&code) {
+                    if held.document.is_newer_than(began, skew) {
+                        self.overtaken.insert(coupa_digest(row));
+                        continue;
+                    }
                     let same = held
                         .document
                         .coupa
@@ -494,6 +564,8 @@ impl<'a, 'd> Book<'a, 'd> {
                         .is_some_and(|known| coupa_digest(known) == coupa_digest(row));
                     if !same {
                         held.document.coupa = Some(row.clone());
+                        held.document.read_at = began;
+                        self.fresh = true;
                         self.changed.insert(held.document.id.to_string());
                         self.touched.insert(code);
                     }
@@ -504,6 +576,10 @@ impl<'a, 'd> Book<'a, 'd> {
                 document: SupplierRecord::new(SupplierId::Coupa(row.id), now),
                 revision: 0,
             });
+            if held.document.is_newer_than(began, skew) {
+                self.overtaken.insert(coupa_digest(row));
+                continue;
+            }
             if held
                 .document
                 .coupa
@@ -511,8 +587,13 @@ impl<'a, 'd> Book<'a, 'd> {
                 .is_none_or(|known| coupa_digest(known) != coupa_digest(row))
             {
                 held.document.coupa = Some(row.clone());
+                held.document.read_at = began;
+                self.fresh = true;
                 self.changed.insert(held.document.id.to_string());
             }
+        }
+        if !self.overtaken.is_empty() {
+            self.look_again_at(now);
         }
         for (code, held) in &self.qad {
             let linked = held.document.linked_coupa();
@@ -544,6 +625,9 @@ impl<'a, 'd> Book<'a, 'd> {
     /// First what QAD has, then what only Coupa has.
     async fn link(&mut self) -> Result<(), FlowError> {
         for code in self.touched.clone() {
+            if self.is_out_of_time() {
+                return Ok(());
+            }
             let Some(held) = self.qad.get(&code).cloned() else {
                 continue;
             };
@@ -562,6 +646,9 @@ impl<'a, 'd> Book<'a, 'd> {
             }
         }
         for id in self.coupa.keys().copied().collect::<Vec<_>>() {
+            if self.is_out_of_time() {
+                return Ok(());
+            }
             let Some(held) = self.coupa.get(&id).cloned() else {
                 continue;
             };
@@ -581,6 +668,13 @@ impl<'a, 'd> Book<'a, 'd> {
             }
         }
         Ok(())
+    }
+
+    /// True when there is no time for another step; the run is then told as incomplete, and the next one goes on.
+    fn is_out_of_time(&mut self) -> bool {
+        let over = !self.deps.plan_only && !self.deps.context.has_time_for_a_call();
+        self.synced.incomplete |= over;
+        over
     }
 
     fn is_busy(&self, held: &Held) -> bool {
@@ -691,10 +785,10 @@ impl<'a, 'd> Book<'a, 'd> {
         if self.planned(write.sentence()) {
             return Ok(());
         }
-        let mut held = Loaded {
+        let mut held = self.qad.get(&code.folded()).cloned().unwrap_or_else(|| Loaded {
             document: SupplierRecord::new(SupplierId::Qad(code.clone()), now),
             revision: 0,
-        };
+        });
         held.document.state = SupplierState::Creating;
         held.document.coupa = Some(coupa.clone());
         held.document.effect = Some(self.effect(&held, &write)?);
@@ -723,21 +817,17 @@ impl<'a, 'd> Book<'a, 'd> {
     }
 
     fn effect(&self, held: &Held, write: &SupplierWrite) -> Result<Effect, FlowError> {
-        let repetition = if write.creates() {
-            Repetition::OnlyAfterLookUp
-        } else {
-            Repetition::Harmless
-        };
+        // An update may be repeated, and still not before its lost predecessor can land no more: another value may follow.
         let effect = new_effect(
             write.key(),
-            repetition,
+            Repetition::OnlyAfterLookUp,
             render(write)?,
             self.deps.context.clock.now(),
         );
         Ok(effect.succeeding(held.document.effect.as_ref()))
     }
 
-    /// False while the same write was refused not long ago: then it is told again and not sent again.
+    /// False while the same write was refused not long ago, unless something has changed that may lift the refusal.
     fn may_send(&mut self, held: &Held, write: &SupplierWrite) -> bool {
         let Some(effect) = &held.document.effect else {
             return true;
@@ -745,8 +835,12 @@ impl<'a, 'd> Book<'a, 'd> {
         let refused = matches!(effect.status, EffectStatus::Rejected | EffectStatus::Parked);
         let again_at = held.document.written_at.plus_millis(REFUSED_RETRY_MILLIS);
         let same = write_of(effect).is_ok_and(|before| before == *write);
-        if refused && same && self.deps.context.clock.now() < again_at {
-            self.synced.needs_a_person.extend(effect.problem.clone());
+        let lifted = self.fresh
+            && effect
+                .problem
+                .as_ref()
+                .is_some_and(|problem| problem.code == TAKEN);
+        if refused && same && !lifted && self.deps.context.clock.now() < again_at {
             self.look_again_at(again_at);
             return false;
         }
@@ -783,7 +877,10 @@ impl<'a, 'd> Book<'a, 'd> {
         )
         .await
         {
-            Ok(saved) => Ok(Some(saved)),
+            Ok(saved) => {
+                self.changed.remove(&id);
+                Ok(Some(saved))
+            }
             Err(CommitError::Conflict) => {
                 self.somebody_else(id);
                 Ok(None)
@@ -808,7 +905,10 @@ impl<'a, 'd> Book<'a, 'd> {
     }
 
     async fn park(&mut self, held: Held, problem: Problem) -> Result<(), FlowError> {
-        self.synced.needs_a_person.push(problem.clone());
+        if self.deps.plan_only {
+            self.synced.needs_a_person.push(problem);
+            return Ok(());
+        }
         let by = match &held.document.state {
             SupplierState::Linked { by, .. } => Some(*by),
             SupplierState::Parked { by, .. } => *by,
@@ -845,6 +945,9 @@ impl<'a, 'd> Book<'a, 'd> {
             .store(held, if news { vec![event] } else { vec![] }, vec![])
             .await?;
         if let Some(held) = &stored {
+            if let (true, SupplierState::Parked { problem, .. }) = (news, &held.document.state) {
+                self.synced.needs_a_person.push(problem.clone());
+            }
             self.hold(held.clone());
         }
         Ok(stored)
@@ -862,11 +965,35 @@ impl<'a, 'd> Book<'a, 'd> {
             if !concerned || self.is_busy(&held) {
                 continue;
             }
-            if !self.deps.plan_only && !self.deps.context.has_time_for_a_call() {
-                self.synced.incomplete = true;
+            if self.is_out_of_time() {
                 return Ok(());
             }
             self.settle(held).await?;
+        }
+        self.align_what_was_taken().await
+    }
+
+    /// A name that Coupa refused because another supplier had it may be free after that one's own change: tried again in the
+    /// same run as long as anything else was written.
+    async fn align_what_was_taken(&mut self) -> Result<(), FlowError> {
+        let mut before = 0;
+        while self.synced.written > before && !self.taken.is_empty() {
+            before = self.synced.written;
+            self.fresh = true;
+            for code in std::mem::take(&mut self.taken) {
+                if self.is_out_of_time() {
+                    return Ok(());
+                }
+                let Some(held) = self.qad.get(&code).cloned() else {
+                    continue;
+                };
+                if let (Some(qad), None) = (held.document.qad.clone(), &held.document.coupa) {
+                    self.create_in_coupa(held, &qad).await?;
+                }
+                if let Some(held) = self.qad.get(&code).cloned() {
+                    self.settle(held).await?;
+                }
+            }
         }
         Ok(())
     }
@@ -881,6 +1008,9 @@ impl<'a, 'd> Book<'a, 'd> {
                     Some(driven) => held = driven,
                     None => return Ok(()),
                 }
+            }
+            if is_given_up(&held.document) {
+                return self.release(held).await;
             }
             if held.document.qad.is_none() {
                 return self.retry_creation(held).await;
@@ -933,6 +1063,32 @@ impl<'a, 'd> Book<'a, 'd> {
         self.drive(held).await.map(drop)
     }
 
+    /// Takes a supplier of Coupa and the code it could not be created under apart again, in one transaction. The next run
+    /// links both anew.
+    async fn release(&mut self, mut held: Held) -> Result<(), FlowError> {
+        let now = self.deps.context.clock.now();
+        let Some(coupa) = held.document.coupa.take() else {
+            return Ok(());
+        };
+        let Some(mut other) = self.coupa.get(&coupa.id).cloned() else {
+            return Ok(());
+        };
+        if self.planned(format!("look at Coupa {} again", coupa.id)) {
+            return Ok(());
+        }
+        let why = "its code was not to be had".to_owned();
+        held.document.state = SupplierState::Alone { why: why.clone() };
+        held.document.since = now;
+        other.document.state = SupplierState::Alone { why: why.clone() };
+        other.document.since = now;
+        other.document.coupa = Some(coupa);
+        let pointer = put(&other)?;
+        self.store(held, vec![SupplierEvent::Alone { why }], vec![pointer])
+            .await?;
+        self.look_again_at(now);
+        Ok(())
+    }
+
     async fn unpark(&mut self, held: Held) -> Result<(), FlowError> {
         let state = unparked(&held.document);
         if state == held.document.state {
@@ -949,6 +1105,9 @@ impl<'a, 'd> Book<'a, 'd> {
             confirmed: Mutex::new(false),
         };
         let driven = drive(&self.deps.context, held, &target).await?;
+        if matches!(driven, Driven::Finished(_) | Driven::Later(_)) {
+            self.changed.remove(&id);
+        }
         match driven {
             Driven::Finished(held) => {
                 let done = held
@@ -963,15 +1122,32 @@ impl<'a, 'd> Book<'a, 'd> {
                 if done {
                     return Ok(Some(held));
                 }
+                if is_given_up(&held.document) {
+                    self.release(held).await?;
+                    return Ok(None);
+                }
                 let again_at = held.document.written_at.plus_millis(REFUSED_RETRY_MILLIS);
                 self.look_again_at(again_at);
-                self.synced
-                    .needs_a_person
-                    .extend(held.document.effect.and_then(|effect| effect.problem));
+                let problem = held
+                    .document
+                    .effect
+                    .as_ref()
+                    .and_then(|effect| effect.problem.clone());
+                if let (true, Some(code)) = (
+                    problem.as_ref().is_some_and(|problem| problem.code == TAKEN),
+                    held.document.code(),
+                ) {
+                    self.taken.insert(code.folded());
+                }
+                self.synced.needs_a_person.extend(problem);
                 Ok(None)
             }
             Driven::Later(held) => {
                 self.synced.open = self.synced.open.saturating_add(1);
+                let effect = held.document.effect.as_ref();
+                if effect.is_some_and(|effect| effect.status == EffectStatus::Unknown) {
+                    self.synced.unknown = self.synced.unknown.saturating_add(1);
+                }
                 let due = held
                     .document
                     .effect
@@ -991,34 +1167,58 @@ impl<'a, 'd> Book<'a, 'd> {
         }
     }
 
-    /// Invoices that wait for a supplier which is linked now deserve a look. A hint that is lost costs nothing but time: the
-    /// invoice is looked at again by itself.
+    /// Invoices that wait for a supplier which has its number now deserve a look. They are looked for after the numbers are
+    /// written: an invoice that is registered later looks at its supplier once more by itself.
     async fn wake(&mut self) -> Result<(), FlowError> {
-        let numbered: BTreeSet<String> = self
+        let numbered: BTreeSet<u64> = self
             .qad
             .values()
-            .filter(|held| matches!(held.document.state, SupplierState::Linked { .. }))
             .filter_map(|held| Some((held.document.code()?, held.document.coupa.as_ref()?)))
             .filter(|(code, coupa)| coupa.is_numbered(code))
-            .map(|(_, coupa)| coupa)
-            .map(|coupa| name_key(coupa.data.name()))
+            .map(|(_, coupa)| coupa.id)
             .collect();
-        let hints: Vec<Hint> = self
-            .waiting
-            .iter()
-            .filter(|(name, _)| numbered.contains(name))
-            .map(|(_, invoice)| Hint::V1 {
-                connection: self.deps.connection.clone(),
-                subject: Subject::Invoice(*invoice),
-                reason: HintReason::Poll,
-                trace: self.deps.trace.to_owned(),
-            })
-            .collect();
-        if !hints.is_empty() && !self.deps.plan_only {
-            self.deps.queue.send(&hints).await?;
-            self.synced.woken = count(hints.len());
+        if numbered.is_empty() || self.deps.plan_only {
+            return Ok(());
         }
+        let deps = supplier_event::Deps {
+            connection: self.deps.connection,
+            register: self.deps.context.register,
+            queue: self.deps.queue,
+            trace: self.deps.trace,
+        };
+        self.synced.woken = supplier_event::wake(&deps, |id| numbered.contains(&id)).await?;
         Ok(())
+    }
+
+    /// Stores what was read and not stored yet, many records at a time, so that the cursors can move although there was no
+    /// time to act on it. False when somebody else changed one of them: then the cursors stay.
+    async fn keep_what_was_read(&mut self) -> Result<bool, FlowError> {
+        let mut puts = Vec::new();
+        for held in self.qad.values().chain(self.coupa.values()) {
+            if self.changed.contains(&held.document.id.to_string()) && !self.is_busy(held) {
+                puts.push(put(held)?);
+            }
+        }
+        for chunk in puts.chunks(KEPT_PER_COMMIT) {
+            let commit = Commit {
+                token: self.deps.context.chance.token(),
+                writes: chunk.to_vec(),
+                audit: vec![],
+            };
+            match self.deps.context.register.commit(commit).await {
+                Ok(()) => {}
+                Err(CommitError::Conflict) => return Ok(false),
+                Err(CommitError::Store(error)) => return Err(error.into()),
+            }
+        }
+        Ok(true)
+    }
+
+    fn count_parked(&mut self) {
+        let alone = self.coupa.iter().filter(|(id, _)| !self.linked.contains_key(id));
+        let records = self.qad.values().chain(alone.map(|(_, held)| held));
+        let parked = records.filter(|held| matches!(held.document.state, SupplierState::Parked { .. }));
+        self.synced.parked = count(parked.count());
     }
 }
 
@@ -1041,6 +1241,22 @@ fn is_anothers(record: &SupplierRecord, row: &QadSupplier) -> bool {
             .is_some_and(|effect| effect.status != EffectStatus::Done);
     let name = record.coupa.as_ref().map(|coupa| name_key(coupa.data.name()));
     reserved && name.is_some_and(|name| name != name_key(row.data.name()))
+}
+
+/// True when the code reserved for a supplier of Coupa is not to be had: somebody else has it in QAD, or the supplier was
+/// given another number by hand while nothing of it was in QAD.
+fn is_given_up(record: &SupplierRecord) -> bool {
+    let (Some(effect), Some(coupa), Some(code)) = (&record.effect, &record.coupa, record.code()) else {
+        return false;
+    };
+    let over = matches!(effect.status, EffectStatus::Rejected | EffectStatus::Parked);
+    let creation = write_of(effect).is_ok_and(|write| matches!(write, SupplierWrite::CreateInQad { .. }));
+    let taken = effect
+        .problem
+        .as_ref()
+        .is_some_and(|problem| problem.code == CODE_TAKEN);
+    let numbered_otherwise = record.qad.is_none() && coupa.number.is_some() && !coupa.is_numbered(code);
+    over && creation && (taken || numbered_otherwise)
 }
 
 fn is_linked(held: &Held) -> bool {
@@ -1165,7 +1381,7 @@ impl Target<SupplierRecord> for Writing<'_, '_> {
                 let found = self.deps.qad.supplier(&code).await?;
                 Ok(found.into_iter().map(Shown::Qad).collect())
             }
-            // Harmless to repeat: never looked up.
+            // May be repeated once its predecessor can land no more: there is nothing to find out.
             SupplierWrite::UpdateInCoupa { .. } | SupplierWrite::UpdateInQad { .. } => Ok(Vec::new()),
         }
     }
@@ -1220,15 +1436,10 @@ impl Target<SupplierRecord> for Writing<'_, '_> {
         {
             let fix = "Give the supplier in Coupa its number by hand, or change suppliers.numbering.";
             let actual = format!("{} \"{}\"", supplier.code, supplier.data.name());
-            let problem = problem(
-                "SUPPLIER_CODE_TAKEN",
-                fix,
-                format!("a code for \"{}\"", data.name()),
-                actual,
-            );
+            let problem = problem(CODE_TAKEN, fix, format!("a code for \"{}\"", data.name()), actual);
             return Finding::Park {
                 problem,
-                answer: None,
+                answer: Some(one),
             };
         }
         Finding::There {
@@ -1291,12 +1502,16 @@ impl Target<SupplierRecord> for Writing<'_, '_> {
         context: &Context<'_>,
         record: &SupplierRecord,
         problem: Problem,
-        _: Option<&Shown>,
+        shown: Option<&Shown>,
     ) -> Stepped {
         let event = EffectEvent::Parked {
             problem: problem.clone(),
         };
-        end_parked(context, record, event, problem)
+        let mut change = end_parked(context, record, event, problem)?;
+        if let Some(Shown::Qad(supplier)) = shown {
+            change.document.qad = Some(supplier.clone());
+        }
+        Ok(change)
     }
 }
 

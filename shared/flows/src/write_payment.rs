@@ -3,7 +3,7 @@
 //! Coupa appends entries and cannot take one back, so what is not proven to be missing is never sent: its entries are
 //! read before the first one is written, before each is sent for the first time, and after every lost answer.
 
-use crate::bills::{bill_key, link};
+use crate::bills::{bill_key, give_back, link};
 use crate::engine::{Driven, Finding, Proof, Target, drive};
 use crate::invoice_effects::new_effect;
 use crate::ports::{
@@ -14,15 +14,28 @@ use async_trait::async_trait;
 use domain::effect::{Effect, EffectEvent, Repetition, backoff_millis};
 use domain::ids::{InvoiceId, fold};
 use domain::lifecycle::{Event, IllegalStep, InvoiceRecord, State};
-use domain::payments::{BillPayments, NextEntry, PaymentEntry, PaymentEvent, PaymentPolicy, is_entry};
+use domain::payments::{
+    BillPayments, EntryKind, NextEntry, PaymentEntry, PaymentEvent, PaymentPolicy, Written, is_entry,
+    paid_twice,
+};
 use domain::problem::Problem;
 use domain::time::Timestamp;
+use rust_decimal::Decimal;
 use std::time::Duration;
 
 /// Most rounds of load, act, store in one run; what is left then stays due.
 const ROUNDS_MAX: u32 = 40;
-/// How soon a bill is looked at again whose invoice is not in QAD yet, in milliseconds (15 minutes).
-const NOT_POSTED_RECHECK_MILLIS: i64 = 900_000;
+/// How soon a bill is looked at again whose invoice is not in QAD yet, in milliseconds: a minute at first, then ever more
+/// slowly, at most four hours.
+const NOT_POSTED_RECHECK_MILLIS: i64 = 60_000;
+/// See [`NOT_POSTED_RECHECK_MILLIS`].
+const NOT_POSTED_RECHECK_MILLIS_MAX: i64 = 14_400_000;
+/// Longest wait that Coupa's `Retry-After` can impose before the first look, in milliseconds (15 minutes).
+const RETRY_AFTER_MILLIS_MAX: i64 = 900_000;
+/// How often a parked bill is decided anew by default, in milliseconds (an hour).
+const RECHECK_MILLIS_DEFAULT: i64 = 3_600_000;
+/// How far back QAD's payments are looked for by default, in days.
+pub const LOOKBACK_DAYS_DEFAULT: i64 = 90;
 /// Tries to tell the invoice's own record against others that change it.
 const TELL_TRIES_MAX: u32 = 5;
 
@@ -44,6 +57,10 @@ pub struct PaymentSettings {
     pub policy: PaymentPolicy,
     /// Coupa's words for invoices that QAD pays; an invoice with any other payment channel is left alone.
     pub own_channels: Vec<String>,
+    /// How many days back payments are looked for at the very first poll, and as long as they are not final.
+    pub lookback_days: i64,
+    /// How often a parked bill is decided anew although nothing happened, in milliseconds.
+    pub recheck_millis: i64,
 }
 
 impl Default for PaymentSettings {
@@ -51,6 +68,8 @@ impl Default for PaymentSettings {
         Self {
             policy: PaymentPolicy::default(),
             own_channels: vec!["ERP".to_owned()],
+            lookback_days: LOOKBACK_DAYS_DEFAULT,
+            recheck_millis: RECHECK_MILLIS_DEFAULT,
         }
     }
 }
@@ -145,10 +164,19 @@ pub async fn run(deps: &Deps<'_>, invoice: InvoiceId, reason: HintReason) -> Res
     Err(FlowError::Contended)
 }
 
-async fn round(deps: &Deps<'_>, loaded: Loaded<BillPayments>, asked: &mut bool) -> Result<Next, FlowError> {
+async fn round(
+    deps: &Deps<'_>,
+    mut loaded: Loaded<BillPayments>,
+    asked: &mut bool,
+) -> Result<Next, FlowError> {
     let context = &deps.context;
-    let bill = &loaded.document;
-    if bill.entry.as_ref().is_some_and(|entry| !entry.is_finished()) {
+    let now = context.clock.now();
+    if loaded
+        .document
+        .entry
+        .as_ref()
+        .is_some_and(|entry| !entry.is_finished())
+    {
         let target = Entry {
             coupa: deps.coupa,
             settings: deps.settings,
@@ -160,16 +188,15 @@ async fn round(deps: &Deps<'_>, loaded: Loaded<BillPayments>, asked: &mut bool) 
             Driven::OutOfTime => Err(FlowError::OutOfTime),
         };
     }
-    if bill.left_alone.is_some() {
-        return finish(deps, loaded).await;
-    }
-    if bill.parked.is_some() {
-        if !std::mem::take(asked) {
-            return finish(deps, loaded).await;
-        }
-        let mut document = bill.clone();
+    let is_at_rest = loaded.document.left_alone.is_some() || loaded.document.parked.is_some();
+    let known = loaded.document.parked.clone();
+    if is_at_rest && std::mem::take(asked) {
+        let mut document = loaded.document;
+        // Whose payments they are is asked again too, for that is what may have been put right.
+        document.coupa_read &= document.left_alone.take().is_none();
         document.parked = None;
-        document.look_again = Some(context.clock.now());
+        document.recheck = None;
+        document.look_again = Some(now);
         return store(
             context,
             loaded.revision,
@@ -178,38 +205,55 @@ async fn round(deps: &Deps<'_>, loaded: Loaded<BillPayments>, asked: &mut bool) 
         )
         .await;
     }
-    if !in_qad(context, bill.invoice).await? {
-        return later(context, loaded, NOT_POSTED_RECHECK_MILLIS).await;
+    if is_at_rest {
+        let is_due = loaded.document.recheck.is_some_and(|at| at <= now);
+        if loaded.document.look_again.is_some() || !is_due {
+            return finish(deps, loaded).await;
+        }
+        // Decided anew: the invoice may be unlocked, a permission granted, an entry corrected in Coupa.
+        loaded.document.parked = None;
+        loaded.document.recheck = None;
     }
-    if !bill.coupa_read {
-        return read_coupa(deps, loaded).await;
+    match standing(context, loaded.document.invoice).await? {
+        Standing::InQad => {}
+        Standing::Voided => return give_payments_back(context, loaded).await,
+        Standing::NotInQad(word) => return wait_for_invoice(context, loaded, word).await,
     }
-    match bill.next_entry(&deps.settings.policy) {
+    if !loaded.document.coupa_read {
+        return read_coupa(deps, loaded, known).await;
+    }
+    match loaded.document.next_entry(&deps.settings.policy) {
         NextEntry::Settled => finish(deps, loaded).await,
-        NextEntry::Park(problem) => park(context, loaded, problem).await,
+        NextEntry::Park(problem) => park(deps, loaded, problem, known).await,
         NextEntry::Append(entry) => {
             let effect = new_effect(
-                effect_key(&entry),
+                effect_key(&entry, loaded.document.chain.sequence),
                 Repetition::OnlyAfterLookUp,
                 render(&entry)?,
-                context.clock.now(),
+                now,
             )
-            .succeeding(bill.entry.as_ref());
+            .succeeding(loaded.document.entry.as_ref());
             let event = PaymentEvent::Ready {
                 entry,
                 request_sha256: effect.request_sha256.clone(),
             };
-            let mut document = bill.clone();
+            let mut document = loaded.document;
             document.entry = Some(effect);
+            document.delay = None;
             store(context, loaded.revision, document, vec![event]).await
         }
     }
 }
 
-/// One effect per invoice, payment and allocation, and one more for taking it back.
-fn effect_key(entry: &PaymentEntry) -> String {
-    let void = if entry.takes_back { "#VOID" } else { "" };
-    format!("coupa-payment/{}/{}{void}", entry.invoice, entry.key)
+/// One effect per invoice, payment and allocation, one more for taking it back, and one for each time the flag moves by
+/// itself (told apart by where the audit chain stands, so that Coupa does not take it for a repetition).
+fn effect_key(entry: &PaymentEntry, sequence: u64) -> String {
+    let (invoice, key) = (entry.invoice, &entry.key);
+    match entry.kind {
+        EntryKind::Payment => format!("coupa-payment/{invoice}/{key}"),
+        EntryKind::TakingBack => format!("coupa-payment/{invoice}/{key}#VOID"),
+        EntryKind::Flag => format!("coupa-paid/{invoice}#{sequence}"),
+    }
 }
 
 fn rest(context: &Context<'_>, loaded: Loaded<BillPayments>) -> Next {
@@ -241,48 +285,101 @@ async fn store(
     }
 }
 
-/// Nothing is paid in Coupa before the invoice is proven to be in QAD.
-async fn in_qad(context: &Context<'_>, invoice: InvoiceId) -> Result<bool, FlowError> {
-    let record = load::<InvoiceRecord>(context.register, RecordKey::Invoice(invoice)).await?;
-    Ok(record.is_some_and(|loaded| {
-        matches!(
-            loaded.document.state,
-            State::Posted { .. } | State::Exported { .. }
-        )
-    }))
+/// Where the invoice of a bill stands.
+enum Standing {
+    /// Proven to be in QAD, and to stay there.
+    InQad,
+    /// Voided before anything was posted.
+    Voided,
+    /// Not in QAD yet, or a person must look at it first.
+    NotInQad(&'static str),
 }
 
-/// Looks again after so long; nothing is written when that is planned already.
-async fn later(context: &Context<'_>, loaded: Loaded<BillPayments>, millis: i64) -> Result<Next, FlowError> {
+/// Nothing is paid in Coupa before the invoice is proven to be in QAD.
+async fn standing(context: &Context<'_>, invoice: InvoiceId) -> Result<Standing, FlowError> {
+    let record = load::<InvoiceRecord>(context.register, RecordKey::Invoice(invoice)).await?;
+    Ok(match record.map(|loaded| loaded.document.state) {
+        Some(State::Posted { .. } | State::Exported { .. }) => Standing::InQad,
+        Some(State::Voided { .. }) => Standing::Voided,
+        Some(state) => Standing::NotInQad(state.word()),
+        None => Standing::NotInQad("unknown"),
+    })
+}
+
+/// Looks again later, ever more slowly, and says why; nothing is written when that is planned already.
+async fn wait_for_invoice(
+    context: &Context<'_>,
+    loaded: Loaded<BillPayments>,
+    word: &'static str,
+) -> Result<Next, FlowError> {
     let now = context.clock.now();
     if loaded.document.look_again.is_some_and(|at| at > now) {
         return Ok(rest(context, loaded));
     }
-    let mut document = loaded.document.clone();
-    document.look_again = Some(now.plus_millis(millis));
+    let mut document = loaded.document;
+    let wait = NOT_POSTED_RECHECK_MILLIS
+        .checked_shl(document.setbacks.min(20))
+        .unwrap_or(NOT_POSTED_RECHECK_MILLIS_MAX)
+        .min(NOT_POSTED_RECHECK_MILLIS_MAX);
+    document.setbacks = document.setbacks.saturating_add(1);
+    document.look_again = Some(now.plus_millis(wait));
+    document.delay = Some(
+        Problem::new(
+            "BILL_WAITS_FOR_INVOICE",
+            "Nothing to do, unless the invoice itself is parked: clear that up, and its payments follow.",
+        )
+        .field(format!("Coupa invoice {}", document.invoice))
+        .expected("an invoice that is in QAD")
+        .actual(word),
+    );
     store(context, loaded.revision, document, vec![]).await
 }
 
+async fn give_payments_back(context: &Context<'_>, loaded: Loaded<BillPayments>) -> Result<Next, FlowError> {
+    let mut states = loaded.document.allocations.values();
+    let all_written = states.all(|state| state.written != Written::Nothing);
+    if all_written && loaded.document.look_again.is_none() {
+        return Ok(rest(context, loaded));
+    }
+    match give_back(context, loaded).await? {
+        Ok(_) => Ok(Next::Again),
+        Err(CommitError::Conflict) => {
+            context.pause(1).await;
+            Ok(Next::Again)
+        }
+        Err(CommitError::Store(error)) => Err(FlowError::Store(error)),
+    }
+}
+
+/// Parks the bill; when it was parked for the very same reason before, only its next recheck is planned.
 async fn park(
-    context: &Context<'_>,
+    deps: &Deps<'_>,
     loaded: Loaded<BillPayments>,
     problem: Problem,
+    known: Option<Problem>,
 ) -> Result<Next, FlowError> {
-    let mut document = loaded.document.clone();
+    let context = &deps.context;
+    let now = context.clock.now();
+    let mut document = loaded.document;
+    document.delay = None;
     document.parked = Some(problem.clone());
-    document.look_again = Some(context.clock.now());
-    store(
-        context,
-        loaded.revision,
-        document,
-        vec![PaymentEvent::Parked { problem }],
-    )
-    .await
+    let events = if known.as_ref() == Some(&problem) {
+        document.recheck = Some(now.plus_millis(deps.settings.recheck_millis));
+        vec![]
+    } else {
+        document.look_again = Some(now);
+        vec![PaymentEvent::Parked { problem }]
+    };
+    store(context, loaded.revision, document, events).await
 }
 
 /// Before anything is written for the first time: what an earlier life of this product wrote is not written again, and
 /// what Coupa pays by itself is none of ours.
-async fn read_coupa(deps: &Deps<'_>, loaded: Loaded<BillPayments>) -> Result<Next, FlowError> {
+async fn read_coupa(
+    deps: &Deps<'_>,
+    loaded: Loaded<BillPayments>,
+    known: Option<Problem>,
+) -> Result<Next, FlowError> {
     let context = &deps.context;
     let bill = &loaded.document;
     if !context.has_time_for_a_call() {
@@ -292,35 +389,41 @@ async fn read_coupa(deps: &Deps<'_>, loaded: Loaded<BillPayments>) -> Result<Nex
         Ok(Some(shown)) => shown,
         Ok(None) => {
             let problem = not_in_coupa(bill.invoice);
-            return park(context, loaded, problem).await;
+            return park(deps, loaded, problem, known).await;
         }
         Err(ReadError::Unavailable { retry_after, problem }) => {
             return delay(context, loaded, retry_after, problem).await;
         }
         Err(ReadError::Refused(problem) | ReadError::Unreadable(problem)) => {
-            return park(context, loaded, problem).await;
+            return park(deps, loaded, problem, known).await;
         }
     };
-    let mut document = bill.clone();
-    document.setbacks = 0;
-    document.delay = None;
-    let event = if let Some(problem) = paid_elsewhere(&shown, deps.settings) {
+    if let Some(problem) = paid_elsewhere(&shown, deps.settings) {
+        let mut document = loaded.document;
+        document.setbacks = 0;
+        document.delay = None;
         document.left_alone = Some(problem.clone());
-        PaymentEvent::LeftAlone { problem }
-    } else if shown.currency != bill.currency {
+        document.look_again = Some(context.clock.now());
+        let event = PaymentEvent::LeftAlone { problem };
+        return store(context, loaded.revision, document, vec![event]).await;
+    }
+    if shown.currency != bill.currency {
         let problem = Problem::new("PAYMENT_CURRENCY_DIFFERS", "Enter the payment in Coupa by hand.")
             .field(format!("Coupa invoice {}", bill.invoice))
             .expected(bill.currency.to_string())
             .actual(shown.currency.to_string());
-        document.parked = Some(problem.clone());
-        PaymentEvent::Parked { problem }
-    } else {
-        document = document.reconciled(&shown.entries);
-        PaymentEvent::CoupaRead {
-            entries: u64::try_from(shown.entries.len()).unwrap_or(u64::MAX),
-        }
+        return park(deps, loaded, problem, known).await;
+    }
+    let mut document = match bill.reconciled(&shown.entries, shown.paid) {
+        Ok(document) => document,
+        Err(problem) => return park(deps, loaded, problem, known).await,
     };
+    document.setbacks = 0;
+    document.delay = None;
     document.look_again = Some(context.clock.now());
+    let event = PaymentEvent::CoupaRead {
+        entries: u64::try_from(shown.entries.len()).unwrap_or(u64::MAX),
+    };
     store(context, loaded.revision, document, vec![event]).await
 }
 
@@ -332,7 +435,7 @@ async fn delay(
     problem: Problem,
 ) -> Result<Next, FlowError> {
     let asked = retry_after.map_or(0, |wait| i64::try_from(wait.as_millis()).unwrap_or(i64::MAX));
-    let wait = backoff_millis(loaded.document.setbacks).max(asked.min(NOT_POSTED_RECHECK_MILLIS));
+    let wait = backoff_millis(loaded.document.setbacks).max(asked.min(RETRY_AFTER_MILLIS_MAX));
     let mut document = loaded.document;
     document.setbacks = document.setbacks.saturating_add(1);
     document.look_again = Some(context.clock.now().plus_millis(wait));
@@ -385,7 +488,10 @@ async fn finish(deps: &Deps<'_>, loaded: Loaded<BillPayments>) -> Result<Next, F
     tell_invoice(context, &loaded.document).await?;
     let mut document = loaded.document;
     document.look_again = None;
+    document.delay = None;
     document.setbacks = 0;
+    let recheck = context.clock.now().plus_millis(deps.settings.recheck_millis);
+    document.recheck = document.parked.is_some().then_some(recheck);
     store(context, loaded.revision, document, vec![]).await
 }
 
@@ -443,56 +549,84 @@ fn entry_of(effect: &Effect) -> Result<PaymentEntry, Problem> {
 }
 
 /// What the entries of an invoice prove about one of ours. Pure.
-fn judge_entries(entry: &PaymentEntry, shown: &CoupaBill, settings: &PaymentSettings) -> Finding<CoupaBill> {
+fn judge_entries(
+    bill: &BillPayments,
+    entry: &PaymentEntry,
+    shown: &CoupaBill,
+    settings: &PaymentSettings,
+) -> Finding<CoupaBill> {
     let park = |problem: Problem| Finding::Park {
-        problem: problem.field(format!("Coupa invoice {}, {}", entry.invoice, entry.key)),
+        problem,
         answer: None,
     };
-    let carrying = |own_sign: bool| {
-        shown.entries.iter().filter(move |one| {
-            let same_sign = one.amount.is_sign_negative() == entry.amount.is_sign_negative();
-            entry.key.begins(&one.notes) && same_sign == own_sign
-        })
+    let there = || Finding::There {
+        answer: shown.clone(),
+        adopted: false,
     };
-    let ours = carrying(true).filter(|one| is_entry(one, entry)).count();
-    match (ours, carrying(true).count()) {
-        (1, 1) => Finding::There {
-            answer: shown.clone(),
-            adopted: false,
-        },
-        (0, 0) => match paid_elsewhere(shown, settings) {
-            Some(problem) => Finding::Park {
-                problem,
-                answer: None,
-            },
+    if entry.is_flag_only() {
+        return if shown.paid == entry.paid {
+            there()
+        } else {
+            Finding::Nothing
+        };
+    }
+    let carrying: Vec<_> = shown
+        .entries
+        .iter()
+        .filter(|one| entry.key.begins(&one.notes))
+        .filter(|one| one.amount.is_sign_negative() == entry.amount.is_sign_negative())
+        .collect();
+    match carrying.as_slice() {
+        [] => match paid_elsewhere(shown, settings).or_else(|| overpaid(bill, entry, shown, settings)) {
+            Some(problem) => park(problem),
             None => Finding::Nothing,
         },
-        (_, 1) => {
-            let actual = carrying(true).next().map_or_else(String::new, |one| {
-                format!("{} {}", one.amount.normalize(), shown.currency)
-            });
-            park(
-                Problem::new(
-                    "COUPA_PAYMENT_DIFFERS",
-                    "Correct the payment entry in Coupa by hand; it cannot be changed by integration.",
-                )
-                .expected(format!(
-                    "{} {} on {}",
-                    entry.amount.normalize(),
-                    entry.currency,
-                    entry.date
-                ))
-                .actual(actual),
+        [one] if is_entry(one, entry) => there(),
+        [one] => {
+            let date = one.date.map_or_else(String::new, |date| format!(" on {date}"));
+            let problem = Problem::new(
+                "COUPA_PAYMENT_DIFFERS",
+                "Correct the payment entry in Coupa by hand; it cannot be changed by integration.",
             )
+            .field(format!("Coupa invoice {}, {}", entry.invoice, entry.key))
+            .expected(format!(
+                "{} {} on {}",
+                entry.amount_text(),
+                entry.currency,
+                entry.date
+            ))
+            .actual(format!("{} {}{date}", one.amount.normalize(), shown.currency));
+            park(problem)
         }
-        (_, several) => park(
-            Problem::new(
-                "COUPA_PAYMENT_TWICE",
-                "Remove the entry that is too many, or balance it, in Coupa by hand.",
-            )
-            .expected("one entry with this key")
-            .actual(several.to_string()),
-        ),
+        several => park(paid_twice(entry.invoice, &entry.key, several.len())),
+    }
+}
+
+/// Why a payment must not be written although QAD demands it: with what others have entered in Coupa it would be more
+/// than the bill.
+fn overpaid(
+    bill: &BillPayments,
+    entry: &PaymentEntry,
+    shown: &CoupaBill,
+    settings: &PaymentSettings,
+) -> Option<Problem> {
+    if entry.kind != EntryKind::Payment {
+        return None;
+    }
+    let discount = bill
+        .allocations
+        .get(&entry.key)
+        .map_or(Decimal::ZERO, |state| state.latest.discount);
+    let entries = shown
+        .entries
+        .iter()
+        .try_fold(entry.amount, |sum, one| sum.checked_add(one.amount));
+    let after = entries
+        .and_then(|sum| sum.checked_add(bill.settled_discounts()?))
+        .and_then(|sum| sum.checked_add(discount));
+    match after {
+        Some(after) if !bill.is_overpaid_by(after, &settings.policy) => None,
+        after => Some(bill.overpaid_in_coupa(&entry.key, after.unwrap_or(Decimal::MAX))),
     }
 }
 
@@ -550,9 +684,9 @@ impl Target<BillPayments> for Entry<'_> {
         }
     }
 
-    fn judge(&self, _: &BillPayments, effect: &Effect, mut answers: Vec<CoupaBill>) -> Finding<CoupaBill> {
+    fn judge(&self, bill: &BillPayments, effect: &Effect, mut answers: Vec<CoupaBill>) -> Finding<CoupaBill> {
         match (entry_of(effect), answers.pop()) {
-            (Ok(entry), Some(shown)) => judge_entries(&entry, &shown, self.settings),
+            (Ok(entry), Some(shown)) => judge_entries(bill, &entry, &shown, self.settings),
             (Ok(_), None) => Finding::Unclear(Problem::new(
                 "COUPA_PAYMENTS_MISSING",
                 "Nothing to do: they are read again.",
@@ -586,7 +720,7 @@ impl Target<BillPayments> for Entry<'_> {
         change.document.look_again = Some(context.clock.now());
         change.events.push(PaymentEvent::Written {
             key: entry.key,
-            takes_back: entry.takes_back,
+            kind: entry.kind,
             amount: entry.amount,
             paid: entry.paid,
         });

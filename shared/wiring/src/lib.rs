@@ -5,6 +5,9 @@
 //! connection's document changes.
 
 mod lookups;
+mod suppliers;
+
+pub use suppliers::SupplierRun;
 
 use aws::config::Variable;
 use aws::dynamo::DynamoRegister;
@@ -12,7 +15,9 @@ use aws::lambda::{Invocation, World};
 use aws::secrets::SecretReader;
 use aws::sqs::SqsQueue;
 use aws::tokens::DynamoTokenStore;
-use connectors::connection::{ConnectionDocument, LookupSettings, World as HttpWorld, clients};
+use connectors::connection::{
+    ConnectionDocument, LookupSettings, SupplierSettings, World as HttpWorld, clients,
+};
 use connectors::coupa::CoupaClient;
 use connectors::http::pace::Paces;
 use connectors::http::transport::HttpTransport;
@@ -70,6 +75,7 @@ pub struct Connection {
     settings: InvoiceSettings,
     payments: PaymentSettings,
     lookups: Option<LookupSettings>,
+    suppliers: SupplierSettings,
 }
 
 /// From a connection's name to its flows.
@@ -114,7 +120,7 @@ impl Wiring {
             tokens: Arc::new(tokens),
             clock: Arc::clone(&world.clock),
             chance: Arc::clone(&world.chance),
-            paces: Arc::new(Paces::default()),
+            paces: Arc::new(Paces::new(world.config.instances_max())),
         };
         Ok(Self {
             world,
@@ -165,8 +171,9 @@ impl Wiring {
             coupa,
             qad,
             settings: settings.invoice_settings(),
-            payments: settings.payments,
+            payments: settings.payment_settings(),
             lookups: settings.lookups,
+            suppliers: settings.suppliers,
         });
         open.insert(id.clone(), (document.version, Arc::clone(&connection)));
         Ok(connection)
@@ -203,9 +210,10 @@ impl Wiring {
                 self.write_payment(&connection, collection, &id, reason, &trace, invocation)
                     .await
             }
+            Subject::Supplier(supplier) => self.supplier_event(&connection, supplier, &trace).await,
             // Payments are read from QAD, where they are made; an event about anything else needs nothing done here,
             // and says so.
-            Subject::Supplier(_) | Subject::Payment(_) | Subject::Entry { .. } => {
+            Subject::Payment(_) | Subject::Entry { .. } => {
                 tracing::info!(%connection, subject = ?subject, trace, outcome = "nothing_to_do", "match-invoice");
                 Ok(())
             }
@@ -294,7 +302,7 @@ impl Wiring {
             connection: &connection.id,
             qad: &connection.qad,
             queue: &queue,
-            policy: &connection.payments.policy,
+            settings: &connection.payments,
             trace: &invocation.request_id,
         })
         .await
@@ -311,7 +319,11 @@ impl Wiring {
             tracing::info!(connection = %connection.id, metric = "payment_unmatched", value = polled.unmatched,
                 "payments of invoices that are none of ours");
         }
-        let outcome = if polled.overtaken { "overtaken" } else { "complete" };
+        let outcome = match polled.left_over {
+            _ if polled.overtaken => "overtaken",
+            0 => "complete",
+            _ => "incomplete",
+        };
         tracing::info!(connection = %connection.id, found = polled.read, count = polled.new, queued = polled.bills,
             others = polled.others, outcome, "poll-payments");
         Ok(())

@@ -1,5 +1,6 @@
 //! The verbs of the command line.
 
+use crate::suppliers::SuppliersVerb;
 use clap::{Args, Parser, Subcommand};
 use domain::ids::ConnectionId;
 use std::path::PathBuf;
@@ -50,6 +51,13 @@ pub(crate) enum Verb {
     },
     /// Coupa's lookups: where each stands, what would change, allowing a plan that waits.
     Lookups(crate::lookups::LookupsArguments),
+    /// What QAD paid, and what Coupa shows of it.
+    Payments(crate::payments::PaymentsOptions),
+    /// How the suppliers of QAD and Coupa stand to each other.
+    Suppliers {
+        #[command(subcommand)]
+        verb: SuppliersVerb,
+    },
     /// Makes things happen in the simulated systems of a demo that was started with --keep.
     Sandbox {
         #[command(subcommand)]
@@ -106,6 +114,8 @@ pub(crate) enum SandboxVerb {
         #[arg(long)]
         quantity: String,
     },
+    /// QAD pays an invoice, or a payment changes its status.
+    Pay(crate::sandbox_pay::PayOptions),
     /// Sends a signed Coupa event about an invoice.
     Event {
         /// Coupa's id of the invoice.

@@ -1,11 +1,13 @@
 //! The demo: both systems simulated, the deployable functions on a local AWS, a seeded day played by script, every
 //! invoice checked against what its scenario says.
 
+mod payments;
+
 use crate::arguments::DemoOptions;
 use crate::lookup_stories::Stories;
 use crate::sandbox_client::{self, SandboxFile};
 use crate::terminal::LiveBlock;
-use crate::{Failure, connection_file, local, register, terminal, view};
+use crate::{Failure, connection_file, local, register, suppliers, terminal, view};
 use aws::clock::SystemClock;
 use aws::dynamo::DynamoRegister;
 use connectors::http::transport::{HttpTransport, Method, Request, Transport};
@@ -15,10 +17,14 @@ use domain::lifecycle::InvoiceRecord;
 use domain::problem::Problem;
 use domain::time::Timestamp;
 use flows::ports::Clock;
-use sandbox::coupa::{invoice_event, sign_event};
+use sandbox::coupa::{invoice_event, order_event, sign_event};
 use sandbox::http::{Options, Simulators};
 use sandbox::local::LocalRun;
-use sandbox::scenario::{Delivery, Expected, Played, Scenario, Step, day, play};
+use sandbox::scenario::payments::PaymentDay;
+use sandbox::scenario::{
+    Delivery, Expected, Played, Scenario, Step, before_the_day, day, expected_suppliers, play,
+    supplier_stories,
+};
 use sandbox::world::World;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -59,8 +65,14 @@ fn now() -> Timestamp {
 
 /// Plays the day.
 pub(crate) async fn run(run_dir: &Path, options: &DemoOptions) -> Result<(), Failure> {
-    let scenarios = Arc::new(day(options.seed));
-    let world = World::seed(&scenarios, now());
+    let mut scenarios = day(options.seed);
+    let payments = sandbox::scenario::payments::payments(options.seed);
+    // They take the longest, so they begin first.
+    scenarios.splice(0..0, payments.scenarios.iter().cloned());
+    scenarios.extend(supplier_stories());
+    let scenarios = Arc::new(scenarios);
+    let mut world = World::seed(&scenarios, now());
+    before_the_day(&mut world, now());
     let simulators = Simulators::start(world, Arc::new(now), Options::default())
         .await
         .map_err(|error| {
@@ -83,6 +95,7 @@ pub(crate) async fn run(run_dir: &Path, options: &DemoOptions) -> Result<(), Fai
         register,
         webhook_url: sandbox_file.webhook_url,
         http: HttpTransport::new(),
+        payments,
     });
 
     terminal::say(&format!(
@@ -118,6 +131,7 @@ struct Stage {
     register: DynamoRegister,
     webhook_url: String,
     http: HttpTransport,
+    payments: PaymentDay,
 }
 
 /// What went otherwise than the scenarios say; empty when all is well.
@@ -155,7 +169,11 @@ async fn play_day(stage: &Arc<Stage>, scenarios: &Arc<Vec<Scenario>>) -> Complai
             fresh.iter().for_each(|line| terminal::say(line));
         }
         let late = now().millis_since(started) > DAY_MILLIS_MAX;
-        if late || (playing.is_finished() && unmet(stage, scenarios, &records).is_empty()) {
+        let done = playing.is_finished()
+            && unmet(stage, scenarios, &records).is_empty()
+            && payments::unmet(stage, &stage.payments).await.is_empty()
+            && unmet_suppliers(stage).await.is_empty();
+        if late || done {
             break;
         }
         SystemClock.sleep(Duration::from_millis(LOOK_MILLIS)).await;
@@ -165,6 +183,26 @@ async fn play_day(stage: &Arc<Stage>, scenarios: &Arc<Vec<Scenario>>) -> Complai
     let mut complaints = lock(&complaints).clone();
     let records = register::all(&stage.register).await.unwrap_or_default();
     complaints.extend(unmet(stage, scenarios, &records));
+    complaints.extend(payments::unmet(stage, &stage.payments).await);
+    complaints.extend(unmet_suppliers(stage).await);
+    complaints
+}
+
+/// What is not with the suppliers as the stories say.
+async fn unmet_suppliers(stage: &Stage) -> Complaints {
+    let records = suppliers::all(&stage.register).await.unwrap_or_default();
+    let mut complaints = Vec::new();
+    for expected in expected_suppliers() {
+        complaints.extend(expected.complaint(&lock(&stage.simulators.world)));
+        let state = suppliers::state_of(&records, expected.code());
+        if state != expected.state() {
+            complaints.push(format!(
+                "supplier {} is {state} and should be {}",
+                expected.code(),
+                expected.state()
+            ));
+        }
+    }
     complaints
 }
 
@@ -192,6 +230,23 @@ async fn play_scenario(stage: &Stage, scenario: &Scenario, started: Timestamp) -
             }
             (Played::Callers, Step::WaitForState { invoice, state }) => {
                 wait_for(stage, InvoiceId(*invoice), state, started).await?;
+            }
+            (Played::Callers, Step::WaitForPayments { invoice, entries }) => {
+                wait_for_payments(stage, *invoice, *entries, started).await?;
+            }
+            (Played::Callers, Step::SendOrderEvent(order)) => {
+                let id = {
+                    let mut world = lock(&stage.simulators.world);
+                    world.coupa.add_order(order, now());
+                    let known = world.coupa.orders.get(&order.number);
+                    known.and_then(|order| order.get("id")?.as_u64())
+                };
+                let id = id.ok_or_else(|| format!("order {} is not in Coupa", order.number))?;
+                let body = order_event(id, "updated", now());
+                let status = post_event(&stage.http, &stage.webhook_url, WEBHOOK_SECRET, &body).await?;
+                if status != 202 {
+                    return Err(format!("the webhook answered {status} to an order's event"));
+                }
             }
             _ => {}
         }
@@ -262,6 +317,30 @@ async fn wait_for(stage: &Stage, invoice: InvoiceId, state: &str, started: Times
         }
         if now().millis_since(started) > DAY_MILLIS_MAX {
             return Err(format!("invoice {invoice} is {word} and never became {state}"));
+        }
+        SystemClock.sleep(Duration::from_millis(LOOK_MILLIS)).await;
+    }
+}
+
+async fn wait_for_payments(
+    stage: &Stage,
+    invoice: u64,
+    entries: usize,
+    started: Timestamp,
+) -> Result<(), String> {
+    loop {
+        let shown = {
+            let world = lock(&stage.simulators.world);
+            let known = world.coupa.invoices.get(&invoice);
+            known.map_or(0, |known| known.payments.len())
+        };
+        if shown >= entries {
+            return Ok(());
+        }
+        if now().millis_since(started) > DAY_MILLIS_MAX {
+            return Err(format!(
+                "Coupa shows {shown} payments of invoice {invoice} and never {entries}"
+            ));
         }
         SystemClock.sleep(Duration::from_millis(LOOK_MILLIS)).await;
     }
@@ -370,8 +449,15 @@ async fn report(stage: &Stage, scenarios: &[Scenario], complaints: Complaints) -
         "{} supplier invoices in QAD, {} of them duplicates.",
         documents.0, documents.1
     ));
+    let known = suppliers::all(&stage.register).await?;
+    for expected in expected_suppliers() {
+        for line in suppliers::lines_about(&known, expected.code()) {
+            terminal::say(&line);
+        }
+    }
     terminal::say("");
     stories(scenarios, &records);
+    payments::report(stage, &stage.payments, &records);
     if complaints.is_empty() {
         terminal::say(&format!("All {} stories ended as they should.", scenarios.len()));
         terminal::say(
@@ -421,6 +507,13 @@ async fn what_to_try(stage: &Stage) {
         terminal::say(&format!("  cargo qad-coupa timeline {}", record.id));
     }
     terminal::say("  cargo qad-coupa lookups --plan");
+    terminal::say("  cargo qad-coupa payments");
+    if let Some(bill) = stage.payments.bills.iter().find(|bill| bill.paid) {
+        let invoice = bill.invoice;
+        terminal::say(&format!(
+            "  cargo qad-coupa sandbox pay INV-{invoice} --status Void     # then: payments show {invoice}"
+        ));
+    }
     terminal::say("  cargo qad-coupa sandbox fault qad supplier-invoices.create lost-after");
     terminal::say("  cargo qad-coupa sandbox state");
     terminal::say("Ctrl-C ends it.");

@@ -217,7 +217,7 @@ async fn plan(
         tokens: Arc::new(tokens),
         clock,
         chance,
-        paces: Arc::new(Paces::default()),
+        paces: Arc::new(Paces::new(1)),
     };
     let (coupa, qad) = clients(&id, &document, &world, Duration::from_secs(CALL_SECONDS_MAX));
     let timing = Timing::default();

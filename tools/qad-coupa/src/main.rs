@@ -5,11 +5,14 @@
 //! | [`arguments`] | the verbs |
 //! | [`connection_file`] | a connection as a commented file, taken apart into what goes where |
 //! | [`register`] | the register of a running local world, or of a stack in AWS |
+//! | [`payments`] | what QAD paid of each bill, and what Coupa shows of it |
+//! | [`suppliers`] | how the suppliers of both systems stand to each other |
 //! | [`view`] | what people and programs are shown |
 //! | [`lookups`] | where the lookups stand, what would change, allowing a plan |
 //! | [`lookup_stories`] | the demo's stories about lookup values |
 //! | [`local`] | the local run against any Coupa and QAD |
 //! | [`demo`] | the local run against the simulators, with a seeded day |
+//! | [`sandbox_pay`] | paying invoices in a demo that keeps running |
 //! | [`sandbox_client`] | posting receipts, sending events and causing faults in a demo that keeps running |
 
 mod arguments;
@@ -18,8 +21,11 @@ mod demo;
 mod local;
 mod lookup_stories;
 mod lookups;
+mod payments;
 mod register;
 mod sandbox_client;
+mod sandbox_pay;
+mod suppliers;
 mod terminal;
 mod view;
 
@@ -88,6 +94,14 @@ async fn run(arguments: Arguments) -> Result<(), Failure> {
             register::timeline(&register, &invoice).await
         }
         Verb::Lookups(options) => lookups::run(run_dir, arguments.connection_id.as_ref(), &options).await,
+        Verb::Payments(options) => {
+            let register = register::open(run_dir, arguments.connection_id.as_ref())?;
+            payments::run(&register, &options).await
+        }
+        Verb::Suppliers { verb } => {
+            let register = register::open(run_dir, arguments.connection_id.as_ref())?;
+            suppliers::run(&register, &verb).await
+        }
         Verb::Sandbox { verb } => sandbox_client::run(run_dir, &verb).await,
     }
 }

@@ -105,7 +105,7 @@ pub(crate) fn settings(environment: &BTreeMap<String, String>) -> AwsSettings {
     }
 }
 
-fn flow(error: FlowError) -> Failure {
+pub(crate) fn flow(error: FlowError) -> Failure {
     match error {
         FlowError::Store(error) => Failure::Unreachable(error.0),
         other => Failure::from(other.problem()),
@@ -147,7 +147,7 @@ pub(crate) async fn list(register: &DynamoRegister, state: Option<&str>, json: b
 }
 
 /// Finds an invoice by Coupa's id or by the supplier's number, forgiving case, blanks and leading zeros.
-async fn find(register: &DynamoRegister, text: &str) -> Result<InvoiceRecord, Failure> {
+pub(crate) async fn find(register: &DynamoRegister, text: &str) -> Result<InvoiceRecord, Failure> {
     if let Ok(id) = text.parse::<InvoiceId>()
         && let Some(loaded) = load::<InvoiceRecord>(register, RecordKey::Invoice(id))
             .await

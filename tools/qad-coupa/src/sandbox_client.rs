@@ -46,7 +46,7 @@ impl SandboxFile {
         std::fs::write(Self::path(run_dir), text).map_err(|error| failed(error.to_string()))
     }
 
-    fn read(run_dir: &Path) -> Result<Self, Failure> {
+    pub(crate) fn read(run_dir: &Path) -> Result<Self, Failure> {
         let none = || {
             Failure::Unreachable(
                 Problem::new("DEMO_NOT_RUNNING", "Start it with `cargo demo --keep`.")
@@ -108,6 +108,7 @@ pub(crate) async fn run(run_dir: &Path, verb: &SandboxVerb) -> Result<(), Failur
             let body = json!({ "order": order, "line": line, "quantity": quantity });
             control(&http, &file, Method::Post, "receipts", Some(body)).await?
         }
+        SandboxVerb::Pay(options) => crate::sandbox_pay::pay(&http, &file, options).await?,
         SandboxVerb::Event { invoice, event } => {
             let body = invoice_event(*invoice, event, SystemClock.now());
             let status = post_event(&http, &file.webhook_url, &file.webhook_secret, &body)
@@ -145,7 +146,8 @@ fn unanswered(error: String) -> Failure {
     )
 }
 
-async fn control(
+/// One request to the control service; its answer.
+pub(crate) async fn control(
     http: &HttpTransport,
     file: &SandboxFile,
     method: Method,

@@ -126,6 +126,22 @@ fn a_receipt_releases_a_held_invoice_and_the_state_survives_a_restart() {
         &["--run-dir", &demo_dir, "demo", "--keep", "--seed", "3"],
         "Ctrl-C ends it.",
     );
+    let listed = run(&["--run-dir", &demo_dir, "suppliers", "list", "--json"]);
+    let listed: Vec<Value> = serde_json::from_slice(&listed.stdout).unwrap();
+    let supplier = |id: &str| listed.iter().find(|one| one["supplier"] == id).unwrap();
+    for (id, name) in [
+        ("qad/S2001", "Example Bearings"),
+        ("qad/C5006", "Example Coatings"),
+    ] {
+        let known = supplier(id);
+        assert_eq!(known["state"], "linked", "{known}");
+        assert_eq!(known["qad"]["fields"]["name"], name);
+        assert_eq!(known["coupa"]["fields"]["name"], name);
+        assert_eq!(known["coupa"]["number"], known["qad"]["code"]);
+    }
+    assert_eq!(supplier("qad/S1009")["code"], "SUPPLIER_PROPOSED");
+    let parked = run(&["--run-dir", &demo_dir, "suppliers", "list", "--state", "parked"]);
+    assert!(text(&parked).contains("EXAMPLE PAINT") && !text(&parked).contains("S2001"));
     let urls = demo.line("Simulated Coupa");
     let address = |after: &str| {
         let rest = &urls[urls.find(after).unwrap() + after.len()..];

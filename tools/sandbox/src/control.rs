@@ -151,6 +151,7 @@ fn state(world: &World) -> Value {
                 "exported": invoice.exported,
                 "paid": invoice.paid,
                 "payments": invoice.payments.len(),
+                "payment-entries": invoice.payments,
             })
         })
         .collect();
@@ -174,6 +175,7 @@ fn state(world: &World) -> Value {
     json!({
         "invoices": invoices,
         "qad-documents": documents,
+        "qad-payments": world.qad.payments,
         "duplicates": world.qad.duplicates(),
         "late-writes": world.late_writes(),
         "late-refusals": world.late_refusals(),

@@ -631,5 +631,17 @@ pub fn invoice_event(invoice: u64, event: &str, now: Timestamp) -> String {
     .to_string()
 }
 
+/// The body of an event about a purchase order, by Coupa's id of it.
+pub fn order_event(order: u64, event: &str, now: Timestamp) -> String {
+    json!({
+        "event-id": format!("event-order-{order}-{event}-{}", now.0),
+        "event-type": "purchase-order",
+        "event": event,
+        "occurred-at": now.to_string(),
+        "object": {"id": order},
+    })
+    .to_string()
+}
+
 #[cfg(test)]
 mod tests;

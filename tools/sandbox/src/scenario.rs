@@ -6,12 +6,16 @@
 //! caller, who runs the product. All names are fictional.
 
 pub mod lookups;
+pub mod payments;
+mod suppliers;
+
+pub use suppliers::{ExpectedSupplier, SupplierChange, before_the_day, expected_suppliers, supplier_stories};
 
 use crate::faults::{Fault, FaultRule, Faults, RetryAfter, System, scramble};
 use crate::world::coupa::{CoupaCharge, CoupaInvoice, CoupaLine};
 use crate::world::qad::{
-    DOMAIN, ENTITY, Exact, PurchaseOrderLink, QadOrder, QadOrderLine, QadReceipt, QadRefusal, Supplier,
-    SupplierInvoiceRecord, qad_date,
+    DOMAIN, ENTITY, Exact, PaymentAllocation, PurchaseOrderLink, QadOrder, QadOrderLine, QadReceipt,
+    QadRefusal, Supplier, SupplierInvoiceRecord, qad_date,
 };
 use crate::world::{World, WriteRefusal};
 use domain::documents::ChargeKind;
@@ -68,6 +72,17 @@ pub enum Step {
     PostReceipt(QadReceipt),
     /// An order appears in QAD.
     AddOrder(QadOrder),
+    /// QAD's payments change: a new allocation, or another status of a known one, today.
+    SavePayment(PaymentAllocation),
+    /// The script goes on when Coupa shows so many payments of the invoice. For the caller.
+    WaitForPayments {
+        /// Which invoice.
+        invoice: u64,
+        /// How many entries.
+        entries: usize,
+    },
+    /// Coupa has the order too, and sends an event about it. For the caller.
+    SendOrderEvent(QadOrder),
     /// Somebody approves the invoice in Coupa.
     Approve(u64),
     /// Somebody voids the invoice in Coupa.
@@ -76,6 +91,8 @@ pub enum Step {
     ArmFault(FaultRule),
     /// All tokens of a system stop being good.
     ExpireTokens(System),
+    /// Somebody keys or changes a supplier.
+    ChangeSupplier(SupplierChange),
 }
 
 /// How an event is sent.
@@ -124,7 +141,11 @@ pub fn play(
 ) -> Result<Played, WriteRefusal> {
     let qad = |refusal: QadRefusal| WriteRefusal::Qad(vec![refusal]);
     match step {
-        Step::SendEvent { .. } | Step::WaitForState { .. } => return Ok(Played::Callers),
+        Step::SendEvent { .. }
+        | Step::WaitForState { .. }
+        | Step::WaitForPayments { .. }
+        | Step::SendOrderEvent(_) => return Ok(Played::Callers),
+        Step::SavePayment(payment) => payments::save(world, payment, now),
         Step::PostReceipt(receipt) => {
             let mut receipt = receipt.clone();
             receipt.date = now.date_utc();
@@ -135,6 +156,7 @@ pub fn play(
         Step::Void(id) => world.coupa.void(*id, now).map_err(WriteRefusal::Coupa)?,
         Step::ArmFault(rule) => faults.arm(rule.clone()),
         Step::ExpireTokens(system) => world.expire_tokens(*system),
+        Step::ChangeSupplier(change) => change.apply(world, now),
     }
     Ok(Played::Done)
 }
@@ -223,6 +245,7 @@ enum Seller {
     Tooling,
     Duebel,
     Unlinked,
+    Coatings,
 }
 
 impl Seller {
@@ -233,6 +256,7 @@ impl Seller {
             Self::Tooling => (5003, "Example Tooling KK", Some("S1003"), "JPY"),
             Self::Duebel => (5004, "Beispiel Dübel GmbH", Some("00104"), "EUR"),
             Self::Unlinked => (5005, "Example Paint", None, "USD"),
+            Self::Coatings => (5006, "Example Coatings", None, "USD"),
         };
         Supplier {
             coupa_id,

@@ -1,11 +1,13 @@
 //! Coupa: reads invoices, sets their exported flag, writes outcomes and payments onto them.
 
 mod lookups;
+mod orders;
 mod payments;
+mod suppliers;
 mod translate;
 mod wire;
 
-use crate::connection::{IntegrationHistory, OrderNumber};
+use crate::connection::{CoupaSupplierDefaults, IntegrationHistory, OrderNumber};
 use crate::http::address::BaseUrl;
 use crate::http::transport::{Method, Response};
 use crate::http::{Call, Peer};
@@ -27,6 +29,7 @@ pub struct CoupaClient {
     pub(crate) base: BaseUrl,
     pub(crate) orders: OrderNumber,
     pub(crate) history: IntegrationHistory,
+    pub(crate) supplier_defaults: CoupaSupplierDefaults,
 }
 
 impl CoupaClient {
@@ -107,9 +110,12 @@ impl Coupa for CoupaClient {
         let call = Call::get("read_invoice", wire::invoice(&self.base, id));
         match self.peer.read(&call).await? {
             None => Ok(None),
-            Some(json) => translate::invoice(&json, id, &self.orders)
-                .map(Some)
-                .map_err(Self::unreadable),
+            Some(json) => {
+                let context = self.order_context(&json).await?;
+                translate::invoice(&json, id, &self.orders, &context)
+                    .map(Some)
+                    .map_err(Self::unreadable)
+            }
         }
     }
 

@@ -29,7 +29,9 @@ struct PayBody<'a> {
     paid: bool,
     payment_date: String,
     payment_notes: &'a str,
-    payments: Payments<'a>,
+    /// Left out when only the flag is set: what is sent here is appended.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    payments: Option<Payments<'a>>,
 }
 
 #[derive(Serialize)]
@@ -49,19 +51,20 @@ struct Payment<'a> {
 
 fn pay_body(entry: &PaymentEntry) -> Result<Vec<u8>, serde_json::Error> {
     let date = entry.date.to_string();
+    let appended = Payments {
+        payment: [Payment {
+            payable_type: "InvoiceHeader",
+            payable_id: entry.invoice.to_string(),
+            amount_paid: entry.amount_text(),
+            payment_date: date.clone(),
+            notes: &entry.notes,
+        }],
+    };
     serde_json::to_vec(&PayBody {
         paid: entry.paid,
-        payment_date: date.clone(),
+        payment_date: date,
         payment_notes: &entry.notes,
-        payments: Payments {
-            payment: [Payment {
-                payable_type: "InvoiceHeader",
-                payable_id: entry.invoice.to_string(),
-                amount_paid: entry.amount.to_string(),
-                payment_date: date,
-                notes: &entry.notes,
-            }],
-        },
+        payments: (!entry.is_flag_only()).then_some(appended),
     })
 }
 

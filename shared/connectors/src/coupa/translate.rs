@@ -3,6 +3,7 @@
 //! Coupa writes decimals as strings (numbers are taken too), leaves out what is null or writes `null`, and may spell
 //! keys with underscores. Dates are midnight in the company's time zone, so the calendar date is taken as written.
 
+use super::orders::OrderContext;
 use crate::connection::OrderNumber;
 use crate::json::{Json, Misread, Node};
 use crate::negative;
@@ -22,10 +23,15 @@ const UNREADABLE_FIX: &str =
     "Correct the field in Coupa, or map it in the connection; the record is read again when it changes.";
 
 /// Reads a whole invoice. `asked` is the id that was asked for: an answer about another one is no answer.
-pub(crate) fn invoice(json: &Json, asked: InvoiceId, orders: &OrderNumber) -> Result<Invoice, Problem> {
+pub(crate) fn invoice(
+    json: &Json,
+    asked: InvoiceId,
+    orders: &OrderNumber,
+    context: &OrderContext,
+) -> Result<Invoice, Problem> {
     let root = Node::root(json);
-    let read =
-        read_invoice(&root, asked, orders).map_err(|misread| misread.problem(UNREADABLE, UNREADABLE_FIX))?;
+    let read = read_invoice(&root, asked, orders, context)
+        .map_err(|misread| misread.problem(UNREADABLE, UNREADABLE_FIX))?;
     with_content_hash(read)
 }
 
@@ -55,7 +61,12 @@ pub(crate) fn status_of(word: &str) -> CoupaStatus {
     }
 }
 
-fn read_invoice(root: &Node<'_>, asked: InvoiceId, orders: &OrderNumber) -> Result<Invoice, Misread> {
+fn read_invoice(
+    root: &Node<'_>,
+    asked: InvoiceId,
+    orders: &OrderNumber,
+    context: &OrderContext,
+) -> Result<Invoice, Misread> {
     let id = root.get("id");
     if id.whole()? != Some(asked.0) {
         return Err(id.misread(format!("the id that was asked for ({asked})")));
@@ -65,7 +76,7 @@ fn read_invoice(root: &Node<'_>, asked: InvoiceId, orders: &OrderNumber) -> Resu
         .get("invoice-lines")
         .required_items()?
         .iter()
-        .map(|line| read_line(line, orders))
+        .map(|line| read_line(line, orders, context))
         .collect::<Result<Vec<_>, _>>()?;
     let total = match root.get("total-with-taxes").decimal()? {
         Some(total) => total,
@@ -151,7 +162,7 @@ fn supplier(node: &Node<'_>) -> Result<InvoiceSupplier, Misread> {
     })
 }
 
-fn read_line(line: &Node<'_>, orders: &OrderNumber) -> Result<InvoiceLine, Misread> {
+fn read_line(line: &Node<'_>, orders: &OrderNumber, context: &OrderContext) -> Result<InvoiceLine, Misread> {
     let word = line.get("type");
     let billed = match word.required_text()?.as_str() {
         "InvoiceQuantityLine" => {
@@ -177,28 +188,43 @@ fn read_line(line: &Node<'_>, orders: &OrderNumber) -> Result<InvoiceLine, Misre
         description: line.get("description").text()?.unwrap_or_default(),
         billed,
         total: line.get("total").required_decimal()?,
-        order_line: order_line(line, orders)?,
+        order_line: order_line(line, orders, context)?,
     })
 }
 
 /// The order line a line bills. The order is named on lines only; an order without a line number cannot be matched and
-/// is not the same as no order.
-fn order_line(line: &Node<'_>, orders: &OrderNumber) -> Result<Option<OrderLineKey>, Misread> {
+/// is not the same as no order. What the line leaves open, the order in Coupa may say.
+fn order_line(
+    line: &Node<'_>,
+    orders: &OrderNumber,
+    context: &OrderContext,
+) -> Result<Option<OrderLineKey>, Misread> {
     let mut field = line.walk(&orders.field);
     if field.is_null() && orders.field == OrderNumber::FIELD_DEFAULT {
         field = line.get("order-header-num");
     }
-    let Some(text) = field.text()? else {
+    let text = match field.text()? {
+        Some(text) => Some(text),
+        None => context.mapped_number(line, orders)?,
+    };
+    let Some(text) = text else {
         return Ok(None);
     };
     let number = text.strip_prefix(orders.strip_prefix.as_str()).unwrap_or(&text);
     let order: PurchaseOrderNumber = number
         .parse()
         .map_err(|error: domain::ids::IdError| field.misread(error.expected))?;
-    Ok(Some(OrderLineKey {
-        order,
-        line: line.get("order-line-num").required_u32()?,
-    }))
+    let own = line.get("order-line-num");
+    let found = if own.is_null() {
+        context.line_number(line)?
+    } else {
+        None
+    };
+    let line = match found {
+        Some(number) => number,
+        None => own.required_u32()?,
+    };
+    Ok(Some(OrderLineKey { order, line }))
 }
 
 /// All taxes. Taxed by line: the lines' and the charges' taxes, or the header's when no line says anything; else the
@@ -343,6 +369,7 @@ mod tests {
             &parse(text.as_bytes()).unwrap(),
             InvoiceId(92010),
             &OrderNumber::default(),
+            &OrderContext::default(),
         )
     }
 
@@ -624,7 +651,11 @@ mod tests {
             "\"order-line-num\": \"1\"",
             "\"order-line-num\": \"1\", \"order-line-custom-fields\": {\"cf-qad-order\": \"QAD-PO100234\"}",
         );
-        let invoice = invoice(&parse(text.as_bytes()).unwrap(), InvoiceId(92010), &orders).unwrap();
+        let read = |text: &str| {
+            let json = parse(text.as_bytes()).unwrap();
+            invoice(&json, InvoiceId(92010), &orders, &OrderContext::default()).unwrap()
+        };
+        let invoice = read(&text);
         assert_eq!(
             invoice.lines[0].order_line.as_ref().unwrap().order.as_str(),
             "PO100234"

@@ -238,7 +238,8 @@ impl Peer {
 
     fn pause(&self, retry_after: Option<Duration>) {
         let pause = retry_after.map_or(PAUSE_MILLIS_DEFAULT, millis);
-        self.pace.pause_until(self.clock.now().plus_millis(pause));
+        let now = self.clock.now();
+        self.pace.throttled(now, now.plus_millis(pause));
     }
 
     fn credential_failure(&self, error: AuthError) -> Failure {

@@ -3,9 +3,11 @@
 mod payments;
 pub mod profile;
 pub mod sources;
+mod suppliers;
 mod translate;
 mod wire;
 
+use crate::connection::QadSupplierDefaults;
 use crate::http::address::BaseUrl;
 use crate::http::transport::{Method, Response};
 use crate::http::{Call, Peer, error_messages};
@@ -35,6 +37,8 @@ pub struct QadClient {
     pub(crate) entity: EntityCode,
     pub(crate) profile: Profile,
     pub(crate) sources: BTreeMap<String, sources::Source>,
+    pub(crate) supplier_set: String,
+    pub(crate) supplier_defaults: QadSupplierDefaults,
 }
 
 impl QadClient {
@@ -278,7 +282,7 @@ fn has_more(root: &Node<'_>, page_is_full: bool) -> Result<bool, Misread> {
 /// What the rows of a page are known by, to notice that a page comes again.
 fn page_keys(items: &[Node<'_>], resource: &Resource) -> String {
     const KEYS: [&str; 8] = [
-        sources::CODE,
+        "code",
         "receiver",
         "order",
         "line",

@@ -3,7 +3,7 @@
 use super::translate::{Row, UNREADABLE, UNREADABLE_FIX};
 use super::wire::Criterion;
 use super::{Profile, QadClient};
-use crate::json::Misread;
+use crate::json::{Misread, Node};
 use crate::negative;
 use async_trait::async_trait;
 use domain::ids::{DocumentKind, EntityCode, fold};
@@ -13,14 +13,18 @@ use flows::ports::{PaymentScan, QadPayments, ReadError};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Reads rows; an allocation that comes twice with different figures is told, not guessed.
-fn payments(rows: &[Row<'_>], profile: &Profile, entity: &EntityCode) -> PaymentScan {
+fn payments(rows: &[Row<'_>], profile: &Profile, entity: &EntityCode, since: Date) -> PaymentScan {
     let mut known: BTreeMap<PaymentKey, Allocation> = BTreeMap::new();
     let mut ambiguous: BTreeSet<PaymentKey> = BTreeSet::new();
+    let mut unread: Vec<Date> = Vec::new();
     let mut scan = PaymentScan::default();
     for row in rows {
         match payment(row, profile, entity) {
             Ok(None) => scan.others = scan.others.saturating_add(1),
-            Err(misread) => scan.unreadable.push(misread.problem(UNREADABLE, UNREADABLE_FIX)),
+            Err(misread) => {
+                scan.unreadable.push(misread.problem(UNREADABLE, UNREADABLE_FIX));
+                unread.push(row.get("last-modified").required_date().unwrap_or(since));
+            }
             Ok(Some(allocation)) => match known.get(&allocation.key) {
                 Some(same) if *same == allocation => {}
                 Some(_) => {
@@ -29,6 +33,7 @@ fn payments(rows: &[Row<'_>], profile: &Profile, entity: &EntityCode) -> Payment
                     let misread = row.get("allocation").misread(expected);
                     scan.unreadable
                         .push(misread.problem("QAD_PAYMENT_AMBIGUOUS", fix));
+                    unread.push(allocation.last_modified);
                     ambiguous.insert(allocation.key);
                 }
                 None => {
@@ -37,9 +42,31 @@ fn payments(rows: &[Row<'_>], profile: &Profile, entity: &EntityCode) -> Payment
             },
         }
     }
+    unread.extend(
+        known
+            .values()
+            .filter(|one| ambiguous.contains(&one.key))
+            .map(|one| one.last_modified),
+    );
     known.retain(|key, _| !ambiguous.contains(key));
+    scan.unread_since = unread.into_iter().min();
     scan.allocations = known.into_values().collect();
     scan
+}
+
+/// A number as people write it: `1207` also when QAD says `1207.0`. What is no number stays as it is.
+fn plain(node: &Node<'_>) -> Result<String, Misread> {
+    let text = node.required_text()?;
+    Ok(match text.split_once('.') {
+        Some((whole, zeros))
+            if !whole.is_empty()
+                && whole.bytes().all(|byte| byte.is_ascii_digit())
+                && zeros.bytes().all(|byte| byte == b'0') =>
+        {
+            whole.to_owned()
+        }
+        _ => text,
+    })
 }
 
 /// Reads one row; `None` for one that pays neither an invoice nor a credit note.
@@ -58,8 +85,8 @@ fn payment(row: &Row<'_>, profile: &Profile, entity: &EntityCode) -> Result<Opti
         entity,
         row.get("year").required_u32()?,
         &row.get("instrument").required_text()?,
-        &number.required_text()?,
-        &row.get("allocation").required_text()?,
+        &plain(&number)?,
+        &plain(&row.get("allocation"))?,
     )
     .ok_or_else(|| number.misread("a payment number that fits into a key"))?;
     let supplier = row.get("supplier");
@@ -92,6 +119,11 @@ impl QadPayments for QadClient {
             Criterion::at_least("since", since.to_string()),
         ];
         let rows = self.rows("list_payments", resource, &criteria).await?;
-        Ok(payments(&self.view(&rows, resource), &self.profile, &self.entity))
+        Ok(payments(
+            &self.view(&rows, resource),
+            &self.profile,
+            &self.entity,
+            since,
+        ))
     }
 }

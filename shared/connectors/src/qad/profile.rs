@@ -95,6 +95,10 @@ pub struct Profile {
     pub supplier_invoices: Resource,
     /// Payment allocations by the day of their last change.
     pub payments: Resource,
+    /// Suppliers by the day of their last change.
+    pub suppliers: Resource,
+    /// One supplier, whole: read, create and update.
+    pub supplier: Resource,
     /// Words of `po_stat` and `pod_status`.
     pub order_status: OrderStatusWords,
     /// Words of the receipt type that mean a return.
@@ -137,6 +141,8 @@ impl Default for Profile {
             receipts: receipts(),
             supplier_invoices: supplier_invoices(),
             payments: payments(),
+            suppliers: suppliers(),
+            supplier: supplier(),
             order_status: OrderStatusWords {
                 open: words(["", "o"]),
                 closed: words(["c"]),
@@ -301,6 +307,70 @@ fn payments() -> Resource {
     )
 }
 
+/// The list of suppliers; the browse follows QAD's naming rule (assumed).
+fn suppliers() -> Resource {
+    browse(
+        "urn:browse:bebrowse:com.qad.erp.base.supplierV2s",
+        names([
+            ("shared-set", "supplierV2.sharedSetCode"),
+            ("since", "supplierV2.lastModifiedDate"),
+        ]),
+        names([
+            ("shared-set", "supplierV2.sharedSetCode"),
+            ("code", "supplierV2.supplierCode"),
+            ("name", "supplierV2.businessRelationName"),
+            ("active", "supplierV2.isActive"),
+            ("credit-terms", "supplierV2.creditTermsCode"),
+            ("tax-id", "supplierV2.taxIDFederal"),
+            ("street", "supplierV2.street1"),
+            ("city", "supplierV2.city"),
+            ("postal-code", "supplierV2.zipCode"),
+            ("state", "supplierV2.stateCode"),
+            ("country", "supplierV2.countryCode"),
+            ("email", "supplierV2.EMail"),
+            ("last-modified", "supplierV2.lastModifiedDate"),
+        ]),
+    )
+}
+
+/// One supplier (seen). The list calls the tax id otherwise than the entity is documented to: both names are known here.
+fn supplier() -> Resource {
+    Resource {
+        family: Family::Entity,
+        path: "/api/erp/supplierV2s".to_owned(),
+        browse_id: String::new(),
+        view: "urn:be:com.qad.base.supplier.ISupplierV2".to_owned(),
+        plural: "supplierV2s".to_owned(),
+        page_rows: PAGE_ROWS_DEFAULT,
+        filters: names([("shared-set", "sharedSetCode"), ("code", "supplierCode")]),
+        fields: names([
+            ("shared-set", "sharedSetCode"),
+            ("code", "supplierCode"),
+            ("relation", "businessRelationCode"),
+            ("creates-relation", "isCreateBusinessRelationRequired"),
+            ("name", "businessRelationName"),
+            ("active", "isActive"),
+            ("currency", "currencyCode"),
+            ("credit-terms", "creditTermsCode"),
+            ("invoice-status", "invoiceStatusCode"),
+            ("invoice-control-profile", "invoiceControlGLProfileCode"),
+            ("credit-note-control-profile", "creditNoteControlGLProfileCode"),
+            ("prepayment-control-profile", "prePaymentControlGLProfileCode"),
+            ("purchase-account-profile", "purchaseAccountGLProfileCode"),
+            ("tax-id", "taxIDFederal"),
+            ("tax-id-too", "federalTax"),
+            ("street", "street1"),
+            ("city", "city"),
+            ("postal-code", "zipCode"),
+            ("state", "stateCode"),
+            ("country", "countryCode"),
+            ("email", "EMail"),
+            ("last-modified", "lastModifiedDate"),
+        ]),
+        extra_query: BTreeMap::new(),
+    }
+}
+
 impl Profile {
     /// The default with a connection's parts laid over it, at any depth; what is not given stays. Lists are replaced.
     ///
@@ -341,10 +411,16 @@ impl Profile {
                 &standard.supplier_invoices,
             ),
             ("payments", &self.payments, &standard.payments),
+            ("suppliers", &self.suppliers, &standard.suppliers),
+            ("supplier", &self.supplier, &standard.supplier),
         ] {
             check_resource(&format!("qad.profile.{name}"), ours, known, &mut problems);
         }
-        for (name, resource) in [("receipts", &self.receipts), ("payments", &self.payments)] {
+        for (name, resource) in [
+            ("receipts", &self.receipts),
+            ("payments", &self.payments),
+            ("suppliers", &self.suppliers),
+        ] {
             if resource.family == Family::Entity {
                 problems.push(
                     Problem::new(
@@ -364,6 +440,17 @@ impl Profile {
                     "Find supplier invoices through the entity that creates them.",
                 )
                 .field("qad.profile.supplier_invoices.family")
+                .expected("entity")
+                .actual("browse"),
+            );
+        }
+        if self.supplier.family == Family::Browse {
+            problems.push(
+                Problem::new(
+                    "CONNECTION_INVALID",
+                    "Read one supplier through the entity that creates it.",
+                )
+                .field("qad.profile.supplier.family")
                 .expected("entity")
                 .actual("browse"),
             );

@@ -33,6 +33,11 @@ impl<'a> Row<'a> {
         self.node.get(self.resource.field(name))
     }
 
+    /// True when the resource knows a field by this name.
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.resource.fields.contains_key(name)
+    }
+
     /// A field whose absence would change what the row means: it has to be there, blank or not.
     pub(crate) fn present(&self, name: &'a str) -> Result<Node<'a>, Misread> {
         self.node.present(self.resource.field(name))

@@ -3,8 +3,8 @@
 use super::{Bench, answer};
 use crate::http::transport::{Method, TransportError};
 use ::domain::ids::InvoiceId;
-use ::domain::payments::{PaymentEntry, PaymentKey};
-use flows::ports::{CoupaOrders, CoupaPayments, QadPayments, ReadError, WriteError};
+use ::domain::payments::{EntryKind, PaymentEntry, PaymentKey};
+use flows::ports::{Coupa, CoupaOrders, CoupaPayments, QadPayments, ReadError, WriteError};
 use rust_decimal::Decimal;
 
 fn entry() -> PaymentEntry {
@@ -13,8 +13,9 @@ fn entry() -> PaymentEntry {
         invoice: InvoiceId(92_010),
         notes: format!("{key} ACH-00417"),
         key,
-        takes_back: false,
-        amount: Decimal::new(79_500, 2),
+        kind: EntryKind::Payment,
+        // As it is read: without zeros behind.
+        amount: Decimal::from(795),
         currency: "USD".parse().unwrap(),
         date: "2026-04-03".parse().unwrap(),
         paid: true,
@@ -42,6 +43,33 @@ async fn a_payment_is_appended_exactly_as_the_contract_says() {
         r#"{{"paid":true,"payment-date":"2026-04-03","payment-notes":"{notes}","payments":{{"payment":[{{"payable-type":"InvoiceHeader","payable-id":"92010","amount-paid":"795.00","payment-date":"2026-04-03","notes":"{notes}"}}]}}}}"#
     );
     assert_eq!(body, expected);
+    let header = |name: &str| {
+        let found = request
+            .headers
+            .iter()
+            .find(|one| one.0.eq_ignore_ascii_case(name));
+        found.map(|one| one.1.as_str())
+    };
+    assert_eq!(header("Idempotency-Key"), Some("key-1"));
+    assert_eq!(header("Content-Type"), Some("application/json"));
+}
+
+#[tokio::test]
+async fn a_flag_that_moves_by_itself_appends_nothing() {
+    let bench = Bench::new();
+    bench.script.then(answer(200, BILL));
+    let flag = PaymentEntry {
+        kind: EntryKind::Flag,
+        amount: Decimal::ZERO,
+        ..entry()
+    };
+    bench.coupa.append_payment(&flag, "key-2").await.unwrap();
+    let body = String::from_utf8(bench.script.sent()[0].body.clone().unwrap()).unwrap();
+    assert!(
+        body.starts_with(r#"{"paid":true,"payment-date":"2026-04-03","#),
+        "{body}"
+    );
+    assert!(!body.contains("payments"), "{body}");
 }
 
 #[tokio::test]
@@ -101,7 +129,7 @@ async fn allocations_are_read_and_what_cannot_be_read_is_told() {
     };
     let rows = [
         row("1", "INVOICE", "794.50"),
-        row("2", "CREDITNOTE", "10.00"),
+        row("2.0", "CREDITNOTE", "10.00"),
         row("3", "PREPAYMENT", "1.00"),
         row("4", "INVOICE", "\"x\""),
         row("5", "INVOICE", "1.00"),
@@ -131,6 +159,11 @@ async fn allocations_are_read_and_what_cannot_be_read_is_told() {
         ]
     );
     assert_eq!((scan.others, scan.unreadable.len()), (1, 2));
+    assert_eq!(
+        scan.unread_since,
+        Some("2026-04-04".parse().unwrap()),
+        "they are read again from that day on"
+    );
     let url = bench.script.sent()[0].url.clone();
     assert!(
         url.contains("supplierPayment.lastModifiedDate%2Cge%2C2026-04-02%2Cliteral")
@@ -156,4 +189,80 @@ async fn an_order_is_read_by_its_path_or_from_the_list() {
     bench.script.then(answer(404, "{}"));
     bench.script.then(answer(200, "[]"));
     assert_eq!(bench.coupa.order_numbers(4711).await.unwrap(), None);
+}
+
+const INVOICE: &str = include_str!("../../tests/data/coupa-invoice.json");
+const ORDER: &str = r#"[{"id":4711,"po-number":"4711","status":"issued","custom-fields":{"cf-qad-order":"QAD-PO9"},
+  "order-lines":[{"id":9000,"line-num":"1"},{"id":9001,"line-num":"7"}]}]"#;
+
+fn by_line_id() -> String {
+    let named = "\"order-line-num\": \"1\"";
+    assert!(INVOICE.contains(named));
+    INVOICE.replace(named, "\"order-line-num\": null, \"order-line-id\": 9001")
+}
+
+#[tokio::test]
+async fn an_order_is_read_only_when_a_line_does_not_say_which_order_line_it_bills() {
+    let bench = Bench::new();
+    bench.script.then(answer(200, INVOICE));
+    bench.coupa.invoice(InvoiceId(92_010)).await.unwrap().unwrap();
+    assert_eq!(bench.script.sent().len(), 1, "the line says it by itself");
+    bench.script.then(answer(200, &by_line_id()));
+    bench.script.then(answer(200, ORDER));
+    let invoice = bench.coupa.invoice(InvoiceId(92_010)).await.unwrap().unwrap();
+    assert_eq!(
+        invoice.lines[0].order_line.as_ref().unwrap().to_string(),
+        "4711 line 7"
+    );
+    let url = bench.script.sent()[2].url.clone();
+    assert!(
+        url.ends_with("/api/purchase_orders?po-number=4711&limit=1"),
+        "{url}"
+    );
+}
+
+#[tokio::test]
+async fn an_order_that_cannot_be_read_is_not_an_order_without_lines() {
+    for (outcome, expected) in [
+        (answer(500, ""), "unavailable"),
+        (answer(403, "{}"), "refused"),
+        (answer(200, "[]"), "unreadable invoice-lines[0].order-line-num"),
+        // Another order than the one that was asked for.
+        (
+            answer(
+                200,
+                r#"[{"id":1,"po-number":"47110","order-lines":[{"id":9001,"line-num":"7"}]}]"#,
+            ),
+            "unreadable invoice-lines[0].order-line-num",
+        ),
+    ] {
+        let bench = Bench::new();
+        bench.script.then(answer(200, &by_line_id()));
+        for _ in 0..5 {
+            bench.script.then(outcome.clone());
+        }
+        let actual = match bench.coupa.invoice(InvoiceId(92_010)).await {
+            Ok(_) => "read".to_owned(),
+            Err(ReadError::Unavailable { .. }) => "unavailable".to_owned(),
+            Err(ReadError::Refused(_)) => "refused".to_owned(),
+            Err(ReadError::Unreadable(problem)) => format!("unreadable {}", problem.field),
+        };
+        assert_eq!(actual, expected);
+    }
+}
+
+#[tokio::test]
+async fn the_qad_number_is_found_on_the_order_where_the_mapping_says_so() {
+    let mut document = super::document();
+    document["coupa"]["order_number"] = serde_json::json!({
+        "field": "order-line-custom-fields.cf-qad-order", "strip_prefix": "QAD-"
+    });
+    let bench = Bench::with(&document);
+    bench.script.then(answer(200, INVOICE));
+    bench.script.then(answer(200, ORDER));
+    let invoice = bench.coupa.invoice(InvoiceId(92_010)).await.unwrap().unwrap();
+    assert_eq!(
+        invoice.lines[0].order_line.as_ref().unwrap().to_string(),
+        "PO9 line 1"
+    );
 }

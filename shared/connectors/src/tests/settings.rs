@@ -46,6 +46,7 @@ fn the_defaults_that_the_example_documents_are_the_defaults() {
     let explicit = from_toml(&uncommented.join("\n"));
     let standard = from_toml(EXAMPLE);
     assert_eq!(explicit.policy, standard.policy);
+    assert_eq!(explicit.suppliers, standard.suppliers);
     assert_eq!(explicit.profile, standard.profile);
     assert_eq!(explicit.coupa.api_version, standard.coupa.api_version);
     assert_eq!(explicit.coupa.order_number, standard.coupa.order_number);
@@ -70,7 +71,9 @@ fn the_defaults_that_the_example_documents_are_the_defaults() {
 
 /// A commented setting that shows its default (and not a mere example).
 fn is_default(setting: &str) -> bool {
-    const EXAMPLES: [&str; 6] = [
+    const EXAMPLES: [&str; 8] = [
+        "NET30",
+        "isTaxableSupplier",
         "version",
         "project",
         "accept-language",

@@ -137,6 +137,15 @@ fn a_supplier_of_coupa_is_created_in_qad_only_when_approved_alone_and_allowed() 
         parked(coupa(77, "Newcomer", Some("S404"))),
         "SUPPLIER_NUMBER_UNKNOWN"
     );
+    // One whose namesake by number is on its way to it is not for a person.
+    assert!(matches!(
+        link_coupa(&coupa(77, "Newcomer", Some("s1")), &known, &on),
+        CoupaLink::Wait(_)
+    ));
+    let mut taken = Directory::default();
+    taken.note_qad(&qad("S1", "Acme"), Some(5));
+    let other = link_coupa(&coupa(77, "Newcomer", Some("S1")), &taken, &on);
+    assert!(matches!(other, CoupaLink::Park(problem) if problem.code == "SUPPLIER_NUMBER_UNKNOWN"));
     assert_eq!(
         parked(coupa(99_999_999, "Newcomer", None)),
         "SUPPLIER_CODE_NOT_AVAILABLE"
@@ -176,6 +185,102 @@ fn counters_go_on_from_the_highest_and_never_exceed_eight_characters() {
         Numbering::default().code(5, &codes(&["C5"])).is_err(),
         "a code that exists is not given again"
     );
+}
+
+#[test]
+fn counters_go_on_beyond_their_width() {
+    let counter = Numbering::Counter {
+        prefix: "CP".into(),
+        digits: 4,
+    };
+    let codes = |list: &[&str]| {
+        list.iter()
+            .map(|code| (*code).to_owned())
+            .collect::<BTreeSet<_>>()
+    };
+    assert_eq!(
+        counter
+            .code(1, &codes(&["CP9999", "CP10000", "CP10001"]))
+            .unwrap(),
+        code("CP10002")
+    );
+}
+
+#[test]
+fn a_supplier_without_a_name_is_parked_and_nobodys_namesake() {
+    let on = SupplierPolicy {
+        create_in_qad: true,
+        ..SupplierPolicy::default()
+    };
+    let nameless = (qad("S1", ""), coupa(1, "", None));
+    let known = directory(
+        std::slice::from_ref(&nameless.0),
+        std::slice::from_ref(&nameless.1),
+    );
+    assert_eq!(word(link_qad(&nameless.0, &known)), "SUPPLIER_WITHOUT_NAME");
+    let CoupaLink::Park(problem) = link_coupa(&nameless.1, &known, &on) else {
+        panic!("parked")
+    };
+    assert_eq!(problem.code, "SUPPLIER_WITHOUT_NAME");
+    // Names without letters and digits are no resemblance.
+    let marks = [qad("S2", "--"), qad("S3", "**")];
+    assert_eq!(
+        word(link_qad(&marks[0], &directory(&marks, &[coupa(2, "??", None)]))),
+        "create"
+    );
+}
+
+#[test]
+fn what_qad_adds_to_a_new_supplier_goes_to_coupa_and_what_coupa_was_filled_with_stays_there() {
+    let policy = SupplierPolicy::default();
+    let mut record = record(
+        SupplierData::default()
+            .with(Name, "N")
+            .with(PaymentTerms, "N30")
+            .with(Active, "true"),
+        SupplierData::default().with(Name, "N").with(Active, "true"),
+    );
+    let sent = record.coupa.as_ref().unwrap().comparable(&policy);
+    let created = SupplierWrite::CreateInQad {
+        code: code("S1"),
+        id: 1,
+        data: sent.clone(),
+    };
+    record.agreed = record.agreed_after(&created, &policy);
+    let NextStep::Write(SupplierWrite::UpdateInCoupa { data, .. }) = record.next_step(&policy) else {
+        panic!("{:?}", record.next_step(&policy))
+    };
+    assert_eq!(data, SupplierData::default().with(PaymentTerms, "N30"));
+    // The other way: an address that only fills a gap in Coupa is no news for QAD, whoever is master.
+    let coupas = SupplierPolicy {
+        masters: BTreeMap::from([(City, Master::Coupa)]),
+        ..SupplierPolicy::default()
+    };
+    let ours = SupplierData::default().with(Name, "N").with(Active, "true");
+    let mut record = super::tests::record(ours.clone(), ours.clone().with(City, "Default"));
+    record.coupa.as_mut().unwrap().number = Some("S1".into());
+    let created = SupplierWrite::CreateInCoupa {
+        code: code("S1"),
+        data: ours,
+    };
+    record.agreed = record.agreed_after(&created, &coupas);
+    assert_eq!(record.next_step(&coupas), NextStep::Settled);
+}
+
+#[test]
+fn a_reading_from_before_a_write_or_a_later_reading_says_nothing() {
+    let mut record = SupplierRecord::new(SupplierId::Coupa(1), Timestamp(0));
+    assert!(
+        !record.is_newer_than(Timestamp(1_000), 0),
+        "nothing was written yet"
+    );
+    record.written_at = Timestamp(1_000);
+    assert!(record.is_newer_than(Timestamp(1_000), 0));
+    assert!(record.is_newer_than(Timestamp(1_500), 500), "clocks may differ");
+    assert!(!record.is_newer_than(Timestamp(1_501), 500));
+    record.read_at = Timestamp(9_000);
+    assert!(record.is_newer_than(Timestamp(8_999), 0));
+    assert!(!record.is_newer_than(Timestamp(9_000), 0), "its own reading");
 }
 
 fn pair(ours: &[(SupplierField, &str)], theirs: &[(SupplierField, &str)]) -> (SupplierData, SupplierData) {

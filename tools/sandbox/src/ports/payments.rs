@@ -50,13 +50,21 @@ impl CoupaPayments for WorldPorts {
             paid: Some(entry.paid),
             payment_date: Some(entry.date.to_string()),
             payment_notes: Some(entry.notes.clone()),
-            payments: vec![CoupaPayment {
-                id: 0,
-                amount_paid: entry.amount,
-                payment_date: Some(entry.date.to_string()),
-                notes: Some(entry.notes.clone()),
-            }],
             ..InvoiceChange::default()
+        };
+        let appended = CoupaPayment {
+            id: 0,
+            amount_paid: entry.amount,
+            payment_date: Some(entry.date.to_string()),
+            notes: Some(entry.notes.clone()),
+        };
+        let change = InvoiceChange {
+            payments: if entry.is_flag_only() {
+                vec![]
+            } else {
+                vec![appended]
+            },
+            ..change
         };
         let keys = [entry.invoice.to_string()];
         let write = Write::ChangeInvoice(entry.invoice.0, change);
@@ -116,7 +124,11 @@ impl QadPayments for WorldPorts {
             for payment in world.qad.payments.iter().filter(|one| one.last_modified >= since) {
                 match allocation_of(payment) {
                     Ok(allocation) => scan.allocations.push(allocation),
-                    Err(error) => scan.unreadable.push(error.problem().clone()),
+                    Err(error) => {
+                        scan.unreadable.push(error.problem().clone());
+                        let day = payment.last_modified;
+                        scan.unread_since = Some(scan.unread_since.map_or(day, |oldest| oldest.min(day)));
+                    }
                 }
             }
             Ok(scan)

@@ -20,6 +20,14 @@ pub const DOMAIN: &str = "10USA";
 pub const ENTITY: &str = "10USACO";
 /// Shared set of the suppliers of the simulated tenant.
 pub const SHARED_SET: &str = "QADALL";
+/// What a new supplier must have besides what every save must have.
+const CREATE_MANDATORY: [&str; 5] = [
+    "businessRelationName",
+    "invoiceControlGLProfileCode",
+    "creditNoteControlGLProfileCode",
+    "prePaymentControlGLProfileCode",
+    "purchaseAccountGLProfileCode",
+];
 /// Longest supplier code, in characters (confirmed).
 const SUPPLIER_CODE_CHARACTERS_MAX: usize = 8;
 
@@ -470,11 +478,29 @@ impl QadWorld {
             ("countryCode", "US"),
             ("EMail", "accounts@supplier.example"),
             ("invoiceStatusCode", "AP-RMALLOC"),
+            ("invoiceControlGLProfileCode", "CTRL-INV"),
+            ("creditNoteControlGLProfileCode", "CTRL-CN"),
+            ("prePaymentControlGLProfileCode", "CTRL-PP"),
+            ("purchaseAccountGLProfileCode", "PURCH"),
+            // What nobody who aligns suppliers knows about, and nobody may lose.
+            ("customShort0", "kept by hand"),
         ] {
             record.insert(key.to_owned(), Value::from(value));
         }
         record.insert("isActive".to_owned(), Value::Bool(true));
+        record.insert(
+            "bankNumberRefV2s".to_owned(),
+            serde_json::json!([{"bankNumber": "0000", "isDefault": true}]),
+        );
         self.store_supplier(record, now);
+    }
+
+    /// Somebody changes one field of a supplier. One that is not there is left so.
+    pub fn change_supplier(&mut self, code: &str, field: &str, value: &Value, now: Timestamp) {
+        if let Some(mut record) = self.suppliers.get(&fold(code)).cloned() {
+            record.insert(field.to_owned(), value.clone());
+            self.store_supplier(record, now);
+        }
     }
 
     fn store_supplier(&mut self, mut record: Map<String, Value>, now: Timestamp) -> Map<String, Value> {
@@ -527,6 +553,25 @@ impl QadWorld {
                     format!("{field} is mandatory"),
                 ));
             }
+        }
+        let creates = text_of(&record, "dataOperation") == "C";
+        let mandatory = CREATE_MANDATORY
+            .iter()
+            .find(|field| creates && text_of(&record, field).is_empty());
+        if let Some(field) = mandatory {
+            let message = format!("{field} is mandatory");
+            return Err(QadRefusal::new("MANDATORY", field, message));
+        }
+        let makes_relation = record.get("isCreateBusinessRelationRequired") == Some(&Value::Bool(true));
+        if creates && !makes_relation && text_of(&record, "businessRelationCode").is_empty() {
+            return Err(QadRefusal::new(
+                "MANDATORY",
+                "businessRelationCode",
+                "A business relation is mandatory",
+            ));
+        }
+        if creates && !matches!(record.get("isActive"), Some(Value::Bool(_))) {
+            return Err(QadRefusal::new("MANDATORY", "isActive", "isActive is mandatory"));
         }
         let known = self.suppliers.get(&fold(&code));
         match (text_of(&record, "dataOperation").as_str(), known) {

@@ -1,0 +1,98 @@
+//! Suppliers: one run of `sync-suppliers`, and events about a supplier.
+
+use super::Wiring;
+use aws::lambda::Invocation;
+use domain::ids::ConnectionId;
+use domain::problem::Problem;
+use flows::sync_suppliers::Synced;
+use flows::{supplier_event, sync_suppliers};
+use serde::Deserialize;
+
+/// What the schedule sends, or a person who wants to know what a run would do.
+#[derive(Debug, Clone, Deserialize)]
+pub struct SupplierRun {
+    /// The connection.
+    pub connection: ConnectionId,
+    /// Only says what would be done; writes nothing anywhere.
+    #[serde(default)]
+    pub plan: bool,
+}
+
+impl Wiring {
+    /// One run over the suppliers of both sides, when the connection asks for it.
+    pub async fn sync_suppliers(&self, run: &SupplierRun, invocation: &Invocation) -> Result<(), Problem> {
+        let started = self.clock().now();
+        let connection = self.connection(&run.connection).await?;
+        if !connection.suppliers.enabled {
+            tracing::info!(connection = %connection.id, outcome = "off", reason = "suppliers.enabled is false",
+                "sync-suppliers");
+            return Ok(());
+        }
+        let synced = sync_suppliers::run(&sync_suppliers::Deps {
+            connection: &connection.id,
+            context: self.context(&connection, invocation),
+            coupa: &connection.coupa,
+            qad: &connection.qad,
+            queue: &self.queue,
+            policy: &connection.suppliers.policy,
+            plan_only: run.plan,
+            trace: &invocation.request_id,
+        })
+        .await
+        .map_err(|error| error.problem())?;
+        tell(&connection.id, &synced, run.plan);
+        let outcome = match &synced {
+            _ if run.plan => "planned",
+            synced if synced.incomplete => "incomplete",
+            _ => "complete",
+        };
+        tracing::info!(connection = %connection.id, trace = invocation.request_id, found = synced.read_qad,
+            others = synced.read_coupa, linked = synced.linked, written = synced.written, open = synced.open,
+            parked = synced.parked, queued = synced.woken, outcome,
+            duration_ms = self.clock().now().millis_since(started), "sync-suppliers");
+        Ok(())
+    }
+
+    /// An event about a supplier: the invoices that wait for it are queued.
+    pub(crate) async fn supplier_event(
+        &self,
+        id: &ConnectionId,
+        supplier: u64,
+        trace: &str,
+    ) -> Result<(), Problem> {
+        let connection = self.connection(id).await?;
+        let deps = supplier_event::Deps {
+            connection: &connection.id,
+            register: &connection.register,
+            queue: &self.queue,
+            trace,
+        };
+        let woken = supplier_event::run(&deps, supplier)
+            .await
+            .map_err(|error| error.problem())?;
+        tracing::info!(connection = %connection.id, supplier, trace, queued = woken, outcome = "woken", "supplier-event");
+        Ok(())
+    }
+}
+
+/// What happened in a run, as log lines and metrics.
+fn tell(connection: &ConnectionId, synced: &Synced, plan: bool) {
+    for change in &synced.changes {
+        tracing::info!(%connection, step = change, outcome = "planned", "sync-suppliers would do this");
+    }
+    for problem in &synced.unreadable {
+        tracing::error!(%connection, code = %problem.code, %problem, metric = "record_unreadable", value = 1,
+            "sync-suppliers");
+    }
+    for problem in &synced.needs_a_person {
+        if plan {
+            tracing::info!(%connection, code = %problem.code, %problem, "would be parked for a person");
+        } else {
+            tracing::warn!(%connection, code = %problem.code, %problem, metric = "supplier_parked", value = 1,
+                "parked for a person");
+        }
+    }
+    if synced.unknown > 0 {
+        tracing::warn!(%connection, metric = "effect_unknown", value = synced.unknown, "answers were lost");
+    }
+}

@@ -1,0 +1,415 @@
+//! `payments`: what QAD paid of each bill, and what Coupa shows of it.
+
+use crate::{Failure, register, terminal};
+use aws::dynamo::DynamoRegister;
+use clap::{Args, Subcommand};
+use comfy_table::{ContentArrangement, Table};
+use domain::explain;
+use domain::ids::InvoiceId;
+use domain::lifecycle::InvoiceRecord;
+use domain::payments::{AllocationState, BillPayments, EntryKind, PaymentEvent, UnmatchedPayments, Written};
+use domain::problem::Problem;
+use flows::bills::bill_key;
+use flows::ports::{AuditEntry, Collection, RecordGroup, Register};
+use flows::store::{Document, load, parse, verify_chain};
+use rust_decimal::Decimal;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+
+/// What is asked about payments.
+#[derive(Debug, Args)]
+#[command(after_help = "Example: qad-coupa payments show INV-55812")]
+pub(crate) struct PaymentsOptions {
+    /// The payments of supplier invoices that none of our invoices owns.
+    #[arg(long)]
+    unmatched: bool,
+    /// Only bills in this state: settled, paying, waiting, parked, left-alone.
+    #[arg(long)]
+    state: Option<String>,
+    /// As JSON.
+    #[arg(long, global = true)]
+    json: bool,
+    #[command(subcommand)]
+    verb: Option<PaymentsVerb>,
+}
+
+#[derive(Debug, Subcommand)]
+enum PaymentsVerb {
+    /// One bill: its QAD payments, Coupa's entries, and everything that happened.
+    Show {
+        /// Coupa's id, or the supplier's invoice number.
+        invoice: String,
+    },
+}
+
+/// `payments`.
+pub(crate) async fn run(register: &DynamoRegister, options: &PaymentsOptions) -> Result<(), Failure> {
+    match &options.verb {
+        Some(PaymentsVerb::Show { invoice }) => show(register, invoice, options.json).await,
+        None if options.unmatched => list_unmatched(register, options.json).await,
+        None => list(register, options.state.as_deref(), options.json).await,
+    }
+}
+
+async fn collection<D: DeserializeOwned>(
+    register: &DynamoRegister,
+    which: Collection,
+) -> Result<Vec<D>, Failure> {
+    let found = register
+        .list(&RecordGroup::Collection(which))
+        .await
+        .map_err(|error| Failure::Unreachable(error.0))?;
+    found
+        .iter()
+        .map(|stored| parse(stored).map_err(register::flow))
+        .collect()
+}
+
+/// All bills that have payments, in the order of their invoices.
+pub(crate) async fn bills(register: &DynamoRegister) -> Result<Vec<BillPayments>, Failure> {
+    let mut bills: Vec<BillPayments> = collection(register, Collection::Bill).await?;
+    bills.sort_by_key(|bill| bill.invoice);
+    Ok(bills)
+}
+
+/// All payments that nobody owns.
+pub(crate) async fn unmatched(register: &DynamoRegister) -> Result<Vec<UnmatchedPayments>, Failure> {
+    collection(register, Collection::UnmatchedPayment).await
+}
+
+async fn list(register: &DynamoRegister, state: Option<&str>, json: bool) -> Result<(), Failure> {
+    let mut bills = bills(register).await?;
+    bills.retain(|bill| state.is_none_or(|state| bill.word() == state));
+    let references: BTreeMap<InvoiceId, String> = register::all(register)
+        .await?
+        .into_iter()
+        .filter_map(|record| Some((record.id, record.summary?.reference.to_string())))
+        .collect();
+    if json {
+        let rows: Vec<Value> = bills
+            .iter()
+            .map(|bill| bill_json(bill, references.get(&bill.invoice)))
+            .collect();
+        terminal::say(&Value::Array(rows).to_string());
+        return Ok(());
+    }
+    let mut table = table(&[
+        "Invoice",
+        "Reference",
+        "Total",
+        "QAD's payments",
+        "Coupa shows",
+        "State",
+        "Why",
+    ]);
+    for bill in &bills {
+        table.add_row([
+            bill.invoice.to_string(),
+            references.get(&bill.invoice).cloned().unwrap_or_default(),
+            money(bill, bill.total),
+            statuses(bill),
+            in_coupa(bill),
+            bill.word().to_owned(),
+            problem_of(bill).map_or_else(String::new, |problem| problem.code.clone()),
+        ]);
+    }
+    terminal::say(&table.to_string());
+    let waiting = unmatched(register).await?.len();
+    terminal::say(&format!(
+        "{} bills; payments of {waiting} supplier invoices are unmatched (--unmatched shows them)",
+        bills.len()
+    ));
+    Ok(())
+}
+
+async fn list_unmatched(register: &DynamoRegister, json: bool) -> Result<(), Failure> {
+    let unmatched = unmatched(register).await?;
+    if json {
+        let rows: Vec<Value> = unmatched.iter().map(unmatched_json).collect();
+        terminal::say(&Value::Array(rows).to_string());
+        return Ok(());
+    }
+    let mut table = table(&[
+        "Supplier",
+        "Reference",
+        "Type",
+        "Payment",
+        "Status",
+        "Date",
+        "Amount",
+    ]);
+    for one in &unmatched {
+        for paid in one.allocations.values() {
+            table.add_row([
+                one.invoice.supplier.to_string(),
+                one.invoice.reference.to_string(),
+                one.invoice.kind.to_string(),
+                paid.key.to_string(),
+                paid.status.to_string(),
+                paid.payment_date.to_string(),
+                format!("{} {}", paid.allocated.normalize(), paid.currency),
+            ]);
+        }
+    }
+    terminal::say(&table.to_string());
+    terminal::say(&format!(
+        "{} supplier invoices in QAD whose payments belong to no invoice of ours",
+        unmatched.len()
+    ));
+    Ok(())
+}
+
+async fn show(register: &DynamoRegister, text: &str, json: bool) -> Result<(), Failure> {
+    let record = register::find(register, text).await?;
+    let loaded = load::<BillPayments>(register, bill_key(record.id))
+        .await
+        .map_err(register::flow)?;
+    let Some(bill) = loaded.map(|loaded| loaded.document) else {
+        return Err(Failure::NotFound(
+            Problem::new(
+                "BILL_NOT_FOUND",
+                "Nothing to do: QAD has shown no payment of it yet.",
+            )
+            .field(format!("Coupa invoice {}", record.id))
+            .expected("a payment in QAD")
+            .actual("none"),
+        ));
+    };
+    let entries = register
+        .audit(&bill.audit_name())
+        .await
+        .map_err(|error| Failure::Unreachable(error.0))?;
+    if json {
+        let reference = record
+            .summary
+            .as_ref()
+            .map(|summary| summary.reference.to_string());
+        let mut value = bill_json(&bill, reference.as_ref());
+        if let Value::Object(fields) = &mut value {
+            let history = entries.iter().map(|entry| {
+                let events = serde_json::from_str::<Value>(&entry.events).unwrap_or(Value::Null);
+                json!({ "at": entry.at.to_string(), "sequence": entry.sequence, "events": events })
+            });
+            fields.insert("history".to_owned(), Value::Array(history.collect()));
+        }
+        terminal::say(&value.to_string());
+    } else {
+        tell(&record, &bill, &entries);
+    }
+    match verify_chain(&entries) {
+        Ok(_) => Ok(()),
+        Err(problem) => Err(Failure::Differs(problem.to_string())),
+    }
+}
+
+fn tell(record: &InvoiceRecord, bill: &BillPayments, entries: &[AuditEntry]) {
+    terminal::say(&explain::title(record));
+    let words = bill.paid_state().as_ref().map(explain::paid_words);
+    terminal::say(&words.unwrap_or_else(|| "Nothing is paid yet.".to_owned()));
+    if let Some(problem) = problem_of(bill) {
+        terminal::say(&format!("{problem}"));
+    }
+    terminal::say("");
+    let mut table = table(&[
+        "QAD's payment",
+        "Status",
+        "Date",
+        "Allocated",
+        "Discount",
+        "In Coupa",
+    ]);
+    for state in in_order(bill) {
+        let latest = &state.latest;
+        table.add_row([
+            latest.key.to_string(),
+            latest.status.to_string(),
+            latest.payment_date.to_string(),
+            money(bill, latest.allocated),
+            money(bill, latest.discount),
+            match state.written {
+                Written::Nothing => "nothing".to_owned(),
+                Written::Paid => money(bill, state.written_amount),
+                Written::TakenBack => format!("{} and taken back", money(bill, state.written_amount)),
+            },
+        ]);
+    }
+    terminal::say(&table.to_string());
+    terminal::say(&in_coupa(bill));
+    terminal::say("");
+    for entry in entries {
+        match serde_json::from_str::<Vec<PaymentEvent>>(&entry.events) {
+            Ok(events) => events
+                .iter()
+                .for_each(|event| terminal::say(&format!("{}  {}", entry.at, told(event)))),
+            Err(error) => terminal::say(&format!(
+                "{}  entry {} cannot be read: {error}",
+                entry.at, entry.sequence
+            )),
+        }
+    }
+}
+
+fn told(event: &PaymentEvent) -> String {
+    match event {
+        PaymentEvent::Read { allocation } => format!(
+            "QAD shows {}: {} {} {}, discount {}",
+            allocation.key,
+            allocation.status,
+            allocation.allocated.normalize(),
+            allocation.currency,
+            allocation.discount.normalize()
+        ),
+        PaymentEvent::CoupaRead { entries } => format!("Coupa's own {entries} entries were read"),
+        PaymentEvent::Ready { entry, .. } => {
+            format!("to be written: {}, {}", entry.amount_text(), entry.notes)
+        }
+        PaymentEvent::Writing { step, fence } => format!("entry in Coupa {} (claim {fence})", step.name()),
+        PaymentEvent::Written {
+            key,
+            kind,
+            amount,
+            paid,
+        } => {
+            let what = match kind {
+                EntryKind::Payment => "payment",
+                EntryKind::TakingBack => "negative entry",
+                EntryKind::Flag => "paid flag",
+            };
+            format!("in Coupa: {what} {} of {key}, paid {paid}", amount.normalize())
+        }
+        PaymentEvent::Parked { problem } => format!("parked for a person: {problem}"),
+        PaymentEvent::Reconsidered => "looked at anew, because a person asked".to_owned(),
+        PaymentEvent::LeftAlone { problem } => format!("left alone: {problem}"),
+        PaymentEvent::GivenBack { keys } => format!(
+            "given back, because the invoice was voided before it came into QAD: {} payments",
+            keys.len()
+        ),
+        PaymentEvent::Linked { invoice } => {
+            format!("payments that waited without an owner belong to Coupa invoice {invoice}")
+        }
+    }
+}
+
+fn table(header: &[&str]) -> Table {
+    let mut table = Table::new();
+    table.set_content_arrangement(ContentArrangement::Dynamic);
+    table.set_header(header.iter().copied());
+    table
+}
+
+fn money(bill: &BillPayments, amount: Decimal) -> String {
+    format!("{} {}", amount.normalize(), bill.currency)
+}
+
+fn in_order(bill: &BillPayments) -> Vec<&AllocationState> {
+    let mut states: Vec<&AllocationState> = bill.allocations.values().collect();
+    states.sort_by_key(|state| (state.latest.payment_date, state.order));
+    states
+}
+
+/// `2 Paid, 1 Void`.
+fn statuses(bill: &BillPayments) -> String {
+    let mut counts: BTreeMap<String, usize> = BTreeMap::new();
+    for state in bill.allocations.values() {
+        let count = counts.entry(state.latest.status.to_string()).or_default();
+        *count = count.saturating_add(1);
+    }
+    let words: Vec<String> = counts
+        .iter()
+        .map(|(status, count)| format!("{count} {status}"))
+        .collect();
+    words.join(", ")
+}
+
+/// The sum of the entries that are proven to be in Coupa.
+fn written(bill: &BillPayments) -> Decimal {
+    bill.allocations
+        .values()
+        .filter(|state| state.written == Written::Paid)
+        .fold(Decimal::ZERO, |sum, state| {
+            sum.saturating_add(state.written_amount)
+        })
+}
+
+fn in_coupa(bill: &BillPayments) -> String {
+    let flag = if bill.paid_flag == Some(true) {
+        "paid"
+    } else {
+        "not paid"
+    };
+    format!("{}, {flag}", money(bill, written(bill)))
+}
+
+/// Why it is parked, left alone or delayed.
+fn problem_of(bill: &BillPayments) -> Option<&Problem> {
+    let of_entry = || {
+        let entry = bill.entry.as_ref().filter(|entry| !entry.is_finished());
+        entry.and_then(|entry| entry.problem.as_ref())
+    };
+    bill.left_alone
+        .as_ref()
+        .or(bill.parked.as_ref())
+        .or(bill.delay.as_ref())
+        .or_else(of_entry)
+}
+
+/// One bill in `payments --json`. Names are stable.
+fn bill_json(bill: &BillPayments, reference: Option<&String>) -> Value {
+    let allocations: Vec<Value> = in_order(bill)
+        .into_iter()
+        .map(|state| {
+            let latest = &state.latest;
+            json!({
+                "key": latest.key,
+                "status": latest.status,
+                "payment_date": latest.payment_date,
+                "last_modified": latest.last_modified,
+                "reference": latest.reference,
+                "allocated": latest.allocated.normalize().to_string(),
+                "discount": latest.discount.normalize().to_string(),
+                "currency": latest.currency,
+                "written": state.written,
+                "written_amount": state.written_amount.normalize().to_string(),
+            })
+        })
+        .collect();
+    json!({
+        "invoice": bill.invoice,
+        "reference": reference,
+        "total": bill.total.normalize().to_string(),
+        "currency": bill.currency,
+        "state": bill.word(),
+        "code": problem_of(bill).map(|problem| problem.code.clone()),
+        "problem": problem_of(bill),
+        "settled": bill.settled_amount().map(|settled| settled.normalize().to_string()),
+        "in_coupa": written(bill).normalize().to_string(),
+        "paid": bill.paid_flag,
+        "allocations": allocations,
+    })
+}
+
+fn unmatched_json(one: &UnmatchedPayments) -> Value {
+    let allocations: Vec<Value> = one
+        .allocations
+        .values()
+        .map(|paid| {
+            json!({
+                "key": paid.key,
+                "status": paid.status,
+                "payment_date": paid.payment_date,
+                "reference": paid.reference,
+                "allocated": paid.allocated.normalize().to_string(),
+                "discount": paid.discount.normalize().to_string(),
+                "currency": paid.currency,
+            })
+        })
+        .collect();
+    json!({
+        "entity": one.invoice.entity,
+        "supplier": one.invoice.supplier,
+        "reference": one.invoice.reference,
+        "type": one.invoice.kind.to_string(),
+        "allocations": allocations,
+    })
+}
