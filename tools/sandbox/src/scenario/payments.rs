@@ -286,7 +286,7 @@ fn in_full_and_in_part(paying: &mut Paying) {
                 invoice,
                 state: "exported",
             });
-            let mut paid = Paying::part_of(number, 1, invoice, whole(-120), Decimal::ZERO);
+            let mut paid = Paying::part_of(number, 1, invoice, dec(-120, 0), Decimal::ZERO);
             paid.0.invoice_type = "CREDITNOTE".to_owned();
             case.step(paid.now("Paid"));
             case.posted(invoice);
