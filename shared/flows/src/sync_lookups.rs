@@ -404,7 +404,7 @@ impl Work<'_, '_> {
         let mut ready = Vec::new();
         for (action, stored) in chunk.iter().zip(found) {
             match self.before(action, stored)? {
-                Before::Drive(loaded) => ready.push((action, loaded)),
+                Before::Drive(loaded) => ready.push((action, *loaded)),
                 Before::Not(changed) => {
                     self.after(action, changed, false, done);
                 }
@@ -478,7 +478,7 @@ impl Work<'_, '_> {
                 return Ok(Before::Not(Changed::Overtaken));
             }
         }
-        Ok(Before::Drive(loaded))
+        Ok(Before::Drive(Box::new(loaded)))
     }
 
     /// What became of one change; true when it made or found a new value. `fresh` says that it was asked of Coupa now.
@@ -563,7 +563,7 @@ fn is_above(path: &[LookupCode], other: &[LookupCode]) -> bool {
 
 enum Before {
     /// Its effect is driven now.
-    Drive(Loaded<LookupValueRecord>),
+    Drive(Box<Loaded<LookupValueRecord>>),
     /// It is not, and this is why.
     Not(Changed),
 }

@@ -109,8 +109,9 @@ pub(crate) async fn run(run_dir: &Path, options: &DemoOptions) -> Result<(), Fai
     ));
     let lookups = Stories::begin(&stage.simulators.world, &stage.simulators.faults, &stage.register);
     let mut verdict = play_day(&stage, &scenarios).await;
-    verdict.extend(lookups.finish().await);
-    let outcome = report(&stage, &scenarios, verdict).await;
+    let (of_lookups, complaints) = lookups.finish().await;
+    verdict.extend(complaints);
+    let outcome = report(&stage, &scenarios, &of_lookups, verdict).await;
     if options.keep {
         what_to_try(&stage).await;
         local::wait_for_the_end().await;
@@ -438,7 +439,12 @@ impl News {
     }
 }
 
-async fn report(stage: &Stage, scenarios: &[Scenario], complaints: Complaints) -> Result<(), Failure> {
+async fn report(
+    stage: &Stage,
+    scenarios: &[Scenario],
+    of_lookups: &[String],
+    complaints: Complaints,
+) -> Result<(), Failure> {
     let records = register::all(&stage.register).await?;
     terminal::say(&view::invoice_table(&records).to_string());
     let documents = {
@@ -455,6 +461,7 @@ async fn report(stage: &Stage, scenarios: &[Scenario], complaints: Complaints) -
             terminal::say(&line);
         }
     }
+    of_lookups.iter().for_each(|line| terminal::say(line));
     terminal::say("");
     stories(scenarios, &records);
     payments::report(stage, &stage.payments, &records);

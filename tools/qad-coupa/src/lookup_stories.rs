@@ -1,6 +1,5 @@
 //! The demo's stories about lookup values: played beside the day, checked by the world and by the register.
 
-use crate::terminal;
 use aws::clock::SystemClock;
 use aws::dynamo::DynamoRegister;
 use domain::lookups::{LookupPlanRecord, PlanState};
@@ -43,20 +42,21 @@ impl Stories {
         Self { playing }
     }
 
-    /// Waits for their ends, says them, and what did not end as it should.
-    pub(crate) async fn finish(mut self) -> Vec<String> {
+    /// Waits for their ends: what to say of them, and what did not end as it should.
+    pub(crate) async fn finish(mut self) -> (Vec<String>, Vec<String>) {
+        let mut lines = Vec::new();
         let mut complaints = Vec::new();
         while let Some(ended) = self.playing.join_next().await {
             match ended {
                 Ok((story, Ok(end))) => {
-                    terminal::say(&format!("Lookup {} ({})", story.lookup, story.about));
-                    terminal::say(&format!("  {end}"));
+                    lines.push(format!("Lookup {} ({})", story.lookup, story.about));
+                    lines.push(format!("  {end}"));
                 }
                 Ok((story, Err(complaint))) => complaints.push(format!("{}: {complaint}", story.lookup)),
                 Err(error) => complaints.push(format!("a story about lookup values: {error}")),
             }
         }
-        complaints
+        (lines, complaints)
     }
 }
 

@@ -124,8 +124,8 @@ pub fn stories() -> Vec<LookupStory> {
             acts: vec![
                 fill(),
                 Act {
-                    changes: (1..=12)
-                        .map(|number| added(&format!("P-{}", 300 + number), "New site"))
+                    changes: (301..=312)
+                        .map(|number| added(&format!("P-{number}"), "New site"))
                         .collect(),
                     rests: Rests::Parked("LOOKUP_CHANGE_TOO_LARGE"),
                 },
