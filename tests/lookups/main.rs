@@ -399,6 +399,22 @@ async fn values_below_values_are_made_from_the_root_down_and_go_from_the_leaves_
     assert_eq!(bench.sync().await[0].planned, 0);
 }
 
+#[tokio::test]
+async fn a_lost_answer_is_looked_up_and_not_sent_again() {
+    let bench = Bench::new(json!({})).await;
+    bench.sync().await;
+    bench.world(|world| world.qad.gl_accounts.push(value("6300", "Packaging")));
+    let lost = FaultRule::next(System::Coupa, "lookup-values.create", None, Fault::LostAfter);
+    bench.arm(lost);
+    let before = bench.journal_end();
+    let done = bench.sync().await;
+    assert_eq!((done[2].open, done[2].lost_answers), (1, 1));
+    bench.sync().await;
+    assert_eq!(bench.asked(before)["lookup-values.create"], 1);
+    bench.assert_equal("looked up");
+    bench.assert_idle("looked up").await;
+}
+
 /// A small generator of numbers: the same seed gives the same story.
 struct Draw(u64);
 

@@ -433,6 +433,13 @@ impl CoupaLookups for Model {
                 value.name = action.name.clone();
             }
             value.active = action.active;
+            let unwanted = state
+                .refused_values
+                .iter()
+                .any(|word| value.name.contains(word.as_str()));
+            if unwanted {
+                return Err(refused("COUPA_REFUSED"));
+            }
             if value_taken(state, lookup, &value) {
                 return Err(refused(VALUE_TAKEN));
             }

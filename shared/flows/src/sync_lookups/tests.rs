@@ -397,6 +397,85 @@ async fn children_wait_for_their_parents_also_when_those_are_refused() {
 }
 
 #[tokio::test]
+async fn a_parent_stays_active_while_a_value_below_it_cannot_be_deactivated() {
+    let family = vec![
+        qad("100", "Plant", true),
+        below("100", qad("110", "Hall", true)),
+        below("110", qad("111", "Line", true)),
+        qad("200", "Office", true),
+    ];
+    let model = model(family);
+    sync(&model).await;
+    model.state().refused_values.push("Line".into());
+    set(&model, vec![qad("200", "Office", true)]);
+    model.wait(60);
+    let run = sync(&model).await;
+    assert_eq!(
+        (run.written, run.open, codes(&run)),
+        (0, 2, vec!["COUPA_REFUSED"])
+    );
+    assert_eq!(active(&model).len(), 4);
+}
+
+#[tokio::test]
+async fn what_somebody_wrote_after_this_run_had_read_both_sides_is_not_written_over() {
+    let model = model(start());
+    sync(&model).await;
+    let timing = Timing::default();
+    let sync = LookupSync {
+        lookup: LOOKUP.into(),
+        source: SOURCE.into(),
+        policy: LookupPolicy::default(),
+    };
+    let deps = Deps {
+        context: model.context(&timing),
+        coupa: &model,
+        qad: &model,
+        lookups: &[],
+        plan_only: false,
+    };
+    let values: Vec<CoupaValue> = model
+        .state()
+        .values
+        .values()
+        .map(|(_, value)| value.clone())
+        .collect();
+    let planned = plan(&[qad("100", "As it was", true)], &values, &[]);
+    let rename = planned
+        .actions
+        .iter()
+        .find(|action| action.kind == ActionKind::Rename)
+        .unwrap();
+    let key = value_key(LOOKUP, &rename.path);
+    let stored = crate::ports::Register::read(&model, &[key])
+        .await
+        .unwrap()
+        .remove(0);
+    let written_at = parse::<LookupValueRecord>(stored.as_ref().unwrap())
+        .unwrap()
+        .written_at;
+    let work = |started: Timestamp| Work {
+        deps: &deps,
+        sync: &sync,
+        started,
+        record: Loaded {
+            document: LookupPlanRecord::new(LOOKUP),
+            revision: 0,
+        },
+        mark: None,
+        values: Vec::new(),
+        refused_in_a_row: 0,
+        failed: Vec::new(),
+        refused: BTreeSet::new(),
+        stopped: false,
+    };
+    let stale = work(written_at).before(rename, stored.clone()).unwrap();
+    assert!(matches!(stale, Before::Not(Changed::Overtaken)));
+    let fresh = work(written_at.plus_millis(1)).before(rename, stored).unwrap();
+    assert!(matches!(fresh, Before::Drive(_)));
+}
+
+#[tokio::test]
 async fn one_lookup_that_gives_no_answer_does_not_stop_the_others() {
     let model = model(start());
     let timing = Timing::default();
