@@ -317,6 +317,39 @@ def grants_are_exactly_these(templates):
             yield f"{name} allows {show(allowed)}, expected {show(GRANTS[name])}"
 
 
+# Flows that a function runs besides the one it is named after.
+ALSO_RUNS = {"match-invoice": ["order-event", "supplier-event"]}
+
+
+@check
+def grants_follow_from_what_the_flows_are_given(templates):
+    """A flow's `Deps` is its permissions: who is given the register, both systems or a queue gets the grant, nobody else.
+    `Context` writes records with their audit entries; a client of Coupa or QAD needs the cache of tokens."""
+    template = templates[STACK]
+    for name in functions(template):
+        fields = "".join(deps_of(flow) for flow in [name, *ALSO_RUNS.get(name, [])])
+        needed = {
+            "RegisterTable": "Context<" in fields or "dyn Register" in fields,
+            "AuditTable": "Context<" in fields,
+            "TokensTable": bool(re.search(r"dyn (Coupa|Qad)", fields)),
+            "sqs:SendMessage": "dyn Queue" in fields,
+        }
+        granted = dict.fromkeys(needed, False)
+        for statement in statements(template["Resources"][f"{logical(name)}Role"]):
+            for resource in as_list(statement["Resource"]):
+                granted.update({table: True for table in needed if target(resource).split("/")[0] == table})
+            granted["sqs:SendMessage"] |= "sqs:SendMessage" in as_list(statement["Action"])
+        for what in needed:
+            if needed[what] != granted[what]:
+                yield f"{name}: {what} is {'' if granted[what] else 'not '}granted, its Deps say otherwise"
+
+
+def deps_of(flow):
+    """The fields of a flow's `Deps`."""
+    path = ROOT / f"shared/flows/src/{flow.replace('-', '_')}.rs"
+    return re.search(r"pub struct Deps<'a> \{(.*?)\n\}", path.read_text(encoding="utf-8"), re.S).group(1)
+
+
 def services_of(statement):
     return as_list(statement.get("Condition", {}).get("StringEquals", {}).get("kms:ViaService", []))
 
@@ -758,6 +791,12 @@ MUTATIONS = [
     ),
     ("one action too few", lambda t: policy(t, "MatchInvoiceRole").pop(0), "grants_are_exactly_these"),
     ("key without a service", lambda t: policy(t, "SweepRole")[2].pop("Condition"), "grants_are_exactly_these"),
+    (
+        "a table its flow is not given",
+        lambda t: allow(t, "PollCoupaRole", "dynamodb:PutItem", arn("AuditTable")),
+        "grants_follow_from_what_the_flows_are_given",
+    ),
+    ("tokens without a system", lambda t: allow(t, "SweepRole", "dynamodb:GetItem", arn("TokensTable")), "grants_follow_from_what_the_flows_are_given"),
     (
         "audit may be rewritten",
         lambda t: allow(t, "MatchInvoiceRole", "dynamodb:UpdateItem", arn("AuditTable")),

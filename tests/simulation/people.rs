@@ -91,6 +91,25 @@ fn what_others_have_exported_is_not_posted_however_often_it_is_hinted() {
     }
 }
 
+/// Exported by others and in QAD, from before this product came: taken over as it stands when QAD proves it, so that its
+/// payments find it; nothing is sent, and a document that is not equal proves nothing.
+#[test]
+fn what_others_have_exported_is_taken_over_when_qad_proves_it() {
+    for (total, state) in [(100, "exported"), (99, "rejected")] {
+        let mut world = straight_through();
+        world.coupa.invoices.get_mut(&INVOICE.0).unwrap().exported = true;
+        let mut keyed = keyed_document();
+        keyed.supplier_invoice_reference = format!("INV-{INVOICE}");
+        keyed.total_amount = Exact(Decimal::from(total));
+        world.qad.keyed_by_hand(keyed, BEGINNING);
+        let mut run = Harness::new(world, &Setup::default());
+        for reason in [HintReason::Webhook, HintReason::Operator, HintReason::Sweep] {
+            run.run(Job::Match(INVOICE, reason));
+            run.assert_stands(INVOICE, state, 1);
+        }
+    }
+}
+
 /// A flag reset in Coupa after the posting is set again.
 #[test]
 fn a_reset_flag_is_set_again() {

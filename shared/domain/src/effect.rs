@@ -16,6 +16,7 @@
 //! of that record together with its audit entry. [`Effect::fence`] rises with each claim: whoever holds an old fence
 //! can change nothing.
 
+use crate::guards::{Guard, stands};
 use crate::problem::Problem;
 use crate::time::Timestamp;
 use crate::timing::Timing;
@@ -240,7 +241,12 @@ impl Effect {
 
     /// What to do now.
     pub fn step(&self, now: Timestamp, timing: &Timing) -> Step {
-        let free_at = |until: Timestamp| until.plus_millis(timing.clock_skew_millis).plus_millis(1);
+        let skew = if stands(Guard::ClockSkew) {
+            timing.clock_skew_millis
+        } else {
+            0
+        };
+        let free_at = |until: Timestamp| until.plus_millis(skew).plus_millis(1);
         let wait_or = |instant: Timestamp, step: Step| if instant > now { Step::Wait(instant) } else { step };
         match self.status {
             EffectStatus::Ready => {
@@ -253,7 +259,11 @@ impl Effect {
             EffectStatus::Intent | EffectStatus::Unknown => match self.repetition {
                 Repetition::Harmless => wait_or(free_at(self.lease_until).max(self.not_before), Step::Send),
                 Repetition::OnlyAfterLookUp => {
-                    let settled = free_at(self.lease_until.max(self.settle_until));
+                    let settled = if stands(Guard::SettleWindow) {
+                        free_at(self.lease_until.max(self.settle_until))
+                    } else {
+                        free_at(self.lease_until)
+                    };
                     wait_or(settled.max(self.not_before), Step::LookUp)
                 }
             },

@@ -117,7 +117,14 @@ pub async fn run(deps: &Deps<'_>) -> Result<Polled, PollError> {
         let claim = Watermark {
             cursor,
             open_since: before.as_ref().and_then(|watermark| watermark.open_since),
-            digests: known,
+            // A row that has changed is not known any more, even if this run dies before it is recorded and the row
+            // changes back within its day.
+            digests: scan
+                .allocations
+                .iter()
+                .map(digest)
+                .filter(|digest| known.contains(digest))
+                .collect(),
             run: context.chance.token(),
         };
         if !advance(context, &key, seen, &claim).await? {

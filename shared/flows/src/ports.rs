@@ -616,6 +616,8 @@ pub trait TokenStore: Send + Sync {
     async fn store(&self, slot: &TokenSlot, token: &CachedToken, holder: &str) -> Result<bool, StoreError>;
     /// Marks the token of `generation` as refused by the other system, so that nobody uses it again.
     async fn drop_token(&self, slot: &TokenSlot, generation: u64) -> Result<(), StoreError>;
+    /// Gives a lease back whose fetch was refused, so that whoever has better credentials need not wait for its end.
+    async fn release(&self, slot: &TokenSlot, generation: u64, holder: &str) -> Result<(), StoreError>;
 }
 
 // ---------------------------------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ use aws::lambda::Invocation;
 use domain::ids::ConnectionId;
 use domain::problem::Problem;
 use flows::sync_lookups::{self, LookupRun};
+use std::sync::Arc;
 
 /// Problems of one kind that are logged one by one; the metric counts them all.
 const PROBLEMS_LOGGED_MAX: usize = 20;
@@ -13,42 +14,43 @@ impl Wiring {
     /// Looks at every lookup of a connection once.
     pub async fn sync_lookups(&self, scheduled: &Scheduled, invocation: &Invocation) -> Result<(), Problem> {
         let started = self.clock().now();
-        let connection = self.connection(&scheduled.connection).await?;
-        let Some(settings) = &connection.lookups else {
-            tracing::info!(connection = %connection.id, outcome = "off", "sync-lookups");
+        let id = &scheduled.connection;
+        let work = async |connection: Arc<Connection>, _| {
+            let Some(settings) = &connection.lookups else {
+                return Ok(None);
+            };
+            let deps = sync_lookups::Deps {
+                context: self.context(&connection, invocation),
+                coupa: &connection.coupa,
+                qad: &connection.qad,
+                lookups: &settings.syncs,
+                plan_only: false,
+            };
+            sync_lookups::run(&deps)
+                .await
+                .map(Some)
+                .map_err(|error| error.problem())
+        };
+        let Some(runs) = self.with_fresh_credentials(id, is_refused, work).await?? else {
+            tracing::info!(connection = %id, outcome = "off", reason = "the connection has no section lookups",
+                "sync-lookups");
             return Ok(());
         };
-        let runs = sync_lookups::run(&sync_lookups::Deps {
-            context: self.context(&connection, invocation),
-            coupa: &connection.coupa,
-            qad: &connection.qad,
-            lookups: &settings.syncs,
-            plan_only: false,
-        })
-        .await
-        .map_err(|error| error.problem())?;
         for run in &runs {
-            tell(&connection.id, run, self.clock().now().millis_since(started));
-        }
-        if self.newer_credentials(&connection, &runs).await? {
-            tracing::info!(connection = %connection.id, outcome = "again", "sync-lookups");
+            tell(id, run, self.clock().now().millis_since(started));
         }
         Ok(())
     }
+}
 
-    /// After a refused credential the document is read again, so that the next run has the new one.
-    async fn newer_credentials(&self, connection: &Connection, runs: &[LookupRun]) -> Result<bool, Problem> {
-        let refused = runs.iter().any(|run| {
-            let problems = run.unanswered.iter().chain(&run.needs_a_person);
-            problems
-                .into_iter()
-                .any(|problem| problem.code.ends_with("_CREDENTIAL_REFUSED"))
-        });
-        if refused {
-            self.has_newer_document(connection).await
-        } else {
-            Ok(false)
-        }
+/// Whether a lookup stands where it stands because of our credentials.
+fn is_refused(ended: &Result<Option<Vec<LookupRun>>, Problem>) -> bool {
+    match ended {
+        Ok(runs) => runs.iter().flatten().any(|run| {
+            let mut problems = run.unanswered.iter().chain(&run.needs_a_person);
+            problems.any(Problem::is_credential_refused)
+        }),
+        Err(problem) => problem.is_credential_refused(),
     }
 }
 

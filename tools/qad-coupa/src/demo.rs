@@ -10,6 +10,7 @@ use crate::terminal::LiveBlock;
 use crate::{Failure, connection_file, local, register, suppliers, terminal, view};
 use aws::clock::SystemClock;
 use aws::dynamo::DynamoRegister;
+use connectors::http::outbound::Destination;
 use connectors::http::transport::{HttpTransport, Method, Request, Transport};
 use domain::explain;
 use domain::ids::InvoiceId;
@@ -291,7 +292,9 @@ pub(crate) async fn post_event(
     body: &str,
 ) -> Result<u16, String> {
     let signed = sign_event(secret.as_bytes(), body.as_bytes());
+    let base = url.parse().map_err(|problem: Problem| problem.to_string())?;
     let request = Request {
+        destination: Destination::of(&base, &[]),
         method: Method::Post,
         url: url.to_owned(),
         headers: vec![
