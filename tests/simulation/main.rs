@@ -15,6 +15,7 @@ mod effect_machine;
 mod exhaustive;
 #[cfg(debug_assertions)]
 mod guards;
+mod instructions;
 mod life;
 mod machines;
 mod payments;

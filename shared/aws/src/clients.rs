@@ -132,6 +132,11 @@ impl Clients {
     }
 }
 
+/// The one HTTP client and TLS stack, for whoever builds an SDK client of its own.
+pub fn http_client() -> SharedHttpClient {
+    build_http()
+}
+
 fn build_http() -> SharedHttpClient {
     let builder = aws_smithy_http_client::Builder::new().tls_provider(Provider::Rustls(CryptoMode::Ring));
     match TlsContext::builder()

@@ -131,6 +131,22 @@ pub const METRICS: &[(&str, &str, &str)] = &[
         "Count",
         "payments of a supplier invoice that none of our invoices owns",
     ),
+    ("payment_written", "Count", "an entry written to a Coupa invoice"),
+    (
+        "payments_cursor_age_seconds",
+        "Seconds",
+        "age, in whole days, of the latest change of a payment that QAD has shown",
+    ),
+    (
+        "poll_incomplete",
+        "Count",
+        "a poll that ended before the end of the other system's list",
+    ),
+    (
+        "receipts_cursor_age_seconds",
+        "Seconds",
+        "age, in whole days, of the latest goods receipt that QAD has shown",
+    ),
     ("record_failed", "Count", "a record of a batch that comes again"),
     (
         "record_panicked",

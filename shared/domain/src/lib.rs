@@ -37,6 +37,7 @@ pub mod effect;
 pub mod explain;
 pub mod guards;
 pub mod ids;
+pub mod instruction;
 pub mod lifecycle;
 pub mod lookups;
 pub mod matching;

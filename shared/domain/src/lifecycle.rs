@@ -12,6 +12,7 @@ use crate::documents::SourceVersion;
 use crate::effect::{Effect, EffectEvent, EffectStatus, IllegalEffect};
 use crate::guards::{Guard, stands};
 use crate::ids::{DocumentKind, InvoiceId, InvoiceReference, OrderLineKey, PurchaseOrderNumber};
+use crate::instruction::{Instruction, Release, SKIPPED};
 use crate::matching::{Exception, ExceptionCode, MatchReport};
 use crate::money::Currency;
 use crate::problem::Problem;
@@ -140,6 +141,24 @@ pub enum State {
 }
 
 impl State {
+    /// True when a new look at Coupa and QAD may change where it stands.
+    pub fn is_undecided(&self) -> bool {
+        match self {
+            Self::Received { .. }
+            | Self::Held { .. }
+            | Self::Parked {
+                reason: ParkReason::Match { .. } | ParkReason::Problem { .. },
+            } => true,
+            Self::Rejected { .. } => !self.is_skipped(),
+            _ => false,
+        }
+    }
+
+    /// True when a person took it out.
+    pub fn is_skipped(&self) -> bool {
+        matches!(self, Self::Rejected { problem } if problem.code == SKIPPED)
+    }
+
     /// The state's one name, as stored, listed and logged.
     pub fn word(&self) -> &'static str {
         match self {
@@ -329,6 +348,36 @@ pub enum Event {
         /// Why.
         problem: Problem,
     },
+    /// A person accepted what the match found; it is decided again.
+    Released {
+        /// Who, why, and what exactly.
+        release: Release,
+    },
+    /// A person took it out: nothing is done with it until a person takes it up again.
+    Skipped {
+        /// Who, and why.
+        instruction: Instruction,
+    },
+    /// A person took a skipped one up again; it is decided again.
+    Reopened {
+        /// Who, and why.
+        instruction: Instruction,
+    },
+    /// A person had it taken in although somebody else may have exported it before this product knew it (back-fill).
+    TakenIn {
+        /// Who, and why.
+        instruction: Instruction,
+    },
+    /// A person named the document in QAD that is this invoice's; a look-up proved it.
+    Adopted {
+        /// Its number there.
+        voucher: Voucher,
+        /// Who, and why.
+        instruction: Instruction,
+        /// What differs and was accepted; empty when nothing does.
+        #[serde(default, skip_serializing_if = "String::is_empty")]
+        difference: String,
+    },
 }
 
 impl Event {
@@ -348,6 +397,11 @@ impl Event {
             Self::Paid { .. } => "paid",
             Self::Voided => "voided",
             Self::Rejected { .. } => "rejected",
+            Self::Released { .. } => "released",
+            Self::Skipped { .. } => "skipped",
+            Self::Reopened { .. } => "reopened",
+            Self::TakenIn { .. } => "taken-in",
+            Self::Adopted { .. } => "adopted",
         }
     }
 }
@@ -366,15 +420,7 @@ impl State {
     /// The state after `event`: total, and the same for living and for replaying.
     pub fn after(&self, event: &Event) -> Result<Self, Illegal> {
         use State::{Approved, Exported, Held, Parked, Posted, Received, Rejected, Voided};
-        let undecided = matches!(
-            self,
-            Received { .. }
-                | Held { .. }
-                | Rejected { .. }
-                | Parked {
-                    reason: ParkReason::Match { .. } | ParkReason::Problem { .. }
-                }
-        );
+        let undecided = self.is_undecided();
         let next = match (event, self) {
             (Event::Received { coupa_status }, _) if undecided => Received {
                 coupa_status: coupa_status.clone(),
@@ -428,6 +474,24 @@ impl State {
             (Event::Voided, Approved) => Voided { exported: false },
             (Event::Rejected { problem }, _) if undecided => Rejected {
                 problem: problem.clone(),
+            },
+            (
+                Event::Released { .. },
+                Parked {
+                    reason: ParkReason::Match { .. },
+                },
+            ) => Received { coupa_status: None },
+            (Event::Skipped { instruction }, _) if undecided => Rejected {
+                problem: instruction.skipped(),
+            },
+            (Event::TakenIn { .. }, Received { .. } | Rejected { .. }) if undecided => {
+                Received { coupa_status: None }
+            }
+            (Event::Reopened { .. }, _) if self.is_skipped() => Received { coupa_status: None },
+            // Of a document that is, or may be, in QAD the record, which knows the effect, checks that it is settled.
+            (Event::Adopted { voucher, .. }, Received { .. } | Held { .. } | Parked { .. }) => Posted {
+                voucher: voucher.clone(),
+                how: PostedHow::Adopted,
             },
             _ => {
                 return Err(Illegal {
@@ -500,6 +564,12 @@ pub struct InvoiceRecord {
     /// What Coupa shows as paid.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub paid: Option<PaidState>,
+    /// A person had it taken in: Coupa's exported flag, whoever set it, keeps it out no more.
+    #[serde(default)]
+    pub taken_in: bool,
+    /// What a person has accepted of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub release: Option<Release>,
     /// The orders under which it stands in the index of those that an event about an order wakes.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub order_index: Vec<PurchaseOrderNumber>,
@@ -545,6 +615,8 @@ impl InvoiceRecord {
             export: None,
             note: None,
             paid: None,
+            taken_in: false,
+            release: None,
             order_index: Vec::new(),
             coupa_supplier: None,
             supplier_index: None,
@@ -573,6 +645,13 @@ impl InvoiceRecord {
                 event: event.name(),
             });
         }
+        let settled = |effect: &Effect| effect.is_finished() || effect.is_certainly_not_applied();
+        if matches!(event, Event::Adopted { .. }) && !self.creation.as_ref().is_none_or(settled) {
+            return Err(Illegal {
+                state: self.state.word(),
+                event: event.name(),
+            });
+        }
         let mut next = self.clone();
         next.state = self.state.after(event)?;
         if std::mem::discriminant(&next.state) != std::mem::discriminant(&self.state) {
@@ -585,6 +664,15 @@ impl InvoiceRecord {
             }
             Event::Creating { .. } | Event::Exporting { .. } | Event::Noting { .. } => {}
             Event::Paid { paid } => next.paid = Some(paid.clone()),
+            Event::Released { release } => {
+                next.release = Some(release.clone());
+                next.look_again = Some(now);
+            }
+            Event::Reopened { .. } => next.look_again = Some(now),
+            Event::TakenIn { .. } => {
+                next.taken_in = true;
+                next.look_again = Some(now);
+            }
             _ => {
                 next.delay = None;
                 next.setbacks = 0;
@@ -614,15 +702,7 @@ impl InvoiceRecord {
 
     /// True when a new look at Coupa and QAD may change where it stands.
     pub fn may_be_decided(&self) -> bool {
-        matches!(
-            self.state,
-            State::Received { .. }
-                | State::Held { .. }
-                | State::Rejected { .. }
-                | State::Parked {
-                    reason: ParkReason::Match { .. } | ParkReason::Problem { .. }
-                }
-        )
+        self.state.is_undecided()
     }
 
     /// The orders an event about which is a reason to look at it again: all of a held invoice, and of a parked one that
@@ -849,5 +929,105 @@ mod tests {
         let text = serde_json::to_string(&record).unwrap();
         assert_eq!(serde_json::from_str::<InvoiceRecord>(&text).unwrap(), record);
         assert_eq!(record.since, Timestamp(9));
+    }
+
+    fn instruction() -> Instruction {
+        Instruction::new("somebody", "agreed with the buyer").unwrap()
+    }
+
+    #[test]
+    fn what_a_person_took_out_stays_out_until_a_person_takes_it_up() {
+        let skipped = Event::Skipped {
+            instruction: instruction(),
+        };
+        let state = State::replay([&skipped]).unwrap();
+        assert!(state.is_skipped());
+        for event in [
+            approved(),
+            Event::Received { coupa_status: None },
+            Event::Voided,
+            Event::Rejected { problem: problem() },
+            skipped.clone(),
+        ] {
+            assert!(state.after(&event).is_err(), "{}", event.name());
+        }
+        let reopened = state
+            .after(&Event::Reopened {
+                instruction: instruction(),
+            })
+            .unwrap();
+        assert_eq!(reopened, State::Received { coupa_status: None });
+        assert!(
+            State::replay(&[approved(), skipped]).is_err(),
+            "what is being posted cannot be taken out"
+        );
+    }
+
+    #[test]
+    fn only_what_the_match_parked_can_be_released() {
+        let release = Release {
+            instruction: instruction(),
+            at: Timestamp(1),
+            content_sha256: "c".into(),
+            accepted: vec![],
+        };
+        let released = Event::Released { release };
+        let by_match = Event::Parked {
+            reason: ParkReason::Match { exceptions: vec![] },
+        };
+        let by_problem = Event::Parked {
+            reason: ParkReason::Problem { problem: problem() },
+        };
+        let held = Event::Held {
+            exceptions: vec![],
+            awaits: vec![],
+            tolerance_version: String::new(),
+        };
+        assert!(State::replay(&[by_match, released.clone()]).is_ok());
+        for before in [by_problem, held, approved()] {
+            assert!(
+                State::replay(&[before.clone(), released.clone()]).is_err(),
+                "{}",
+                before.name()
+            );
+        }
+    }
+
+    #[test]
+    fn nothing_is_adopted_while_our_own_create_may_still_land() {
+        let adopted = Event::Adopted {
+            voucher: voucher(),
+            instruction: instruction(),
+            difference: String::new(),
+        };
+        let reason = ParkReason::InQad {
+            problem: problem(),
+            voucher: None,
+        };
+        let mut record = InvoiceRecord::new(InvoiceId(7), Timestamp(0))
+            .after(&approved(), Timestamp(0))
+            .unwrap()
+            .after(&Event::Parked { reason }, Timestamp(0))
+            .unwrap();
+        let effect = |status| {
+            let repetition = crate::effect::Repetition::OnlyAfterLookUp;
+            let mut effect = Effect::ready(
+                "k".into(),
+                repetition,
+                "r".into(),
+                "h".into(),
+                "i".into(),
+                Timestamp(0),
+            );
+            effect.status = status;
+            effect.attempts = 1;
+            Some(effect)
+        };
+        for status in [EffectStatus::Intent, EffectStatus::Unknown] {
+            record.creation = effect(status);
+            assert!(record.after(&adopted, Timestamp(1)).is_err(), "{status:?}");
+        }
+        record.creation = effect(EffectStatus::Parked);
+        assert!(record.after(&adopted, Timestamp(1)).is_ok());
     }
 }

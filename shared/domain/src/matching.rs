@@ -315,6 +315,12 @@ pub fn our_mark(id: InvoiceId) -> String {
 /// approved with the complete document to create. An invoice that is too large is parked for that alone, and its
 /// report has the first [`INVOICE_LINES_MAX`] lines without figures of the order.
 pub fn decide(input: &MatchInput<'_>) -> Decision {
+    decide_accepting(input, &[])
+}
+
+/// As [`decide`], but what a person has accepted, figure by figure, is in the way no more
+/// ([`ExceptionCode::is_releasable`] says what can be accepted at all). The report shows it all the same.
+pub fn decide_accepting(input: &MatchInput<'_>, accepted: &[Exception]) -> Decision {
     let invoice = input.invoice;
     if let Some(exception) = too_large(invoice) {
         let lines = invoice
@@ -360,6 +366,7 @@ pub fn decide(input: &MatchInput<'_>) -> Decision {
         .flat_map(ledger::Ledger::used_up)
         .collect();
     let matches = receiver_matches(&parts, &used_up, &mut exceptions);
+    exceptions.retain(|exception| !(exception.code.is_releasable() && accepted.contains(exception)));
     let verdict = match supplier {
         Some(supplier) if exceptions.is_empty() => Verdict::Approve {
             draft: Box::new(draft(input, supplier, &orders, matches, costs)),

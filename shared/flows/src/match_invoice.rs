@@ -9,6 +9,7 @@ use crate::engine::{Driven, Finding, Target, drive};
 use crate::invoice_effects::{
     Creation, Export, Note, Wanted, export_effect, judge_documents, new_effect, with_note,
 };
+use crate::pause;
 use crate::ports::{
     CommitError, Coupa, HintReason, Qad, QadDocument, ReadError, RecordGroup, RecordKey, RecordWrite,
     StoredRecord,
@@ -20,7 +21,9 @@ use domain::effect::{Effect, EffectEvent, EffectStatus, Repetition, backoff_mill
 use domain::guards::{Guard, stands};
 use domain::ids::{InvoiceId, OrderLineKey, PurchaseOrderNumber, QadInvoiceIdentity, SupplierCode};
 use domain::lifecycle::{Event, InvoiceEffect, InvoiceRecord, ParkReason, PostedHow, State, Summary};
-use domain::matching::{Decision, ExceptionCode, MatchInput, SupplierInvoiceDraft, Verdict, decide};
+use domain::matching::{
+    Decision, ExceptionCode, MatchInput, SupplierInvoiceDraft, Verdict, decide_accepting,
+};
 use domain::policy::MatchPolicy;
 use domain::problem::{CREDENTIAL_RECHECK_MILLIS, Problem};
 use domain::time::Timestamp;
@@ -174,6 +177,7 @@ async fn round(
     looked: &mut bool,
 ) -> Result<Next, FlowError> {
     let record = &loaded.document;
+    let context = &deps.context;
     // A hint from outside is a reason to ask Coupa about what is already decided; our own sweep is not.
     let ask_coupa = !*looked
         && matches!(
@@ -184,7 +188,21 @@ async fn round(
     match &record.state {
         _ if record.may_be_decided() && !*looked => {
             *looked = true;
-            decide_invoice(deps, loaded).await
+            match pause::of_invoices(context.register).await? {
+                Some(pause) => {
+                    // Known and waiting: nothing is lost, and nobody else keeps asking.
+                    let slowly =
+                        Duration::from_millis(u64::try_from(deps.settings.recheck_millis).unwrap_or(0));
+                    delay(deps, loaded, Some(slowly), pause.problem()).await
+                }
+                None => decide_invoice(deps, loaded).await,
+            }
+        }
+        // Approved before the pause and not under way: taken back, and then it waits like the others.
+        State::Approved
+            if !*looked && not_in_flight(record) && pause::of_invoices(context.register).await?.is_some() =>
+        {
+            take_back(deps, loaded).await
         }
         State::Approved if ask_coupa && not_in_flight(record) => {
             *looked = true;
@@ -317,8 +335,9 @@ async fn decide_invoice(deps: &Deps<'_>, loaded: Loaded<InvoiceRecord>) -> Resul
         Err(error) => return unread(deps, loaded, error).await,
     };
     // Once it was seen not exported, the flag is ours to set; before that, whoever set it has dealt with the invoice.
-    let others_may_have_it = loaded.document.source.is_none()
-        || matches!(&loaded.document.state, State::Rejected { problem } if problem.code == EXPORTED_BY_OTHERS);
+    let others_may_have_it = !loaded.document.taken_in
+        && (loaded.document.source.is_none()
+            || matches!(&loaded.document.state, State::Rejected { problem } if problem.code == EXPORTED_BY_OTHERS));
     let loaded = Loaded {
         document: with_source(&loaded.document, &invoice),
         ..loaded
@@ -360,9 +379,9 @@ async fn exported_before(
     } = &claim
         && let Some(document) = keyed_by_hand(deps, invoice, identity).await
     {
-        let claim = claim_writes(deps, invoice.id, identity, *revision, payments.as_ref())?;
-        let mut change = adoption(deps, &loaded, identity, claim, document)?;
         let now = deps.context.clock.now();
+        let claim = claim_writes(now, invoice.id, identity, *revision, payments.as_ref())?;
+        let mut change = adoption(deps, &loaded, identity, claim, document)?;
         change.document = change.document.after(&Event::Exported, now).map_err(impossible)?;
         change.events.push(Event::Exported);
         return store(deps, loaded.revision, change).await;
@@ -382,7 +401,7 @@ fn not_in_coupa(id: InvoiceId) -> Problem {
 }
 
 /// Code of an invoice that somebody else exported before this product had seen it.
-const EXPORTED_BY_OTHERS: &str = "EXPORTED_BY_OTHERS";
+pub const EXPORTED_BY_OTHERS: &str = "EXPORTED_BY_OTHERS";
 
 fn exported_elsewhere(id: InvoiceId) -> Problem {
     Problem::new(
@@ -509,7 +528,7 @@ fn change_to(
 }
 
 /// The changes of the waiting index that go with a change of state.
-fn waiting_writes(before: &InvoiceRecord, after: &InvoiceRecord) -> Vec<RecordWrite> {
+pub(crate) fn waiting_writes(before: &InvoiceRecord, after: &InvoiceRecord) -> Vec<RecordWrite> {
     let lines = |record: &InvoiceRecord| -> BTreeSet<OrderLineKey> {
         record.awaits().iter().take(AWAITED_LINES_MAX).cloned().collect()
     };
@@ -529,7 +548,7 @@ fn waiting_writes(before: &InvoiceRecord, after: &InvoiceRecord) -> Vec<RecordWr
 
 /// Keeps the index of what an event about an order wakes as the record now stands. What is in the index is kept in the
 /// record itself, for the orders an invoice names may change between two readings.
-fn index_orders(document: &mut InvoiceRecord) -> Vec<RecordWrite> {
+pub(crate) fn index_orders(document: &mut InvoiceRecord) -> Vec<RecordWrite> {
     let new: BTreeSet<PurchaseOrderNumber> = document
         .awaits_orders()
         .iter()
@@ -551,7 +570,7 @@ fn index_orders(document: &mut InvoiceRecord) -> Vec<RecordWrite> {
 
 /// Keeps the index of what waits for a supplier as the record now stands. The entry is kept in the record itself, for the
 /// supplier an invoice names may change between two readings.
-fn index_supplier(document: &mut InvoiceRecord) -> Vec<RecordWrite> {
+pub(crate) fn index_supplier(document: &mut InvoiceRecord) -> Vec<RecordWrite> {
     let new = document
         .awaits_supplier()
         .then(|| awaited_supplier_id(document.coupa_supplier, document.id));
@@ -592,7 +611,6 @@ fn unanswered(error: ReadError) -> FlowError {
 /// Approved earlier but nothing was sent yet: if Coupa has changed its mind, so do we.
 async fn reconsider_approved(deps: &Deps<'_>, loaded: Loaded<InvoiceRecord>) -> Result<Next, FlowError> {
     let invoice = deps.coupa.invoice(loaded.document.id).await.map_err(unanswered)?;
-    let now = deps.context.clock.now();
     let known = loaded
         .document
         .source
@@ -604,6 +622,12 @@ async fn reconsider_approved(deps: &Deps<'_>, loaded: Loaded<InvoiceRecord>) -> 
     if unchanged {
         return Ok(Next::Again);
     }
+    take_back(deps, loaded).await
+}
+
+/// An approved invoice of which nothing was sent is received again, and decided anew.
+async fn take_back(deps: &Deps<'_>, loaded: Loaded<InvoiceRecord>) -> Result<Next, FlowError> {
+    let now = deps.context.clock.now();
     let mut document = loaded.document.clone();
     let mut events = Vec::new();
     if document
@@ -752,14 +776,18 @@ async fn decide_approved(
         .values()
         .flat_map(|order| order.document.reservations.iter().cloned())
         .collect();
-    let Decision { verdict, report } = decide(&MatchInput {
+    let input = MatchInput {
         invoice,
         orders: &evidence.orders,
         receipts: &evidence.receipts,
         reservations: &reservations,
         policy: &deps.settings.policy,
         today: deps.context.clock.now().date_utc(),
+    };
+    let accepted = loaded.document.release.as_ref().map_or(&[][..], |release| {
+        release.accepted_of(&invoice.source.content_sha256)
     });
+    let Decision { verdict, report } = decide_accepting(&input, accepted);
     let tolerance_version = report.tolerance_version.clone();
     let mut loaded = loaded;
     loaded.document.report = Some(report);
@@ -774,7 +802,13 @@ async fn decide_approved(
         && (matches!(verdict, Verdict::Park { .. }) || is_partly_invoiced(invoice, &evidence.receipts))
         && let Some(document) = keyed_by_hand(deps, invoice, identity).await
     {
-        let claim = claim_writes(deps, invoice.id, identity, *revision, payments.as_ref())?;
+        let claim = claim_writes(
+            deps.context.clock.now(),
+            invoice.id,
+            identity,
+            *revision,
+            payments.as_ref(),
+        )?;
         return adopt(deps, loaded, identity, claim, document).await;
     }
     match verdict {
@@ -813,7 +847,13 @@ async fn decide_approved(
                 revision,
                 payments,
             } => {
-                let claim = claim_writes(deps, invoice.id, identity, *revision, payments.as_ref())?;
+                let claim = claim_writes(
+                    deps.context.clock.now(),
+                    invoice.id,
+                    identity,
+                    *revision,
+                    payments.as_ref(),
+                )?;
                 approve(deps, loaded, *draft, evidence.reserved, claim).await
             }
             Claim::Taken { identity, owner } => {
@@ -1139,8 +1179,8 @@ async fn approve(
 }
 
 /// Claims a QAD identity. Payments of it that wait for an owner become due in the same moment.
-fn claim_writes(
-    deps: &Deps<'_>,
+pub(crate) fn claim_writes(
+    now: Timestamp,
     owner: InvoiceId,
     identity: &QadInvoiceIdentity,
     revision: u64,
@@ -1151,7 +1191,7 @@ fn claim_writes(
         revision,
         render(&IdentityClaim { owner })?,
     );
-    Ok(vec![claim, claimed(identity, payments, deps.context.clock.now())])
+    Ok(vec![claim, claimed(identity, payments, now)])
 }
 
 fn plain_put(key: RecordKey, seen: u64, body: String) -> RecordWrite {

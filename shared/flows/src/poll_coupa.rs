@@ -162,6 +162,8 @@ fn is_news(head: &InvoiceHead, known: Option<&InvoiceRecord>) -> bool {
             .is_none_or(domain::effect::Effect::is_finished),
         (State::Received { .. }, _) => record.look_again.is_none() || read_at != Some(head.updated_at),
         (_, CoupaStatus::Other(_)) => false,
+        // A person took it out, whatever becomes of it in Coupa.
+        (state, _) if state.is_skipped() => false,
         // Not readable: it has its own slow recheck, and is not asked for at every poll until Coupa has changed it.
         (State::Parked { .. }, _) => {
             head.updated_at > read_at.max(record.asked_in_vain).unwrap_or(record.since)

@@ -87,6 +87,8 @@ pub struct Polled {
     pub woken: u64,
     /// Rows that could not be read; each is named in the log and raises an alarm, and the rest goes on.
     pub unreadable: Vec<Problem>,
+    /// Latest receipt date known afterwards.
+    pub cursor: Option<Date>,
 }
 
 /// Reads the window once.
@@ -117,6 +119,7 @@ pub async fn run(deps: &Deps<'_>) -> Result<Polled, PollError> {
         .collect();
     polled.new = count(new.len());
     let after = watermark_after(before.as_ref(), &scan.receipts, today);
+    polled.cursor = Some(after.cursor);
     if !stands(Guard::WatermarkLast) && before.as_ref() != Some(&after) {
         watermark::advance(deps.register, deps.chance, &stored.key, stored.revision, &after).await?;
     }

@@ -150,6 +150,19 @@ pub trait Coupa: Send + Sync {
     ) -> Result<(), WriteError>;
 }
 
+/// What a back-fill asks of Coupa.
+#[async_trait]
+pub trait CoupaHistory: Send + Sync {
+    /// Reads one page of approved invoices dated `from` or later (and `until` or earlier), exported or not, by id, after
+    /// `after`.
+    async fn approved_invoices(
+        &self,
+        from: Date,
+        until: Option<Date>,
+        after: Option<InvoiceId>,
+    ) -> Result<InvoicePage, ReadError>;
+}
+
 // ---------------------------------------------------------------------------------------------------------------
 // QAD
 // ---------------------------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ use crate::ports::{
 };
 use crate::store::{Change, Context, Document, FlowError, Loaded, load, render, save, sha256_hex};
 use async_trait::async_trait;
-use domain::effect::{Effect, EffectEvent, Repetition, backoff_millis};
+use domain::effect::{Effect, EffectEvent, EffectStatus, Repetition, backoff_millis};
 use domain::guards::{Guard, stands};
 use domain::ids::{InvoiceId, fold};
 use domain::lifecycle::{Event, IllegalStep, InvoiceRecord, State};
@@ -183,7 +183,17 @@ async fn round(
             settings: deps.settings,
         };
         return match drive(context, loaded, &target).await? {
-            Driven::Finished(_) => Ok(Next::Again),
+            Driven::Finished(done) => {
+                if done
+                    .document
+                    .entry
+                    .as_ref()
+                    .is_some_and(|entry| entry.status == EffectStatus::Done)
+                {
+                    tracing::info!(metric = "payment_written", value = 1, "a payment is in Coupa");
+                }
+                Ok(Next::Again)
+            }
             Driven::Later(waiting) => Ok(rest(context, waiting)),
             Driven::Busy => Ok(Next::Rest(Rest::Busy)),
             Driven::OutOfTime => Err(FlowError::OutOfTime),

@@ -27,7 +27,7 @@ use credentials::{Attempt, is_refused};
 use domain::ids::{ConnectionId, InvoiceId};
 use domain::lifecycle::{InvoiceRecord, State};
 use domain::problem::Problem;
-use domain::time::Timestamp;
+use domain::time::{Date, Timestamp};
 use domain::timing::Timing;
 use flows::match_invoice::{self, InvoiceSettings, Rest};
 use flows::ports::{Chance, Clock, Collection, Hint, HintReason, Subject};
@@ -331,6 +331,10 @@ impl Wiring {
             tracing::info!(%connection, metric = "payment_unmatched", value = polled.unmatched,
                 "payments of invoices that are none of ours");
         }
+        if let Some(cursor) = polled.cursor {
+            tracing::info!(%connection, metric = "payments_cursor_age_seconds",
+                value = age_seconds(cursor, self.clock().now()), watermark = %cursor, "poll-payments");
+        }
         let outcome = match polled.left_over {
             _ if polled.overtaken => "overtaken",
             0 => "complete",
@@ -433,6 +437,7 @@ impl Wiring {
                 value = 1, "poll-coupa");
         }
         let outcome = if polled.incomplete {
+            tracing::warn!(%connection, metric = "poll_incomplete", value = 1, "poll-coupa");
             "incomplete"
         } else {
             "complete"
@@ -463,6 +468,10 @@ impl Wiring {
             tracing::error!(%connection, code = %problem.code, %problem, metric = "record_unreadable",
                 value = 1, "poll-receipts");
         }
+        if let Some(cursor) = polled.cursor {
+            tracing::info!(%connection, metric = "receipts_cursor_age_seconds",
+                value = age_seconds(cursor, self.clock().now()), watermark = %cursor, "poll-receipts");
+        }
         tracing::info!(%connection, found = polled.read, count = polled.new, queued = polled.woken,
             outcome = "complete", "poll-receipts");
         Ok(())
@@ -491,6 +500,12 @@ impl Wiring {
         tracing::info!(%connection, queued = swept.queued, outcome = if swept.more { "more" } else { "complete" }, "sweep");
         Ok(())
     }
+}
+
+/// How old a cursor that knows only days is, in whole days: nothing on the day itself.
+fn age_seconds(cursor: Date, now: Timestamp) -> u64 {
+    let days = cursor.until(now.date_utc()).map_or(0, |span| span.get_days());
+    u64::try_from(days).unwrap_or(0).saturating_mul(86_400)
 }
 
 /// All problems of a connection's document, told as one.
@@ -576,4 +591,19 @@ fn is_unknown(record: &InvoiceRecord) -> bool {
         .creation
         .as_ref()
         .is_some_and(|effect| effect.status == domain::effect::EffectStatus::Unknown)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cursor_is_as_old_as_the_days_since_it() {
+        let now: Timestamp = Timestamp(1_772_755_200_000); // 2026-03-06 00:00 UTC
+        let at = |text: &str| age_seconds(text.parse().unwrap(), now);
+        assert_eq!(now.date_utc().to_string(), "2026-03-06");
+        assert_eq!(at("2026-03-06"), 0);
+        assert_eq!(at("2026-02-27"), 7 * 86_400);
+        assert_eq!(at("2026-03-09"), 0, "a cursor ahead of the clock is not old");
+    }
 }

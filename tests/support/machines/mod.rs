@@ -46,6 +46,8 @@ use worker::{Job, Worker};
 
 /// How long the faults last, in milliseconds.
 const CHAOS_MILLIS: i64 = 1_600_000;
+/// How many of a thousand calls of Coupa and QAD are slow, usually.
+const SLOW_PER_MILLE: u64 = 150;
 /// Most workers at once.
 const WORKERS_MAX: usize = 5;
 /// Most steps of one life; more is a life that does not end.
@@ -71,6 +73,8 @@ pub struct Life {
     pub skew_millis: i64,
     /// Whether the register heeds the conditions of writes. False only where a test takes that guard away.
     pub conditions: bool,
+    /// How many of a thousand calls of Coupa and QAD are slow.
+    pub slow: u64,
     /// Whether the story is kept.
     pub told: bool,
 }
@@ -97,6 +101,7 @@ impl Life {
             real,
             skew_millis: real.clock_skew_millis,
             conditions: true,
+            slow: SLOW_PER_MILLE,
             told: false,
         }
     }
@@ -298,7 +303,9 @@ impl Run {
         let longest = match place {
             Place::Register | Place::Commit | Place::Hint => 40,
             // Now and then a call is slow; a whole exchange ends within the HTTP timeout.
-            Place::Read | Place::Write if !self.calm && rng.per_mille(150) => self.life.real.http_millis,
+            Place::Read | Place::Write if !self.calm && rng.per_mille(self.life.slow) => {
+                self.life.real.http_millis
+            }
             Place::Read | Place::Write => 1_500,
         };
         1 + rng.millis(longest)

@@ -82,6 +82,8 @@ pub enum Outcome {
 enum Stage {
     Load,
     ReadOthers(Seen),
+    /// What was read when the question was handled; the answer has taken its time.
+    Decide(Seen, Vec<usize>),
     /// Commits; what for, how often it was sent, whether the register has done it already.
     Commit(Box<Change>, After, u32, bool),
     Recheck(Vec<usize>),
@@ -94,10 +96,12 @@ enum Stage {
     ReadCoupa(Seen),
     Watermark,
     Scan(Box<Stored<Option<Watermark>>>),
+    Scanned(Box<Stored<Option<Watermark>>>, Vec<usize>),
     Mirror(Box<(u64, Watermark, Vec<usize>)>),
     Wake(Box<(u64, Watermark)>),
     PaymentsWatermark,
     PaymentsScan(u64, BTreeSet<(usize, String)>),
+    PaymentsScanned(u64, BTreeSet<(usize, String)>, Vec<domain::payments::Allocation>),
     Record(Box<Rows>, u32),
     Due,
 }
@@ -248,7 +252,11 @@ impl Run {
         let stage = std::mem::replace(&mut worker.stage, Stage::Load);
         let place = place_of(&stage);
         // Waiting for an answer is no call of its own.
-        let fault = if matches!(stage, Stage::Answer(..)) {
+        let waits = matches!(
+            stage,
+            Stage::Answer(..) | Stage::Decide(..) | Stage::Scanned(..) | Stage::PaymentsScanned(..)
+        );
+        let fault = if waits {
             Fault::None
         } else {
             self.fault(worker.number, worker.step, place)
@@ -308,7 +316,11 @@ impl Run {
             Stage::Load if lost => Next::Failed,
             Stage::Load => self.loaded(worker),
             Stage::ReadOthers(seen) if lost => self.put_off(worker, seen),
-            Stage::ReadOthers(seen) => self.decide(worker, seen),
+            Stage::ReadOthers(seen) => {
+                let received = self.systems.received();
+                Next::To(Stage::Decide(seen, received), Place::Read)
+            }
+            Stage::Decide(seen, received) => self.decide(worker, seen, received),
             Stage::Commit(change, after, tries, done) => {
                 self.commit(worker, *change, after, tries, done, fault)
             }
@@ -362,10 +374,14 @@ impl Run {
             Stage::Watermark if lost => Next::Failed,
             Stage::Watermark => {
                 let read = Box::new(self.systems.receipts_read.clone());
-                Next::To(Stage::Scan(read), Place::Read)
+                Next::To(Stage::Scan(read), Place::Register)
             }
             Stage::Scan(_) if lost => Next::Failed,
-            Stage::Scan(read) => self.scan(*read),
+            Stage::Scan(read) => {
+                let posted = self.systems.received();
+                Next::To(Stage::Scanned(read, posted), Place::Read)
+            }
+            Stage::Scanned(read, posted) => self.scan(*read, &posted),
             Stage::Mirror(found) => {
                 let (revision, watermark, new) = *found;
                 let after = After::WakeNext(Box::new((revision, watermark)));
@@ -385,10 +401,14 @@ impl Run {
             Stage::PaymentsWatermark => {
                 let read = &self.systems.payments_read;
                 let stage = Stage::PaymentsScan(read.revision, read.document.clone());
-                Next::To(stage, Place::Read)
+                Next::To(stage, Place::Register)
             }
             Stage::PaymentsScan(..) if lost => Next::Failed,
-            Stage::PaymentsScan(seen, known) => self.scan_payments(seen, known),
+            Stage::PaymentsScan(seen, known) => {
+                let shown = self.systems.payments.clone();
+                Next::To(Stage::PaymentsScanned(seen, known, shown), Place::Read)
+            }
+            Stage::PaymentsScanned(seen, known, shown) => scan_payments(seen, known, &shown),
             Stage::Record(..) if lost => Next::Failed,
             Stage::Record(rows, tries) => self.record(worker, rows, tries),
             Stage::Due if lost => Next::Failed,
@@ -451,7 +471,7 @@ impl Run {
             if !self.has_time(worker) {
                 return Next::Failed;
             }
-            return Next::To(Stage::ReadOthers(seen), Place::Read);
+            return Next::To(Stage::ReadOthers(seen), Place::Register);
         }
         match &record.state {
             State::Approved => self.drive(worker, Kind::Create, seen),
@@ -538,12 +558,11 @@ impl Run {
     }
 
     /// The three-way match, as far as it concerns the machines: everything billed is received, or it is held.
-    fn decide(&mut self, worker: &mut Worker, seen: Seen) -> Next {
+    fn decide(&mut self, worker: &mut Worker, seen: Seen, received: Vec<usize>) -> Next {
         let Seen::Record(revision, record) = seen else {
             return Next::Over;
         };
         let now = self.clock(worker);
-        let received = self.systems.received();
         let pieces: Decimal = received
             .iter()
             .map(|receipt| self.systems.receipts[*receipt].receipt.received)
@@ -1050,9 +1069,8 @@ impl Run {
     // The polls
     // -----------------------------------------------------------------------------------------------------------
 
-    fn scan(&mut self, read: Stored<Option<Watermark>>) -> Next {
+    fn scan(&mut self, read: Stored<Option<Watermark>>, posted: &[usize]) -> Next {
         let today = Timestamp(self.systems.now).date_utc();
-        let posted = self.systems.received();
         let shown: Vec<_> = posted
             .iter()
             .map(|receipt| self.systems.receipts[*receipt].receipt.clone())
@@ -1089,26 +1107,6 @@ impl Run {
         Next::To(Stage::Mirror(found), Place::Register)
     }
 
-    fn scan_payments(&mut self, seen: u64, known: BTreeSet<(usize, String)>) -> Next {
-        let row =
-            |(number, payment): (usize, &domain::payments::Allocation)| (number, payment.status.to_string());
-        let all: BTreeSet<(usize, String)> = self.systems.payments.iter().enumerate().map(row).collect();
-        let new: Vec<_> = all
-            .difference(&known)
-            .map(|(number, _)| self.systems.payments[*number].clone())
-            .collect();
-        if new.is_empty() {
-            return Next::Over;
-        }
-        let rows = Rows {
-            right: seen + 1,
-            new,
-            known: all,
-        };
-        let claim = Change::PaymentsRead { seen, known };
-        Next::To(commit_of(claim, After::RecordNext(Box::new(rows))), Place::Commit)
-    }
-
     fn record(&mut self, worker: &mut Worker, rows: Box<Rows>, tries: u32) -> Next {
         if self.systems.payments_read.revision != rows.right && stands(Guard::PollersRight) {
             self.saw(Mark::PaymentPollsMet);
@@ -1135,6 +1133,30 @@ impl Run {
         };
         Next::To(commit_of(change, After::Recorded(rows, tries)), Place::Commit)
     }
+}
+
+fn scan_payments(
+    seen: u64,
+    known: BTreeSet<(usize, String)>,
+    shown: &[domain::payments::Allocation],
+) -> Next {
+    let row =
+        |(number, payment): (usize, &domain::payments::Allocation)| (number, payment.status.to_string());
+    let all: BTreeSet<(usize, String)> = shown.iter().enumerate().map(row).collect();
+    let new: Vec<_> = all
+        .difference(&known)
+        .map(|(number, _)| shown[*number].clone())
+        .collect();
+    if new.is_empty() {
+        return Next::Over;
+    }
+    let rows = Rows {
+        right: seen + 1,
+        new,
+        known: all,
+    };
+    let claim = Change::PaymentsRead { seen, known };
+    Next::To(commit_of(claim, After::RecordNext(Box::new(rows))), Place::Commit)
 }
 
 fn intended(worker: &Worker) -> EffectEvent {
@@ -1182,7 +1204,10 @@ fn place_of(stage: &Stage) -> Place {
         | Stage::LookUp(..)
         | Stage::ReadCoupa(_)
         | Stage::Scan(_)
-        | Stage::PaymentsScan(..) => Place::Read,
+        | Stage::PaymentsScan(..)
+        | Stage::Decide(..)
+        | Stage::Scanned(..)
+        | Stage::PaymentsScanned(..) => Place::Read,
         Stage::Send(..) | Stage::Leave(..) | Stage::Answer(..) => Place::Write,
     }
 }
@@ -1196,7 +1221,9 @@ fn word_of(stage: &Stage) -> &'static str {
         Stage::FirstLook(..) => "the look-up before the first send",
         Stage::LookUp(..) => "the look-up after a lost answer",
         Stage::Send(..) | Stage::Leave(..) => "the send",
-        Stage::Answer(..) => "the answer",
+        Stage::Answer(..) | Stage::Decide(..) | Stage::Scanned(..) | Stage::PaymentsScanned(..) => {
+            "the answer"
+        }
         Stage::ReadCoupa(_) => "reading Coupa's payments",
         Stage::Watermark | Stage::PaymentsWatermark => "reading the watermark",
         Stage::Scan(_) | Stage::PaymentsScan(..) => "reading QAD's list",

@@ -1,8 +1,20 @@
 //! The verbs of the command line.
 
+use crate::act::{AdoptOptions, RecheckOptions, ReleaseOptions, ReplayOptions};
+use crate::audit::AuditVerb;
+use crate::backfill::BackfillOptions;
+use crate::connections::ConnectionVerb;
+use crate::dlq::DlqVerb;
+use crate::doctor::DoctorOptions;
+use crate::flow::{PauseOptions, RunOptions};
+use crate::invoices::{HoldsOptions, InvoiceVerb, Key};
+use crate::place::PlaceArguments;
+use crate::plan::PlanOptions;
+use crate::reconcile::ReconcileOptions;
+use crate::records::Filter;
+use crate::status::StatusOptions;
 use crate::suppliers::SuppliersVerb;
 use clap::{Args, Parser, Subcommand};
-use domain::ids::ConnectionId;
 use std::path::PathBuf;
 
 /// Connects Coupa with QAD: approved invoices become QAD supplier invoices, never ahead of their goods receipt, never
@@ -11,15 +23,14 @@ use std::path::PathBuf;
 #[command(
     name = "qad-coupa",
     version,
-    after_help = "Exit codes: 0 ok, 1 failed, 2 usage, 3 not found, 4 needs attention, 6 no answer."
+    after_help = "Works on the local run of --run-dir, or with --stack on a stack in AWS.\nExit codes: 0 ok, 1 failed, 2 usage, 3 not found, 4 needs attention or differs, 5 refused by policy, 6 no answer."
 )]
 pub(crate) struct Arguments {
-    /// Folder of the local run: logs, and where other commands find it.
-    #[arg(long, global = true, value_name = "DIR", default_value = ".local-run")]
-    pub(crate) run_dir: PathBuf,
-    /// Which connection; may be left out where there is only one.
-    #[arg(long, short = 'c', global = true, value_name = "ID")]
-    pub(crate) connection_id: Option<ConnectionId>,
+    #[command(flatten)]
+    pub(crate) place: PlaceArguments,
+    /// As JSON, for programs; the names in it are stable.
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
     #[command(subcommand)]
     pub(crate) verb: Verb,
 }
@@ -30,24 +41,76 @@ pub(crate) enum Verb {
     Demo(DemoOptions),
     /// The same local run against the Coupa and QAD of a connection file.
     Local(LocalOptions),
-    /// What the register knows.
+    /// What stands where, what waits, what needs somebody, how full the queues are.
+    Status(StatusOptions),
+    /// What the register knows of invoices.
     Invoice {
         #[command(subcommand)]
         verb: InvoiceVerb,
     },
     /// Why an invoice stands where it stands: one sentence, and the figures line by line.
     #[command(after_help = "Example: qad-coupa explain INV-55812")]
-    Explain {
-        /// Coupa's id, or the supplier's invoice number (case, blanks and leading zeros are forgiven).
-        invoice: String,
-        /// As JSON.
-        #[arg(long)]
-        json: bool,
+    Explain(Key),
+    /// Everything that happened to an invoice, from the audit trail, whose chain is verified on the way.
+    Timeline(Key),
+    /// What waits for a receipt, the oldest first.
+    #[command(after_help = "Example: qad-coupa holds --older-than 3d --csv > accrual.csv")]
+    Holds(HoldsOptions),
+    /// What waits for a person, grouped by cause: one fix, n documents.
+    Parked {
+        #[command(flatten)]
+        filter: Filter,
     },
-    /// Everything that happened to an invoice, from the audit trail.
-    Timeline {
-        /// Coupa's id, or the supplier's invoice number.
-        invoice: String,
+    /// Has invoices looked at again: read from Coupa and QAD, and decided anew.
+    #[command(
+        after_help = "Example: qad-coupa recheck INV-55812\n         qad-coupa recheck --all-parked --code UNIT_DIFFERS --confirm 37"
+    )]
+    Recheck(RecheckOptions),
+    /// Accepts exactly what the match found (price, quantity over the order) and lets the invoice post. Never ahead of a receipt.
+    #[command(
+        after_help = "Example: qad-coupa release INV-55812 --reason \"price agreed with the buyer, mail of 12 March\""
+    )]
+    Release(ReleaseOptions),
+    /// Takes an invoice out until `recheck --reason` takes it up again.
+    Skip(ReleaseOptions),
+    /// Takes a document that a person keyed in QAD as this invoice's, after a look-up has proven it.
+    #[command(
+        after_help = "Example: qad-coupa adopt INV-55812 --voucher 2026/SI/100012 --reason \"keyed by hand before go-live\""
+    )]
+    Adopt(AdoptOptions),
+    /// Has a frozen set of invoices looked at again, by filter, with a preview.
+    #[command(after_help = "Example: qad-coupa replay --code QAD_INVOICE_REFUSED --dry-run")]
+    Replay(ReplayOptions),
+    /// What would be posted now, read live; no write is possible.
+    Plan(PlanOptions),
+    /// The dead-letter queues.
+    Dlq {
+        #[command(subcommand)]
+        verb: DlqVerb,
+    },
+    /// Runs one cycle of a flow now, in this process, with the function's own log lines.
+    #[command(after_help = "Example: qad-coupa run poll-receipts")]
+    Run(RunOptions),
+    /// Stops posting: what is on its way comes to its end, nothing new is begun, nothing is lost.
+    Pause(PauseOptions),
+    /// Lets posting go on.
+    Resume(PauseOptions),
+    /// Coupa, the register and QAD against each other: every difference named. Ends with 4 when one is unexplained.
+    Reconcile(ReconcileOptions),
+    /// Takes in approved invoices from before this product was there, exported or not; what QAD has already is adopted.
+    #[command(after_help = "Example: qad-coupa backfill --from 2026-01-01 --reason \"cut-over\" --dry-run")]
+    Backfill(BackfillOptions),
+    /// Asks everything the connection depends on: pass, warn or fail, and the fix. Ends with 4 when something fails.
+    Doctor(DoctorOptions),
+    /// The audit trail: shown, verified, exported.
+    Audit {
+        #[command(subcommand)]
+        verb: AuditVerb,
+    },
+    /// Connections as documents: a commented file, checked, stored, shown without its secrets.
+    Connection {
+        #[command(subcommand)]
+        verb: ConnectionVerb,
     },
     /// Coupa's lookups: where each stands, what would change, allowing a plan that waits.
     Lookups(crate::lookups::LookupsArguments),
@@ -62,19 +125,6 @@ pub(crate) enum Verb {
     Sandbox {
         #[command(subcommand)]
         verb: SandboxVerb,
-    },
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum InvoiceVerb {
-    /// All invoices.
-    List {
-        /// As JSON.
-        #[arg(long)]
-        json: bool,
-        /// Only those in this state: received, held, approved, posted, exported, parked, rejected, voided.
-        #[arg(long)]
-        state: Option<String>,
     },
 }
 

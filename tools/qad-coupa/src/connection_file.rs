@@ -27,6 +27,8 @@ const TOKEN_KEY_BYTES: usize = 32;
 pub(crate) struct ConnectionFile {
     /// The connection as the local run takes it.
     pub(crate) connection: LocalConnection,
+    /// False when the file names no key for cached tokens and a fresh one was made up.
+    pub(crate) has_token_key: bool,
     /// Parameters of the stack: the timing chain, by the template's own names.
     pub(crate) parameters: BTreeMap<String, String>,
 }
@@ -55,14 +57,42 @@ pub(crate) fn read(path: &Path) -> Result<ConnectionFile, Vec<Problem>> {
 
 /// Takes a connection file apart and checks every part of it.
 pub(crate) fn parse(text: &str) -> Result<ConnectionFile, Vec<Problem>> {
-    let document: Map<String, Value> = toml::from_str(text).map_err(|error| {
+    take_apart(read_toml(text)?)
+}
+
+/// As [`parse`], with a second file laid over the first: what both name is taken from the second.
+pub(crate) fn parse_with(text: &str, over: &str) -> Result<ConnectionFile, Vec<Problem>> {
+    let mut document = Value::Object(read_toml(text)?);
+    lay_over(&mut document, Value::Object(read_toml(over)?));
+    match document {
+        Value::Object(document) => take_apart(document),
+        other => Err(vec![invalid("", "a connection", other)]),
+    }
+}
+
+fn lay_over(under: &mut Value, over: Value) {
+    match (under, over) {
+        (Value::Object(under), Value::Object(over)) => {
+            for (name, value) in over {
+                lay_over(under.entry(name).or_insert(Value::Null), value);
+            }
+        }
+        (under, over) => *under = over,
+    }
+}
+
+fn read_toml(text: &str) -> Result<Map<String, Value>, Vec<Problem>> {
+    toml::from_str(text).map_err(|error| {
         let place = error
             .span()
             .map(|span| line_of(text, span.start))
             .unwrap_or_default();
         // The message alone: the excerpt that belongs to it may show a secret.
         vec![invalid(&place, "TOML", error.message())]
-    })?;
+    })
+}
+
+fn take_apart(document: Map<String, Value>) -> Result<ConnectionFile, Vec<Problem>> {
     let mut problems = Vec::new();
     let mut connection = Map::new();
     let mut webhook = Value::Null;
@@ -94,6 +124,7 @@ pub(crate) fn parse(text: &str) -> Result<ConnectionFile, Vec<Problem>> {
             None
         }
     };
+    let has_token_key = connection.contains_key("token_key");
     connection
         .entry("token_key")
         .or_insert_with(|| Value::String(new_token_key()));
@@ -120,6 +151,7 @@ pub(crate) fn parse(text: &str) -> Result<ConnectionFile, Vec<Problem>> {
                     .map(|(name, text)| (pascal_case(&name), text))
                     .collect(),
             },
+            has_token_key,
             parameters: parameters
                 .into_iter()
                 .map(|(name, text)| (pascal_case(&name), text))
@@ -208,6 +240,22 @@ mod tests {
         let problems = parse("id = \"acme\"\n[coupa]\nclient_secret = \"hush\" \"hush\"\n").unwrap_err();
         assert_eq!(problems[0].field, "line 3");
         assert!(!problems[0].to_string().contains("hush"));
+    }
+
+    #[test]
+    fn secrets_may_lie_in_a_file_of_their_own() {
+        let apart = EXAMPLE.replace("secrets = [\"replace-me-with-at-least-24-bytes\"]\n", "");
+        assert!(apart.len() < EXAMPLE.len() && parse(&apart).is_err());
+        let over = "[webhook]\nsecrets = [\"another-secret-of-24-bytes-and-more\"]\n";
+        let file = parse_with(&apart, over).unwrap();
+        assert_eq!(file.connection.id, "acme");
+        use secrecy::ExposeSecret;
+        assert!(
+            file.connection
+                .webhook_secret
+                .expose_secret()
+                .contains("another-secret")
+        );
     }
 
     #[test]

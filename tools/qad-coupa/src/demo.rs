@@ -7,7 +7,7 @@ use crate::arguments::DemoOptions;
 use crate::lookup_stories::Stories;
 use crate::sandbox_client::{self, SandboxFile};
 use crate::terminal::LiveBlock;
-use crate::{Failure, connection_file, local, register, suppliers, terminal, view};
+use crate::{Failure, connection_file, local, place, records, suppliers, terminal, view};
 use aws::clock::SystemClock;
 use aws::dynamo::DynamoRegister;
 use connectors::http::outbound::Destination;
@@ -90,7 +90,8 @@ pub(crate) async fn run(run_dir: &Path, options: &DemoOptions) -> Result<(), Fai
         webhook_secret: WEBHOOK_SECRET.to_owned(),
     };
     sandbox_file.write(run_dir)?;
-    let register = register::open(run_dir, None)?;
+    let world = place::Place::local(place::running(run_dir)?, None)?;
+    let register = world.register(&world.connection().await?)?;
     let stage = Arc::new(Stage {
         simulators,
         register,
@@ -163,7 +164,7 @@ async fn play_day(stage: &Arc<Stage>, scenarios: &Arc<Vec<Scenario>>) -> Complai
     let mut block = LiveBlock::new();
     let mut news = News::default();
     loop {
-        let records = register::all(&stage.register).await.unwrap_or_default();
+        let records = records::all(&stage.register).await.unwrap_or_default();
         let fresh = news.of(&records);
         if block.is_live() {
             block.paint(&news.picture(&records, started));
@@ -183,7 +184,7 @@ async fn play_day(stage: &Arc<Stage>, scenarios: &Arc<Vec<Scenario>>) -> Complai
     playing.abort();
     block.clear();
     let mut complaints = lock(&complaints).clone();
-    let records = register::all(&stage.register).await.unwrap_or_default();
+    let records = records::all(&stage.register).await.unwrap_or_default();
     complaints.extend(unmet(stage, scenarios, &records));
     complaints.extend(payments::unmet(stage, &stage.payments).await);
     complaints.extend(unmet_suppliers(stage).await);
@@ -448,7 +449,7 @@ async fn report(
     of_lookups: &[String],
     complaints: Complaints,
 ) -> Result<(), Failure> {
-    let records = register::all(&stage.register).await?;
+    let records = records::all(&stage.register).await?;
     terminal::say(&view::invoice_table(&records).to_string());
     let documents = {
         let world = lock(&stage.simulators.world);
@@ -502,7 +503,7 @@ fn stories(scenarios: &[Scenario], records: &[InvoiceRecord]) {
 }
 
 async fn what_to_try(stage: &Stage) {
-    let records = register::all(&stage.register).await.unwrap_or_default();
+    let records = records::all(&stage.register).await.unwrap_or_default();
     let held = records.iter().find(|record| !record.awaits().is_empty());
     terminal::say("Still running. In another terminal:");
     terminal::say("  cargo qad-coupa invoice list");

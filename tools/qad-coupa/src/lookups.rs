@@ -1,33 +1,17 @@
 //! `lookups`: where the lookups stand, what would change, and allowing a plan that waits.
 
-use crate::{Failure, register, terminal};
-use aws::clients::Clients;
-use aws::clock::{SystemChance, SystemClock};
+use crate::place::{Place, PlaceArguments, unfinished};
+use crate::{Failure, terminal};
 use aws::dynamo::DynamoRegister;
-use aws::secrets::SecretReader;
-use aws::tokens::{DynamoTokenStore, TokenKeys};
 use clap::{Args, Subcommand};
 use comfy_table::{ContentArrangement, Table};
-use connectors::connection::{ConnectionDocument, World, clients};
-use connectors::http::pace::Paces;
-use connectors::http::transport::HttpTransport;
-use domain::ids::{ConnectionId, fold};
+use domain::ids::fold;
 use domain::lookups::{LookupPlanRecord, PlanState};
 use domain::problem::Problem;
-use domain::timing::Timing;
-use flows::ports::{Clock, Collection, RecordGroup, Register};
-use flows::store::{Context, Document, FlowError, parse};
+use flows::ports::{Collection, RecordGroup, Register};
+use flows::store::{Document, parse};
 use flows::sync_lookups::{self, LookupRun};
-use secrecy::ExposeSecret;
 use serde_json::{Value, json};
-use std::path::Path;
-use std::sync::Arc;
-use std::time::Duration;
-
-/// Longest a call to Coupa or QAD may take while a plan is made, in seconds.
-const CALL_SECONDS_MAX: u64 = 60;
-/// Longest the making of a plan may take, in milliseconds.
-const PLAN_MILLIS_MAX: i64 = 600_000;
 
 /// The arguments of `lookups`.
 #[derive(Debug, Args)]
@@ -39,9 +23,6 @@ pub(crate) struct LookupsArguments {
     /// Shows what would change now: reads both systems, writes nothing.
     #[arg(long)]
     plan: bool,
-    /// As JSON.
-    #[arg(long)]
-    json: bool,
     #[command(subcommand)]
     verb: Option<LookupsVerb>,
 }
@@ -55,9 +36,6 @@ enum LookupsVerb {
         /// Why; it is kept in the audit trail.
         #[arg(long)]
         reason: String,
-        /// Who, as the audit trail shall name them.
-        #[arg(long, default_value = "operator")]
-        by: String,
         /// Only if this is the hash of the plan that is parked.
         #[arg(long, value_name = "SHA256")]
         plan_sha256: Option<String>,
@@ -66,40 +44,43 @@ enum LookupsVerb {
 
 /// Runs one of the `lookups` verbs.
 pub(crate) async fn run(
-    run_dir: &Path,
-    connection: Option<&ConnectionId>,
+    place: &PlaceArguments,
     arguments: &LookupsArguments,
+    json: bool,
 ) -> Result<(), Failure> {
-    let register = register::open(run_dir, connection)?;
+    let place = Place::open(place).await?;
+    let connection = place.connection().await?;
+    let register = place.register(&connection)?;
     match &arguments.verb {
         Some(LookupsVerb::Allow {
             lookup,
             reason,
-            by,
             plan_sha256,
-        }) => allow(&register, lookup, reason, by, plan_sha256.as_deref()).await,
+        }) => allow(&place, &register, lookup, reason, plan_sha256.as_deref()).await,
         None if arguments.plan => {
-            let runs = plan(run_dir, connection, &register).await?;
-            show_plan(&runs, arguments.json)
+            let systems = place.systems(&connection).await?;
+            let Some(settings) = &systems.document.lookups else {
+                let fix =
+                    "Add a section [lookups] to the connection; docs/examples/connection.toml explains it.";
+                return Err(Problem::new("LOOKUPS_OFF", fix)
+                    .field("lookups")
+                    .expected("a section")
+                    .actual("none")
+                    .into());
+            };
+            let deps = sync_lookups::Deps {
+                context: place.context(&register),
+                coupa: &systems.coupa,
+                qad: &systems.qad,
+                lookups: &settings.syncs,
+                plan_only: true,
+            };
+            let runs = sync_lookups::run(&deps)
+                .await
+                .map_err(|error| Failure::from(error.problem()))?;
+            show_plan(&runs, json)
         }
-        None => show_states(&register, arguments.json).await,
-    }
-}
-
-fn context<'a>(register: &'a DynamoRegister, timing: &'a Timing) -> Context<'a> {
-    Context {
-        register,
-        clock: &SystemClock,
-        chance: &SystemChance,
-        timing,
-        deadline: SystemClock.now().plus_millis(PLAN_MILLIS_MAX),
-    }
-}
-
-fn unfinished(error: FlowError) -> Failure {
-    match error {
-        FlowError::Store(error) => Failure::Unreachable(error.0),
-        other => Failure::from(other.problem()),
+        None => show_states(&register, json).await,
     }
 }
 
@@ -184,54 +165,6 @@ fn state_json(record: &LookupPlanRecord) -> Value {
 // What would change
 // ---------------------------------------------------------------------------------------------------------------
 
-async fn plan(
-    run_dir: &Path,
-    connection: Option<&ConnectionId>,
-    register: &DynamoRegister,
-) -> Result<Vec<LookupRun>, Failure> {
-    let run = register::running(run_dir)?;
-    let id = register::chosen(&run, connection)?;
-    let aws = Clients::new(register::settings(&run.environment));
-    let secrets = Arc::new(SecretReader::new(
-        aws.secrets_manager(),
-        format!("{}/connection/", run.stack_name),
-        Arc::new(SystemClock),
-    ));
-    let unread = |error: flows::ports::ReadError| Failure::Unreachable(error.problem().clone());
-    let text = secrets.current(&id).await.map_err(unread)?.text;
-    let document = ConnectionDocument::parse(text.expose_secret()).map_err(Failure::Failed)?;
-    let Some(settings) = &document.lookups else {
-        let fix = "Add a section [lookups] to the connection; docs/examples/connection.toml explains it.";
-        return Err(Problem::new("LOOKUPS_OFF", fix)
-            .field("lookups")
-            .expected("a section")
-            .actual("none")
-            .into());
-    };
-    let tokens_table = run.tables.get("TokensTable").cloned().unwrap_or_default();
-    let keys: Arc<dyn TokenKeys> = Arc::<SecretReader>::clone(&secrets);
-    let (clock, chance) = (Arc::new(SystemClock), Arc::new(SystemChance));
-    let tokens = DynamoTokenStore::new(aws.dynamodb(), tokens_table, keys, clock.clone(), chance.clone());
-    let world = World {
-        transport: Arc::new(HttpTransport::new()),
-        tokens: Arc::new(tokens),
-        clock,
-        chance,
-        paces: Arc::new(Paces::new(1)),
-    };
-    let (coupa, qad) = clients(&id, &document, &world, Duration::from_secs(CALL_SECONDS_MAX));
-    let timing = Timing::default();
-    sync_lookups::run(&sync_lookups::Deps {
-        context: context(register, &timing),
-        coupa: &coupa,
-        qad: &qad,
-        lookups: &settings.syncs,
-        plan_only: true,
-    })
-    .await
-    .map_err(|error| Failure::from(error.problem()))
-}
-
 fn show_plan(runs: &[LookupRun], as_json: bool) -> Result<(), Failure> {
     if as_json {
         terminal::say(&json!(runs).to_string());
@@ -272,14 +205,14 @@ fn show_plan(runs: &[LookupRun], as_json: bool) -> Result<(), Failure> {
 // ---------------------------------------------------------------------------------------------------------------
 
 async fn allow(
+    place: &Place,
     register: &DynamoRegister,
     lookup: &str,
     reason: &str,
-    by: &str,
     plan_sha256: Option<&str>,
 ) -> Result<(), Failure> {
-    if reason.trim().is_empty() || by.trim().is_empty() {
-        let fix = "Say who allows it and why; both are kept in the audit trail.";
+    if reason.trim().is_empty() {
+        let fix = "Say why; it is kept in the audit trail.";
         return Err(Problem::new("REASON_MISSING", fix).field("--reason").into());
     }
     let records = records(register).await?;
@@ -296,9 +229,9 @@ async fn allow(
         PlanState::Parked { plan_sha256, .. } => plan_sha256.as_str(),
         PlanState::Settled | PlanState::Applying => "",
     };
-    let timing = Timing::default();
     let wanted = plan_sha256.unwrap_or(parked);
-    sync_lookups::allow(&context(register, &timing), &record.lookup, wanted, by, reason)
+    let by = place.actor().await?;
+    sync_lookups::allow(&place.context(register), &record.lookup, wanted, &by, reason)
         .await
         .map_err(unfinished)?;
     terminal::say(&format!(

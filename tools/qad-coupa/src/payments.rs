@@ -1,6 +1,7 @@
 //! `payments`: what QAD paid of each bill, and what Coupa shows of it.
 
-use crate::{Failure, register, terminal};
+use crate::place::{Place, PlaceArguments, unfinished};
+use crate::{Failure, records, terminal};
 use aws::dynamo::DynamoRegister;
 use clap::{Args, Subcommand};
 use comfy_table::{ContentArrangement, Table};
@@ -27,9 +28,6 @@ pub(crate) struct PaymentsOptions {
     /// Only bills in this state: settled, paying, waiting, parked, left-alone.
     #[arg(long)]
     state: Option<String>,
-    /// As JSON.
-    #[arg(long, global = true)]
-    json: bool,
     #[command(subcommand)]
     verb: Option<PaymentsVerb>,
 }
@@ -44,11 +42,17 @@ enum PaymentsVerb {
 }
 
 /// `payments`.
-pub(crate) async fn run(register: &DynamoRegister, options: &PaymentsOptions) -> Result<(), Failure> {
+pub(crate) async fn run(
+    place: &PlaceArguments,
+    options: &PaymentsOptions,
+    json: bool,
+) -> Result<(), Failure> {
+    let place = Place::open(place).await?;
+    let register = &place.register(&place.connection().await?)?;
     match &options.verb {
-        Some(PaymentsVerb::Show { invoice }) => show(register, invoice, options.json).await,
-        None if options.unmatched => list_unmatched(register, options.json).await,
-        None => list(register, options.state.as_deref(), options.json).await,
+        Some(PaymentsVerb::Show { invoice }) => show(register, invoice, json).await,
+        None if options.unmatched => list_unmatched(register, json).await,
+        None => list(register, options.state.as_deref(), json).await,
     }
 }
 
@@ -62,7 +66,7 @@ async fn collection<D: DeserializeOwned>(
         .map_err(|error| Failure::Unreachable(error.0))?;
     found
         .iter()
-        .map(|stored| parse(stored).map_err(register::flow))
+        .map(|stored| parse(stored).map_err(unfinished))
         .collect()
 }
 
@@ -81,7 +85,7 @@ pub(crate) async fn unmatched(register: &DynamoRegister) -> Result<Vec<Unmatched
 async fn list(register: &DynamoRegister, state: Option<&str>, json: bool) -> Result<(), Failure> {
     let mut bills = bills(register).await?;
     bills.retain(|bill| state.is_none_or(|state| bill.word() == state));
-    let references: BTreeMap<InvoiceId, String> = register::all(register)
+    let references: BTreeMap<InvoiceId, String> = records::all(register)
         .await?
         .into_iter()
         .filter_map(|record| Some((record.id, record.summary?.reference.to_string())))
@@ -161,10 +165,10 @@ async fn list_unmatched(register: &DynamoRegister, json: bool) -> Result<(), Fai
 }
 
 async fn show(register: &DynamoRegister, text: &str, json: bool) -> Result<(), Failure> {
-    let record = register::find(register, text).await?;
+    let record = records::one(register, text).await?;
     let loaded = load::<BillPayments>(register, bill_key(record.id))
         .await
-        .map_err(register::flow)?;
+        .map_err(unfinished)?;
     let Some(bill) = loaded.map(|loaded| loaded.document) else {
         return Err(Failure::NotFound(
             Problem::new(

@@ -1,5 +1,6 @@
 //! `suppliers`: how the suppliers of both systems stand to each other, as `sync-suppliers` has recorded it.
 
+use crate::place::{Place, PlaceArguments};
 use crate::{Failure, terminal};
 use aws::dynamo::DynamoRegister;
 use clap::Subcommand;
@@ -21,9 +22,6 @@ pub(crate) enum SuppliersVerb {
     /// All suppliers: linked, alone, parked with both sides, or put aside because they cannot be read.
     #[command(after_help = "Example: qad-coupa suppliers list --state parked")]
     List {
-        /// As JSON.
-        #[arg(long)]
-        json: bool,
         /// Only those in this state: linked, alone, creating, parked, quarantined.
         #[arg(long)]
         state: Option<String>,
@@ -203,11 +201,13 @@ fn sides(one: &Known) -> (String, String) {
 }
 
 /// `suppliers`.
-pub(crate) async fn run(register: &DynamoRegister, verb: &SuppliersVerb) -> Result<(), Failure> {
-    let SuppliersVerb::List { json, state } = verb;
+pub(crate) async fn run(place: &PlaceArguments, verb: &SuppliersVerb, json: bool) -> Result<(), Failure> {
+    let place = Place::open(place).await?;
+    let register = &place.register(&place.connection().await?)?;
+    let SuppliersVerb::List { state } = verb;
     let mut known = all(register).await?;
     known.retain(|one| state.as_ref().is_none_or(|state| one.state() == state));
-    if *json {
+    if json {
         let rows: Vec<Value> = known.iter().map(Known::json).collect();
         terminal::say(&Value::Array(rows).to_string());
         return Ok(());

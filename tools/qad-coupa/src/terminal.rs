@@ -14,6 +14,11 @@ pub(crate) fn complain(line: &str) {
     let _ = writeln!(std::io::stderr(), "{line}");
 }
 
+/// Prints a line beside the result, for people who watch.
+pub(crate) fn note(line: &str) {
+    let _ = writeln!(std::io::stderr(), "{line}");
+}
+
 /// A block of lines at the bottom of the terminal that is painted over; plain lines when the output is no terminal.
 pub(crate) struct LiveBlock {
     painted: usize,

@@ -68,9 +68,118 @@ pub(crate) fn explain_json(record: &InvoiceRecord, entries: &[AuditEntry]) -> Va
     value
 }
 
-fn entry_json(entry: &AuditEntry) -> Value {
+pub(crate) fn entry_json(entry: &AuditEntry) -> Value {
     let events = serde_json::from_str::<Value>(&entry.events).unwrap_or(Value::Null);
     json!({ "at": entry.at.to_string(), "sequence": entry.sequence, "events": events })
+}
+
+/// An object with one more field.
+pub(crate) fn with(mut value: Value, name: &str, field: Value) -> Value {
+    if let Value::Object(fields) = &mut value {
+        fields.insert(name.to_owned(), field);
+    }
+    value
+}
+
+/// A table of texts.
+pub(crate) fn table(header: &[&str], rows: Vec<Vec<String>>) -> Table {
+    let mut table = Table::new();
+    table.set_content_arrangement(ContentArrangement::Dynamic);
+    table.set_header(header.to_vec());
+    for row in rows {
+        table.add_row(row);
+    }
+    table
+}
+
+/// Comma-separated values (RFC 4180), without the last line break.
+pub(crate) fn csv(header: &[&str], rows: &[Vec<String>]) -> String {
+    // A text that a spreadsheet would take for a formula is kept a text.
+    let cell = |text: &str| {
+        let guarded = if text.starts_with(['=', '+', '-', '@']) && domain::money::parse_decimal(text).is_err()
+        {
+            format!("'{text}")
+        } else {
+            text.to_owned()
+        };
+        if guarded.contains([',', '"', '\n', '\r']) {
+            format!("\"{}\"", guarded.replace('"', "\"\""))
+        } else {
+            guarded
+        }
+    };
+    let line = |cells: Vec<&str>| cells.into_iter().map(cell).collect::<Vec<_>>().join(",");
+    let mut lines = vec![line(header.to_vec())];
+    lines.extend(
+        rows.iter()
+            .map(|row| line(row.iter().map(String::as_str).collect())),
+    );
+    lines.join("\r\n")
+}
+
+/// Everything that is known of one invoice, as names and values.
+pub(crate) fn facts(record: &InvoiceRecord) -> Table {
+    let summary = record.summary.as_ref();
+    let mut rows: Vec<(&str, String)> = vec![("Coupa id", record.id.to_string())];
+    if let Some(summary) = summary {
+        let orders: Vec<&str> = summary.orders.iter().map(|order| order.as_str()).collect();
+        rows.extend([
+            ("Invoice number", summary.reference.to_string()),
+            ("Kind", summary.kind.to_string()),
+            (
+                "Supplier",
+                format!(
+                    "{} ({})",
+                    summary.supplier_name,
+                    summary.supplier_number.as_deref().unwrap_or("no QAD number")
+                ),
+            ),
+            ("Invoice date", summary.invoice_date.to_string()),
+            (
+                "Total",
+                format!("{} {}", summary.total.normalize(), summary.currency),
+            ),
+            ("Orders", orders.join(", ")),
+        ]);
+    }
+    rows.push(("State", format!("{} since {}", record.state.word(), record.since)));
+    rows.push(("Reasons", record.state.codes().join(", ")));
+    if let Some(voucher) = record.state.voucher() {
+        rows.push(("QAD voucher", voucher.to_string()));
+    }
+    rows.push(("First seen", record.first_seen.to_string()));
+    if let Some(source) = &record.source {
+        rows.push(("Read from Coupa as of", source.updated_at.to_string()));
+    }
+    for (name, effect) in [
+        ("Creation in QAD", &record.creation),
+        ("Exported flag in Coupa", &record.export),
+        ("Note in Coupa", &record.note),
+    ] {
+        if let Some(effect) = effect {
+            let times = if effect.attempts == 1 {
+                "attempt"
+            } else {
+                "attempts"
+            };
+            rows.push((
+                name,
+                format!("{:?}, {} {times}", effect.status, effect.attempts).to_lowercase(),
+            ));
+        }
+    }
+    if let Some(paid) = &record.paid {
+        rows.push(("Paid", explain::paid_words(paid)));
+    }
+    if let Some(at) = record.look_again {
+        rows.push(("Looked at again", at.to_string()));
+    }
+    rows.push(("Audit entries", record.chain.sequence.to_string()));
+    let rows = rows
+        .into_iter()
+        .map(|(name, value)| vec![name.to_owned(), value])
+        .collect();
+    table(&["What", "Value"], rows)
 }
 
 /// The list as a table for people.
@@ -157,6 +266,39 @@ fn told(event: &Event) -> String {
         ),
         Event::Voided => "voided in Coupa before it was posted".to_owned(),
         Event::Rejected { problem } => format!("rejected: {problem}"),
+        Event::Released { release } => {
+            let codes: Vec<&str> = release
+                .accepted
+                .iter()
+                .map(|exception| exception.code.as_str())
+                .collect();
+            format!(
+                "{} accepted by {}: {}",
+                codes.join(", "),
+                release.instruction.by,
+                release.instruction.reason
+            )
+        }
+        Event::Skipped { instruction } => format!("skipped by {}: {}", instruction.by, instruction.reason),
+        Event::TakenIn { instruction } => format!("taken in by {}: {}", instruction.by, instruction.reason),
+        Event::Reopened { instruction } => {
+            format!("taken up again by {}: {}", instruction.by, instruction.reason)
+        }
+        Event::Adopted {
+            voucher,
+            instruction,
+            difference,
+        } => {
+            let but = if difference.is_empty() {
+                String::new()
+            } else {
+                format!(" ({difference})")
+            };
+            format!(
+                "{voucher} taken as its document by {}{but}: {}",
+                instruction.by, instruction.reason
+            )
+        }
     }
 }
 
@@ -165,5 +307,22 @@ fn how_word(how: domain::lifecycle::PostedHow) -> &'static str {
         domain::lifecycle::PostedHow::Created => "created",
         domain::lifecycle::PostedHow::Recovered => "its answer was lost; found by look-up",
         domain::lifecycle::PostedHow::Adopted => "keyed by hand; adopted",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::csv;
+
+    #[test]
+    fn csv_quotes_what_it_must_and_gives_a_spreadsheet_no_formula() {
+        let text = csv(
+            &["a", "b"],
+            &[
+                vec!["x, \"y\"".into(), "=1+1".into()],
+                vec!["-5".into(), "".into()],
+            ],
+        );
+        assert_eq!(text, "a,b\r\n\"x, \"\"y\"\"\",'=1+1\r\n-5,");
     }
 }

@@ -16,7 +16,8 @@ use async_trait::async_trait;
 use domain::documents::{CoupaStatus, Invoice};
 use domain::ids::InvoiceId;
 use domain::problem::Problem;
-use flows::ports::{Coupa, DocumentOutcome, InvoicePage, ReadError, WriteError};
+use domain::time::Date;
+use flows::ports::{Coupa, CoupaHistory, DocumentOutcome, InvoicePage, ReadError, WriteError};
 
 /// Most records of one page that are looked at; Coupa sends at most 50 (confirmed).
 const PAGE_RECORDS_MAX: usize = 500;
@@ -84,45 +85,10 @@ impl CoupaClient {
         };
         read().map_err(|misread| ReadError::Unreadable(misread.problem("COUPA_ANSWER_UNREADABLE", fix)))
     }
-}
 
-fn not_found(what: &str) -> Problem {
-    Problem::new("COUPA_NOT_FOUND", "Correct the base URL of the Coupa instance.")
-        .field(what)
-        .expected("200")
-        .actual("404")
-}
-
-/// The outcome itself was not written: what happened to the requests before it, which may be repeated at will.
-fn before_the_write(error: WriteError) -> WriteError {
-    match error {
-        WriteError::Unknown(problem) => WriteError::NotApplied {
-            retry_after: None,
-            problem,
-        },
-        other => other,
-    }
-}
-
-#[async_trait]
-impl Coupa for CoupaClient {
-    async fn invoice(&self, id: InvoiceId) -> Result<Option<Invoice>, ReadError> {
-        let call = Call::get("read_invoice", wire::invoice(&self.base, id));
-        match self.peer.read(&call).await? {
-            None => Ok(None),
-            Some(json) => {
-                let context = self.order_context(&json).await?;
-                translate::invoice(&json, id, &self.orders, &context)
-                    .map(Some)
-                    .map_err(Self::unreadable)
-            }
-        }
-    }
-
-    async fn exportable_invoices(&self, after: Option<InvoiceId>) -> Result<InvoicePage, ReadError> {
-        let after = after.unwrap_or(InvoiceId(0));
-        let call = Call::get("list_invoices", wire::exportable_invoices(&self.base, after));
-        let Some(json) = self.peer.read(&call).await? else {
+    /// Reads one page of a keyset listing of invoices.
+    async fn invoice_page(&self, call: &Call, after: InvoiceId) -> Result<InvoicePage, ReadError> {
+        let Some(json) = self.peer.read(call).await? else {
             return Err(ReadError::Refused(not_found("invoices")));
         };
         let fix = "Check the base URL and the client's scopes: a list of invoices was asked for.";
@@ -164,6 +130,46 @@ impl Coupa for CoupaClient {
             ));
         }
         Ok(page)
+    }
+}
+
+fn not_found(what: &str) -> Problem {
+    Problem::new("COUPA_NOT_FOUND", "Correct the base URL of the Coupa instance.")
+        .field(what)
+        .expected("200")
+        .actual("404")
+}
+
+/// The outcome itself was not written: what happened to the requests before it, which may be repeated at will.
+fn before_the_write(error: WriteError) -> WriteError {
+    match error {
+        WriteError::Unknown(problem) => WriteError::NotApplied {
+            retry_after: None,
+            problem,
+        },
+        other => other,
+    }
+}
+
+#[async_trait]
+impl Coupa for CoupaClient {
+    async fn invoice(&self, id: InvoiceId) -> Result<Option<Invoice>, ReadError> {
+        let call = Call::get("read_invoice", wire::invoice(&self.base, id));
+        match self.peer.read(&call).await? {
+            None => Ok(None),
+            Some(json) => {
+                let context = self.order_context(&json).await?;
+                translate::invoice(&json, id, &self.orders, &context)
+                    .map(Some)
+                    .map_err(Self::unreadable)
+            }
+        }
+    }
+
+    async fn exportable_invoices(&self, after: Option<InvoiceId>) -> Result<InvoicePage, ReadError> {
+        let after = after.unwrap_or(InvoiceId(0));
+        let call = Call::get("list_invoices", wire::exportable_invoices(&self.base, after));
+        self.invoice_page(&call, after).await
     }
 
     async fn mark_exported(
@@ -251,5 +257,22 @@ impl Coupa for CoupaClient {
             idempotency_key: Some(idempotency_key.to_owned()),
         };
         self.accepted(self.peer.write(&call).await?).map(drop)
+    }
+}
+
+#[async_trait]
+impl CoupaHistory for CoupaClient {
+    async fn approved_invoices(
+        &self,
+        from: Date,
+        until: Option<Date>,
+        after: Option<InvoiceId>,
+    ) -> Result<InvoicePage, ReadError> {
+        let after = after.unwrap_or(InvoiceId(0));
+        let call = Call::get(
+            "list_approved_invoices",
+            wire::approved_invoices(&self.base, from, until, after),
+        );
+        self.invoice_page(&call, after).await
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::http::address::BaseUrl;
 use domain::ids::InvoiceId;
+use domain::time::Date;
 use flows::ports::DocumentOutcome;
 use serde::Serialize;
 
@@ -31,6 +32,23 @@ pub(crate) fn exportable_invoices(base: &BaseUrl, after: InvoiceId) -> String {
             ("fields", HEAD_FIELDS.to_owned()),
         ],
     )
+}
+
+/// One page of approved invoices by their date, exported or not, by id after `after`.
+pub(crate) fn approved_invoices(base: &BaseUrl, from: Date, until: Option<Date>, after: InvoiceId) -> String {
+    let mut query = vec![
+        ("status", "approved".to_owned()),
+        ("invoice-date[gt_or_eq]", from.to_string()),
+    ];
+    query.extend(until.map(|until| ("invoice-date[lt_or_eq]", until.to_string())));
+    query.extend([
+        ("id[gt]", after.to_string()),
+        ("order_by", "id".to_owned()),
+        ("dir", "asc".to_owned()),
+        ("limit", PAGE_RECORDS.to_string()),
+        ("fields", HEAD_FIELDS.to_owned()),
+    ]);
+    base.at("/api/invoices", &query)
 }
 
 /// Sets the exported flag: a request of its own, without a body.

@@ -467,9 +467,7 @@ impl Authenticator {
         generation: u64,
         now: Timestamp,
     ) -> Result<Option<CachedToken>, AuthError> {
-        let Some(lease) = self.lease(local, generation, now).await? else {
-            return Ok(None);
-        };
+        // Before the lease is taken, which others with better credentials may need.
         if let Some((_, problem)) = local
             .refused
             .as_ref()
@@ -477,6 +475,9 @@ impl Authenticator {
         {
             return Err(AuthError::Refused(problem.clone()));
         }
+        let Some(lease) = self.lease(local, generation, now).await? else {
+            return Ok(None);
+        };
         let token = match self.fetch(generation.saturating_add(1)).await {
             Err(AuthError::Refused(problem)) => {
                 local.refused = Some((now, problem.clone()));

@@ -22,6 +22,10 @@ pub struct RunFile {
     pub stack_name: String,
     /// The environment variables with which an AWS SDK, or the AWS command line, talks to it.
     pub environment: BTreeMap<String, String>,
+    /// The environment variables that the template gives the functions: names of tables, queues and secrets, and times.
+    /// Where functions differ, that of the function that posts invoices.
+    #[serde(default)]
+    pub function_environment: BTreeMap<String, String>,
     /// The address of the gateway.
     pub gateway_url: String,
     /// The webhook address of each connection.
@@ -67,6 +71,7 @@ impl RunFile {
             started_at: clock::iso_time(clock::epoch_milliseconds()),
             stack_name: stack_name.to_owned(),
             environment: aws.environment(),
+            function_environment: function_environment(stack),
             gateway_url: gateway_url.to_owned(),
             webhook_urls: connections.iter().filter_map(webhook_url).collect(),
             tables: stack
@@ -92,6 +97,23 @@ impl RunFile {
         std::fs::rename(&draft, &path).map_err(|error| LocalError::file(&path, error))?;
         Ok(WrittenRunFile { path, content: self })
     }
+}
+
+/// The binary whose variables go before those of the others.
+const FIRST_FUNCTION: &str = "match-invoice";
+
+fn function_environment(stack: &Stack) -> BTreeMap<String, String> {
+    let (first, others): (Vec<_>, Vec<_>) = stack
+        .functions
+        .iter()
+        .partition(|function| function.binary == FIRST_FUNCTION);
+    let mut variables = BTreeMap::new();
+    for function in first.into_iter().chain(others) {
+        for (name, value) in &function.environment {
+            variables.entry(name.clone()).or_insert_with(|| value.clone());
+        }
+    }
+    variables
 }
 
 /// The run file of this process; removed when dropped.

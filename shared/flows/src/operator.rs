@@ -1,0 +1,522 @@
+//! What a person does with one invoice: accept what the match found, take it out, take it up again, name the document in
+//! QAD that is this invoice's.
+//!
+//! Each is one event of the invoice's own life, written with its audit entry under the revision that was seen. Repeating it
+//! changes nothing. Whatever could be refused is refused before anything is written; none of it sends anything to QAD:
+//! the flow that posts does, from the register, as always.
+
+use crate::bills::unmatched_key;
+use crate::invoice_effects::export_effect;
+use crate::match_invoice::{
+    EXPORTED_BY_OTHERS, IdentityClaim, InvoiceSettings, claim_writes, identity_key, index_orders,
+    index_supplier, waiting_writes,
+};
+use crate::ports::{CommitError, Coupa, Qad, QadDocument, ReadError, RecordKey, RecordWrite, Voucher};
+use crate::store::{Change, Context, FlowError, Loaded, load, parse, save};
+use domain::documents::CoupaStatus;
+use domain::ids::{InvoiceId, QadInvoiceIdentity};
+use domain::instruction::{Instruction, Release};
+use domain::lifecycle::{Event, InvoiceEffect, InvoiceRecord, ParkReason, State};
+use domain::matching::our_mark;
+use domain::problem::Problem;
+use rust_decimal::Decimal;
+
+/// Why it was not done. Nothing was written.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum OperatorError {
+    /// It could be done, and must not be.
+    #[error("{0}")]
+    Refused(Problem),
+    /// There is no such invoice in the register, or no such document in QAD.
+    #[error("{0}")]
+    NotFound(Problem),
+    /// The register did not take it.
+    #[error(transparent)]
+    Flow(#[from] FlowError),
+    /// Coupa or QAD gave no answer.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+}
+
+/// What became of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Done {
+    /// The record before.
+    pub before: InvoiceRecord,
+    /// The record after; not stored in a dry run.
+    pub after: InvoiceRecord,
+    /// False when it was so already, and nothing was written.
+    pub changed: bool,
+}
+
+impl Done {
+    fn already(record: InvoiceRecord) -> Self {
+        Self {
+            before: record.clone(),
+            after: record,
+            changed: false,
+        }
+    }
+}
+
+async fn read(context: &Context<'_>, id: InvoiceId) -> Result<Loaded<InvoiceRecord>, OperatorError> {
+    load::<InvoiceRecord>(context.register, RecordKey::Invoice(id))
+        .await?
+        .ok_or_else(|| {
+            OperatorError::NotFound(
+                Problem::new("INVOICE_NOT_FOUND", "Look it up in `qad-coupa invoice list`.")
+                    .field("invoice")
+                    .actual(id.to_string()),
+            )
+        })
+}
+
+fn refuse(code: &str, record: &InvoiceRecord, expected: &str, fix: &str) -> OperatorError {
+    let codes = record.state.codes().join(", ");
+    let actual = if codes.is_empty() {
+        record.state.word().to_owned()
+    } else {
+        format!("{}: {codes}", record.state.word())
+    };
+    OperatorError::Refused(
+        Problem::new(code, fix)
+            .field(format!("invoice {}", record.id))
+            .expected(expected)
+            .actual(actual),
+    )
+}
+
+/// Writes one event under the revision that was seen.
+async fn tell(
+    context: &Context<'_>,
+    loaded: Loaded<InvoiceRecord>,
+    event: Event,
+    more: Vec<RecordWrite>,
+    dry_run: bool,
+) -> Result<Done, OperatorError> {
+    let before = loaded.document;
+    let now = context.clock.now();
+    let mut after = before.after(&event, now).map_err(|illegal| {
+        refuse(
+            "STATE_FORBIDS",
+            &before,
+            "a state in which this can happen",
+            &format!("Nothing was written: {illegal}."),
+        )
+    })?;
+    if let State::Posted { .. } = after.state {
+        after = InvoiceEffect::Export.put(&after, export_effect(&after, now));
+    }
+    let mut writes = waiting_writes(&before, &after);
+    writes.extend(index_orders(&mut after));
+    writes.extend(index_supplier(&mut after));
+    writes.extend(more);
+    if dry_run {
+        return Ok(Done {
+            before,
+            after,
+            changed: true,
+        });
+    }
+    let change = Change {
+        document: after,
+        events: vec![event],
+        writes,
+    };
+    match save(context, loaded.revision, change).await {
+        Ok(saved) => Ok(Done {
+            before,
+            after: saved.document,
+            changed: true,
+        }),
+        // What the person saw is not what is there any more: nothing is done on the strength of it.
+        Err(CommitError::Conflict) => Err(OperatorError::Flow(FlowError::Contended)),
+        Err(CommitError::Store(error)) => Err(OperatorError::Flow(FlowError::Store(error))),
+    }
+}
+
+/// Accepts exactly what the match found, so that the invoice is decided again and, if nothing else is in the way, posted.
+///
+/// Refused unless every reason it is parked for can be accepted: never ahead of a receipt, never to another supplier, never a
+/// document that does not add up.
+///
+/// # Errors
+/// See [`OperatorError`].
+pub async fn release(
+    context: &Context<'_>,
+    id: InvoiceId,
+    instruction: Instruction,
+    dry_run: bool,
+) -> Result<Done, OperatorError> {
+    let loaded = read(context, id).await?;
+    let record = &loaded.document;
+    let content = record.source.as_ref().map(|source| source.content_sha256.clone());
+    let exceptions = match &record.state {
+        State::Parked {
+            reason: ParkReason::Match { exceptions },
+        } => exceptions,
+        _ if record
+            .release
+            .as_ref()
+            .is_some_and(|release| Some(&release.content_sha256) == content.as_ref())
+            && !matches!(record.state, State::Parked { .. }) =>
+        {
+            return Ok(Done::already(loaded.document));
+        }
+        State::Held { .. } => {
+            return Err(refuse(
+                "RELEASE_REFUSED",
+                record,
+                "an invoice parked for its price or quantity",
+                "Nothing is posted ahead of its receipt: have the goods receipt posted in QAD; it then posts by itself.",
+            ));
+        }
+        _ => {
+            return Err(refuse(
+                "RELEASE_REFUSED",
+                record,
+                "an invoice parked for its price or quantity",
+                "Clear up what `qad-coupa explain` says, then recheck.",
+            ));
+        }
+    };
+    if let Some(other) = exceptions
+        .iter()
+        .find(|exception| !exception.code.is_releasable())
+    {
+        return Err(refuse(
+            "RELEASE_REFUSED",
+            record,
+            "only reasons that a person may accept: PRICE_OVER_TOLERANCE, BILLED_OVER_ORDERED",
+            &format!("{}: {}", other.code.as_str(), other.code.fix()),
+        ));
+    }
+    let Some(content_sha256) = content else {
+        return Err(refuse(
+            "RELEASE_REFUSED",
+            record,
+            "an invoice that was read from Coupa",
+            "Recheck it first.",
+        ));
+    };
+    let release = Release {
+        instruction,
+        at: context.clock.now(),
+        content_sha256,
+        accepted: exceptions.clone(),
+    };
+    tell(context, loaded, Event::Released { release }, vec![], dry_run).await
+}
+
+/// Takes an invoice out: nothing is done with it, whatever happens in Coupa, until [`reopen`].
+///
+/// # Errors
+/// Refused when something of it is, or may be, in QAD. See [`OperatorError`].
+pub async fn skip(
+    context: &Context<'_>,
+    id: InvoiceId,
+    instruction: Instruction,
+    dry_run: bool,
+) -> Result<Done, OperatorError> {
+    let loaded = read(context, id).await?;
+    let record = &loaded.document;
+    if record.state.is_skipped() {
+        return Ok(Done::already(loaded.document));
+    }
+    if !record.may_be_decided() {
+        return Err(refuse(
+            "SKIP_REFUSED",
+            record,
+            "an invoice of which nothing is on its way to QAD",
+            "Void it in Coupa, and reverse what is in QAD.",
+        ));
+    }
+    tell(context, loaded, Event::Skipped { instruction }, vec![], dry_run).await
+}
+
+/// Takes a skipped invoice up again; any other is left as it is.
+///
+/// # Errors
+/// See [`OperatorError`].
+pub async fn reopen(
+    context: &Context<'_>,
+    id: InvoiceId,
+    instruction: Instruction,
+    dry_run: bool,
+) -> Result<Done, OperatorError> {
+    let loaded = read(context, id).await?;
+    if !loaded.document.state.is_skipped() {
+        return Ok(Done::already(loaded.document));
+    }
+    tell(context, loaded, Event::Reopened { instruction }, vec![], dry_run).await
+}
+
+/// Takes an invoice in that this product does not know, or left to others because Coupa showed it exported: it is decided
+/// like any other, and what QAD has of it already is adopted, not created. One that is known otherwise is left as it is.
+///
+/// # Errors
+/// See [`OperatorError`].
+pub async fn take_in(
+    context: &Context<'_>,
+    id: InvoiceId,
+    instruction: Instruction,
+    dry_run: bool,
+) -> Result<Done, OperatorError> {
+    let known = load::<InvoiceRecord>(context.register, RecordKey::Invoice(id)).await?;
+    let loaded = known.unwrap_or_else(|| Loaded {
+        document: InvoiceRecord::new(id, context.clock.now()),
+        revision: 0,
+    });
+    if !may_be_taken_in(&loaded) {
+        return Ok(Done::already(loaded.document));
+    }
+    tell(context, loaded, Event::TakenIn { instruction }, vec![], dry_run).await
+}
+
+/// Unknown, or left to others.
+fn may_be_taken_in(loaded: &Loaded<InvoiceRecord>) -> bool {
+    loaded.revision == 0
+        || matches!(&loaded.document.state, State::Rejected { problem } if problem.code == EXPORTED_BY_OTHERS)
+}
+
+/// What [`adopt`] needs: its permissions. Reads only; the register is all it writes.
+#[derive(Clone, Copy)]
+pub struct AdoptDeps<'a> {
+    /// Register (read, write), clock, chance, timing, deadline.
+    pub context: Context<'a>,
+    /// Coupa: read the invoice.
+    pub coupa: &'a dyn Coupa,
+    /// QAD: find supplier invoices.
+    pub qad: &'a dyn Qad,
+    /// The connection's settings.
+    pub settings: &'a InvoiceSettings,
+}
+
+/// Which document in QAD, and what may differ.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Adoption {
+    /// Its number there.
+    pub voucher: Voucher,
+    /// Its total there, when it differs from Coupa's and that is accepted.
+    pub accepted_total: Option<Decimal>,
+    /// Who, and why.
+    pub instruction: Instruction,
+}
+
+/// Takes a document that a person keyed in QAD as this invoice's, and has it marked exported in Coupa. The document is
+/// looked up by the invoice's identity (entity, supplier, reference, type): what is not found under it is not this invoice's.
+///
+/// # Errors
+/// See [`OperatorError`].
+pub async fn adopt(
+    deps: &AdoptDeps<'_>,
+    id: InvoiceId,
+    adoption: Adoption,
+    dry_run: bool,
+) -> Result<Done, OperatorError> {
+    let context = &deps.context;
+    let loaded = read(context, id).await?;
+    let record = &loaded.document;
+    if matches!(record.state, State::Posted { .. } | State::Exported { .. })
+        && record.state.voucher() == Some(&adoption.voucher)
+    {
+        return Ok(Done::already(loaded.document));
+    }
+    if !matches!(
+        record.state,
+        State::Received { .. } | State::Held { .. } | State::Parked { .. }
+    ) {
+        return Err(refuse(
+            "ADOPT_REFUSED",
+            record,
+            "an invoice that waits for QAD or for a person",
+            "Wait until it rests; a skipped one is taken up again by `qad-coupa recheck`.",
+        ));
+    }
+    let invoice = deps.coupa.invoice(id).await?.ok_or_else(|| {
+        OperatorError::NotFound(
+            Problem::new("COUPA_INVOICE_NOT_FOUND", "Check the id.")
+                .field("invoice")
+                .actual(id.to_string()),
+        )
+    })?;
+    if invoice.status != CoupaStatus::Approved {
+        return Err(OperatorError::Refused(
+            Problem::new(
+                "ADOPT_REFUSED",
+                "Reinstate the invoice in Coupa, or reverse the document in QAD.",
+            )
+            .field(format!("invoice {id}"))
+            .expected("approved in Coupa")
+            .actual(format!("{:?}", invoice.status)),
+        ));
+    }
+    let supplier = invoice
+        .supplier
+        .number
+        .as_deref()
+        .unwrap_or_default()
+        .trim()
+        .parse();
+    let Ok(supplier) = supplier else {
+        return Err(OperatorError::Refused(
+            Problem::new(
+                "ADOPT_REFUSED",
+                "Give the supplier its QAD number in Coupa first.",
+            )
+            .field(format!("invoice {id}"))
+            .expected("a supplier with a QAD number")
+            .actual(invoice.supplier.name.clone()),
+        ));
+    };
+    let identity = QadInvoiceIdentity {
+        entity: deps.settings.policy.entity.clone(),
+        supplier,
+        reference: invoice.reference.clone(),
+        kind: invoice.kind,
+    };
+    let documents = deps.qad.find_invoices(&identity).await?;
+    let document = the_one(documents, &identity, &adoption.voucher)?;
+    let difference = proven(&document, &invoice, &adoption)?;
+    let claim = claim_of(deps, &identity, id).await?;
+    let event = Event::Adopted {
+        voucher: adoption.voucher,
+        instruction: adoption.instruction,
+        difference,
+    };
+    tell(context, loaded, event, claim, dry_run).await
+}
+
+/// The document of this number among those of the identity; nobody else may be there.
+fn the_one(
+    mut documents: Vec<QadDocument>,
+    identity: &QadInvoiceIdentity,
+    voucher: &Voucher,
+) -> Result<QadDocument, OperatorError> {
+    let names: Vec<String> = documents
+        .iter()
+        .map(|document| {
+            document
+                .voucher
+                .as_ref()
+                .map_or_else(|| "without number".to_owned(), ToString::to_string)
+        })
+        .collect();
+    let problem = |code: &str, fix: &str| {
+        Problem::new(code, fix)
+            .field(identity.to_string())
+            .expected(voucher.to_string())
+            .actual(if names.is_empty() {
+                "no document".to_owned()
+            } else {
+                names.join(", ")
+            })
+    };
+    if documents.len() > 1 {
+        let fix = "Find out which one is right, reverse the others in QAD, then adopt it.";
+        return Err(OperatorError::Refused(problem("QAD_DUPLICATE_DOCUMENTS", fix)));
+    }
+    documents
+        .pop()
+        .filter(|document| document.voucher.as_ref() == Some(voucher))
+        .ok_or_else(|| {
+            let fix = "Check the number, and that the document has this supplier, reference and type in QAD.";
+            OperatorError::NotFound(problem("QAD_DOCUMENT_NOT_FOUND", fix))
+        })
+}
+
+/// Whether the document can be this invoice's; what differs and was accepted, in words.
+fn proven(
+    document: &QadDocument,
+    invoice: &domain::documents::Invoice,
+    adoption: &Adoption,
+) -> Result<String, OperatorError> {
+    let refused = |expected: String, actual: String, fix: &str| {
+        OperatorError::Refused(
+            Problem::new("ADOPT_REFUSED", fix)
+                .field(format!("QAD supplier invoice {}", adoption.voucher))
+                .expected(expected)
+                .actual(actual),
+        )
+    };
+    let mark = document.description.trim();
+    let of_ours = mark
+        .strip_prefix("Coupa ")
+        .is_some_and(|rest| rest.starts_with(|letter: char| letter.is_ascii_digit()));
+    let mine = mark
+        .strip_prefix(our_mark(invoice.id).as_str())
+        .is_some_and(|rest| !rest.starts_with(char::is_alphanumeric));
+    if of_ours && !mine {
+        return Err(refused(
+            format!("no mark of another invoice than Coupa {}", invoice.id),
+            mark.to_owned(),
+            "It belongs to another Coupa invoice.",
+        ));
+    }
+    if document.currency != invoice.currency {
+        return Err(refused(
+            invoice.currency.to_string(),
+            document.currency.to_string(),
+            "A document in another currency is not this invoice's.",
+        ));
+    }
+    if document.total == invoice.total {
+        return Ok(String::new());
+    }
+    if adoption.accepted_total == Some(document.total) {
+        return Ok(format!(
+            "{} {} in QAD, {} {} in Coupa",
+            document.total.normalize(),
+            document.currency,
+            invoice.total.normalize(),
+            invoice.currency
+        ));
+    }
+    Err(refused(
+        format!("{} {}", invoice.total.normalize(), invoice.currency),
+        format!("{} {}", document.total.normalize(), document.currency),
+        "Correct the wrong one, or accept QAD's total by naming it.",
+    ))
+}
+
+/// The claim on the identity, unless another invoice has it.
+async fn claim_of(
+    deps: &AdoptDeps<'_>,
+    identity: &QadInvoiceIdentity,
+    id: InvoiceId,
+) -> Result<Vec<RecordWrite>, OperatorError> {
+    let keys = [identity_key(identity), unmatched_key(identity)];
+    let mut found = deps
+        .context
+        .register
+        .read(&keys)
+        .await
+        .map_err(FlowError::Store)?
+        .into_iter();
+    let claimed = found.next().flatten();
+    let payments = found.next().flatten();
+    let owner = claimed
+        .as_ref()
+        .map(parse::<IdentityClaim>)
+        .transpose()?
+        .map(|claim| claim.owner);
+    if let Some(other) = owner.filter(|owner| *owner != id) {
+        return Err(OperatorError::Refused(
+            Problem::new(
+                "DUPLICATE_REFERENCE",
+                "Void one of the two in Coupa, or skip the other one first.",
+            )
+            .field(identity.to_string())
+            .expected("no other invoice with this reference")
+            .actual(format!("Coupa invoice {other} has it")),
+        ));
+    }
+    let revision = claimed.map_or(0, |stored| stored.revision);
+    Ok(claim_writes(
+        deps.context.clock.now(),
+        id,
+        identity,
+        revision,
+        payments.as_ref(),
+    )?)
+}

@@ -1,0 +1,603 @@
+//! What a person does with invoices: look again, accept what the match found, take one out, name the document that is its.
+//!
+//! Everything that changes the register goes through the invoice's own events and is audited with who and why; a look
+//! again is a hint in the queue, which may be repeated at any time.
+
+use crate::invoices::summed;
+use crate::place::{Place, PlaceArguments, unfinished, unread};
+use crate::records::{self, Filter, Totals};
+use crate::{Failure, terminal, view};
+use aws::clock::{SystemChance, SystemClock};
+use aws::dynamo::DynamoRegister;
+use clap::Args;
+use domain::explain;
+use domain::ids::{ConnectionId, InvoiceId};
+use domain::instruction::Instruction;
+use domain::lifecycle::{InvoiceRecord, State, Voucher};
+use domain::money::parse_decimal;
+use domain::problem::Problem;
+use flows::operator::{self, AdoptDeps, Adoption, Done, OperatorError};
+use flows::ports::{Chance, Clock, Hint, HintReason, Queue, RecordKey, Subject};
+use flows::store::load;
+use rust_decimal::Decimal;
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// The queue of hints about invoices.
+const INVOICES_QUEUE: &str = "invoices";
+/// Hints sent at a time; after each the progress is told.
+const HINTS_AT_ONCE: usize = 100;
+/// How often the register is looked at while a command waits, in milliseconds.
+const LOOK_MILLIS: u64 = 300;
+/// Longest a command waits for the functions unless told otherwise, in seconds.
+const WAIT_SECONDS: u64 = 30;
+/// Most invoices that are shown one by one before a bulk command.
+const SHOWN_MAX: usize = 20;
+
+/// Who asks, and why.
+#[derive(Debug, Args)]
+pub(crate) struct ReasonOption {
+    /// Why; goes into the audit trail.
+    #[arg(long, value_name = "TEXT")]
+    reason: String,
+    /// Says what would happen, and does nothing.
+    #[arg(long)]
+    dry_run: bool,
+}
+
+/// How a command about many invoices is let loose.
+#[derive(Debug, Args)]
+pub(crate) struct BulkOptions {
+    /// Says what would happen, and does nothing.
+    #[arg(long, conflicts_with_all = ["yes", "confirm"])]
+    dry_run: bool,
+    /// Does it, however many they are.
+    #[arg(long)]
+    yes: bool,
+    /// Does it if they are exactly this many.
+    #[arg(long, value_name = "COUNT", conflicts_with = "yes")]
+    confirm: Option<usize>,
+    /// Waits this long for the functions to have looked at all of them; 0 does not wait.
+    #[arg(long, value_name = "SECONDS", default_value_t = WAIT_SECONDS)]
+    wait: u64,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RecheckOptions {
+    /// The invoice: any of its keys. An id that is not known yet is asked for in Coupa.
+    #[arg(required_unless_present_any = ["all_parked", "state", "code", "currency", "supplier", "order", "since", "older_than"])]
+    key: Option<String>,
+    /// All that wait for a person.
+    #[arg(long, conflicts_with = "key")]
+    all_parked: bool,
+    /// Why; needed to take up again what a person has skipped.
+    #[arg(long, value_name = "TEXT")]
+    reason: Option<String>,
+    #[command(flatten)]
+    filter: Filter,
+    #[command(flatten)]
+    bulk: BulkOptions,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ReplayOptions {
+    #[command(flatten)]
+    filter: Filter,
+    /// All invoices there are; needed when no filter is given.
+    #[arg(long)]
+    all: bool,
+    #[command(flatten)]
+    bulk: BulkOptions,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ReleaseOptions {
+    /// The invoice: any of its keys.
+    key: String,
+    #[command(flatten)]
+    why: ReasonOption,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct AdoptOptions {
+    /// The invoice: any of its keys.
+    key: String,
+    /// QAD's number of the document: year/daybook/number.
+    #[arg(long, value_parser = voucher)]
+    voucher: Voucher,
+    /// QAD's total, when it differs from Coupa's and that is accepted.
+    #[arg(long, value_name = "AMOUNT", value_parser = amount)]
+    accept_total: Option<Decimal>,
+    #[command(flatten)]
+    why: ReasonOption,
+}
+
+fn voucher(text: &str) -> Result<Voucher, String> {
+    let expected = "year/daybook/number, as 2026/SI/100012";
+    let mut parts = text.trim().split('/');
+    let (Some(year), Some(daybook), Some(number), None) =
+        (parts.next(), parts.next(), parts.next(), parts.next())
+    else {
+        return Err(expected.to_owned());
+    };
+    Ok(Voucher {
+        year: year.parse().map_err(|_| expected.to_owned())?,
+        daybook: daybook.to_owned(),
+        number: number.parse().map_err(|_| expected.to_owned())?,
+    })
+}
+
+fn amount(text: &str) -> Result<Decimal, String> {
+    parse_decimal(text.trim()).map_err(|error| error.to_string())
+}
+
+impl From<OperatorError> for Failure {
+    fn from(error: OperatorError) -> Self {
+        match error {
+            OperatorError::Refused(problem) => Self::Refused(problem),
+            OperatorError::NotFound(problem) => Self::NotFound(problem),
+            OperatorError::Flow(error) => unfinished(error),
+            OperatorError::Read(error) => unread(error),
+        }
+    }
+}
+
+/// An opened place with its one connection.
+struct Desk {
+    place: Place,
+    connection: ConnectionId,
+    register: DynamoRegister,
+}
+
+impl Desk {
+    async fn open(place: &PlaceArguments) -> Result<Self, Failure> {
+        let place = Place::open(place).await?;
+        let connection = place.connection().await?;
+        let register = place.register(&connection)?;
+        Ok(Self {
+            place,
+            connection,
+            register,
+        })
+    }
+
+    async fn instruction(&self, reason: &str) -> Result<Instruction, Failure> {
+        Instruction::new(&self.place.actor().await?, reason).map_err(Failure::Refused)
+    }
+
+    async fn record(&self, id: InvoiceId) -> Result<Option<InvoiceRecord>, Failure> {
+        let loaded = load::<InvoiceRecord>(&self.register, RecordKey::Invoice(id))
+            .await
+            .map_err(unfinished)?;
+        Ok(loaded.map(|loaded| loaded.document))
+    }
+
+    async fn hint(&self, ids: &[InvoiceId]) -> Result<(), Failure> {
+        let queue = self.place.hints(INVOICES_QUEUE)?;
+        let trace = format!("command-{}", SystemChance.token());
+        let mut sent = 0usize;
+        for part in ids.chunks(HINTS_AT_ONCE) {
+            let hints: Vec<Hint> = part
+                .iter()
+                .map(|id| Hint::V1 {
+                    connection: self.connection.clone(),
+                    subject: Subject::Invoice(*id),
+                    reason: HintReason::Operator,
+                    trace: trace.clone(),
+                })
+                .collect();
+            queue
+                .send(&hints)
+                .await
+                .map_err(|error| Failure::Unreachable(error.0))?;
+            sent = sent.saturating_add(part.len());
+            if ids.len() > HINTS_AT_ONCE {
+                terminal::note(&format!("{sent} of {} queued", ids.len()));
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits until the functions have looked at all of them, or the time is over; what still was not looked at.
+    async fn wait(
+        &self,
+        before: &BTreeMap<InvoiceId, Option<InvoiceRecord>>,
+        seconds: u64,
+    ) -> Result<usize, Failure> {
+        let end = SystemClock
+            .now()
+            .plus_seconds(i64::try_from(seconds).unwrap_or(i64::MAX));
+        let mut open: Vec<InvoiceId> = before.keys().copied().collect();
+        let mut told = open.len();
+        while !open.is_empty() && SystemClock.now() < end {
+            SystemClock.sleep(Duration::from_millis(LOOK_MILLIS)).await;
+            let mut still = Vec::new();
+            for id in open {
+                let now = self.record(id).await?;
+                let seen = before.get(&id).and_then(Option::as_ref);
+                if now.as_ref() == seen && !rests_for_good(seen) {
+                    still.push(id);
+                }
+            }
+            open = still;
+            if open.len() != told && before.len() > 1 {
+                told = open.len();
+                terminal::note(&format!(
+                    "{} of {} looked at",
+                    before.len().saturating_sub(told),
+                    before.len()
+                ));
+            }
+        }
+        Ok(open.len())
+    }
+}
+
+/// True for an invoice at which a look changes nothing unless Coupa has changed it: waiting for a change would be in vain.
+fn rests_for_good(record: Option<&InvoiceRecord>) -> bool {
+    record.is_some_and(|record| {
+        matches!(
+            record.state,
+            State::Exported { .. }
+                | State::Voided { exported: true }
+                | State::Parked {
+                    reason: domain::lifecycle::ParkReason::InQad { .. }
+                }
+        ) || record.state.is_skipped()
+    })
+}
+
+/// What a look at an invoice in this state means.
+fn prospect(record: &InvoiceRecord) -> &'static str {
+    match &record.state {
+        state if state.is_skipped() => "left alone: a person has skipped it",
+        State::Received { .. } | State::Held { .. } | State::Rejected { .. } => {
+            "read from Coupa and QAD again and decided again"
+        }
+        State::Parked {
+            reason: domain::lifecycle::ParkReason::InQad { .. },
+        } => "left alone: a document of it is, or may be, in QAD and a person must clear it up",
+        State::Parked { .. } => "read from Coupa and QAD again and decided again",
+        State::Approved => {
+            "taken on from where it stands; a lost answer is looked up before anything is sent"
+        }
+        State::Posted { .. } => "marked exported in Coupa",
+        State::Exported { .. } => "asked for in Coupa; nothing is sent to QAD",
+        State::Voided { .. } => "marked exported in Coupa, if it is not",
+    }
+}
+
+/// Says what would happen to these invoices; true when it is to be done.
+fn announced(records: &[InvoiceRecord], bulk: &BulkOptions, json: bool) -> Result<bool, Failure> {
+    let mut groups: BTreeMap<(&'static str, &'static str), Vec<InvoiceRecord>> = BTreeMap::new();
+    for record in records {
+        groups
+            .entry((record.state.word(), prospect(record)))
+            .or_default()
+            .push(record.clone());
+    }
+    if json && bulk.dry_run {
+        let rows: Vec<Value> = groups
+            .iter()
+            .map(|((state, what), records)| {
+                json!({ "state": state, "count": records.len(), "totals": Totals::of(records).json(), "would_be": what,
+                        "invoices": records.iter().map(|record| record.id).collect::<Vec<_>>() })
+            })
+            .collect();
+        terminal::say(
+            &json!({ "count": records.len(), "totals": Totals::of(records).json(), "groups": rows })
+                .to_string(),
+        );
+        return Ok(false);
+    }
+    let tell = if json { terminal::note } else { terminal::say };
+    for ((state, what), records) in &groups {
+        tell(&format!("{state}, {}: {what}", summed(records)));
+    }
+    if records.len() <= SHOWN_MAX && records.len() > 1 {
+        for record in records {
+            tell(&format!("  {}", explain::title(record)));
+        }
+    }
+    if bulk.dry_run {
+        tell("Nothing was done (--dry-run).");
+        return Ok(false);
+    }
+    let confirmed = bulk.yes || bulk.confirm == Some(records.len()) || records.len() <= 1;
+    if confirmed {
+        return Ok(true);
+    }
+    Err(Failure::Refused(
+        Problem::new(
+            "NOT_CONFIRMED",
+            "Repeat it with --confirm and that number, or with --yes.",
+        )
+        .expected(format!("--confirm {}", records.len()))
+        .actual(
+            bulk.confirm
+                .map_or_else(|| "no confirmation".to_owned(), |count| count.to_string()),
+        ),
+    ))
+}
+
+/// Has a frozen set looked at, waits, and tells what became of it.
+async fn look_at(
+    desk: &Desk,
+    records: &[InvoiceRecord],
+    bulk: &BulkOptions,
+    json: bool,
+) -> Result<(), Failure> {
+    let ids: Vec<InvoiceId> = records.iter().map(|record| record.id).collect();
+    let before: BTreeMap<InvoiceId, Option<InvoiceRecord>> = records
+        .iter()
+        .map(|record| (record.id, Some(record.clone())))
+        .collect();
+    desk.hint(&ids).await?;
+    let open = desk.wait(&before, bulk.wait).await?;
+    let mut rows = Vec::new();
+    for before in records {
+        let after = desk.record(before.id).await?.unwrap_or_else(|| before.clone());
+        rows.push((before.clone(), after));
+    }
+    if json {
+        let rows: Vec<Value> = rows
+            .iter()
+            .map(|(before, after)| json!({ "invoice": after.id, "before": before.state.word(), "after": view::invoice_json(after) }))
+            .collect();
+        terminal::say(
+            &json!({ "queued": ids.len(), "not_looked_at_yet": open, "invoices": rows }).to_string(),
+        );
+    } else if let [(before, after)] = rows.as_slice() {
+        terminal::say(&format!("{} -> {}", before.state.word(), after.state.word()));
+        terminal::say(&explain::sentence(after));
+    } else {
+        let mut moves: BTreeMap<(&str, &str), usize> = BTreeMap::new();
+        for (before, after) in &rows {
+            let count = moves
+                .entry((before.state.word(), after.state.word()))
+                .or_default();
+            *count = count.saturating_add(1);
+        }
+        terminal::say(&format!("{} queued", ids.len()));
+        for ((before, after), count) in moves {
+            terminal::say(&format!("{count}: {before} -> {after}"));
+        }
+    }
+    if open > 0 && bulk.wait > 0 {
+        terminal::note(&format!(
+            "{open} were not looked at within {} s; they are queued, and nothing is lost.",
+            bulk.wait
+        ));
+    }
+    Ok(())
+}
+
+/// `recheck`.
+pub(crate) async fn recheck(
+    place: &PlaceArguments,
+    options: RecheckOptions,
+    json: bool,
+) -> Result<(), Failure> {
+    let desk = Desk::open(place).await?;
+    if let Some(key) = &options.key {
+        let record = match (
+            records::one(&desk.register, key).await,
+            key.trim().parse::<InvoiceId>(),
+        ) {
+            (Err(Failure::NotFound(_)), Ok(id)) => return recheck_unknown(&desk, id, &options.bulk).await,
+            (found, _) => found?,
+        };
+        let record = taken_up(&desk, record, options.reason.as_deref(), options.bulk.dry_run).await?;
+        let records = [record];
+        if announced(&records, &options.bulk, json)? {
+            look_at(&desk, &records, &options.bulk, json).await?;
+        }
+        return Ok(());
+    }
+    let filter = if options.all_parked {
+        Filter {
+            state: Some("parked".to_owned()),
+            ..options.filter
+        }
+    } else {
+        options.filter
+    };
+    let records = records::kept(&desk.register, &filter, SystemClock.now()).await?;
+    if announced(&records, &options.bulk, json)? {
+        look_at(&desk, &records, &options.bulk, json).await?;
+    }
+    Ok(())
+}
+
+/// An invoice of which nothing is known yet: whatever Coupa says of it is found out by the functions.
+async fn recheck_unknown(desk: &Desk, id: InvoiceId, bulk: &BulkOptions) -> Result<(), Failure> {
+    if bulk.dry_run {
+        terminal::say(&format!(
+            "Coupa invoice {id} is not known yet; it would be asked for in Coupa."
+        ));
+        return Ok(());
+    }
+    desk.hint(&[id]).await?;
+    let before = BTreeMap::from([(id, None)]);
+    desk.wait(&before, bulk.wait).await?;
+    match desk.record(id).await? {
+        Some(record) => {
+            terminal::say(&explain::title(&record));
+            terminal::say(&explain::sentence(&record));
+            Ok(())
+        }
+        None => Err(Failure::NotFound(
+            Problem::new(
+                "INVOICE_NOT_KNOWN",
+                "Nothing is kept of an invoice that Coupa has not approved; if it is approved, look at `qad-coupa status`.",
+            )
+            .field("invoice")
+            .actual(id.to_string()),
+        )),
+    }
+}
+
+/// A skipped invoice is taken up again, with a reason; any other is as it was.
+async fn taken_up(
+    desk: &Desk,
+    record: InvoiceRecord,
+    reason: Option<&str>,
+    dry_run: bool,
+) -> Result<InvoiceRecord, Failure> {
+    if !record.state.is_skipped() {
+        return Ok(record);
+    }
+    let reason = reason.ok_or_else(|| {
+        Failure::Refused(
+            Problem::new("REASON_MISSING", "Give --reason: a person has skipped it.")
+                .field(format!("invoice {}", record.id)),
+        )
+    })?;
+    let instruction = desk.instruction(reason).await?;
+    let context = desk.place.context(&desk.register);
+    let done = operator::reopen(&context, record.id, instruction, dry_run).await?;
+    Ok(done.after)
+}
+
+/// `replay`.
+pub(crate) async fn replay(
+    place: &PlaceArguments,
+    options: ReplayOptions,
+    json: bool,
+) -> Result<(), Failure> {
+    if options.filter.is_empty() && !options.all {
+        return Err(Failure::Refused(
+            Problem::new("FILTER_MISSING", "Say which, or give --all.").expected("a filter, or --all"),
+        ));
+    }
+    let desk = Desk::open(place).await?;
+    // Frozen here: what joins later is not part of it.
+    let records = records::kept(&desk.register, &options.filter, SystemClock.now()).await?;
+    if !json {
+        terminal::say(&format!("{} to be looked at again", summed(&records)));
+    }
+    if announced(&records, &options.bulk, json)? {
+        look_at(&desk, &records, &options.bulk, json).await?;
+    }
+    Ok(())
+}
+
+fn tell_done(done: &Done, dry_run: bool, json: bool) {
+    if json {
+        let value = json!({ "changed": done.changed, "dry_run": dry_run, "before": done.before.state.word(),
+                            "after": view::invoice_json(&done.after) });
+        terminal::say(&value.to_string());
+        return;
+    }
+    terminal::say(&explain::title(&done.after));
+    if !done.changed {
+        terminal::say("It was so already; nothing was written.");
+    } else if dry_run {
+        terminal::say(&format!(
+            "Would go from {} to {}. Nothing was done (--dry-run).",
+            done.before.state.word(),
+            done.after.state.word()
+        ));
+    } else {
+        terminal::say(&format!(
+            "{} -> {}",
+            done.before.state.word(),
+            done.after.state.word()
+        ));
+    }
+    terminal::say(&explain::sentence(&done.after));
+}
+
+/// `release`.
+pub(crate) async fn release(
+    place: &PlaceArguments,
+    options: ReleaseOptions,
+    json: bool,
+) -> Result<(), Failure> {
+    let desk = Desk::open(place).await?;
+    let record = records::one(&desk.register, &options.key).await?;
+    let instruction = desk.instruction(&options.why.reason).await?;
+    let context = desk.place.context(&desk.register);
+    let done = operator::release(&context, record.id, instruction, options.why.dry_run).await?;
+    if !json
+        && done.changed
+        && let State::Parked {
+            reason: domain::lifecycle::ParkReason::Match { exceptions },
+        } = &done.before.state
+    {
+        for exception in exceptions {
+            terminal::say(&format!(
+                "Accepted: {} on line {}: {} instead of {} (limit {})",
+                exception.code.as_str(),
+                exception
+                    .line
+                    .map_or_else(|| "-".to_owned(), |line| line.to_string()),
+                exception.actual,
+                exception.expected,
+                exception.limit
+            ));
+        }
+    }
+    if done.changed && !options.why.dry_run {
+        desk.hint(&[record.id]).await?;
+        let before = BTreeMap::from([(record.id, Some(done.after.clone()))]);
+        desk.wait(&before, WAIT_SECONDS).await?;
+        let after = desk.record(record.id).await?.unwrap_or(done.after);
+        tell_done(&Done { after, ..done }, false, json);
+    } else {
+        tell_done(&done, options.why.dry_run, json);
+    }
+    Ok(())
+}
+
+/// `skip`.
+pub(crate) async fn skip(place: &PlaceArguments, options: ReleaseOptions, json: bool) -> Result<(), Failure> {
+    let desk = Desk::open(place).await?;
+    let record = records::one(&desk.register, &options.key).await?;
+    let instruction = desk.instruction(&options.why.reason).await?;
+    let context = desk.place.context(&desk.register);
+    let done = operator::skip(&context, record.id, instruction, options.why.dry_run).await?;
+    tell_done(&done, options.why.dry_run, json);
+    Ok(())
+}
+
+/// `adopt`.
+pub(crate) async fn adopt(place: &PlaceArguments, options: AdoptOptions, json: bool) -> Result<(), Failure> {
+    let desk = Desk::open(place).await?;
+    let record = records::one(&desk.register, &options.key).await?;
+    let instruction = desk.instruction(&options.why.reason).await?;
+    let systems = desk.place.systems(&desk.connection).await?;
+    let settings = systems.document.invoice_settings();
+    let deps = AdoptDeps {
+        context: desk.place.context(&desk.register),
+        coupa: &systems.coupa,
+        qad: &systems.qad,
+        settings: &settings,
+    };
+    let adoption = Adoption {
+        voucher: options.voucher,
+        accepted_total: options.accept_total,
+        instruction,
+    };
+    let done = operator::adopt(&deps, record.id, adoption, options.why.dry_run).await?;
+    if done.changed && !options.why.dry_run {
+        desk.hint(&[record.id]).await?;
+    }
+    tell_done(&done, options.why.dry_run, json);
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_voucher_is_read_as_it_is_shown() {
+        let read = voucher(" 2026/SI/100012 ").unwrap();
+        assert_eq!(read.to_string(), "2026/SI/100012");
+        for text in ["", "100012", "2026/SI", "2026/SI/x", "2026/SI/1/2"] {
+            assert!(voucher(text).is_err(), "{text}");
+        }
+    }
+}

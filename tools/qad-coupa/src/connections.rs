@@ -1,0 +1,385 @@
+//! Connections as documents: a commented file, checked, taken apart into its two secrets, stored and shown without them.
+//!
+//! Secrets never stand on the command line: they are in the file, or apart from it in a second one (`--secrets FILE`, or
+//! `-` for standard input) that is laid over the first.
+
+use crate::place::{Place, PlaceArguments, refused};
+use crate::{Failure, connection_file, terminal, view};
+use aws_sdk_secretsmanager::operation::get_secret_value::GetSecretValueError;
+use clap::{Args, Subcommand};
+use domain::problem::Problem;
+use secrecy::ExposeSecret;
+use serde_json::{Map, Value, json};
+use std::collections::BTreeSet;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+/// The commented example that `init` writes.
+const EXAMPLE: &str = include_str!("../../../docs/examples/connection.toml");
+/// Largest file of secrets, in bytes.
+const SECRETS_BYTES_MAX: u64 = 65_536;
+/// A setting whose name holds one of these is never shown.
+const SECRET_WORDS: [&str; 8] = [
+    "secret",
+    "password",
+    "token_key",
+    "private",
+    "credential",
+    "bearer",
+    "authorization",
+    "api_key",
+];
+/// Settings that hold values of a tenant's choosing, which may be secrets.
+const SECRET_SECTIONS: [&str; 2] = ["extra_headers", "clients"];
+/// Addresses and paths that speak of tokens without holding one.
+const PLAIN_WORDS: [&str; 2] = ["token_path", "token_field"];
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ConnectionVerb {
+    /// Writes a commented connection file to fill in.
+    Init {
+        /// The file; it must not exist.
+        file: PathBuf,
+    },
+    /// Checks a connection file, all of it at once.
+    Validate(FileOptions),
+    /// Stores a connection file in the connection's two secrets, which its stack has made.
+    #[command(
+        after_help = "Example: qad-coupa --stack qad-coupa connection put acme.toml --secrets - < secrets.toml"
+    )]
+    Put {
+        #[command(flatten)]
+        file: FileOptions,
+        /// Says which settings would change, and stores nothing.
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// What is stored, without any secret.
+    Show,
+    /// All connections.
+    List,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct FileOptions {
+    /// The connection file (TOML).
+    file: PathBuf,
+    /// A second file laid over the first: the secrets. `-` reads standard input.
+    #[arg(long, value_name = "FILE")]
+    secrets: Option<PathBuf>,
+}
+
+/// `connection …`.
+pub(crate) async fn run(place: &PlaceArguments, verb: ConnectionVerb, json: bool) -> Result<(), Failure> {
+    match verb {
+        ConnectionVerb::Init { file } => init(&file),
+        ConnectionVerb::Validate(options) => {
+            let file = read(&options)?;
+            if json {
+                terminal::say(&json!({ "connection": file.connection.id, "valid": true }).to_string());
+            } else {
+                terminal::say(&format!(
+                    "{}: connection {} is complete",
+                    options.file.display(),
+                    file.connection.id
+                ));
+            }
+            Ok(())
+        }
+        ConnectionVerb::Put { file, dry_run } => put(&Place::open(place).await?, &file, dry_run, json).await,
+        ConnectionVerb::Show => show(&Place::open(place).await?, json).await,
+        ConnectionVerb::List => list(&Place::open(place).await?, json).await,
+    }
+}
+
+fn file_problem(path: &Path, expected: &str, error: impl ToString) -> Failure {
+    Problem::new("CONNECTION_FILE", "Correct the path or the file.")
+        .field(path.display().to_string())
+        .expected(expected)
+        .actual(error.to_string())
+        .into()
+}
+
+fn init(path: &Path) -> Result<(), Failure> {
+    use std::io::Write;
+    let failed = |error: std::io::Error| file_problem(path, "a file that does not exist yet", error);
+    let mut file = std::fs::File::create_new(path).map_err(failed)?;
+    file.write_all(EXAMPLE.as_bytes()).map_err(failed)?;
+    terminal::say(&format!(
+        "{} written. Fill it in, then `qad-coupa connection validate {}`.",
+        path.display(),
+        path.display()
+    ));
+    Ok(())
+}
+
+fn read(options: &FileOptions) -> Result<connection_file::ConnectionFile, Failure> {
+    let Some(secrets) = &options.secrets else {
+        return connection_file::read(&options.file).map_err(Failure::Failed);
+    };
+    let text = std::fs::read_to_string(&options.file)
+        .map_err(|error| file_problem(&options.file, "a file that can be read", error))?;
+    let mut over = String::new();
+    let is_input = secrets.as_os_str() == "-";
+    let source: Box<dyn Read> = if is_input {
+        Box::new(std::io::stdin())
+    } else {
+        Box::new(
+            std::fs::File::open(secrets)
+                .map_err(|error| file_problem(secrets, "a file that can be read", error))?,
+        )
+    };
+    source
+        .take(SECRETS_BYTES_MAX)
+        .read_to_string(&mut over)
+        .map_err(|error| file_problem(secrets, "text", error))?;
+    connection_file::parse_with(&text, &over).map_err(Failure::Failed)
+}
+
+/// Whether the value under this name may be shown.
+fn is_secret(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    !PLAIN_WORDS.contains(&name.as_str()) && SECRET_WORDS.iter().any(|word| name.contains(word))
+}
+
+/// The document without any secret.
+fn redacted(value: &Value) -> Value {
+    match value {
+        Value::Object(fields) => {
+            let shown = fields.iter().map(|(name, value)| {
+                let value = if is_secret(name) {
+                    hidden(value)
+                } else if SECRET_SECTIONS.contains(&name.as_str()) {
+                    hide_all(value)
+                } else {
+                    redacted(value)
+                };
+                (name.clone(), value)
+            });
+            Value::Object(shown.collect())
+        }
+        Value::Array(values) => Value::Array(values.iter().map(redacted).collect()),
+        other => other.clone(),
+    }
+}
+
+fn hidden(value: &Value) -> Value {
+    match value {
+        Value::Array(values) => json!(format!("({} hidden)", values.len())),
+        Value::Null => Value::Null,
+        Value::Bool(flag) => Value::Bool(*flag),
+        _ => json!("(hidden)"),
+    }
+}
+
+fn hide_all(value: &Value) -> Value {
+    match value {
+        Value::Object(fields) => Value::Object(
+            fields
+                .iter()
+                .map(|(name, value)| (name.clone(), hide_all(value)))
+                .collect(),
+        ),
+        Value::Array(values) => Value::Array(values.iter().map(hide_all).collect()),
+        other => hidden(other),
+    }
+}
+
+/// The names of all settings that differ, as JSON pointers; never a value.
+fn changes(old: &Value, new: &Value, at: &str, found: &mut BTreeSet<String>) {
+    match (old, new) {
+        (Value::Object(one), Value::Object(other)) => {
+            for name in one.keys().chain(other.keys()) {
+                let part = |fields: &Map<String, Value>| fields.get(name).cloned().unwrap_or(Value::Null);
+                changes(&part(one), &part(other), &format!("{at}/{name}"), found);
+            }
+        }
+        (one, other) if one == other => {}
+        _ => {
+            found.insert(if at.is_empty() {
+                "/".to_owned()
+            } else {
+                at.to_owned()
+            });
+        }
+    }
+}
+
+/// What a secret holds; `None` when there is no such secret.
+async fn stored(place: &Place, name: &str) -> Result<Option<Value>, Failure> {
+    let sent = place
+        .clients()
+        .secrets_manager()
+        .get_secret_value()
+        .secret_id(name)
+        .send()
+        .await;
+    match sent {
+        Ok(answer) => {
+            let text = answer.secret_string().unwrap_or_default();
+            // What cannot be read is taken for a placeholder: it is replaced whole, and shown as nothing.
+            Ok(Some(serde_json::from_str(text).unwrap_or(Value::Null)))
+        }
+        Err(error) => {
+            let error = error.into_service_error();
+            if matches!(error, GetSecretValueError::ResourceNotFoundException(_)) {
+                Ok(None)
+            } else {
+                Err(refused("SECRETS_MANAGER", "GetSecretValue", &error))
+            }
+        }
+    }
+}
+
+fn names(place: &Place, id: &str) -> Result<[(&'static str, String); 2], Failure> {
+    let connection = place.variable(&aws::config::CONNECTION_SECRET_PREFIX)?;
+    let webhook = place.variable(&aws::config::WEBHOOK_SECRET_PREFIX)?;
+    Ok([
+        ("connection", format!("{connection}{id}")),
+        ("webhook", format!("{webhook}{id}")),
+    ])
+}
+
+async fn put(place: &Place, options: &FileOptions, dry_run: bool, json: bool) -> Result<(), Failure> {
+    let file = read(options)?;
+    let id = file.connection.id.clone();
+    let mut rows = Vec::new();
+    for (kind, name) in names(place, &id)? {
+        let text = if kind == "connection" {
+            &file.connection.connection_secret
+        } else {
+            &file.connection.webhook_secret
+        };
+        let old = stored(place, &name).await?.ok_or_else(|| {
+            Failure::NotFound(
+                Problem::new(
+                    "SECRET_NOT_FOUND",
+                    "Deploy the connection's stack (infra/connection.yaml) first; it makes the secret.",
+                )
+                .field(&*name)
+                .expected("a secret of this name"),
+            )
+        })?;
+        let mut new: Value = serde_json::from_str(text.expose_secret()).map_err(|error| {
+            Failure::from(Problem::new("CONNECTION_INVALID", "").actual(error.to_string()))
+        })?;
+        // A key that was made up because the file names none would lock the cached tokens away.
+        if !file.has_token_key
+            && let (Some(key), Value::Object(fields)) = (old.get("token_key"), &mut new)
+            && kind == "connection"
+        {
+            fields.insert("token_key".to_owned(), key.clone());
+        }
+        let mut found = BTreeSet::new();
+        changes(&old, &new, "", &mut found);
+        if !dry_run && !found.is_empty() {
+            place
+                .clients()
+                .secrets_manager()
+                .put_secret_value()
+                .secret_id(&name)
+                .secret_string(new.to_string())
+                .send()
+                .await
+                .map_err(|error| refused("SECRETS_MANAGER", "PutSecretValue", &error.into_service_error()))?;
+        }
+        rows.push((name, found));
+    }
+    if json {
+        let rows: Vec<Value> = rows
+            .iter()
+            .map(|(name, found)| json!({ "secret": name, "changed": found }))
+            .collect();
+        terminal::say(&json!({ "connection": id, "dry_run": dry_run, "secrets": rows }).to_string());
+        return Ok(());
+    }
+    for (name, found) in &rows {
+        if found.is_empty() {
+            terminal::say(&format!("{name}: unchanged"));
+        } else {
+            let done = if dry_run { "would change" } else { "changed" };
+            terminal::say(&format!(
+                "{name}: {done} {}",
+                found.iter().map(String::as_str).collect::<Vec<_>>().join(" ")
+            ));
+        }
+    }
+    terminal::say(if dry_run {
+        "Nothing was stored (--dry-run)."
+    } else {
+        "Functions take a new document within five minutes, and at once after a refused credential."
+    });
+    Ok(())
+}
+
+async fn show(place: &Place, json: bool) -> Result<(), Failure> {
+    let id = place.connection().await?;
+    let mut shown = Map::new();
+    for (kind, name) in names(place, id.as_str())? {
+        let value = stored(place, &name).await?.ok_or_else(|| {
+            Failure::NotFound(
+                Problem::new("SECRET_NOT_FOUND", "Deploy the connection's stack first.").field(&*name),
+            )
+        })?;
+        shown.insert(kind.to_owned(), redacted(&value));
+    }
+    let shown = Value::Object(shown);
+    let text = if json {
+        shown.to_string()
+    } else {
+        serde_json::to_string_pretty(&shown).unwrap_or_else(|_| shown.to_string())
+    };
+    terminal::say(&text);
+    Ok(())
+}
+
+async fn list(place: &Place, json: bool) -> Result<(), Failure> {
+    let ids = place.connections().await?;
+    if json {
+        terminal::say(&json!(ids).to_string());
+    } else {
+        let rows = ids.iter().map(|id| vec![id.to_string()]).collect();
+        terminal::say(&view::table(&["Connection"], rows).to_string());
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_secret_is_ever_shown() {
+        let file = connection_file::parse(EXAMPLE).unwrap();
+        for text in [
+            &file.connection.connection_secret,
+            &file.connection.webhook_secret,
+        ] {
+            let value: Value = serde_json::from_str(text.expose_secret()).unwrap();
+            let shown = redacted(&value).to_string();
+            for hush in ["replace-me", "a-secret"] {
+                assert!(!shown.contains(hush), "{shown}");
+            }
+        }
+        let shown = redacted(&json!({
+            "client_secret": "hush", "password": "hush", "token_key": "hush", "secrets": ["hush", "hush"],
+            "extra_headers": { "x-key": "hush" }, "clients": [{ "id": "hush" }], "token_path": "/oauth2/token"
+        }));
+        assert!(!shown.to_string().contains("hush"), "{shown}");
+        assert_eq!(shown["token_path"], "/oauth2/token");
+    }
+
+    #[test]
+    fn changes_are_told_by_name_and_not_by_value() {
+        let mut found = BTreeSet::new();
+        let old = json!({ "coupa": { "client_secret": "one", "client_id": "x" }, "gone": 1 });
+        changes(
+            &old,
+            &json!({ "coupa": { "client_secret": "two", "client_id": "x" } }),
+            "",
+            &mut found,
+        );
+        let found: Vec<&str> = found.iter().map(String::as_str).collect();
+        assert_eq!(found, ["/coupa/client_secret", "/gone"]);
+    }
+}

@@ -1,0 +1,293 @@
+//! The dead-letter queues: what lies there, and back with it. A redrive is AWS's own move task, the same that the console
+//! starts; a message says only "look at this", so moving it twice, or weeks later, changes nothing.
+
+use crate::place::{NamedQueue, Place, PlaceArguments, refused};
+use crate::status::depths;
+use crate::{Failure, terminal, view};
+use aws::clock::SystemClock;
+use aws_sdk_sqs::types::{MessageSystemAttributeName, QueueAttributeName};
+use clap::Subcommand;
+use domain::explain;
+use domain::problem::{Problem, clean};
+use domain::time::Timestamp;
+use flows::ports::{Clock, Hint};
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// Messages of one receive (SQS's limit).
+const RECEIVE_MAX: i32 = 10;
+/// How long a message that is shown stays hidden, in seconds: long enough not to be shown twice.
+const HIDDEN_SECONDS: i32 = 5;
+/// Receives in a row without anything new after which a queue counts as shown.
+const EMPTY_RECEIVES_MAX: u32 = 2;
+/// How often a move is looked at, in milliseconds, and how long at most, in seconds.
+const LOOK_MILLIS: u64 = 300;
+const MOVE_SECONDS_MAX: i64 = 120;
+/// Characters shown of a message that is no hint.
+const BODY_CHARACTERS_MAX: usize = 160;
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum DlqVerb {
+    /// How many messages lie in each dead-letter queue.
+    List,
+    /// What lies in one of them. The messages stay; they are hidden from others for a few seconds.
+    #[command(after_help = "Example: qad-coupa dlq show invoices-dead-letter")]
+    Show {
+        /// The queue, as `dlq list` names it.
+        queue: String,
+        /// Most messages to show.
+        #[arg(long, default_value_t = 50)]
+        limit: usize,
+    },
+    /// Moves everything in a dead-letter queue back to where it came from, by AWS's own move task.
+    #[command(after_help = "Example: qad-coupa dlq redrive invoices-dead-letter --dry-run")]
+    Redrive {
+        /// The queue, as `dlq list` names it.
+        queue: String,
+        /// Says how many would be moved, and moves nothing.
+        #[arg(long)]
+        dry_run: bool,
+    },
+}
+
+/// `dlq …`.
+pub(crate) async fn run(place: &PlaceArguments, verb: DlqVerb, json: bool) -> Result<(), Failure> {
+    let place = Place::open(place).await?;
+    match verb {
+        DlqVerb::List => list(&place, json).await,
+        DlqVerb::Show { queue, limit } => show(&place, dead_letters(&place, &queue)?, limit, json).await,
+        DlqVerb::Redrive { queue, dry_run } => {
+            redrive(&place, dead_letters(&place, &queue)?, dry_run, json).await
+        }
+    }
+}
+
+fn dead_letters<'a>(place: &'a Place, name: &str) -> Result<&'a NamedQueue, Failure> {
+    let queue = place.queue(name)?;
+    if queue.is_dead_letter() {
+        return Ok(queue);
+    }
+    Err(Failure::Refused(
+        Problem::new(
+            "QUEUE_NOT_DEAD_LETTER",
+            "Name the dead-letter queue; `qad-coupa dlq list` shows them.",
+        )
+        .field("queue")
+        .actual(name),
+    ))
+}
+
+async fn list(place: &Place, json: bool) -> Result<(), Failure> {
+    let mut depths = depths(place).await?;
+    depths.retain(|depth| depth.queue.is_dead_letter());
+    if json {
+        let rows: Vec<Value> = depths
+            .iter()
+            .map(|depth| json!({ "queue": depth.queue.name, "messages": depth.visible, "in_work": depth.in_work }))
+            .collect();
+        terminal::say(&Value::Array(rows).to_string());
+    } else {
+        let rows = depths
+            .iter()
+            .map(|depth| {
+                vec![
+                    depth.queue.name.clone(),
+                    depth.visible.to_string(),
+                    depth.in_work.to_string(),
+                ]
+            })
+            .collect();
+        terminal::say(&view::table(&["Queue", "Messages", "In work"], rows).to_string());
+    }
+    Ok(())
+}
+
+/// One message, as it is shown.
+struct Shown {
+    id: String,
+    sent: Option<Timestamp>,
+    about: String,
+    connection: String,
+}
+
+fn shown(message: &aws_sdk_sqs::types::Message) -> Shown {
+    let body = message.body().unwrap_or_default();
+    let (about, connection) = match serde_json::from_str::<Hint>(body) {
+        Ok(Hint::V1 {
+            connection,
+            subject,
+            reason,
+            ..
+        }) => (
+            format!("{subject:?}, because of {reason:?}"),
+            connection.to_string(),
+        ),
+        Err(_) => (
+            format!(
+                "no hint: {}",
+                clean(body).chars().take(BODY_CHARACTERS_MAX).collect::<String>()
+            ),
+            String::new(),
+        ),
+    };
+    let sent = message
+        .attributes()
+        .and_then(|all| all.get(&MessageSystemAttributeName::SentTimestamp))
+        .and_then(|text| text.parse().ok())
+        .map(Timestamp);
+    Shown {
+        id: message.message_id().unwrap_or_default().to_owned(),
+        sent,
+        about,
+        connection,
+    }
+}
+
+async fn show(place: &Place, queue: &NamedQueue, limit: usize, json: bool) -> Result<(), Failure> {
+    let mut found: BTreeMap<String, Shown> = BTreeMap::new();
+    let mut empty = 0u32;
+    while found.len() < limit && empty < EMPTY_RECEIVES_MAX {
+        let answer = place
+            .clients()
+            .sqs()
+            .receive_message()
+            .queue_url(&queue.url)
+            .max_number_of_messages(RECEIVE_MAX)
+            .visibility_timeout(HIDDEN_SECONDS)
+            .wait_time_seconds(0)
+            .message_system_attribute_names(MessageSystemAttributeName::All)
+            .send()
+            .await
+            .map_err(|error| refused("SQS", "ReceiveMessage", &error.into_service_error()))?;
+        let before = found.len();
+        for message in answer.messages() {
+            let message = shown(message);
+            found.insert(message.id.clone(), message);
+        }
+        empty = if found.len() == before {
+            empty.saturating_add(1)
+        } else {
+            0
+        };
+    }
+    let mut messages: Vec<Shown> = found.into_values().collect();
+    messages.sort_by(|one, two| (one.sent, &one.id).cmp(&(two.sent, &two.id)));
+    messages.truncate(limit);
+    if json {
+        let rows: Vec<Value> = messages
+            .iter()
+            .map(|message| {
+                json!({ "message_id": message.id, "sent": message.sent.map(|at| at.to_string()),
+                        "connection": message.connection, "about": message.about })
+            })
+            .collect();
+        terminal::say(&Value::Array(rows).to_string());
+    } else {
+        let rows = messages
+            .iter()
+            .map(|message| {
+                vec![
+                    message.sent.map_or_else(String::new, explain::instant),
+                    message.connection.clone(),
+                    message.about.clone(),
+                    message.id.clone(),
+                ]
+            })
+            .collect();
+        terminal::say(&view::table(&["First sent", "Connection", "About", "Message"], rows).to_string());
+        terminal::say(&format!("{} messages", messages.len()));
+    }
+    Ok(())
+}
+
+async fn redrive(place: &Place, queue: &NamedQueue, dry_run: bool, json: bool) -> Result<(), Failure> {
+    let origin = queue.name.strip_suffix("-dead-letter").unwrap_or_default();
+    if place.queue(origin).is_err() {
+        return Err(Failure::Refused(
+            Problem::new(
+                "REDRIVE_REFUSED",
+                "What failed was the start of a schedule; its next start does the same work. Once that runs, purge the queue.",
+            )
+            .field(&*queue.name)
+            .expected("a queue whose messages came from another queue"),
+        ));
+    }
+    let sqs = place.clients().sqs();
+    let answer = sqs
+        .get_queue_attributes()
+        .queue_url(&queue.url)
+        .attribute_names(QueueAttributeName::All)
+        .send()
+        .await
+        .map_err(|error| refused("SQS", "GetQueueAttributes", &error.into_service_error()))?;
+    let attribute = |name: QueueAttributeName| {
+        answer
+            .attributes()
+            .and_then(|all| all.get(&name))
+            .cloned()
+            .unwrap_or_default()
+    };
+    let waiting = attribute(QueueAttributeName::ApproximateNumberOfMessages);
+    if dry_run || waiting == "0" {
+        let value =
+            json!({ "queue": queue.name, "to": origin, "messages": waiting, "moved": 0, "dry_run": dry_run });
+        terminal::say(&if json {
+            value.to_string()
+        } else {
+            format!(
+                "{waiting} messages of {} would go back to {origin}. Nothing was moved.",
+                queue.name
+            )
+        });
+        return Ok(());
+    }
+    let arn = attribute(QueueAttributeName::QueueArn);
+    sqs.start_message_move_task()
+        .source_arn(&arn)
+        .send()
+        .await
+        .map_err(|error| refused("SQS", "StartMessageMoveTask", &error.into_service_error()))?;
+    let end = SystemClock.now().plus_seconds(MOVE_SECONDS_MAX);
+    loop {
+        let tasks = sqs
+            .list_message_move_tasks()
+            .source_arn(&arn)
+            .max_results(1)
+            .send()
+            .await
+            .map_err(|error| refused("SQS", "ListMessageMoveTasks", &error.into_service_error()))?;
+        let task = tasks.results().first();
+        let status = task.and_then(|task| task.status()).unwrap_or_default().to_owned();
+        let moved = task.map_or(0, |task| task.approximate_number_of_messages_moved());
+        match status.as_str() {
+            "COMPLETED" => {
+                let value = json!({ "queue": queue.name, "to": origin, "messages": waiting, "moved": moved, "dry_run": false });
+                terminal::say(&if json {
+                    value.to_string()
+                } else {
+                    format!("{moved} messages of {} moved back to {origin}", queue.name)
+                });
+                return Ok(());
+            }
+            "RUNNING" | "CANCELLING" if SystemClock.now() < end => {
+                SystemClock.sleep(Duration::from_millis(LOOK_MILLIS)).await;
+            }
+            "RUNNING" | "CANCELLING" => {
+                terminal::note(&format!("{moved} moved so far; the task goes on in AWS"));
+                return Ok(());
+            }
+            other => {
+                let reason = task.and_then(|task| task.failure_reason()).unwrap_or_default();
+                return Err(Problem::new(
+                    "REDRIVE_FAILED",
+                    "What is left is still in the dead-letter queue; start it again.",
+                )
+                .field(&*queue.name)
+                .expected("COMPLETED")
+                .actual(format!("{other} {reason}, {moved} moved"))
+                .into());
+            }
+        }
+    }
+}

@@ -1,0 +1,713 @@
+//! Asks everything a connection depends on, once, and says of each: pass, warn or fail, and the fix.
+//!
+//! Reads only, with two exceptions that change nothing: fresh tokens are asked for, and the webhook is called with an
+//! event of a kind that nobody acts on.
+
+use crate::place::{Place, PlaceArguments, Systems};
+use crate::status::depths;
+use crate::{Failure, records, terminal, view};
+use async_trait::async_trait;
+use aws::clock::SystemClock;
+use aws::dynamo::DynamoRegister;
+use clap::Args;
+use connectors::http::transport::{HttpTransport, Method, Request, Response, Transport, TransportError};
+use domain::ids::ConnectionId;
+use domain::lifecycle::{InvoiceRecord, State};
+use domain::problem::Problem;
+use domain::time::Timestamp;
+use flows::ports::{Clock, Coupa, Qad, QadPayments, ReadError};
+use sandbox::coupa::sign_event;
+use secrecy::{ExposeSecret, SecretString};
+use serde::Serialize;
+use serde_json::{Value, json};
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+/// What one verdict is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+enum Verdict {
+    Pass,
+    Warn,
+    Fail,
+}
+
+impl Verdict {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Pass => "pass",
+            Self::Warn => "WARN",
+            Self::Fail => "FAIL",
+        }
+    }
+}
+
+/// One thing that was asked.
+#[derive(Debug, Clone, Serialize)]
+struct Check {
+    area: &'static str,
+    check: String,
+    verdict: Verdict,
+    found: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    fix: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DoctorOptions {
+    /// Only this: aws, coupa, qad, webhook.
+    #[arg(long, value_parser = ["aws", "coupa", "qad", "webhook"])]
+    only: Option<String>,
+}
+
+/// Scopes in Coupa that every connection needs, and what each is for.
+const SCOPES: [(&str, &str); 2] = [
+    ("core.invoice.read", "reading invoices"),
+    ("core.invoice.write", "the exported flag and payments"),
+];
+/// Scopes that a part of the product needs when it is used.
+const OPTIONAL_SCOPES: [(&str, &str); 7] = [
+    (
+        "core.integration.read",
+        "outcomes on the document (integration_history)",
+    ),
+    (
+        "core.integration.write",
+        "outcomes on the document (integration_history)",
+    ),
+    ("core.purchase_order.read", "events about purchase orders"),
+    ("core.supplier.read", "suppliers"),
+    ("core.supplier.write", "suppliers"),
+    ("core.common.read", "lookup values"),
+    ("core.common.write", "lookup values"),
+];
+/// How far our clock and theirs may differ before tokens and windows suffer, in milliseconds.
+const SKEW_MILLIS_MAX: i64 = 30_000;
+/// How far back receipts and payments are asked for, in days.
+const LOOK_BACK_DAYS: i64 = 31;
+const DAY_MILLIS: i64 = 86_400_000;
+/// Longest exchange of a check, in seconds.
+const EXCHANGE_SECONDS_MAX: u64 = 30;
+/// A kind of event that nobody acts on: answered 200 and counted.
+const IDLE_EVENT: &str = "expense-report";
+
+/// Keeps each host's clock as its answers tell it.
+struct Watching {
+    inner: HttpTransport,
+    dates: Mutex<Vec<(String, i64)>>,
+}
+
+impl Watching {
+    fn new() -> Self {
+        Self {
+            inner: HttpTransport::new(),
+            dates: Mutex::default(),
+        }
+    }
+
+    /// How far the clock of this host is ahead of ours, in milliseconds, as the last answer told it.
+    fn skew(&self, host: &str) -> Option<i64> {
+        let dates = self.dates.lock().unwrap_or_else(PoisonError::into_inner);
+        dates
+            .iter()
+            .rev()
+            .find(|(known, _)| known == host)
+            .map(|(_, skew)| *skew)
+    }
+}
+
+/// Host, with the port when there is one.
+fn host_of(url: &str) -> String {
+    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+    rest.split(['/', '?']).next().unwrap_or_default().to_owned()
+}
+
+#[async_trait]
+impl Transport for Watching {
+    async fn send(&self, request: Request) -> Result<Response, TransportError> {
+        let host = host_of(&request.url);
+        let response = self.inner.send(request).await?;
+        let told = response
+            .header("date")
+            .and_then(|text| httpdate::parse_http_date(text).ok())
+            .and_then(|at| at.duration_since(std::time::UNIX_EPOCH).ok())
+            .and_then(|since| i64::try_from(since.as_millis()).ok());
+        if let Some(told) = told {
+            let skew = told.saturating_sub(SystemClock.now().0);
+            self.dates
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .push((host, skew));
+        }
+        Ok(response)
+    }
+}
+
+#[derive(Default)]
+struct Findings(Vec<Check>);
+
+impl Findings {
+    fn add(
+        &mut self,
+        area: &'static str,
+        check: impl Into<String>,
+        verdict: Verdict,
+        found: impl Into<String>,
+        fix: &str,
+    ) {
+        self.0.push(Check {
+            area,
+            check: check.into(),
+            verdict,
+            found: found.into(),
+            fix: fix.to_owned(),
+        });
+    }
+
+    fn pass(&mut self, area: &'static str, check: impl Into<String>, found: impl Into<String>) {
+        self.add(area, check, Verdict::Pass, found, "");
+    }
+
+    fn problem(&mut self, area: &'static str, check: impl Into<String>, problem: &Problem) {
+        let fix = problem.fix.clone();
+        let told = Problem {
+            fix: String::new(),
+            ..problem.clone()
+        };
+        self.add(area, check, Verdict::Fail, told.to_string(), &fix);
+    }
+
+    fn failure(&mut self, area: &'static str, check: &str, failure: &Failure) {
+        match failure {
+            Failure::Failed(problems) => problems
+                .iter()
+                .for_each(|problem| self.problem(area, check, problem)),
+            Failure::NotFound(problem) | Failure::Refused(problem) | Failure::Unreachable(problem) => {
+                self.problem(area, check, problem);
+            }
+            Failure::Differs(text) => self.add(area, check, Verdict::Fail, text.clone(), ""),
+        }
+    }
+
+    /// A read: what it brought, or why it brought nothing.
+    fn read<T>(
+        &mut self,
+        area: &'static str,
+        check: &str,
+        answer: &Result<T, ReadError>,
+        told: impl Fn(&T) -> String,
+    ) {
+        match answer {
+            Ok(value) => self.pass(area, check, told(value)),
+            Err(error) => self.problem(area, check, error.problem()),
+        }
+    }
+}
+
+async fn aws(place: &Place, register: &DynamoRegister, findings: &mut Findings) -> Vec<InvoiceRecord> {
+    let records = match records::all(register).await {
+        Ok(records) => {
+            findings.pass("aws", "register", format!("{} invoices", records.len()));
+            records
+        }
+        Err(failure) => {
+            findings.failure("aws", "register", &failure);
+            Vec::new()
+        }
+    };
+    if let Some(first) = records.first() {
+        match records::trail(register, first.id).await {
+            Ok(entries) => findings.pass(
+                "aws",
+                "audit trail",
+                format!("{} entries of invoice {}", entries.len(), first.id),
+            ),
+            Err(failure) => findings.failure("aws", "audit trail", &failure),
+        }
+    }
+    match depths(place).await {
+        Ok(depths) => {
+            for depth in depths {
+                let found = format!("{} waiting, {} in work", depth.visible, depth.in_work);
+                let name = format!("queue {}", depth.queue.name);
+                if depth.queue.is_dead_letter() && depth.visible > 0 {
+                    let fix =
+                        "Look at them (`qad-coupa dlq show`), mend the cause, then `qad-coupa dlq redrive`.";
+                    findings.add("aws", name, Verdict::Warn, found, fix);
+                } else {
+                    findings.pass("aws", name, found);
+                }
+            }
+        }
+        Err(failure) => findings.failure("aws", "queues", &failure),
+    }
+    let pause = flows::pause::of_invoices(register).await;
+    match pause {
+        Ok(None) => findings.pass("aws", "posting", "running"),
+        Ok(Some(pause)) => {
+            findings.add(
+                "aws",
+                "posting",
+                Verdict::Warn,
+                pause.problem().to_string(),
+                "`qad-coupa resume` lets it go on.",
+            );
+        }
+        Err(error) => findings.problem("aws", "posting", &error.problem()),
+    }
+    records
+}
+
+/// A form as OAuth wants it.
+fn form(fields: &[(&str, &str)]) -> Vec<u8> {
+    let mut text = form_urlencoded::Serializer::new(String::new());
+    for (name, value) in fields {
+        text.append_pair(name, value);
+    }
+    text.finish().into_bytes()
+}
+
+/// Asks Coupa for a token of these scopes; the status, and the scopes Coupa says it gave.
+async fn coupa_token(
+    transport: &dyn Transport,
+    systems: &Systems,
+    scopes: &str,
+) -> Result<(u16, Option<String>), String> {
+    let coupa = &systems.document.coupa;
+    let mut fields = vec![
+        ("grant_type", "client_credentials"),
+        ("client_id", coupa.client_id.as_str()),
+        ("client_secret", coupa.client_secret.expose_secret()),
+    ];
+    if !scopes.is_empty() {
+        fields.push(("scope", scopes));
+    }
+    let request = Request {
+        method: Method::Post,
+        url: coupa.base_url.at(&coupa.token_path, &[]),
+        headers: vec![(
+            "content-type".to_owned(),
+            "application/x-www-form-urlencoded".to_owned(),
+        )],
+        body: Some(form(&fields)),
+        timeout: Duration::from_secs(EXCHANGE_SECONDS_MAX),
+        write: true,
+    };
+    let response = transport.send(request).await.map_err(|error| error.to_string())?;
+    let granted = serde_json::from_slice::<Value>(&response.body)
+        .ok()
+        .and_then(|body| body.get("scope").and_then(Value::as_str).map(str::to_owned));
+    Ok((response.status, granted))
+}
+
+async fn coupa(watching: &Watching, systems: &Systems, findings: &mut Findings) {
+    let secret_fix = "Correct client id, client secret or token path (`qad-coupa connection put`).";
+    match coupa_token(watching, systems, &systems.document.coupa.scopes.join(" ")).await {
+        Ok((200, granted)) => {
+            findings.pass("coupa", "token", "a fresh one was given");
+            for (scope, what) in SCOPES {
+                match coupa_token(watching, systems, scope).await {
+                    Ok((200, _)) => findings.pass("coupa", format!("scope {scope}"), what),
+                    Ok((status, _)) => findings.add(
+                        "coupa",
+                        format!("scope {scope}"),
+                        Verdict::Fail,
+                        format!("token refused with {status}; needed for {what}"),
+                        "Grant the scope to the client in Coupa (Setup > OAuth2/OpenID Connect Clients).",
+                    ),
+                    Err(error) => findings.add(
+                        "coupa",
+                        format!("scope {scope}"),
+                        Verdict::Warn,
+                        error,
+                        "Try again.",
+                    ),
+                }
+            }
+            too_many(granted.as_deref(), &systems.document.coupa.scopes, findings);
+        }
+        Ok((status, _)) => findings.add(
+            "coupa",
+            "token",
+            Verdict::Fail,
+            format!("refused with {status}"),
+            secret_fix,
+        ),
+        Err(error) => findings.add(
+            "coupa",
+            "token",
+            Verdict::Fail,
+            error,
+            "Check the base URL and the network.",
+        ),
+    }
+    let page = systems.coupa.exportable_invoices(None).await;
+    findings.read("coupa", "list of invoices", &page, |page| {
+        format!(
+            "{} approved or voided and not exported on the first page",
+            page.heads.len()
+        )
+    });
+    if let Ok(page) = &page {
+        for (id, problem) in &page.unreadable {
+            let id = id.map_or_else(|| "without id".to_owned(), |id| id.to_string());
+            findings.problem("coupa", format!("invoice {id}"), problem);
+        }
+        if let Some(head) = page.heads.first() {
+            let invoice = systems.coupa.invoice(head.id).await;
+            findings.read(
+                "coupa",
+                "one invoice, read in full",
+                &invoice,
+                |invoice| match invoice {
+                    Some(invoice) => format!("{} with {} lines", invoice.reference, invoice.lines.len()),
+                    None => "gone in between".to_owned(),
+                },
+            );
+        }
+    }
+    skew(
+        "coupa",
+        watching,
+        systems.document.coupa.base_url.host(),
+        findings,
+    );
+}
+
+/// Whatever was granted and nothing here needs.
+fn too_many(granted: Option<&str>, asked: &[String], findings: &mut Findings) {
+    let given: BTreeSet<&str> = match granted {
+        Some(granted) => granted.split_whitespace().collect(),
+        None => asked.iter().map(String::as_str).collect(),
+    };
+    let known: BTreeSet<&str> = SCOPES
+        .iter()
+        .map(|(scope, _)| *scope)
+        .chain(OPTIONAL_SCOPES.iter().map(|(scope, _)| *scope))
+        .collect();
+    let excess: Vec<&str> = given.difference(&known).copied().collect();
+    if granted.is_none() && asked.is_empty() {
+        let fix =
+            "Name the scopes in the connection (`coupa.scopes`), so that a token has no more than them.";
+        findings.add(
+            "coupa",
+            "scopes too many",
+            Verdict::Warn,
+            "Coupa does not tell what it granted",
+            fix,
+        );
+    } else if excess.is_empty() {
+        findings.pass("coupa", "scopes too many", "none");
+    } else {
+        let fix = "Take them from the client: nothing here needs them.";
+        findings.add("coupa", "scopes too many", Verdict::Warn, excess.join(" "), fix);
+    }
+}
+
+fn skew(area: &'static str, watching: &Watching, host: &str, findings: &mut Findings) {
+    match watching.skew(host) {
+        None => findings.add(
+            area,
+            "clock",
+            Verdict::Warn,
+            "answers carry no date",
+            "Nothing to do.",
+        ),
+        Some(skew) if skew.abs() <= SKEW_MILLIS_MAX => {
+            findings.pass(area, "clock", format!("{skew} ms from ours"))
+        }
+        Some(skew) => findings.add(
+            area,
+            "clock",
+            Verdict::Fail,
+            format!("{skew} ms from ours"),
+            "Set the clock of this machine; signed webhooks and tokens depend on it.",
+        ),
+    }
+}
+
+/// A list that is empty may mean that there is nothing, or that the browse is not the tenant's: QAD answers both alike.
+fn list(findings: &mut Findings, check: &str, answer: Result<usize, ReadError>, resource: &str) {
+    match answer {
+        Ok(0) => findings.add(
+            "qad",
+            check,
+            Verdict::Warn,
+            format!("nothing in {LOOK_BACK_DAYS} days"),
+            &format!("If there should be, the browse or its fields differ: correct qad.profile.{resource}. QAD answers an unknown browse with an empty list."),
+        ),
+        Ok(count) => findings.pass("qad", check, format!("{count} in {LOOK_BACK_DAYS} days")),
+        Err(error) => findings.problem("qad", check, error.problem()),
+    }
+}
+
+async fn qad(watching: &Watching, systems: &Systems, known: &[InvoiceRecord], findings: &mut Findings) {
+    let since = SystemClock
+        .now()
+        .plus_millis(LOOK_BACK_DAYS.saturating_mul(DAY_MILLIS).saturating_neg())
+        .date_utc();
+    let receipts = systems.qad.receipts_since(since).await;
+    let order = receipts
+        .as_ref()
+        .ok()
+        .and_then(|scan| {
+            scan.receipts
+                .first()
+                .map(|receipt| receipt.key.order_line.order.clone())
+        })
+        .or_else(|| {
+            known
+                .iter()
+                .find_map(|record| record.summary.as_ref()?.orders.first().cloned())
+        });
+    if let Ok(scan) = &receipts {
+        for problem in &scan.unreadable {
+            findings.problem("qad", "receipts, unreadable row", problem);
+        }
+    }
+    list(
+        findings,
+        "receipts",
+        receipts.map(|scan| scan.receipts.len()),
+        "receipts",
+    );
+    match &order {
+        None => findings.add("qad", "purchase orders", Verdict::Warn, "no order is known to ask for", "Try again when there is a receipt."),
+        Some(number) => match systems.qad.order(number).await {
+            Ok(Some(order)) => findings.pass("qad", "purchase orders", format!("{number} with {} lines", order.lines.len())),
+            Ok(None) => findings.add(
+                "qad",
+                "purchase orders",
+                Verdict::Fail,
+                format!("order {number}, which has a receipt or an invoice, is not found"),
+                "Correct qad.profile.purchase_orders or qad.domain. QAD answers an unknown browse with an empty list.",
+            ),
+            Err(error) => findings.problem("qad", "purchase orders", error.problem()),
+        },
+    }
+    let payments = systems.qad.payments_since(since).await;
+    list(
+        findings,
+        "payments",
+        payments.map(|scan| scan.allocations.len()),
+        "payments",
+    );
+    supplier_invoices(systems, known, findings).await;
+    skew("qad", watching, systems.document.qad.base_url.host(), findings);
+}
+
+/// One that is there must be found: a look-up that finds nothing would let the product post twice.
+async fn supplier_invoices(systems: &Systems, known: &[InvoiceRecord], findings: &mut Findings) {
+    let posted = known
+        .iter()
+        .find(|record| matches!(record.state, State::Exported { .. }));
+    let identity = |record: &InvoiceRecord| -> Option<domain::ids::QadInvoiceIdentity> {
+        let summary = record.summary.as_ref()?;
+        Some(domain::ids::QadInvoiceIdentity {
+            entity: systems.document.policy.entity.clone(),
+            supplier: summary.supplier_number.as_deref()?.trim().parse().ok()?,
+            reference: summary.reference.clone(),
+            kind: summary.kind,
+        })
+    };
+    let Some(identity) = posted.and_then(identity) else {
+        findings.add(
+            "qad",
+            "supplier invoices",
+            Verdict::Warn,
+            "none was posted yet, so none can be looked for",
+            "Run it again after the first invoice: the look-up must find it.",
+        );
+        return;
+    };
+    match systems.qad.find_invoices(&identity).await {
+        Ok(found) if found.len() == 1 => findings.pass("qad", "supplier invoices", format!("{identity} is found")),
+        Ok(found) => findings.add(
+            "qad",
+            "supplier invoices",
+            Verdict::Fail,
+            format!("{identity} was posted; {} are found", found.len()),
+            "Pause posting now (`qad-coupa pause`), then correct qad.profile.supplier_invoices: this look-up is what prevents duplicates.",
+        ),
+        Err(error) => findings.problem("qad", "supplier invoices", error.problem()),
+    }
+}
+
+async fn call(url: &str, headers: Vec<(String, String)>, body: &str) -> Result<u16, String> {
+    let request = Request {
+        method: Method::Post,
+        url: url.to_owned(),
+        headers,
+        body: Some(body.as_bytes().to_vec()),
+        timeout: Duration::from_secs(EXCHANGE_SECONDS_MAX),
+        write: true,
+    };
+    let sent = HttpTransport::new().send(request).await;
+    sent.map(|response| response.status)
+        .map_err(|error| error.to_string())
+}
+
+async fn webhook(place: &Place, connection: &ConnectionId, findings: &mut Findings) {
+    let url = match place.webhook_url(connection) {
+        Ok(url) => url,
+        Err(failure) => return findings.failure("webhook", "address", &failure),
+    };
+    let body =
+        json!({ "event-id": "doctor", "event-type": IDLE_EVENT, "event": "updated", "object": { "id": 1 } })
+            .to_string();
+    let json_body = ("content-type".to_owned(), "application/json".to_owned());
+    match call(&url, vec![json_body.clone()], &body).await {
+        Ok(401) => findings.pass("webhook", "refuses what is not signed", "401"),
+        Ok(status) => findings.add(
+            "webhook",
+            "refuses what is not signed",
+            Verdict::Fail,
+            status.to_string(),
+            "The address must lead to receive-webhook of this installation.",
+        ),
+        Err(error) => findings.add(
+            "webhook",
+            "refuses what is not signed",
+            Verdict::Fail,
+            error,
+            "Check the address and the network.",
+        ),
+    }
+    let document = match place.webhook_document(connection).await {
+        Ok(document) => document,
+        Err(failure) => return findings.failure("webhook", "secret", &failure),
+    };
+    let parsed: Value = serde_json::from_str(document.expose_secret()).unwrap_or(Value::Null);
+    let secret = parsed
+        .get("secrets")
+        .and_then(|all| all.get(0))
+        .and_then(Value::as_str);
+    match (parsed.get("scheme").and_then(Value::as_str), secret) {
+        (Some("coupa-hmac"), Some(secret)) if parsed.get("require_timestamp") != Some(&Value::Bool(true)) => {
+            let secret = SecretString::from(secret.to_owned());
+            let signed = sign_event(secret.expose_secret().as_bytes(), body.as_bytes());
+            let headers = vec![
+                json_body,
+                ("x-coupa-signature".to_owned(), signed.signature),
+                ("x-coupa-delivery".to_owned(), signed.delivery),
+            ];
+            match call(&url, headers, &body).await {
+                Ok(200) => findings.pass("webhook", "takes what is signed", "200, an event that nobody acts on"),
+                Ok(status) => findings.add(
+                    "webhook",
+                    "takes what is signed",
+                    Verdict::Fail,
+                    status.to_string(),
+                    "The function reads another secret than this; put the connection anew and try in five minutes.",
+                ),
+                Err(error) => findings.add("webhook", "takes what is signed", Verdict::Fail, error, "Try again."),
+            }
+        }
+        (Some(scheme), _) => findings.add(
+            "webhook",
+            "takes what is signed",
+            Verdict::Warn,
+            format!("scheme {scheme} is not tried from here"),
+            "Send a test event from the system that signs it.",
+        ),
+        (None, _) => findings.add(
+            "webhook",
+            "secret",
+            Verdict::Fail,
+            "no scheme",
+            "Fill the webhook's secret (`qad-coupa connection put`).",
+        ),
+    }
+}
+
+/// `doctor`.
+pub(crate) async fn run(place: &PlaceArguments, options: &DoctorOptions, json: bool) -> Result<(), Failure> {
+    let place = Place::open(place).await?;
+    let connection = place.connection().await?;
+    let register = place.register(&connection)?;
+    let wanted = |area: &str| options.only.as_deref().is_none_or(|only| only == area);
+    let mut findings = Findings::default();
+    let known = if wanted("aws") {
+        aws(&place, &register, &mut findings).await
+    } else {
+        records::all(&register).await?
+    };
+    let watching = Arc::new(Watching::new());
+    match place.systems_through(&connection, watching.clone()).await {
+        Ok(systems) => {
+            findings.pass("aws", "connection's secret", "complete");
+            if wanted("coupa") {
+                coupa(&watching, &systems, &mut findings).await;
+            }
+            if wanted("qad") {
+                qad(&watching, &systems, &known, &mut findings).await;
+            }
+        }
+        Err(failure) => findings.failure("aws", "connection's secret", &failure),
+    }
+    if wanted("webhook") {
+        webhook(&place, &connection, &mut findings).await;
+    }
+    tell(&findings.0, SystemClock.now(), json);
+    let failed = findings
+        .0
+        .iter()
+        .filter(|check| check.verdict == Verdict::Fail)
+        .count();
+    if failed == 0 {
+        Ok(())
+    } else {
+        Err(Failure::Differs(format!("DOCTOR_FOUND: {failed} checks failed")))
+    }
+}
+
+fn tell(checks: &[Check], now: Timestamp, json: bool) {
+    let count = |verdict| checks.iter().filter(|check| check.verdict == verdict).count();
+    let (pass, warn, fail) = (count(Verdict::Pass), count(Verdict::Warn), count(Verdict::Fail));
+    if json {
+        terminal::say(
+            &json!({ "as_of": now.to_string(), "pass": pass, "warn": warn, "fail": fail, "checks": checks })
+                .to_string(),
+        );
+        return;
+    }
+    let rows = checks
+        .iter()
+        .map(|check| {
+            vec![
+                check.verdict.word().to_owned(),
+                check.area.to_owned(),
+                check.check.clone(),
+                check.found.clone(),
+                check.fix.clone(),
+            ]
+        })
+        .collect();
+    terminal::say(&view::table(&["Verdict", "Area", "Check", "Found", "Fix"], rows).to_string());
+    terminal::say(&format!("{pass} passed, {warn} warnings, {fail} failed"));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_scope_that_nothing_needs_is_told() {
+        let mut findings = Findings::default();
+        too_many(Some("core.invoice.read core.user.write"), &[], &mut findings);
+        assert_eq!(
+            (findings.0[0].verdict, findings.0[0].found.as_str()),
+            (Verdict::Warn, "core.user.write")
+        );
+        let mut findings = Findings::default();
+        too_many(None, &["core.invoice.read".to_owned()], &mut findings);
+        assert_eq!(findings.0[0].verdict, Verdict::Pass);
+    }
+
+    #[test]
+    fn hosts_are_taken_from_addresses_as_they_are() {
+        assert_eq!(host_of("http://127.0.0.1:80/a?b"), "127.0.0.1:80");
+        assert_eq!(host_of("https://example.com"), "example.com");
+    }
+}

@@ -1,0 +1,715 @@
+//! The place to work: a local run, or a stack in AWS. Every verb opens it here and asks it for the register, the queues,
+//! the secrets and the two systems; no verb knows which of the two it is.
+//!
+//! | | local run | AWS |
+//! |---|---|---|
+//! | chosen by | `--run-dir` (default) | `--stack NAME` |
+//! | names and times | the run file | the stack's outputs and parameters, or the functions' own variables in the environment |
+//! | credentials | the run file | as every AWS tool finds them: `--profile`, `--region`, environment, SSO, roles |
+
+use crate::{Failure, terminal};
+use aws::clients::{Clients, http_client};
+use aws::clock::{SystemChance, SystemClock};
+use aws::config::{Config, Variable};
+use aws::dynamo::DynamoRegister;
+use aws::lambda::{Invocation, World};
+use aws::secrets::SecretReader;
+use aws::sqs::SqsQueue;
+use aws::tokens::DynamoTokenStore;
+use aws_config::{BehaviorVersion, Region, SdkConfig};
+use aws_smithy_types::error::display::DisplayErrorContext;
+use clap::Args;
+use connectors::connection::{ConnectionDocument, World as HttpWorld, clients};
+use connectors::coupa::CoupaClient;
+use connectors::http::pace::Paces;
+use connectors::http::transport::{HttpTransport, Transport};
+use connectors::qad::QadClient;
+use domain::ids::ConnectionId;
+use domain::problem::Problem;
+use domain::timing::Timing;
+use flows::ports::{Chance, Clock, ReadError};
+use flows::store::{Context, FlowError};
+use sandbox::local::RunFile;
+use secrecy::{ExposeSecret, SecretString};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+use wiring::Wiring;
+
+/// Most connections of one installation that are listed.
+const CONNECTIONS_MAX: usize = 200;
+/// What an output of the stack that names a queue ends with, and what a queue in the template ends with.
+const QUEUE_OUTPUT: &str = "QueueUrl";
+const QUEUE_RESOURCE: &str = "Queue";
+/// The output of the stack that begins every webhook's address.
+const WEBHOOK_BASE_URL: &str = "WEBHOOK_BASE_URL";
+/// Other addresses of AWS's services, as every AWS tool takes them from the environment.
+const ENDPOINTS: [&str; 4] = [
+    "AWS_ENDPOINT_URL",
+    "AWS_ENDPOINT_URL_DYNAMODB",
+    "AWS_ENDPOINT_URL_SQS",
+    "AWS_ENDPOINT_URL_SECRETS_MANAGER",
+];
+/// Variables without which nothing can be opened.
+const NEEDED: [&Variable; 4] = [
+    &aws::config::REGISTER_TABLE,
+    &aws::config::AUDIT_TABLE,
+    &aws::config::TOKENS_TABLE,
+    &aws::config::INVOICES_QUEUE_URL,
+];
+
+/// Where to work; the same for every verb.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct PlaceArguments {
+    /// Folder of the local run: logs, and where other commands find it.
+    #[arg(long, global = true, value_name = "DIR", default_value = ".local-run")]
+    pub(crate) run_dir: PathBuf,
+    /// Work on this stack in AWS instead of a local run.
+    #[arg(long, global = true, value_name = "NAME")]
+    pub(crate) stack: Option<String>,
+    /// AWS region; left out, as AWS's own tools find it.
+    #[arg(long, global = true, value_name = "REGION", requires = "stack")]
+    pub(crate) region: Option<String>,
+    /// AWS profile; left out, as AWS's own tools find it.
+    #[arg(long, global = true, value_name = "PROFILE", requires = "stack")]
+    pub(crate) profile: Option<String>,
+    /// Which connection; may be left out where there is only one.
+    #[arg(long, short = 'c', global = true, value_name = "ID")]
+    pub(crate) connection_id: Option<ConnectionId>,
+}
+
+/// One queue of the installation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct NamedQueue {
+    /// Its short name: `invoices`, `invoices-dead-letter`.
+    pub(crate) name: String,
+    /// Its address.
+    pub(crate) url: String,
+}
+
+impl NamedQueue {
+    /// True for a queue that holds what failed.
+    pub(crate) fn is_dead_letter(&self) -> bool {
+        self.name.ends_with("-dead-letter")
+    }
+}
+
+enum Kind {
+    Local(Box<RunFile>),
+    Aws(Box<SdkConfig>),
+}
+
+/// An opened place. Holds credentials, so it cannot be printed.
+pub(crate) struct Place {
+    kind: Kind,
+    /// Everything as environment variables, by the functions' own names.
+    variables: BTreeMap<String, String>,
+    clients: Clients,
+    timing: Timing,
+    connection: Option<ConnectionId>,
+    /// All queues, by name.
+    pub(crate) queues: Vec<NamedQueue>,
+}
+
+/// Both systems of one connection, ready to be asked.
+pub(crate) struct Systems {
+    /// Its settings.
+    pub(crate) document: ConnectionDocument,
+    /// Coupa.
+    pub(crate) coupa: CoupaClient,
+    /// QAD.
+    pub(crate) qad: QadClient,
+}
+
+impl Place {
+    /// Opens the place the arguments name. Asks AWS at most for the stack's outputs.
+    pub(crate) async fn open(arguments: &PlaceArguments) -> Result<Self, Failure> {
+        match &arguments.stack {
+            None => Self::local(running(&arguments.run_dir)?, arguments.connection_id.clone()),
+            Some(stack) => Self::aws(stack, arguments).await,
+        }
+    }
+
+    /// Opens a local run.
+    pub(crate) fn local(run: RunFile, connection: Option<ConnectionId>) -> Result<Self, Failure> {
+        let mut variables = run.function_environment.clone();
+        variables.extend(run.environment.clone());
+        let queues = run
+            .queues
+            .iter()
+            .filter_map(|(name, url)| named_queue(name.strip_suffix(QUEUE_RESOURCE)?, url))
+            .collect();
+        Self::of(Kind::Local(Box::new(run)), variables, queues, connection)
+    }
+
+    async fn aws(stack: &str, arguments: &PlaceArguments) -> Result<Self, Failure> {
+        let mut loader = aws_config::defaults(BehaviorVersion::latest()).http_client(http_client());
+        if let Some(region) = &arguments.region {
+            loader = loader.region(Region::new(region.clone()));
+        }
+        if let Some(profile) = &arguments.profile {
+            loader = loader.profile_name(profile);
+        }
+        let sdk = loader.load().await;
+        let mut variables = credentials(&sdk).await?;
+        let mut own = own_variables();
+        let mut queues = BTreeMap::new();
+        if NEEDED.iter().all(|variable| own.contains_key(variable.name)) {
+            terminal::note("names from the environment; CloudFormation is not asked");
+        } else {
+            let described = describe(&sdk, stack).await?;
+            for (name, value) in &described {
+                if let Some(queue) = name
+                    .strip_suffix(QUEUE_OUTPUT)
+                    .and_then(|name| named_queue(name, value))
+                {
+                    queues.insert(queue.name.clone(), queue);
+                }
+            }
+            variables.extend(
+                described
+                    .into_iter()
+                    .map(|(name, value)| (variable_name(&name), value)),
+            );
+        }
+        for (variable, kind) in [
+            (&aws::config::CONNECTION_SECRET_PREFIX, "connection"),
+            (&aws::config::WEBHOOK_SECRET_PREFIX, "webhook"),
+        ] {
+            variables.insert(variable.name.to_owned(), format!("{stack}/{kind}/"));
+        }
+        for (name, value) in &own {
+            if let Some(queue) = name
+                .strip_suffix("_QUEUE_URL")
+                .and_then(|name| named_queue(name, value))
+            {
+                queues.insert(queue.name.clone(), queue);
+            }
+        }
+        variables.append(&mut own);
+        let queues = queues.into_values().collect();
+        Self::of(
+            Kind::Aws(Box::new(sdk)),
+            variables,
+            queues,
+            arguments.connection_id.clone(),
+        )
+    }
+
+    fn of(
+        kind: Kind,
+        variables: BTreeMap<String, String>,
+        queues: Vec<NamedQueue>,
+        connection: Option<ConnectionId>,
+    ) -> Result<Self, Failure> {
+        let config = read_config(&variables)?;
+        let missing: Vec<Problem> = NEEDED
+            .iter()
+            .filter_map(|variable| config.get(variable).err())
+            .collect();
+        if !missing.is_empty() {
+            return Err(Failure::Failed(missing));
+        }
+        let timing = config.timing();
+        let broken = timing.broken_links();
+        if !broken.is_empty() {
+            return Err(Failure::Failed(broken));
+        }
+        let clients = Clients::new(config.aws().map_err(Failure::from)?);
+        Ok(Self {
+            kind,
+            variables,
+            clients,
+            timing,
+            connection,
+            queues,
+        })
+    }
+
+    /// What it is, in a word or two.
+    pub(crate) fn name(&self) -> String {
+        match &self.kind {
+            Kind::Local(run) => format!("local run, process {}", run.process_id),
+            Kind::Aws(sdk) => format!(
+                "AWS {}",
+                sdk.region().map_or_else(String::new, ToString::to_string)
+            ),
+        }
+    }
+
+    /// Where Coupa calls a connection.
+    pub(crate) fn webhook_url(&self, connection: &ConnectionId) -> Result<String, Failure> {
+        let found = match &self.kind {
+            Kind::Local(run) => run.webhook_urls.get(connection.as_str()).cloned(),
+            Kind::Aws(_) => self
+                .variables
+                .get(WEBHOOK_BASE_URL)
+                .map(|base| format!("{}/webhooks/coupa/{connection}", base.trim_end_matches('/'))),
+        };
+        found.ok_or_else(|| {
+            Failure::NotFound(
+                Problem::new(
+                    "WEBHOOK_ADDRESS_UNKNOWN",
+                    "Set WEBHOOK_BASE_URL to the stack's output of that name.",
+                )
+                .field(connection.to_string()),
+            )
+        })
+    }
+
+    /// Reads the webhook's document; it is never shown.
+    pub(crate) async fn webhook_document(&self, connection: &ConnectionId) -> Result<SecretString, Failure> {
+        let prefix = self.variable(&aws::config::WEBHOOK_SECRET_PREFIX)?;
+        let reader = SecretReader::new(self.clients.secrets_manager(), prefix, Arc::new(SystemClock));
+        let document = reader.current(connection).await.map_err(unread)?;
+        Ok(document.text)
+    }
+
+    /// The configuration as a function would read it.
+    pub(crate) fn config(&self) -> Result<Config, Failure> {
+        read_config(&self.variables)
+    }
+
+    /// One of the functions' variables.
+    pub(crate) fn variable(&self, variable: &Variable) -> Result<String, Failure> {
+        Ok(self.config()?.get(variable).map_err(Failure::from)?.to_owned())
+    }
+
+    /// The chain of times the functions work with.
+    pub(crate) fn timing(&self) -> &Timing {
+        &self.timing
+    }
+
+    /// The clients of AWS.
+    pub(crate) fn clients(&self) -> &Clients {
+        &self.clients
+    }
+
+    /// Everything as a function has it, for running a flow here.
+    pub(crate) fn wiring(&self) -> Result<Wiring, Failure> {
+        let config = self.config()?;
+        let clients = Clients::new(config.aws().map_err(Failure::from)?);
+        Wiring::new(World {
+            config,
+            clients,
+            clock: Arc::new(SystemClock),
+            chance: Arc::new(SystemChance),
+        })
+        .map_err(Failure::Failed)
+    }
+
+    /// One run of a function, from now.
+    pub(crate) fn invocation(&self) -> Invocation {
+        Invocation {
+            request_id: format!("command-{}", SystemChance.token()),
+            deadline: SystemClock.now().plus_millis(self.timing.function_millis),
+        }
+    }
+
+    /// What a change of the register needs.
+    pub(crate) fn context<'a>(&'a self, register: &'a DynamoRegister) -> Context<'a> {
+        Context {
+            register,
+            clock: &SystemClock,
+            chance: &SystemChance,
+            timing: &self.timing,
+            deadline: SystemClock.now().plus_millis(self.timing.function_millis),
+        }
+    }
+
+    /// All connections.
+    pub(crate) async fn connections(&self) -> Result<Vec<ConnectionId>, Failure> {
+        let named = |id: &str| {
+            id.parse::<ConnectionId>().map_err(|error| {
+                Failure::from(Problem::new("CONNECTION_INVALID", "Rename it.").actual(error.to_string()))
+            })
+        };
+        match &self.kind {
+            Kind::Local(run) => run.webhook_urls.keys().map(|id| named(id)).collect(),
+            Kind::Aws(_) => {
+                let prefix = self.variable(&aws::config::CONNECTION_SECRET_PREFIX)?;
+                let filter = aws_sdk_secretsmanager::types::Filter::builder()
+                    .key(aws_sdk_secretsmanager::types::FilterNameStringType::Name)
+                    .values(prefix.clone())
+                    .build();
+                let mut pages = self
+                    .clients
+                    .secrets_manager()
+                    .list_secrets()
+                    .filters(filter)
+                    .into_paginator()
+                    .send();
+                let mut ids = Vec::new();
+                while let Some(page) = pages.next().await {
+                    let page = page.map_err(|error| {
+                        refused("SECRETS_MANAGER", "ListSecrets", &error.into_service_error())
+                    })?;
+                    for secret in page.secret_list() {
+                        if let Some(id) = secret.name().and_then(|name| name.strip_prefix(&prefix)) {
+                            ids.push(named(id)?);
+                        }
+                    }
+                    if ids.len() >= CONNECTIONS_MAX {
+                        break;
+                    }
+                }
+                ids.sort();
+                Ok(ids)
+            }
+        }
+    }
+
+    /// The connection that was named, or the only one.
+    pub(crate) async fn connection(&self) -> Result<ConnectionId, Failure> {
+        if let Some(id) = &self.connection {
+            return Ok(id.clone());
+        }
+        let mut all = self.connections().await?;
+        if all.len() == 1
+            && let Some(only) = all.pop()
+        {
+            return Ok(only);
+        }
+        let known: Vec<&str> = all.iter().map(ConnectionId::as_str).collect();
+        Err(
+            Problem::new("CONNECTION_NOT_NAMED", "Name it with --connection-id.")
+                .expected(known.join(", "))
+                .into(),
+        )
+    }
+
+    /// The register of a connection.
+    pub(crate) fn register(&self, connection: &ConnectionId) -> Result<DynamoRegister, Failure> {
+        let tables = self.config()?.register_tables().map_err(Failure::from)?;
+        Ok(DynamoRegister::new(
+            self.clients.dynamodb(),
+            tables,
+            connection.clone(),
+            Arc::new(SystemClock),
+            Arc::new(SystemChance),
+        ))
+    }
+
+    /// The queue of this short name.
+    pub(crate) fn queue(&self, name: &str) -> Result<&NamedQueue, Failure> {
+        self.queues
+            .iter()
+            .find(|queue| queue.name == name)
+            .ok_or_else(|| {
+                let known: Vec<&str> = self.queues.iter().map(|queue| queue.name.as_str()).collect();
+                Failure::NotFound(
+                    Problem::new(
+                        "QUEUE_NOT_FOUND",
+                        "Use one of the names that `qad-coupa dlq list` shows.",
+                    )
+                    .field("queue")
+                    .expected(known.join(", "))
+                    .actual(name),
+                )
+            })
+    }
+
+    /// A queue that hints can be sent to.
+    pub(crate) fn hints(&self, name: &str) -> Result<SqsQueue, Failure> {
+        Ok(SqsQueue::new(self.clients.sqs(), self.queue(name)?.url.clone()))
+    }
+
+    /// Reads the connection's document; it is never shown.
+    pub(crate) async fn document_text(&self, connection: &ConnectionId) -> Result<SecretString, Failure> {
+        let document = self.secrets()?.current(connection).await.map_err(unread)?;
+        Ok(document.text)
+    }
+
+    fn secrets(&self) -> Result<SecretReader, Failure> {
+        let prefix = self.variable(&aws::config::CONNECTION_SECRET_PREFIX)?;
+        Ok(SecretReader::new(
+            self.clients.secrets_manager(),
+            prefix,
+            Arc::new(SystemClock),
+        ))
+    }
+
+    /// Coupa and QAD of a connection.
+    pub(crate) async fn systems(&self, connection: &ConnectionId) -> Result<Systems, Failure> {
+        self.systems_through(connection, Arc::new(HttpTransport::new()))
+            .await
+    }
+
+    /// Coupa and QAD of a connection, asked through `transport`.
+    pub(crate) async fn systems_through(
+        &self,
+        connection: &ConnectionId,
+        transport: Arc<dyn Transport>,
+    ) -> Result<Systems, Failure> {
+        let text = self.document_text(connection).await?;
+        let document = ConnectionDocument::parse(text.expose_secret()).map_err(Failure::Failed)?;
+        let keys: Arc<dyn aws::tokens::TokenKeys> = Arc::new(self.secrets()?);
+        let (clock, chance): (Arc<dyn Clock>, Arc<dyn Chance>) =
+            (Arc::new(SystemClock), Arc::new(SystemChance));
+        let tokens = DynamoTokenStore::new(
+            self.clients.dynamodb(),
+            self.variable(&aws::config::TOKENS_TABLE)?,
+            keys,
+            Arc::clone(&clock),
+            Arc::clone(&chance),
+        );
+        let http = HttpWorld {
+            transport,
+            tokens: Arc::new(tokens),
+            clock,
+            chance,
+            paces: Arc::new(Paces::default()),
+        };
+        let timeout = Duration::from_millis(u64::try_from(self.timing.http_millis).unwrap_or(0));
+        let (coupa, qad) = clients(connection, &document, &http, timeout);
+        Ok(Systems { document, coupa, qad })
+    }
+
+    /// Who is at work, for the audit trail: in AWS the caller's own identity as AWS tells it.
+    pub(crate) async fn actor(&self) -> Result<String, Failure> {
+        match &self.kind {
+            Kind::Local(_) => Ok(format!(
+                "local:{}",
+                variable("USER")
+                    .or_else(|| variable("LOGNAME"))
+                    .unwrap_or_else(|| "somebody".to_owned())
+            )),
+            Kind::Aws(sdk) => {
+                let answer = aws_sdk_sts::Client::new(sdk)
+                    .get_caller_identity()
+                    .send()
+                    .await
+                    .map_err(|error| refused("STS", "GetCallerIdentity", &error.into_service_error()))?;
+                answer.arn().map(str::to_owned).ok_or_else(|| {
+                    Problem::new("STS_IDENTITY_MISSING", "Log in to AWS anew.")
+                        .field("GetCallerIdentity")
+                        .into()
+                })
+            }
+        }
+    }
+}
+
+/// The local world that runs in `run_dir`.
+pub(crate) fn running(run_dir: &Path) -> Result<RunFile, Failure> {
+    RunFile::read(run_dir)?.ok_or_else(|| {
+        Failure::Unreachable(
+            Problem::new(
+                "LOCAL_NOT_RUNNING",
+                "Start it with `cargo demo --keep`, or with `cargo qad-coupa local`; for a stack in AWS give --stack.",
+            )
+            .field(run_dir.display().to_string())
+            .expected("a running local world")
+            .actual("none"),
+        )
+    })
+}
+
+/// Where the local run of these arguments is; a verb that is for it alone says so.
+pub(crate) fn only_local(arguments: &PlaceArguments) -> Result<&Path, Failure> {
+    match &arguments.stack {
+        None => Ok(&arguments.run_dir),
+        Some(stack) => Err(Failure::Refused(
+            Problem::new("LOCAL_ONLY", "Leave --stack out.")
+                .field("--stack")
+                .expected("a local run")
+                .actual(stack),
+        )),
+    }
+}
+
+/// A read that gave no answer.
+pub(crate) fn unread(error: ReadError) -> Failure {
+    match error {
+        ReadError::Unavailable { problem, .. } => Failure::Unreachable(problem),
+        ReadError::Refused(problem) if problem.code.ends_with("NOT_FOUND") => Failure::NotFound(problem),
+        ReadError::Refused(problem) | ReadError::Unreadable(problem) => problem.into(),
+    }
+}
+
+/// A flow that did not come to its end.
+pub(crate) fn unfinished(error: FlowError) -> Failure {
+    match error {
+        FlowError::Store(error) => Failure::Unreachable(error.0),
+        FlowError::Unanswered(problem) => Failure::Unreachable(problem),
+        other => Failure::from(other.problem()),
+    }
+}
+
+/// A call to AWS that failed, with what AWS says and without what was sent.
+pub(crate) fn refused<E>(service: &str, operation: &str, error: &E) -> Failure
+where
+    E: std::error::Error,
+{
+    let problem = Problem::new(
+        format!("{service}_FAILED"),
+        "Check region, profile, names and permissions; what AWS says is in 'got'.",
+    )
+    .field(operation)
+    .actual(DisplayErrorContext(error).to_string());
+    Failure::Unreachable(problem)
+}
+
+fn read_config(variables: &BTreeMap<String, String>) -> Result<Config, Failure> {
+    Config::read(|name| variables.get(name).cloned()).map_err(Failure::Failed)
+}
+
+async fn credentials(sdk: &SdkConfig) -> Result<BTreeMap<String, String>, Failure> {
+    use aws_credential_types::provider::ProvideCredentials;
+    let missing = |what: &str, fix: &str, actual: String| {
+        Failure::Unreachable(Problem::new("AWS_NOT_CONFIGURED", fix).field(what).actual(actual))
+    };
+    let region = sdk
+        .region()
+        .ok_or_else(|| missing("region", "Give --region, or set AWS_REGION.", "none".to_owned()))?;
+    let log_in = "Log in (for example `aws sso login`), give --profile, or set AWS_PROFILE.";
+    let provider = sdk
+        .credentials_provider()
+        .ok_or_else(|| missing("credentials", log_in, "none".to_owned()))?;
+    let found = provider
+        .provide_credentials()
+        .await
+        .map_err(|error| missing("credentials", log_in, DisplayErrorContext(&error).to_string()))?;
+    let mut variables = BTreeMap::from([
+        ("AWS_REGION".to_owned(), region.to_string()),
+        ("AWS_ACCESS_KEY_ID".to_owned(), found.access_key_id().to_owned()),
+        (
+            "AWS_SECRET_ACCESS_KEY".to_owned(),
+            found.secret_access_key().to_owned(),
+        ),
+    ]);
+    if let Some(token) = found.session_token() {
+        variables.insert("AWS_SESSION_TOKEN".to_owned(), token.to_owned());
+    }
+    Ok(variables)
+}
+
+/// The stack's parameters and outputs, by their names in the template.
+async fn describe(sdk: &SdkConfig, stack: &str) -> Result<BTreeMap<String, String>, Failure> {
+    let answer = aws_sdk_cloudformation::Client::new(sdk)
+        .describe_stacks()
+        .stack_name(stack)
+        .send()
+        .await
+        .map_err(|error| {
+            let told = error.into_service_error();
+            let problem = Problem::new(
+                "STACK_NOT_READ",
+                "Check the name, region and profile. Without rights in CloudFormation set the functions' variables \
+                 (REGISTER_TABLE, AUDIT_TABLE, TOKENS_TABLE, INVOICES_QUEUE_URL, ...) in the environment.",
+            )
+            .field(stack)
+            .actual(DisplayErrorContext(&told).to_string());
+            Failure::Unreachable(problem)
+        })?;
+    let described = answer.stacks().first();
+    let parameters = described
+        .into_iter()
+        .flat_map(|stack| stack.parameters())
+        .filter_map(|one| Some((one.parameter_key()?.to_owned(), one.parameter_value()?.to_owned())));
+    let outputs = described
+        .into_iter()
+        .flat_map(|stack| stack.outputs())
+        .filter_map(|one| Some((one.output_key()?.to_owned(), one.output_value()?.to_owned())));
+    Ok(parameters.chain(outputs).collect())
+}
+
+/// `HttpTimeoutSeconds` is the function's `HTTP_TIMEOUT_SECONDS`, `RegisterTableName` its `REGISTER_TABLE`.
+fn variable_name(name: &str) -> String {
+    let name = name
+        .strip_suffix("TableName")
+        .map_or_else(|| name.to_owned(), |rest| format!("{rest}Table"));
+    separated(&name, '_').to_ascii_uppercase()
+}
+
+fn separated(name: &str, separator: char) -> String {
+    let mut text = String::new();
+    for letter in name.chars() {
+        if letter.is_ascii_uppercase() && !text.is_empty() {
+            text.push(separator);
+        }
+        text.push(letter.to_ascii_lowercase());
+    }
+    text
+}
+
+/// A queue under its short name; `name` is `InvoicesDeadLetter` or `INVOICES_DEAD_LETTER`.
+fn named_queue(name: &str, url: &str) -> Option<NamedQueue> {
+    let name = if name.contains('_') || name.chars().all(|letter| letter.is_ascii_uppercase()) {
+        name.to_ascii_lowercase().replace('_', "-")
+    } else {
+        separated(name, '-')
+    };
+    (!name.is_empty()).then(|| NamedQueue {
+        name,
+        url: url.to_owned(),
+    })
+}
+
+/// The functions' variables that are set in the environment of this process.
+fn own_variables() -> BTreeMap<String, String> {
+    let dead_letters = [
+        "INVOICES_DEAD_LETTER_QUEUE_URL",
+        "PAYMENTS_DEAD_LETTER_QUEUE_URL",
+        "SCHEDULES_DEAD_LETTER_QUEUE_URL",
+    ];
+    aws::config::VARIABLES
+        .iter()
+        .map(|variable| variable.name)
+        .chain(dead_letters)
+        .chain([WEBHOOK_BASE_URL])
+        .chain(ENDPOINTS)
+        .filter_map(|name| Some((name.to_owned(), variable(name)?)))
+        .collect()
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the operator's environment is one of the places a stack's names come from"
+)]
+fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|text| !text.trim().is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_the_template_become_the_functions_own() {
+        assert_eq!(variable_name("HttpTimeoutSeconds"), "HTTP_TIMEOUT_SECONDS");
+        assert_eq!(variable_name("RegisterTableName"), "REGISTER_TABLE");
+        assert_eq!(variable_name("InvoicesQueueUrl"), "INVOICES_QUEUE_URL");
+    }
+
+    #[test]
+    fn queues_have_one_short_name_wherever_they_are_found() {
+        for name in ["InvoicesDeadLetter", "INVOICES_DEAD_LETTER"] {
+            let queue = named_queue(name, "u").unwrap();
+            assert_eq!(queue.name, "invoices-dead-letter");
+            assert!(queue.is_dead_letter());
+        }
+        assert_eq!(named_queue("INVOICES", "u").unwrap().name, "invoices");
+        assert_eq!(named_queue("", "u"), None);
+    }
+
+    /// Every variable a function reads can come from the stack: the template has an output or a parameter of its name.
+    #[test]
+    fn the_templates_outputs_and_parameters_name_every_variable() {
+        let template = include_str!("../../../infra/stack.yaml");
+        let names: Vec<String> = template
+            .lines()
+            .filter_map(|line| line.strip_prefix("  ")?.strip_suffix(':'))
+            .filter(|name| !name.starts_with(' '))
+            .map(variable_name)
+            .collect();
+        for variable in NEEDED {
+            assert!(
+                names.iter().any(|name| name == variable.name),
+                "{}",
+                variable.name
+            );
+        }
+    }
+}

@@ -1,0 +1,495 @@
+//! What would be posted now, read live, with no write possible by construction.
+//!
+//! The very flow that posts runs here, over three ports that cannot write: a register whose changes stay in memory, a
+//! Coupa and a QAD whose writes are answered "not applied" without being sent. What it would have sent is kept and shown.
+
+use crate::invoices::summed;
+use crate::place::{Place, PlaceArguments, unfinished, unread};
+use crate::records::{self, Filter, Totals};
+use crate::{Failure, terminal, view};
+use async_trait::async_trait;
+use aws::clock::{SystemChance, SystemClock};
+use clap::Args;
+use domain::documents::{CoupaStatus, Invoice, Order, Receipt};
+use domain::explain;
+use domain::ids::{InvoiceId, PurchaseOrderNumber, QadInvoiceIdentity};
+use domain::lifecycle::{InvoiceRecord, State};
+use domain::matching::SupplierInvoiceDraft;
+use domain::problem::Problem;
+use domain::time::{Date, Timestamp};
+use flows::match_invoice::{self, Rest};
+use flows::ports::{
+    AuditEntry, Clock, Commit, CommitError, Coupa, DocumentOutcome, DueRecord, HintReason, InvoicePage, Qad,
+    QadDocument, ReadError, ReceiptScan, RecordGroup, RecordKey, RecordWrite, Register, StoreError,
+    StoredRecord, WriteError,
+};
+use flows::store::Context;
+use serde_json::{Value, json};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// Most invoices that one plan looks at: each costs a question to Coupa and one or more to QAD.
+const INVOICES_MAX: usize = 5_000;
+
+#[derive(Debug, Args)]
+pub(crate) struct PlanOptions {
+    #[command(flatten)]
+    filter: Filter,
+    /// Leaves out what Coupa lists and the register does not know yet.
+    #[arg(long)]
+    known_only: bool,
+}
+
+/// A register whose changes stay in memory.
+struct Shadow<'a> {
+    real: &'a dyn Register,
+    changes: Mutex<BTreeMap<RecordKey, Option<StoredRecord>>>,
+}
+
+impl<'a> Shadow<'a> {
+    fn of(real: &'a dyn Register) -> Self {
+        Self {
+            real,
+            changes: Mutex::default(),
+        }
+    }
+
+    fn changes(&self) -> MutexGuard<'_, BTreeMap<RecordKey, Option<StoredRecord>>> {
+        self.changes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn is_in(group: &RecordGroup, key: &RecordKey) -> bool {
+    match (group, key) {
+        (RecordGroup::WaitingFor(wanted), RecordKey::Waiting(line, _)) => wanted == line,
+        (RecordGroup::WaitingForOrder(wanted), RecordKey::WaitingForOrder(number, _)) => wanted == number,
+        (RecordGroup::ReceiptsOf(wanted), RecordKey::Receipt(receipt)) => *wanted == receipt.order_line,
+        (RecordGroup::Collection(wanted), RecordKey::Entry { collection, .. }) => wanted == collection,
+        _ => false,
+    }
+}
+
+#[async_trait]
+impl Register for Shadow<'_> {
+    async fn read(&self, keys: &[RecordKey]) -> Result<Vec<Option<StoredRecord>>, StoreError> {
+        let real = self.real.read(keys).await?;
+        let changes = self.changes();
+        Ok(keys
+            .iter()
+            .zip(real)
+            .map(|(key, stored)| changes.get(key).cloned().unwrap_or(stored))
+            .collect())
+    }
+
+    async fn list(&self, group: &RecordGroup) -> Result<Vec<StoredRecord>, StoreError> {
+        let mut records: BTreeMap<RecordKey, StoredRecord> = self
+            .real
+            .list(group)
+            .await?
+            .into_iter()
+            .map(|stored| (stored.key.clone(), stored))
+            .collect();
+        for (key, change) in self.changes().iter().filter(|(key, _)| is_in(group, key)) {
+            match change {
+                Some(stored) => records.insert(key.clone(), stored.clone()),
+                None => records.remove(key),
+            };
+        }
+        Ok(records.into_values().collect())
+    }
+
+    /// Checked like a real one, then kept in memory. Nothing reaches the real register.
+    async fn commit(&self, commit: Commit) -> Result<(), CommitError> {
+        let keys: Vec<RecordKey> = commit
+            .writes
+            .iter()
+            .map(|write| match write {
+                RecordWrite::Put { key, .. }
+                | RecordWrite::Delete { key }
+                | RecordWrite::Check { key, .. } => key.clone(),
+            })
+            .collect();
+        let current = self.read(&keys).await.map_err(CommitError::Store)?;
+        for (write, stored) in commit.writes.iter().zip(current) {
+            let revision = stored.map_or(0, |stored| stored.revision);
+            if let RecordWrite::Put { seen, .. } | RecordWrite::Check { seen, .. } = write
+                && *seen != revision
+            {
+                return Err(CommitError::Conflict);
+            }
+        }
+        let mut changes = self.changes();
+        for write in commit.writes {
+            match write {
+                RecordWrite::Put { key, seen, body, .. } => {
+                    let stored = StoredRecord {
+                        key: key.clone(),
+                        revision: seen.saturating_add(1),
+                        body,
+                    };
+                    changes.insert(key, Some(stored));
+                }
+                RecordWrite::Delete { key } => {
+                    changes.insert(key, None);
+                }
+                RecordWrite::Check { .. } => {}
+            }
+        }
+        Ok(())
+    }
+
+    async fn due(&self, now: Timestamp, limit: usize) -> Result<Vec<DueRecord>, StoreError> {
+        self.real.due(now, limit).await
+    }
+
+    async fn audit(&self, document: &str) -> Result<Vec<AuditEntry>, StoreError> {
+        self.real.audit(document).await
+    }
+
+    async fn invoices(
+        &self,
+        after: Option<InvoiceId>,
+        limit: usize,
+    ) -> Result<Vec<StoredRecord>, StoreError> {
+        self.real.invoices(after, limit).await
+    }
+}
+
+fn not_sent() -> WriteError {
+    WriteError::NotApplied {
+        retry_after: None,
+        problem: Problem::new("ONLY_PLANNED", "Nothing was sent: this is a plan."),
+    }
+}
+
+/// A Coupa that can only be read.
+struct CoupaReader<'a>(&'a dyn Coupa);
+
+#[async_trait]
+impl Coupa for CoupaReader<'_> {
+    async fn invoice(&self, id: InvoiceId) -> Result<Option<Invoice>, ReadError> {
+        self.0.invoice(id).await
+    }
+    async fn exportable_invoices(&self, after: Option<InvoiceId>) -> Result<InvoicePage, ReadError> {
+        self.0.exportable_invoices(after).await
+    }
+    async fn mark_exported(&self, _: InvoiceId, _: &str) -> Result<Option<CoupaStatus>, WriteError> {
+        Err(not_sent())
+    }
+    async fn record_outcome(&self, _: InvoiceId, _: &DocumentOutcome, _: &str) -> Result<(), WriteError> {
+        Err(not_sent())
+    }
+}
+
+/// A QAD that can only be read, and remembers what it would have been told to create.
+struct QadReader<'a> {
+    real: &'a dyn Qad,
+    drafts: Mutex<BTreeMap<InvoiceId, SupplierInvoiceDraft>>,
+}
+
+#[async_trait]
+impl Qad for QadReader<'_> {
+    async fn order(&self, number: &PurchaseOrderNumber) -> Result<Option<Order>, ReadError> {
+        self.real.order(number).await
+    }
+    async fn receipts_of_order(&self, number: &PurchaseOrderNumber) -> Result<Vec<Receipt>, ReadError> {
+        self.real.receipts_of_order(number).await
+    }
+    async fn receipts_since(&self, since: Date) -> Result<ReceiptScan, ReadError> {
+        self.real.receipts_since(since).await
+    }
+    async fn find_invoices(&self, identity: &QadInvoiceIdentity) -> Result<Vec<QadDocument>, ReadError> {
+        self.real.find_invoices(identity).await
+    }
+    async fn create_invoice(&self, draft: &SupplierInvoiceDraft, _: &str) -> Result<QadDocument, WriteError> {
+        let mut drafts = self.drafts.lock().unwrap_or_else(PoisonError::into_inner);
+        drafts.insert(draft.coupa_id, draft.clone());
+        Err(not_sent())
+    }
+}
+
+/// What would become of one invoice.
+struct Prospect {
+    before: &'static str,
+    record: InvoiceRecord,
+    draft: Option<SupplierInvoiceDraft>,
+}
+
+impl Prospect {
+    fn word(&self) -> &'static str {
+        match &self.record.state {
+            State::Approved if self.draft.is_some() => "would-post",
+            // Found in QAD: nothing would be created.
+            State::Posted { .. } | State::Exported { .. } => "already-in-qad",
+            other => other.word(),
+        }
+    }
+}
+
+/// The invoices of a plan: what the register has that may still be posted, and what Coupa lists beside.
+async fn candidates(
+    register: &dyn Register,
+    coupa: &dyn Coupa,
+    known: &[InvoiceRecord],
+    options: &PlanOptions,
+) -> Result<Vec<InvoiceId>, Failure> {
+    let now = SystemClock.now();
+    let mut ids: BTreeSet<InvoiceId> = known
+        .iter()
+        .filter(|record| {
+            (record.may_be_decided() || matches!(record.state, State::Approved))
+                && options.filter.keeps(record, now)
+        })
+        .map(|record| record.id)
+        .collect();
+    if options.filter.is_empty() && !options.known_only {
+        let mut after = None;
+        loop {
+            let page = coupa.exportable_invoices(after).await.map_err(unread)?;
+            for head in &page.heads {
+                let key = RecordKey::Invoice(head.id);
+                let found = register.read(std::slice::from_ref(&key)).await;
+                let stored = found.map_err(|error| Failure::Unreachable(error.0))?;
+                if stored.into_iter().flatten().next().is_none() {
+                    ids.insert(head.id);
+                }
+            }
+            match page.last {
+                Some(last) if page.more && after.is_none_or(|before| last > before) => after = Some(last),
+                _ => break,
+            }
+        }
+    }
+    if ids.len() > INVOICES_MAX {
+        return Err(Failure::Refused(
+            Problem::new("PLAN_TOO_LARGE", "Narrow it with a filter.")
+                .expected(format!("at most {INVOICES_MAX} invoices"))
+                .actual(ids.len().to_string()),
+        ));
+    }
+    Ok(ids.into_iter().collect())
+}
+
+/// `plan`.
+pub(crate) async fn run(place: &PlaceArguments, options: &PlanOptions, json: bool) -> Result<(), Failure> {
+    let place = Place::open(place).await?;
+    let connection = place.connection().await?;
+    let register = place.register(&connection)?;
+    let systems = place.systems(&connection).await?;
+    let coupa = CoupaReader(&systems.coupa);
+    let qad = QadReader {
+        real: &systems.qad,
+        drafts: Mutex::default(),
+    };
+    let shadow = Shadow::of(&register);
+    let mut settings = systems.document.invoice_settings();
+    settings.record_outcomes = false;
+    let known = records::all(&register).await?;
+    let ids = candidates(&register, &coupa, &known, options).await?;
+    let mut prospects = Vec::new();
+    let mut unanswered = Vec::new();
+    for id in &ids {
+        let before = known
+            .iter()
+            .find(|record| record.id == *id)
+            .map_or("new", |record| record.state.word());
+        let deps = match_invoice::Deps {
+            context: Context {
+                register: &shadow,
+                clock: &SystemClock,
+                chance: &SystemChance,
+                timing: place.timing(),
+                deadline: SystemClock.now().plus_millis(place.timing().function_millis),
+            },
+            coupa: &coupa,
+            qad: &qad,
+            settings: &settings,
+        };
+        match match_invoice::run(&deps, *id, HintReason::Sweep).await {
+            Ok(Rest::In { record, .. }) if record.delay.is_some() => {
+                unanswered.extend(record.delay.clone().map(|problem| (*id, problem)));
+            }
+            Ok(Rest::In { record, .. }) => {
+                let drafts = qad.drafts.lock().unwrap_or_else(PoisonError::into_inner);
+                let draft = drafts.get(id).cloned();
+                prospects.push(Prospect {
+                    before,
+                    record: *record,
+                    draft,
+                });
+            }
+            Ok(Rest::NotApproved { .. } | Rest::Busy) => {}
+            Err(error) => return Err(unfinished(error)),
+        }
+    }
+    tell(&prospects, &unanswered, json);
+    if unanswered.is_empty() {
+        Ok(())
+    } else {
+        let told: Vec<String> = unanswered
+            .iter()
+            .map(|(id, problem)| format!("invoice {id}: {problem}"))
+            .collect();
+        Err(Failure::Differs(told.join("\n")))
+    }
+}
+
+fn tell(prospects: &[Prospect], unanswered: &[(InvoiceId, Problem)], json: bool) {
+    let mut groups: BTreeMap<&str, Vec<InvoiceRecord>> = BTreeMap::new();
+    for prospect in prospects {
+        groups
+            .entry(prospect.word())
+            .or_default()
+            .push(prospect.record.clone());
+    }
+    if json {
+        let rows: Vec<Value> = prospects
+            .iter()
+            .map(|prospect| {
+                json!({ "invoice": prospect.record.id, "before": prospect.before, "would_be": prospect.word(),
+                        "codes": prospect.record.state.codes(), "draft": prospect.draft })
+            })
+            .collect();
+        let totals: BTreeMap<&str, Value> = groups
+            .iter()
+            .map(|(word, records)| {
+                (
+                    *word,
+                    json!({ "count": records.len(), "totals": Totals::of(records).json() }),
+                )
+            })
+            .collect();
+        terminal::say(
+            &json!({ "groups": totals, "invoices": rows, "unanswered": unanswered.len() }).to_string(),
+        );
+        return;
+    }
+    let rows = prospects
+        .iter()
+        .map(|prospect| {
+            let record = &prospect.record;
+            let summary = record.summary.as_ref();
+            let what = prospect.draft.as_ref().map_or_else(
+                || view::about(record),
+                |draft| {
+                    let receivers: Vec<String> = draft
+                        .matches
+                        .iter()
+                        .map(|part| {
+                            format!(
+                                "{} of {} at {}",
+                                part.quantity.normalize(),
+                                part.receiver,
+                                part.unit_price.normalize()
+                            )
+                        })
+                        .collect();
+                    format!("daybook {}: {}", draft.daybook, receivers.join(", "))
+                },
+            );
+            vec![
+                record.id.to_string(),
+                summary.map_or_else(String::new, |s| s.reference.to_string()),
+                summary.map_or_else(String::new, |s| s.supplier_name.clone()),
+                summary.map_or_else(String::new, |s| format!("{} {}", s.total.normalize(), s.currency)),
+                prospect.before.to_owned(),
+                prospect.word().to_owned(),
+                what,
+            ]
+        })
+        .collect();
+    let header = [
+        "Invoice",
+        "Reference",
+        "Supplier",
+        "Total",
+        "Now",
+        "Would be",
+        "What",
+    ];
+    terminal::say(&view::table(&header, rows).to_string());
+    for (word, records) in &groups {
+        terminal::say(&format!("{word}: {}", summed(records)));
+    }
+    terminal::say(&format!(
+        "Nothing was sent or stored, {}.",
+        explain::instant(SystemClock.now())
+    ));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A register that has one record and takes no commit at all.
+    struct Untouchable(StoredRecord);
+
+    #[async_trait]
+    impl Register for Untouchable {
+        async fn read(&self, keys: &[RecordKey]) -> Result<Vec<Option<StoredRecord>>, StoreError> {
+            Ok(keys
+                .iter()
+                .map(|key| (*key == self.0.key).then(|| self.0.clone()))
+                .collect())
+        }
+        async fn list(&self, _: &RecordGroup) -> Result<Vec<StoredRecord>, StoreError> {
+            Ok(vec![])
+        }
+        async fn commit(&self, _: Commit) -> Result<(), CommitError> {
+            panic!("a plan wrote to the register")
+        }
+        async fn due(&self, _: Timestamp, _: usize) -> Result<Vec<DueRecord>, StoreError> {
+            Ok(vec![])
+        }
+        async fn audit(&self, _: &str) -> Result<Vec<AuditEntry>, StoreError> {
+            Ok(vec![])
+        }
+        async fn invoices(&self, _: Option<InvoiceId>, _: usize) -> Result<Vec<StoredRecord>, StoreError> {
+            Ok(vec![])
+        }
+    }
+
+    fn put(key: RecordKey, seen: u64) -> Commit {
+        Commit {
+            token: "t".into(),
+            writes: vec![RecordWrite::Put {
+                key,
+                seen,
+                body: "new".into(),
+                state: String::new(),
+                due: None,
+            }],
+            audit: vec![],
+        }
+    }
+
+    #[tokio::test]
+    async fn what_a_plan_changes_stays_in_it_and_is_checked_like_the_real_thing() {
+        let key = RecordKey::Invoice(InvoiceId(7));
+        let real = Untouchable(StoredRecord {
+            key: key.clone(),
+            revision: 3,
+            body: "old".into(),
+        });
+        let shadow = Shadow::of(&real);
+        assert_eq!(
+            shadow.commit(put(key.clone(), 2)).await,
+            Err(CommitError::Conflict)
+        );
+        shadow.commit(put(key.clone(), 3)).await.unwrap();
+        let seen = shadow.read(std::slice::from_ref(&key)).await.unwrap();
+        assert_eq!(
+            seen[0]
+                .as_ref()
+                .map(|stored| (stored.revision, stored.body.as_str())),
+            Some((4, "new"))
+        );
+        let waiting = RecordKey::WaitingForOrder("PO1".parse().unwrap(), InvoiceId(7));
+        shadow.commit(put(waiting, 0)).await.unwrap();
+        let listed = shadow
+            .list(&RecordGroup::WaitingForOrder("PO1".parse().unwrap()))
+            .await
+            .unwrap();
+        assert_eq!(listed.len(), 1);
+    }
+}

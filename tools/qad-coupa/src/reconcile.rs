@@ -1,0 +1,552 @@
+//! Both sides against each other: what Coupa approved, what the register says, what QAD holds, what was paid. Every
+//! difference is named and classified; one that nothing explains ends with exit code 4.
+//!
+//! Reads only. Costs one look-up in QAD per invoice, and the list of what Coupa has not exported.
+
+use crate::place::{Place, PlaceArguments, Systems, unfinished, unread};
+use crate::records::{self, Filter, Totals};
+use crate::{Failure, terminal, view};
+use aws::clock::SystemClock;
+use aws::dynamo::DynamoRegister;
+use clap::Args;
+use domain::documents::CoupaStatus;
+use domain::explain;
+use domain::ids::{InvoiceId, QadInvoiceIdentity};
+use domain::lifecycle::{InvoiceRecord, ParkReason, State};
+use domain::money::Currency;
+use domain::payments::{BillPayments, StatusMeaning};
+use domain::time::Timestamp;
+use flows::bills::bill_key;
+use flows::ports::{Clock, Coupa, InvoiceHead, Qad, QadDocument, QadPayments, RecordKey};
+use flows::store::load;
+use futures_util::{StreamExt, TryStreamExt, stream};
+use rust_decimal::Decimal;
+use serde::Serialize;
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+
+/// Look-ups in QAD at the same time; the connection's pace holds them back further.
+const LOOK_UPS_AT_ONCE: usize = 6;
+/// How long a new invoice in Coupa may be unknown to the register before that is strange, in milliseconds: longer than the
+/// poll's interval.
+const UNKNOWN_MILLIS_MAX: i64 = 3_600_000;
+/// How many days of QAD's payments are read.
+const PAYMENT_DAYS: i64 = 31;
+const DAY_MILLIS: i64 = 86_400_000;
+
+#[derive(Debug, Args)]
+pub(crate) struct ReconcileOptions {
+    #[command(flatten)]
+    filter: Filter,
+    /// As CSV: one row per difference.
+    #[arg(long, conflicts_with = "json")]
+    csv: bool,
+}
+
+/// One difference between the two sides.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+struct Difference {
+    /// What kind, as a stable word.
+    kind: &'static str,
+    /// Whether the product itself says why, and who or what ends it.
+    explained: bool,
+    invoice: u64,
+    reference: String,
+    currency: String,
+    amount: String,
+    /// In words.
+    what: String,
+}
+
+/// The sums of one currency.
+#[derive(Debug, Clone, Default)]
+struct Side {
+    count: usize,
+    totals: Totals,
+}
+
+impl Side {
+    fn add(&mut self, currency: Currency, amount: Decimal) {
+        self.count = self.count.saturating_add(1);
+        self.totals.add(currency, amount);
+    }
+
+    fn json(&self) -> Value {
+        json!({ "count": self.count, "totals": self.totals.json() })
+    }
+}
+
+fn identity_of(systems: &Systems, record: &InvoiceRecord) -> Option<QadInvoiceIdentity> {
+    let summary = record.summary.as_ref()?;
+    Some(QadInvoiceIdentity {
+        entity: systems.document.policy.entity.clone(),
+        supplier: summary.supplier_number.as_deref()?.trim().parse().ok()?,
+        reference: summary.reference.clone(),
+        kind: summary.kind,
+    })
+}
+
+/// What one invoice differs in, between what the register says and what QAD shows. Pure.
+fn judge(record: &InvoiceRecord, documents: &[QadDocument], listed: Option<&InvoiceHead>) -> Vec<Difference> {
+    let summary = record.summary.as_ref();
+    let difference = |kind, explained, what: String| Difference {
+        kind,
+        explained,
+        invoice: record.id.0,
+        reference: summary.map_or_else(String::new, |s| s.reference.to_string()),
+        currency: summary.map_or_else(String::new, |s| s.currency.to_string()),
+        amount: summary.map_or_else(String::new, |s| s.total.normalize().to_string()),
+        what,
+    };
+    let numbers = || {
+        documents
+            .iter()
+            .map(|document| {
+                let number = document
+                    .voucher
+                    .as_ref()
+                    .map_or_else(|| "without number".to_owned(), ToString::to_string);
+                format!(
+                    "{number} over {} {}",
+                    document.total.normalize(),
+                    document.currency
+                )
+            })
+            .collect::<Vec<_>>()
+            .join(", ")
+    };
+    let mut found = Vec::new();
+    if documents.len() > 1 {
+        found.push(difference("two-in-qad", false, numbers()));
+    }
+    match &record.state {
+        State::Posted { voucher, .. } | State::Exported { voucher, .. } => {
+            match documents {
+                [] => found.push(difference(
+                    "missing-in-qad",
+                    false,
+                    format!(
+                        "posted as {voucher}; QAD finds no document of this supplier, reference and type"
+                    ),
+                )),
+                documents
+                    if !documents
+                        .iter()
+                        .any(|document| document.voucher.as_ref() == Some(voucher)) =>
+                {
+                    found.push(difference(
+                        "voucher-differs",
+                        false,
+                        format!("posted as {voucher}; QAD has {}", numbers()),
+                    ));
+                }
+                [document]
+                    if summary
+                        .is_some_and(|s| s.total != document.total || s.currency != document.currency) =>
+                {
+                    found.push(difference(
+                        "amount-differs",
+                        false,
+                        format!("QAD has {}", numbers()),
+                    ));
+                }
+                _ => {}
+            }
+            if matches!(record.state, State::Posted { .. }) {
+                found.push(difference(
+                    "on-its-way",
+                    true,
+                    "being marked exported in Coupa".to_owned(),
+                ));
+            } else if listed.is_some_and(|head| head.status == CoupaStatus::Approved) {
+                found.push(difference(
+                    "exported-flag-missing",
+                    false,
+                    "in QAD, and Coupa lists it as not exported".to_owned(),
+                ));
+            }
+        }
+        State::Parked {
+            reason: ParkReason::InQad { problem, .. },
+        } => found.push(difference("waits-for-a-person", true, problem.to_string())),
+        State::Approved => found.push(difference("on-its-way", true, explain::sentence(record))),
+        State::Voided { .. } if documents.is_empty() => {}
+        State::Received { .. }
+        | State::Held { .. }
+        | State::Parked { .. }
+        | State::Rejected { .. }
+        | State::Voided { .. } => {
+            let codes = record.state.codes().join(", ");
+            let (kind, explained) = match (&record.state, documents.is_empty()) {
+                // A document that the product itself found and parked the invoice for is explained by that.
+                (State::Parked { .. }, false)
+                    if codes.contains("QAD_DOCUMENT") || codes.contains("DUPLICATE") =>
+                {
+                    ("waits-for-a-person", true)
+                }
+                (_, false) => ("in-qad-not-by-us", false),
+                (State::Held { .. }, true) => ("waits-for-qad", true),
+                (State::Parked { .. }, true) => ("waits-for-a-person", true),
+                (State::Rejected { .. }, true) => ("taken-out", true),
+                _ => ("on-its-way", true),
+            };
+            let what = if documents.is_empty() {
+                codes
+            } else {
+                format!("{} {codes}; QAD has {}", record.state.word(), numbers())
+            };
+            found.push(difference(kind, explained, what));
+        }
+    }
+    found
+}
+
+async fn listed(coupa: &dyn Coupa) -> Result<BTreeMap<InvoiceId, InvoiceHead>, Failure> {
+    let mut heads = BTreeMap::new();
+    let mut after = None;
+    loop {
+        let page = coupa.exportable_invoices(after).await.map_err(unread)?;
+        heads.extend(page.heads.into_iter().map(|head| (head.id, head)));
+        match page.last {
+            Some(last) if page.more && after.is_none_or(|before| last > before) => after = Some(last),
+            _ => return Ok(heads),
+        }
+    }
+}
+
+async fn documents_of(systems: &Systems, record: &InvoiceRecord) -> Result<Vec<QadDocument>, Failure> {
+    match identity_of(systems, record) {
+        Some(identity) => systems.qad.find_invoices(&identity).await.map_err(unread),
+        // Without a supplier in QAD there can be nothing of it there.
+        None => Ok(Vec::new()),
+    }
+}
+
+/// What QAD has paid of our invoices in the last weeks, by identity.
+async fn paid_in_qad(
+    systems: &Systems,
+    now: Timestamp,
+) -> Result<BTreeMap<(String, String, String), (Currency, Decimal)>, Failure> {
+    let since = now
+        .plus_millis(PAYMENT_DAYS.saturating_mul(DAY_MILLIS).saturating_neg())
+        .date_utc();
+    let scan = systems.qad.payments_since(since).await.map_err(unread)?;
+    let mut paid: BTreeMap<_, (Currency, Decimal)> = BTreeMap::new();
+    for allocation in scan.allocations {
+        if systems.document.payments.policy.meaning_of(&allocation.status) != StatusMeaning::Counts {
+            continue;
+        }
+        let identity = &allocation.invoice;
+        let key = (
+            identity.supplier.folded(),
+            identity.reference.folded(),
+            identity.kind.to_string(),
+        );
+        let sum = paid.entry(key).or_insert((allocation.currency, Decimal::ZERO));
+        sum.1 = sum
+            .1
+            .saturating_add(allocation.allocated)
+            .saturating_add(allocation.discount);
+    }
+    Ok(paid)
+}
+
+/// What was paid in QAD and is not shown in Coupa. A bill on its way is explained.
+async fn judge_payment(
+    register: &DynamoRegister,
+    record: &InvoiceRecord,
+    paid: (Currency, Decimal),
+) -> Result<Option<Difference>, Failure> {
+    let bill = load::<BillPayments>(register, bill_key(record.id))
+        .await
+        .map_err(unfinished)?;
+    let difference = |explained, what: String| {
+        Some(Difference {
+            kind: if explained {
+                "payment-on-its-way"
+            } else {
+                "paid-in-qad-not-in-coupa"
+            },
+            explained,
+            invoice: record.id.0,
+            reference: record
+                .summary
+                .as_ref()
+                .map_or_else(String::new, |s| s.reference.to_string()),
+            currency: paid.0.to_string(),
+            amount: paid.1.normalize().to_string(),
+            what,
+        })
+    };
+    let Some(bill) = bill else {
+        return Ok(difference(
+            false,
+            "no payment of it is known here; run poll-payments".to_owned(),
+        ));
+    };
+    let bill = bill.document;
+    // In the bill's ledger from before the days that are read there may be more; less is a difference.
+    let settled = bill.settled_amount().unwrap_or_default();
+    let behind = if paid.1.is_sign_negative() {
+        settled > paid.1
+    } else {
+        settled < paid.1
+    };
+    Ok(match (behind, &bill.parked, &bill.left_alone, bill.word()) {
+        (false, ..) => None,
+        (true, Some(problem), ..) | (true, None, Some(problem), _) => difference(true, problem.to_string()),
+        (true, None, None, "paying") => difference(true, "being written to Coupa".to_owned()),
+        _ => difference(false, format!("{} shown in Coupa", settled.normalize())),
+    })
+}
+
+/// `reconcile`.
+pub(crate) async fn run(
+    place: &PlaceArguments,
+    options: &ReconcileOptions,
+    json: bool,
+) -> Result<(), Failure> {
+    let place = Place::open(place).await?;
+    let connection = place.connection().await?;
+    let register = place.register(&connection)?;
+    let systems = place.systems(&connection).await?;
+    let now = SystemClock.now();
+    let known = records::all(&register).await?;
+    let listed = listed(&systems.coupa).await?;
+    let kept: Vec<&InvoiceRecord> = known
+        .iter()
+        .filter(|record| options.filter.keeps(record, now))
+        .collect();
+
+    let looked_up: Vec<Vec<QadDocument>> = stream::iter(&kept)
+        .map(|record| documents_of(&systems, record))
+        .buffered(LOOK_UPS_AT_ONCE)
+        .try_collect()
+        .await?;
+    let paid = paid_in_qad(&systems, now).await?;
+
+    let mut sides: BTreeMap<&'static str, Side> = BTreeMap::new();
+    let mut differences = Vec::new();
+    for (record, documents) in kept.iter().copied().zip(&looked_up) {
+        let mut found = judge(record, documents, listed.get(&record.id));
+        if found.iter().any(|difference| !difference.explained) {
+            // It may have moved on between the two readings: only what stays is told.
+            let again = load::<InvoiceRecord>(&register, RecordKey::Invoice(record.id))
+                .await
+                .map_err(unfinished)?;
+            if let Some(again) = again {
+                let documents = documents_of(&systems, &again.document).await?;
+                let listed = listed.get(&record.id).filter(|_| again.document == *record);
+                found = judge(&again.document, &documents, listed);
+            }
+        }
+        differences.extend(found);
+        if let Some(summary) = &record.summary {
+            let approved = !matches!(record.state, State::Voided { .. } | State::Rejected { .. });
+            if approved {
+                sides
+                    .entry("approved in Coupa")
+                    .or_default()
+                    .add(summary.currency, summary.total);
+            }
+            if matches!(record.state, State::Posted { .. } | State::Exported { .. }) {
+                sides
+                    .entry("posted by the register")
+                    .or_default()
+                    .add(summary.currency, summary.total);
+            } else if approved {
+                sides
+                    .entry("waiting")
+                    .or_default()
+                    .add(summary.currency, summary.total);
+            }
+        }
+        for document in documents {
+            sides
+                .entry("in QAD")
+                .or_default()
+                .add(document.currency, document.total);
+        }
+        let identity = identity_of(&systems, record);
+        let paid = identity.and_then(|identity| {
+            paid.get(&(
+                identity.supplier.folded(),
+                identity.reference.folded(),
+                identity.kind.to_string(),
+            ))
+        });
+        if let Some((currency, amount)) = paid {
+            sides.entry("paid in QAD").or_default().add(*currency, *amount);
+            differences.extend(judge_payment(&register, record, (*currency, *amount)).await?);
+        }
+    }
+    if options.filter.is_empty() {
+        for head in listed
+            .values()
+            .filter(|head| !known.iter().any(|record| record.id == head.id))
+        {
+            let explained = now.millis_since(head.updated_at) < UNKNOWN_MILLIS_MAX;
+            differences.push(Difference {
+                kind: "only-in-coupa",
+                explained,
+                invoice: head.id.0,
+                reference: String::new(),
+                currency: String::new(),
+                amount: String::new(),
+                what: format!(
+                    "{:?} in Coupa since {}, not known here yet",
+                    head.status,
+                    explain::instant(head.updated_at)
+                ),
+            });
+        }
+    }
+    tell(&sides, &differences, options.csv, json);
+    let unexplained = differences
+        .iter()
+        .filter(|difference| !difference.explained)
+        .count();
+    if unexplained == 0 {
+        Ok(())
+    } else {
+        Err(Failure::Differs(format!(
+            "UNEXPLAINED_DIFFERENCES: {unexplained}"
+        )))
+    }
+}
+
+fn tell(sides: &BTreeMap<&'static str, Side>, differences: &[Difference], csv: bool, json: bool) {
+    let unexplained = differences
+        .iter()
+        .filter(|difference| !difference.explained)
+        .count();
+    if json {
+        let sides: BTreeMap<&str, Value> = sides.iter().map(|(name, side)| (*name, side.json())).collect();
+        terminal::say(
+            &json!({ "sides": sides, "differences": differences, "unexplained": unexplained }).to_string(),
+        );
+        return;
+    }
+    let header = [
+        "Explained",
+        "Kind",
+        "Invoice",
+        "Reference",
+        "Amount",
+        "Currency",
+        "What",
+    ];
+    let rows: Vec<Vec<String>> = differences
+        .iter()
+        .map(|difference| {
+            vec![
+                if difference.explained { "yes" } else { "NO" }.to_owned(),
+                difference.kind.to_owned(),
+                difference.invoice.to_string(),
+                difference.reference.clone(),
+                difference.amount.clone(),
+                difference.currency.clone(),
+                difference.what.clone(),
+            ]
+        })
+        .collect();
+    if csv {
+        terminal::say(&view::csv(&header, &rows));
+        return;
+    }
+    let order = [
+        "approved in Coupa",
+        "posted by the register",
+        "in QAD",
+        "waiting",
+        "paid in QAD",
+    ];
+    let sums = order
+        .iter()
+        .filter_map(|name| sides.get(name).map(|side| (*name, side)))
+        .map(|(name, side)| vec![name.to_owned(), side.count.to_string(), side.totals.to_string()])
+        .collect();
+    terminal::say(&view::table(&["Side", "Documents", "Totals"], sums).to_string());
+    terminal::say(&view::table(&header, rows).to_string());
+    terminal::say(&format!(
+        "{} differences, {unexplained} of them unexplained",
+        differences.len()
+    ));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::records::tests::record;
+    use domain::lifecycle::{Event, Voucher};
+
+    fn document(number: u64, total: i64) -> QadDocument {
+        QadDocument {
+            voucher: Some(Voucher {
+                year: 2026,
+                daybook: "SI".into(),
+                number,
+            }),
+            identity: QadInvoiceIdentity {
+                entity: "10USACO".parse().unwrap(),
+                supplier: "10S1001".parse().unwrap(),
+                reference: "A".parse().unwrap(),
+                kind: domain::ids::DocumentKind::Invoice,
+            },
+            currency: "USD".parse().unwrap(),
+            total: Decimal::from(total),
+            description: "Coupa 7".into(),
+        }
+    }
+
+    fn kinds(record: &InvoiceRecord, documents: &[QadDocument]) -> Vec<(&'static str, bool)> {
+        judge(record, documents, None)
+            .iter()
+            .map(|found| (found.kind, found.explained))
+            .collect()
+    }
+
+    #[test]
+    fn every_difference_has_its_name() {
+        let posted = record(7, "A", 100).after(&Event::Exported, Timestamp(0)).unwrap();
+        assert_eq!(kinds(&posted, &[document(100_007, 100)]), []);
+        assert_eq!(kinds(&posted, &[]), [("missing-in-qad", false)]);
+        assert_eq!(
+            kinds(&posted, &[document(100_007, 101)]),
+            [("amount-differs", false)]
+        );
+        assert_eq!(
+            kinds(&posted, &[document(100_008, 100)]),
+            [("voucher-differs", false)]
+        );
+        assert_eq!(
+            kinds(&posted, &[document(100_007, 100), document(100_008, 100)]),
+            [("two-in-qad", false)]
+        );
+        let held = Event::Held {
+            exceptions: vec![],
+            awaits: vec![],
+            tolerance_version: String::new(),
+        };
+        let held = InvoiceRecord::new(InvoiceId(8), Timestamp(0))
+            .after(&held, Timestamp(0))
+            .unwrap();
+        assert_eq!(kinds(&held, &[]), [("waits-for-qad", true)]);
+        assert_eq!(kinds(&held, &[document(1, 1)]), [("in-qad-not-by-us", false)]);
+    }
+
+    #[test]
+    fn a_flag_that_was_reset_shows() {
+        let posted = record(7, "A", 100).after(&Event::Exported, Timestamp(0)).unwrap();
+        let head = InvoiceHead {
+            id: posted.id,
+            status: CoupaStatus::Approved,
+            updated_at: Timestamp(0),
+        };
+        let found = judge(&posted, &[document(100_007, 100)], Some(&head));
+        assert_eq!(
+            found.first().map(|found| found.kind),
+            Some("exported-flag-missing")
+        );
+    }
+}

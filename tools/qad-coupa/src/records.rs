@@ -1,0 +1,445 @@
+//! The invoices of the register: all of them, those a filter keeps, and the one a person means.
+
+use crate::Failure;
+use crate::place::unfinished;
+use aws::dynamo::DynamoRegister;
+use clap::Args;
+use domain::ids::InvoiceId;
+use domain::lifecycle::InvoiceRecord;
+use domain::money::{Currency, parse_decimal};
+use domain::problem::Problem;
+use domain::time::{Date, Timestamp};
+use flows::ports::{AuditEntry, RecordKey, Register};
+use flows::store::{invoice_audit_name, load, parse};
+use rust_decimal::Decimal;
+use std::collections::BTreeMap;
+
+/// Invoices asked for at a time.
+const PAGE_RECORDS: usize = 200;
+/// Most invoices that are listed or searched; more of them is an error, never a shorter list.
+const RECORDS_MAX: usize = 100_000;
+/// Most ids that an ambiguous name is answered with.
+const IDS_SHOWN_MAX: usize = 10;
+/// Milliseconds of a day and of an hour.
+const DAY_MILLIS: i64 = 86_400_000;
+const HOUR_MILLIS: i64 = 3_600_000;
+
+/// Which invoices; what is left out keeps all.
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct Filter {
+    /// Only those in this state: received, held, approved, posted, exported, parked, rejected, voided.
+    #[arg(long, value_parser = state_word)]
+    pub(crate) state: Option<String>,
+    /// Only those with this reason code, for example PRICE_OVER_TOLERANCE.
+    #[arg(long)]
+    pub(crate) code: Option<String>,
+    /// Only those in this currency.
+    #[arg(long, value_parser = currency)]
+    pub(crate) currency: Option<Currency>,
+    /// Only those of this supplier: its QAD number, or part of its name.
+    #[arg(long)]
+    pub(crate) supplier: Option<String>,
+    /// Only those that name this purchase order.
+    #[arg(long)]
+    pub(crate) order: Option<String>,
+    /// Only those that have stood where they stand since this day (UTC) or later.
+    #[arg(long, value_name = "YYYY-MM-DD")]
+    pub(crate) since: Option<Date>,
+    /// Only those that have stood where they stand for at least this long: 3d, 12h.
+    #[arg(long, value_name = "AGE", value_parser = age)]
+    pub(crate) older_than: Option<i64>,
+}
+
+const STATES: [&str; 8] = [
+    "received", "held", "approved", "posted", "exported", "parked", "rejected", "voided",
+];
+
+fn state_word(text: &str) -> Result<String, String> {
+    let word = text.trim().to_lowercase();
+    if STATES.contains(&word.as_str()) {
+        Ok(word)
+    } else {
+        Err(format!("one of {}", STATES.join(", ")))
+    }
+}
+
+fn currency(text: &str) -> Result<Currency, String> {
+    text.trim()
+        .to_uppercase()
+        .parse()
+        .map_err(|_| "three letters, as USD".to_owned())
+}
+
+/// An age in milliseconds, from `3d` or `12h`.
+fn age(text: &str) -> Result<i64, String> {
+    let text = text.trim().to_lowercase();
+    let (number, unit) = match (text.strip_suffix('d'), text.strip_suffix('h')) {
+        (Some(days), _) => (days, DAY_MILLIS),
+        (None, Some(hours)) => (hours, HOUR_MILLIS),
+        (None, None) => return Err("a number of days or hours, as 3d or 12h".to_owned()),
+    };
+    number
+        .parse::<u32>()
+        .map(|number| i64::from(number).saturating_mul(unit))
+        .map_err(|_| "a number of days or hours, as 3d or 12h".to_owned())
+}
+
+impl Filter {
+    /// Whether an invoice is one of them.
+    pub(crate) fn keeps(&self, record: &InvoiceRecord, now: Timestamp) -> bool {
+        let summary = record.summary.as_ref();
+        let state = self
+            .state
+            .as_ref()
+            .is_none_or(|state| record.state.word() == state);
+        let code = self.code.as_ref().is_none_or(|code| {
+            let delay = record.delay.as_ref().map(|problem| problem.code.clone());
+            record
+                .state
+                .codes()
+                .into_iter()
+                .chain(delay)
+                .any(|known| known.eq_ignore_ascii_case(code.trim()))
+        });
+        let currency = self
+            .currency
+            .is_none_or(|currency| summary.is_some_and(|s| s.currency == currency));
+        let supplier = self
+            .supplier
+            .as_ref()
+            .is_none_or(|text| is_of_supplier(record, text));
+        let order = self.order.as_ref().is_none_or(|text| names_order(record, text));
+        let since = self.since.is_none_or(|date| record.since.date_utc() >= date);
+        let old = self
+            .older_than
+            .is_none_or(|age| now.millis_since(record.since) >= age);
+        state && code && currency && supplier && order && since && old
+    }
+
+    /// True when nothing was asked for.
+    pub(crate) fn is_empty(&self) -> bool {
+        let Self {
+            state,
+            code,
+            currency,
+            supplier,
+            order,
+            since,
+            older_than,
+        } = self;
+        state.is_none()
+            && code.is_none()
+            && currency.is_none()
+            && supplier.is_none()
+            && order.is_none()
+            && since.is_none()
+            && older_than.is_none()
+    }
+}
+
+/// A text as people compare it: without blanks, case and leading zeros.
+fn forgiving(text: &str) -> String {
+    let folded: String = text
+        .chars()
+        .filter(|letter| !letter.is_whitespace())
+        .collect::<String>()
+        .to_uppercase();
+    let stripped = folded.trim_start_matches('0');
+    if stripped.is_empty() {
+        folded
+    } else {
+        stripped.to_owned()
+    }
+}
+
+fn is_of_supplier(record: &InvoiceRecord, text: &str) -> bool {
+    let wanted = forgiving(text);
+    !wanted.is_empty()
+        && record.summary.as_ref().is_some_and(|summary| {
+            summary
+                .supplier_number
+                .as_deref()
+                .is_some_and(|number| forgiving(number) == wanted)
+                || summary
+                    .supplier_name
+                    .to_uppercase()
+                    .contains(text.trim().to_uppercase().as_str())
+        })
+}
+
+fn names_order(record: &InvoiceRecord, text: &str) -> bool {
+    let wanted = forgiving(text);
+    record.summary.as_ref().is_some_and(|summary| {
+        summary
+            .orders
+            .iter()
+            .any(|order| forgiving(order.as_str()) == wanted)
+    })
+}
+
+/// All invoices, in the order of their ids.
+pub(crate) async fn all(register: &DynamoRegister) -> Result<Vec<InvoiceRecord>, Failure> {
+    let mut records: Vec<InvoiceRecord> = Vec::new();
+    loop {
+        let after = records.last().map(|record| record.id);
+        let page = register
+            .invoices(after, PAGE_RECORDS)
+            .await
+            .map_err(|error| Failure::Unreachable(error.0))?;
+        let full = page.len() >= PAGE_RECORDS;
+        for stored in &page {
+            records.push(parse(stored).map_err(unfinished)?);
+        }
+        if !full {
+            return Ok(records);
+        }
+        if records.len() >= RECORDS_MAX {
+            return Err(Problem::new(
+                "TOO_MANY_INVOICES",
+                "Export the table instead; nothing was cut off.",
+            )
+            .expected(format!("at most {RECORDS_MAX} invoices"))
+            .into());
+        }
+    }
+}
+
+/// The invoices a filter keeps.
+pub(crate) async fn kept(
+    register: &DynamoRegister,
+    filter: &Filter,
+    now: Timestamp,
+) -> Result<Vec<InvoiceRecord>, Failure> {
+    let mut records = all(register).await?;
+    records.retain(|record| filter.keeps(record, now));
+    Ok(records)
+}
+
+/// By what an invoice was found, in the order in which keys are believed.
+const KEYS: [&str; 6] = ["coupa id", "reference", "voucher", "order", "amount", "supplier"];
+
+fn has_key(record: &InvoiceRecord, key: &str, text: &str) -> bool {
+    let summary = record.summary.as_ref();
+    let wanted = forgiving(text);
+    match key {
+        "coupa id" => text.trim().parse::<InvoiceId>().is_ok_and(|id| id == record.id),
+        "reference" => summary.is_some_and(|s| forgiving(s.reference.as_str()) == wanted),
+        "voucher" => record.state.voucher().is_some_and(|voucher| {
+            forgiving(&voucher.to_string()) == wanted || voucher.number.to_string() == wanted
+        }),
+        "order" => names_order(record, text),
+        "amount" => amount(text).is_some_and(|amount| summary.is_some_and(|s| s.total.abs() == amount.abs())),
+        "supplier" => is_of_supplier(record, text),
+        _ => false,
+    }
+}
+
+/// An amount as people write it: `1,296.00` is `1296`.
+fn amount(text: &str) -> Option<Decimal> {
+    let plain: String = text
+        .chars()
+        .filter(|letter| !letter.is_whitespace() && *letter != ',')
+        .collect();
+    parse_decimal(&plain).ok()
+}
+
+/// Everything that has this text as one of its business keys, and as which.
+pub(crate) fn matches(records: &[InvoiceRecord], text: &str) -> Vec<(InvoiceRecord, &'static str)> {
+    records
+        .iter()
+        .filter_map(|record| {
+            let key = KEYS.into_iter().find(|key| has_key(record, key, text))?;
+            Some((record.clone(), key))
+        })
+        .collect()
+}
+
+/// The one invoice a person means: by the first kind of key that finds any.
+pub(crate) async fn one(register: &DynamoRegister, text: &str) -> Result<InvoiceRecord, Failure> {
+    if let Ok(id) = text.trim().parse::<InvoiceId>()
+        && let Some(loaded) = load::<InvoiceRecord>(register, RecordKey::Invoice(id))
+            .await
+            .map_err(unfinished)?
+    {
+        return Ok(loaded.document);
+    }
+    let found = matches(&all(register).await?, text);
+    let mut by_key: BTreeMap<usize, Vec<InvoiceRecord>> = BTreeMap::new();
+    for (record, key) in found {
+        let rank = KEYS.iter().position(|known| *known == key).unwrap_or(KEYS.len());
+        by_key.entry(rank).or_default().push(record);
+    }
+    let Some((_, mut best)) = by_key.pop_first() else {
+        return Err(Failure::NotFound(
+            Problem::new("INVOICE_NOT_FOUND", "Look it up in `qad-coupa invoice list`.")
+                .field("invoice")
+                .expected("a Coupa id, invoice number, QAD voucher, purchase order, amount or supplier")
+                .actual(text),
+        ));
+    };
+    if best.len() == 1
+        && let Some(only) = best.pop()
+    {
+        return Ok(only);
+    }
+    let ids: Vec<String> = best
+        .iter()
+        .take(IDS_SHOWN_MAX)
+        .map(|record| record.id.to_string())
+        .collect();
+    Err(Problem::new(
+        "INVOICE_AMBIGUOUS",
+        "Name it by Coupa's id; `qad-coupa invoice find` shows them.",
+    )
+    .field("invoice")
+    .expected(format!("one of {} invoices, as {}", best.len(), ids.join(", ")))
+    .actual(text)
+    .into())
+}
+
+/// The audit trail of an invoice.
+pub(crate) async fn trail(register: &DynamoRegister, id: InvoiceId) -> Result<Vec<AuditEntry>, Failure> {
+    register
+        .audit(&invoice_audit_name(id))
+        .await
+        .map_err(|error| Failure::Unreachable(error.0))
+}
+
+/// Totals per currency; never added across currencies.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Totals(pub(crate) BTreeMap<String, Decimal>);
+
+impl Totals {
+    /// The totals of these invoices.
+    pub(crate) fn of<'a>(records: impl IntoIterator<Item = &'a InvoiceRecord>) -> Self {
+        let mut totals = Self::default();
+        for summary in records.into_iter().filter_map(|record| record.summary.as_ref()) {
+            totals.add(summary.currency, summary.total);
+        }
+        totals
+    }
+
+    /// Adds an amount. A sum that leaves the exact range stays at its end rather than wrap.
+    pub(crate) fn add(&mut self, currency: Currency, amount: Decimal) {
+        let total = self.0.entry(currency.to_string()).or_default();
+        *total = total.saturating_add(amount);
+    }
+
+    /// As JSON: currency to exact text.
+    pub(crate) fn json(&self) -> serde_json::Value {
+        let texts: BTreeMap<&String, String> = self
+            .0
+            .iter()
+            .map(|(currency, total)| (currency, total.normalize().to_string()))
+            .collect();
+        serde_json::json!(texts)
+    }
+}
+
+impl std::fmt::Display for Totals {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let parts: Vec<String> = self
+            .0
+            .iter()
+            .map(|(currency, total)| {
+                let digits = currency
+                    .parse::<Currency>()
+                    .map_or(2, |currency| currency.minor_digits());
+                let mut shown = *total;
+                if shown.scale() < digits {
+                    shown.rescale(digits);
+                }
+                format!("{shown} {currency}")
+            })
+            .collect();
+        formatter.write_str(&parts.join(" + "))
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use domain::ids::DocumentKind;
+    use domain::lifecycle::{Event, PostedHow, Summary, Voucher};
+
+    /// An exported invoice.
+    pub(crate) fn record(id: u64, reference: &str, total: i64) -> InvoiceRecord {
+        let approved = Event::Approved {
+            identity: String::new(),
+            request_sha256: String::new(),
+            tolerance_version: String::new(),
+        };
+        let posted = Event::Posted {
+            voucher: Voucher {
+                year: 2026,
+                daybook: "SI".into(),
+                number: id.saturating_add(100_000),
+            },
+            how: PostedHow::Created,
+        };
+        let mut record = InvoiceRecord::new(InvoiceId(id), Timestamp(0))
+            .after(&approved, Timestamp(0))
+            .and_then(|record| record.after(&posted, Timestamp(0)))
+            .unwrap();
+        record.summary = Some(Summary {
+            reference: reference.parse().unwrap(),
+            kind: DocumentKind::Invoice,
+            supplier_name: "Example Castings".into(),
+            supplier_number: Some("10S1001".into()),
+            invoice_date: "2026-03-05".parse().unwrap(),
+            total: Decimal::from(total),
+            currency: "USD".parse().unwrap(),
+            orders: vec!["PO0042".parse().unwrap()],
+        });
+        record
+    }
+
+    #[test]
+    fn any_business_key_finds_an_invoice_whatever_its_blanks_case_and_zeros() {
+        let records = [record(7, "INV-0055", 1296)];
+        for (text, key) in [
+            ("7", "coupa id"),
+            (" inv-0055 ", "reference"),
+            ("00INV-0055", "reference"),
+            ("2026/si/100007", "voucher"),
+            ("100007", "voucher"),
+            ("po0042", "order"),
+            ("1,296.00", "amount"),
+            ("castings", "supplier"),
+            ("10s1001", "supplier"),
+        ] {
+            let found = matches(&records, text);
+            assert_eq!(found.first().map(|(_, key)| *key), Some(key), "{text}");
+        }
+        assert!(matches(&records, "1297").is_empty());
+        assert!(matches(&records, "").is_empty());
+    }
+
+    #[test]
+    fn a_filter_keeps_what_all_its_parts_keep() {
+        let record = record(7, "INV-0055", 1296);
+        let now = Timestamp(2 * DAY_MILLIS);
+        let filter = Filter {
+            currency: Some("USD".parse().unwrap()),
+            supplier: Some("castings".into()),
+            older_than: Some(age("2d").unwrap()),
+            ..Filter::default()
+        };
+        assert!(filter.keeps(&record, now));
+        assert!(!filter.keeps(&record, Timestamp(0)));
+        let other = Filter {
+            state: Some("held".into()),
+            ..filter
+        };
+        assert!(!other.keeps(&record, now));
+        assert!(age("3w").is_err() && age("-1d").is_err() && age("48h") == age("2d"));
+    }
+
+    #[test]
+    fn totals_are_never_added_across_currencies() {
+        let mut other = record(8, "B", 5);
+        other.summary.as_mut().unwrap().currency = "MXN".parse().unwrap();
+        let totals = Totals::of([&record(7, "A", 10), &record(9, "C", 1), &other]);
+        assert_eq!(totals.to_string(), "5.00 MXN + 11.00 USD");
+    }
+}

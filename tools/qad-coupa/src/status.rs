@@ -1,0 +1,248 @@
+//! The health of one connection, in figures: what stands where, what waits, what needs somebody.
+
+use crate::place::{NamedQueue, Place, PlaceArguments, refused, unfinished};
+use crate::records::{self, Totals};
+use crate::{Failure, terminal, view};
+use aws::clock::SystemClock;
+use aws_sdk_sqs::types::QueueAttributeName;
+use clap::Args;
+use domain::effect::{Effect, EffectStatus};
+use domain::explain;
+use domain::lifecycle::{InvoiceRecord, State};
+use domain::time::{Date, Timestamp};
+use flows::ports::{Clock, RecordKey, Register};
+use flows::store::parse;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+/// The polls that keep a watermark, by its name.
+const WATERMARKS: [&str; 2] = ["receipts", "payments"];
+/// The states, in the order of an invoice's life.
+const STATES: [&str; 8] = [
+    "received", "held", "approved", "posted", "exported", "parked", "rejected", "voided",
+];
+
+#[derive(Debug, Args)]
+pub(crate) struct StatusOptions {
+    /// Ends with 4 when something needs a person: parked, a lost answer, a dead letter.
+    #[arg(long)]
+    check: bool,
+}
+
+/// How full a queue is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Depth {
+    pub(crate) queue: NamedQueue,
+    pub(crate) visible: u64,
+    pub(crate) in_work: u64,
+    pub(crate) delayed: u64,
+}
+
+/// Asks every queue how full it is.
+pub(crate) async fn depths(place: &Place) -> Result<Vec<Depth>, Failure> {
+    let mut depths = Vec::new();
+    for queue in &place.queues {
+        let answer = place
+            .clients()
+            .sqs()
+            .get_queue_attributes()
+            .queue_url(&queue.url)
+            .attribute_names(QueueAttributeName::All)
+            .send()
+            .await
+            .map_err(|error| refused("SQS", "GetQueueAttributes", &error.into_service_error()))?;
+        let number = |name: QueueAttributeName| {
+            answer
+                .attributes()
+                .and_then(|all| all.get(&name))
+                .and_then(|text| text.parse().ok())
+                .unwrap_or(0)
+        };
+        depths.push(Depth {
+            queue: queue.clone(),
+            visible: number(QueueAttributeName::ApproximateNumberOfMessages),
+            in_work: number(QueueAttributeName::ApproximateNumberOfMessagesNotVisible),
+            delayed: number(QueueAttributeName::ApproximateNumberOfMessagesDelayed),
+        });
+    }
+    Ok(depths)
+}
+
+/// Only what is told of a watermark: the flow that owns it has the rest.
+#[derive(Deserialize)]
+struct Watermark {
+    cursor: Date,
+}
+
+async fn watermarks(register: &dyn Register) -> Result<Vec<(&'static str, Option<Date>)>, Failure> {
+    let keys = WATERMARKS.map(|name| RecordKey::Watermark(name.to_owned()));
+    let found = register
+        .read(&keys)
+        .await
+        .map_err(|error| Failure::Unreachable(error.0))?;
+    WATERMARKS
+        .into_iter()
+        .zip(found)
+        .map(|(name, stored)| {
+            let mark: Option<Watermark> = stored.as_ref().map(parse).transpose().map_err(unfinished)?;
+            Ok((name, mark.map(|mark| mark.cursor)))
+        })
+        .collect()
+}
+
+/// True when the answer to a write of this invoice was lost and has not been found again yet.
+pub(crate) fn is_unknown(record: &InvoiceRecord) -> bool {
+    let unknown = |effect: &Option<Effect>| {
+        effect
+            .as_ref()
+            .is_some_and(|effect| effect.status == EffectStatus::Unknown)
+    };
+    unknown(&record.creation) || unknown(&record.export) || unknown(&record.note)
+}
+
+/// Whole days from a date to an instant.
+fn days_since(date: Date, now: Timestamp) -> i32 {
+    date.until(now.date_utc()).map_or(0, |span| span.get_days())
+}
+
+/// `status`.
+pub(crate) async fn run(place: &PlaceArguments, options: &StatusOptions, json: bool) -> Result<(), Failure> {
+    let place = Place::open(place).await?;
+    let connection = place.connection().await?;
+    let register = place.register(&connection)?;
+    let now = SystemClock.now();
+    let records = records::all(&register).await?;
+    let watermarks = watermarks(&register).await?;
+    let depths = depths(&place).await?;
+    let pause = flows::pause::of_invoices(&register).await.map_err(unfinished)?;
+
+    let of_state = |word: &str| -> Vec<&InvoiceRecord> {
+        records
+            .iter()
+            .filter(|record| record.state.word() == word)
+            .collect()
+    };
+    let oldest_hold = records
+        .iter()
+        .filter(|record| matches!(record.state, State::Held { .. }))
+        .min_by_key(|record| record.since);
+    let unknown: Vec<&InvoiceRecord> = records.iter().filter(|record| is_unknown(record)).collect();
+    let delayed: Vec<&InvoiceRecord> = records.iter().filter(|record| record.delay.is_some()).collect();
+    let parked = of_state("parked").len();
+    let dead: u64 = depths
+        .iter()
+        .filter(|depth| depth.queue.is_dead_letter())
+        .map(|depth| depth.visible)
+        .sum();
+
+    if json {
+        let states: serde_json::Map<String, Value> = STATES
+            .iter()
+            .map(|word| {
+                let records = of_state(word);
+                let totals = Totals::of(records.iter().copied()).json();
+                (
+                    (*word).to_owned(),
+                    json!({ "count": records.len(), "totals": totals }),
+                )
+            })
+            .collect();
+        let queues: Vec<Value> = depths
+            .iter()
+            .map(|depth| {
+                json!({ "queue": depth.queue.name, "waiting": depth.visible, "in_work": depth.in_work,
+                        "delayed": depth.delayed })
+            })
+            .collect();
+        let marks: Vec<Value> = watermarks
+            .iter()
+            .map(|(name, date)| {
+                json!({ "poll": name, "seen_until": date.map(|date| date.to_string()),
+                        "days": date.map(|date| days_since(date, now)) })
+            })
+            .collect();
+        terminal::say(
+            &json!({
+                "connection": connection, "place": place.name(), "as_of": now.to_string(), "invoices": states,
+                "paused": pause,
+                "oldest_hold": oldest_hold.map(view::invoice_json),
+                "unknown": unknown.iter().map(|record| view::invoice_json(record)).collect::<Vec<_>>(),
+                "delayed": delayed.len(), "watermarks": marks, "queues": queues,
+            })
+            .to_string(),
+        );
+    } else {
+        terminal::say(&format!(
+            "Connection {connection} ({}), {}",
+            place.name(),
+            explain::instant(now)
+        ));
+        let rows = STATES
+            .iter()
+            .map(|word| {
+                let records = of_state(word);
+                vec![
+                    (*word).to_owned(),
+                    records.len().to_string(),
+                    Totals::of(records).to_string(),
+                ]
+            })
+            .collect();
+        terminal::say(&view::table(&["State", "Invoices", "Totals"], rows).to_string());
+        match &pause {
+            Some(pause) => terminal::say(&format!(
+                "PAUSED since {} by {}: {}",
+                explain::instant(pause.since),
+                pause.instruction.by,
+                pause.instruction.reason
+            )),
+            None => terminal::say("Posting: running"),
+        }
+        match oldest_hold {
+            Some(record) => terminal::say(&format!(
+                "Oldest hold: {}, since {}",
+                explain::title(record),
+                explain::instant(record.since)
+            )),
+            None => terminal::say("Oldest hold: none"),
+        }
+        terminal::say(&format!("Parked for a person: {parked}"));
+        terminal::say(&format!(
+            "Answers lost and not yet found again: {}",
+            unknown.len()
+        ));
+        terminal::say(&format!(
+            "Could not be looked at, tried again by themselves: {}",
+            delayed.len()
+        ));
+        for (name, date) in &watermarks {
+            terminal::say(&match date {
+                Some(date) => format!(
+                    "Poll of {name}: seen until {date}, {} days ago",
+                    days_since(*date, now)
+                ),
+                None => format!("Poll of {name}: never came to an end"),
+            });
+        }
+        let rows = depths
+            .iter()
+            .map(|depth| {
+                vec![
+                    depth.queue.name.clone(),
+                    depth.visible.to_string(),
+                    depth.in_work.to_string(),
+                    depth.delayed.to_string(),
+                ]
+            })
+            .collect();
+        terminal::say(&view::table(&["Queue", "Waiting", "In work", "Delayed"], rows).to_string());
+    }
+    if options.check && (parked > 0 || !unknown.is_empty() || dead > 0) {
+        return Err(Failure::Differs(format!(
+            "NEEDS_ATTENTION: {parked} parked, {} lost answers, {dead} dead letters. Look at `qad-coupa parked`, \
+             `qad-coupa invoice list` and `qad-coupa dlq list`.",
+            unknown.len()
+        )));
+    }
+    Ok(())
+}

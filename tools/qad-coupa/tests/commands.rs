@@ -1,0 +1,779 @@
+//! The operator's verbs against one demo that keeps running: the deployable functions on the local AWS, and both systems
+//! simulated. Whatever a verb does, QAD never has a second document.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    clippy::zombie_processes,
+    reason = "a failing test may say so by panicking"
+)]
+
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::Duration;
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_qad-coupa");
+/// How often something that is waited for is looked at, and how long in between.
+const LOOKS_MAX: u32 = 300;
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+
+/// Exit codes.
+const OK: i32 = 0;
+const NOT_FOUND: i32 = 3;
+const DIFFERS: i32 = 4;
+const REFUSED: i32 = 5;
+
+/// A demo that keeps running, ended with the test.
+struct Demo {
+    child: Child,
+    folder: PathBuf,
+    simulated: String,
+}
+
+impl Demo {
+    fn start() -> Self {
+        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("commands-{}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&folder);
+        std::fs::create_dir_all(&folder).unwrap();
+        let mut child = Command::new(PROGRAM)
+            .arg("--run-dir")
+            .arg(&folder)
+            .args(["demo", "--keep", "--seed", "5"])
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut simulated = String::new();
+        for line in BufReader::new(child.stdout.take().unwrap()).lines() {
+            let line = line.unwrap();
+            if line.starts_with("Simulated Coupa") {
+                simulated = line.clone();
+            }
+            if line.contains("Ctrl-C ends it.") {
+                return Self {
+                    child,
+                    folder,
+                    simulated,
+                };
+            }
+        }
+        panic!("the demo ended before it kept running");
+    }
+
+    fn run(&self, arguments: &[&str]) -> (i32, String, String) {
+        let output: Output = Command::new(PROGRAM)
+            .arg("--run-dir")
+            .arg(&self.folder)
+            .args(arguments)
+            .output()
+            .unwrap();
+        (
+            output.status.code().unwrap(),
+            String::from_utf8_lossy(&output.stdout).into_owned(),
+            String::from_utf8_lossy(&output.stderr).into_owned(),
+        )
+    }
+
+    /// Runs it, demands the exit code, and gives what it said.
+    #[track_caller]
+    fn says(&self, code: i32, arguments: &[&str]) -> String {
+        let (ended, out, err) = self.run(arguments);
+        assert_eq!(ended, code, "{arguments:?}\n{out}{err}");
+        format!("{out}{err}")
+    }
+
+    /// Runs it with `--json`, demands the exit code, and reads the answer.
+    #[track_caller]
+    fn json(&self, code: i32, arguments: &[&str]) -> Value {
+        let (ended, out, err) = self.run(&[arguments, &["--json"]].concat());
+        assert_eq!(ended, code, "{arguments:?}\n{out}{err}");
+        serde_json::from_str(&out).unwrap_or_else(|error| panic!("{arguments:?}: {error}\n{out}{err}"))
+    }
+
+    fn invoices(&self) -> Vec<Value> {
+        self.json(OK, &["invoice", "list"]).as_array().unwrap().clone()
+    }
+
+    fn invoice(&self, id: &str) -> Value {
+        self.invoices()
+            .into_iter()
+            .find(|invoice| invoice["invoice"].to_string() == id)
+            .unwrap()
+    }
+
+    fn state(&self, id: &str) -> String {
+        self.invoice(id)["state"].as_str().unwrap().to_owned()
+    }
+
+    fn by_code(&self, code: &str) -> Vec<String> {
+        self.invoices()
+            .iter()
+            .filter(|invoice| invoice["codes"] == json!([code]))
+            .map(|invoice| invoice["invoice"].to_string())
+            .collect()
+    }
+
+    fn control(&self, path: &str, body: Value) {
+        let file: Value =
+            serde_json::from_slice(&std::fs::read(self.folder.join("sandbox.json")).unwrap()).unwrap();
+        let headers = [("content-type", "application/json")];
+        http(
+            file["control_url"].as_str().unwrap(),
+            "POST",
+            path,
+            &headers,
+            &body.to_string(),
+        );
+    }
+
+    /// An order over ten pieces at 10.00, and an approved invoice for them; nothing is received.
+    fn bill(&self, id: u64, price: &str, exported: bool) -> String {
+        let order = format!("PO{id}");
+        let line = json!({ "number": 1, "part": "02-0001", "description": "Example bracket", "unit": "EA", "ordered": 10,
+                           "unit_price": 10 });
+        self.control(
+            "/_control/orders",
+            json!({ "number": order, "supplier": "S1001", "currency": "USD", "lines": [line] }),
+        );
+        let line = json!({ "number": 1, "quantity": "10", "price": price, "unit": "EA", "order": order, "order-line": 1 });
+        let invoice = json!({ "id": id, "number": format!("INV-{id}"), "invoice-date": "2026-03-05", "supplier": 5001,
+                              "currency": "USD", "exported": exported, "lines": [line] });
+        self.control("/_control/invoices", json!({ "add": invoice }));
+        id.to_string()
+    }
+
+    /// An invoice that waits for its receipt.
+    fn held(&self, id: u64) -> String {
+        let id = self.bill(id, "10", false);
+        self.says(OK, &["recheck", &id]);
+        self.wait_until("it is held", || self.state(&id) == "held");
+        id
+    }
+
+    /// The warehouse posts what the invoice bills.
+    fn receive(&self, id: &str) {
+        self.says(
+            OK,
+            &[
+                "sandbox",
+                "receipt",
+                &format!("PO{id}"),
+                "--line",
+                "1",
+                "--quantity",
+                "10",
+            ],
+        );
+    }
+
+    /// What both simulated systems hold.
+    fn world(&self) -> Value {
+        serde_json::from_str(&self.says(OK, &["sandbox", "state"])).unwrap()
+    }
+
+    /// How often each operation was asked of the two systems.
+    fn asked(&self) -> BTreeMap<String, u64> {
+        let file: Value =
+            serde_json::from_slice(&std::fs::read(self.folder.join("sandbox.json")).unwrap()).unwrap();
+        let url = file["control_url"].as_str().unwrap();
+        let answer = http(url, "GET", "/_control/journal", &[], "");
+        serde_json::from_value(answer["counters"].clone()).unwrap()
+    }
+
+    /// Everything that was asked of the two systems and changes something there.
+    fn writes(&self) -> u64 {
+        let writes = |name: &String| {
+            [".create", ".update", ".exported", ".pay"]
+                .iter()
+                .any(|end| name.ends_with(end))
+        };
+        self.asked()
+            .iter()
+            .filter(|(name, _)| writes(name))
+            .map(|(_, count)| count)
+            .sum()
+    }
+
+    /// One call of the local SQS, as any SDK makes it.
+    fn sqs(&self, operation: &str, body: Value) -> Value {
+        let run = self.run_file();
+        let url = run["environment"]["AWS_ENDPOINT_URL_SQS"]
+            .as_str()
+            .unwrap()
+            .to_owned();
+        let target = format!("AmazonSQS.{operation}");
+        let headers = [
+            ("x-amz-target", target.as_str()),
+            ("content-type", "application/x-amz-json-1.0"),
+        ];
+        http(&url, "POST", "/", &headers, &body.to_string())
+    }
+
+    fn run_file(&self) -> Value {
+        serde_json::from_slice(&std::fs::read(self.folder.join("run.json")).unwrap()).unwrap()
+    }
+
+    fn queue(&self, name: &str) -> String {
+        self.run_file()["queues"][name].as_str().unwrap().to_owned()
+    }
+
+    /// Deletes what lies in the invoices queue, as a person would who empties it.
+    fn delete_all_messages(&self) {
+        let url = self.queue("InvoicesQueue");
+        let found = self.sqs(
+            "ReceiveMessage",
+            json!({ "QueueUrl": url, "MaxNumberOfMessages": 10 }),
+        );
+        for message in found["Messages"].as_array().into_iter().flatten() {
+            self.sqs(
+                "DeleteMessage",
+                json!({ "QueueUrl": url, "ReceiptHandle": message["ReceiptHandle"] }),
+            );
+        }
+    }
+
+    fn wait_until(&self, what: &str, mut holds: impl FnMut() -> bool) {
+        for _ in 0..LOOKS_MAX {
+            if holds() {
+                return;
+            }
+            std::thread::park_timeout(LOOK_EVERY);
+        }
+        panic!("never: {what}\n{}", self.says(OK, &["status"]));
+    }
+
+    /// Waits until every queue is empty and nobody works on a message.
+    fn wait_for_quiet(&self) {
+        self.wait_until("the queues are empty", || {
+            let status = self.json(OK, &["status"]);
+            let queues = status["queues"].as_array().unwrap();
+            queues
+                .iter()
+                .all(|queue| queue["waiting"] == 0 && queue["in_work"] == 0)
+        });
+    }
+}
+
+impl Drop for Demo {
+    fn drop(&mut self) {
+        let _ = Command::new("kill").arg(self.child.id().to_string()).status();
+        let _ = self.child.wait();
+        let _ = std::fs::remove_dir_all(&self.folder);
+    }
+}
+
+/// One exchange over a connection of its own.
+fn http(url: &str, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Value {
+    let address = url.strip_prefix("http://").unwrap().trim_end_matches('/');
+    let mut stream = TcpStream::connect(address).unwrap();
+    let mut head = format!("{method} {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n");
+    for (name, value) in headers {
+        head.push_str(&format!("{name}: {value}\r\n"));
+    }
+    head.push_str(&format!("content-length: {}\r\n\r\n", body.len()));
+    stream.write_all(head.as_bytes()).unwrap();
+    stream.write_all(body.as_bytes()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    let text = answer.split_once("\r\n\r\n").unwrap().1;
+    let Some(start) = text.find('{') else {
+        return Value::Null;
+    };
+    let end = text.rfind('}').unwrap();
+    serde_json::from_str(&text[start..=end]).unwrap_or_else(|error| panic!("{error}: {answer}"))
+}
+
+#[test]
+fn the_verbs_do_what_they_say_and_qad_never_has_a_second_document() {
+    let demo = Demo::start();
+    demo.wait_for_quiet();
+    looks(&demo);
+    people(&demo);
+    many(&demo);
+    paused(&demo);
+    planned(&demo);
+    connections(&demo);
+    as_in_aws(&demo);
+    back_filled(&demo);
+    dead_letters(&demo);
+    lost_messages(&demo);
+    evidence(&demo);
+    assert_eq!(demo.world()["duplicates"], 0);
+}
+
+/// What only reads.
+fn looks(demo: &Demo) {
+    let status = demo.json(OK, &["status"]);
+    let listed = demo.invoices();
+    let counted: u64 = status["invoices"]
+        .as_object()
+        .unwrap()
+        .values()
+        .map(|state| state["count"].as_u64().unwrap())
+        .sum();
+    assert_eq!(counted, u64::try_from(listed.len()).unwrap());
+    assert!(
+        status["invoices"]["exported"]["totals"]["USD"].is_string(),
+        "{status}"
+    );
+    assert!(status["oldest_hold"]["since"].is_string(), "{status}");
+    assert!(
+        demo.says(DIFFERS, &["status", "--check"])
+            .contains("NEEDS_ATTENTION")
+    );
+
+    let exported = listed
+        .iter()
+        .find(|invoice| invoice["state"] == "exported")
+        .unwrap();
+    let reference = exported["reference"].as_str().unwrap().to_lowercase();
+    let voucher = exported["voucher"].as_str().unwrap();
+    let order = exported["orders"][0].as_str().unwrap();
+    for key in [reference.as_str(), voucher, order] {
+        let found = demo.json(OK, &["invoice", "find", &format!(" {key} ")]);
+        let found = found.as_array().unwrap();
+        assert!(
+            found
+                .iter()
+                .any(|invoice| invoice["invoice"] == exported["invoice"]),
+            "{key}"
+        );
+    }
+    assert!(demo.says(OK, &["invoice", "show", voucher]).contains(voucher));
+    assert!(
+        demo.says(NOT_FOUND, &["invoice", "find", "no such thing"])
+            .contains("INVOICE_NOT_FOUND")
+    );
+    assert!(
+        demo.says(NOT_FOUND, &["explain", "no such thing"])
+            .contains("INVOICE_NOT_FOUND")
+    );
+    assert_eq!(demo.run(&["invoice", "list", "--state", "nonsense"]).0, 2);
+
+    let held = demo.json(OK, &["invoice", "list", "--state", "held"]);
+    let csv = demo.says(OK, &["holds", "--csv"]);
+    assert_eq!(csv.lines().count(), held.as_array().unwrap().len() + 1, "{csv}");
+    let causes = demo.json(OK, &["parked"]);
+    let parked: usize = causes
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|cause| cause["invoices"].as_array().unwrap().len())
+        .sum();
+    assert_eq!(
+        u64::try_from(parked).unwrap(),
+        status["invoices"]["parked"]["count"]
+    );
+    assert!(
+        causes
+            .as_array()
+            .unwrap()
+            .iter()
+            .all(|cause| !cause["fix"].as_str().unwrap().is_empty()),
+        "{causes}"
+    );
+}
+
+/// What a person does with one invoice.
+fn people(demo: &Demo) {
+    let reason = ["--reason", "agreed with the buyer"];
+    let with = |verb: &'static [&'static str], id: &str| -> Vec<String> {
+        verb.iter()
+            .map(|word| (*word).to_owned())
+            .chain([id.to_owned()])
+            .chain(reason.map(str::to_owned))
+            .collect()
+    };
+    let run = |code: i32, arguments: Vec<String>| {
+        demo.says(code, &arguments.iter().map(String::as_str).collect::<Vec<_>>())
+    };
+    let held = demo.held(99_001);
+    assert!(run(REFUSED, with(&["release"], &held)).contains("ahead of its receipt"));
+    assert_eq!(
+        demo.run(&["release", &held]).0,
+        2,
+        "without a reason it is not even tried"
+    );
+    assert!(
+        demo.says(REFUSED, &["release", &held, "--reason", "ok"])
+            .contains("REASON_MISSING")
+    );
+
+    let dear = demo.by_code("PRICE_OVER_TOLERANCE").remove(0);
+    assert!(run(OK, with(&["release", "--dry-run"], &dear)).contains("--dry-run"));
+    assert_eq!(demo.state(&dear), "parked");
+    assert!(run(OK, with(&["release"], &dear)).contains("Accepted: PRICE_OVER_TOLERANCE"));
+    demo.wait_until("the released invoice posts", || demo.state(&dear) == "exported");
+    assert!(run(OK, with(&["release"], &dear)).contains("so already"));
+    assert!(
+        demo.says(OK, &["timeline", &dear])
+            .contains("agreed with the buyer")
+    );
+
+    let other = demo.by_code("UNIT_DIFFERS").remove(0);
+    assert!(run(OK, with(&["skip"], &other)).contains("parked -> rejected"));
+    assert!(run(OK, with(&["skip"], &other)).contains("so already"));
+    assert!(
+        demo.says(REFUSED, &["recheck", &other])
+            .contains("REASON_MISSING")
+    );
+    assert!(run(OK, with(&["recheck"], &other)).contains("-> parked"));
+    assert!(run(REFUSED, with(&["skip"], &dear)).contains("SKIP_REFUSED"));
+
+    let adopt = demo.says(
+        NOT_FOUND,
+        &[
+            "adopt",
+            &other,
+            "--voucher",
+            "2026/SI/999999",
+            "--reason",
+            "keyed by hand",
+        ],
+    );
+    assert!(adopt.contains("QAD_DOCUMENT_NOT_FOUND"), "{adopt}");
+    assert_eq!(
+        demo.run(&["adopt", &other, "--voucher", "12", "--reason", "keyed by hand"])
+            .0,
+        2
+    );
+    assert!(
+        demo.says(NOT_FOUND, &["recheck", "999999999", "--wait", "3"])
+            .contains("INVOICE_NOT_KNOWN")
+    );
+}
+
+/// What is done to many: nothing without confirmation, and twice is once.
+fn many(demo: &Demo) {
+    let before = demo.world();
+    let preview = demo.json(OK, &["replay", "--all", "--dry-run"]);
+    assert_eq!(preview["count"], demo.invoices().len());
+    assert!(preview["totals"]["USD"].is_string(), "{preview}");
+    assert!(demo.says(REFUSED, &["replay", "--all"]).contains("NOT_CONFIRMED"));
+    assert!(
+        demo.says(REFUSED, &["replay", "--all", "--confirm", "1"])
+            .contains("NOT_CONFIRMED")
+    );
+    assert!(demo.says(REFUSED, &["replay"]).contains("FILTER_MISSING"));
+    let count = preview["count"].to_string();
+    for _ in 0..2 {
+        demo.says(OK, &["replay", "--all", "--confirm", &count, "--wait", "20"]);
+        demo.wait_for_quiet();
+        assert_eq!(
+            demo.world()["qad-documents"],
+            before["qad-documents"],
+            "a replay creates nothing"
+        );
+    }
+    let parked = demo.json(OK, &["recheck", "--all-parked", "--yes"]);
+    assert!(parked["queued"].as_u64().unwrap() > 0, "{parked}");
+}
+
+/// A pause holds even a receipt, and nothing is lost by it.
+fn paused(demo: &Demo) {
+    let why = ["--reason", "closing of the period"];
+    demo.says(OK, &[&["pause"][..], &why].concat());
+    assert!(
+        demo.says(OK, &[&["pause"][..], &why].concat())
+            .contains("already")
+    );
+    assert!(demo.says(OK, &["status"]).contains("PAUSED since"));
+    let held = demo.held(99_002);
+    demo.receive(&held);
+    demo.wait_until("it waits for the end of the pause", || {
+        demo.invoice(&held)["delayed_by"] == "PAUSED"
+    });
+    assert_eq!(demo.state(&held), "held");
+    demo.says(OK, &[&["resume"][..], &why].concat());
+    demo.says(OK, &["replay", "--code", "PAUSED", "--yes"]);
+    demo.wait_until("it goes on", || demo.state(&held) != "held");
+}
+
+/// A plan sees what would be posted and changes nothing anywhere.
+fn planned(demo: &Demo) {
+    let held = demo.held(99_003);
+    let why = ["--reason", "looking at a plan"];
+    demo.says(OK, &[&["pause"][..], &why].concat());
+    demo.receive(&held);
+    demo.wait_until("it waits for the end of the pause", || {
+        demo.invoice(&held)["delayed_by"] == "PAUSED"
+    });
+    demo.wait_for_quiet();
+    let (before, writes) = (demo.world(), demo.writes());
+    let trail = demo.says(OK, &["timeline", &held]);
+    let plan = demo.json(OK, &["plan"]);
+    let row = plan["invoices"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|row| row["invoice"].to_string() == held)
+        .unwrap();
+    assert_eq!(row["would_be"], "would-post", "{row}");
+    assert!(!row["draft"]["matches"].as_array().unwrap().is_empty(), "{row}");
+    assert_eq!(demo.world(), before);
+    assert_eq!(demo.writes(), writes, "a plan writes nothing");
+    assert_eq!(demo.says(OK, &["timeline", &held]), trail);
+    demo.says(OK, &[&["resume"][..], &why].concat());
+    demo.says(OK, &["replay", "--code", "PAUSED", "--yes"]);
+    demo.wait_until("it goes on", || demo.state(&held) == "exported");
+    let logs = demo.says(OK, &["run", "poll-receipts"]);
+    assert!(logs.contains("\"outcome\":\"complete\""), "{logs}");
+}
+
+fn connections(demo: &Demo) {
+    assert_eq!(demo.json(OK, &["connection", "list"]), json!(["demo"]));
+    let shown = demo.says(OK, &["connection", "show"]);
+    assert!(shown.contains("(hidden)"), "{shown}");
+    for secret in ["example-coupa-secret", "example-password", "a-fictional-secret"] {
+        assert!(!shown.contains(secret), "{shown}");
+    }
+    let file = demo.folder.join("demo.toml");
+    let address = |after: &str| {
+        let rest = &demo.simulated[demo.simulated.find(after).unwrap() + after.len()..];
+        rest.split([' ', ';']).next().unwrap().to_owned()
+    };
+    let text = include_str!("../src/demo-connection.toml")
+        .replace("{coupa}", &address("Coupa "))
+        .replace("{qad}", &address("QAD "))
+        .replace("hold_recheck_seconds = 600", "hold_recheck_seconds = 3");
+    std::fs::write(&file, text).unwrap();
+    let path = file.to_str().unwrap();
+    demo.says(OK, &["connection", "validate", path]);
+    let planned = demo.json(OK, &["connection", "put", path, "--dry-run"]);
+    assert_eq!(
+        planned["secrets"][0]["changed"],
+        json!(["/hold_recheck_seconds"]),
+        "{planned}"
+    );
+    assert_eq!(planned["secrets"][1]["changed"], json!([]), "{planned}");
+    demo.says(OK, &["connection", "put", path]);
+    let again = demo.json(OK, &["connection", "put", path]);
+    assert_eq!(again["secrets"][0]["changed"], json!([]), "{again}");
+    let made = demo.folder.join("new.toml");
+    demo.says(OK, &["connection", "init", made.to_str().unwrap()]);
+    assert_eq!(
+        demo.run(&["connection", "init", made.to_str().unwrap()]).0,
+        1,
+        "an existing file is never overwritten"
+    );
+    demo.says(OK, &["connection", "validate", made.to_str().unwrap()]);
+}
+
+/// What others exported before is taken in once; nothing that is known is touched.
+fn back_filled(demo: &Demo) {
+    let from = [
+        "backfill",
+        "--from",
+        "2000-01-01",
+        "--reason",
+        "cut-over to this product",
+    ];
+    for id in [99_005, 99_006] {
+        let id = demo.bill(id, "10", true);
+        demo.receive(&id);
+        demo.says(OK, &["recheck", &id]);
+    }
+    let exported = demo.by_code("EXPORTED_BY_OTHERS");
+    let estimate = demo.json(OK, &[&from[..], &["--dry-run"]].concat());
+    assert_eq!(estimate["to_take_in"], exported.len(), "{estimate}");
+    assert!(!exported.is_empty());
+    assert!(demo.says(REFUSED, &from).contains("NOT_CONFIRMED"));
+    demo.says(
+        OK,
+        &[&from[..], &["--confirm", &exported.len().to_string()]].concat(),
+    );
+    for id in &exported {
+        demo.wait_until("it is decided", || {
+            demo.invoice(id)["codes"] != json!(["EXPORTED_BY_OTHERS"]) && demo.state(id) != "received"
+        });
+    }
+    let again = demo.json(OK, &[&from[..], &["--dry-run"]].concat());
+    assert_eq!(again["to_take_in"], 0, "{again}");
+}
+
+/// The same place opened as a stack in AWS, by profile, region and the functions' variables: the same answers.
+fn as_in_aws(demo: &Demo) {
+    let run = demo.run_file();
+    let credentials = demo.folder.join("credentials");
+    std::fs::write(
+        &credentials,
+        "[operator]\naws_access_key_id = local\naws_secret_access_key = local\n",
+    )
+    .unwrap();
+    let asked = |arguments: &[&str]| {
+        let mut command = Command::new(PROGRAM);
+        command
+            .env_clear()
+            .env("AWS_SHARED_CREDENTIALS_FILE", &credentials)
+            .env("AWS_CONFIG_FILE", "/nonexistent");
+        for (name, value) in run["function_environment"].as_object().unwrap() {
+            command.env(name, value.as_str().unwrap());
+        }
+        for (name, value) in run["environment"].as_object().unwrap() {
+            if name.starts_with("AWS_ENDPOINT_URL") {
+                command.env(name, value.as_str().unwrap());
+            }
+        }
+        command.env(
+            "INVOICES_DEAD_LETTER_QUEUE_URL",
+            demo.queue("InvoicesDeadLetterQueue"),
+        );
+        command.args([
+            "--stack",
+            "qad-coupa",
+            "--profile",
+            "operator",
+            "--region",
+            "us-east-1",
+        ]);
+        command.args(arguments).output().unwrap()
+    };
+    let output = asked(&["invoice", "list", "--json"]);
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let listed: Vec<Value> = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(listed, demo.invoices());
+    let output = asked(&["connection", "list", "--json"]);
+    assert_eq!(
+        serde_json::from_slice::<Value>(&output.stdout).unwrap(),
+        json!(["demo"])
+    );
+    let output = asked(&["dlq", "list", "--json"]);
+    let queues: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(queues[0]["queue"], "invoices-dead-letter", "{queues}");
+    assert_eq!(asked(&["sandbox", "state"]).status.code(), Some(REFUSED));
+    let nobody = Command::new(PROGRAM)
+        .env_clear()
+        .env("AWS_EC2_METADATA_DISABLED", "true")
+        .env("AWS_SHARED_CREDENTIALS_FILE", "/nonexistent")
+        .env("AWS_CONFIG_FILE", "/nonexistent")
+        .args(["--stack", "x", "--region", "us-east-1", "status"])
+        .output()
+        .unwrap();
+    assert_eq!(nobody.status.code(), Some(6));
+    assert!(String::from_utf8_lossy(&nobody.stderr).contains("AWS_NOT_CONFIGURED"));
+}
+
+/// Everything is in the dead-letter queue, and goes back twice: no external write comes of it.
+fn dead_letters(demo: &Demo) {
+    demo.wait_for_quiet();
+    let (documents, writes) = (demo.world()["qad-documents"].clone(), demo.writes());
+    for round in 0..2 {
+        for invoice in demo.invoices() {
+            let hint = json!({ "v": "1", "connection": "demo", "subject": { "invoice": invoice["invoice"] },
+                               "reason": "webhook", "trace": format!("old-{round}") });
+            demo.sqs(
+                "SendMessage",
+                json!({ "QueueUrl": demo.queue("InvoicesDeadLetterQueue"), "MessageBody": hint.to_string() }),
+            );
+        }
+        let count = demo.invoices().len();
+        let listed = demo.json(OK, &["dlq", "list"]);
+        let waiting = listed
+            .as_array()
+            .unwrap()
+            .iter()
+            .find(|queue| queue["queue"] == "invoices-dead-letter")
+            .unwrap();
+        assert_eq!(waiting["messages"], count);
+        if round == 0 {
+            let shown = demo.json(OK, &["dlq", "show", "invoices-dead-letter", "--limit", "5"]);
+            assert!(
+                shown[0]["about"].as_str().unwrap().starts_with("Invoice("),
+                "{shown}"
+            );
+            demo.wait_until("what was shown is visible again", || {
+                let listed = demo.json(OK, &["dlq", "list"]);
+                listed
+                    .as_array()
+                    .unwrap()
+                    .iter()
+                    .all(|queue| queue["in_work"] == 0)
+            });
+            assert!(
+                demo.says(OK, &["dlq", "redrive", "invoices-dead-letter", "--dry-run"])
+                    .contains("Nothing was moved")
+            );
+        }
+        let moved = demo.json(OK, &["dlq", "redrive", "invoices-dead-letter"]);
+        assert_eq!(moved["moved"], count, "{moved}");
+        demo.wait_for_quiet();
+    }
+    assert_eq!(demo.world()["qad-documents"], documents);
+    assert_eq!(
+        demo.writes(),
+        writes,
+        "two redrives of everything wrote something"
+    );
+    assert!(
+        demo.says(REFUSED, &["dlq", "redrive", "schedules-dead-letter"])
+            .contains("REDRIVE_REFUSED")
+    );
+    assert!(
+        demo.says(REFUSED, &["dlq", "redrive", "invoices"])
+            .contains("QUEUE_NOT_DEAD_LETTER")
+    );
+    assert!(
+        demo.says(NOT_FOUND, &["dlq", "show", "nonsense"])
+            .contains("QUEUE_NOT_FOUND")
+    );
+}
+
+/// QAD's answer to a create is lost, and then all queued messages are deleted, again and again: the sweep finishes.
+fn lost_messages(demo: &Demo) {
+    let held = demo.held(99_004);
+    demo.says(
+        OK,
+        &[
+            "sandbox",
+            "fault",
+            "qad",
+            "supplier-invoices.create",
+            "lost-after",
+        ],
+    );
+    demo.receive(&held);
+    demo.wait_until("its answer is lost", || demo.state(&held) == "approved");
+    for _ in 0..30 {
+        demo.delete_all_messages();
+        std::thread::park_timeout(Duration::from_millis(100));
+    }
+    demo.wait_until("it is found although its messages were deleted", || {
+        demo.state(&held) == "exported"
+    });
+    assert!(demo.says(OK, &["timeline", &held]).contains("found by look-up"));
+}
+
+/// The two sides agree, and the trail is whole.
+fn evidence(demo: &Demo) {
+    demo.wait_for_quiet();
+    let reconciled = demo.json(OK, &["reconcile"]);
+    assert_eq!(reconciled["unexplained"], 0, "{reconciled}");
+    let verified = demo.json(OK, &["audit", "verify"]);
+    assert_eq!(verified["broken"], json!([]));
+    let file = demo.folder.join("audit.ndjson");
+    demo.says(OK, &["audit", "export", "--out", file.to_str().unwrap()]);
+    let lines = std::fs::read_to_string(&file).unwrap();
+    assert!(u64::try_from(lines.lines().count()).unwrap() >= verified["entries"].as_u64().unwrap());
+    for line in lines.lines() {
+        assert!(serde_json::from_str::<Value>(line).unwrap()["hash"].is_string());
+    }
+    // A document that QAD loses is a difference that nothing explains.
+    let exported = demo
+        .invoices()
+        .into_iter()
+        .find(|invoice| invoice["state"] == "exported")
+        .unwrap();
+    assert!(
+        demo.says(OK, &["audit", "show", &exported["invoice"].to_string()])
+            .contains("hash ")
+    );
+}
