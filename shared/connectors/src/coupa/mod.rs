@@ -1,5 +1,6 @@
 //! Coupa: reads invoices, sets their exported flag, writes outcomes and payments onto them.
 
+mod lookups;
 mod orders;
 mod payments;
 mod suppliers;
