@@ -101,6 +101,10 @@ impl TokenStore for Tokens {
         }
         Ok(())
     }
+
+    async fn release(&self, _: &TokenSlot, _: u64, _: &str) -> Result<(), StoreError> {
+        Ok(())
+    }
 }
 
 struct Bench {
