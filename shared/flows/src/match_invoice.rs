@@ -377,7 +377,13 @@ async fn exported_before(
     } = &claim
         && let Some(document) = keyed_by_hand(deps, invoice, identity).await
     {
-        let claim = claim_writes(deps, invoice.id, identity, *revision, payments.as_ref())?;
+        let claim = claim_writes(
+            deps.context.clock.now(),
+            invoice.id,
+            identity,
+            *revision,
+            payments.as_ref(),
+        )?;
         let mut change = adoption(deps, &loaded, identity, claim, document)?;
         let now = deps.context.clock.now();
         change.document = change.document.after(&Event::Exported, now).map_err(impossible)?;

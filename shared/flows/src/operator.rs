@@ -9,7 +9,7 @@ use crate::bills::unmatched_key;
 use crate::invoice_effects::export_effect;
 use crate::match_invoice::{
     EXPORTED_BY_OTHERS, IdentityClaim, InvoiceSettings, claim_writes, identity_key, index_orders,
-    waiting_writes,
+    index_supplier, waiting_writes,
 };
 use crate::ports::{CommitError, Coupa, Qad, QadDocument, ReadError, RecordKey, RecordWrite, Voucher};
 use crate::store::{Change, Context, FlowError, Loaded, load, parse, save};

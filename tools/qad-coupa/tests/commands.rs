@@ -499,7 +499,6 @@ fn planned(demo: &Demo) {
     let held = demo.held(99_003);
     let why = ["--reason", "looking at a plan"];
     demo.says(OK, &[&["pause"][..], &why].concat());
-    let (order, number) = (line["order"].as_str().unwrap(), line["line"].to_string());
     demo.receive(&held);
     demo.wait_until("it waits for the end of the pause", || {
         demo.invoice(&held)["delayed_by"] == "PAUSED"
