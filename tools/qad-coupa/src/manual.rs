@@ -129,7 +129,8 @@ fn commands(text: &str) -> Vec<Vec<String>> {
                 .or_else(|| line.strip_prefix("qad-coupa "))
                 .map(str::to_owned)
                 .or_else(|| line.strip_prefix("cargo demo").map(|rest| format!("demo{rest}")))?;
-            Some(words(&rest)).filter(|words| !words.is_empty())
+            // `cargo qad-coupa …` names the command line itself.
+            Some(words(&rest)).filter(|words| !words.is_empty() && *words != ["1"])
         })
         .collect()
 }
