@@ -212,6 +212,7 @@ def run(emulator, packages, results):
         PollCoupaState="DISABLED",
         PollReceiptsState="DISABLED",
         PollPaymentsState="DISABLED",
+        SyncLookupsState="DISABLED",
         SyncSuppliersState="DISABLED",
         SweepState="DISABLED",
     )

@@ -26,8 +26,8 @@ use domain::time::{Date, Timestamp};
 use domain::timing::Timing;
 use flows::ports::{
     AuditEntry, Chance, Clock, Commit, CommitError, Coupa, CoupaBill, CoupaPayments, DocumentOutcome,
-    DueRecord, Hint, InvoicePage, PaymentScan, Qad, QadDocument, QadPayments, Queue, ReadError, ReceiptScan,
-    RecordGroup, RecordKey, RecordWrite, Register, StoreError, StoredRecord, WriteError,
+    DueRecord, Flagged, Hint, InvoicePage, PaymentScan, Qad, QadDocument, QadPayments, Queue, ReadError,
+    ReceiptScan, RecordGroup, RecordKey, RecordWrite, Register, StoreError, StoredRecord, WriteError,
 };
 use sandbox::faults::{Fault, FaultRule, System};
 use sandbox::ports::WorldPorts;
@@ -698,11 +698,7 @@ impl Coupa for Gate {
             .await
     }
 
-    async fn mark_exported(
-        &self,
-        id: InvoiceId,
-        idempotency_key: &str,
-    ) -> Result<Option<domain::documents::CoupaStatus>, WriteError> {
+    async fn mark_exported(&self, id: InvoiceId, idempotency_key: &str) -> Result<Flagged, WriteError> {
         let make = || {
             crate::invariants::before_export(&self.sim, id);
             self.sim.ports.mark_exported(id, idempotency_key)
@@ -711,7 +707,7 @@ impl Coupa for Gate {
             .pass(Method::MarkExported, || id.to_string(), true, make, write_lost)
             .await;
         let mute = self.sim.shared().mute;
-        answer.map(|status| status.filter(|_| !mute))
+        answer.map(|shown| if mute { Flagged::default() } else { shown })
     }
 
     async fn record_outcome(

@@ -1,8 +1,10 @@
 //! The settings of one connection (a Coupa instance with a QAD tenant): parsed once at the door, every error with the
 //! setting it is about, and the clients made from them.
 
+mod lookups;
 mod suppliers;
 
+pub use lookups::LookupSettings;
 pub use suppliers::{CoupaSupplierDefaults, QadSupplierDefaults, SupplierSettings};
 
 use crate::coupa::CoupaClient;
@@ -63,6 +65,8 @@ pub struct ConnectionDocument {
     pub hold_recheck_seconds: u64,
     /// How payments go back to Coupa.
     pub payments: PaymentSettings,
+    /// Which lists of QAD are shown in which lookups of Coupa; `None`: none.
+    pub lookups: Option<LookupSettings>,
     /// How suppliers are kept aligned.
     pub suppliers: SupplierSettings,
 }
@@ -479,6 +483,7 @@ impl ConnectionDocument {
             "qad",
             "invoices",
             "payments",
+            "lookups",
             "suppliers",
             "hold_recheck_seconds",
             "token_key",
@@ -491,6 +496,12 @@ impl ConnectionDocument {
         let invoices: Option<InvoiceDocument> = section(&sections, "invoices", Some("{}"), &mut problems);
         let payments: Option<PaymentDocument> = section(&sections, "payments", Some("{}"), &mut problems);
         let payments = payments.map(|payments| payments.settings(&mut problems));
+        let lookups: Option<Option<lookups::LookupDocument>> =
+            section(&sections, "lookups", Some("null"), &mut problems);
+        let lookups = match (&qad, lookups.flatten()) {
+            (Some(qad), Some(document)) => Some(document.settings(qad, &mut problems)),
+            _ => None,
+        };
         let invoice_terms = invoices.as_ref().map(|invoices| invoices.credit_terms.clone());
         let suppliers =
             section::<suppliers::SupplierDocument>(&sections, "suppliers", Some("{}"), &mut problems)
@@ -542,6 +553,7 @@ impl ConnectionDocument {
                 adopt_equal_documents,
                 hold_recheck_seconds,
                 payments,
+                lookups,
                 suppliers,
             }),
             _ => Err(problems),
@@ -983,6 +995,11 @@ fn qad_client(
         domain: settings.domain.clone(),
         entity: settings.entity.clone(),
         profile: document.profile.clone(),
+        sources: document
+            .lookups
+            .as_ref()
+            .map(|lookups| lookups.sources.clone())
+            .unwrap_or_default(),
         supplier_set: document.suppliers.shared_set.clone(),
         supplier_defaults: document.suppliers.qad_defaults.clone(),
     }

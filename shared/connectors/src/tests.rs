@@ -2,6 +2,7 @@
 
 mod coupa;
 mod http;
+mod lookups;
 mod payments;
 mod qad;
 mod secrets;

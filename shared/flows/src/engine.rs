@@ -84,6 +84,14 @@ pub trait Target<D: Document>: Send + Sync {
         event: EffectEvent,
     ) -> Result<Change<D, Self::Event>, IllegalStep>;
 
+    /// The document after an attempt is proven to have left nothing, when it must be decided anew before anything is sent;
+    /// `None` when the same is simply sent again.
+    fn absent(
+        &self,
+        context: &Context<'_>,
+        document: &D,
+    ) -> Result<Option<Change<D, Self::Event>>, IllegalStep>;
+
     /// The document after the write is proven to be there.
     fn there(
         &self,
@@ -257,10 +265,19 @@ async fn look_up<D: Document, T: Target<D>>(
         }
     };
     match finding {
-        Finding::Nothing => match claim(context, document, target, EffectEvent::IntendedAgain).await? {
-            Some(claimed) => send(context, claimed, target).await,
-            None => Ok(None),
-        },
+        Finding::Nothing => {
+            let given_up = target.absent(context, &document.document).map_err(broken)?;
+            if given_up.is_some() {
+                return settle(context, document, target, |d| {
+                    target.absent(context, d)?.ok_or(IllegalStep::NoEffect)
+                })
+                .await;
+            }
+            match claim(context, document, target, EffectEvent::IntendedAgain).await? {
+                Some(claimed) => send(context, claimed, target).await,
+                None => Ok(None),
+            }
+        }
         Finding::There { answer, adopted } => {
             let proof = if adopted { Proof::Adopted } else { Proof::Found };
             settle(context, document, target, |d| {

@@ -282,6 +282,10 @@ async fn follow<T: Target<InvoiceRecord>>(
     target: &T,
 ) -> Result<Next, FlowError> {
     match drive(&deps.context, loaded, target).await? {
+        // Proven absent, and received anew.
+        Driven::Finished(loaded) if matches!(loaded.document.state, State::Received { .. }) => {
+            Ok(Next::DecideAgain)
+        }
         Driven::Finished(_) => Ok(Next::Again),
         Driven::Later(waiting) => Ok(Next::Rest(rest(&deps.context, waiting))),
         Driven::Busy => Ok(Next::Rest(Rest::Busy)),

@@ -713,6 +713,14 @@ impl Target<BillPayments> for Entry<'_> {
         }
     }
 
+    fn absent(
+        &self,
+        _: &Context<'_>,
+        _: &BillPayments,
+    ) -> Result<Option<Change<BillPayments, PaymentEvent>>, IllegalStep> {
+        Ok(None)
+    }
+
     fn step(
         &self,
         context: &Context<'_>,

@@ -5,6 +5,7 @@
 //! connection's document changes.
 
 mod credentials;
+mod lookups;
 mod suppliers;
 
 pub use suppliers::SupplierRun;
@@ -15,7 +16,9 @@ use aws::lambda::{Invocation, World};
 use aws::secrets::SecretReader;
 use aws::sqs::SqsQueue;
 use aws::tokens::DynamoTokenStore;
-use connectors::connection::{ConnectionDocument, SupplierSettings, World as HttpWorld, clients};
+use connectors::connection::{
+    ConnectionDocument, LookupSettings, SupplierSettings, World as HttpWorld, clients,
+};
 use connectors::coupa::CoupaClient;
 use connectors::http::pace::Paces;
 use connectors::http::transport::HttpTransport;
@@ -73,6 +76,7 @@ pub struct Connection {
     qad: QadClient,
     settings: InvoiceSettings,
     payments: PaymentSettings,
+    lookups: Option<LookupSettings>,
     suppliers: SupplierSettings,
 }
 
@@ -170,6 +174,7 @@ impl Wiring {
             qad,
             settings: settings.invoice_settings(),
             payments: settings.payment_settings(),
+            lookups: settings.lookups,
             suppliers: settings.suppliers,
         });
         open.insert(id.clone(), (document.version, Arc::clone(&connection)));

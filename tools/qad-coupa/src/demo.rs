@@ -4,6 +4,7 @@
 mod payments;
 
 use crate::arguments::DemoOptions;
+use crate::lookup_stories::Stories;
 use crate::sandbox_client::{self, SandboxFile};
 use crate::terminal::LiveBlock;
 use crate::{Failure, connection_file, local, place, records, suppliers, terminal, view};
@@ -108,8 +109,11 @@ pub(crate) async fn run(run_dir: &Path, options: &DemoOptions) -> Result<(), Fai
         "Playing {} stories with {invoices} invoices.",
         scenarios.len()
     ));
-    let verdict = play_day(&stage, &scenarios).await;
-    let outcome = report(&stage, &scenarios, verdict).await;
+    let lookups = Stories::begin(&stage.simulators.world, &stage.simulators.faults, &stage.register);
+    let mut verdict = play_day(&stage, &scenarios).await;
+    let (of_lookups, complaints) = lookups.finish().await;
+    verdict.extend(complaints);
+    let outcome = report(&stage, &scenarios, &of_lookups, verdict).await;
     if options.keep {
         what_to_try(&stage).await;
         local::wait_for_the_end().await;
@@ -439,7 +443,12 @@ impl News {
     }
 }
 
-async fn report(stage: &Stage, scenarios: &[Scenario], complaints: Complaints) -> Result<(), Failure> {
+async fn report(
+    stage: &Stage,
+    scenarios: &[Scenario],
+    of_lookups: &[String],
+    complaints: Complaints,
+) -> Result<(), Failure> {
     let records = records::all(&stage.register).await?;
     terminal::say(&view::invoice_table(&records).to_string());
     let documents = {
@@ -456,6 +465,7 @@ async fn report(stage: &Stage, scenarios: &[Scenario], complaints: Complaints) -
             terminal::say(&line);
         }
     }
+    of_lookups.iter().for_each(|line| terminal::say(line));
     terminal::say("");
     stories(scenarios, &records);
     payments::report(stage, &stage.payments, &records);
@@ -507,6 +517,7 @@ async fn what_to_try(stage: &Stage) {
         }
         terminal::say(&format!("  cargo qad-coupa timeline {}", record.id));
     }
+    terminal::say("  cargo qad-coupa lookups --plan");
     terminal::say("  cargo qad-coupa payments");
     if let Some(bill) = stage.payments.bills.iter().find(|bill| bill.paid) {
         let invoice = bill.invoice;
