@@ -1,6 +1,9 @@
 //! One contract, every implementation: the model in memory, the real register over an embedded DynamoDB, and, when
 //! `DYNAMODB_ENDPOINT` names one, over another DynamoDB for a second opinion.
 
+mod local_dynamo;
+mod register_contract;
+
 use async_trait::async_trait;
 use aws::clock::{SystemChance, SystemClock};
 use aws::dynamo::{DynamoRegister, RegisterTables};
@@ -12,13 +15,12 @@ use flows::ports::{
     AuditEntry, CachedToken, Chance, Clock, Commit, CommitError, RecordKey, RecordWrite, Register, TokenSlot,
     TokenStore,
 };
+use local_dynamo::{LocalDynamo, Tables, client_at};
 use secrecy::{ExposeSecret, SecretString};
 use std::error::Error;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use tests::local_dynamo::{LocalDynamo, Tables, client_at};
 use tests::memory_register::MemoryStore;
-use tests::register_contract;
 
 /// A failing set-up fails the test.
 type Outcome = Result<(), Box<dyn Error>>;
@@ -314,6 +316,20 @@ async fn a_lease_is_for_one_holder_one_generation_and_some_time() -> Outcome {
             .lease(&slot, 1, Timestamp(4_000), Timestamp(5_000), "next")
             .await?
     );
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_lease_that_is_given_back_is_free_and_only_its_holder_can() -> Outcome {
+    let Cache { store, slot, .. } = cache().await?;
+    assert!(store.lease(&slot, 0, NOW, UNTIL, "me").await?);
+    store.release(&slot, 0, "other").await?;
+    assert!(!store.lease(&slot, 0, NOW, UNTIL, "other").await?);
+    store.release(&slot, 0, "me").await?;
+    assert!(store.lease(&slot, 0, NOW, UNTIL, "other").await?);
+    assert!(store.store(&slot, &token(1), "other").await?);
+    store.release(&slot, 1, "me").await?;
+    assert!(store.load(&slot).await?.token.is_some());
     Ok(())
 }
 

@@ -75,7 +75,13 @@ async fn every_batch_fails_exactly_the_records_it_should() {
 
 #[test]
 fn every_schedule_names_a_connection_or_is_refused() {
-    for function in ["poll-coupa", "poll-payments", "poll-receipts", "sweep"] {
+    for function in [
+        "poll-coupa",
+        "poll-payments",
+        "poll-receipts",
+        "sync-lookups",
+        "sweep",
+    ] {
         for (path, event, expected) in files(function) {
             let accepted = serde_json::from_value::<wiring::Scheduled>(event).is_ok();
             assert_eq!(Value::Bool(accepted), expected["accepted"], "{}", path.display());

@@ -8,6 +8,8 @@ check named beside it must notice: a check that cannot fail proves nothing. No n
 """
 
 import copy
+import importlib.machinery
+import importlib.util
 import json
 import logging
 import os
@@ -23,7 +25,7 @@ ROOT = Path(__file__).resolve().parents[2]
 STACK = "stack"
 CONNECTION = "connection"
 PATHS = {STACK: ROOT / "infra/stack.yaml", CONNECTION: ROOT / "infra/connection.yaml"}
-SCHEDULED = {"poll-coupa", "poll-payments", "poll-receipts", "sweep", "sync-suppliers"}
+SCHEDULED = {"poll-coupa", "poll-payments", "poll-receipts", "sweep", "sync-lookups", "sync-suppliers"}
 DAY_SECONDS = 86_400
 UNREADABLE = "cannot be checked"
 
@@ -94,6 +96,17 @@ GRANTS = {
         "TokensTable": {"dynamodb:GetItem", "dynamodb:UpdateItem"},
         "PaymentsQueue": {"sqs:DeleteMessage", "sqs:GetQueueAttributes", "sqs:ReceiveMessage"},
     },
+    "sync-lookups": {
+        "RegisterTable": {
+            "dynamodb:BatchGetItem",
+            "dynamodb:ConditionCheckItem",
+            "dynamodb:GetItem",
+            "dynamodb:PutItem",
+            "dynamodb:Query",
+        },
+        "AuditTable": {"dynamodb:PutItem"},
+        "TokensTable": {"dynamodb:GetItem", "dynamodb:UpdateItem"},
+    },
     "sync-suppliers": {
         "RegisterTable": {
             "dynamodb:BatchGetItem",
@@ -121,6 +134,7 @@ SECRET_READERS = {
         "PollCoupaRoleArn",
         "PollPaymentsRoleArn",
         "PollReceiptsRoleArn",
+        "SyncLookupsRoleArn",
         "SyncSuppliersRoleArn",
         "WritePaymentRoleArn",
     },
@@ -204,6 +218,50 @@ def roles(templates):
         yield from of_type(template, "AWS::IAM::Role").items()
 
 
+def translated(template, **given):
+    """Plain CloudFormation, as AWS's own translator makes it, with these parameter values or the defaults."""
+    draft = copy.deepcopy(template)
+    for resource in draft["Resources"].values():
+        if resource["Type"] == "AWS::Serverless::Function":
+            resource["Properties"]["CodeUri"] = "s3://code/function.zip"  # what packaging puts there
+    values = {n: p["Default"] for n, p in template["Parameters"].items() if "Default" in p} | given
+    plain = transform(draft, dict(values), NoManagedPolicies())
+    return plain, values
+
+
+def resolve(value, values, names):
+    """A value as CloudFormation would see it: parameters from `values`, resources by their physical name from `names`."""
+
+    def of(name):
+        if name in values:
+            return str(values[name])
+        if name.startswith("AWS::"):
+            return {"AWS::StackName": names["AWS::StackName"], "AWS::URLSuffix": "amazonaws.com"}.get(name, name[5:])
+        return names.get(name, f"{names['AWS::StackName']}/{name}")
+
+    def text(template, more):
+        return re.sub(r"\$\{([\w:.]+)\}", lambda m: more[m[1]] if m[1] in more else of(m[1].split(".")[0]), template)
+
+    if isinstance(value, list):
+        return [resolve(v, values, names) for v in value]
+    if not isinstance(value, dict):
+        return value
+    if set(value) == {"Ref"}:
+        return of(value["Ref"])
+    if set(value) == {"Fn::GetAtt"}:
+        parts = value["Fn::GetAtt"]
+        return of(parts.split(".")[0] if isinstance(parts, str) else parts[0])
+    if set(value) == {"Fn::Sub"}:
+        template, more = value["Fn::Sub"] if isinstance(value["Fn::Sub"], list) else (value["Fn::Sub"], {})
+        return text(template, {k: resolve(v, values, names) for k, v in more.items()})
+    if set(value) == {"Fn::Join"}:
+        separator, parts = value["Fn::Join"]
+        return separator.join(resolve(parts, values, names))
+    if set(value) == {"Fn::ImportValue"}:
+        return f"import {resolve(value['Fn::ImportValue'], values, names)}"
+    return {k: resolve(v, values, names) for k, v in value.items()}
+
+
 def walk(value):
     """Every value inside a template."""
     yield value
@@ -228,12 +286,8 @@ def check(function):
 def translates(templates):
     """AWS's own translator turns both templates into plain CloudFormation and adds no role of its own."""
     for name, template in templates.items():
-        draft = copy.deepcopy(template)
-        for resource in draft["Resources"].values():
-            if resource["Type"] == "AWS::Serverless::Function":
-                resource["Properties"]["CodeUri"] = "s3://code/function.zip"  # what packaging puts there
         try:
-            plain = transform(draft, {}, NoManagedPolicies())
+            plain, _ = translated(template, **({"StackName": "x", "ConnectionId": "x"} if name == CONNECTION else {}))
         except Exception as error:  # the translator raises several kinds; all mean the same here
             yield f"{name}: {error}"
             continue
@@ -303,6 +357,39 @@ def grants_are_exactly_these(templates):
             yield f"{name} must write its own log"
         if allowed != GRANTS[name]:
             yield f"{name} allows {show(allowed)}, expected {show(GRANTS[name])}"
+
+
+# Flows that a function runs besides the one it is named after.
+ALSO_RUNS = {"match-invoice": ["order-event", "supplier-event"]}
+
+
+@check
+def grants_follow_from_what_the_flows_are_given(templates):
+    """A flow's `Deps` is its permissions: who is given the register, both systems or a queue gets the grant, nobody else.
+    `Context` writes records with their audit entries; a client of Coupa or QAD needs the cache of tokens."""
+    template = templates[STACK]
+    for name in functions(template):
+        fields = "".join(deps_of(flow) for flow in [name, *ALSO_RUNS.get(name, [])])
+        needed = {
+            "RegisterTable": "Context<" in fields or "dyn Register" in fields,
+            "AuditTable": "Context<" in fields,
+            "TokensTable": bool(re.search(r"dyn (Coupa|Qad)", fields)),
+            "sqs:SendMessage": "dyn Queue" in fields,
+        }
+        granted = dict.fromkeys(needed, False)
+        for statement in statements(template["Resources"][f"{logical(name)}Role"]):
+            for resource in as_list(statement["Resource"]):
+                granted.update({table: True for table in needed if target(resource).split("/")[0] == table})
+            granted["sqs:SendMessage"] |= "sqs:SendMessage" in as_list(statement["Action"])
+        for what in needed:
+            if needed[what] != granted[what]:
+                yield f"{name}: {what} is {'' if granted[what] else 'not '}granted, its Deps say otherwise"
+
+
+def deps_of(flow):
+    """The fields of a flow's `Deps`."""
+    path = ROOT / f"shared/flows/src/{flow.replace('-', '_')}.rs"
+    return re.search(r"pub struct Deps<'a> \{(.*?)\n\}", path.read_text(encoding="utf-8"), re.S).group(1)
 
 
 def services_of(statement):
@@ -380,6 +467,31 @@ def names_agree_with_the_code(templates):
             yield f"{name} does not follow StackArchitecture"
 
 
+def packer():
+    """infra/build as a module."""
+    loader = importlib.machinery.SourceFileLoader("packer", str(ROOT / "infra/build"))
+    module = importlib.util.module_from_spec(importlib.util.spec_from_loader("packer", loader))
+    sys.dont_write_bytecode = True  # it lies beside the templates
+    loader.exec_module(module)
+    return module
+
+
+@check
+def packed_template_is_the_stack(templates):
+    """What infra/build deploys is the stack, with packages in the folders' place."""
+    build = packer()
+    for architecture in ("arm64", "x86_64"):
+        packed = yaml_parse(build.packed_template(architecture, build.functions()))
+        wanted = copy.deepcopy(templates[STACK])
+        wanted["Parameters"]["StackArchitecture"]["Default"] = architecture
+        for name, (resource, _) in functions(templates[STACK]).items():
+            del wanted["Resources"][resource]["Metadata"]
+            wanted["Resources"][resource]["Properties"]["CodeUri"] = f"{name}.zip"
+        if packed != wanted:
+            parts = [n for n in wanted["Resources"] if packed["Resources"].get(n) != wanted["Resources"][n]]
+            yield f"{architecture}: infra/build changes more than the packages: {parts}"
+
+
 @check
 def environment_agrees_with_the_code(templates):
     """Every variable a function is given is one that shared/aws/src/config.rs reads, and the other way round."""
@@ -407,7 +519,7 @@ def each_function_gets_what_it_needs(templates):
         given = set(variables(function))
         for variable in sorted(needed - given):
             yield f"{name} does not start without {variable}"
-        for variable in sorted(given - needed - TIMES - {"METRICS_NAMESPACE", "LOG_LEVEL"}):
+        for variable in sorted(given - needed - TIMES - {"INSTANCES_MAX", "METRICS_NAMESPACE", "LOG_LEVEL"}):
             yield f"{name} is given {variable} and does not ask for it"
 
 
@@ -426,7 +538,10 @@ def defaults_agree_with_the_code(templates):
     for name, (_, function) in functions(template).items():
         for variable, value in variables(function).items():
             default = value_of(template, value)
-            if code.get(variable) not in (None, default) and not variable.endswith("_NAMESPACE"):
+            # One instance is right for what runs once per tick; what a queue feeds is told its ceiling.
+            if variable.endswith("_NAMESPACE") or variable == "INSTANCES_MAX":
+                continue
+            if code.get(variable) not in (None, default):
                 yield f"{name}: {variable} is {default} in the template and {code[variable]} in config.rs"
 
 
@@ -601,26 +716,112 @@ def alarms_cover_and_explain(templates):
         yield f"nothing watches {metric} of {resource}"
 
 
-@check
-def alarms_hear_what_the_code_says(templates):
-    """Every metric of our own that an alarm waits for is declared in telemetry.rs and written somewhere."""
-    template = templates[STACK]
+def dashboard(template):
+    """The dashboard's body as CloudWatch would get it, the shorthand written out."""
+    (board,) = of_type(template, "AWS::CloudWatch::Dashboard").values()
+    return json.loads(resolve(board["Properties"]["DashboardBody"], {}, {"AWS::StackName": "s"}))["widgets"]
+
+
+def dashboard_metrics(template):
+    """Each metric on the dashboard: namespace, name, and the dimension's value where it has one."""
+    for widget in dashboard(template):
+        before = []
+        for metric in widget["properties"].get("metrics", []):
+            before = before[:-1] + metric[1:] if metric[0] == "..." else metric
+            yield (before[0], before[1], before[3] if len(before) > 3 else None)
+
+
+def metrics_in_code():
+    """What telemetry.rs declares, and what is written somewhere."""
     telemetry = ROOT / "shared/aws/src/telemetry.rs"
     declared = re.search(r"METRICS: [^=]*=\s*&\[(.*?)\n\];", telemetry.read_text(encoding="utf-8"), re.S)
-    declared = re.findall(r'\(\s*"([a-z_]+)",', declared.group(1)) if declared else []
+    declared = set(re.findall(r'\(\s*"([a-z_]+)",', declared.group(1))) if declared else set()
     sources = [p for folder in ("functions", "shared") for p in ROOT.glob(f"{folder}/*/src/**/*.rs") if p != telemetry]
-    written = "".join(p.read_text(encoding="utf-8") for p in sources)
-    for name, alarm in of_type(template, "AWS::CloudWatch::Alarm").items():
-        metric = alarm["Properties"]["MetricName"]
-        if alarm["Properties"]["Namespace"] != {"Ref": "AWS::StackName"}:
-            continue
+    written = {m for p in sources for m in re.findall(r'\bmetric\s*=\s*"([a-z_]+)"', p.read_text(encoding="utf-8"))}
+    return declared, written
+
+
+@check
+def alarms_hear_what_the_code_says(templates):
+    """Each metric of our own that an alarm or the dashboard waits for is declared and written, and each that is written
+    is waited for."""
+    template = templates[STACK]
+    declared, written = metrics_in_code()
+    ours = {"Ref": "AWS::StackName"}
+    waited = {metric: "the dashboard" for namespace, metric, _ in dashboard_metrics(template) if namespace == "s"}
+    alarms = of_type(template, "AWS::CloudWatch::Alarm").items()
+    waited |= {a["Properties"]["MetricName"]: n for n, a in alarms if a["Properties"]["Namespace"] == ours}
+    for metric, name in sorted(waited.items()):
         if metric not in declared:
             yield f"{name} waits for {metric}, which telemetry.rs does not declare"
-        if f'"{metric}"' not in written:
+        if metric not in written:
             yield f"{name} waits for {metric}, which nobody writes"
+    for metric in sorted(written - declared):
+        yield f"{metric} is written and telemetry.rs does not declare it, so CloudWatch never gets it"
+    for metric in sorted((written | declared) - set(waited)):
+        yield f"no alarm and no line of the dashboard uses {metric}"
     for name, (_, function) in functions(template).items():
-        if variables(function).get("METRICS_NAMESPACE") != {"Ref": "AWS::StackName"}:
+        if variables(function).get("METRICS_NAMESPACE") != ours:
             yield f"{name} writes its metrics where no alarm looks"
+
+
+@check
+def dashboard_shows_everything(templates):
+    """Each function, log group, table and queue is on the dashboard with what it costs, and errors are grouped by code."""
+    template = templates[STACK]
+    shown = set(dashboard_metrics(template))
+    wanted = []
+    for name, (resource, _) in functions(template).items():
+        wanted += [("AWS/Lambda", metric, resource) for metric in ("Errors", "Invocations", "Duration")]
+    wanted += [("AWS/Logs", "IncomingBytes", name) for name in of_type(template, "AWS::Logs::LogGroup")]
+    for name in of_type(template, "AWS::DynamoDB::Table"):
+        wanted += [("AWS/DynamoDB", f"Consumed{kind}CapacityUnits", name) for kind in ("Read", "Write")]
+    wanted += [("AWS/SQS", "ApproximateNumberOfMessagesVisible", name) for name in of_type(template, "AWS::SQS::Queue")]
+    for namespace, metric, resource in wanted:
+        if (namespace, metric, f"s/{resource}") not in shown:
+            yield f"{metric} of {resource} is not shown"
+    queries = [w["properties"]["query"] for w in dashboard(template) if w["type"] == "log"]
+    for name in functions(template):
+        if not any(f"SOURCE 's/{logical(name)}LogGroup'" in q and "by code" in q for q in queries):
+            yield f"errors of {name} are not shown by code"
+    for widget in dashboard(template):
+        if widget["x"] + widget["width"] > 24 or not widget["properties"].get("title"):
+            yield f"a widget has no title or does not fit: {widget['properties'].get('title')}"
+
+
+@check
+def alarms_are_in_the_manual(templates):
+    """Each alarm has a row in docs/operate.md, by its name or, with one for each function, by the end of its name; and the
+    manual names no other."""
+    manual = (ROOT / "docs/operate.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"`(…?[A-Za-z]+Alarm)`", manual))
+    found = {name for template in templates.values() for name in of_type(template, "AWS::CloudWatch::Alarm")}
+    ends = {f"{logical(name)}{kind}": f"…{kind}" for name in functions(templates[STACK]) for kind in ("ErrorsAlarm", "ThrottlesAlarm")}
+    for name in sorted(found):
+        if ends.get(name, name) not in named:
+            yield f"docs/operate.md does not say what to do about {name}"
+    for name in sorted(named - found - set(ends.values())):
+        yield f"docs/operate.md speaks of {name}, which does not exist"
+
+
+@check
+def manual_names_real_parameters(templates):
+    """Each `Name=value` in a command of the documents, and each output they speak of, is one of the templates."""
+    known = {name for template in templates.values() for name in template["Parameters"]}
+    outputs = {name for template in templates.values() for name in template.get("Outputs", {})}
+    seen = 0
+    for path in [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md"))]:
+        text = path.read_text(encoding="utf-8")
+        for block in re.findall(r"```sh\n(.*?)```", text, re.S):
+            for name in re.findall(r"\b([A-Z][A-Za-z]+)=", block.replace("\\\n", " ")):
+                seen += 1
+                if name not in known:
+                    yield f"{path.name} sets {name}, which is no parameter"
+        for name in re.findall(r"output `([A-Za-z]+)`", text):
+            if name not in outputs:
+                yield f"{path.name} speaks of the output {name}, which does not exist"
+    if not seen:
+        yield "no command of the documents sets a parameter: they are looked for in the wrong way"
 
 
 @check
@@ -688,6 +889,96 @@ def imports_are_exported(templates):
 
 
 @check
+def translated_stack_keeps_the_chain(templates):
+    """What AWS gets after translation: the same times, deliveries per message, own roles, and nothing public but the edge."""
+    plain, values = translated(templates[STACK])
+    names = {"AWS::StackName": "s"}
+    queues = {n: resolve(q["Properties"], values, names) for n, q in of_type(plain, "AWS::SQS::Queue").items()}
+    lambdas = {n: resolve(f["Properties"], values, names) for n, f in of_type(plain, "AWS::Lambda::Function").items()}
+    if set(lambdas) != {resource for resource, _ in functions(templates[STACK]).values()}:
+        yield f"functions are {sorted(lambdas)}"
+    for name, function in lambdas.items():
+        told = function["Environment"]["Variables"].get("FUNCTION_TIMEOUT_SECONDS", function["Timeout"])
+        if str(told) != str(function["Timeout"]):
+            yield f"{name} is told {told} s and ended after {function['Timeout']} s"
+        if function["Role"] != f"s/{name.removesuffix('Function')}Role":
+            yield f"{name} runs as {function['Role']}"
+    for name, mapping in of_type(plain, "AWS::Lambda::EventSourceMapping").items():
+        p = resolve(mapping["Properties"], values, names)
+        queue = queues[p["EventSourceArn"].removeprefix("s/")]
+        timeout = int(lambdas[p["FunctionName"].removeprefix("s/")]["Timeout"])
+        if int(queue["VisibilityTimeout"]) < 6 * timeout:
+            yield f"{name}: visibility {queue['VisibilityTimeout']} s is less than six times {timeout} s"
+        if p.get("FunctionResponseTypes") != ["ReportBatchItemFailures"]:
+            yield f"{name} fails whole batches"
+    for name, grant in of_type(plain, "AWS::Lambda::Permission").items():
+        if grant["Properties"]["Principal"] != "apigateway.amazonaws.com":
+            yield f"{name} lets {grant['Properties']['Principal']} call a function"
+
+
+@check
+def concurrency_is_a_parameter(templates):
+    """Each function's reserved concurrency is a parameter of its own, and -1 reserves none."""
+    template = templates[STACK]
+    for name, (_, function) in functions(template).items():
+        parameter, condition = f"{logical(name)}ReservedConcurrency", f"{logical(name)}Unreserved"
+        wanted = {"Fn::If": [condition, {"Ref": "AWS::NoValue"}, {"Ref": parameter}]}
+        if function.get("ReservedConcurrentExecutions") != wanted:
+            yield f"{name} does not take {parameter}"
+        if template["Conditions"].get(condition) != {"Fn::Equals": [{"Ref": parameter}, -1]}:
+            yield f"{condition} does not ask whether {parameter} is -1"
+        if template["Parameters"].get(parameter, {}).get("Default") != -1:
+            yield f"{parameter} reserves something by default"
+
+
+# What a connection's stack may consist of: none of these changes anything that another stack owns.
+CONNECTION_TYPES = {
+    "AWS::CloudWatch::Alarm",
+    "AWS::IAM::Role",
+    "AWS::Scheduler::Schedule",
+    "AWS::Scheduler::ScheduleGroup",
+    "AWS::SecretsManager::ResourcePolicy",
+    "AWS::SecretsManager::Secret",
+}
+# Properties that name a resource, or say which one is changed.
+NAMING = {"Name", "RoleName", "AlarmName", "SecretId", "GroupName"}
+
+
+@check
+def connections_never_touch_each_other(templates):
+    """Two connections, translated: all of the second one's resources are its own, the stack is the same with or without it."""
+    template = templates[CONNECTION]
+    owned = {}
+    for number, connection_id in enumerate(("acme", "zenith")):
+        plain, values = translated(template, StackName="qad-coupa", ConnectionId=connection_id)
+        stack_name = f"stack-of-{connection_id}"
+        resources = {n: resolve(r, values, {"AWS::StackName": stack_name}) for n, r in plain["Resources"].items()}
+        other = ("acme", "zenith")[1 - number]
+        if other in json.dumps(resources):
+            yield f"the stack of {connection_id} speaks of {other}"
+        for name, resource in resources.items():
+            if resource["Type"] not in CONNECTION_TYPES:
+                yield f"{name} is a {resource['Type']}, which may change what others own"
+            properties_of = resource.get("Properties", {})
+            group = properties_of.get("GroupName", "")
+            named = {k: v for k, v in properties_of.items() if k in NAMING}
+            for key, value in named.items():
+                if not isinstance(value, str) or value.startswith("import "):
+                    yield f"{name}: {key} is {value}, which belongs to another stack"
+            own = {group + "/" + v if k == "Name" and group else v for k, v in named.items() if k != "GroupName"}
+            own |= {f"{stack_name}/{name}"}  # what has no name gets one from its stack
+            owned.setdefault(connection_id, set()).update(own if resource["Type"] != "AWS::SecretsManager::ResourcePolicy" else ())
+        if any("Export" in output for output in template.get("Outputs", {}).values()):
+            yield "a connection exports something, so another stack could depend on it"
+    for name in sorted(owned["acme"] & owned["zenith"]):
+        yield f"both connections own {name}"
+    if any("ConnectionId" in v for v in walk(templates[STACK]) if isinstance(v, str)):
+        yield "the stack knows a connection"
+    if "AWS::SecretsManager::Secret" in {r["Type"] for r in templates[STACK]["Resources"].values()}:
+        yield "the stack holds a connection's secret"
+
+
+@check
 def parameters_hold_no_secrets(templates):
     """A parameter's value stays readable in a stack's history, so none may be a credential."""
     for name, template in templates.items():
@@ -723,6 +1014,17 @@ def allow(templates, role, action, resource):
     policy(templates, role).append({"Sid": "More", "Effect": "Allow", "Action": [action], "Resource": resource})
 
 
+def board(templates, old, new):
+    (body, _) = stack(templates, "Dashboard")["DashboardBody"]["Fn::Sub"]
+    if old not in body:
+        raise ValueError(f"the dashboard does not say {old}")
+    stack(templates, "Dashboard")["DashboardBody"]["Fn::Sub"][0] = body.replace(old, new)
+
+
+def board_list(templates, name):
+    return stack(templates, "Dashboard")["DashboardBody"]["Fn::Sub"][1][name]["Fn::Join"][1]
+
+
 def arn(name):
     return {"Fn::GetAtt": [name, "Arn"]}
 
@@ -746,6 +1048,12 @@ MUTATIONS = [
     ),
     ("one action too few", lambda t: policy(t, "MatchInvoiceRole").pop(0), "grants_are_exactly_these"),
     ("key without a service", lambda t: policy(t, "SweepRole")[2].pop("Condition"), "grants_are_exactly_these"),
+    (
+        "a table its flow is not given",
+        lambda t: allow(t, "PollCoupaRole", "dynamodb:PutItem", arn("AuditTable")),
+        "grants_follow_from_what_the_flows_are_given",
+    ),
+    ("tokens without a system", lambda t: allow(t, "SweepRole", "dynamodb:GetItem", arn("TokensTable")), "grants_follow_from_what_the_flows_are_given"),
     (
         "audit may be rewritten",
         lambda t: allow(t, "MatchInvoiceRole", "dynamodb:UpdateItem", arn("AuditTable")),
@@ -827,6 +1135,18 @@ MUTATIONS = [
         "logs_end_and_are_encrypted",
     ),
     ("alarm gone", lambda t: t[STACK]["Resources"].pop("MatchInvoiceErrorsAlarm"), "alarms_cover_and_explain"),
+    (
+        "alarm that the manual does not know",
+        lambda t: t[STACK]["Resources"].update(NewAlarm=t[STACK]["Resources"]["HoldAgeAlarm"]),
+        "alarms_are_in_the_manual",
+    ),
+    ("parameter that only the manual has", lambda t: t[CONNECTION]["Parameters"].pop("SweepState"), "manual_names_real_parameters"),
+    ("output that only the manual has", lambda t: t[STACK]["Outputs"].pop("WebhookBaseUrl"), "manual_names_real_parameters"),
+    (
+        "package that is not the folder's",
+        lambda t: stack(t, "SweepFunction").update(Timeout=49),
+        "packed_template_is_the_stack",
+    ),
     ("alarm mute", lambda t: stack(t, "HoldAgeAlarm").pop("AlarmActions"), "alarms_cover_and_explain"),
     ("alarm without advice", lambda t: stack(t, "HoldAgeAlarm").update(AlarmDescription="Old."), "alarms_cover_and_explain"),
     (
@@ -838,6 +1158,53 @@ MUTATIONS = [
         "metrics elsewhere",
         lambda t: variables(stack(t, "SweepFunction")).update(METRICS_NAMESPACE="other"),
         "alarms_hear_what_the_code_says",
+    ),
+    (
+        "metric nobody looks at",
+        lambda t: board(t, '["${AWS::StackName}", "payment_written"], ', ""),
+        "alarms_hear_what_the_code_says",
+    ),
+    ("dashboard waits in vain", lambda t: board(t, '"payment_written"', '"payment_made"'), "alarms_hear_what_the_code_says"),
+    ("function not shown", lambda t: board_list(t, "Functions").pop(), "dashboard_shows_everything"),
+    ("errors not shown", lambda t: board_list(t, "LogSources").pop(), "dashboard_shows_everything"),
+    ("table not shown", lambda t: board_list(t, "Tables").pop(), "dashboard_shows_everything"),
+    ("queue not shown", lambda t: board_list(t, "Queues").pop(), "dashboard_shows_everything"),
+    (
+        "late after translation",
+        lambda t: stack(t, "MatchInvoiceFunction").update(Timeout=400),
+        "translated_stack_keeps_the_chain",
+    ),
+    (
+        "batches fail whole after translation",
+        lambda t: stack(t, "WritePaymentFunction")["Events"]["Payments"]["Properties"].pop("FunctionResponseTypes"),
+        "translated_stack_keeps_the_chain",
+    ),
+    ("no ceiling", lambda t: stack(t, "SweepFunction").pop("ReservedConcurrentExecutions"), "concurrency_is_a_parameter"),
+    ("reserved for nothing", lambda t: default(t, "SweepReservedConcurrency", 1), "concurrency_is_a_parameter"),
+    (
+        "one secret for all connections",
+        lambda t: connection(t, "WebhookSecret").update(Name={"Fn::Sub": "${StackName}/webhook"}),
+        "connections_never_touch_each_other",
+    ),
+    (
+        "one schedule group for all connections",
+        lambda t: t[CONNECTION]["Resources"]["ScheduleGroup"].update(Properties={"Name": "polls"}),
+        "connections_never_touch_each_other",
+    ),
+    (
+        "a connection changes a queue",
+        lambda t: t[CONNECTION]["Resources"].update(Grab={"Type": "AWS::SQS::QueuePolicy", "Properties": {}}),
+        "connections_never_touch_each_other",
+    ),
+    (
+        "a connection exports",
+        lambda t: t[CONNECTION]["Outputs"]["ConnectionSecretArn"].update(Export={"Name": "x"}),
+        "connections_never_touch_each_other",
+    ),
+    (
+        "a connection in the stack",
+        lambda t: t[STACK]["Parameters"].update(Extra={"Type": "String", "Default": "ConnectionId", "Description": "x"}),
+        "connections_never_touch_each_other",
     ),
     ("edge without a limit", lambda t: stack(t, "WebhookApi").pop("DefaultRouteSettings"), "edge_is_throttled"),
     (

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""Deploys infra/*.yaml with the built functions onto an AWS emulator and sends one webhook through them.
+"""Packs the functions with infra/build, deploys infra/*.yaml onto an AWS emulator and sends one webhook through them.
 
-    cargo build --workspace && python tests/infra/deploy_locally.py      (needs tests/infra/requirements-deploy.txt)
+    python tests/infra/deploy_locally.py      (needs tests/infra/requirements-deploy.txt)
 
 A second opinion on what the local run of this project does with the same templates: another reading of SAM, of
 CloudFormation and of Lambda. The emulator (ministack) is one process without Docker; it enforces no permissions.
@@ -10,24 +10,20 @@ CloudFormation and of Lambda. The emulator (ministack) is one process without Do
 import hashlib
 import hmac
 import http.client
-import io
 import json
 import os
-import platform
 import socket
 import subprocess
 import sys
 import tempfile
 import time
 import urllib.parse
-import zipfile
 from pathlib import Path
 
 import botocore.session
 from samtranslator.yaml_helper import yaml_parse
 
 ROOT = Path(__file__).resolve().parents[2]
-BINARIES = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "debug"
 REGION = "eu-central-1"
 STACK = "qad-coupa"
 BUCKET = "code"
@@ -96,16 +92,6 @@ class Emulator:
         self.log.close()
 
 
-def zipped(binary):
-    packed = io.BytesIO()
-    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
-        entry = zipfile.ZipInfo("bootstrap")
-        entry.external_attr = 0o755 << 16
-        entry.compress_type = zipfile.ZIP_DEFLATED
-        archive.writestr(entry, binary.read_bytes())
-    return packed.getvalue()
-
-
 def with_numbers(template):
     """Puts the defaults of number parameters where they are used: the emulator hands them on as texts."""
     numbers = {n: p["Default"] for n, p in template["Parameters"].items() if p["Type"] == "Number"}
@@ -121,15 +107,15 @@ def with_numbers(template):
     return template
 
 
-def stack_template(s3):
-    """The stack as packaging would hand it over: code in a bucket."""
-    template = with_numbers(yaml_parse((ROOT / "infra/stack.yaml").read_text(encoding="utf-8")))
+def stack_template(s3, packages):
+    """The stack as `infra/build` packed it, with the packages in a bucket."""
+    template = with_numbers(yaml_parse((packages / "stack.yaml").read_text(encoding="utf-8")))
     s3.create_bucket(Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": REGION})
     for resource in template["Resources"].values():
         if resource["Type"] == "AWS::Serverless::Function":
-            name = resource["Metadata"]["BuildProperties"]["Binary"]
-            s3.put_object(Bucket=BUCKET, Key=f"{name}.zip", Body=zipped(BINARIES / name))
-            resource["Properties"]["CodeUri"] = f"s3://{BUCKET}/{name}.zip"
+            package = resource["Properties"]["CodeUri"]
+            s3.put_object(Bucket=BUCKET, Key=package, Body=(packages / package).read_bytes())
+            resource["Properties"]["CodeUri"] = f"s3://{BUCKET}/{package}"
             # Environment values are texts in Lambda.
             variables = resource["Properties"]["Environment"]["Variables"]
             variables.update({k: str(v) for k, v in variables.items() if isinstance(v, int)})
@@ -210,14 +196,13 @@ def count(sqs, url):
     return int(attributes["Attributes"]["ApproximateNumberOfMessages"])
 
 
-def run(emulator, results):
+def run(emulator, packages, results):
     def check(what, fine, found=""):
         results.append(fine)
         print(f"{'ok    ' if fine else 'FAILED'} {what}{'' if fine else f': {found}'}")
 
     functions, sqs = emulator.client("lambda"), emulator.client("sqs")
-    architecture = "arm64" if platform.machine() in ("aarch64", "arm64") else "x86_64"
-    outputs = create(emulator, STACK, stack_template(emulator.client("s3")), StackArchitecture=architecture)
+    outputs = create(emulator, STACK, stack_template(emulator.client("s3"), packages))
     create(
         emulator,
         "example-connection",
@@ -227,6 +212,7 @@ def run(emulator, results):
         PollCoupaState="DISABLED",
         PollReceiptsState="DISABLED",
         PollPaymentsState="DISABLED",
+        SyncLookupsState="DISABLED",
         SyncSuppliersState="DISABLED",
         SweepState="DISABLED",
     )
@@ -263,15 +249,13 @@ def run(emulator, results):
 
 
 def main():
-    missing = [p.parent.name for p in ROOT.glob("functions/*/Cargo.toml") if not (BINARIES / p.parent.name).is_file()]
-    if missing:
-        print(f"FAILED not built: {', '.join(sorted(missing))} (cargo build --workspace)")
-        return 1
     results = []
     with tempfile.TemporaryDirectory(prefix="deploy-locally-") as folder:
+        packages = Path(folder) / "packages"
+        subprocess.run([sys.executable, ROOT / "infra/build", "--profile", "dev", "--out", packages], check=True)
         emulator = Emulator(Path(folder))
         try:
-            run(emulator, results)
+            run(emulator, packages, results)
         except Exception as error:  # whatever it is, the deployment failed; say so and show the emulator's log
             results.append(False)
             print(f"FAILED {type(error).__name__}: {str(error)[:2000]}")

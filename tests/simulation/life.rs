@@ -32,6 +32,8 @@ fn every_invoice_of_a_chaotic_day_ends_where_its_data_say() {
         "create confirmed",
         "create unknown",
         "create not applied",
+        "payment confirmed",
+        "payment unknown",
         "late commit",
         "worker died",
         "worker timed out",
@@ -42,6 +44,19 @@ fn every_invoice_of_a_chaotic_day_ends_where_its_data_say() {
             "{what} never happened: {coverage:?}"
         );
     }
+}
+
+#[test]
+fn a_day_replayed_from_its_list_of_faults_is_the_same_day() {
+    let mut life = Life::of(3);
+    life.traced = true;
+    let lived = live(&life, &day(3));
+    assert!(lived.faults.len() > 20, "{}", lived.faults.len());
+    life.listed = Some(lived.faults.clone());
+    assert!(
+        live(&life, &day(3)).trace == lived.trace,
+        "the list is not the whole of it"
+    );
 }
 
 #[test]

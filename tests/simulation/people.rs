@@ -14,10 +14,18 @@ use tests::small::{INVOICE, straight_through};
 /// it exported, or it is in QAD and a person is told.
 #[test]
 fn a_void_at_any_moment_is_never_ignored() {
+    for mute in [false, true] {
+        a_void_at_any_moment(mute);
+    }
+}
+
+/// Coupa's answer to the flag may say nothing about the invoice.
+fn a_void_at_any_moment(mute: bool) {
     let schedules = every_order(
         preemptions(2),
         || {
             let mut run = Harness::new(straight_through(), &Setup::default());
+            run.sim.shared().mute = mute;
             run.spawn(Job::Match(INVOICE, HintReason::Webhook));
             run.spawn_step("voided", |world, now| world.coupa.void(INVOICE.0, now).unwrap());
             run.spawn(Job::Match(INVOICE, HintReason::Webhook));
@@ -88,6 +96,25 @@ fn what_others_have_exported_is_not_posted_however_often_it_is_hinted() {
     ] {
         run.run(Job::Match(INVOICE, reason));
         run.assert_stands(INVOICE, "rejected", 0);
+    }
+}
+
+/// Exported by others and in QAD, from before this product came: taken over as it stands when QAD proves it, so that its
+/// payments find it; nothing is sent, and a document that is not equal proves nothing.
+#[test]
+fn what_others_have_exported_is_taken_over_when_qad_proves_it() {
+    for (total, state) in [(100, "exported"), (99, "rejected")] {
+        let mut world = straight_through();
+        world.coupa.invoices.get_mut(&INVOICE.0).unwrap().exported = true;
+        let mut keyed = keyed_document();
+        keyed.supplier_invoice_reference = format!("INV-{INVOICE}");
+        keyed.total_amount = Exact(Decimal::from(total));
+        world.qad.keyed_by_hand(keyed, BEGINNING);
+        let mut run = Harness::new(world, &Setup::default());
+        for reason in [HintReason::Webhook, HintReason::Operator, HintReason::Sweep] {
+            run.run(Job::Match(INVOICE, reason));
+            run.assert_stands(INVOICE, state, 1);
+        }
     }
 }
 

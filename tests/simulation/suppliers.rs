@@ -1,7 +1,7 @@
 //! An invoice whose supplier has no QAD number: it is woken when the number is there, and no wake-up is lost.
 
 use crate::preemptions;
-use flows::ports::{Collection, HintReason, RecordGroup, Register, StoredRecord};
+use flows::ports::{Collection, HintReason, RecordGroup, StoredRecord};
 use sandbox::world::World;
 use serde_json::Value;
 use tests::gate::ready;

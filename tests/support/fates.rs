@@ -36,7 +36,7 @@ impl Fault {
         if method.writes_elsewhere() || method.reads_elsewhere() {
             kinds.push(Self::Declined);
         }
-        if method == Method::CreateInvoice {
+        if method.lands_late() {
             kinds.push(Self::Late);
         }
         if method == Method::Sleep {
@@ -57,7 +57,7 @@ impl Fault {
                 Self::Declined,
                 Self::CrashAfter,
             ];
-            if method == Method::CreateInvoice {
+            if method.lands_late() {
                 kinds.push(Self::Late);
             }
             kinds
@@ -198,11 +198,27 @@ impl Odds {
     }
 }
 
+/// What happened, to the call or the hint of this number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Happened {
+    /// Before a call.
+    Before(u64, Before),
+    /// After a call.
+    After(u64, After),
+    /// To a hint: how many copies of it arrived.
+    Hint(u64, u32),
+}
+
+/// Everything that happened, shared with whoever wants to know.
+pub type History = std::sync::Arc<std::sync::Mutex<Vec<Happened>>>;
+
 /// Faults by chance.
 #[derive(Debug, Clone)]
 pub struct Chaos {
     odds: Odds,
     rng: Rng,
+    hints: u64,
+    history: History,
 }
 
 impl Chaos {
@@ -211,12 +227,23 @@ impl Chaos {
         Self {
             odds,
             rng: Rng::new(seed),
+            hints: 0,
+            history: History::default(),
         }
     }
-}
 
-impl Fate for Chaos {
-    fn before(&mut self, call: &Call) -> Before {
+    /// What has happened so far.
+    pub fn history(&self) -> History {
+        self.history.clone()
+    }
+
+    fn note(&self, happened: Happened) {
+        if let Ok(mut history) = self.history.lock() {
+            history.push(happened);
+        }
+    }
+
+    fn draw_before(&mut self, call: &Call) -> Before {
         let odds = self.odds;
         let rng = &mut self.rng;
         if rng.per_mille(odds.crash) {
@@ -233,7 +260,7 @@ impl Fate for Chaos {
             if rng.per_mille(odds.declined) {
                 return Before::Declined;
             }
-            if method == Method::CreateInvoice && rng.per_mille(odds.late) {
+            if method.lands_late() && rng.per_mille(odds.late) {
                 return Before::Late(rng.millis(odds.late_millis));
             }
         }
@@ -257,7 +284,7 @@ impl Fate for Chaos {
         Before::Proceed
     }
 
-    fn after(&mut self, call: &Call) -> After {
+    fn draw_after(&mut self, call: &Call) -> After {
         let odds = self.odds;
         let rng = &mut self.rng;
         if rng.per_mille(odds.crash) {
@@ -278,9 +305,28 @@ impl Fate for Chaos {
             After::Proceed
         }
     }
+}
+
+impl Fate for Chaos {
+    fn before(&mut self, call: &Call) -> Before {
+        let before = self.draw_before(call);
+        if before != Before::Proceed {
+            self.note(Happened::Before(call.number, before));
+        }
+        before
+    }
+
+    fn after(&mut self, call: &Call) -> After {
+        let after = self.draw_after(call);
+        if after != After::Proceed {
+            self.note(Happened::After(call.number, after));
+        }
+        after
+    }
 
     fn hint(&mut self) -> (u32, i64) {
         let odds = self.odds;
+        self.hints += 1;
         let copies = if self.rng.per_mille(odds.hint_lost) {
             0
         } else if self.rng.per_mille(odds.hint_twice) {
@@ -288,6 +334,56 @@ impl Fate for Chaos {
         } else {
             1
         };
+        if copies != 1 {
+            self.note(Happened::Hint(self.hints, copies));
+        }
         (copies, odds.hint_millis)
+    }
+}
+
+/// The faults of a list and no others.
+#[derive(Debug, Clone)]
+pub struct Again {
+    happened: Vec<Happened>,
+    hints: u64,
+    hint_millis: i64,
+}
+
+impl Again {
+    /// These.
+    pub fn new(happened: Vec<Happened>, hint_millis: i64) -> Self {
+        Self {
+            happened,
+            hints: 0,
+            hint_millis,
+        }
+    }
+}
+
+impl Fate for Again {
+    fn before(&mut self, call: &Call) -> Before {
+        let is_it = |one: &Happened| match one {
+            Happened::Before(number, before) if *number == call.number => Some(*before),
+            _ => None,
+        };
+        self.happened.iter().find_map(is_it).unwrap_or(Before::Proceed)
+    }
+
+    fn after(&mut self, call: &Call) -> After {
+        let is_it = |one: &Happened| match one {
+            Happened::After(number, after) if *number == call.number => Some(*after),
+            _ => None,
+        };
+        self.happened.iter().find_map(is_it).unwrap_or(After::Proceed)
+    }
+
+    fn hint(&mut self) -> (u32, i64) {
+        self.hints += 1;
+        let is_it = |one: &Happened| match one {
+            Happened::Hint(number, copies) if *number == self.hints => Some(*copies),
+            _ => None,
+        };
+        let copies = self.happened.iter().find_map(is_it).unwrap_or(1);
+        (copies, self.hint_millis)
     }
 }

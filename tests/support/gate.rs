@@ -20,13 +20,14 @@ use async_trait::async_trait;
 use domain::documents::{Invoice, Order, Receipt};
 use domain::ids::{InvoiceId, PurchaseOrderNumber, QadInvoiceIdentity};
 use domain::matching::SupplierInvoiceDraft;
+use domain::payments::PaymentEntry;
 use domain::problem::Problem;
 use domain::time::{Date, Timestamp};
 use domain::timing::Timing;
 use flows::ports::{
-    AuditEntry, Chance, Clock, Commit, CommitError, Coupa, DocumentOutcome, DueRecord, Hint, InvoicePage,
-    Qad, QadDocument, Queue, ReadError, ReceiptScan, RecordGroup, RecordKey, RecordWrite, Register,
-    StoreError, StoredRecord, WriteError,
+    AuditEntry, Chance, Clock, Commit, CommitError, Coupa, CoupaBill, CoupaPayments, DocumentOutcome,
+    DueRecord, Flagged, Hint, InvoicePage, PaymentScan, Qad, QadDocument, QadPayments, Queue, ReadError,
+    ReceiptScan, RecordGroup, RecordKey, RecordWrite, Register, StoreError, StoredRecord, WriteError,
 };
 use sandbox::faults::{Fault, FaultRule, System};
 use sandbox::ports::WorldPorts;
@@ -103,6 +104,12 @@ pub enum Method {
     FindInvoices,
     /// `Qad::create_invoice`.
     CreateInvoice,
+    /// `CoupaPayments::bill`.
+    Bill,
+    /// `CoupaPayments::append_payment`.
+    AppendPayment,
+    /// `QadPayments::payments_since`.
+    PaymentsSince,
     /// `Queue::send`.
     SendHints,
     /// `Clock::sleep`.
@@ -120,6 +127,8 @@ impl Method {
                 | Self::ReceiptsOfOrder
                 | Self::ReceiptsSince
                 | Self::FindInvoices
+                | Self::Bill
+                | Self::PaymentsSince
         )
     }
 
@@ -127,8 +136,13 @@ impl Method {
     pub fn writes_elsewhere(self) -> bool {
         matches!(
             self,
-            Self::MarkExported | Self::RecordOutcome | Self::CreateInvoice
+            Self::MarkExported | Self::RecordOutcome | Self::CreateInvoice | Self::AppendPayment
         )
+    }
+
+    /// True for a write that may land late, and that a second one of would do harm.
+    pub fn lands_late(self) -> bool {
+        matches!(self, Self::CreateInvoice | Self::AppendPayment)
     }
 
     /// True for a call of the register.
@@ -205,19 +219,6 @@ impl Fate for Calm {
     }
 }
 
-/// A guard of the product that a test takes away at the ports, to see that its absence is noticed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Removed {
-    /// The claim is not durable before the send: the commit that tells it says yes and writes nothing.
-    IntentBeforeSend,
-    /// An unknown outcome of a create is reported as not applied.
-    UnknownIsUnknown,
-    /// A look-up that fails is reported as empty.
-    FailedLookUpIsNoAnswer,
-    /// A commit overwrites whatever is there.
-    RevisionCondition,
-}
-
 /// What the gate does to a task after the poll in which it asked for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mark {
@@ -263,8 +264,8 @@ pub struct Shared {
     pub watch: Watch,
     /// Makes every call twice that its contract allows to be made twice.
     pub doubled: bool,
-    /// The guard taken away, if any.
-    pub removed: Option<Removed>,
+    /// Coupa's answer to the exported flag says nothing about the invoice.
+    pub mute: bool,
     /// The whole story, when it is kept.
     pub trace: Option<String>,
     /// Whether the most recent calls are kept; telling them is half the cost of a run.
@@ -334,7 +335,7 @@ impl Sim {
                 messages: 0,
                 watch: Watch::default(),
                 doubled: false,
-                removed: None,
+                mute: false,
                 trace: None,
                 tells: true,
                 coverage: BTreeMap::new(),
@@ -510,12 +511,16 @@ impl Gate {
                     self.sleep_until(until, true);
                 }
             }
-            Before::Late(millis) if method == Method::CreateInvoice => {
+            Before::Late(millis) if method.lands_late() => {
                 let fault = Fault::LateCommit {
                     delay_ms: u32::try_from(millis).unwrap_or(u32::MAX),
                 };
                 Yield(false).await;
-                let rule = FaultRule::next(System::Qad, "supplier-invoices.create", None, fault);
+                let (system, operation) = match method {
+                    Method::AppendPayment => (System::Coupa, "invoices.pay"),
+                    _ => (System::Qad, "supplier-invoices.create"),
+                };
+                let rule = FaultRule::next(system, operation, None, fault);
                 lock(&self.sim.ports.faults).arm(rule);
                 self.sim.saw("late commit");
                 return make().await;
@@ -643,15 +648,7 @@ impl Register for Gate {
     }
 
     async fn commit(&self, commit: Commit) -> Result<(), CommitError> {
-        let removed = self.sim.shared().removed;
         let make = || async {
-            let commit = match removed {
-                Some(Removed::IntentBeforeSend) if words_of_commit(&commit).contains("creating intended") => {
-                    return Ok(());
-                }
-                Some(Removed::RevisionCondition) => overwriting(&self.sim, commit.clone()),
-                _ => commit.clone(),
-            };
             let answer = self.sim.register.commit(commit.clone()).await;
             if answer.is_ok() {
                 crate::invariants::after_commit(&self.sim, &commit);
@@ -687,22 +684,6 @@ impl Register for Gate {
     }
 }
 
-/// The commit with every condition replaced by what is there: what a register without conditions would do.
-fn overwriting(sim: &Sim, mut commit: Commit) -> Commit {
-    commit.audit.clear();
-    for write in &mut commit.writes {
-        if let RecordWrite::Put { key, seen, .. } = write {
-            let there = ready(sim.register.read(std::slice::from_ref(key))).unwrap_or_default();
-            *seen = there
-                .into_iter()
-                .flatten()
-                .next()
-                .map_or(0, |stored| stored.revision);
-        }
-    }
-    commit
-}
-
 #[async_trait]
 impl Coupa for Gate {
     async fn invoice(&self, id: InvoiceId) -> Result<Option<Invoice>, ReadError> {
@@ -717,17 +698,16 @@ impl Coupa for Gate {
             .await
     }
 
-    async fn mark_exported(
-        &self,
-        id: InvoiceId,
-        idempotency_key: &str,
-    ) -> Result<Option<domain::documents::CoupaStatus>, WriteError> {
+    async fn mark_exported(&self, id: InvoiceId, idempotency_key: &str) -> Result<Flagged, WriteError> {
         let make = || {
             crate::invariants::before_export(&self.sim, id);
             self.sim.ports.mark_exported(id, idempotency_key)
         };
-        self.pass(Method::MarkExported, || id.to_string(), true, make, write_lost)
-            .await
+        let answer = self
+            .pass(Method::MarkExported, || id.to_string(), true, make, write_lost)
+            .await;
+        let mute = self.sim.shared().mute;
+        answer.map(|shown| if mute { Flagged::default() } else { shown })
     }
 
     async fn record_outcome(
@@ -781,10 +761,6 @@ impl Qad for Gate {
                 read_lost,
             )
             .await;
-        let removed = self.sim.shared().removed;
-        if answer.is_err() && removed == Some(Removed::FailedLookUpIsNoAnswer) {
-            return Ok(Vec::new());
-        }
         if answer.as_ref().is_ok_and(Vec::is_empty) {
             self.sim.shared().watch.looked_up_empty(identity, asked_at);
         }
@@ -806,17 +782,49 @@ impl Qad for Gate {
             .pass(Method::CreateInvoice, about, false, make, write_lost)
             .await;
         crate::invariants::create_answered(&self.sim, self.task, &answer);
-        match answer {
-            Err(WriteError::Unknown(problem))
-                if self.sim.shared().removed == Some(Removed::UnknownIsUnknown) =>
-            {
-                Err(WriteError::NotApplied {
-                    retry_after: None,
-                    problem,
-                })
-            }
-            other => other,
+        answer
+    }
+}
+
+#[async_trait]
+impl CoupaPayments for Gate {
+    async fn bill(&self, id: InvoiceId) -> Result<Option<CoupaBill>, ReadError> {
+        let make = || self.sim.ports.bill(id);
+        let asked_at = self.sim.now();
+        let answer = self
+            .pass(Method::Bill, || id.to_string(), true, make, read_lost)
+            .await;
+        if answer.is_ok() {
+            self.sim.shared().watch.bill_read(id, asked_at);
         }
+        answer
+    }
+
+    async fn append_payment(
+        &self,
+        entry: &PaymentEntry,
+        idempotency_key: &str,
+    ) -> Result<CoupaBill, WriteError> {
+        crate::invariants::payment_is_allowed(&self.sim, self.task, self.now(), entry);
+        let make = || {
+            crate::invariants::payment_leaves(&self.sim, self.task, entry);
+            self.sim.ports.append_payment(entry, idempotency_key)
+        };
+        let about = || format!("{} {}", entry.key, entry.amount);
+        let answer = self
+            .pass(Method::AppendPayment, about, false, make, write_lost)
+            .await;
+        crate::invariants::payment_answered(&self.sim, self.task, answer.as_ref().err());
+        answer
+    }
+}
+
+#[async_trait]
+impl QadPayments for Gate {
+    async fn payments_since(&self, since: Date) -> Result<PaymentScan, ReadError> {
+        let make = || self.sim.ports.payments_since(since);
+        self.pass(Method::PaymentsSince, || since.to_string(), true, make, read_lost)
+            .await
     }
 }
 

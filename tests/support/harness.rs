@@ -12,7 +12,7 @@
 )]
 
 use crate::gate::{Calm, Fate, Gate, Mark, Sim, ready};
-use crate::invariants::{check_at_rest, check_world, record_of, records};
+use crate::invariants::{bills, check_at_rest, check_world, record_of, records};
 use crate::memory_register::MemoryRegister;
 use domain::effect::Effect;
 use domain::ids::{ConnectionId, InvoiceId};
@@ -20,9 +20,10 @@ use domain::lifecycle::{InvoiceRecord, State};
 use domain::time::Timestamp;
 use domain::timing::{LATE_KILL_MILLIS, Timing};
 use flows::match_invoice::{self, InvoiceSettings, Rest};
-use flows::ports::{Hint, HintReason, Subject};
+use flows::ports::{Collection, Hint, HintReason, Subject};
 use flows::store::{Context, FlowError};
-use flows::{poll_coupa, poll_receipts, supplier_event, sweep};
+use flows::write_payment::{self, PaymentSettings};
+use flows::{poll_coupa, poll_payments, poll_receipts, supplier_event, sweep};
 use sandbox::scenario::policy;
 use sandbox::world::World;
 use serde_json::{Map, Value};
@@ -42,14 +43,18 @@ pub const SWEEP_MILLIS: i64 = 60_000;
 pub const POLL_MILLIS: i64 = 300_000;
 
 /// What a task does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Job {
     /// `match_invoice` for one invoice.
     Match(InvoiceId, HintReason),
     /// `poll_coupa`.
     PollCoupa,
+    /// `write_payment` for one bill, or for payments that nobody owned.
+    Pay(Collection, String),
     /// `poll_receipts`.
     PollReceipts,
+    /// `poll_payments`.
+    PollPayments,
     /// `sweep`.
     Sweep,
     /// An event about a supplier of Coupa.
@@ -193,11 +198,12 @@ impl Harness {
             task,
             skew,
         };
-        let running = invocation(gate, job, self.settings.clone(), self.connection.clone());
         self.sim
             .tell(|| format!("task {task} is {job:?} with its clock {skew} ms ahead"));
+        let what = format!("{job:?}");
+        let running = invocation(gate, job, self.settings.clone(), self.connection.clone());
         self.tasks.push(Task {
-            what: format!("{job:?}"),
+            what,
             message,
             running: Some(Box::pin(running)),
             asleep_until: None,
@@ -358,9 +364,7 @@ impl Harness {
             for message in messages {
                 delivered += 1;
                 let Hint::V1 { subject, reason, .. } = message.hint;
-                if let Subject::Invoice(id) = subject {
-                    self.run(Job::Match(id, reason));
-                }
+                self.run(job_of(subject, reason));
             }
             self.forget_ended();
         }
@@ -392,6 +396,7 @@ impl Harness {
                 next_poll = at + POLL_MILLIS;
                 self.run(Job::PollCoupa);
                 self.run(Job::PollReceipts);
+                self.run(Job::PollPayments);
                 if self.deliver_all() == 0 && !self.moves() {
                     check_at_rest(&self.sim);
                     self.fail_if_broken();
@@ -443,12 +448,23 @@ impl Harness {
     fn moves(&self) -> bool {
         let open = |effect: &Option<Effect>| effect.as_ref().is_some_and(|effect| !effect.is_finished());
         let late = self.sim.world().late_writes() > 0;
-        late || records(&self.sim).iter().any(|record| match &record.state {
-            State::Approved | State::Posted { .. } | State::Voided { exported: false } => true,
-            State::Received { coupa_status } => coupa_status.is_none() || open(&record.note),
-            State::Exported { .. } => record.look_pending || open(&record.export) || open(&record.note),
-            State::Held { .. } | State::Parked { .. } => record.delay.is_some() || open(&record.note),
-            State::Voided { exported: true } | State::Rejected { .. } => open(&record.note),
+        late || self.pays()
+            || records(&self.sim).iter().any(|record| match &record.state {
+                State::Approved | State::Posted { .. } | State::Voided { exported: false } => true,
+                State::Received { coupa_status } => coupa_status.is_none() || open(&record.note),
+                State::Exported { .. } => record.look_pending || open(&record.export) || open(&record.note),
+                State::Held { .. } | State::Parked { .. } => record.delay.is_some() || open(&record.note),
+                State::Voided { exported: true } | State::Rejected { .. } => open(&record.note),
+            })
+    }
+
+    /// True while a payment is on its way into Coupa.
+    fn pays(&self) -> bool {
+        bills(&self.sim).iter().any(|bill| {
+            let paying = self
+                .record(bill.invoice)
+                .is_some_and(|record| matches!(record.state, State::Posted { .. } | State::Exported { .. }));
+            paying && bill.due(&self.sim.timing).is_some()
         })
     }
 
@@ -554,6 +570,16 @@ fn words_of(ended: &Ended) -> String {
     }
 }
 
+/// What a message asks for.
+pub fn job_of(subject: Subject, reason: HintReason) -> Job {
+    match subject {
+        Subject::Invoice(id) => Job::Match(id, reason),
+        Subject::Entry { collection, id } => Job::Pay(collection, id),
+        Subject::Supplier(id) => Job::SupplierEvent(id),
+        other => panic!("the simulated functions do not take {other:?}"),
+    }
+}
+
 /// One invocation of a function: what its main does between the event and the answer.
 async fn invocation(gate: Gate, job: Job, settings: Arc<InvoiceSettings>, connection: ConnectionId) -> Ended {
     let timing = gate.sim.timing;
@@ -606,6 +632,45 @@ async fn invocation(gate: Gate, job: Job, settings: Arc<InvoiceSettings>, connec
             Ended::Polled(
                 polled
                     .map(|polled| polled.woken)
+                    .map_err(|error| error.problem().code),
+            )
+        }
+        Job::Pay(collection, id) => {
+            let settings = PaymentSettings::default();
+            let deps = write_payment::Deps {
+                context: Context {
+                    register: &gate,
+                    clock: &gate,
+                    chance: &gate,
+                    timing: &timing,
+                    deadline,
+                },
+                coupa: &gate,
+                settings: &settings,
+            };
+            let paid = write_payment::run_entry(&deps, collection, &id, HintReason::Payment).await;
+            Ended::Polled(paid.map(|_| 1).map_err(|error| error.problem().code))
+        }
+        Job::PollPayments => {
+            let settings = PaymentSettings::default();
+            let deps = poll_payments::Deps {
+                context: Context {
+                    register: &gate,
+                    clock: &gate,
+                    chance: &gate,
+                    timing: &timing,
+                    deadline,
+                },
+                connection: &connection,
+                qad: &gate,
+                queue: &gate,
+                settings: &settings,
+                trace: "simulated",
+            };
+            let polled = poll_payments::run(&deps).await;
+            Ended::Polled(
+                polled
+                    .map(|polled| polled.bills)
                     .map_err(|error| error.problem().code),
             )
         }

@@ -19,11 +19,14 @@ use domain::effect::EffectStatus;
 use domain::ids::{InvoiceId, QadInvoiceIdentity};
 use domain::lifecycle::{ChainEnd, Event, InvoiceRecord, ParkReason, State, Voucher};
 use domain::matching::SupplierInvoiceDraft;
+use domain::payments::{BillPayments, PaymentEntry};
 use domain::time::Timestamp;
 use flows::ports::{
-    AuditEntry, Commit, QadDocument, RecordGroup, RecordKey, RecordWrite, StoredRecord, WriteError,
+    AuditEntry, Collection, Commit, QadDocument, RecordGroup, RecordKey, RecordWrite, StoredRecord,
+    WriteError,
 };
 use flows::store::{invoice_audit_name, next_entry, parse, sha256_hex, verify_chain};
+use rust_decimal::Decimal;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A text that stands in every simulated invoice and must never reach the audit trail or a hint.
@@ -59,6 +62,9 @@ pub struct Watch {
     looked_up_empty_at: BTreeMap<String, Timestamp>,
     creates: BTreeMap<InvoiceId, u64>,
     documents_seen: usize,
+    bills_read_at: BTreeMap<InvoiceId, Timestamp>,
+    entries_seen: usize,
+    payments: u64,
 }
 
 impl Watch {
@@ -71,6 +77,17 @@ impl Watch {
     /// The word of an invoice's state, as last committed.
     pub fn state_word(&self, id: InvoiceId) -> Option<&'static str> {
         self.records.get(&id).map(|known| known.state.word())
+    }
+
+    /// All payments of an invoice in Coupa were read.
+    pub fn bill_read(&mut self, id: InvoiceId, asked_at: Timestamp) {
+        let at = self.bills_read_at.entry(id).or_default();
+        *at = asked_at.max(*at);
+    }
+
+    /// Payment entries that left for Coupa.
+    pub fn payments(&self) -> u64 {
+        self.payments
     }
 
     /// Creates that left for QAD.
@@ -193,6 +210,215 @@ pub fn create_answered(sim: &Sim, task: usize, answer: &Result<QadDocument, Writ
         Err(WriteError::Unknown(_)) => "create unknown",
     };
     *shared.coverage.entry(what).or_default() += 1;
+}
+
+/// The ledger of a bill behind the gate.
+pub fn bill_of(sim: &Sim, id: InvoiceId) -> Option<BillPayments> {
+    let stored = ready(sim.register.read(&[flows::bills::bill_key(id)])).unwrap();
+    stored
+        .into_iter()
+        .next()
+        .flatten()
+        .map(|stored| parse(&stored).unwrap())
+}
+
+/// All ledgers behind the gate.
+pub fn bills(sim: &Sim) -> Vec<BillPayments> {
+    let all = ready(sim.register.list(&RecordGroup::Collection(Collection::Bill))).unwrap();
+    all.iter().map(|stored| parse(stored).unwrap()).collect()
+}
+
+fn is_in_qad(sim: &Sim, id: InvoiceId) -> bool {
+    record_of(sim, id).is_some_and(|(_, record)| {
+        matches!(
+            record.state,
+            State::Posted { .. }
+                | State::Exported { .. }
+                | State::Parked {
+                    reason: ParkReason::InQad { .. }
+                }
+        )
+    })
+}
+
+/// S2, S5, S7: a payment entry is about to leave.
+pub fn payment_is_allowed(sim: &Sim, task: usize, clock: Timestamp, entry: &PaymentEntry) {
+    let Some(effect) = bill_of(sim, entry.invoice).and_then(|bill| bill.entry) else {
+        sim.violate(|| format!("S2 {} is sent without an intent", entry.key));
+        return;
+    };
+    if effect.status != EffectStatus::Intent || !effect.holder.ends_with(&format!("-{task}")) {
+        sim.violate(|| {
+            format!(
+                "S2 {} is sent by task {task} while its effect is {:?} of {:?}",
+                entry.key, effect.status, effect.holder
+            )
+        });
+    }
+    if clock > effect.send_deadline(&sim.timing) {
+        sim.violate(|| format!("S5 {} is sent too late in its lease", entry.key));
+    }
+    if sha256_hex(&serde_json::to_string(entry).unwrap()) != effect.request_sha256 {
+        sim.violate(|| format!("S6 {} is sent with another content", entry.key));
+    }
+    if !is_in_qad(sim, entry.invoice) {
+        sim.violate(|| format!("S7 {} is paid in Coupa and its invoice is not in QAD", entry.key));
+    }
+}
+
+/// S3: the bytes of a payment entry leave now.
+pub fn payment_leaves(sim: &Sim, task: usize, entry: &PaymentEntry) {
+    let now = sim.now();
+    let key = format!("payment {} {}", entry.key, entry.amount.is_sign_negative());
+    let lateness = sim.timing.commit_lateness_millis;
+    let mut blind = None;
+    {
+        let mut shared = sim.shared();
+        let watch = &mut shared.watch;
+        watch.payments += 1;
+        let read_at = watch.bills_read_at.get(&entry.invoice).copied();
+        let sent = watch.sent.entry(key.clone()).or_default();
+        for earlier in sent.iter().filter(|sent| !sent.not_applied) {
+            let settled = earlier.left_at.plus_millis(lateness);
+            if read_at.is_none_or(|at| at < settled) {
+                blind = Some(format!(
+                    "S3 {key} is sent again at {} after an attempt at {} that may have happened; read at {read_at:?}",
+                    now.0, earlier.left_at.0
+                ));
+            }
+        }
+        sent.push(Sent {
+            left_at: now,
+            not_applied: false,
+        });
+        let place = sent.len() - 1;
+        watch.leaving.insert(task, (key, place));
+    }
+    if let Some(blind) = blind {
+        sim.violate(|| blind);
+    }
+}
+
+/// The caller of a payment entry got its answer.
+pub fn payment_answered(sim: &Sim, task: usize, error: Option<&WriteError>) {
+    let mut shared = sim.shared();
+    let watch = &mut shared.watch;
+    let Some((key, place)) = watch.leaving.remove(&task) else {
+        return;
+    };
+    let not_applied = matches!(
+        error,
+        Some(WriteError::NotApplied { .. } | WriteError::Refused(_))
+    );
+    if let Some(sent) = watch.sent.get_mut(&key).and_then(|sent| sent.get_mut(place)) {
+        sent.not_applied = not_applied;
+    }
+    let what = match error {
+        None => "payment confirmed",
+        Some(WriteError::NotApplied { .. }) => "payment declined by Coupa",
+        Some(WriteError::Refused(_)) => "payment refused",
+        Some(WriteError::Unknown(_)) => "payment unknown",
+    };
+    *shared.coverage.entry(what).or_default() += 1;
+}
+
+/// S1 and S8 in Coupa: after every step in which an entry has appeared.
+fn check_payments(sim: &Sim) {
+    let seen = sim.shared().watch.entries_seen;
+    let mut broken = Vec::new();
+    let entries = {
+        let world = sim.world();
+        let count = world
+            .coupa
+            .invoices
+            .values()
+            .map(|invoice| invoice.payments.len())
+            .sum();
+        if count != seen {
+            for invoice in world.coupa.invoices.values() {
+                let mut keys = BTreeSet::new();
+                for payment in &invoice.payments {
+                    let notes = payment.notes.clone().unwrap_or_default();
+                    let key: Vec<&str> = notes.split(' ').take(3).collect();
+                    if !payment.amount_paid.is_zero()
+                        && !keys.insert((key.join(" "), payment.amount_paid.is_sign_negative()))
+                    {
+                        broken.push(format!(
+                            "S1 Coupa invoice {} shows {} twice",
+                            invoice.id,
+                            key.join(" ")
+                        ));
+                    }
+                }
+                let sum: Decimal = invoice
+                    .payments
+                    .iter()
+                    .map(|payment| {
+                        payment.amount_paid.abs()
+                            * if payment.amount_paid.is_sign_negative()
+                                == invoice.total_with_taxes().is_sign_negative()
+                            {
+                                Decimal::ONE
+                            } else {
+                                Decimal::NEGATIVE_ONE
+                            }
+                    })
+                    .sum();
+                let limit = invoice.total_with_taxes().abs() + Decimal::new(5, 2);
+                if sum > limit && invoice.kind == domain::ids::DocumentKind::Invoice {
+                    broken.push(format!(
+                        "S8 Coupa invoice {} shows {sum} paid, more than {limit}",
+                        invoice.id
+                    ));
+                }
+            }
+        }
+        count
+    };
+    for what in broken {
+        sim.violate(|| what);
+    }
+    sim.shared().watch.entries_seen = entries;
+}
+
+/// S8 and S14 for the ledgers, when nothing moves any more.
+fn check_bills_at_rest(sim: &Sim) {
+    let mut broken = Vec::new();
+    for bill in bills(sim) {
+        let id = bill.invoice;
+        let trail = ready(sim.register.audit(&format!("payments/{id}"))).unwrap();
+        match verify_chain(&trail) {
+            Ok(end) if end == bill.chain => {}
+            Ok(_) => broken.push(format!("S14 the chain of the payments of {id} ends elsewhere")),
+            Err(problem) => broken.push(format!("S14 {problem}")),
+        }
+        let paying = record_of(sim, id)
+            .is_some_and(|(_, record)| matches!(record.state, State::Posted { .. } | State::Exported { .. }));
+        if !paying || bill.parked.is_some() || bill.left_alone.is_some() {
+            continue;
+        }
+        let wanted: Decimal = bill
+            .allocations
+            .values()
+            .filter(|one| one.latest.status == domain::payments::PaymentStatus::Paid)
+            .map(|one| one.latest.allocated)
+            .sum();
+        let shown: Decimal = sim
+            .world()
+            .coupa
+            .invoices
+            .get(&id.0)
+            .map(|invoice| invoice.payments.iter().map(|payment| payment.amount_paid).sum())
+            .unwrap_or_default();
+        if wanted != shown {
+            broken.push(format!(
+                "S8 QAD has paid {wanted} of invoice {id} and Coupa shows {shown}"
+            ));
+        }
+    }
+    for what in broken {
+        sim.violate(|| what);
+    }
 }
 
 /// S7: the exported flag is about to be set.
@@ -395,11 +621,13 @@ pub fn check_world(sim: &Sim) {
         sim.violate(|| what);
     }
     sim.shared().watch.documents_seen = documents;
+    check_payments(sim);
 }
 
 /// Everything that must hold when nothing moves any more: whole trails, the waiting index, what is due.
 pub fn check_at_rest(sim: &Sim) {
     check_world(sim);
+    check_bills_at_rest(sim);
     let mut broken = Vec::new();
     let far = Timestamp(i64::MAX);
     let due: BTreeSet<InvoiceId> = ready(sim.register.due(far, 10_000))

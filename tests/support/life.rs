@@ -11,15 +11,17 @@
     reason = "a test that overflows, or misses what it put there, must fail loudly"
 )]
 
-use crate::fates::{Chaos, Odds};
-use crate::gate::{Calm, Removed, Rng};
-use crate::harness::{BEGINNING, Harness, Job, POLL_MILLIS, SWEEP_MILLIS, Setup};
+use crate::fates::{Again, Chaos, Happened, Odds};
+use crate::gate::{Calm, Rng};
+use crate::harness::{BEGINNING, Harness, Job, POLL_MILLIS, SWEEP_MILLIS, Setup, job_of};
 use domain::ids::InvoiceId;
 use domain::time::Timestamp;
 use domain::timing::LATE_KILL_MILLIS;
 use flows::ports::{Hint, HintReason, Subject};
+use rust_decimal::Decimal;
 use sandbox::scenario::{Delivery, Expected, Played, Scenario, Step, play};
 use sandbox::world::World;
+use sandbox::world::qad::{Exact, PaymentAllocation};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Most functions that run at once.
@@ -43,12 +45,14 @@ pub struct Life {
     pub odds: Odds,
     /// How much any clock may be ahead of or behind the truth, in milliseconds.
     pub skew_millis: i64,
-    /// A guard taken away.
-    pub removed: Option<Removed>,
     /// Whether the whole story is kept.
     pub traced: bool,
     /// How long the faults last, in milliseconds.
     pub chaos_millis: i64,
+    /// Whether QAD pays what is posted.
+    pub pays: bool,
+    /// These faults and no others, when there is a list.
+    pub listed: Option<Vec<Happened>>,
 }
 
 impl Life {
@@ -70,9 +74,10 @@ impl Life {
             },
             skew_millis: setup.timing.clock_skew_millis / 2,
             setup,
-            removed: None,
             traced: false,
             chaos_millis: CHAOS_MILLIS,
+            pays: seed.is_multiple_of(2),
+            listed: None,
         }
     }
 }
@@ -92,6 +97,8 @@ pub struct Lived {
     pub trace: String,
     /// The last of it.
     pub recent: Vec<String>,
+    /// The faults that happened.
+    pub faults: Vec<Happened>,
 }
 
 struct Script<'a> {
@@ -108,7 +115,6 @@ pub fn live(life: &Life, day: &[Scenario]) -> Lived {
         let mut shared = run.sim.shared();
         shared.tells = false;
         shared.trace = life.traced.then(String::new);
-        shared.removed = life.removed;
     }
     let mut rng = Rng::new(life.seed ^ 0x5EED);
     let mut scripts: Vec<Script<'_>> = day
@@ -119,9 +125,14 @@ pub fn live(life: &Life, day: &[Scenario]) -> Lived {
             from: BEGINNING.0 + rng.millis(600_000),
         })
         .collect();
-    run.fate(Chaos::new(life.odds, life.seed));
+    let chaos = Chaos::new(life.odds, life.seed);
+    let history = chaos.history();
+    match &life.listed {
+        None => run.fate(chaos),
+        Some(listed) => run.fate(Again::new(listed.clone(), life.odds.hint_millis)),
+    }
     let chaos_ends = BEGINNING.0 + life.chaos_millis;
-    let mut driver = Driver::new(life.skew_millis);
+    let mut driver = Driver::new(life.skew_millis, life.pays);
     driver.drive(&mut run, &mut scripts, &mut rng, chaos_ends, false);
     run.fate(Calm);
     driver.drive(&mut run, &mut scripts, &mut rng, chaos_ends + CALM_MILLIS, true);
@@ -160,21 +171,24 @@ pub fn live(life: &Life, day: &[Scenario]) -> Lived {
         coverage: shared.coverage.clone(),
         trace: shared.trace.clone().unwrap_or_default(),
         recent: shared.recent.iter().cloned().collect(),
+        faults: history.lock().unwrap().clone(),
     }
 }
 
 /// Runs timers, queue and workers.
 struct Driver {
     skew_millis: i64,
+    pays: bool,
     next_sweep: i64,
     next_poll: i64,
     taken: BTreeMap<usize, u64>,
 }
 
 impl Driver {
-    fn new(skew_millis: i64) -> Self {
+    fn new(skew_millis: i64, pays: bool) -> Self {
         Self {
             skew_millis,
+            pays,
             next_sweep: BEGINNING.0 + SWEEP_MILLIS,
             next_poll: BEGINNING.0,
             taken: BTreeMap::new(),
@@ -223,6 +237,10 @@ impl Driver {
             self.next_poll = now + POLL_MILLIS;
             self.spawn(run, rng, Job::PollCoupa, None);
             self.spawn(run, rng, Job::PollReceipts, None);
+            if self.pays {
+                pay(run, rng);
+                self.spawn(run, rng, Job::PollPayments, None);
+            }
         }
     }
 
@@ -250,11 +268,7 @@ impl Driver {
                 message.visible_at = now + timing.queue_visibility_millis;
                 let id = message.id;
                 let Hint::V1 { subject, reason, .. } = message.hint.clone();
-                let Subject::Invoice(invoice) = subject else {
-                    shared.queue.remove(place);
-                    continue;
-                };
-                (id, Job::Match(invoice, reason))
+                (id, job_of(subject, reason))
             };
             let task = self.spawn(run, rng, job, Some(id));
             self.taken.insert(task, id);
@@ -302,6 +316,63 @@ impl Driver {
         ];
         moments.into_iter().flatten().min().unwrap_or(now).max(now + 1)
     }
+}
+
+/// QAD pays what is posted, in one payment or two, and now and then takes one back.
+fn pay(run: &mut Harness, rng: &mut Rng) {
+    let today = run.sim.now().date_utc();
+    let mut world = run.sim.world();
+    let qad = &mut world.qad;
+    for payment in &mut qad.payments {
+        let next = match payment.status.as_str() {
+            "Initial" if rng.per_mille(500) => "Paid",
+            "Paid" if rng.per_mille(60) => "Void",
+            _ => continue,
+        };
+        payment.status = next.to_owned();
+        payment.last_modified = today;
+    }
+    let mut number = qad.payments.len() as u64 + 500;
+    let mut more = Vec::new();
+    for document in &qad.invoices {
+        let reference = &document.record.supplier_invoice_reference;
+        let paid = qad
+            .payments
+            .iter()
+            .any(|payment| payment.invoice_reference == *reference);
+        if paid || rng.per_mille(600) {
+            continue;
+        }
+        let total = document.record.total_amount.0.abs();
+        let first = if rng.per_mille(500) {
+            total
+        } else {
+            total * Decimal::new(6, 1)
+        };
+        for (allocation, amount) in (1..).zip([first, total - first]) {
+            if amount.is_zero() {
+                continue;
+            }
+            number += 1;
+            more.push(PaymentAllocation {
+                year: 2026,
+                instrument: "ACH".to_owned(),
+                number,
+                allocation,
+                reference: format!("CHK-{number}"),
+                supplier: document.record.supplier_code.clone(),
+                status: "Initial".to_owned(),
+                currency: document.record.currency_code.clone(),
+                payment_date: today,
+                last_modified: today,
+                invoice_reference: reference.clone(),
+                invoice_type: document.record.invoice_type.clone(),
+                allocated: Exact(amount),
+                discount: Exact::default(),
+            });
+        }
+    }
+    qad.payments.extend(more);
 }
 
 /// Plays every step whose time has come. True when all are played.

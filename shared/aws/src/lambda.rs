@@ -77,6 +77,7 @@ fn prepare(function: &'static str, needed: &[Variable]) -> Result<World, Vec<Pro
         ),
     };
     telemetry::start(function, &namespace, level).map_err(|problem| vec![problem])?;
+    no_core_dumps();
     let config = read?;
     config.require(needed)?;
     let clients = Clients::new(config.aws().map_err(|problem| vec![problem])?);
@@ -86,6 +87,17 @@ fn prepare(function: &'static str, needed: &[Variable]) -> Result<World, Vec<Pro
         clock: Arc::new(SystemClock),
         chance: Arc::new(SystemChance),
     })
+}
+
+/// A crash leaves no memory behind, in which tokens would be.
+fn no_core_dumps() {
+    let none = rustix::process::Rlimit {
+        current: Some(0),
+        maximum: Some(0),
+    };
+    if let Err(error) = rustix::process::setrlimit(rustix::process::Resource::Core, none) {
+        tracing::warn!(code = "CORE_DUMPS_ALLOWED", problem = %error, "core dumps cannot be switched off");
+    }
 }
 
 fn run<Request, Answer, Handler>(handler: &Handler) -> Result<(), Problem>

@@ -22,3 +22,23 @@ pub mod secrets;
 pub mod sqs;
 pub mod telemetry;
 pub mod tokens;
+
+#[cfg(test)]
+mod secret_types {
+    //! What holds a secret has no way to be printed or written.
+    use serde::Serialize;
+    use static_assertions::{assert_impl_all, assert_not_impl_any};
+    use std::fmt::{Debug, Display};
+    use zeroize::ZeroizeOnDrop;
+
+    assert_not_impl_any!(crate::clients::AwsSettings: Debug, Display, Serialize);
+    assert_not_impl_any!(crate::clients::Clients: Debug, Display, Serialize);
+    assert_not_impl_any!(crate::config::Config: Debug, Display, Serialize);
+    assert_not_impl_any!(crate::secrets::Document: Debug, Display, Serialize);
+    assert_not_impl_any!(crate::secrets::SecretReader: Debug, Display, Serialize);
+    assert_not_impl_any!(crate::tokens::SealKey: Debug, Display, Serialize, Clone);
+    assert_not_impl_any!(crate::tokens::DynamoTokenStore: Debug, Display, Serialize);
+    assert_not_impl_any!(secrecy::SecretString: Display, Serialize);
+    assert_impl_all!(secrecy::SecretString: ZeroizeOnDrop);
+    assert_impl_all!(chacha20poly1305::XChaCha20Poly1305: ZeroizeOnDrop);
+}

@@ -46,6 +46,8 @@ pub struct Document {
 struct Entry {
     known: Option<(Timestamp, Document)>,
     asked_at: Option<Timestamp>,
+    /// The last look because of a refusal.
+    reloaded_at: Option<Timestamp>,
 }
 
 /// Reads documents whose names begin alike.
@@ -73,16 +75,45 @@ impl SecretReader {
     /// [`ReadError::Refused`] when there is none or it may not be read, [`ReadError::Unavailable`] when the store does not
     /// answer and what is kept is too old.
     pub async fn current(&self, connection: &ConnectionId) -> Result<Document, ReadError> {
-        self.newer_than(connection, CACHE_MILLIS).await
+        let entry = self.entry(connection).await;
+        // Held while reading, so that many who ask at once cause one request.
+        let mut entry = entry.lock().await;
+        let now = self.clock.now();
+        if let Some((read_at, document)) = &entry.known {
+            // A store that just failed is not asked by every caller again.
+            let asked = entry
+                .asked_at
+                .is_some_and(|at| is_within(now, at, RELOAD_MILLIS_MIN))
+                && is_within(now, *read_at, STALE_MILLIS);
+            if is_within(now, *read_at, CACHE_MILLIS) || asked {
+                return Ok(document.clone());
+            }
+        }
+        self.read(connection, &mut entry, now).await
     }
 
-    /// The document of a connection after a credential from it was refused: read again, but at most once per
-    /// [`RELOAD_MILLIS_MIN`]. An unchanged [`Document::version`] says that there is nothing newer.
+    /// The document of a connection after a credential from it was refused: read again at once, however young it is,
+    /// because it may have been rotated a moment ago; but at most once per [`RELOAD_MILLIS_MIN`]. An unchanged
+    /// [`Document::version`] says that there is nothing newer.
     ///
     /// # Errors
     /// As [`SecretReader::current`].
     pub async fn reload(&self, connection: &ConnectionId) -> Result<Document, ReadError> {
-        self.newer_than(connection, RELOAD_MILLIS_MIN).await
+        let entry = self.entry(connection).await;
+        let mut entry = entry.lock().await;
+        let now = self.clock.now();
+        let looked = entry
+            .reloaded_at
+            .is_some_and(|at| is_within(now, at, RELOAD_MILLIS_MIN));
+        match &entry.known {
+            Some((read_at, document)) if looked && is_within(now, *read_at, STALE_MILLIS) => {
+                Ok(document.clone())
+            }
+            _ => {
+                entry.reloaded_at = Some(now);
+                self.read(connection, &mut entry, now).await
+            }
+        }
     }
 
     /// The document before the latest rotation, when there is one. Not cached: asked for only when the current one failed.
@@ -95,24 +126,13 @@ impl SecretReader {
         self.fetch(connection, PREVIOUS).await
     }
 
-    async fn newer_than(
+    /// Asks the store, and keeps what it says.
+    async fn read(
         &self,
         connection: &ConnectionId,
-        age_millis_max: i64,
+        entry: &mut Entry,
+        now: Timestamp,
     ) -> Result<Document, ReadError> {
-        let entry = self.entry(connection).await;
-        // Held while reading, so that many who ask at once cause one request.
-        let mut entry = entry.lock().await;
-        let now = self.clock.now();
-        let fresh = |at: Timestamp, limit: i64| (0..limit).contains(&now.millis_since(at));
-        if let Some((read_at, document)) = &entry.known {
-            // A store that just failed is not asked by every caller again.
-            let asked = entry.asked_at.is_some_and(|at| fresh(at, RELOAD_MILLIS_MIN))
-                && fresh(*read_at, STALE_MILLIS);
-            if fresh(*read_at, age_millis_max) || asked {
-                return Ok(document.clone());
-            }
-        }
         entry.asked_at = Some(now);
         match self.fetch(connection, CURRENT).await {
             Ok(Some(document)) => {
@@ -124,7 +144,7 @@ impl SecretReader {
                 Err(ReadError::Refused(self.not_found(connection)))
             }
             Err(ReadError::Unavailable { retry_after, problem }) => match &entry.known {
-                Some((read_at, document)) if fresh(*read_at, STALE_MILLIS) => {
+                Some((read_at, document)) if is_within(now, *read_at, STALE_MILLIS) => {
                     tracing::warn!(%connection, code = %problem.code, %problem, "secret store down, document kept");
                     Ok(document.clone())
                 }
@@ -193,6 +213,11 @@ impl SecretReader {
         .field(format!("{}{connection}", self.prefix))
         .expected("a secret of this name")
     }
+}
+
+/// Whether `then` is less than `millis` ago; an instant in the future is not.
+fn is_within(now: Timestamp, then: Timestamp, millis: i64) -> bool {
+    (0..millis).contains(&now.millis_since(then))
 }
 
 #[async_trait]
@@ -371,13 +396,19 @@ mod tests {
         let (reader, store, time) = reader();
         store.holds("one");
         store.holds("two");
+        store.holds("three");
         reader.current(&acme()).await.ok().unwrap();
-        assert_eq!(reader.reload(&acme()).await.ok().unwrap().version, "one");
-        assert_eq!(store.asked(), 1);
-        time.pass(RELOAD_MILLIS_MIN);
-        assert_eq!(reader.reload(&acme()).await.ok().unwrap().version, "two");
-        assert_eq!(reader.reload(&acme()).await.ok().unwrap().version, "two");
+        // Rotated a moment after it was read: found at once.
+        for _ in 0..3 {
+            assert_eq!(reader.reload(&acme()).await.ok().unwrap().version, "two");
+        }
+        assert_eq!(reader.current(&acme()).await.ok().unwrap().version, "two");
         assert_eq!(store.asked(), 2);
+        time.pass(RELOAD_MILLIS_MIN);
+        for _ in 0..3 {
+            assert_eq!(reader.reload(&acme()).await.ok().unwrap().version, "three");
+        }
+        assert_eq!(store.asked(), 3);
     }
 
     #[tokio::test]

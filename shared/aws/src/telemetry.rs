@@ -41,10 +41,13 @@ pub const FIELDS: &[(&str, &str)] = &[
     ("found", "how many were found"),
     ("generation", "which token of its slot, from 1"),
     ("host", "the other system's host"),
+    ("in_coupa", "how many values Coupa holds"),
+    ("in_qad", "how many values QAD lists"),
     ("invoice", "Coupa's id of the invoice"),
     ("key_id", "which key seals tokens now"),
     ("linked", "how many suppliers were newly linked"),
     ("location", "source file and line"),
+    ("lookup", "which lookup of Coupa"),
     ("made_by", "which key sealed this token"),
     ("message_id", "SQS's id of a message"),
     ("method", "HTTP method"),
@@ -56,6 +59,7 @@ pub const FIELDS: &[(&str, &str)] = &[
     ("outcome", "stable word for how it ended"),
     ("parked", "how many stand parked for a person"),
     ("pages", "how many pages were read"),
+    ("planned", "how many changes were planned"),
     ("problem", "what is wrong, in one line"),
     ("queued", "how many were queued"),
     ("reason", "stable word for why"),
@@ -78,6 +82,11 @@ pub const FIELDS: &[(&str, &str)] = &[
 /// Every metric: its name, CloudWatch's unit and its meaning. They have no dimensions, so that alarms find them by name.
 pub const METRICS: &[(&str, &str, &str)] = &[
     (
+        "credential_refused",
+        "Count",
+        "a system refuses the credentials of a connection, and its secret holds no newer ones",
+    ),
+    (
         "duplicate_found",
         "Count",
         "two documents of one identity in QAD: a person must look at once",
@@ -92,6 +101,16 @@ pub const METRICS: &[(&str, &str, &str)] = &[
     ("invoice_held", "Count", "an invoice that waits for QAD"),
     ("invoice_parked", "Count", "an invoice that waits for a person"),
     ("invoice_posted", "Count", "an invoice created in QAD"),
+    (
+        "lookup_failed",
+        "Count",
+        "a lookup that could not be compared: no usable answer",
+    ),
+    (
+        "lookup_parked",
+        "Count",
+        "changes of a lookup that wait for a person",
+    ),
     (
         "oldest_hold_seconds",
         "Seconds",
@@ -111,6 +130,22 @@ pub const METRICS: &[(&str, &str, &str)] = &[
         "payment_unmatched",
         "Count",
         "payments of a supplier invoice that none of our invoices owns",
+    ),
+    ("payment_written", "Count", "an entry written to a Coupa invoice"),
+    (
+        "payments_cursor_age_seconds",
+        "Seconds",
+        "age, in whole days, of the latest change of a payment that QAD has shown",
+    ),
+    (
+        "poll_incomplete",
+        "Count",
+        "a poll that ended before the end of the other system's list",
+    ),
+    (
+        "receipts_cursor_age_seconds",
+        "Seconds",
+        "age, in whole days, of the latest goods receipt that QAD has shown",
     ),
     ("record_failed", "Count", "a record of a batch that comes again"),
     (

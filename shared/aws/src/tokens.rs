@@ -29,6 +29,7 @@ use hmac::{Hmac, Mac};
 use secrecy::{ExposeSecret, SecretBox, SecretString};
 use sha2::Sha256;
 use std::sync::Arc;
+use zeroize::Zeroizing;
 
 /// The form of the seal that this program makes and opens.
 const SEAL: u64 = 1;
@@ -73,6 +74,7 @@ impl SealKey {
         };
         let bytes = STANDARD
             .decode(material.expose_secret().trim())
+            .map(Zeroizing::new)
             .map_err(|_| invalid("a text that is not base64".to_owned()))?;
         if bytes.len() != MATERIAL_BYTES {
             return Err(invalid(format!("{} bytes", bytes.len())));
@@ -326,6 +328,17 @@ impl TokenStore for DynamoTokenStore {
         let dropped = self.conditional(request, |_| false).await?;
         tracing::info!(connection = %slot.connection, system = slot.system, generation, dropped, "token dropped");
         Ok(())
+    }
+
+    async fn release(&self, slot: &TokenSlot, generation: u64, holder: &str) -> Result<(), StoreError> {
+        let request = self
+            .update(slot)
+            .update_expression("REMOVE leased_until, holder")
+            .condition_expression(format!("{} AND holder = :holder", generation_is(generation)))
+            .expression_attribute_values(":generation", number_value(generation))
+            .expression_attribute_values(":holder", text_value(holder));
+        // False: the lease is over already, or somebody else's.
+        self.conditional(request, |_| false).await.map(|_| ())
     }
 }
 

@@ -1,13 +1,16 @@
 //! The settings of one connection (a Coupa instance with a QAD tenant): parsed once at the door, every error with the
 //! setting it is about, and the clients made from them.
 
+mod lookups;
 mod suppliers;
 
+pub use lookups::LookupSettings;
 pub use suppliers::{CoupaSupplierDefaults, QadSupplierDefaults, SupplierSettings};
 
 use crate::coupa::CoupaClient;
 use crate::http::address::BaseUrl;
 use crate::http::auth::{Authenticator, AuthenticatorParts, Login, Scheme, YOUNG_TOKEN_MILLIS};
+use crate::http::outbound::{Destination, NETWORKS_MAX, Network};
 use crate::http::pace::Paces;
 use crate::http::transport::Transport;
 use crate::http::{Peer, System, USER_AGENT};
@@ -62,6 +65,8 @@ pub struct ConnectionDocument {
     pub hold_recheck_seconds: u64,
     /// How payments go back to Coupa.
     pub payments: PaymentSettings,
+    /// Which lists of QAD are shown in which lookups of Coupa; `None`: none.
+    pub lookups: Option<LookupSettings>,
     /// How suppliers are kept aligned.
     pub suppliers: SupplierSettings,
 }
@@ -76,6 +81,9 @@ pub struct CoupaSettings {
     pub client_id: String,
     /// OAuth client secret.
     pub client_secret: SecretString,
+    /// Private ranges that its host may be in; none for a host on the internet.
+    #[serde(default)]
+    pub networks: Vec<Network>,
     /// Scopes to ask for; none asks for all that are granted.
     #[serde(default)]
     pub scopes: Vec<String>,
@@ -158,6 +166,9 @@ impl Default for IntegrationHistory {
 pub struct QadSettings {
     /// The tenant's URL with its context root, for example `https://<tenant>.qad.com/clouderp`.
     pub base_url: BaseUrl,
+    /// Private ranges that its host may be in; none for a host on the internet.
+    #[serde(default)]
+    pub networks: Vec<Network>,
     /// Domain of orders and receipts.
     pub domain: DomainCode,
     /// Entity that records the invoices.
@@ -167,9 +178,9 @@ pub struct QadSettings {
     pub workspace_header: bool,
     /// How to log in.
     pub auth: QadAuth,
-    /// More headers of every call.
+    /// More headers of every call; their values may be keys.
     #[serde(default)]
-    pub extra_headers: BTreeMap<String, String>,
+    pub extra_headers: BTreeMap<String, SecretString>,
     /// Most requests per second.
     #[serde(default = "qad_requests_per_second")]
     pub requests_per_second: u32,
@@ -472,6 +483,7 @@ impl ConnectionDocument {
             "qad",
             "invoices",
             "payments",
+            "lookups",
             "suppliers",
             "hold_recheck_seconds",
             "token_key",
@@ -484,6 +496,12 @@ impl ConnectionDocument {
         let invoices: Option<InvoiceDocument> = section(&sections, "invoices", Some("{}"), &mut problems);
         let payments: Option<PaymentDocument> = section(&sections, "payments", Some("{}"), &mut problems);
         let payments = payments.map(|payments| payments.settings(&mut problems));
+        let lookups: Option<Option<lookups::LookupDocument>> =
+            section(&sections, "lookups", Some("null"), &mut problems);
+        let lookups = match (&qad, lookups.flatten()) {
+            (Some(qad), Some(document)) => Some(document.settings(qad, &mut problems)),
+            _ => None,
+        };
         let invoice_terms = invoices.as_ref().map(|invoices| invoices.credit_terms.clone());
         let suppliers =
             section::<suppliers::SupplierDocument>(&sections, "suppliers", Some("{}"), &mut problems)
@@ -535,6 +553,7 @@ impl ConnectionDocument {
                 adopt_equal_documents,
                 hold_recheck_seconds,
                 payments,
+                lookups,
                 suppliers,
             }),
             _ => Err(problems),
@@ -604,7 +623,7 @@ fn section<T: DeserializeOwned>(
 
 /// Serde's message may repeat the value, which may be a secret: near one, only messages about names are passed on.
 fn harmless(path: &str, message: &str) -> String {
-    let near_secret = ["secret", "password", "auth"]
+    let near_secret = ["secret", "password", "auth", "header"]
         .iter()
         .any(|word| path.contains(word));
     let about_names = ["missing field", "unknown field", "unknown variant"]
@@ -626,6 +645,7 @@ fn check_coupa(coupa: &CoupaSettings, problems: &mut Vec<Problem>) {
     );
     require("coupa.order_number.field", &coupa.order_number.field, problems);
     check_path("coupa.token_path", &coupa.token_path, problems);
+    check_networks("coupa.networks", &coupa.networks, problems);
     check_header("coupa.api_version", &coupa.api_version, problems);
     if coupa
         .scopes
@@ -660,6 +680,7 @@ fn check_coupa(coupa: &CoupaSettings, problems: &mut Vec<Problem>) {
 }
 
 fn check_qad(qad: &QadSettings, problems: &mut Vec<Problem>) {
+    check_networks("qad.networks", &qad.networks, problems);
     match &qad.auth {
         QadAuth::Password {
             client_id,
@@ -714,7 +735,7 @@ fn check_qad(qad: &QadSettings, problems: &mut Vec<Problem>) {
     for (name, value) in &qad.extra_headers {
         let field = format!("qad.extra_headers.{name}");
         check_header_name(&field, name, problems);
-        check_header(&field, value, problems);
+        check_header(&field, value.expose_secret(), problems);
         let ours = [
             "authorization",
             "host",
@@ -841,6 +862,13 @@ fn check_rate(field: &str, rate: u32, most: u32, problems: &mut Vec<Problem>) {
     }
 }
 
+fn check_networks(field: &str, networks: &[Network], problems: &mut Vec<Problem>) {
+    if networks.len() > NETWORKS_MAX {
+        let expected = format!("at most {NETWORKS_MAX} ranges");
+        problems.push(invalid(field, expected, networks.len().to_string()));
+    }
+}
+
 fn check_header_name(field: &str, name: &str, problems: &mut Vec<Problem>) {
     let fits = !name.is_empty()
         && name
@@ -907,6 +935,7 @@ fn coupa_client(
         system: System::Coupa,
         connection,
         base: &settings.base_url,
+        networks: &settings.networks,
         scheme: Scheme::ClientCredentials {
             token_path: settings.token_path.clone(),
             client_id: settings.client_id.clone(),
@@ -946,12 +975,13 @@ fn qad_client(
         settings
             .extra_headers
             .iter()
-            .map(|(name, value)| (name.to_ascii_lowercase(), value.clone())),
+            .map(|(name, value)| (name.to_ascii_lowercase(), value.expose_secret().to_owned())),
     );
     let peer = peer(PeerSettings {
         system: System::Qad,
         connection,
         base: &settings.base_url,
+        networks: &settings.networks,
         scheme: settings.auth.scheme(),
         headers,
         requests_per_second: settings.requests_per_second,
@@ -965,6 +995,11 @@ fn qad_client(
         domain: settings.domain.clone(),
         entity: settings.entity.clone(),
         profile: document.profile.clone(),
+        sources: document
+            .lookups
+            .as_ref()
+            .map(|lookups| lookups.sources.clone())
+            .unwrap_or_default(),
         supplier_set: document.suppliers.shared_set.clone(),
         supplier_defaults: document.suppliers.qad_defaults.clone(),
     }
@@ -974,6 +1009,7 @@ struct PeerSettings<'a> {
     system: System,
     connection: &'a ConnectionId,
     base: &'a BaseUrl,
+    networks: &'a [Network],
     scheme: Scheme,
     headers: Vec<(String, String)>,
     requests_per_second: u32,
@@ -985,8 +1021,10 @@ struct PeerSettings<'a> {
 fn peer(settings: PeerSettings<'_>) -> Peer {
     let world = settings.world;
     let identity = format!("{}\n{}", settings.base.as_str(), settings.scheme.identity());
+    let destination = Destination::of(settings.base, settings.networks);
     let auth = Authenticator::new(AuthenticatorParts {
         system: settings.system,
+        destination: destination.clone(),
         scheme: settings.scheme,
         base: settings.base.clone(),
         slot: TokenSlot {
@@ -1004,6 +1042,7 @@ fn peer(settings: PeerSettings<'_>) -> Peer {
     });
     Peer {
         system: settings.system,
+        destination,
         host: settings.base.host().to_owned(),
         transport: Arc::clone(&world.transport),
         auth,

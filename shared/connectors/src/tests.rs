@@ -2,8 +2,10 @@
 
 mod coupa;
 mod http;
+mod lookups;
 mod payments;
 mod qad;
+mod secrets;
 mod settings;
 mod suppliers;
 
@@ -197,6 +199,16 @@ impl TokenStore for MemoryTokens {
             leased_until: None,
         };
         Ok(true)
+    }
+
+    async fn release(&self, slot: &TokenSlot, generation: u64, holder: &str) -> Result<(), StoreError> {
+        self.up()?;
+        let mut slots = self.slots.lock().unwrap();
+        let (state, held_by) = slots.entry(slot.clone()).or_default();
+        if state.generation == generation && held_by == holder {
+            state.leased_until = None;
+        }
+        Ok(())
     }
 
     async fn drop_token(&self, slot: &TokenSlot, generation: u64) -> Result<(), StoreError> {

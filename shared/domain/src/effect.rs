@@ -7,7 +7,7 @@
 //!     │  └── provably not applied ─────┤
 //!     │                                │ anything else, or the worker died
 //!     │ settled and looked up: none    ▼
-//!     └───── (as Intent again) ──── Unknown ── found: ours ──► Done
+//!     └──── (Intent, or anew) ───── Unknown ── found: ours ──► Done
 //!                                      ├────── a stranger's ─► Done (adopted) | Parked
 //!                                      └────── two ──────────► Parked
 //! ```
@@ -16,6 +16,7 @@
 //! of that record together with its audit entry. [`Effect::fence`] rises with each claim: whoever holds an old fence
 //! can change nothing.
 
+use crate::guards::{Guard, stands};
 use crate::problem::Problem;
 use crate::time::Timestamp;
 use crate::timing::Timing;
@@ -48,7 +49,7 @@ pub enum EffectStatus {
     Rejected,
     /// A person must look.
     Parked,
-    /// Given up before anything was sent.
+    /// Given up: nothing was sent, or what was sent is proven not to be there.
     Withdrawn,
 }
 
@@ -107,6 +108,9 @@ pub enum EffectEvent {
     },
     /// The settle window has passed and a complete look-up found nothing: about to be sent again.
     IntendedAgain,
+    /// The same, but the same is not sent again: what it rested on may have changed meanwhile, so it is given up and
+    /// decided anew.
+    ProvenAbsent,
     /// It is proven to be in the other system.
     Confirmed,
     /// Provably not applied; may be tried again.
@@ -174,6 +178,7 @@ impl EffectEvent {
             Self::Intended { .. } => "intended",
             Self::LookUpClaimed { .. } => "look-up-claimed",
             Self::IntendedAgain => "intended-again",
+            Self::ProvenAbsent => "proven-absent",
             Self::Confirmed => "confirmed",
             Self::NotApplied { .. } => "not-applied",
             Self::MayHaveHappened { .. } => "may-have-happened",
@@ -218,6 +223,10 @@ impl Effect {
     #[must_use]
     pub fn succeeding(mut self, earlier: Option<&Self>) -> Self {
         self.fence = earlier.map_or(0, |earlier| earlier.fence.saturating_add(1));
+        // What was given up did not get better by being decided anew: it goes on as slowly.
+        self.setbacks = earlier
+            .filter(|earlier| earlier.status == EffectStatus::Withdrawn)
+            .map_or(0, |earlier| earlier.setbacks);
         self
     }
 
@@ -240,7 +249,12 @@ impl Effect {
 
     /// What to do now.
     pub fn step(&self, now: Timestamp, timing: &Timing) -> Step {
-        let free_at = |until: Timestamp| until.plus_millis(timing.clock_skew_millis).plus_millis(1);
+        let skew = if stands(Guard::ClockSkew) {
+            timing.clock_skew_millis
+        } else {
+            0
+        };
+        let free_at = |until: Timestamp| until.plus_millis(skew).plus_millis(1);
         let wait_or = |instant: Timestamp, step: Step| if instant > now { Step::Wait(instant) } else { step };
         match self.status {
             EffectStatus::Ready => {
@@ -253,7 +267,11 @@ impl Effect {
             EffectStatus::Intent | EffectStatus::Unknown => match self.repetition {
                 Repetition::Harmless => wait_or(free_at(self.lease_until).max(self.not_before), Step::Send),
                 Repetition::OnlyAfterLookUp => {
-                    let settled = free_at(self.lease_until.max(self.settle_until));
+                    let settled = if stands(Guard::SettleWindow) {
+                        free_at(self.lease_until.max(self.settle_until))
+                    } else {
+                        free_at(self.lease_until)
+                    };
                     wait_or(settled.max(self.not_before), Step::LookUp)
                 }
             },
@@ -297,6 +315,7 @@ impl Effect {
                 next.claim(holder, now, timing);
             }
             (EffectEvent::IntendedAgain, Unknown) if !self.holder.is_empty() => next.intend(now, timing),
+            (EffectEvent::ProvenAbsent, Unknown) if !self.holder.is_empty() => next.finish(Withdrawn, None),
             (EffectEvent::Confirmed, Ready | Intent | Unknown) => {
                 next.finish(Done, None);
                 next.setbacks = 0;

@@ -16,6 +16,7 @@
 //! | [`lifecycle`] | the states of an invoice and the one function that moves it |
 //! | [`timing`] | the chain of times that "never twice" rests on |
 //! | [`effect`] | the state machine of a write to another system |
+//! | [`guards`] | the conditions that all of this rests on, by name |
 //! | [`payments`] | what QAD's payments demand of a Coupa invoice |
 //! | [`suppliers`] | which supplier is which on both sides, and who is told what |
 //! | [`lookups`] | what a Coupa lookup needs to show a QAD list |
@@ -34,6 +35,7 @@
 pub mod documents;
 pub mod effect;
 pub mod explain;
+pub mod guards;
 pub mod ids;
 pub mod instruction;
 pub mod lifecycle;

@@ -10,6 +10,7 @@
 
 use crate::documents::SourceVersion;
 use crate::effect::{Effect, EffectEvent, EffectStatus, IllegalEffect};
+use crate::guards::{Guard, stands};
 use crate::ids::{DocumentKind, InvoiceId, InvoiceReference, OrderLineKey, PurchaseOrderNumber};
 use crate::instruction::{Instruction, Release, SKIPPED};
 use crate::matching::{Exception, ExceptionCode, MatchReport};
@@ -590,6 +591,10 @@ pub struct InvoiceRecord {
     /// Coupa has said something about it while it was on its way: once it is in QAD, Coupa is asked what.
     #[serde(default)]
     pub look_pending: bool,
+    /// When Coupa or QAD was last asked about it and gave an answer that only a person can clear up: until Coupa has
+    /// changed it after that, a list that shows it is no news.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub asked_in_vain: Option<Timestamp>,
     /// Where its audit chain ends.
     pub chain: ChainEnd,
 }
@@ -619,6 +624,7 @@ impl InvoiceRecord {
             setbacks: 0,
             look_again: None,
             look_pending: false,
+            asked_in_vain: None,
             chain: ChainEnd::default(),
         }
     }
@@ -628,6 +634,7 @@ impl InvoiceRecord {
         let takes_back =
             matches!(event, Event::Received { .. } | Event::Voided) && self.state == State::Approved;
         if takes_back
+            && stands(Guard::NotWhileInFlight)
             && !self
                 .creation
                 .as_ref()

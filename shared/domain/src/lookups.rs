@@ -21,6 +21,10 @@ pub const NAME_CHARACTERS_MAX: usize = 255;
 pub const DEPTH_MAX: usize = 10;
 /// Most values of one list; Coupa and QAD are read completely or not at all.
 pub const VALUES_MAX: usize = 20_000;
+/// Code of Coupa's refusal of a value whose name or number another one has: not applied, and worth a look-up.
+pub const VALUE_TAKEN: &str = "COUPA_LOOKUP_VALUE_TAKEN";
+/// Code of Coupa's refusal of a value whose lookup does not exist: it is the same for all values.
+pub const LOOKUP_MISSING: &str = "COUPA_LOOKUP_MISSING";
 /// Separates the codes of a path, from the root, in texts and keys.
 const PATH_SEPARATOR: &str = "\u{1f}";
 
@@ -194,6 +198,9 @@ pub struct Action {
     pub id: Option<u64>,
     /// `external-ref-code` of the value above, for what is created below another.
     pub parent_ref_code: Option<String>,
+    /// Coupa's id of the value above, for what is created below another: answers name either.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent_id: Option<u64>,
     /// The name it has in Coupa; blank for what is created.
     pub name_before: String,
     /// The name it shall have.
@@ -222,6 +229,44 @@ impl Action {
             if self.active { "1" } else { "0" },
         ]
         .join("\u{1e}")
+    }
+
+    /// Whether a value of Coupa is the one this change is about: its id when there is one, its code, and for a new one
+    /// the value above it, by whatever of it Coupa shows.
+    pub fn is_about(&self, value: &CoupaValue) -> bool {
+        let code = value
+            .code
+            .as_deref()
+            .and_then(|code| code.parse::<LookupCode>().ok());
+        if code.as_ref() != self.code() || self.id.is_some_and(|id| id != value.id) {
+            return false;
+        }
+        self.id.is_some() || self.is_below_the_same(value)
+    }
+
+    fn is_below_the_same(&self, value: &CoupaValue) -> bool {
+        let shown = value.parent.clone().unwrap_or_default();
+        let Some(wanted) = &self.parent_ref_code else {
+            return shown == ParentReference::default();
+        };
+        if shown.external_ref_code.as_ref() == Some(wanted) {
+            return true;
+        }
+        if shown.id.is_some() && shown.id == self.parent_id {
+            return true;
+        }
+        // An answer that leaves the parent out still shows the path.
+        let path = value.external_ref_code.as_deref().unwrap_or_default();
+        let own = self.code().map(LookupCode::as_str).unwrap_or_default();
+        let between = path
+            .strip_prefix(wanted.as_str())
+            .and_then(|rest| rest.strip_suffix(own));
+        shown == ParentReference::default() && between.is_some_and(|between| !between.is_empty())
+    }
+
+    /// Whether a value of Coupa shows what this change asks for.
+    pub fn is_shown_by(&self, value: &CoupaValue) -> bool {
+        value.name == self.name && value.active == self.active
     }
 
     /// In words, for people.
@@ -309,9 +354,14 @@ pub enum Guard {
     TooLarge(Problem),
 }
 
-/// Whether the plan is small enough. The first fill of a lookup in which no value is ours is let through whatever its
-/// size: it can destroy nothing.
-pub fn guard(lookup: &str, plan: &LookupPlan, policy: &LookupPolicy) -> Guard {
+/// Whether the plan is small enough. Changes that are `excused` (allowed already, or the rest of a first fill) do not
+/// count. The first fill of a lookup in which no value is ours is let through whatever its size: it can destroy nothing.
+pub fn guard(
+    lookup: &str,
+    plan: &LookupPlan,
+    policy: &LookupPolicy,
+    excused: impl Fn(&Action) -> bool,
+) -> Guard {
     let least = usize::try_from(policy.change_count_min).unwrap_or(usize::MAX);
     let percent = usize::try_from(policy.change_percent_max).unwrap_or(usize::MAX);
     let share = plan
@@ -320,7 +370,8 @@ pub fn guard(lookup: &str, plan: &LookupPlan, policy: &LookupPolicy) -> Guard {
         .checked_div(100)
         .unwrap_or(0);
     let most = least.max(share);
-    if plan.first_fill || plan.change_count() <= most {
+    let counted = plan.changes().filter(|action| !excused(action)).count();
+    if plan.first_fill || counted <= most {
         return Guard::Open;
     }
     let fix = "Read the plan. If it is right, allow it; else correct the list in QAD or the source in the connection.";
@@ -328,7 +379,7 @@ pub fn guard(lookup: &str, plan: &LookupPlan, policy: &LookupPolicy) -> Guard {
         Problem::new("LOOKUP_CHANGE_TOO_LARGE", fix)
             .field(lookup)
             .expected(format!(
-                "at most {most} changes ({percent} % of {} values, at least {least})",
+                "at most {most} changes ({percent} % of {} active values, at least {least})",
                 plan.ours_active
             ))
             .actual(plan.summary()),
@@ -345,16 +396,15 @@ pub fn empty_source(lookup: &str, source: &str) -> Problem {
         .actual("none")
 }
 
-/// The name of a value in Coupa: code and description, or the code alone. Blanks are made one, the length is bounded.
+/// The name of a value in Coupa: code and description, or the code alone. Control characters become blanks, the length
+/// is bounded.
 pub fn value_name(code: &LookupCode, description: &str) -> String {
-    let words: Vec<&str> = description.split_whitespace().collect();
-    let full = if words.is_empty() {
-        code.as_str().to_owned()
-    } else {
-        format!("{code} {}", words.join(" "))
+    let description = clean(description);
+    let full = match description.trim() {
+        "" => code.as_str().to_owned(),
+        words => format!("{code} {words}"),
     };
-    clean(&full)
-        .chars()
+    full.chars()
         .take(NAME_CHARACTERS_MAX)
         .collect::<String>()
         .trim_end()
@@ -387,7 +437,7 @@ pub fn plan(qad: &[QadValue], coupa: &[CoupaValue], unreadable: &[Option<LookupC
             Some(value) => actions.extend(change_of(wish, value)),
             None if wish.active => match parent_of(&wish.path, &ours) {
                 Parent::None => actions.push(creation(wish, None)),
-                Parent::There(code) => actions.push(creation(wish, Some(code))),
+                Parent::There(code, id) => actions.push(creation(wish, Some((code, id)))),
                 Parent::Missing => after_parents.push(creation(wish, None)),
             },
             // Inactive in QAD and never in Coupa: both agree that nobody can choose it.
@@ -425,12 +475,14 @@ fn order_of(action: &Action) -> (u8, usize, String) {
     }
 }
 
-fn creation(wish: &Wanted, parent_ref_code: Option<String>) -> Action {
+fn creation(wish: &Wanted, parent: Option<(String, u64)>) -> Action {
+    let (parent_ref_code, parent_id) = parent.unzip();
     Action {
         kind: ActionKind::Create,
         path: wish.path.clone(),
         id: None,
         parent_ref_code,
+        parent_id,
         name_before: String::new(),
         name: wish.name.clone(),
         active: true,
@@ -443,6 +495,7 @@ fn deactivation(ours: &Ours<'_>) -> Action {
         path: ours.path.clone(),
         id: Some(ours.value.id),
         parent_ref_code: None,
+        parent_id: None,
         name_before: ours.value.name.clone(),
         name: ours.value.name.clone(),
         active: false,
@@ -462,6 +515,7 @@ fn change_of(wish: &Wanted, ours: &Ours<'_>) -> Option<Action> {
         path: wish.path.clone(),
         id: Some(value.id),
         parent_ref_code: None,
+        parent_id: None,
         name_before: value.name.clone(),
         name: wish.name.clone(),
         active: wish.active,
@@ -470,7 +524,7 @@ fn change_of(wish: &Wanted, ours: &Ours<'_>) -> Option<Action> {
 
 enum Parent {
     None,
-    There(String),
+    There(String, u64),
     Missing,
 }
 
@@ -481,10 +535,16 @@ fn parent_of(path: &[LookupCode], ours: &BTreeMap<String, Ours<'_>>) -> Parent {
     if above.is_empty() {
         return Parent::None;
     }
-    let code = ours
-        .get(&path_key(above))
-        .and_then(|parent| parent.value.external_ref_code.clone());
-    code.map_or(Parent::Missing, Parent::There)
+    let parent = ours.get(&path_key(above)).map(|parent| parent.value);
+    parent
+        .and_then(|parent| Some((reference_path(parent)?, parent.id)))
+        .map_or(Parent::Missing, |(code, id)| Parent::There(code, id))
+}
+
+/// What a value is referred to by: `external-ref-code`, which at the root is its own number.
+fn reference_path(value: &CoupaValue) -> Option<String> {
+    let at_the_root = || value.code.clone().filter(|_| value.parent.is_none());
+    value.external_ref_code.clone().or_else(at_the_root)
 }
 
 /// Paths and names of what QAD lists. A code that comes twice with different content, and a parent that is not there,
@@ -586,9 +646,9 @@ fn ours<'a>(
     blocked: &mut Vec<Problem>,
 ) -> BTreeMap<String, Ours<'a>> {
     let by_id: BTreeMap<u64, &CoupaValue> = coupa.iter().map(|value| (value.id, value)).collect();
-    let by_ref: BTreeMap<&str, &CoupaValue> = coupa
+    let by_ref: BTreeMap<String, &CoupaValue> = coupa
         .iter()
-        .filter_map(|value| value.external_ref_code.as_deref().map(|code| (code, value)))
+        .filter_map(|value| reference_path(value).map(|code| (code, value)))
         .collect();
     let mut ours: BTreeMap<String, Ours<'a>> = BTreeMap::new();
     for value in coupa {
@@ -615,7 +675,7 @@ fn ours<'a>(
 fn coupa_path(
     value: &CoupaValue,
     by_id: &BTreeMap<u64, &CoupaValue>,
-    by_ref: &BTreeMap<&str, &CoupaValue>,
+    by_ref: &BTreeMap<String, &CoupaValue>,
 ) -> Option<Vec<LookupCode>> {
     let mut path: Vec<LookupCode> = vec![value.code.as_ref()?.parse().ok()?];
     let mut here = value;
@@ -648,7 +708,7 @@ fn without_taken_names(actions: Vec<Action>, coupa: &[CoupaValue]) -> (Vec<Actio
         let by_id = parent
             .id
             .and_then(|id| by_id.get(&id))
-            .and_then(|parent| parent.external_ref_code.clone());
+            .and_then(|parent| reference_path(parent));
         parent
             .external_ref_code
             .clone()

@@ -6,6 +6,12 @@ use std::fmt;
 /// Longest text kept in any part of a problem, in characters. What the other side says is cut to it.
 pub const TEXT_CHARACTERS_MAX: usize = 400;
 
+/// How the code of a problem ends that says: the other system refuses who we are. The system's name stands before it.
+const CREDENTIAL_REFUSED: &str = "_CREDENTIAL_REFUSED";
+/// How soon a record is looked at again that only waits for its connection's credentials, in milliseconds: the records
+/// are all right, and they go on by themselves once the secret is.
+pub const CREDENTIAL_RECHECK_MILLIS: i64 = 300_000;
+
 /// One thing that is wrong with a document, a message, an answer or a configuration.
 ///
 /// Never holds a secret, a token, a request body or a bank account: it is logged, stored, shown and written into Coupa.
@@ -37,6 +43,11 @@ impl Problem {
             actual: String::new(),
             fix: fix.into(),
         }
+    }
+
+    /// Whether it says that the other system refuses our credentials: nothing was applied, and the record is all right.
+    pub fn is_credential_refused(&self) -> bool {
+        self.code.ends_with(CREDENTIAL_REFUSED)
     }
 
     /// Names the field.

@@ -1,5 +1,6 @@
 //! The chain of times that "never twice" rests on, and the check that refuses to start when a link is wrong.
 
+use crate::guards::{Guard, stands};
 use crate::problem::Problem;
 use serde::{Deserialize, Serialize};
 
@@ -52,7 +53,12 @@ impl Default for Timing {
 impl Timing {
     /// How long to wait after a lost answer before a look-up proves anything: commit lateness and skew.
     pub fn settle_millis(&self) -> i64 {
-        self.commit_lateness_millis.saturating_add(self.clock_skew_millis)
+        let skew = if stands(Guard::ClockSkew) {
+            self.clock_skew_millis
+        } else {
+            0
+        };
+        self.commit_lateness_millis.saturating_add(skew)
     }
 
     /// Checks every link; an empty list means that the chain holds.

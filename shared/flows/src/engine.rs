@@ -8,6 +8,7 @@ use crate::ports::{CommitError, ReadError, WriteError};
 use crate::store::{Change, Context, Document, FlowError, Loaded, load, save};
 use async_trait::async_trait;
 use domain::effect::{Effect, EffectEvent, Step, backoff_millis};
+use domain::guards::{Guard, stands};
 use domain::lifecycle::IllegalStep;
 use domain::problem::Problem;
 use domain::time::Timestamp;
@@ -83,6 +84,14 @@ pub trait Target<D: Document>: Send + Sync {
         event: EffectEvent,
     ) -> Result<Change<D, Self::Event>, IllegalStep>;
 
+    /// The document after an attempt is proven to have left nothing, when it must be decided anew before anything is sent;
+    /// `None` when the same is simply sent again.
+    fn absent(
+        &self,
+        context: &Context<'_>,
+        document: &D,
+    ) -> Result<Option<Change<D, Self::Event>>, IllegalStep>;
+
     /// The document after the write is proven to be there.
     fn there(
         &self,
@@ -144,6 +153,9 @@ pub async fn drive<D: Document, T: Target<D>>(
             Step::Finished => return Ok(Driven::Finished(document)),
             Step::Wait(_) => return Ok(Driven::Later(document)),
             _ if !context.has_time_for_a_call() => return Ok(Driven::OutOfTime),
+            Step::LookUpThenSend if !stands(Guard::LookUpBeforeFirstSend) => {
+                claim_and_send(context, document, target).await?
+            }
             Step::LookUpThenSend => first_send(context, document, target).await?,
             Step::Send => claim_and_send(context, document, target).await?,
             Step::LookUp => look_up(context, document, target).await?,
@@ -165,6 +177,7 @@ async fn first_send<D: Document, T: Target<D>>(
     let effect = effect_of(target, &document)?;
     let finding = match target.look_up(&document.document, effect).await {
         Ok(answers) => target.judge(&document.document, effect, answers),
+        Err(_) if !stands(Guard::FailedLookUpIsNoAnswer) => Finding::Nothing,
         Err(ReadError::Refused(problem)) => Finding::Park {
             problem,
             answer: None,
@@ -237,6 +250,7 @@ async fn look_up<D: Document, T: Target<D>>(
     };
     let finding = match target.look_up(&document.document, effect).await {
         Ok(answers) => target.judge(&document.document, effect, answers),
+        Err(_) if !stands(Guard::FailedLookUpIsNoAnswer) => Finding::Nothing,
         // A look-up that gives no answer is never "none", whatever the reason: the effect stays unknown.
         Err(error) => {
             let retry_after = match &error {
@@ -251,10 +265,19 @@ async fn look_up<D: Document, T: Target<D>>(
         }
     };
     match finding {
-        Finding::Nothing => match claim(context, document, target, EffectEvent::IntendedAgain).await? {
-            Some(claimed) => send(context, claimed, target).await,
-            None => Ok(None),
-        },
+        Finding::Nothing => {
+            let given_up = target.absent(context, &document.document).map_err(broken)?;
+            if given_up.is_some() {
+                return settle(context, document, target, |d| {
+                    target.absent(context, d)?.ok_or(IllegalStep::NoEffect)
+                })
+                .await;
+            }
+            match claim(context, document, target, EffectEvent::IntendedAgain).await? {
+                Some(claimed) => send(context, claimed, target).await,
+                None => Ok(None),
+            }
+        }
         Finding::There { answer, adopted } => {
             let proof = if adopted { Proof::Adopted } else { Proof::Found };
             settle(context, document, target, |d| {
@@ -285,7 +308,9 @@ async fn send<D: Document, T: Target<D>>(
 ) -> Result<Option<Loaded<D>>, FlowError> {
     let effect = effect_of(target, &document)?;
     // Checked last, right before the bytes leave: a whole exchange must end inside the lease and the invocation.
-    if context.clock.now() > effect.send_deadline(context.timing) || !context.has_time_for_a_call() {
+    let too_late =
+        context.clock.now() > effect.send_deadline(context.timing) || !context.has_time_for_a_call();
+    if too_late && stands(Guard::SendInsideLease) {
         let event = EffectEvent::NotApplied {
             not_before: context.clock.now(),
             problem: Problem::new("OUT_OF_TIME", "Nothing to do: it is tried again."),
@@ -317,11 +342,18 @@ async fn send<D: Document, T: Target<D>>(
         Err(WriteError::NotApplied { retry_after, problem }) => {
             not_applied(context, effect, retry_after, problem)
         }
+        // Who we are was refused, not what we sent: nothing was applied, and it goes on once the secret is corrected.
+        Err(WriteError::Refused(problem)) if problem.is_credential_refused() => {
+            not_applied(context, effect, None, problem)
+        }
         Err(WriteError::Refused(problem)) => {
             return settle(context, document, target, |d| {
                 target.refused(context, d, problem.clone())
             })
             .await;
+        }
+        Err(WriteError::Unknown(problem)) if !stands(Guard::UnknownIsUnknown) => {
+            not_applied(context, effect, None, problem)
         }
         Err(WriteError::Unknown(problem)) => EffectEvent::MayHaveHappened { problem },
     };
@@ -374,6 +406,12 @@ async fn claim<D: Document, T: Target<D>>(
     event: EffectEvent,
 ) -> Result<Option<Loaded<D>>, FlowError> {
     let change = target.step(context, &document.document, event).map_err(broken)?;
+    if !stands(Guard::IntentFirst) {
+        return Ok(Some(Loaded {
+            document: change.document,
+            revision: document.revision,
+        }));
+    }
     match save(context, document.revision, change).await {
         Ok(claimed) => Ok(Some(claimed)),
         Err(CommitError::Conflict) => Ok(None),
@@ -405,7 +443,7 @@ async fn settle<D: Document, T: Target<D>>(
                 document = now_stored;
                 let ours = target
                     .effect(&document.document)
-                    .is_some_and(|e| e.fence == fence && !e.is_finished());
+                    .is_some_and(|e| (e.fence == fence || !stands(Guard::Fence)) && !e.is_finished());
                 if !ours {
                     return Ok(None);
                 }

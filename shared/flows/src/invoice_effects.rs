@@ -2,12 +2,13 @@
 //! outcome on the Coupa document. What to send, what an answer proves, and what the record looks like afterwards.
 
 use crate::engine::{Finding, Proof, Target};
-use crate::ports::{Coupa, DocumentOutcome, Qad, QadDocument, ReadError, RecordWrite, WriteError};
+use crate::ports::{Coupa, DocumentOutcome, Flagged, Qad, QadDocument, ReadError, RecordWrite, WriteError};
 use crate::store::{Change, Context, sha256_hex};
 use async_trait::async_trait;
 use domain::documents::CoupaStatus;
 use domain::effect::{Effect, EffectEvent, EffectStatus, Repetition};
 use domain::explain;
+use domain::guards::{Guard, stands};
 use domain::ids::{InvoiceId, QadInvoiceIdentity, fold};
 use domain::lifecycle::{Event, IllegalStep, InvoiceEffect, InvoiceRecord, ParkReason, PostedHow, State};
 use domain::matching::SupplierInvoiceDraft;
@@ -173,7 +174,7 @@ fn differences(draft: &Wanted<'_>, document: &QadDocument) -> Option<(String, St
         draft.identity.kind.to_string(),
         document.identity.kind.to_string(),
     );
-    if expected.is_empty() {
+    if expected.is_empty() || !stands(Guard::EchoComparison) {
         None
     } else {
         Some((expected.join(", "), actual.join(", ")))
@@ -295,6 +296,24 @@ impl Target<InvoiceRecord> for Creation<'_> {
         }
     }
 
+    fn absent(
+        &self,
+        context: &Context<'_>,
+        record: &InvoiceRecord,
+    ) -> Result<Option<Change<InvoiceRecord, Event>>, IllegalStep> {
+        // While nobody knew, the invoice may have been voided or changed and what was received may have gone back.
+        let gone = advance(
+            InvoiceEffect::Creation,
+            context,
+            record,
+            EffectEvent::ProvenAbsent,
+        )?;
+        let event = Event::Received { coupa_status: None };
+        let mut anew = then(gone, event, context.clock.now())?;
+        anew.document.look_again = Some(context.clock.now());
+        Ok(Some(anew))
+    }
+
     fn step(
         &self,
         context: &Context<'_>,
@@ -391,32 +410,34 @@ pub struct Export<'a> {
 
 #[async_trait]
 impl Target<InvoiceRecord> for Export<'_> {
-    /// Where Coupa says the invoice stands, when it says so.
-    type Answer = Option<CoupaStatus>;
+    type Answer = Flagged;
     type Event = Event;
 
     fn effect<'d>(&self, record: &'d InvoiceRecord) -> Option<&'d Effect> {
         record.export.as_ref()
     }
 
-    async fn send(&self, record: &InvoiceRecord, effect: &Effect) -> Result<Option<CoupaStatus>, WriteError> {
+    async fn send(&self, record: &InvoiceRecord, effect: &Effect) -> Result<Flagged, WriteError> {
         self.coupa.mark_exported(record.id, &effect.idempotency_key).await
     }
 
-    async fn look_up(&self, _: &InvoiceRecord, _: &Effect) -> Result<Vec<Option<CoupaStatus>>, ReadError> {
+    async fn look_up(&self, _: &InvoiceRecord, _: &Effect) -> Result<Vec<Flagged>, ReadError> {
         Ok(Vec::new())
     }
 
-    fn judge(
-        &self,
-        _: &InvoiceRecord,
-        _: &Effect,
-        mut answers: Vec<Option<CoupaStatus>>,
-    ) -> Finding<Option<CoupaStatus>> {
+    fn judge(&self, _: &InvoiceRecord, _: &Effect, mut answers: Vec<Flagged>) -> Finding<Flagged> {
         answers.pop().map_or(Finding::Nothing, |answer| Finding::There {
             answer,
             adopted: false,
         })
+    }
+
+    fn absent(
+        &self,
+        _: &Context<'_>,
+        _: &InvoiceRecord,
+    ) -> Result<Option<Change<InvoiceRecord, Event>>, IllegalStep> {
+        Ok(None)
     }
 
     fn step(
@@ -432,14 +453,22 @@ impl Target<InvoiceRecord> for Export<'_> {
         &self,
         context: &Context<'_>,
         record: &InvoiceRecord,
-        status: &Option<CoupaStatus>,
+        shown: &Flagged,
         _: Proof,
     ) -> Result<Change<InvoiceRecord, Event>, IllegalStep> {
         let confirmed = advance(InvoiceEffect::Export, context, record, EffectEvent::Confirmed)?;
         let mut exported = then(confirmed, Event::Exported, context.clock.now())?;
-        let changed_its_mind = status
+        let changed_its_mind = shown
+            .status
             .as_ref()
-            .is_some_and(|status| *status != CoupaStatus::Approved);
+            .is_some_and(|status| *status != CoupaStatus::Approved)
+            || shown.bill.as_ref().is_some_and(|(reference, total, currency)| {
+                record.summary.as_ref().is_some_and(|summary| {
+                    summary.reference != *reference
+                        || summary.total != *total
+                        || summary.currency != *currency
+                })
+            });
         if changed_its_mind && matches!(exported.document.state, State::Exported { .. }) {
             exported.document.look_pending = true;
         }
@@ -467,7 +496,7 @@ impl Target<InvoiceRecord> for Export<'_> {
         context: &Context<'_>,
         record: &InvoiceRecord,
         problem: Problem,
-        _: Option<&Option<CoupaStatus>>,
+        _: Option<&Flagged>,
     ) -> Result<Change<InvoiceRecord, Event>, IllegalStep> {
         self.refused(context, record, problem)
     }
@@ -584,6 +613,14 @@ impl Target<InvoiceRecord> for Note<'_> {
             answer,
             adopted: false,
         })
+    }
+
+    fn absent(
+        &self,
+        _: &Context<'_>,
+        _: &InvoiceRecord,
+    ) -> Result<Option<Change<InvoiceRecord, Event>>, IllegalStep> {
+        Ok(None)
     }
 
     fn step(

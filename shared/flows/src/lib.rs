@@ -33,3 +33,21 @@ pub mod sync_suppliers;
 pub mod watermark;
 pub mod webhook;
 pub mod write_payment;
+
+#[cfg(test)]
+mod secret_types {
+    //! What holds a secret has no way to be printed or written.
+    use serde::Serialize;
+    use static_assertions::assert_not_impl_any;
+    use std::fmt::{Debug, Display};
+
+    assert_not_impl_any!(crate::ports::CachedToken: Debug, Display, Serialize);
+    assert_not_impl_any!(crate::ports::TokenState: Debug, Display, Serialize);
+    assert_not_impl_any!(crate::receive_webhook::Answer: Debug, Display, Serialize);
+    assert_not_impl_any!(crate::receive_webhook::GatewayRequest: Debug, Display, Serialize);
+    assert_not_impl_any!(crate::webhook::Headers: Debug, Display, Serialize);
+    assert_not_impl_any!(crate::webhook::Unverified<'static>: Debug, Display, Serialize);
+    assert_not_impl_any!(crate::webhook::call_out::IssuedToken: Debug, Display, Serialize, Clone);
+    assert_not_impl_any!(crate::webhook::settings::WebhookSettings: Display, Serialize);
+    assert_not_impl_any!(crate::webhook::signature::SigningSecret: Display, Serialize);
+}

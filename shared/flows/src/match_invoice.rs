@@ -18,13 +18,14 @@ use crate::store::{Change, Context, Document, FlowError, Loaded, load, parse, re
 use crate::supplier_event::{awaited_supplier_id, awaited_supplier_key};
 use domain::documents::{CoupaStatus, Invoice, ORDERS_PER_INVOICE_MAX, Order, Receipt, Reservation};
 use domain::effect::{Effect, EffectEvent, EffectStatus, Repetition, backoff_millis};
+use domain::guards::{Guard, stands};
 use domain::ids::{InvoiceId, OrderLineKey, PurchaseOrderNumber, QadInvoiceIdentity, SupplierCode};
 use domain::lifecycle::{Event, InvoiceEffect, InvoiceRecord, ParkReason, PostedHow, State, Summary};
 use domain::matching::{
     Decision, ExceptionCode, MatchInput, SupplierInvoiceDraft, Verdict, decide_accepting,
 };
 use domain::policy::MatchPolicy;
-use domain::problem::Problem;
+use domain::problem::{CREDENTIAL_RECHECK_MILLIS, Problem};
 use domain::time::Timestamp;
 use futures_util::future::{join_all, try_join_all};
 use serde::{Deserialize, Serialize};
@@ -208,7 +209,7 @@ async fn round(
             reconsider_approved(deps, loaded).await
         }
         // Whatever Coupa wanted to say must not get lost behind what is under way: it is asked afterwards.
-        _ if ask_coupa && under_way && !record.look_pending => {
+        _ if ask_coupa && under_way && !record.look_pending && stands(Guard::LookAfterwards) => {
             *looked = true;
             let document = InvoiceRecord {
                 look_pending: true,
@@ -260,10 +261,11 @@ fn is_open(effect: &Option<Effect>) -> bool {
 }
 
 fn not_in_flight(record: &InvoiceRecord) -> bool {
-    record
-        .creation
-        .as_ref()
-        .is_none_or(Effect::is_certainly_not_applied)
+    !stands(Guard::NotWhileInFlight)
+        || record
+            .creation
+            .as_ref()
+            .is_none_or(Effect::is_certainly_not_applied)
 }
 
 fn rest(context: &Context<'_>, loaded: Loaded<InvoiceRecord>) -> Rest {
@@ -280,6 +282,10 @@ async fn follow<T: Target<InvoiceRecord>>(
     target: &T,
 ) -> Result<Next, FlowError> {
     match drive(&deps.context, loaded, target).await? {
+        // Proven absent, and received anew.
+        Driven::Finished(loaded) if matches!(loaded.document.state, State::Received { .. }) => {
+            Ok(Next::DecideAgain)
+        }
         Driven::Finished(_) => Ok(Next::Again),
         Driven::Later(waiting) => Ok(Next::Rest(rest(&deps.context, waiting))),
         Driven::Busy => Ok(Next::Rest(Rest::Busy)),
@@ -377,15 +383,9 @@ async fn exported_before(
     } = &claim
         && let Some(document) = keyed_by_hand(deps, invoice, identity).await
     {
-        let claim = claim_writes(
-            deps.context.clock.now(),
-            invoice.id,
-            identity,
-            *revision,
-            payments.as_ref(),
-        )?;
-        let mut change = adoption(deps, &loaded, identity, claim, document)?;
         let now = deps.context.clock.now();
+        let claim = claim_writes(now, invoice.id, identity, *revision, payments.as_ref())?;
+        let mut change = adoption(deps, &loaded, identity, claim, document)?;
         change.document = change.document.after(&Event::Exported, now).map_err(impossible)?;
         change.events.push(Event::Exported);
         return store(deps, loaded.revision, change).await;
@@ -439,6 +439,8 @@ async fn unread(deps: &Deps<'_>, loaded: Loaded<InvoiceRecord>, error: ReadError
     match error {
         ReadError::Unavailable { retry_after, problem } => delay(deps, loaded, retry_after, problem).await,
         ReadError::Refused(problem) | ReadError::Unreadable(problem) => {
+            let mut loaded = loaded;
+            loaded.document.asked_in_vain = Some(deps.context.clock.now());
             move_to(
                 deps,
                 loaded,
@@ -506,6 +508,11 @@ fn change_to(
                 deps.settings.recheck_millis
             };
             Some(now.plus_millis(wait.min(deps.settings.recheck_millis)))
+        }
+        State::Parked {
+            reason: ParkReason::Problem { problem },
+        } if problem.is_credential_refused() => {
+            Some(now.plus_millis(CREDENTIAL_RECHECK_MILLIS.min(deps.settings.recheck_millis)))
         }
         State::Parked {
             reason: ParkReason::Match { .. } | ParkReason::Problem { .. },
@@ -810,12 +817,13 @@ async fn decide_approved(
     }
     match verdict {
         Verdict::Park { exceptions } => {
-            let waited = loaded.document.supplier_index.is_some();
+            let waited = loaded.document.supplier_index.clone();
             let parked = Event::Parked {
                 reason: ParkReason::Match { exceptions },
             };
             let change = change_to(deps, &loaded.document, parked)?;
-            let waits_newly = !waited && change.document.supplier_index.is_some();
+            let waits = &change.document.supplier_index;
+            let waits_newly = waits.is_some() && *waits != waited;
             match store(deps, loaded.revision, change).await? {
                 Next::Again if waits_newly && supplier_number_missed(deps, invoice).await? => {
                     Ok(Next::WokenMeanwhile)
@@ -969,7 +977,9 @@ async fn ours(
     others.extend(owner);
     others.remove(&invoice.id);
     let others = read_invoices(deps, others).await?;
-    let holds = |id: &InvoiceId| others.get(id).is_some_and(InvoiceRecord::holds_reservations);
+    let holds = |id: &InvoiceId| {
+        others.get(id).is_some_and(InvoiceRecord::holds_reservations) && stands(Guard::Reservation)
+    };
     for order in reserved.values_mut() {
         order
             .document
@@ -981,7 +991,11 @@ async fn ours(
         Some(identity) => {
             let revision = claimed.map_or(0, |stored| stored.revision);
             match owner {
-                Some(owner) if owner != invoice.id && !gave_up(others.get(&owner), &identity) => {
+                Some(owner)
+                    if owner != invoice.id
+                        && !gave_up(others.get(&owner), &identity)
+                        && stands(Guard::IdentityClaim) =>
+                {
                     Claim::Taken { identity, owner }
                 }
                 _ => Claim::Free {
@@ -1211,6 +1225,9 @@ async fn receipt_missed(
     awaits: &[OrderLineKey],
     known: &[Receipt],
 ) -> Result<bool, FlowError> {
+    if !stands(Guard::RecheckAfterRegister) {
+        return Ok(false);
+    }
     let lists = try_join_all(awaits.iter().take(AWAITED_LINES_MAX).map(|line| async move {
         deps.context
             .register

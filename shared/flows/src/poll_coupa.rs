@@ -164,8 +164,10 @@ fn is_news(head: &InvoiceHead, known: Option<&InvoiceRecord>) -> bool {
         (_, CoupaStatus::Other(_)) => false,
         // A person took it out, whatever becomes of it in Coupa.
         (state, _) if state.is_skipped() => false,
-        // Never readable: it has its own slow recheck, and is not asked for at every poll until Coupa has changed it.
-        (State::Parked { .. }, _) => head.updated_at > read_at.unwrap_or(record.since),
+        // Not readable: it has its own slow recheck, and is not asked for at every poll until Coupa has changed it.
+        (State::Parked { .. }, _) => {
+            head.updated_at > read_at.max(record.asked_in_vain).unwrap_or(record.since)
+        }
         _ => read_at.is_none_or(|read_at| head.updated_at > read_at),
     }
 }

@@ -75,6 +75,8 @@ pub struct Polled {
     pub quarantined: Vec<Problem>,
     /// True when a later run took over; it has read the same or later.
     pub overtaken: bool,
+    /// Day of the latest change known afterwards; nothing when a later run took over.
+    pub cursor: Option<Date>,
     /// Rows for which no time was left, or whose ledger others kept changing; the next run reads them again.
     pub left_over: u64,
 }
@@ -117,7 +119,14 @@ pub async fn run(deps: &Deps<'_>) -> Result<Polled, PollError> {
         let claim = Watermark {
             cursor,
             open_since: before.as_ref().and_then(|watermark| watermark.open_since),
-            digests: known,
+            // A row that has changed is not known any more, even if this run dies before it is recorded and the row
+            // changes back within its day.
+            digests: scan
+                .allocations
+                .iter()
+                .map(digest)
+                .filter(|digest| known.contains(digest))
+                .collect(),
             run: context.chance.token(),
         };
         if !advance(context, &key, seen, &claim).await? {
@@ -135,6 +144,7 @@ pub async fn run(deps: &Deps<'_>) -> Result<Polled, PollError> {
         }
     }
     let after = watermark_after(cursor, &scan, &missing, today, &deps.settings.policy);
+    polled.cursor = Some(after.cursor);
     let unchanged = before.as_ref().is_some_and(|before| {
         before.cursor == after.cursor
             && before.open_since == after.open_since

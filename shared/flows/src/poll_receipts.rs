@@ -12,6 +12,7 @@ use crate::ports::{
 use crate::store::{FlowError, render};
 use crate::watermark::{self, DIGESTS_MAX, count, days_before};
 use domain::documents::Receipt;
+use domain::guards::{Guard, stands};
 use domain::ids::{ConnectionId, InvoiceId, OrderLineKey};
 use domain::problem::Problem;
 use domain::time::Date;
@@ -56,11 +57,23 @@ pub struct SeenReceipt {
 
 /// How far the poller has come.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct Watermark {
+pub struct Watermark {
     /// Latest receipt date seen, never in the future.
     cursor: Date,
     /// Digests of the rows in the window that are safely mirrored, sorted.
     digests: BTreeSet<String>,
+}
+
+impl Watermark {
+    /// Latest receipt date seen, never in the future.
+    pub fn cursor(&self) -> Date {
+        self.cursor
+    }
+
+    /// True when this row is safely mirrored already.
+    pub fn knows(&self, receipt: &Receipt) -> bool {
+        self.digests.contains(&digest(receipt))
+    }
 }
 
 /// What a run saw.
@@ -74,6 +87,8 @@ pub struct Polled {
     pub woken: u64,
     /// Rows that could not be read; each is named in the log and raises an alarm, and the rest goes on.
     pub unreadable: Vec<Problem>,
+    /// Latest receipt date known afterwards.
+    pub cursor: Option<Date>,
 }
 
 /// Reads the window once.
@@ -103,11 +118,20 @@ pub async fn run(deps: &Deps<'_>) -> Result<Polled, PollError> {
         .filter(|receipt| !known.contains(&digest(receipt)))
         .collect();
     polled.new = count(new.len());
-    if !new.is_empty() {
-        mirror(deps, &new).await?;
-        polled.woken = wake(deps, &new).await?;
-    }
     let after = watermark_after(before.as_ref(), &scan.receipts, today);
+    polled.cursor = Some(after.cursor);
+    if !stands(Guard::WatermarkLast) && before.as_ref() != Some(&after) {
+        watermark::advance(deps.register, deps.chance, &stored.key, stored.revision, &after).await?;
+    }
+    if !new.is_empty() {
+        if !stands(Guard::RecordBeforeWake) {
+            polled.woken = wake(deps, &new).await?;
+        }
+        mirror(deps, &new).await?;
+        if stands(Guard::RecordBeforeWake) {
+            polled.woken = wake(deps, &new).await?;
+        }
+    }
     if before.as_ref() != Some(&after) {
         // After everything before it is safely in. An overlapping run that was faster has seen the same window or a later
         // one; ours is then read again in the next cycle, which loses nothing.
@@ -130,7 +154,8 @@ fn digest(receipt: &Receipt) -> String {
     ])
 }
 
-fn watermark_after(before: Option<&Watermark>, receipts: &[Receipt], today: Date) -> Watermark {
+/// The watermark after a whole window was mirrored: never behind the one before. Pure.
+pub fn watermark_after(before: Option<&Watermark>, receipts: &[Receipt], today: Date) -> Watermark {
     let latest = receipts
         .iter()
         .map(|receipt| receipt.date)

@@ -6,7 +6,8 @@
 use async_trait::async_trait;
 use domain::documents::{CoupaStatus, Invoice, Order, Receipt};
 use domain::ids::{
-    ConnectionId, InvoiceId, OrderLineKey, PurchaseOrderNumber, QadInvoiceIdentity, ReceiptKey, SupplierCode,
+    ConnectionId, InvoiceId, InvoiceReference, OrderLineKey, PurchaseOrderNumber, QadInvoiceIdentity,
+    ReceiptKey, SupplierCode,
 };
 use domain::lookups::{Action, CoupaValue, LookupCode, QadValue};
 use domain::matching::SupplierInvoiceDraft;
@@ -123,6 +124,15 @@ pub struct DocumentOutcome {
     pub external_id: Option<String>,
 }
 
+/// What Coupa's answer to the exported flag shows of the invoice; some tenants answer nothing.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Flagged {
+    /// Where it stands.
+    pub status: Option<CoupaStatus>,
+    /// The supplier's number, the total as we sign it, and the currency.
+    pub bill: Option<(InvoiceReference, Decimal, Currency)>,
+}
+
 /// What we ask of Coupa.
 #[async_trait]
 pub trait Coupa: Send + Sync {
@@ -133,13 +143,9 @@ pub trait Coupa: Send + Sync {
     /// Reads one page of invoices that are approved or voided and not exported, by id, after `after`.
     async fn exportable_invoices(&self, after: Option<InvoiceId>) -> Result<InvoicePage, ReadError>;
 
-    /// Sets the invoice's exported flag: a request of its own. Idempotent on Coupa's side. Tells where the invoice stands
-    /// when Coupa's answer does: a void that came in between must not vanish behind the flag.
-    async fn mark_exported(
-        &self,
-        id: InvoiceId,
-        idempotency_key: &str,
-    ) -> Result<Option<CoupaStatus>, WriteError>;
+    /// Sets the invoice's exported flag: a request of its own. Idempotent on Coupa's side. Tells what the answer shows of
+    /// the invoice: a void or a change that came in between must not vanish behind the flag.
+    async fn mark_exported(&self, id: InvoiceId, idempotency_key: &str) -> Result<Flagged, WriteError>;
 
     /// Writes an outcome onto the Coupa document as an integration history record, after resolving the open one.
     async fn record_outcome(
@@ -629,6 +635,8 @@ pub trait TokenStore: Send + Sync {
     async fn store(&self, slot: &TokenSlot, token: &CachedToken, holder: &str) -> Result<bool, StoreError>;
     /// Marks the token of `generation` as refused by the other system, so that nobody uses it again.
     async fn drop_token(&self, slot: &TokenSlot, generation: u64) -> Result<(), StoreError>;
+    /// Gives a lease back whose fetch was refused, so that whoever has better credentials need not wait for its end.
+    async fn release(&self, slot: &TokenSlot, generation: u64, holder: &str) -> Result<(), StoreError>;
 }
 
 // ---------------------------------------------------------------------------------------------------------------

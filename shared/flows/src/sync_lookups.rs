@@ -8,25 +8,28 @@ use crate::engine::{Driven, Finding, Proof, Target, drive};
 use crate::invoice_effects::new_effect;
 use crate::poll_coupa::PollError;
 use crate::ports::{
-    Collection, CommitError, CoupaLookups, QadSources, ReadError, RecordGroup, RecordKey, WriteError,
+    Collection, CommitError, CoupaLookups, QadSources, ReadError, RecordGroup, RecordKey, StoredRecord,
+    WriteError,
 };
 use crate::store::{Change, Context, Document, FlowError, Loaded, load, parse, save, sha256_hex};
 use async_trait::async_trait;
 use domain::effect::{Effect, EffectEvent, EffectStatus, Repetition};
 use domain::lifecycle::{ChainEnd, IllegalStep};
 use domain::lookups::{
-    Action, ActionKind, CoupaValue, DEPTH_MAX, Guard, LookupCode, LookupPlan, LookupPlanEvent,
-    LookupPlanRecord, LookupPolicy, LookupValueEvent, LookupValueRecord, PlanState, empty_source, guard,
-    plan,
+    Action, ActionKind, CoupaValue, DEPTH_MAX, Guard, LOOKUP_MISSING, LookupCode, LookupPlan,
+    LookupPlanEvent, LookupPlanRecord, LookupPolicy, LookupValueEvent, LookupValueRecord, PlanState,
+    VALUE_TAKEN, empty_source, guard, plan,
 };
 use domain::problem::Problem;
 use domain::time::Timestamp;
 use domain::timing::Timing;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 
-/// Refusals in a row after which a lookup is left for the next run: the reason is the same for all (no such lookup, no
-/// right), and a person must act.
-const REFUSALS_MAX: u32 = 5;
+/// New refusals in a row after which a lookup is left for the next run, which passes over them and tries the others.
+const REFUSALS_MAX: u32 = 10;
+/// Values that are written at the same time.
+const AT_ONCE: usize = 8;
 /// How long a refused change is not sent again while it stays the same, in milliseconds (23 hours).
 pub const REFUSED_RETRY_MILLIS: i64 = 23 * 3_600_000;
 /// Changes of a parked plan that are kept in words.
@@ -81,14 +84,25 @@ pub struct LookupRun {
     pub written: u64,
     /// Changes whose outcome is not known yet, or that somebody else is making; the next run goes on.
     pub open: u64,
+    /// Of these, how many because an answer was lost.
+    pub lost_answers: u64,
+    /// True when the whole lookup waits for a person: nothing of the plan was carried out.
+    pub parked: bool,
     /// Why the lookup, or one of its values, waits for a person.
     pub needs_a_person: Vec<Problem>,
     /// Rows and values that could not be read; the rest goes on.
     pub unreadable: Vec<Problem>,
     /// Why the lookup could not be looked at in this run.
     pub unanswered: Option<Problem>,
-    /// True when there was no time to finish.
+    /// True when there was no time to finish, or nothing more was tried.
     pub incomplete: bool,
+}
+
+impl LookupRun {
+    /// True when the next run has something to go on with.
+    fn is_unfinished(&self) -> bool {
+        self.open > 0 || self.incomplete
+    }
 }
 
 /// Looks at every lookup once. One that gives no answer does not stop the others; it is told in its own entry.
@@ -103,8 +117,12 @@ pub async fn run(deps: &Deps<'_>) -> Result<Vec<LookupRun>, PollError> {
             Ok(()) => {}
             Err(PollError::Flow(FlowError::OutOfTime)) => done.incomplete = true,
             Err(PollError::Read(error)) => done.unanswered = Some(error.problem().clone()),
-            Err(PollError::Flow(FlowError::Broken(problem))) => done.needs_a_person.push(problem),
-            Err(error) => return Err(error),
+            Err(PollError::Flow(FlowError::Contended)) => done.open = done.open.saturating_add(1),
+            Err(PollError::Flow(FlowError::Broken(problem) | FlowError::Unanswered(problem))) => {
+                done.unanswered = Some(problem);
+            }
+            // Without the register nothing can be done for the others either.
+            Err(error @ PollError::Flow(FlowError::Store(_))) => return Err(error),
         }
         runs.push(done);
     }
@@ -133,6 +151,9 @@ pub async fn allow(
             ));
         }
         let mut document = loaded.document;
+        if document.allowed_plan.as_deref() == Some(plan_sha256) {
+            return Ok(document);
+        }
         document.allowed_plan = Some(plan_sha256.to_owned());
         let event = LookupPlanEvent::Allowed {
             plan_sha256: plan_sha256.to_owned(),
@@ -162,18 +183,12 @@ pub async fn allow(
 // One lookup
 // ---------------------------------------------------------------------------------------------------------------
 
-struct View {
-    values: Vec<CoupaValue>,
-    plan: LookupPlan,
-}
-
 async fn align(deps: &Deps<'_>, sync: &LookupSync, done: &mut LookupRun) -> Result<(), PollError> {
-    let context = &deps.context;
-    let mut record = load_plan(context, &sync.lookup).await?;
+    let record = load_plan(&deps.context, &sync.lookup).await?;
     if record.document.unsettled && !deps.plan_only {
-        done.open = finish_open(deps, sync).await?;
+        finish_open(deps, sync, done).await?;
     }
-    let started = context.clock.now();
+    let started = deps.context.clock.now();
     let scan = deps.qad.source_values(&sync.source).await?;
     done.in_qad = count(scan.values.len());
     done.unreadable
@@ -181,9 +196,17 @@ async fn align(deps: &Deps<'_>, sync: &LookupSync, done: &mut LookupRun) -> Resu
     if scan.values.is_empty() {
         let problem = empty_source(&sync.lookup, &sync.source);
         done.needs_a_person.push(problem.clone());
-        return park(deps, record, problem, String::new(), Vec::new())
-            .await
-            .map_err(PollError::from);
+        done.parked = true;
+        let open = done.is_unfinished();
+        let parked = Parking {
+            problem,
+            plan_sha256: String::new(),
+            changes: Vec::new(),
+            // A list that came empty says nothing about what was allowed.
+            allowed: None,
+        };
+        park(deps, record, open, parked).await?;
+        return Ok(());
     }
     let held = deps.coupa.lookup_values(&sync.lookup).await?;
     done.in_coupa = count(held.values.len());
@@ -199,49 +222,83 @@ async fn align(deps: &Deps<'_>, sync: &LookupSync, done: &mut LookupRun) -> Resu
             .map(|(code, _)| code.clone()),
     );
 
-    let first = plan(&scan.values, &held.values, &protected);
-    done.planned = count(first.change_count());
-    done.needs_a_person.extend(first.blocked.iter().cloned());
-    if first.is_empty() {
-        return settled(deps, record, done.open > 0)
-            .await
-            .map_err(PollError::from);
-    }
-    let hash = sha256_hex(&first.identity());
-    done.plan_sha256.clone_from(&hash);
-    if let Some(problem) = refused_by_guard(&first, sync, &record.document, &hash) {
-        done.needs_a_person.push(problem.clone());
-        done.changes = told(&first);
-        return park(deps, record, problem, hash, told(&first))
-            .await
-            .map_err(PollError::from);
-    }
-    if deps.plan_only {
-        done.changes = first.changes().map(Action::sentence).collect();
+    let mut planned = plan(&scan.values, &held.values, &protected);
+    done.planned = count(planned.change_count());
+    done.needs_a_person.extend(planned.blocked.iter().cloned());
+    if planned.is_empty() {
+        let open = done.is_unfinished();
+        rest(deps, record, open, &done.needs_a_person, BTreeSet::new()).await?;
         return Ok(());
     }
-    record = applying(deps, record, &first, &hash).await?;
-    let mut view = View {
+    let hash = sha256_hex(&planned.identity());
+    done.plan_sha256.clone_from(&hash);
+    let too_large = refused_by_guard(&planned, sync, &record.document, &hash);
+    if deps.plan_only {
+        done.changes = planned.changes().map(Action::sentence).collect();
+        done.parked = too_large.is_some();
+        done.needs_a_person.extend(too_large);
+        return Ok(());
+    }
+    if let Some(problem) = too_large {
+        done.needs_a_person.push(problem.clone());
+        done.changes = told(&planned);
+        done.parked = true;
+        let open = done.is_unfinished();
+        let parked = Parking {
+            problem,
+            plan_sha256: hash,
+            changes: told(&planned),
+            // What a person allowed was another plan.
+            allowed: Some(BTreeSet::new()),
+        };
+        park(deps, record, open, parked).await?;
+        return Ok(());
+    }
+    let mut work = Work {
+        deps,
+        sync,
+        started,
+        record,
+        mark: Some(Mark {
+            hash,
+            first_fill: planned.first_fill,
+            digests: planned.changes().take(ALLOWED_MAX).map(digest).collect(),
+            summary: planned.summary(),
+        }),
         values: held.values,
-        plan: first,
+        refused_in_a_row: 0,
+        failed: Vec::new(),
+        refused: BTreeSet::new(),
+        stopped: false,
     };
-    let mut rejected = 0u32;
     for _ in 0..=DEPTH_MAX {
-        let created = carry_out(deps, sync, &mut view, started, &mut rejected, done).await?;
-        if rejected >= REFUSALS_MAX || view.plan.after_parents.is_empty() || !created {
+        let created = work.carry_out(&planned.actions, done).await?;
+        if planned.after_parents.is_empty() {
             break;
         }
-        view.plan = plan(&scan.values, &view.values, &protected);
+        if work.stopped || !created {
+            done.incomplete |= work.stopped;
+            break;
+        }
+        planned = plan(&scan.values, &work.values, &protected);
         // Only what waited for its parents: everything else was tried in the first round.
-        view.plan
+        planned
             .actions
             .retain(|action| action.kind == ActionKind::Create && action.path.len() > 1);
     }
-    let unfinished = done.open > 0 || done.incomplete;
-    let all_done = done.written >= done.planned && !unfinished;
-    after_run(deps, record, unfinished, all_done)
-        .await
-        .map_err(PollError::from)
+    let open = done.is_unfinished();
+    let all_done = done.written >= done.planned && !open;
+    let problems = if all_done {
+        &[]
+    } else {
+        done.needs_a_person.as_slice()
+    };
+    if open {
+        work.unfinished().await?;
+    } else {
+        rest(deps, work.record, false, problems, work.refused).await?;
+    }
+    Ok(())
 }
 
 fn told(plan: &LookupPlan) -> Vec<String> {
@@ -267,80 +324,257 @@ fn refused_by_guard(
     record: &LookupPlanRecord,
     hash: &str,
 ) -> Option<Problem> {
-    let Guard::TooLarge(problem) = guard(&sync.lookup, plan, &sync.policy) else {
-        return None;
-    };
     if record.allowed_plan.as_deref() == Some(hash) {
         return None;
     }
-    let fits = plan.changes().all(|action| {
+    let excused = |action: &Action| {
         (record.filling && action.kind == ActionKind::Create) || record.allowed.contains(&digest(action))
-    });
-    if fits { None } else { Some(problem) }
+    };
+    match guard(&sync.lookup, plan, &sync.policy, excused) {
+        Guard::Open => None,
+        Guard::TooLarge(problem) => Some(problem),
+    }
 }
 
-/// Carries out the plan's actions; true when at least one value was created or found.
-async fn carry_out(
-    deps: &Deps<'_>,
-    sync: &LookupSync,
-    view: &mut View,
-    started: Timestamp,
-    rejected: &mut u32,
-    done: &mut LookupRun,
-) -> Result<bool, FlowError> {
-    /// Values whose records are read in one go.
-    const RECORDS_PER_READ: usize = 50;
-    let mut created = false;
-    let actions = view.plan.actions.clone();
-    for chunk in actions.chunks(RECORDS_PER_READ) {
-        let keys: Vec<RecordKey> = chunk
+/// True for a refusal that meets every value of the lookup alike: the others are not tried, and the next run asks again.
+fn concerns_all(problem: &Problem) -> bool {
+    problem.code == LOOKUP_MISSING
+        || ["_PERMISSION_DENIED", "_CREDENTIAL_REFUSED", "_REDIRECT"]
             .iter()
-            .map(|action| value_key(&sync.lookup, &action.path))
-            .collect();
-        let found = deps.context.register.read(&keys).await?;
-        for (action, stored) in chunk.iter().zip(found) {
-            if !deps.context.has_time_for_a_call() {
+            .any(|end| problem.code.ends_with(end))
+}
+
+/// What is written on the lookup's record before the first byte of a run leaves.
+struct Mark {
+    hash: String,
+    first_fill: bool,
+    digests: BTreeSet<String>,
+    summary: String,
+}
+
+/// Carrying out the plan of one lookup.
+struct Work<'a, 'd> {
+    deps: &'a Deps<'d>,
+    sync: &'a LookupSync,
+    started: Timestamp,
+    record: Loaded<LookupPlanRecord>,
+    mark: Option<Mark>,
+    /// What Coupa holds, as far as this run knows.
+    values: Vec<CoupaValue>,
+    refused_in_a_row: u32,
+    /// Paths whose change did not go through: what must come after them waits.
+    failed: Vec<Vec<LookupCode>>,
+    /// Digests of what was let through and refused: it need not be allowed again.
+    refused: BTreeSet<String>,
+    /// True when nothing more is tried in this run.
+    stopped: bool,
+}
+
+impl Work<'_, '_> {
+    /// Carries out actions in their order, those that do not depend on each other together; true when at least one value
+    /// was created or found.
+    async fn carry_out(&mut self, actions: &[Action], done: &mut LookupRun) -> Result<bool, FlowError> {
+        let mut created = false;
+        let mut rest = actions;
+        while let Some(first) = rest.first() {
+            // The very first one goes alone: what refuses it may refuse them all.
+            let most = if self.mark.is_some() { 1 } else { AT_ONCE };
+            let same_wave = rest
+                .iter()
+                .take(most)
+                .take_while(|action| wave(action) == wave(first))
+                .count();
+            let (chunk, after) = rest.split_at(same_wave.max(1).min(rest.len()));
+            rest = after;
+            if self.stopped || !self.deps.context.has_time_for_a_call() {
                 done.incomplete = true;
                 return Ok(created);
             }
-            if *rejected >= REFUSALS_MAX {
-                return Ok(created);
-            }
-            let loaded = match stored {
-                Some(stored) => Loaded {
-                    document: parse(&stored)?,
-                    revision: stored.revision,
-                },
-                None => Loaded {
-                    document: LookupValueRecord::new(&sync.lookup, action.path.clone()),
-                    revision: 0,
-                },
-            };
-            match change(deps, action, loaded, started).await? {
-                Changed::Written(value) => {
-                    done.written = done.written.saturating_add(1);
-                    *rejected = 0;
-                    created |= action.kind == ActionKind::Create;
-                    view.values.retain(|held| held.id != value.id);
-                    view.values.push(value);
-                }
-                Changed::Open => done.open = done.open.saturating_add(1),
-                Changed::Overtaken => {}
-                Changed::Refused(problem) => {
-                    *rejected = rejected.saturating_add(1);
-                    done.needs_a_person.push(problem);
+            created |= self.together(chunk, done).await?;
+        }
+        Ok(created)
+    }
+
+    async fn together(&mut self, chunk: &[Action], done: &mut LookupRun) -> Result<bool, FlowError> {
+        let keys: Vec<RecordKey> = chunk
+            .iter()
+            .map(|action| value_key(&self.sync.lookup, &action.path))
+            .collect();
+        let found = self.deps.context.register.read(&keys).await?;
+        let mut ready = Vec::new();
+        for (action, stored) in chunk.iter().zip(found) {
+            match self.before(action, stored)? {
+                Before::Drive(loaded) => ready.push((action, *loaded)),
+                Before::Not(changed) => {
+                    self.after(action, changed, false, done);
                 }
             }
         }
+        if ready.is_empty() {
+            return Ok(false);
+        }
+        self.announce().await?;
+        let (deps, values) = (self.deps, self.values.as_slice());
+        let driven = ready
+            .into_iter()
+            .map(async |(action, loaded)| (action, change(deps, action, loaded, values).await));
+        let ended = futures_util::future::join_all(driven).await;
+        let mut created = false;
+        let mut broken = None;
+        for (action, ended) in ended {
+            match ended {
+                Ok(changed) => created |= self.after(action, changed, true, done),
+                Err(FlowError::OutOfTime) => done.incomplete = true,
+                Err(FlowError::Contended) => {
+                    self.after(action, Changed::Open, true, done);
+                }
+                Err(FlowError::Broken(problem)) => {
+                    self.after(action, Changed::Refused(problem), true, done);
+                }
+                Err(error) => broken = Some(error),
+            }
+        }
+        match broken {
+            Some(error) => Err(error),
+            None => Ok(created),
+        }
     }
-    Ok(created)
+
+    /// Whether the change may be tried at all.
+    fn before(&self, action: &Action, stored: Option<StoredRecord>) -> Result<Before, FlowError> {
+        let waits = self.failed.iter().any(|failed| match action.kind {
+            ActionKind::Create | ActionKind::Reactivate => is_above(failed, &action.path),
+            ActionKind::Deactivate => is_above(&action.path, failed),
+            ActionKind::Rename => false,
+        });
+        if waits {
+            return Ok(Before::Not(Changed::Open));
+        }
+        let loaded = match stored {
+            Some(stored) => match parse::<LookupValueRecord>(&stored) {
+                Ok(document) => Loaded {
+                    document,
+                    revision: stored.revision,
+                },
+                // One record that cannot be read stops its own value only.
+                Err(FlowError::Broken(problem)) => return Ok(Before::Not(Changed::Refused(problem))),
+                Err(error) => return Err(error),
+            },
+            None => Loaded {
+                document: LookupValueRecord::new(&self.sync.lookup, action.path.clone()),
+                revision: 0,
+            },
+        };
+        let record = &loaded.document;
+        if let Some(effect) = record.effect.as_ref().filter(|effect| effect.is_finished()) {
+            let refused = matches!(effect.status, EffectStatus::Rejected | EffectStatus::Parked);
+            let again_at = record.written_at.plus_millis(REFUSED_RETRY_MILLIS);
+            let same = action_of(effect).is_ok_and(|before| before.identity() == action.identity());
+            let problem = effect.problem.clone().unwrap_or_else(|| unexplained(action));
+            if refused && same && !concerns_all(&problem) && self.deps.context.clock.now() < again_at {
+                return Ok(Before::Not(Changed::Refused(problem)));
+            }
+            if !refused && record.written_at >= self.started {
+                return Ok(Before::Not(Changed::Overtaken));
+            }
+        }
+        Ok(Before::Drive(Box::new(loaded)))
+    }
+
+    /// What became of one change; true when it made or found a new value. `fresh` says that it was asked of Coupa now.
+    fn after(&mut self, action: &Action, changed: Changed, fresh: bool, done: &mut LookupRun) -> bool {
+        match changed {
+            Changed::Written(value) => {
+                done.written = done.written.saturating_add(1);
+                self.refused_in_a_row = 0;
+                self.values.retain(|held| held.id != value.id);
+                self.values.push(value);
+                return action.kind == ActionKind::Create;
+            }
+            // The next run looks again.
+            Changed::Overtaken => {
+                done.open = done.open.saturating_add(1);
+                self.failed.push(action.path.clone());
+            }
+            Changed::Open => {
+                done.open = done.open.saturating_add(1);
+                self.failed.push(action.path.clone());
+            }
+            Changed::Lost => {
+                done.open = done.open.saturating_add(1);
+                done.lost_answers = done.lost_answers.saturating_add(1);
+                self.failed.push(action.path.clone());
+            }
+            Changed::Refused(problem) => {
+                self.failed.push(action.path.clone());
+                self.refused.insert(digest(action));
+                if fresh {
+                    self.refused_in_a_row = self.refused_in_a_row.saturating_add(1);
+                    self.stopped |= concerns_all(&problem) || self.refused_in_a_row >= REFUSALS_MAX;
+                }
+                done.needs_a_person.push(problem);
+            }
+        }
+        false
+    }
+
+    /// Said before the first write of a run: one that dies leaves a mark, and the rest of what was allowed stays allowed.
+    async fn announce(&mut self) -> Result<(), FlowError> {
+        let Some(mark) = self.mark.take() else {
+            return Ok(());
+        };
+        let mut document = self.record.document.clone();
+        document.unsettled = true;
+        document.filling |= mark.first_fill;
+        if document.allowed_plan.as_deref() == Some(mark.hash.as_str()) {
+            document.allowed = mark.digests;
+            document.allowed_plan = None;
+        }
+        let news = document.state != PlanState::Applying;
+        document.state = PlanState::Applying;
+        let event = LookupPlanEvent::Applying {
+            plan_sha256: mark.hash,
+            summary: mark.summary,
+        };
+        let events = if news { vec![event] } else { vec![] };
+        self.record = tell(self.deps, self.record.clone(), document, events).await?;
+        Ok(())
+    }
+
+    /// The next run goes on, also with what an interrupted one left.
+    async fn unfinished(self) -> Result<(), FlowError> {
+        let mut document = self.record.document.clone();
+        document.unsettled = true;
+        tell(self.deps, self.record, document, vec![]).await.map(drop)
+    }
+}
+
+/// Actions of one wave do not depend on each other.
+fn wave(action: &Action) -> (bool, bool, usize) {
+    let adds = matches!(action.kind, ActionKind::Create | ActionKind::Reactivate);
+    let takes_away = action.kind == ActionKind::Deactivate;
+    (adds, takes_away, action.path.len())
+}
+
+/// Whether `path` lies above `other`.
+fn is_above(path: &[LookupCode], other: &[LookupCode]) -> bool {
+    path.len() < other.len() && other.starts_with(path)
+}
+
+enum Before {
+    /// Its effect is driven now.
+    Drive(Box<Loaded<LookupValueRecord>>),
+    /// It is not, and this is why.
+    Not(Changed),
 }
 
 enum Changed {
     /// It is in Coupa now, as this.
     Written(CoupaValue),
-    /// Nobody knows yet, or somebody else is on it.
+    /// Somebody else is on it, or it waits for another value, or for a moment.
     Open,
+    /// The answer was lost: it is looked up before anything is sent again.
+    Lost,
     /// Somebody wrote this value after this run had read both sides: the next run looks again.
     Overtaken,
     /// Coupa said no.
@@ -350,30 +584,27 @@ enum Changed {
 async fn change(
     deps: &Deps<'_>,
     action: &Action,
-    loaded: Loaded<LookupValueRecord>,
-    started: Timestamp,
+    mut loaded: Loaded<LookupValueRecord>,
+    seen: &[CoupaValue],
 ) -> Result<Changed, FlowError> {
-    let record = &loaded.document;
-    let mut loaded = loaded.clone();
-    if let Some(effect) = record.effect.as_ref().filter(|effect| effect.is_finished()) {
-        let refused = matches!(effect.status, EffectStatus::Rejected | EffectStatus::Parked);
-        let again_at = record.written_at.plus_millis(REFUSED_RETRY_MILLIS);
-        let same = action_of(effect).is_ok_and(|before| before.identity() == action.identity());
-        if refused && same && deps.context.clock.now() < again_at {
-            return Ok(Changed::Refused(
-                effect.problem.clone().unwrap_or_else(|| unexplained(action)),
-            ));
-        }
-        if !refused && record.written_at >= started {
-            return Ok(Changed::Overtaken);
-        }
-    }
-    if !record.is_open() {
-        loaded.document.effect = Some(effect_for(action, record, deps.context.clock.now())?);
+    // What was planned but never left is planned anew; what may have left is driven to its end first.
+    let may_have_left = loaded
+        .document
+        .effect
+        .as_ref()
+        .is_some_and(|effect| matches!(effect.status, EffectStatus::Intent | EffectStatus::Unknown));
+    let same_and_waiting = loaded.document.effect.as_ref().is_some_and(|effect| {
+        effect.status == EffectStatus::Ready
+            && action_of(effect).is_ok_and(|before| before.identity() == action.identity())
+    });
+    if !may_have_left && !same_and_waiting {
+        let effect = effect_for(action, &loaded.document, deps.context.clock.now())?;
+        loaded.document.effect = Some(effect);
     }
     let answer = std::sync::Mutex::new(None);
     let target = ValueWrite {
         coupa: deps.coupa,
+        seen: Some(seen),
         answer: &answer,
     };
     let driven = drive(&deps.context, loaded, &target).await?;
@@ -392,9 +623,17 @@ async fn change(
                 _ => Ok(Changed::Overtaken),
             }
         }
+        Driven::Later(stored) if is_unknown(&stored.document) => Ok(Changed::Lost),
         Driven::Later(_) | Driven::Busy => Ok(Changed::Open),
         Driven::OutOfTime => Err(FlowError::OutOfTime),
     }
+}
+
+fn is_unknown(record: &LookupValueRecord) -> bool {
+    record
+        .effect
+        .as_ref()
+        .is_some_and(|effect| effect.status == EffectStatus::Unknown)
 }
 
 fn unexplained(action: &Action) -> Problem {
@@ -429,17 +668,33 @@ fn action_of(effect: &Effect) -> Result<Action, Problem> {
     }
 }
 
-/// Drives the writes that an earlier run left open; how many still are.
-async fn finish_open(deps: &Deps<'_>, sync: &LookupSync) -> Result<u64, FlowError> {
+/// Drives the writes that an earlier run left open and that may have left: what became of them is found out before
+/// anything is planned.
+async fn finish_open(deps: &Deps<'_>, sync: &LookupSync, done: &mut LookupRun) -> Result<(), FlowError> {
     let stored = deps
         .context
         .register
         .list(&RecordGroup::Collection(Collection::LookupValue))
         .await?;
-    let mut open = 0u64;
+    let prefix = LookupValueRecord::record_id(&sync.lookup, &[]) + "/";
     for one in stored {
-        let document: LookupValueRecord = parse(&one)?;
-        if document.lookup != sync.lookup || !document.is_open() {
+        let ours = matches!(&one.key, RecordKey::Entry { id, .. } if id.starts_with(&prefix));
+        if !ours {
+            continue;
+        }
+        let document: LookupValueRecord = match parse(&one) {
+            Ok(document) => document,
+            Err(FlowError::Broken(problem)) => {
+                done.unreadable.push(problem);
+                continue;
+            }
+            Err(error) => return Err(error),
+        };
+        let may_have_left = document
+            .effect
+            .as_ref()
+            .is_some_and(|effect| matches!(effect.status, EffectStatus::Intent | EffectStatus::Unknown));
+        if !may_have_left {
             continue;
         }
         if !deps.context.has_time_for_a_call() {
@@ -448,24 +703,28 @@ async fn finish_open(deps: &Deps<'_>, sync: &LookupSync) -> Result<u64, FlowErro
         let answer = std::sync::Mutex::new(None);
         let target = ValueWrite {
             coupa: deps.coupa,
+            seen: None,
             answer: &answer,
         };
-        match drive(
-            &deps.context,
-            Loaded {
-                document,
-                revision: one.revision,
-            },
-            &target,
-        )
-        .await?
-        {
-            Driven::Finished(_) => {}
-            Driven::Later(_) | Driven::Busy => open = open.saturating_add(1),
-            Driven::OutOfTime => return Err(FlowError::OutOfTime),
+        let loaded = Loaded {
+            document,
+            revision: one.revision,
+        };
+        match drive(&deps.context, loaded, &target).await {
+            Ok(Driven::Finished(_)) => {}
+            Ok(Driven::Later(stored)) => {
+                done.open = done.open.saturating_add(1);
+                if is_unknown(&stored.document) {
+                    done.lost_answers = done.lost_answers.saturating_add(1);
+                }
+            }
+            Ok(Driven::Busy) | Err(FlowError::Contended) => done.open = done.open.saturating_add(1),
+            Ok(Driven::OutOfTime) => return Err(FlowError::OutOfTime),
+            Err(FlowError::Broken(problem)) => done.needs_a_person.push(problem),
+            Err(error) => return Err(error),
         }
     }
-    Ok(open)
+    Ok(())
 }
 
 // ---------------------------------------------------------------------------------------------------------------
@@ -524,77 +783,68 @@ async fn tell(
     }
 }
 
+/// What a lookup waits for a person with.
+struct Parking {
+    problem: Problem,
+    /// Blank when there is nothing to allow.
+    plan_sha256: String,
+    changes: Vec<String>,
+    /// What stays allowed; `None` leaves that as it is.
+    allowed: Option<BTreeSet<String>>,
+}
+
+/// Rests until a person has looked. `open` says that writes of an earlier run may not be finished.
 async fn park(
     deps: &Deps<'_>,
     record: Loaded<LookupPlanRecord>,
-    problem: Problem,
-    plan_sha256: String,
-    changes: Vec<String>,
+    open: bool,
+    parking: Parking,
 ) -> Result<(), FlowError> {
-    let known = matches!(&record.document.state, PlanState::Parked { problem: old, plan_sha256: hash, .. }
-        if old.code == problem.code && *hash == plan_sha256);
-    if known {
-        return Ok(());
-    }
     let mut document = record.document.clone();
-    // What a person allowed was another plan.
-    document.allowed.clear();
-    document.allowed_plan = None;
-    document.filling = false;
-    document.state = PlanState::Parked {
-        problem: problem.clone(),
-        plan_sha256: plan_sha256.clone(),
-        changes,
-    };
-    tell(
-        deps,
-        record,
-        document,
-        vec![LookupPlanEvent::Parked { problem, plan_sha256 }],
-    )
-    .await
-    .map(drop)
-}
-
-/// Said before the first write: a run that dies leaves a mark, and the rest of what was allowed stays allowed.
-async fn applying(
-    deps: &Deps<'_>,
-    record: Loaded<LookupPlanRecord>,
-    plan: &LookupPlan,
-    hash: &str,
-) -> Result<Loaded<LookupPlanRecord>, FlowError> {
-    let mut document = record.document.clone();
-    document.unsettled = true;
-    document.filling |= plan.first_fill;
-    if document.allowed_plan.as_deref() == Some(hash) {
-        document.allowed = plan.changes().take(ALLOWED_MAX).map(digest).collect();
+    document.unsettled = open;
+    if let Some(allowed) = parking.allowed {
+        document.allowed = allowed;
         document.allowed_plan = None;
+        document.filling = false;
     }
-    let was_parked = matches!(document.state, PlanState::Parked { .. });
-    let news = was_parked || document.state == PlanState::Settled;
-    document.state = PlanState::Applying;
-    let event = LookupPlanEvent::Applying {
-        plan_sha256: hash.to_owned(),
-        summary: plan.summary(),
-    };
-    tell(deps, record, document, if news { vec![event] } else { vec![] }).await
+    let Parking {
+        problem,
+        plan_sha256,
+        changes,
+        ..
+    } = parking;
+    let known = matches!(&document.state, PlanState::Parked { problem: old, plan_sha256: hash, .. }
+        if old.code == problem.code && *hash == plan_sha256);
+    let mut events = Vec::new();
+    if !known {
+        document.state = PlanState::Parked {
+            problem: problem.clone(),
+            plan_sha256: plan_sha256.clone(),
+            changes,
+        };
+        events.push(LookupPlanEvent::Parked { problem, plan_sha256 });
+    }
+    tell(deps, record, document, events).await.map(drop)
 }
 
-async fn after_run(
+/// Rests: everything that can be done is done. What is left waits for a person, value by value.
+async fn rest(
     deps: &Deps<'_>,
     record: Loaded<LookupPlanRecord>,
-    unfinished: bool,
-    all_done: bool,
+    open: bool,
+    problems: &[Problem],
+    refused: BTreeSet<String>,
 ) -> Result<(), FlowError> {
-    if all_done {
-        return settled(deps, record, false).await;
+    if let Some(first) = problems.first() {
+        let told = problems.iter().take(CHANGES_TOLD_MAX).map(ToString::to_string);
+        let parking = Parking {
+            problem: first.clone(),
+            plan_sha256: String::new(),
+            changes: told.collect(),
+            allowed: Some(refused.into_iter().take(ALLOWED_MAX).collect()),
+        };
+        return park(deps, record, open, parking).await;
     }
-    let mut document = record.document.clone();
-    document.unsettled = unfinished;
-    tell(deps, record, document, vec![]).await.map(drop)
-}
-
-async fn settled(deps: &Deps<'_>, record: Loaded<LookupPlanRecord>, open: bool) -> Result<(), FlowError> {
     if record.revision == 0 {
         return Ok(());
     }
@@ -605,18 +855,12 @@ async fn settled(deps: &Deps<'_>, record: Loaded<LookupPlanRecord>, open: bool) 
     document.allowed_plan = None;
     let news = document.state != PlanState::Settled;
     document.state = PlanState::Settled;
-    tell(
-        deps,
-        record,
-        document,
-        if news {
-            vec![LookupPlanEvent::Settled]
-        } else {
-            vec![]
-        },
-    )
-    .await
-    .map(drop)
+    let events = if news {
+        vec![LookupPlanEvent::Settled]
+    } else {
+        vec![]
+    };
+    tell(deps, record, document, events).await.map(drop)
 }
 
 impl Document for LookupPlanRecord {
@@ -675,11 +919,58 @@ impl Document for LookupValueRecord {
 /// Creating or changing one value in Coupa.
 struct ValueWrite<'a> {
     coupa: &'a dyn CoupaLookups,
+    /// What a complete listing of this very run showed: before a first send it is the look-up.
+    seen: Option<&'a [CoupaValue]>,
     /// What Coupa shows of it in the end.
     answer: &'a std::sync::Mutex<Option<CoupaValue>>,
 }
 
+/// A value as Coupa shows it.
+#[derive(Clone)]
+struct Shown {
+    value: CoupaValue,
+    /// True when this is the answer to what was just sent.
+    echoed: bool,
+}
+
 impl ValueWrite<'_> {
+    /// Coupa refused a new value because its number or its name is taken: with its number it is there already, else the
+    /// name is somebody else's.
+    async fn already_there(
+        &self,
+        record: &LookupValueRecord,
+        action: &Action,
+        refusal: Problem,
+    ) -> Result<Shown, WriteError> {
+        let Some(code) = action.code() else {
+            return Err(WriteError::Refused(refusal));
+        };
+        let found = match self.coupa.find_lookup_values(&record.lookup, code).await {
+            Ok(found) => found,
+            // Refused, so nothing was applied; who has it is found out with the next try.
+            Err(ReadError::Unavailable { retry_after, problem }) => {
+                return Err(WriteError::NotApplied { retry_after, problem });
+            }
+            Err(ReadError::Refused(problem) | ReadError::Unreadable(problem)) => {
+                return Err(WriteError::Refused(problem));
+            }
+        };
+        let mut ours = found.into_iter().filter(|value| action.is_about(value));
+        match (ours.next(), ours.next()) {
+            (Some(value), None) => Ok(Shown { value, echoed: false }),
+            (Some(one), Some(other)) => Err(WriteError::Refused(reference_twice(action, one.id, other.id))),
+            (None, _) => {
+                let fix = "Change one of the two descriptions, or give the value in Coupa this number; it is left alone.";
+                Err(WriteError::Refused(
+                    Problem::new("LOOKUP_NAME_TAKEN", fix)
+                        .field(code.as_str())
+                        .expected(format!("no other value named \"{}\"", action.name))
+                        .actual(refusal.actual),
+                ))
+            }
+        }
+    }
+
     fn advance(
         context: &Context<'_>,
         record: &LookupValueRecord,
@@ -698,82 +989,98 @@ impl ValueWrite<'_> {
 
 #[async_trait]
 impl Target<LookupValueRecord> for ValueWrite<'_> {
-    type Answer = CoupaValue;
+    type Answer = Shown;
     type Event = LookupValueEvent;
 
     fn effect<'d>(&self, record: &'d LookupValueRecord) -> Option<&'d Effect> {
         record.effect.as_ref()
     }
 
-    async fn send(&self, record: &LookupValueRecord, effect: &Effect) -> Result<CoupaValue, WriteError> {
+    async fn send(&self, record: &LookupValueRecord, effect: &Effect) -> Result<Shown, WriteError> {
         let action = action_of(effect).map_err(WriteError::Refused)?;
         let key = &effect.idempotency_key;
-        match action.id {
+        let sent = match action.id {
             Some(id) => {
                 self.coupa
                     .update_lookup_value(&record.lookup, id, &action, key)
                     .await
             }
             None => self.coupa.create_lookup_value(&record.lookup, &action, key).await,
+        };
+        match sent {
+            Ok(value) => Ok(Shown { value, echoed: true }),
+            Err(WriteError::Refused(problem)) if action.id.is_none() && problem.code == VALUE_TAKEN => {
+                self.already_there(record, &action, problem).await
+            }
+            Err(error) => Err(error),
         }
     }
 
     /// By code, and below the same parent.
-    async fn look_up(
-        &self,
-        record: &LookupValueRecord,
-        effect: &Effect,
-    ) -> Result<Vec<CoupaValue>, ReadError> {
+    async fn look_up(&self, record: &LookupValueRecord, effect: &Effect) -> Result<Vec<Shown>, ReadError> {
         let action = action_of(effect).map_err(ReadError::Refused)?;
         let Some(code) = action.code() else {
             return Ok(Vec::new());
         };
-        let found = self.coupa.find_lookup_values(&record.lookup, code).await?;
+        let found = match self.seen.filter(|_| effect.status == EffectStatus::Ready) {
+            Some(seen) => seen.to_vec(),
+            None => self.coupa.find_lookup_values(&record.lookup, code).await?,
+        };
         Ok(found
             .into_iter()
-            .filter(|value| is_meant(&action, value))
+            .filter(|value| action.is_about(value))
+            .map(|value| Shown { value, echoed: false })
             .collect())
     }
 
-    fn judge(
-        &self,
-        _: &LookupValueRecord,
-        effect: &Effect,
-        mut values: Vec<CoupaValue>,
-    ) -> Finding<CoupaValue> {
+    fn judge(&self, _: &LookupValueRecord, effect: &Effect, answers: Vec<Shown>) -> Finding<Shown> {
         let action = match action_of(effect) {
             Ok(action) => action,
             Err(problem) => return Finding::Unclear(problem),
         };
-        let Some(value) = values.pop() else {
+        let mut answers = answers.into_iter();
+        let Some(shown) = answers.next() else {
             return Finding::Nothing;
         };
-        if let Some(other) = values.first() {
-            let fix = "Take the reference number off the value in Coupa that is not used.";
-            let problem = Problem::new("LOOKUP_REFERENCE_TWICE", fix)
-                .field(action.path_key())
-                .expected("one value in Coupa with this external-ref-num")
-                .actual(format!("ids {} and {}", other.id, value.id));
+        if let Some(other) = answers.next() {
             return Finding::Park {
-                problem,
+                problem: reference_twice(&action, shown.value.id, other.value.id),
                 answer: None,
             };
         }
-        let same_id = action.id.is_none_or(|id| id == value.id);
-        if !same_id || !is_meant(&action, &value) {
+        if !action.is_about(&shown.value) {
             let fix = "Nothing to do: both sides are compared again with the next run.";
             return Finding::Unclear(
                 Problem::new("LOOKUP_ANSWER_ABOUT_ANOTHER", fix)
-                    .field(action.path_key())
+                    .field(path_text(&action))
                     .expected(action.sentence())
-                    .actual(format!("id {}", value.id)),
+                    .actual(format!("id {} \"{}\"", shown.value.id, shown.value.name)),
             );
         }
-        // A name that Coupa keeps otherwise is planned anew with the next run, and shows there.
+        if shown.echoed && !action.is_shown_by(&shown.value) {
+            let fix = "Coupa keeps this value otherwise than it was asked to: shorten or correct its description in QAD.";
+            let problem = Problem::new("LOOKUP_VALUE_NOT_KEPT", fix)
+                .field(path_text(&action))
+                .expected(format!("\"{}\", active {}", action.name, action.active))
+                .actual(format!("\"{}\", active {}", shown.value.name, shown.value.active));
+            return Finding::Park {
+                problem,
+                answer: Some(shown),
+            };
+        }
+        // A value that was found may have another name: it is renamed with the next run.
         Finding::There {
-            answer: value,
+            answer: shown,
             adopted: false,
         }
+    }
+
+    fn absent(
+        &self,
+        _: &Context<'_>,
+        _: &LookupValueRecord,
+    ) -> Result<Option<Change<LookupValueRecord, LookupValueEvent>>, IllegalStep> {
+        Ok(None)
     }
 
     fn step(
@@ -789,15 +1096,15 @@ impl Target<LookupValueRecord> for ValueWrite<'_> {
         &self,
         context: &Context<'_>,
         record: &LookupValueRecord,
-        value: &CoupaValue,
+        shown: &Shown,
         _: Proof,
     ) -> Result<Change<LookupValueRecord, LookupValueEvent>, IllegalStep> {
         let mut change = Self::advance(context, record, EffectEvent::Confirmed)?;
-        change.document.id = Some(value.id);
+        change.document.id = Some(shown.value.id);
         *self
             .answer
             .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner) = Some(value.clone());
+            .unwrap_or_else(std::sync::PoisonError::into_inner) = Some(shown.value.clone());
         Ok(change)
     }
 
@@ -815,25 +1122,24 @@ impl Target<LookupValueRecord> for ValueWrite<'_> {
         context: &Context<'_>,
         record: &LookupValueRecord,
         problem: Problem,
-        _: Option<&CoupaValue>,
+        _: Option<&Shown>,
     ) -> Result<Change<LookupValueRecord, LookupValueEvent>, IllegalStep> {
         Self::advance(context, record, EffectEvent::Parked { problem })
     }
 }
 
-/// Whether a value of Coupa is the one an action is about: its code, and for a new one its parent.
-fn is_meant(action: &Action, value: &CoupaValue) -> bool {
-    let code = value
-        .code
-        .as_deref()
-        .and_then(|code| code.parse::<LookupCode>().ok());
-    let same_code = code.as_ref() == action.code();
-    let parent = value
-        .parent
-        .as_ref()
-        .and_then(|parent| parent.external_ref_code.as_deref());
-    let same_parent = action.id.is_some() || parent == action.parent_ref_code.as_deref();
-    same_code && same_parent
+/// The path of a value for people.
+fn path_text(action: &Action) -> String {
+    let codes: Vec<&str> = action.path.iter().map(LookupCode::as_str).collect();
+    codes.join(" > ")
+}
+
+fn reference_twice(action: &Action, one: u64, other: u64) -> Problem {
+    let fix = "Take the reference number off the value in Coupa that is not used.";
+    Problem::new("LOOKUP_REFERENCE_TWICE", fix)
+        .field(path_text(action))
+        .expected("one value in Coupa with this external-ref-num")
+        .actual(format!("ids {one} and {other}"))
 }
 
 #[cfg(test)]

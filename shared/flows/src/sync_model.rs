@@ -5,7 +5,7 @@ use crate::ports::*;
 use crate::store::{Context, verify_chain};
 use async_trait::async_trait;
 use domain::ids::{InvoiceId, SupplierCode, fold};
-use domain::lookups::{Action, CoupaValue, LookupCode, ParentReference};
+use domain::lookups::{Action, CoupaValue, LOOKUP_MISSING, LookupCode, ParentReference, VALUE_TAKEN};
 use domain::problem::Problem;
 use domain::suppliers::{CoupaSupplier, CoupaSupplierStatus, QadSupplier, SupplierData, SupplierField};
 use domain::time::{Date, Timestamp};
@@ -58,6 +58,14 @@ pub(crate) struct State {
     pub(crate) qad_unreadable: Vec<(Option<SupplierCode>, Problem)>,
     /// Words that make Coupa refuse what holds them.
     pub(crate) refused_word: Option<String>,
+    /// The same for lookup values.
+    pub(crate) refused_values: Vec<String>,
+    /// Lookup values that no listing shows yet.
+    pub(crate) hidden: BTreeSet<u64>,
+    /// Coupa takes new names of lookup values and keeps the old ones.
+    pub(crate) keeps_names: bool,
+    /// Sources of which no answer can be read.
+    pub(crate) unreadable_sources: BTreeSet<String>,
 }
 
 pub(crate) struct Model(Mutex<State>);
@@ -313,8 +321,13 @@ impl Chance for Model {
 #[async_trait]
 impl QadSources for Model {
     async fn source_values(&self, source: &str) -> Result<SourceScan, ReadError> {
-        self.read(|state| state.sources.get(source).cloned().unwrap_or_default())
-            .await
+        self.read(|state| {
+            if state.unreadable_sources.contains(source) {
+                return Err(ReadError::Unreadable(Problem::new("SOURCE_UNREADABLE", "")));
+            }
+            Ok(state.sources.get(source).cloned().unwrap_or_default())
+        })
+        .await?
     }
 }
 
@@ -334,7 +347,7 @@ impl CoupaLookups for Model {
             let values = state
                 .values
                 .values()
-                .filter(|(name, _)| name == lookup)
+                .filter(|(name, value)| name == lookup && !state.hidden.contains(&value.id))
                 .map(|(_, value)| value.clone());
             LookupScan {
                 values: values.collect(),
@@ -384,10 +397,16 @@ impl CoupaLookups for Model {
                 }),
             };
             let unwanted = state
-                .refused_word
-                .as_ref()
-                .is_some_and(|word| value.name.contains(word.as_str()));
-            if !state.lookups.contains(lookup) || value_taken(state, lookup, &value) || unwanted {
+                .refused_values
+                .iter()
+                .any(|word| value.name.contains(word.as_str()));
+            if !state.lookups.contains(lookup) {
+                return Err(refused(LOOKUP_MISSING));
+            }
+            if value_taken(state, lookup, &value) {
+                return Err(refused(VALUE_TAKEN));
+            }
+            if unwanted {
                 return Err(refused("COUPA_REFUSED"));
             }
             state.next_id += 1;
@@ -410,10 +429,19 @@ impl CoupaLookups for Model {
                 .get(&id)
                 .map(|(_, value)| value.clone())
                 .ok_or_else(|| refused("NOT_FOUND"))?;
-            value.name = action.name.clone();
+            if !state.keeps_names {
+                value.name = action.name.clone();
+            }
             value.active = action.active;
-            if value_taken(state, lookup, &value) {
+            let unwanted = state
+                .refused_values
+                .iter()
+                .any(|word| value.name.contains(word.as_str()));
+            if unwanted {
                 return Err(refused("COUPA_REFUSED"));
+            }
+            if value_taken(state, lookup, &value) {
+                return Err(refused(VALUE_TAKEN));
             }
             state
                 .journal

@@ -11,7 +11,8 @@ use crate::ports::{
 };
 use crate::store::{Change, Context, Document, FlowError, Loaded, load, render, save, sha256_hex};
 use async_trait::async_trait;
-use domain::effect::{Effect, EffectEvent, Repetition, backoff_millis};
+use domain::effect::{Effect, EffectEvent, EffectStatus, Repetition, backoff_millis};
+use domain::guards::{Guard, stands};
 use domain::ids::{InvoiceId, fold};
 use domain::lifecycle::{Event, IllegalStep, InvoiceRecord, State};
 use domain::payments::{
@@ -182,7 +183,17 @@ async fn round(
             settings: deps.settings,
         };
         return match drive(context, loaded, &target).await? {
-            Driven::Finished(_) => Ok(Next::Again),
+            Driven::Finished(done) => {
+                if done
+                    .document
+                    .entry
+                    .as_ref()
+                    .is_some_and(|entry| entry.status == EffectStatus::Done)
+                {
+                    tracing::info!(metric = "payment_written", value = 1, "a payment is in Coupa");
+                }
+                Ok(Next::Again)
+            }
             Driven::Later(waiting) => Ok(rest(context, waiting)),
             Driven::Busy => Ok(Next::Rest(Rest::Busy)),
             Driven::OutOfTime => Err(FlowError::OutOfTime),
@@ -217,7 +228,10 @@ async fn round(
     match standing(context, loaded.document.invoice).await? {
         Standing::InQad => {}
         Standing::Voided => return give_payments_back(context, loaded).await,
-        Standing::NotInQad(word) => return wait_for_invoice(context, loaded, word).await,
+        Standing::NotInQad(word) if stands(Guard::PaidAfterPosted) => {
+            return wait_for_invoice(context, loaded, word).await;
+        }
+        Standing::NotInQad(_) => {}
     }
     if !loaded.document.coupa_read {
         return read_coupa(deps, loaded, known).await;
@@ -393,6 +407,10 @@ async fn read_coupa(
         }
         Err(ReadError::Unavailable { retry_after, problem }) => {
             return delay(context, loaded, retry_after, problem).await;
+        }
+        // The bill is all right; it goes on by itself once the credentials are.
+        Err(ReadError::Refused(problem)) if problem.is_credential_refused() => {
+            return delay(context, loaded, None, problem).await;
         }
         Err(ReadError::Refused(problem) | ReadError::Unreadable(problem)) => {
             return park(deps, loaded, problem, known).await;
@@ -693,6 +711,14 @@ impl Target<BillPayments> for Entry<'_> {
             )),
             (Err(problem), _) => Finding::Unclear(problem),
         }
+    }
+
+    fn absent(
+        &self,
+        _: &Context<'_>,
+        _: &BillPayments,
+    ) -> Result<Option<Change<BillPayments, PaymentEvent>>, IllegalStep> {
+        Ok(None)
     }
 
     fn step(

@@ -4,6 +4,8 @@
 //! Nothing is read or connected before an event asks for it; what a warm instance has opened stays open until the
 //! connection's document changes.
 
+mod credentials;
+mod lookups;
 mod suppliers;
 
 pub use suppliers::SupplierRun;
@@ -14,15 +16,18 @@ use aws::lambda::{Invocation, World};
 use aws::secrets::SecretReader;
 use aws::sqs::SqsQueue;
 use aws::tokens::DynamoTokenStore;
-use connectors::connection::{ConnectionDocument, SupplierSettings, World as HttpWorld, clients};
+use connectors::connection::{
+    ConnectionDocument, LookupSettings, SupplierSettings, World as HttpWorld, clients,
+};
 use connectors::coupa::CoupaClient;
 use connectors::http::pace::Paces;
 use connectors::http::transport::HttpTransport;
 use connectors::qad::QadClient;
+use credentials::{Attempt, is_refused};
 use domain::ids::{ConnectionId, InvoiceId};
 use domain::lifecycle::{InvoiceRecord, State};
 use domain::problem::Problem;
-use domain::time::Timestamp;
+use domain::time::{Date, Timestamp};
 use domain::timing::Timing;
 use flows::match_invoice::{self, InvoiceSettings, Rest};
 use flows::ports::{Chance, Clock, Collection, Hint, HintReason, Subject};
@@ -71,6 +76,7 @@ pub struct Connection {
     qad: QadClient,
     settings: InvoiceSettings,
     payments: PaymentSettings,
+    lookups: Option<LookupSettings>,
     suppliers: SupplierSettings,
 }
 
@@ -168,6 +174,7 @@ impl Wiring {
             qad,
             settings: settings.invoice_settings(),
             payments: settings.payment_settings(),
+            lookups: settings.lookups,
             suppliers: settings.suppliers,
         });
         open.insert(id.clone(), (document.version, Arc::clone(&connection)));
@@ -217,18 +224,20 @@ impl Wiring {
 
     /// An event about a purchase order: the invoices that wait for it are queued.
     async fn order_event(&self, id: &ConnectionId, order: u64, trace: &str) -> Result<(), Problem> {
-        let connection = self.connection(id).await?;
-        let deps = order_event::Deps {
-            connection: &connection.id,
-            coupa: &connection.coupa,
-            register: &connection.register,
-            queue: &self.queue,
-            trace,
+        let work = async |connection: Arc<Connection>, _| {
+            let deps = order_event::Deps {
+                connection: &connection.id,
+                coupa: &connection.coupa,
+                register: &connection.register,
+                queue: &self.queue,
+                trace,
+            };
+            order_event::run(&deps, order)
+                .await
+                .map_err(|error| error.problem())
         };
-        let heard = order_event::run(&deps, order)
-            .await
-            .map_err(|error| error.problem())?;
-        tracing::info!(connection = %connection.id, order, trace, outcome = ?heard, "order-event");
+        let heard = self.with_fresh_credentials(id, is_refused, work).await??;
+        tracing::info!(connection = %id, order, trace, outcome = ?heard, "order-event");
         Ok(())
     }
 
@@ -242,13 +251,17 @@ impl Wiring {
         invocation: &Invocation,
     ) -> Result<(), Problem> {
         let started = self.clock().now();
-        let connection = self.connection(id).await?;
-        let deps = write_payment::Deps {
-            context: self.context(&connection, invocation),
-            coupa: &connection.coupa,
-            settings: &connection.payments,
+        let work = async |connection: Arc<Connection>, attempt: Attempt| {
+            let deps = write_payment::Deps {
+                context: self.context(&connection, invocation),
+                coupa: &connection.coupa,
+                settings: &connection.payments,
+            };
+            write_payment::run_entry(&deps, collection, entry, attempt.reason(reason)).await
         };
-        let ended = write_payment::run_entry(&deps, collection, entry, reason).await;
+        let ended = self
+            .with_fresh_credentials(id, credentials::of_payment, work)
+            .await?;
         let duration_ms = self.clock().now().millis_since(started);
         let rest = ended.map_err(|error| {
             let problem = error.problem();
@@ -290,36 +303,44 @@ impl Wiring {
 
     /// One poll of QAD's payments.
     pub async fn poll_payments(&self, scheduled: &Scheduled, invocation: &Invocation) -> Result<(), Problem> {
-        let connection = self.connection(&scheduled.connection).await?;
+        let connection = &scheduled.connection;
         let queue = self.payments_queue()?;
-        let polled = poll_payments::run(&poll_payments::Deps {
-            context: self.context(&connection, invocation),
-            connection: &connection.id,
-            qad: &connection.qad,
-            queue: &queue,
-            settings: &connection.payments,
-            trace: &invocation.request_id,
-        })
-        .await
-        .map_err(|error| error.problem())?;
+        let work = async |connection: Arc<Connection>, _| {
+            let deps = poll_payments::Deps {
+                context: self.context(&connection, invocation),
+                connection: &connection.id,
+                qad: &connection.qad,
+                queue: &queue,
+                settings: &connection.payments,
+                trace: &invocation.request_id,
+            };
+            poll_payments::run(&deps).await.map_err(|error| error.problem())
+        };
+        let polled = self
+            .with_fresh_credentials(connection, is_refused, work)
+            .await??;
         for problem in &polled.quarantined {
-            tracing::error!(connection = %connection.id, code = %problem.code, %problem, metric = "record_unreadable",
+            tracing::error!(%connection, code = %problem.code, %problem, metric = "record_unreadable",
                 value = 1, "poll-payments");
         }
         for problem in &polled.unknown_statuses {
-            tracing::warn!(connection = %connection.id, code = %problem.code, %problem,
+            tracing::warn!(%connection, code = %problem.code, %problem,
                 metric = "payment_status_unknown", value = 1, "poll-payments");
         }
         if polled.unmatched > 0 {
-            tracing::info!(connection = %connection.id, metric = "payment_unmatched", value = polled.unmatched,
+            tracing::info!(%connection, metric = "payment_unmatched", value = polled.unmatched,
                 "payments of invoices that are none of ours");
+        }
+        if let Some(cursor) = polled.cursor {
+            tracing::info!(%connection, metric = "payments_cursor_age_seconds",
+                value = age_seconds(cursor, self.clock().now()), watermark = %cursor, "poll-payments");
         }
         let outcome = match polled.left_over {
             _ if polled.overtaken => "overtaken",
             0 => "complete",
             _ => "incomplete",
         };
-        tracing::info!(connection = %connection.id, found = polled.read, count = polled.new, queued = polled.bills,
+        tracing::info!(%connection, found = polled.read, count = polled.new, queued = polled.bills,
             others = polled.others, outcome, "poll-payments");
         Ok(())
     }
@@ -361,16 +382,6 @@ impl Wiring {
         match_invoice::run(&deps, invoice, reason).await
     }
 
-    /// Reads the connection's document again, at most once a minute, and says whether it has changed.
-    async fn has_newer_document(&self, connection: &Connection) -> Result<bool, Problem> {
-        let document = self
-            .secrets
-            .reload(&connection.id)
-            .await
-            .map_err(|error| error.problem().clone())?;
-        Ok(document.version != connection.version)
-    }
-
     async fn match_invoice(
         &self,
         id: &ConnectionId,
@@ -380,25 +391,23 @@ impl Wiring {
         invocation: &Invocation,
     ) -> Result<(), Problem> {
         let started = self.clock().now();
-        let mut connection = self.connection(id).await?;
-        let mut ended = self.run_match(&connection, invoice, reason, invocation).await;
-        if is_credential_refused(&ended) && self.has_newer_document(&connection).await? {
-            // The credential was rotated while we worked: with the new one the same hint is worked on once more.
-            connection = self.connection(id).await?;
-            ended = self
-                .run_match(&connection, invoice, HintReason::Operator, invocation)
-                .await;
-        }
+        let work = async |connection: Arc<Connection>, attempt: Attempt| {
+            self.run_match(&connection, invoice, attempt.reason(reason), invocation)
+                .await
+        };
+        let ended = self
+            .with_fresh_credentials(id, credentials::of_invoice, work)
+            .await?;
         let duration_ms = self.clock().now().millis_since(started);
         match ended {
             Ok(rest) => {
-                tell(&connection.id, invoice, reason, trace, &rest, duration_ms);
+                tell(id, invoice, reason, trace, &rest, duration_ms);
                 count(&rest, started, self.clock().now());
                 Ok(())
             }
             Err(error) => {
                 let problem = error.problem();
-                tracing::warn!(connection = %connection.id, %invoice, reason = ?reason, trace, outcome = "again",
+                tracing::warn!(connection = %id, %invoice, reason = ?reason, trace, outcome = "again",
                     code = %problem.code, %problem, duration_ms, "match-invoice");
                 Err(problem)
             }
@@ -407,50 +416,63 @@ impl Wiring {
 
     /// One poll of Coupa.
     pub async fn poll_coupa(&self, scheduled: &Scheduled, invocation: &Invocation) -> Result<(), Problem> {
-        let connection = self.connection(&scheduled.connection).await?;
-        let polled = poll_coupa::run(&poll_coupa::Deps {
-            connection: &connection.id,
-            coupa: &connection.coupa,
-            register: &connection.register,
-            queue: &self.queue,
-            clock: self.clock(),
-            deadline: self.stop_at(invocation),
-            trace: &invocation.request_id,
-        })
-        .await
-        .map_err(|error| error.problem())?;
+        let connection = &scheduled.connection;
+        let work = async |connection: Arc<Connection>, _| {
+            let deps = poll_coupa::Deps {
+                connection: &connection.id,
+                coupa: &connection.coupa,
+                register: &connection.register,
+                queue: &self.queue,
+                clock: self.clock(),
+                deadline: self.stop_at(invocation),
+                trace: &invocation.request_id,
+            };
+            poll_coupa::run(&deps).await.map_err(|error| error.problem())
+        };
+        let polled = self
+            .with_fresh_credentials(connection, is_refused, work)
+            .await??;
         for problem in &polled.unreadable {
-            tracing::error!(connection = %connection.id, code = %problem.code, %problem, metric = "record_unreadable",
+            tracing::error!(%connection, code = %problem.code, %problem, metric = "record_unreadable",
                 value = 1, "poll-coupa");
         }
         let outcome = if polled.incomplete {
+            tracing::warn!(%connection, metric = "poll_incomplete", value = 1, "poll-coupa");
             "incomplete"
         } else {
             "complete"
         };
-        tracing::info!(connection = %connection.id, found = polled.read, queued = polled.queued, outcome, "poll-coupa");
+        tracing::info!(%connection, found = polled.read, queued = polled.queued, outcome, "poll-coupa");
         Ok(())
     }
 
     /// One poll of QAD's goods receipts.
     pub async fn poll_receipts(&self, scheduled: &Scheduled, invocation: &Invocation) -> Result<(), Problem> {
-        let connection = self.connection(&scheduled.connection).await?;
-        let polled = poll_receipts::run(&poll_receipts::Deps {
-            connection: &connection.id,
-            qad: &connection.qad,
-            register: &connection.register,
-            queue: &self.queue,
-            clock: self.clock(),
-            chance: self.chance(),
-            trace: &invocation.request_id,
-        })
-        .await
-        .map_err(|error| error.problem())?;
+        let connection = &scheduled.connection;
+        let work = async |connection: Arc<Connection>, _| {
+            let deps = poll_receipts::Deps {
+                connection: &connection.id,
+                qad: &connection.qad,
+                register: &connection.register,
+                queue: &self.queue,
+                clock: self.clock(),
+                chance: self.chance(),
+                trace: &invocation.request_id,
+            };
+            poll_receipts::run(&deps).await.map_err(|error| error.problem())
+        };
+        let polled = self
+            .with_fresh_credentials(connection, is_refused, work)
+            .await??;
         for problem in &polled.unreadable {
-            tracing::error!(connection = %connection.id, code = %problem.code, %problem, metric = "record_unreadable",
+            tracing::error!(%connection, code = %problem.code, %problem, metric = "record_unreadable",
                 value = 1, "poll-receipts");
         }
-        tracing::info!(connection = %connection.id, found = polled.read, count = polled.new, queued = polled.woken,
+        if let Some(cursor) = polled.cursor {
+            tracing::info!(%connection, metric = "receipts_cursor_age_seconds",
+                value = age_seconds(cursor, self.clock().now()), watermark = %cursor, "poll-receipts");
+        }
+        tracing::info!(%connection, found = polled.read, count = polled.new, queued = polled.woken,
             outcome = "complete", "poll-receipts");
         Ok(())
     }
@@ -480,17 +502,10 @@ impl Wiring {
     }
 }
 
-/// True when the invoice stands where it stands because a system refused our credentials.
-fn is_credential_refused(ended: &Result<Rest, FlowError>) -> bool {
-    match ended {
-        Ok(Rest::In { record, .. }) => record
-            .state
-            .codes()
-            .iter()
-            .any(|code| code.ends_with("_CREDENTIAL_REFUSED")),
-        Ok(_) => false,
-        Err(error) => error.problem().code.ends_with("_CREDENTIAL_REFUSED"),
-    }
+/// How old a cursor that knows only days is, in whole days: nothing on the day itself.
+fn age_seconds(cursor: Date, now: Timestamp) -> u64 {
+    let days = cursor.until(now.date_utc()).map_or(0, |span| span.get_days());
+    u64::try_from(days).unwrap_or(0).saturating_mul(86_400)
 }
 
 /// All problems of a connection's document, told as one.
@@ -576,4 +591,19 @@ fn is_unknown(record: &InvoiceRecord) -> bool {
         .creation
         .as_ref()
         .is_some_and(|effect| effect.status == domain::effect::EffectStatus::Unknown)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cursor_is_as_old_as_the_days_since_it() {
+        let now: Timestamp = Timestamp(1_772_755_200_000); // 2026-03-06 00:00 UTC
+        let at = |text: &str| age_seconds(text.parse().unwrap(), now);
+        assert_eq!(now.date_utc().to_string(), "2026-03-06");
+        assert_eq!(at("2026-03-06"), 0);
+        assert_eq!(at("2026-02-27"), 7 * 86_400);
+        assert_eq!(at("2026-03-09"), 0, "a cursor ahead of the clock is not old");
+    }
 }

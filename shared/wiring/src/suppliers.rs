@@ -1,12 +1,14 @@
 //! Suppliers: one run of `sync-suppliers`, and events about a supplier.
 
-use super::Wiring;
+use super::credentials::is_refused;
+use super::{Connection, Wiring};
 use aws::lambda::Invocation;
 use domain::ids::ConnectionId;
 use domain::problem::Problem;
 use flows::sync_suppliers::Synced;
 use flows::{supplier_event, sync_suppliers};
 use serde::Deserialize;
+use std::sync::Arc;
 
 /// What the schedule sends, or a person who wants to know what a run would do.
 #[derive(Debug, Clone, Deserialize)]
@@ -22,31 +24,35 @@ impl Wiring {
     /// One run over the suppliers of both sides, when the connection asks for it.
     pub async fn sync_suppliers(&self, run: &SupplierRun, invocation: &Invocation) -> Result<(), Problem> {
         let started = self.clock().now();
-        let connection = self.connection(&run.connection).await?;
-        if !connection.suppliers.enabled {
-            tracing::info!(connection = %connection.id, outcome = "off", reason = "suppliers.enabled is false",
+        let connection = &run.connection;
+        if !self.connection(connection).await?.suppliers.enabled {
+            tracing::info!(%connection, outcome = "off", reason = "suppliers.enabled is false",
                 "sync-suppliers");
             return Ok(());
         }
-        let synced = sync_suppliers::run(&sync_suppliers::Deps {
-            connection: &connection.id,
-            context: self.context(&connection, invocation),
-            coupa: &connection.coupa,
-            qad: &connection.qad,
-            queue: &self.queue,
-            policy: &connection.suppliers.policy,
-            plan_only: run.plan,
-            trace: &invocation.request_id,
-        })
-        .await
-        .map_err(|error| error.problem())?;
-        tell(&connection.id, &synced, run.plan);
+        let work = async |connection: Arc<Connection>, _| {
+            let deps = sync_suppliers::Deps {
+                connection: &connection.id,
+                context: self.context(&connection, invocation),
+                coupa: &connection.coupa,
+                qad: &connection.qad,
+                queue: &self.queue,
+                policy: &connection.suppliers.policy,
+                plan_only: run.plan,
+                trace: &invocation.request_id,
+            };
+            sync_suppliers::run(&deps).await.map_err(|error| error.problem())
+        };
+        let synced = self
+            .with_fresh_credentials(connection, is_refused, work)
+            .await??;
+        tell(connection, &synced, run.plan);
         let outcome = match &synced {
             _ if run.plan => "planned",
             synced if synced.incomplete => "incomplete",
             _ => "complete",
         };
-        tracing::info!(connection = %connection.id, trace = invocation.request_id, found = synced.read_qad,
+        tracing::info!(%connection, trace = invocation.request_id, found = synced.read_qad,
             others = synced.read_coupa, linked = synced.linked, written = synced.written, open = synced.open,
             parked = synced.parked, queued = synced.woken, outcome,
             duration_ms = self.clock().now().millis_since(started), "sync-suppliers");

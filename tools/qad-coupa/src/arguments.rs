@@ -112,6 +112,8 @@ pub(crate) enum Verb {
         #[command(subcommand)]
         verb: ConnectionVerb,
     },
+    /// Coupa's lookups: where each stands, what would change, allowing a plan that waits.
+    Lookups(crate::lookups::LookupsArguments),
     /// What QAD paid, and what Coupa shows of it.
     Payments(crate::payments::PaymentsOptions),
     /// How the suppliers of QAD and Coupa stand to each other.

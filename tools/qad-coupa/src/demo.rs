@@ -4,11 +4,13 @@
 mod payments;
 
 use crate::arguments::DemoOptions;
+use crate::lookup_stories::Stories;
 use crate::sandbox_client::{self, SandboxFile};
 use crate::terminal::LiveBlock;
 use crate::{Failure, connection_file, local, place, records, suppliers, terminal, view};
 use aws::clock::SystemClock;
 use aws::dynamo::DynamoRegister;
+use connectors::http::outbound::Destination;
 use connectors::http::transport::{HttpTransport, Method, Request, Transport};
 use domain::explain;
 use domain::ids::InvoiceId;
@@ -107,8 +109,11 @@ pub(crate) async fn run(run_dir: &Path, options: &DemoOptions) -> Result<(), Fai
         "Playing {} stories with {invoices} invoices.",
         scenarios.len()
     ));
-    let verdict = play_day(&stage, &scenarios).await;
-    let outcome = report(&stage, &scenarios, verdict).await;
+    let lookups = Stories::begin(&stage.simulators.world, &stage.simulators.faults, &stage.register);
+    let mut verdict = play_day(&stage, &scenarios).await;
+    let (of_lookups, complaints) = lookups.finish().await;
+    verdict.extend(complaints);
+    let outcome = report(&stage, &scenarios, &of_lookups, verdict).await;
     if options.keep {
         what_to_try(&stage).await;
         local::wait_for_the_end().await;
@@ -288,7 +293,9 @@ pub(crate) async fn post_event(
     body: &str,
 ) -> Result<u16, String> {
     let signed = sign_event(secret.as_bytes(), body.as_bytes());
+    let base = url.parse().map_err(|problem: Problem| problem.to_string())?;
     let request = Request {
+        destination: Destination::of(&base, &[]),
         method: Method::Post,
         url: url.to_owned(),
         headers: vec![
@@ -436,7 +443,12 @@ impl News {
     }
 }
 
-async fn report(stage: &Stage, scenarios: &[Scenario], complaints: Complaints) -> Result<(), Failure> {
+async fn report(
+    stage: &Stage,
+    scenarios: &[Scenario],
+    of_lookups: &[String],
+    complaints: Complaints,
+) -> Result<(), Failure> {
     let records = records::all(&stage.register).await?;
     terminal::say(&view::invoice_table(&records).to_string());
     let documents = {
@@ -453,6 +465,7 @@ async fn report(stage: &Stage, scenarios: &[Scenario], complaints: Complaints) -
             terminal::say(&line);
         }
     }
+    of_lookups.iter().for_each(|line| terminal::say(line));
     terminal::say("");
     stories(scenarios, &records);
     payments::report(stage, &stage.payments, &records);
@@ -504,6 +517,7 @@ async fn what_to_try(stage: &Stage) {
         }
         terminal::say(&format!("  cargo qad-coupa timeline {}", record.id));
     }
+    terminal::say("  cargo qad-coupa lookups --plan");
     terminal::say("  cargo qad-coupa payments");
     if let Some(bill) = stage.payments.bills.iter().find(|bill| bill.paid) {
         let invoice = bill.invoice;

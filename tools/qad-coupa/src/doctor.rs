@@ -10,6 +10,7 @@ use async_trait::async_trait;
 use aws::clock::SystemClock;
 use aws::dynamo::DynamoRegister;
 use clap::Args;
+use connectors::http::outbound::Destination;
 use connectors::http::transport::{HttpTransport, Method, Request, Response, Transport, TransportError};
 use domain::ids::ConnectionId;
 use domain::lifecycle::{InvoiceRecord, State};
@@ -284,6 +285,7 @@ async fn coupa_token(
         fields.push(("scope", scopes));
     }
     let request = Request {
+        destination: Destination::of(&coupa.base_url, &coupa.networks),
         method: Method::Post,
         url: coupa.base_url.at(&coupa.token_path, &[]),
         headers: vec![(
@@ -535,7 +537,9 @@ async fn supplier_invoices(systems: &Systems, known: &[InvoiceRecord], findings:
 }
 
 async fn call(url: &str, headers: Vec<(String, String)>, body: &str) -> Result<u16, String> {
+    let base = url.parse().map_err(|problem: Problem| problem.to_string())?;
     let request = Request {
+        destination: Destination::of(&base, &[]),
         method: Method::Post,
         url: url.to_owned(),
         headers,

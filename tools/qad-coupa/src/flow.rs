@@ -26,6 +26,8 @@ pub(crate) enum Flow {
     PollPayments,
     /// Aligns the suppliers of both sides, when the connection asks for it.
     SyncSuppliers,
+    /// Makes Coupa's lookups follow QAD's lists, when the connection says which.
+    SyncLookups,
     /// Queues again what is due.
     Sweep,
     /// Drives one invoice as far as it goes now; needs --invoice.
@@ -90,6 +92,7 @@ pub(crate) async fn run(place: &PlaceArguments, options: &RunOptions) -> Result<
             };
             wiring.sync_suppliers(&run, &invocation).await
         }
+        Flow::SyncLookups => wiring.sync_lookups(&scheduled, &invocation).await,
         Flow::Sweep => wiring.sweep(&scheduled, &invocation).await,
         Flow::MatchInvoice => {
             let invoice = options.invoice.ok_or_else(|| {

@@ -20,6 +20,8 @@
 //! | [`payments`] | what QAD paid of each bill, and what Coupa shows of it |
 //! | [`suppliers`] | how the suppliers of both systems stand to each other |
 //! | [`view`] | what people and programs are shown |
+//! | [`lookups`] | where the lookups stand, what would change, allowing a plan |
+//! | [`lookup_stories`] | the demo's stories about lookup values |
 //! | [`local`] | the local run against any Coupa and QAD |
 //! | [`demo`] | the local run against the simulators, with a seeded day |
 //! | [`sandbox_pay`] | paying invoices in a demo that keeps running |
@@ -37,6 +39,10 @@ mod doctor;
 mod flow;
 mod invoices;
 mod local;
+mod lookup_stories;
+mod lookups;
+#[cfg(test)]
+mod manual;
 mod payments;
 mod place;
 mod plan;
@@ -122,6 +128,7 @@ async fn run(arguments: Arguments) -> Result<(), Failure> {
         Verb::Doctor(options) => doctor::run(&place, &options, json).await,
         Verb::Audit { verb } => audit::run(&place, verb, json).await,
         Verb::Connection { verb } => connections::run(&place, verb, json).await,
+        Verb::Lookups(options) => lookups::run(&place, &options, json).await,
         Verb::Payments(options) => payments::run(&place, &options, json).await,
         Verb::Suppliers { verb } => suppliers::run(&place, &verb, json).await,
         Verb::Sandbox { verb } => sandbox_client::run(place::only_local(&place)?, &verb).await,

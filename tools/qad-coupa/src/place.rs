@@ -459,7 +459,7 @@ impl Place {
             tokens: Arc::new(tokens),
             clock,
             chance,
-            paces: Arc::new(Paces::new(self.config()?.instances_max())),
+            paces: Arc::new(Paces::new(1)),
         };
         let timeout = Duration::from_millis(u64::try_from(self.timing.http_millis).unwrap_or(0));
         let (coupa, qad) = clients(connection, &document, &http, timeout);

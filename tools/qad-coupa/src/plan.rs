@@ -10,7 +10,7 @@ use crate::{Failure, terminal, view};
 use async_trait::async_trait;
 use aws::clock::{SystemChance, SystemClock};
 use clap::Args;
-use domain::documents::{CoupaStatus, Invoice, Order, Receipt};
+use domain::documents::{Invoice, Order, Receipt};
 use domain::explain;
 use domain::ids::{InvoiceId, PurchaseOrderNumber, QadInvoiceIdentity};
 use domain::lifecycle::{InvoiceRecord, State};
@@ -19,9 +19,9 @@ use domain::problem::Problem;
 use domain::time::{Date, Timestamp};
 use flows::match_invoice::{self, Rest};
 use flows::ports::{
-    AuditEntry, Clock, Commit, CommitError, Coupa, DocumentOutcome, DueRecord, HintReason, InvoicePage, Qad,
-    QadDocument, ReadError, ReceiptScan, RecordGroup, RecordKey, RecordWrite, Register, StoreError,
-    StoredRecord, WriteError,
+    AuditEntry, Clock, Commit, CommitError, Coupa, DocumentOutcome, DueRecord, Flagged, HintReason,
+    InvoicePage, Qad, QadDocument, ReadError, ReceiptScan, RecordGroup, RecordKey, RecordWrite, Register,
+    StoreError, StoredRecord, WriteError,
 };
 use flows::store::Context;
 use serde_json::{Value, json};
@@ -173,7 +173,7 @@ impl Coupa for CoupaReader<'_> {
     async fn exportable_invoices(&self, after: Option<InvoiceId>) -> Result<InvoicePage, ReadError> {
         self.0.exportable_invoices(after).await
     }
-    async fn mark_exported(&self, _: InvoiceId, _: &str) -> Result<Option<CoupaStatus>, WriteError> {
+    async fn mark_exported(&self, _: InvoiceId, _: &str) -> Result<Flagged, WriteError> {
         Err(not_sent())
     }
     async fn record_outcome(&self, _: InvoiceId, _: &DocumentOutcome, _: &str) -> Result<(), WriteError> {

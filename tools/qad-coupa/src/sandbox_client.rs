@@ -4,6 +4,7 @@ use crate::arguments::SandboxVerb;
 use crate::demo::post_event;
 use crate::{Failure, terminal};
 use aws::clock::SystemClock;
+use connectors::http::outbound::Destination;
 use connectors::http::transport::{HttpTransport, Method, Request, Transport};
 use domain::ids::{DocumentKind, fold};
 use domain::problem::Problem;
@@ -155,6 +156,7 @@ pub(crate) async fn control(
     body: Option<Value>,
 ) -> Result<String, Failure> {
     let request = Request {
+        destination: Destination::of(&file.control_url.parse()?, &[]),
         method,
         url: format!("{}/_control/{path}", file.control_url),
         headers: vec![("content-type".to_owned(), "application/json".to_owned())],

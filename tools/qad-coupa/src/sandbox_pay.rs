@@ -70,8 +70,11 @@ pub(crate) async fn pay(
     options: &PayOptions,
 ) -> Result<String, Failure> {
     let state = control(http, file, Method::Get, "state", None).await?;
-    let state: Value = serde_json::from_str(&state)
-        .map_err(|error| Problem::new("SANDBOX_UNREADABLE", "").actual(error.to_string()))?;
+    let unreadable = |error: serde_json::Error| {
+        let fix = "Start the demo anew with this version: `cargo demo --keep`.";
+        Failure::from(Problem::new("SANDBOX_UNREADABLE", fix).actual(error.to_string()))
+    };
+    let state: Value = serde_json::from_str(&state).map_err(unreadable)?;
     let Some(document) = document_of(&state, &options.document) else {
         return Err(Failure::NotFound(
             Problem::new("DOCUMENT_NOT_FOUND", "Look it up in `qad-coupa sandbox state`.")
@@ -79,10 +82,8 @@ pub(crate) async fn pay(
                 .actual(options.document.clone()),
         ));
     };
-    let known: Vec<PaymentAllocation> = state
-        .get("qad-payments")
-        .and_then(|payments| serde_json::from_value(payments.clone()).ok())
-        .unwrap_or_default();
+    let known = state.get("qad-payments").cloned().unwrap_or(Value::Null);
+    let known: Vec<PaymentAllocation> = serde_json::from_value(known).map_err(unreadable)?;
     let of_document = known.iter().rev().find(|payment| {
         fold(&payment.supplier) == fold(text(document, "supplier"))
             && fold(&payment.invoice_reference) == fold(text(document, "reference"))
@@ -125,8 +126,7 @@ pub(crate) async fn pay(
         payment.currency,
         payment.status
     );
-    let body = serde_json::to_value(&payment)
-        .map_err(|error| Problem::new("PAYMENT_UNWRITABLE", "").actual(error.to_string()))?;
+    let body = serde_json::to_value(&payment).map_err(unreadable)?;
     control(http, file, Method::Post, "payments", Some(body)).await?;
     Ok(told)
 }

@@ -180,6 +180,7 @@ fn state(world: &World) -> Value {
         "late-writes": world.late_writes(),
         "late-refusals": world.late_refusals(),
         "history-records": world.coupa.history.len(),
+        "lookup-values": world.coupa.lookup_values.values().collect::<Vec<_>>(),
     })
 }
 

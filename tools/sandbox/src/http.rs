@@ -33,7 +33,7 @@ use secrecy::SecretString;
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::net::Ipv4Addr;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{JoinHandle, JoinSet};
@@ -211,6 +211,8 @@ pub struct Simulators {
     pub faults: Arc<Mutex<Faults>>,
     /// What was asked.
     pub journal: Arc<Mutex<Journal>>,
+    /// Credentials and limits as they are now; changing them is a rotation on the other side.
+    pub options: Arc<RwLock<Options>>,
     now: Now,
     tasks: Vec<JoinHandle<()>>,
 }
@@ -223,14 +225,14 @@ impl Simulators {
             faults: Arc::default(),
             journal: Arc::default(),
             now: Arc::clone(&now),
-            options,
+            options: Arc::new(RwLock::new(options.clone())),
         });
         let mut tasks = Vec::new();
         let mut urls = Vec::new();
         for (door, port) in [
-            (Door::System(System::Coupa), desk.options.coupa_port),
-            (Door::System(System::Qad), desk.options.qad_port),
-            (Door::Control, desk.options.control_port),
+            (Door::System(System::Coupa), options.coupa_port),
+            (Door::System(System::Qad), options.qad_port),
+            (Door::Control, options.control_port),
         ] {
             let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await?;
             urls.push(format!("http://{}", listener.local_addr()?));
@@ -245,6 +247,7 @@ impl Simulators {
             world: Arc::clone(&desk.world),
             faults: Arc::clone(&desk.faults),
             journal: Arc::clone(&desk.journal),
+            options: Arc::clone(&desk.options),
             now,
             tasks,
         })
@@ -290,7 +293,7 @@ struct Desk {
     faults: Arc<Mutex<Faults>>,
     journal: Arc<Mutex<Journal>>,
     now: Now,
-    options: Options,
+    options: Arc<RwLock<Options>>,
 }
 
 /// How an answer goes over the socket.
@@ -483,9 +486,10 @@ impl Desk {
     ) -> Answer {
         let mut world = lock(&self.world);
         world.advance(now);
+        let options = self.options.read().unwrap_or_else(PoisonError::into_inner);
         match system {
-            System::Coupa => coupa::handle(&mut world, &self.options, request, now, late),
-            System::Qad => qad::handle(&mut world, &self.options, request, now, late),
+            System::Coupa => coupa::handle(&mut world, &options, request, now, late),
+            System::Qad => qad::handle(&mut world, &options, request, now, late),
         }
     }
 

@@ -30,8 +30,8 @@ use domain::matching::SupplierInvoiceDraft;
 use domain::problem::Problem;
 use domain::time::{Date, Timestamp};
 use flows::ports::{
-    Coupa, DocumentOutcome, InvoiceHead, InvoicePage, Qad, QadDocument, ReadError, ReceiptScan, Voucher,
-    WriteError,
+    Coupa, DocumentOutcome, Flagged, InvoiceHead, InvoicePage, Qad, QadDocument, ReadError, ReceiptScan,
+    Voucher, WriteError,
 };
 use rust_decimal::Decimal;
 use serde_json::{Value, json};
@@ -272,11 +272,7 @@ impl Coupa for WorldPorts {
         })
     }
 
-    async fn mark_exported(
-        &self,
-        id: InvoiceId,
-        idempotency_key: &str,
-    ) -> Result<Option<CoupaStatus>, WriteError> {
+    async fn mark_exported(&self, id: InvoiceId, idempotency_key: &str) -> Result<Flagged, WriteError> {
         let keys = [id.to_string()];
         self.write(
             System::Coupa,
@@ -284,15 +280,15 @@ impl Coupa for WorldPorts {
             &keys,
             idempotency_key,
             Write::MarkExported(id.0),
-        )
-        .map(|written| match written {
-            Written::Coupa(invoice) => match invoice.get("status").and_then(Value::as_str) {
-                Some("approved") => Some(CoupaStatus::Approved),
-                Some("voided") => Some(CoupaStatus::Voided),
-                other => other.map(|word| CoupaStatus::Other(word.to_owned())),
-            },
-            _ => None,
-        })
+        )?;
+        let world = lock(&self.world);
+        let invoice = world.coupa.invoices.get(&id.0);
+        // An invoice that cannot be read is answered all the same; its answer then shows nothing.
+        let shown = invoice.and_then(|invoice| invoice_of(&world, invoice).ok());
+        Ok(shown.map_or_else(Flagged::default, |invoice| Flagged {
+            status: Some(invoice.status),
+            bill: Some((invoice.reference, invoice.total, invoice.currency)),
+        }))
     }
 
     async fn record_outcome(

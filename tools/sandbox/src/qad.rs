@@ -36,6 +36,8 @@ const PAYMENTS_BROWSE: &str = "urn:browse:bebrowse:com.qad.erp.financials.suppli
 const SUPPLIERS_BROWSE: &str = "urn:browse:bebrowse:com.qad.erp.base.supplierV2s";
 const COST_CENTERS_BROWSE: &str = "urn:browse:mfg:gp059";
 const PROJECTS_BROWSE: &str = "urn:browse:bebrowse:com.qad.erp.financials.projects";
+/// A browse that a tenant made itself: values below values.
+const SUB_ACCOUNTS_BROWSE: &str = "urn:browse:custom:sub-accounts";
 const GL_ACCOUNTS_BROWSE: &str = "urn:browse:bebrowse:com.qad.erp.financials.glAccounts";
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -118,6 +120,7 @@ pub fn describe(request: &WireRequest) -> (&'static str, Vec<String>) {
                 COST_CENTERS_BROWSE => "browse.cost-centers",
                 PROJECTS_BROWSE => "browse.projects",
                 GL_ACCOUNTS_BROWSE => "browse.gl-accounts",
+                SUB_ACCOUNTS_BROWSE => "browse.sub-accounts",
                 _ => "browse.unknown",
             }
         }
@@ -576,6 +579,24 @@ fn rows_of(qad: &QadWorld, browse: &str) -> Option<(Vec<&'static str>, Vec<Row>)
                 "glAccount.isActive",
             ];
             (columns, coded_rows(&qad.gl_accounts, columns))
+        }
+        SUB_ACCOUNTS_BROWSE => {
+            let columns: &[&'static str] = &[
+                "sb_mstr.sb_sub",
+                "sb_mstr.sb_desc",
+                "sb_mstr.sb_active",
+                "sb_mstr.sb_parent",
+            ];
+            let rows = qad.sub_accounts.iter().map(|(value, parent)| {
+                let cells = [
+                    text(&value.code),
+                    text(&value.description),
+                    Cell::Flag(value.active),
+                    text(parent),
+                ];
+                row(columns, cells)
+            });
+            (columns, rows.collect())
         }
         _ => return None,
     };

@@ -5,6 +5,7 @@
 //! stand at the end. [`play`] does what a step does to the world; sending events and waiting for states is up to the
 //! caller, who runs the product. All names are fictional.
 
+pub mod lookups;
 pub mod payments;
 mod suppliers;
 

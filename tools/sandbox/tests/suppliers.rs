@@ -106,6 +106,10 @@ impl TokenStore for Tokens {
         Ok(true)
     }
 
+    async fn release(&self, _: &TokenSlot, _: u64, _: &str) -> Result<(), StoreError> {
+        Ok(())
+    }
+
     async fn drop_token(&self, slot: &TokenSlot, _: u64) -> Result<(), StoreError> {
         if let Some(state) = self.0.lock().unwrap().get_mut(slot) {
             state.token = None;

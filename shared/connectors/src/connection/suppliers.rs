@@ -109,7 +109,7 @@ pub(super) struct SupplierDocument {
     create_in_coupa: bool,
     create_in_qad: bool,
     masters: BTreeMap<SupplierField, Master>,
-    numbering: Numbering,
+    numbering: NumberingDocument,
     payment_terms: BTreeMap<String, CreditTermsCode>,
     coupa_defaults: CoupaSupplierDefaults,
     qad_defaults: QadSupplierDefaults,
@@ -124,10 +124,49 @@ impl Default for SupplierDocument {
             create_in_coupa: standard.create_in_coupa,
             create_in_qad: standard.create_in_qad,
             masters: BTreeMap::new(),
-            numbering: standard.numbering,
+            numbering: NumberingDocument::default(),
             payment_terms: BTreeMap::new(),
             coupa_defaults: CoupaSupplierDefaults::default(),
             qad_defaults: QadSupplierDefaults::default(),
+        }
+    }
+}
+
+/// The section `suppliers.numbering`: all of it has a default.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct NumberingDocument {
+    by: NumberedBy,
+    prefix: String,
+    digits: u32,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum NumberedBy {
+    CoupaId,
+    Counter,
+}
+
+impl Default for NumberingDocument {
+    fn default() -> Self {
+        Self {
+            by: NumberedBy::CoupaId,
+            prefix: "C".to_owned(),
+            digits: 5,
+        }
+    }
+}
+
+impl NumberingDocument {
+    fn rule(&self) -> Numbering {
+        let prefix = self.prefix.clone();
+        match self.by {
+            NumberedBy::CoupaId => Numbering::CoupaId { prefix },
+            NumberedBy::Counter => Numbering::Counter {
+                prefix,
+                digits: self.digits,
+            },
         }
     }
 }
@@ -140,7 +179,8 @@ impl SupplierDocument {
         invoice_terms: &BTreeMap<String, CreditTermsCode>,
         problems: &mut Vec<Problem>,
     ) -> SupplierSettings {
-        check_numbering(&self.numbering, problems);
+        let numbering = self.numbering.rule();
+        check_numbering(&numbering, problems);
         if self.enabled {
             self.check(problems);
         }
@@ -152,7 +192,7 @@ impl SupplierDocument {
             },
             create_in_coupa: self.create_in_coupa,
             create_in_qad: self.create_in_qad,
-            numbering: self.numbering,
+            numbering,
             ..SupplierPolicy::default()
         };
         policy.masters.extend(self.masters);

@@ -1,22 +1,24 @@
 //! Coupa: reads invoices, sets their exported flag, writes outcomes and payments onto them.
 
+mod lookups;
 mod orders;
 mod payments;
 mod suppliers;
 mod translate;
 mod wire;
 
+use self::orders::OrderContext;
 use crate::connection::{CoupaSupplierDefaults, IntegrationHistory, OrderNumber};
 use crate::http::address::BaseUrl;
 use crate::http::transport::{Method, Response};
 use crate::http::{Call, Peer};
 use crate::json::{self, Node};
 use async_trait::async_trait;
-use domain::documents::{CoupaStatus, Invoice};
+use domain::documents::Invoice;
 use domain::ids::InvoiceId;
 use domain::problem::Problem;
 use domain::time::Date;
-use flows::ports::{Coupa, CoupaHistory, DocumentOutcome, InvoicePage, ReadError, WriteError};
+use flows::ports::{Coupa, CoupaHistory, DocumentOutcome, Flagged, InvoicePage, ReadError, WriteError};
 
 /// Most records of one page that are looked at; Coupa sends at most 50 (confirmed).
 const PAGE_RECORDS_MAX: usize = 500;
@@ -171,16 +173,12 @@ impl Coupa for CoupaClient {
         self.invoice_page(&call, after).await
     }
 
-    async fn mark_exported(
-        &self,
-        id: InvoiceId,
-        idempotency_key: &str,
-    ) -> Result<Option<CoupaStatus>, WriteError> {
+    async fn mark_exported(&self, id: InvoiceId, idempotency_key: &str) -> Result<Flagged, WriteError> {
         let url = wire::mark_exported(&self.base, id);
         let response = self.put("mark_exported", url, idempotency_key).await?;
         // Some tenants answer nothing; what is answered must not say the contrary.
         if response.body.iter().all(u8::is_ascii_whitespace) {
-            return Ok(None);
+            return Ok(Flagged::default());
         }
         let fix = "Nothing to do: the invoice is read again.";
         let json = json::parse(&response.body).map_err(|detail| {
@@ -189,12 +187,18 @@ impl Coupa for CoupaClient {
         let root = Node::root(&json);
         let exported = root.get("exported");
         match exported.flag() {
-            Ok(Some(true) | None) => Ok(root
-                .get("status")
-                .text()
-                .ok()
-                .flatten()
-                .map(|word| translate::status_of(&word))),
+            Ok(Some(true) | None) => Ok(Flagged {
+                status: root
+                    .get("status")
+                    .text()
+                    .ok()
+                    .flatten()
+                    .map(|word| translate::status_of(&word)),
+                // The answer need not show the whole invoice; what it does not show says nothing.
+                bill: translate::invoice(&json, id, &self.orders, &OrderContext::default())
+                    .ok()
+                    .map(|invoice| (invoice.reference, invoice.total, invoice.currency)),
+            }),
             Ok(Some(false)) | Err(_) => {
                 let misread = exported.misread("true");
                 Err(WriteError::Unknown(misread.problem("COUPA_NOT_MARKED", fix)))

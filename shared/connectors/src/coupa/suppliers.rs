@@ -170,10 +170,12 @@ fn create_body(
         }
     };
     fill(SupplierField::Email, &defaults.contact_email);
-    if data.get(SupplierField::Street).is_none() && data.get(SupplierField::City).is_none() {
-        fill(SupplierField::Street, &defaults.street);
-        fill(SupplierField::City, &defaults.city);
-        fill(SupplierField::PostalCode, &defaults.postal_code);
+    // Coupa demands each of these; the state only belongs to the default place as a whole.
+    let is_nowhere = data.get(SupplierField::Street).is_none() && data.get(SupplierField::City).is_none();
+    fill(SupplierField::Street, &defaults.street);
+    fill(SupplierField::City, &defaults.city);
+    fill(SupplierField::PostalCode, &defaults.postal_code);
+    if is_nowhere {
         fill(SupplierField::State, &defaults.state);
     }
     fill(SupplierField::Country, &defaults.country);

@@ -26,6 +26,29 @@ impl BaseUrl {
         &self.host
     }
 
+    /// Scheme, host and port as a URL's origin is written.
+    pub(crate) fn origin(&self) -> String {
+        let scheme = if self.text.starts_with("https:") {
+            "https"
+        } else {
+            "http"
+        };
+        format!("{scheme}://{}", self.host)
+    }
+
+    /// The host without the port.
+    pub(crate) fn name(&self) -> &str {
+        match self.host.rsplit_once(':') {
+            Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
+            _ => &self.host,
+        }
+    }
+
+    /// True when it is this very machine.
+    pub(crate) fn is_loopback(&self) -> bool {
+        is_loopback(self.name())
+    }
+
     /// The address of a path (beginning with a slash) with a query.
     pub fn at(&self, path: &str, query: &[(&str, String)]) -> String {
         let mut address = format!("{}{path}", self.text);

@@ -5,9 +5,11 @@
 //! lease; everybody else keeps the old one, and only past its end do they wait, bounded, for the next generation.
 
 use super::address::{BaseUrl, encode, encode_pairs};
+use super::outbound::Destination;
 use super::retry;
-use super::transport::{Method, Request, Response, Transport};
-use super::{System, page_problem};
+use super::scrub::scrub;
+use super::transport::{Method, Request, Response, Transport, TransportError};
+use super::{System, forbidden_problem, page_problem};
 use crate::json::{self, Node};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -32,6 +34,9 @@ pub const TOKEN_EXCHANGE_SECONDS_MAX: u64 = 30;
 pub const YOUNG_TOKEN_MILLIS: i64 = 5_000;
 /// After a refresh ahead of time failed, the old token is kept this long before the next try, in milliseconds.
 const REFRESH_PAUSE_MILLIS: i64 = 30_000;
+/// After the other side refused the credential itself, it is not asked again for this long, in milliseconds: a wrong
+/// password that is tried for every record locks the account. A changed document starts with a clean slate.
+pub const REFUSED_PAUSE_MILLIS: i64 = 60_000;
 /// First and longest wait for somebody else's token, in milliseconds.
 const LEASE_WAIT_MILLIS: (u64, u64) = (50, 800);
 
@@ -158,6 +163,20 @@ impl Login {
 }
 
 impl Scheme {
+    /// Everything in it that nobody may see.
+    pub(crate) fn secrets(&self) -> Vec<&SecretString> {
+        match self {
+            Self::ClientCredentials { client_secret, .. } => vec![client_secret],
+            Self::Password {
+                client_secret,
+                password,
+                ..
+            } => client_secret.iter().chain([password]).collect(),
+            Self::Basic { password, .. } => vec![password],
+            Self::Login(login) => vec![&login.password],
+        }
+    }
+
     /// What identifies the client besides its base URL; a change of any of it starts a new token slot.
     pub(crate) fn identity(&self) -> String {
         match self {
@@ -212,6 +231,8 @@ pub(crate) struct Credential {
     pub(crate) generation: Option<u64>,
     /// Until then a refusal may only mean that the token is too young.
     pub(crate) young_until: Option<Timestamp>,
+    /// True when this process itself has fetched it, or there is nothing to fetch: nobody has a newer one.
+    pub(crate) fetched_here: bool,
 }
 
 /// What the process knows.
@@ -224,6 +245,8 @@ struct Local {
     dropped: u64,
     /// A lease of ours whose fetch failed: it still counts, so that a repeat need not wait for its end.
     lease: Option<Lease>,
+    /// The credential was refused, and when.
+    refused: Option<(Timestamp, Problem)>,
 }
 
 /// The right to fetch the generation after `generation`.
@@ -239,6 +262,7 @@ pub(crate) struct Authenticator {
     pub(crate) system: System,
     pub(crate) scheme: Scheme,
     pub(crate) base: BaseUrl,
+    pub(crate) destination: Destination,
     pub(crate) slot: TokenSlot,
     /// Headers that every request carries, token requests too.
     pub(crate) headers: Vec<(String, String)>,
@@ -260,6 +284,7 @@ pub(crate) struct AuthenticatorParts {
     pub(crate) system: System,
     pub(crate) scheme: Scheme,
     pub(crate) base: BaseUrl,
+    pub(crate) destination: Destination,
     pub(crate) slot: TokenSlot,
     pub(crate) headers: Vec<(String, String)>,
     pub(crate) transport: Arc<dyn Transport>,
@@ -276,6 +301,7 @@ impl Authenticator {
             system: parts.system,
             scheme: parts.scheme,
             base: parts.base,
+            destination: parts.destination,
             slot: parts.slot,
             headers: parts.headers,
             transport: parts.transport,
@@ -298,6 +324,7 @@ impl Authenticator {
                 value: format!("Basic {}", BASE64.encode(pair)).into(),
                 generation: None,
                 young_until: None,
+                fetched_here: true,
             });
         }
         // Held across the request on purpose: one flight per process.
@@ -316,6 +343,7 @@ impl Authenticator {
             value: format!("{prefix}{}", token.token.expose_secret()).into(),
             generation: Some(token.generation),
             young_until,
+            fetched_here: local.fetched_at.is_some(),
         })
     }
 
@@ -439,10 +467,32 @@ impl Authenticator {
         generation: u64,
         now: Timestamp,
     ) -> Result<Option<CachedToken>, AuthError> {
+        // Before the lease is taken, which others with better credentials may need.
+        if let Some((_, problem)) = local
+            .refused
+            .as_ref()
+            .filter(|(at, _)| now < at.plus_millis(REFUSED_PAUSE_MILLIS))
+        {
+            return Err(AuthError::Refused(problem.clone()));
+        }
         let Some(lease) = self.lease(local, generation, now).await? else {
             return Ok(None);
         };
-        let token = self.fetch(generation.saturating_add(1)).await?;
+        let token = match self.fetch(generation.saturating_add(1)).await {
+            Err(AuthError::Refused(problem)) => {
+                local.refused = Some((now, problem.clone()));
+                local.lease = None;
+                if let Err(StoreError(problem)) =
+                    self.tokens.release(&self.slot, generation, &lease.holder).await
+                {
+                    // Others wait for its end then.
+                    tracing::warn!(system = self.system.name(), code = %problem.code, "lease not given back");
+                }
+                return Err(AuthError::Refused(problem));
+            }
+            other => other?,
+        };
+        local.refused = None;
         local.lease = None;
         match self.tokens.store(&self.slot, &token, &lease.holder).await {
             Ok(true) => {}
@@ -497,7 +547,13 @@ impl Authenticator {
         let ended = self.clock.now();
         let status = outcome.as_ref().map(|response| response.status).unwrap_or(0);
         let answer = match outcome {
-            Ok(response) => self.read_token(&response, ended),
+            Ok(mut response) => {
+                scrub(&mut response, &self.scheme, None);
+                self.read_token(&response, ended)
+            }
+            Err(TransportError::Forbidden(forbidden)) => {
+                Err(AuthError::Refused(forbidden_problem(self.system, &forbidden)))
+            }
             Err(error) => Err(self.unavailable("UNREACHABLE", None, &error.to_string())),
         };
         tracing::info!(
@@ -585,6 +641,7 @@ impl Authenticator {
         headers.push(("accept".to_owned(), "application/json".to_owned()));
         headers.push(("content-type".to_owned(), content_type));
         Request {
+            destination: self.destination.clone(),
             method: Method::Post,
             url: self.base.at(path, &[]),
             headers,

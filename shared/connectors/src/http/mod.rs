@@ -3,15 +3,19 @@
 //! | module | what it holds |
 //! |---|---|
 //! | [`address`] | the tenant's base URL, percent-encoding |
+//! | [`outbound`] | where requests may go |
 //! | [`transport`] | one exchange |
 //! | [`auth`] | tokens |
+//! | `scrub` | keeps our credentials out of what the other side says |
 //! | [`retry`] | when a read is tried again |
 //! | [`pace`] | how fast, and the pause after a 429 |
 
 pub mod address;
 pub mod auth;
+pub mod outbound;
 pub mod pace;
 pub mod retry;
+mod scrub;
 pub mod transport;
 
 use crate::json::{self, Json, Node};
@@ -19,6 +23,7 @@ use auth::{AuthError, Authenticator, millis};
 use domain::problem::Problem;
 use domain::time::Timestamp;
 use flows::ports::{Chance, Clock, ReadError, WriteError};
+use outbound::{Destination, Forbidden};
 use pace::Pace;
 use secrecy::ExposeSecret;
 use std::sync::Arc;
@@ -86,6 +91,8 @@ impl Call {
 /// One system as one connection sees it.
 pub(crate) struct Peer {
     pub(crate) system: System,
+    /// Where its requests may go.
+    pub(crate) destination: Destination,
     pub(crate) host: String,
     pub(crate) transport: Arc<dyn Transport>,
     pub(crate) auth: Authenticator,
@@ -159,7 +166,7 @@ impl Peer {
     /// once again when the new one may only have been too young).
     async fn send(&self, call: &Call, deadline: Timestamp, attempt: u32) -> Result<Response, Failure> {
         let mut waited_for_young = false;
-        let mut renewed = false;
+        let mut rejected = 0u32;
         // What a write needs for itself is not waited away.
         let patience_end = match call.method {
             Method::Get => deadline,
@@ -176,10 +183,11 @@ impl Peer {
                 .exchange_time(call, deadline)
                 .ok_or(Failure::NotStarted { retry_after: None })?;
             let request = self.request(call, &credential, time);
-            let response = self
+            let mut response = self
                 .exchange(call, request, attempt)
                 .await
                 .map_err(Failure::Transport)?;
+            scrub::scrub(&mut response, &self.auth.scheme, Some(&credential.value));
             if response.status == 429 {
                 self.pause(retry::retry_after(&response, self.clock.now()));
             }
@@ -191,9 +199,11 @@ impl Peer {
                     self.unauthorized(&response),
                 )));
             };
-            if !renewed {
+            // A token that another instance fetched earlier may have been revoked together with ours: taking it from the
+            // cache was no renewal yet.
+            if rejected == 0 || rejected == 1 && !credential.fetched_here {
                 self.auth.reject(generation).await;
-                renewed = true;
+                rejected = rejected.saturating_add(1);
                 continue;
             }
             // The new token is refused too: it may only be too young, which one delayed try tells.
@@ -268,6 +278,7 @@ impl Peer {
             headers.push(("idempotency-key".to_owned(), key.clone()));
         }
         Request {
+            destination: self.destination.clone(),
             method: call.method,
             url: call.url.clone(),
             headers,
@@ -288,6 +299,7 @@ impl Peer {
         let (status, word) = match &outcome {
             Ok(response) => (response.status, outcome_word(response.status)),
             Err(TransportError::NotSent(_)) => (0, "not_sent"),
+            Err(TransportError::Forbidden(_)) => (0, "forbidden"),
             Err(TransportError::MaybeSent(_)) => (0, "maybe_sent"),
         };
         tracing::info!(
@@ -318,6 +330,9 @@ impl Peer {
                     retry_after,
                     problem: self.paused(),
                 });
+            }
+            Err(Failure::Transport(TransportError::Forbidden(forbidden))) => {
+                return Err(ReadError::Refused(forbidden_problem(self.system, &forbidden)));
             }
             Err(Failure::Transport(error)) => {
                 return Err(ReadError::Unavailable {
@@ -363,6 +378,9 @@ impl Peer {
                     retry_after,
                     problem: self.paused(),
                 });
+            }
+            Err(Failure::Transport(TransportError::Forbidden(forbidden))) => {
+                return Err(WriteError::Refused(forbidden_problem(self.system, &forbidden)));
             }
             Err(Failure::Transport(error @ TransportError::NotSent(_))) => {
                 return Err(WriteError::NotApplied {
@@ -480,6 +498,17 @@ impl Peer {
         let messages = error_messages(&response.body).join("; ");
         format!("{} {messages}", response.status).trim_end().to_owned()
     }
+}
+
+/// The connection does not allow the address; a person must look.
+pub(crate) fn forbidden_problem(system: System, forbidden: &Forbidden) -> Problem {
+    Problem::new(
+        system.code("ADDRESS_FORBIDDEN"),
+        "Check the host in the base URL and who answers for its name; a private range must be granted in the connection (networks).",
+    )
+    .field("base_url")
+    .expected("the connection's host, at an address of the internet or of a granted range")
+    .actual(forbidden.to_string())
 }
 
 fn outcome_word(status: u16) -> &'static str {

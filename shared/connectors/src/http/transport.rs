@@ -2,11 +2,17 @@
 //!
 //! HTTP libraries re-send on a dropped keep-alive connection by themselves. Here nothing does: the library's own
 //! retries are off, and a write always gets a connection of its own.
+//!
+//! Where a request may go is part of it ([`Destination`]); the environment has no say: no proxy, no redirect, no second
+//! look-up of a name. Answers are taken as they are or not at all: nothing is decompressed.
 
+use super::outbound::{self, CheckedResolver, Destination, Forbidden, Lookup, SystemLookup};
 use async_trait::async_trait;
+use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
+use zeroize::Zeroize;
 
 /// Largest body that is read, in bytes.
 pub const BODY_BYTES_MAX: usize = 16 * 1024 * 1024;
@@ -16,6 +22,8 @@ pub const HEADER_BYTES_MAX: usize = 64 * 1024;
 pub const HEADERS_MAX: usize = 100;
 /// Longest wait for a connection with its TLS handshake, in seconds. Failing here proves that nothing was sent.
 pub const CONNECT_SECONDS_MAX: u64 = 10;
+/// Most destinations whose connections are kept; more than this still work, the others connect anew.
+pub const DESTINATIONS_MAX: usize = 400;
 /// An idle connection is given up after this many seconds: those that slept through a frozen Lambda are dead.
 pub const POOL_IDLE_SECONDS: u64 = 4;
 
@@ -41,9 +49,12 @@ impl Method {
     }
 }
 
-/// One request. Cannot be printed beyond its method: address, headers and body may hold what no log may.
+/// One request. Cannot be printed beyond its method: address, headers and body may hold what no log may. Wiped when it
+/// is dropped.
 #[derive(Clone)]
 pub struct Request {
+    /// The only place it may go to.
+    pub destination: Destination,
     /// Method.
     pub method: Method,
     /// Absolute URL with its query.
@@ -56,6 +67,16 @@ pub struct Request {
     pub timeout: Duration,
     /// True for everything that changes something on the other side: it gets a connection of its own.
     pub write: bool,
+}
+
+impl Drop for Request {
+    fn drop(&mut self) {
+        self.url.zeroize();
+        for (_, value) in &mut self.headers {
+            value.zeroize();
+        }
+        self.body.zeroize();
+    }
 }
 
 impl fmt::Debug for Request {
@@ -105,6 +126,9 @@ pub enum TransportError {
     /// Not one byte of the request left: name not found, connection refused, TLS failed, no connection in time.
     #[error("nothing was sent: {0}")]
     NotSent(String),
+    /// Not one byte left either, and none will: the address is not one that the connection allows.
+    #[error("nothing was sent: {0}")]
+    Forbidden(Forbidden),
     /// The request may have arrived and may have been acted on: timeout, reset, an answer cut short or too large.
     #[error("no complete answer: {0}")]
     MaybeSent(String),
@@ -118,11 +142,20 @@ pub trait Transport: Send + Sync {
 }
 
 /// The real one: reqwest on HTTP/1.1, rustls with ring and Mozilla's roots. Built at the first request.
-#[derive(Default)]
 pub struct HttpTransport {
-    clients: OnceLock<Result<Clients, String>>,
+    lookup: Arc<dyn Lookup>,
+    tls: OnceLock<Result<rustls::ClientConfig, String>>,
+    clients: Mutex<BTreeMap<Destination, Clients>>,
 }
 
+impl Default for HttpTransport {
+    fn default() -> Self {
+        Self::with_lookup(Arc::new(SystemLookup))
+    }
+}
+
+/// The clients of one destination: their resolver knows no other.
+#[derive(Clone)]
 struct Clients {
     /// Reuses connections.
     reads: reqwest::Client,
@@ -136,41 +169,87 @@ impl HttpTransport {
         Self::default()
     }
 
-    fn client(&self, write: bool) -> Result<&reqwest::Client, TransportError> {
-        let built = self.clients.get_or_init(|| {
-            let tls = tls_config()?;
-            Ok(Clients {
-                reads: client(tls.clone(), 4)?,
-                writes: client(tls, 0)?,
-            })
-        });
-        match built {
-            Ok(clients) if write => Ok(&clients.writes),
-            Ok(clients) => Ok(&clients.reads),
-            Err(reason) => Err(TransportError::NotSent(reason.clone())),
+    /// A transport with a resolver of one's own; what it answers is checked all the same.
+    pub fn with_lookup(lookup: Arc<dyn Lookup>) -> Self {
+        Self {
+            lookup,
+            tls: OnceLock::new(),
+            clients: Mutex::default(),
         }
     }
 
-    async fn exchange(&self, request: Request) -> Result<Response, TransportError> {
-        let client = self.client(request.write)?;
+    fn client(&self, destination: &Destination, write: bool) -> Result<reqwest::Client, TransportError> {
+        let mut known = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
+        let clients = match known.get(destination) {
+            Some(clients) => clients.clone(),
+            None => {
+                let clients = self.build(destination).map_err(TransportError::NotSent)?;
+                if known.len() >= DESTINATIONS_MAX {
+                    known.clear();
+                }
+                known.insert(destination.clone(), clients.clone());
+                clients
+            }
+        };
+        Ok(if write { clients.writes } else { clients.reads })
+    }
+
+    fn build(&self, destination: &Destination) -> Result<Clients, String> {
+        let tls = self.tls.get_or_init(tls_config).clone()?;
+        let resolver = Arc::new(CheckedResolver {
+            destination: destination.clone(),
+            lookup: Arc::clone(&self.lookup),
+        });
+        Ok(Clients {
+            reads: client(tls.clone(), Arc::clone(&resolver), 4)?,
+            writes: client(tls, resolver, 0)?,
+        })
+    }
+
+    async fn exchange(&self, mut request: Request) -> Result<Response, TransportError> {
         let url =
             reqwest::Url::parse(&request.url).map_err(|error| TransportError::NotSent(error.to_string()))?;
+        request
+            .destination
+            .check(&url)
+            .map_err(TransportError::Forbidden)?;
+        let client = self.client(&request.destination, request.write)?;
         let method = match request.method {
             Method::Get => reqwest::Method::GET,
             Method::Post => reqwest::Method::POST,
             Method::Put => reqwest::Method::PUT,
         };
-        let mut builder = client.request(method, url);
+        // Without this header any encoding would be welcome (RFC 9110 §12.5.3).
+        let mut builder = client
+            .request(method, url)
+            .header(reqwest::header::ACCEPT_ENCODING, "identity");
         for (name, value) in &request.headers {
+            // Which of them is a credential is a matter of configuration, so none is ever shown by the library.
+            let mut value = reqwest::header::HeaderValue::from_str(value)
+                .map_err(|error| TransportError::NotSent(error.to_string()))?;
+            value.set_sensitive(true);
             builder = builder.header(name, value);
         }
         // A PUT without a body still says that its body is empty; some gateways refuse it otherwise.
         if request.body.is_some() || request.method != Method::Get {
-            builder = builder.body(request.body.unwrap_or_default());
+            builder = builder.body(request.body.take().unwrap_or_default());
         }
         let mut answer = builder.send().await.map_err(classify)?;
         let status = answer.status().as_u16();
         let headers = headers(&answer)?;
+        if let Some(encoding) = foreign_encoding(&headers) {
+            // What an error says besides its status is worth little; what a success says is all that counts.
+            if answer.status().is_success() {
+                return Err(TransportError::MaybeSent(format!(
+                    "the answer is encoded as {encoding} although that was declined"
+                )));
+            }
+            return Ok(Response {
+                status,
+                headers,
+                body: Vec::new(),
+            });
+        }
         let too_large =
             || TransportError::MaybeSent(format!("the body is larger than {BODY_BYTES_MAX} bytes"));
         let mut body = Vec::new();
@@ -190,6 +269,15 @@ impl HttpTransport {
             body,
         })
     }
+}
+
+/// The content encoding of an answer, when it is not the plain one.
+fn foreign_encoding(headers: &[(String, String)]) -> Option<String> {
+    headers
+        .iter()
+        .filter(|(name, _)| name == "content-encoding")
+        .map(|(_, value)| domain::problem::clean(value.trim()))
+        .find(|value| !value.is_empty() && !value.eq_ignore_ascii_case("identity"))
 }
 
 #[async_trait]
@@ -234,7 +322,9 @@ fn headers(answer: &reqwest::Response) -> Result<Vec<(String, String)>, Transpor
 }
 
 fn classify(error: reqwest::Error) -> TransportError {
-    if error.is_connect() || error.is_builder() {
+    if let Some(forbidden) = outbound::forbidden_in(&error) {
+        TransportError::Forbidden(forbidden)
+    } else if error.is_connect() || error.is_builder() {
         TransportError::NotSent(reason(&error))
     } else {
         TransportError::MaybeSent(reason(&error))
@@ -276,8 +366,13 @@ fn tls_config() -> Result<rustls::ClientConfig, String> {
     clippy::disallowed_methods,
     reason = "the one place where HTTP clients are made"
 )]
-fn client(tls: rustls::ClientConfig, idle_connections: usize) -> Result<reqwest::Client, String> {
+fn client(
+    tls: rustls::ClientConfig,
+    resolver: Arc<CheckedResolver>,
+    idle_connections: usize,
+) -> Result<reqwest::Client, String> {
     reqwest::Client::builder()
+        .dns_resolver(resolver)
         .tls_backend_preconfigured(tls)
         .http1_only()
         .http1_max_headers(HEADERS_MAX)
@@ -298,8 +393,13 @@ mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::{TcpListener, TcpStream};
 
+    fn destination(base: &str) -> Destination {
+        Destination::of(&base.parse().unwrap(), &[])
+    }
+
     fn request(port: u16, write: bool) -> Request {
         Request {
+            destination: destination(&format!("http://127.0.0.1:{port}")),
             method: if write { Method::Post } else { Method::Get },
             url: format!("http://127.0.0.1:{port}/clouderp/api?x=secret"),
             headers: vec![("authorization".to_owned(), "Bearer canary".to_owned())],
@@ -347,6 +447,7 @@ mod tests {
         });
         let mut request = request(port, true);
         request.url = request.url.replace("http://", "https://");
+        request.destination = destination(&format!("https://127.0.0.1:{port}"));
         let error = HttpTransport::new().send(request).await.unwrap_err();
         assert!(matches!(error, TransportError::NotSent(_)), "{error}");
         server.await.unwrap();
@@ -437,9 +538,127 @@ mod tests {
         assert_eq!(response.header("location"), Some("http://127.0.0.1:1/"));
         let head = server.await.unwrap().to_ascii_lowercase();
         assert!(
-            !head.contains("accept-encoding"),
-            "nothing may be decompressed behind our back"
+            head.contains("accept-encoding: identity\r\n"),
+            "nothing may be compressed, or decompressed behind our back"
         );
+    }
+
+    /// Answers one request with these bytes.
+    async fn once(answer: &'static [u8]) -> u16 {
+        let (listener, port) = listener().await;
+        tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            read_head(&mut stream).await;
+            let _ = stream.write_all(answer).await;
+        });
+        port
+    }
+
+    #[tokio::test]
+    async fn a_compressed_answer_is_refused_and_a_compressed_error_is_its_status() {
+        let port = once(b"HTTP/1.1 200 OK\r\ncontent-encoding: gzip\r\ncontent-length: 2\r\n\r\n{}").await;
+        let error = HttpTransport::new().send(request(port, false)).await.unwrap_err();
+        assert!(matches!(&error, TransportError::MaybeSent(_)), "{error}");
+        let port = once(b"HTTP/1.1 429 Slow\r\ncontent-encoding: br\r\ncontent-length: 2\r\n\r\nxx").await;
+        let response = HttpTransport::new().send(request(port, false)).await.unwrap();
+        assert_eq!((response.status, response.body.len()), (429, 0));
+        let port =
+            once(b"HTTP/1.1 200 OK\r\ncontent-encoding: identity\r\ncontent-length: 2\r\n\r\n{}").await;
+        assert_eq!(
+            HttpTransport::new()
+                .send(request(port, false))
+                .await
+                .unwrap()
+                .body,
+            b"{}"
+        );
+    }
+
+    #[tokio::test]
+    async fn too_many_and_too_large_headers_are_no_answer() {
+        let many: String = (0..=HEADERS_MAX).map(|n| format!("x-{n}: v\r\n")).collect();
+        let large = format!("x-large: {}\r\n", "v".repeat(HEADER_BYTES_MAX));
+        for headers in [many, large] {
+            let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n{headers}\r\n{{}}");
+            let port = once(answer.leak().as_bytes()).await;
+            let error = HttpTransport::new().send(request(port, false)).await.unwrap_err();
+            assert!(matches!(error, TransportError::MaybeSent(_)), "{error}");
+        }
+    }
+
+    #[tokio::test]
+    async fn an_endless_body_is_cut_off() {
+        let (listener, port) = listener().await;
+        tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            read_head(&mut stream).await;
+            stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await.unwrap();
+            let piece = vec![b'x'; 64 * 1024];
+            while stream.write_all(&piece).await.is_ok() {}
+        });
+        let error = HttpTransport::new().send(request(port, false)).await.unwrap_err();
+        assert!(error.to_string().contains("larger than"), "{error}");
+    }
+
+    /// A resolver that answers as told, one list per question.
+    struct Told(Mutex<Vec<Vec<std::net::IpAddr>>>);
+
+    #[async_trait]
+    impl Lookup for Told {
+        async fn addresses(&self, _: &str) -> std::io::Result<Vec<std::net::IpAddr>> {
+            Ok(self.0.lock().unwrap().remove(0))
+        }
+    }
+
+    fn told(answers: &[&[&str]]) -> HttpTransport {
+        let answers = answers
+            .iter()
+            .map(|list| list.iter().map(|text| text.parse().unwrap()).collect())
+            .collect();
+        HttpTransport::with_lookup(Arc::new(Told(Mutex::new(answers))))
+    }
+
+    #[tokio::test]
+    async fn a_name_that_leads_inside_is_never_connected_to() {
+        let (listener, port) = listener().await;
+        // Somebody's DNS says that Coupa is this machine; here it could even be reached.
+        let mut request = request(port, true);
+        request.destination = destination(&format!("https://example.coupahost.com:{port}"));
+        request.url = format!("https://example.coupahost.com:{port}/api/invoices");
+        for address in ["127.0.0.1", "169.254.169.254", "::ffff:10.0.0.1", "fd00:ec2::254"] {
+            let error = told(&[&[address]]).send(request.clone()).await.unwrap_err();
+            assert!(
+                matches!(error, TransportError::Forbidden(_)),
+                "{address}: {error}"
+            );
+            assert!(
+                error.to_string().contains("example.coupahost.com leads to"),
+                "{error}"
+            );
+        }
+        let accepted = listener.into_std().unwrap().accept();
+        assert_eq!(accepted.unwrap_err().kind(), std::io::ErrorKind::WouldBlock);
+    }
+
+    #[tokio::test]
+    async fn the_checked_address_is_the_one_that_is_used() {
+        let port = once(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}").await;
+        let mut request = request(port, false);
+        request.destination = destination(&format!("http://localhost:{port}"));
+        request.url = format!("http://localhost:{port}/api");
+        // A second question would find no answer, and panic.
+        let transport = told(&[&["127.0.0.1"]]);
+        assert_eq!(transport.send(request).await.unwrap().body, b"{}");
+    }
+
+    #[tokio::test]
+    async fn another_host_than_the_connections_is_refused_before_it_is_looked_up() {
+        let (listener, port) = listener().await;
+        let mut request = request(port, true);
+        request.destination = destination("https://example.coupahost.com");
+        let error = told(&[]).send(request).await.unwrap_err();
+        assert!(matches!(error, TransportError::Forbidden(_)), "{error}");
+        drop(listener);
     }
 
     #[test]

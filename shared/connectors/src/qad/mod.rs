@@ -2,6 +2,7 @@
 
 mod payments;
 pub mod profile;
+pub mod sources;
 mod suppliers;
 mod translate;
 mod wire;
@@ -19,7 +20,7 @@ use domain::problem::Problem;
 use domain::time::Date;
 use flows::ports::{Qad, QadDocument, ReadError, ReceiptScan, WriteError};
 use profile::{Family, Profile, Resource};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use translate::{Row, UNREADABLE, UNREADABLE_FIX};
 use wire::Criterion;
 
@@ -35,6 +36,7 @@ pub struct QadClient {
     pub(crate) domain: DomainCode,
     pub(crate) entity: EntityCode,
     pub(crate) profile: Profile,
+    pub(crate) sources: BTreeMap<String, sources::Source>,
     pub(crate) supplier_set: String,
     pub(crate) supplier_defaults: QadSupplierDefaults,
 }
@@ -262,7 +264,7 @@ fn check_filter_value(criterion: &Criterion) -> Result<(), Problem> {
     if criterion.value.contains(',') {
         let fix = "QAD cannot be asked for a value with a comma; correct it in Coupa.";
         return Err(Problem::new("QAD_FILTER_VALUE", fix)
-            .field(criterion.name)
+            .field(criterion.name.as_ref())
             .expected("a value without commas")
             .actual(criterion.value.as_str()));
     }

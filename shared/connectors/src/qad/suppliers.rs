@@ -186,7 +186,9 @@ fn new_record(
         record.insert(resource.field(name).to_owned(), value);
     }
     if data.get(SupplierField::TaxId).is_some() {
-        record.insert(resource.field("tax-id-too").to_owned(), text(""));
+        for name in ["tax-id", "tax-id-too"] {
+            record.insert(resource.field(name).to_owned(), text(""));
+        }
     }
     set_fields(&mut record, resource, data);
     record.insert(OPERATION.to_owned(), text("C"));

@@ -39,8 +39,13 @@ impl<'a> Row<'a> {
     }
 
     /// A field whose absence would change what the row means: it has to be there, blank or not.
-    fn present(&self, name: &'a str) -> Result<Node<'a>, Misread> {
+    pub(crate) fn present(&self, name: &'a str) -> Result<Node<'a>, Misread> {
         self.node.present(self.resource.field(name))
+    }
+
+    /// A field by the tenant's own name.
+    pub(crate) fn raw(&self, field: &str) -> Node<'a> {
+        self.node.get(field)
     }
 
     /// QAD must have honoured our filter: rows of something else mean that the answer cannot be trusted.

@@ -8,17 +8,20 @@ use domain::time::Date;
 use rust_decimal::Decimal;
 use serde::ser::{Serialize, SerializeMap, Serializer};
 use serde_json::value::RawValue;
+use std::borrow::Cow;
 
 /// How a criterion compares.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Operator {
     Equal,
     AtLeast,
+    /// Any other word of a browse.
+    Word(&'static str),
 }
 
-/// One criterion of a look-up, by our name of it.
+/// One criterion of a look-up, by our name of it, or by the tenant's field itself.
 pub(crate) struct Criterion {
-    pub(crate) name: &'static str,
+    pub(crate) name: Cow<'static, str>,
     pub(crate) operator: Operator,
     pub(crate) value: String,
 }
@@ -26,7 +29,7 @@ pub(crate) struct Criterion {
 impl Criterion {
     pub(crate) fn equal(name: &'static str, value: impl Into<String>) -> Self {
         Self {
-            name,
+            name: name.into(),
             operator: Operator::Equal,
             value: value.into(),
         }
@@ -34,7 +37,7 @@ impl Criterion {
 
     pub(crate) fn at_least(name: &'static str, value: impl Into<String>) -> Self {
         Self {
-            name,
+            name: name.into(),
             operator: Operator::AtLeast,
             value: value.into(),
         }
@@ -51,10 +54,11 @@ pub(crate) fn browse_page(base: &BaseUrl, resource: &Resource, criteria: &[Crite
         ("pageAction", action.to_owned()),
     ];
     for criterion in criteria {
-        let field = resource.filter(criterion.name);
+        let field = resource.filter(&criterion.name);
         let operator = match criterion.operator {
             Operator::Equal => "eq",
             Operator::AtLeast => "ge",
+            Operator::Word(word) => word,
         };
         query.push((
             "filter",
@@ -69,7 +73,7 @@ pub(crate) fn browse_page(base: &BaseUrl, resource: &Resource, criteria: &[Crite
 pub(crate) fn entity_find(base: &BaseUrl, resource: &Resource, criteria: &[Criterion]) -> String {
     let mut query: Vec<(&str, String)> = criteria
         .iter()
-        .map(|criterion| (resource.filter(criterion.name), criterion.value.clone()))
+        .map(|criterion| (resource.filter(&criterion.name), criterion.value.clone()))
         .collect();
     query.push(("viewUri", resource.view.clone()));
     query.extend(extra_query(resource));

@@ -165,6 +165,23 @@ async fn marking_exported_is_confirmed_refused_or_unknown() {
     assert_eq!(error.problem().actual, "400 Invoice \"X\" is bad");
 }
 
+#[tokio::test]
+async fn the_exported_flags_answer_shows_the_bill_as_it_is_now() {
+    let bench = Bench::new();
+    bench.script.then(answer(200, REALISTIC));
+    let read = bench.coupa.invoice(ID).await.unwrap().unwrap();
+    let flagged = REALISTIC.replace(r#""exported": false"#, r#""exported": true"#);
+    bench.script.then(answer(200, &flagged));
+    let shown = bench.coupa.mark_exported(ID, "key").await.unwrap();
+    assert_eq!(shown.status, Some(CoupaStatus::Approved));
+    assert_eq!(shown.bill, Some((read.reference, read.total, read.currency)));
+    bench
+        .script
+        .then(answer(200, r#"{"id":92010,"exported":true,"status":"voided"}"#));
+    let shown = bench.coupa.mark_exported(ID, "key").await.unwrap();
+    assert_eq!((shown.status, shown.bill), (Some(CoupaStatus::Voided), None));
+}
+
 fn outcome(success: bool) -> DocumentOutcome {
     DocumentOutcome {
         success,

@@ -280,6 +280,80 @@ async fn a_second_refusal_is_the_credential() {
 }
 
 #[tokio::test]
+async fn a_wrong_credential_is_asked_with_once_a_minute_and_keeps_nobody_waiting() {
+    let bench = Bench::new();
+    bench
+        .script
+        .then_token(answer(401, r#"{"error":"invalid_client"}"#));
+    for _ in 0..5 {
+        let error = list(&bench.coupa).await.unwrap_err();
+        assert!(
+            matches!(&error, ReadError::Refused(problem) if problem.code == "COUPA_CREDENTIAL_REFUSED"),
+            "{error}"
+        );
+    }
+    assert_eq!(bench.script.token_requests().len(), 1);
+    assert!(bench.script.sent().is_empty());
+
+    // Another process with better credentials need not wait for the end of the lease.
+    let (better, _) = clients(
+        &"acme".parse().unwrap(),
+        &bench.document,
+        &bench.world,
+        HTTP_TIMEOUT,
+    );
+    bench.script.then(empty_page());
+    list(&better).await.unwrap();
+    assert!(bench.slept_millis().is_empty());
+    assert_eq!(bench.script.token_requests().len(), 2);
+
+    // And the first one asks again after a minute.
+    bench.pass(61);
+    bench.script.then(empty_page());
+    list(&bench.coupa).await.unwrap();
+}
+
+#[tokio::test]
+async fn what_a_system_quotes_of_our_credentials_is_not_passed_on() {
+    let bench = Bench::new();
+    let quoting = r#"{"errors":{"session":["Bearer token-1 may not do this"]}}"#;
+    bench.script.then(answer(403, quoting));
+    list(&bench.coupa).await.unwrap_err();
+    bench.script.then_token(answer(
+        200,
+        r#"{"access_token":"canary-token-2","expires_in":86399}"#,
+    ));
+    bench.script.then(answer(401, ""));
+    bench
+        .script
+        .then(answer(403, &quoting.replace("token-1", "canary-token-2")));
+    let error = list(&bench.coupa).await.unwrap_err();
+    let shown = format!("{error} {error:?}");
+    assert!(shown.contains("Bearer [hidden] may not do this"), "{shown}");
+    assert!(!shown.contains("canary"), "{shown}");
+}
+
+#[tokio::test]
+async fn an_address_that_is_not_allowed_is_told_to_a_person_and_not_tried_again() {
+    use crate::http::outbound::Forbidden;
+    let bench = Bench::new();
+    let forbidden = || Err(TransportError::Forbidden(Forbidden("it leads inside".to_owned())));
+    bench.script.then(forbidden());
+    let error = list(&bench.coupa).await.unwrap_err();
+    assert!(
+        matches!(&error, ReadError::Refused(problem) if problem.code == "COUPA_ADDRESS_FORBIDDEN"),
+        "{error}"
+    );
+    bench.script.then(forbidden());
+    let error = bench.coupa.mark_exported(ID, "key").await.unwrap_err();
+    assert!(
+        matches!(&error, WriteError::Refused(problem) if problem.code == "COUPA_ADDRESS_FORBIDDEN"),
+        "{error}"
+    );
+    assert_eq!(bench.script.sent().len(), 2);
+}
+
+#[tokio::test]
 async fn a_token_that_is_only_too_young_gets_one_delayed_retry() {
     let bench = Bench::new();
     bench.script.then(answer(401, ""));

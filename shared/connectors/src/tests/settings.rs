@@ -62,6 +62,11 @@ fn the_defaults_that_the_example_documents_are_the_defaults() {
     assert_eq!(explicit.qad.requests_per_second, standard.qad.requests_per_second);
     assert_eq!(explicit.adopt_equal_documents, standard.adopt_equal_documents);
     assert_eq!(explicit.hold_recheck_seconds, standard.hold_recheck_seconds);
+    let mut lookups = document();
+    lookups["lookups"] = json!({});
+    let built_in = ConnectionDocument::parse(&lookups.to_string()).unwrap().lookups;
+    assert_eq!(explicit.lookups, standard.lookups);
+    assert_eq!(standard.lookups, built_in);
 }
 
 /// A commented setting that shows its default (and not a mere example).

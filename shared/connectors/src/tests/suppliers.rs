@@ -76,16 +76,16 @@ fn word<T>(result: &Result<T, WriteError>) -> &'static str {
 async fn coupas_list_is_asked_exactly_as_the_contract_says_and_read() {
     let bench = bench();
     let list = format!(
-        r#"[{COUPA_SUPPLIER},{{"id":78,"name":"x"}},{{"id":79,"name":"Draft","number":null,"status":"draft","updated-at":"2026-03-05T10:00:00Z"}}]"#
+        r#"[{COUPA_SUPPLIER},{{"id":78,"name":"x","updated-at":"2026-03-05T10:00:00Z"}},{{"id":79,"name":"Draft","number":null,"status":"draft","updated-at":"2026-03-05T10:00:00Z"}}]"#
     );
     bench.script.then(answer(200, &list));
-    // 2026-11-06T08:00:00.999Z, cut to the second.
+    // 2026-11-07T08:00:00.999Z, cut to the second.
     let since = Timestamp(1_794_038_400_999);
     let page = bench.coupa.suppliers(Some(since), Some(7)).await.unwrap();
     let request = bench.script.sent().remove(0);
     assert_eq!(
         request.url,
-        "https://example.coupahost.com/api/suppliers?updated-at%5Bgt%5D=2026-11-06T08%3A00%3A00%2B00%3A00&id%5Bgt%5D=7\
+        "https://example.coupahost.com/api/suppliers?updated-at%5Bgt%5D=2026-11-07T08%3A00%3A00%2B00%3A00&id%5Bgt%5D=7\
          &order_by=id&dir=asc&limit=50"
     );
     assert_eq!((page.last, page.more), (Some(79), false));
@@ -156,6 +156,23 @@ async fn what_qad_does_not_tell_comes_from_the_connection_or_is_named() {
         sent["primary-address"],
         json!({"street1": "1 Default Street", "city": "Defaulton", "postal-code": "00000", "country": {"code": "US"}})
     );
+    let bench_of_a_place = Bench::with(&settings());
+    bench_of_a_place.script.then(answer(201, COUPA_SUPPLIER));
+    let place = data(&[
+        (SupplierField::Name, "A Place"),
+        (SupplierField::City, "Berlin"),
+        (SupplierField::Country, "DE"),
+    ]);
+    let _ = bench_of_a_place
+        .coupa
+        .create_supplier(&code("S2"), &place, "k")
+        .await;
+    let sent: Value = serde_json::from_str(body(&bench_of_a_place.script.sent()[0])).unwrap();
+    assert_eq!(
+        sent["primary-address"],
+        json!({"street1": "1 Default Street", "city": "Berlin", "postal-code": "00000", "country": {"code": "DE"}}),
+        "field by field"
+    );
     let mut without = settings();
     without["suppliers"]["coupa_defaults"] = json!({});
     let bench = Bench::with(&without);
@@ -183,7 +200,7 @@ async fn taken_is_looked_up_before_it_counts_as_refused() {
         if let Err(WriteError::Refused(problem)) = result {
             assert_eq!(problem.code, "COUPA_SUPPLIER_TAKEN");
         }
-        let looked_up = bench.script.sent().remove(1).url;
+        let looked_up = bench.script.sent().remove(1).url.clone();
         assert_eq!(
             looked_up,
             "https://example.coupahost.com/api/suppliers?number=S2001"

@@ -246,28 +246,303 @@ async fn a_first_fill_that_dies_is_gone_on_with() {
 }
 
 #[tokio::test]
-async fn a_lookup_that_coupa_does_not_have_is_told_after_a_few_refusals() {
+async fn a_lookup_that_coupa_does_not_have_costs_one_try_a_run_and_fills_when_it_is_there() {
     let model = model(many(60, "a"));
     model.state().lookups.clear();
-    let refused = sync(&model).await;
-    assert_eq!((refused.written, refused.needs_a_person.len()), (0, 5));
-    let calls = model.state().calls;
-    let again = sync(&model).await;
-    assert_eq!(again.needs_a_person.len(), 5);
-    assert!(
-        model.state().calls < calls * 2,
-        "the same refusal is not asked for again at once"
-    );
+    for _ in 0..2 {
+        let refused = sync(&model).await;
+        assert_eq!(
+            (refused.written, codes(&refused)),
+            (0, vec!["COUPA_LOOKUP_MISSING"])
+        );
+        model.wait(60);
+    }
     model.state().lookups.insert(LOOKUP.into());
-    model.wait(24 * 60);
     sync(&model).await;
     assert_eq!(active(&model).len(), 60);
 }
 
 #[tokio::test]
+async fn values_that_are_refused_do_not_keep_the_others_away() {
+    let model = model(many(60, "a"));
+    // More of them, and earlier in the order, than are tried in a row.
+    for number in 10..30 {
+        model.state().refused_values.push(format!("C{number} "));
+    }
+    for _ in 0..3 {
+        sync(&model).await;
+        model.wait(60);
+    }
+    assert_eq!(active(&model).len(), 40);
+    let calls = model.state().commits;
+    let told = sync(&model).await;
+    assert_eq!(
+        (told.needs_a_person.len(), told.written, model.state().commits),
+        (20, 0, calls),
+        "remembered, told, and nothing is asked or written again"
+    );
+    assert!(
+        matches!(plan_state(&model).await, PlanState::Parked { problem, plan_sha256, .. }
+        if problem.code == "COUPA_REFUSED" && plan_sha256.is_empty())
+    );
+    model.state().refused_values.clear();
+    model.wait(24 * 60);
+    sync(&model).await;
+    assert_eq!(active(&model).len(), 60);
+    assert_eq!(plan_state(&model).await, PlanState::Settled);
+}
+
+async fn plan_state(model: &Model) -> PlanState {
+    let timing = Timing::default();
+    load_plan(&model.context(&timing), LOOKUP)
+        .await
+        .unwrap()
+        .document
+        .state
+}
+
+fn put(model: &Model, id: u64, name: &str, code: Option<&str>, is_active: bool) {
+    let value = CoupaValue {
+        id,
+        name: name.into(),
+        active: is_active,
+        code: code.map(str::to_owned),
+        external_ref_code: code.map(str::to_owned),
+        parent: None,
+    };
+    model.state().values.insert(id, (LOOKUP.into(), value));
+}
+
+#[tokio::test]
+async fn what_carries_a_code_is_taken_over_and_what_a_person_made_is_left_alone() {
+    let model = model(start());
+    put(&model, 1, "Our plant", Some("100"), false);
+    put(&model, 2, "Anything else", None, true);
+    put(&model, 3, "200 Office", None, true);
+    let run = sync(&model).await;
+    assert_eq!(codes(&run), ["LOOKUP_NAME_TAKEN"]);
+    let state = model.state();
+    let shown = |id: u64| (state.values[&id].1.name.clone(), state.values[&id].1.active);
+    assert_eq!(shown(1), ("100 Plant".into(), true));
+    assert_eq!(shown(2), ("Anything else".into(), true));
+    assert_eq!(shown(3), ("200 Office".into(), true));
+    assert!(state.journal.iter().all(|line| line != "create value 100"));
+}
+
+/// A value that appears between the listing and the write.
+#[tokio::test]
+async fn a_value_that_is_taken_is_linked_when_it_has_our_code_and_told_when_it_is_a_strangers() {
+    let model = model(vec![qad("100", "Plant", true), qad("200", "Office", true)]);
+    let hidden = |code: Option<&str>, id: u64, name: &str| {
+        put(&model, id, name, code, true);
+        model.state().hidden.insert(id);
+    };
+    hidden(Some("100"), 1, "100 Plant, as a person calls it");
+    hidden(None, 2, "200 Office");
+    let run = sync(&model).await;
+    assert_eq!((run.written, codes(&run)), (1, vec!["LOOKUP_NAME_TAKEN"]));
+    assert_eq!(model.journal(), Vec::<String>::new(), "nothing was created twice");
+    model.state().hidden.clear();
+    model.wait(60);
+    let second = sync(&model).await;
+    assert_eq!(model.journal(), ["update value 100"], "its name follows");
+    assert_eq!(codes(&second), ["LOOKUP_NAME_TAKEN"]);
+}
+
+#[tokio::test]
+async fn a_name_that_coupa_keeps_otherwise_is_told_and_not_written_again_and_again() {
+    let model = model(start());
+    sync(&model).await;
+    let mut list = start();
+    list[0].description = "Plant North".into();
+    set(&model, list);
+    model.state().keeps_names = true;
+    model.wait(60);
+    assert_eq!(codes(&sync(&model).await), ["LOOKUP_VALUE_NOT_KEPT"]);
+    let journal = model.journal().len();
+    model.wait(60);
+    assert_eq!(codes(&sync(&model).await), ["LOOKUP_VALUE_NOT_KEPT"]);
+    assert_eq!(model.journal().len(), journal);
+}
+
+#[tokio::test]
+async fn children_wait_for_their_parents_also_when_those_are_refused() {
+    let family = vec![
+        qad("100", "Plant", true),
+        below("100", qad("110", "Hall", true)),
+        below("110", qad("111", "Line", true)),
+        qad("200", "Office", true),
+    ];
+    let model = model(family.clone());
+    model.state().refused_values.push("Hall".into());
+    let run = sync(&model).await;
+    assert_eq!(active(&model), names(&["100 Plant", "200 Office"]));
+    assert_eq!(codes(&run), ["COUPA_REFUSED"]);
+    model.state().refused_values.clear();
+    model.wait(24 * 60);
+    sync(&model).await;
+    let order: Vec<String> = model.journal();
+    let at = |line: &str| order.iter().position(|one| one == line).unwrap();
+    assert!(
+        at("create value 100") < at("create value 110") && at("create value 110") < at("create value 111")
+    );
+    // Leaves go first.
+    set(&model, vec![qad("200", "Office", true)]);
+    model.wait(60);
+    sync(&model).await;
+    assert_eq!(
+        model.journal()[order.len()..],
+        ["update value 111", "update value 110", "update value 100"]
+    );
+}
+
+#[tokio::test]
+async fn a_parent_stays_active_while_a_value_below_it_cannot_be_deactivated() {
+    let family = vec![
+        qad("100", "Plant", true),
+        below("100", qad("110", "Hall", true)),
+        below("110", qad("111", "Line", true)),
+        qad("200", "Office", true),
+    ];
+    let model = model(family);
+    sync(&model).await;
+    model.state().refused_values.push("Line".into());
+    set(&model, vec![qad("200", "Office", true)]);
+    model.wait(60);
+    let run = sync(&model).await;
+    assert_eq!(
+        (run.written, run.open, codes(&run)),
+        (0, 2, vec!["COUPA_REFUSED"])
+    );
+    assert_eq!(active(&model).len(), 4);
+}
+
+#[tokio::test]
+async fn what_somebody_wrote_after_this_run_had_read_both_sides_is_not_written_over() {
+    let model = model(start());
+    sync(&model).await;
+    let timing = Timing::default();
+    let sync = LookupSync {
+        lookup: LOOKUP.into(),
+        source: SOURCE.into(),
+        policy: LookupPolicy::default(),
+    };
+    let deps = Deps {
+        context: model.context(&timing),
+        coupa: &model,
+        qad: &model,
+        lookups: &[],
+        plan_only: false,
+    };
+    let values: Vec<CoupaValue> = model
+        .state()
+        .values
+        .values()
+        .map(|(_, value)| value.clone())
+        .collect();
+    let planned = plan(&[qad("100", "As it was", true)], &values, &[]);
+    let rename = planned
+        .actions
+        .iter()
+        .find(|action| action.kind == ActionKind::Rename)
+        .unwrap();
+    let key = value_key(LOOKUP, &rename.path);
+    let stored = crate::ports::Register::read(&model, &[key])
+        .await
+        .unwrap()
+        .remove(0);
+    let written_at = parse::<LookupValueRecord>(stored.as_ref().unwrap())
+        .unwrap()
+        .written_at;
+    let work = |started: Timestamp| Work {
+        deps: &deps,
+        sync: &sync,
+        started,
+        record: Loaded {
+            document: LookupPlanRecord::new(LOOKUP),
+            revision: 0,
+        },
+        mark: None,
+        values: Vec::new(),
+        refused_in_a_row: 0,
+        failed: Vec::new(),
+        refused: BTreeSet::new(),
+        stopped: false,
+    };
+    let stale = work(written_at).before(rename, stored.clone()).unwrap();
+    assert!(matches!(stale, Before::Not(Changed::Overtaken)));
+    let fresh = work(written_at.plus_millis(1)).before(rename, stored).unwrap();
+    assert!(matches!(fresh, Before::Drive(_)));
+}
+
+#[tokio::test]
+async fn one_lookup_that_gives_no_answer_does_not_stop_the_others() {
+    let model = model(start());
+    let timing = Timing::default();
+    let entry = |lookup: &str, source: &str| LookupSync {
+        lookup: lookup.into(),
+        source: source.into(),
+        policy: LookupPolicy::default(),
+    };
+    let lookups = [entry("QAD Projects", "projects"), entry(LOOKUP, SOURCE)];
+    model.state().unreadable_sources.insert("projects".into());
+    let deps = Deps {
+        context: model.context(&timing),
+        coupa: &model,
+        qad: &model,
+        lookups: &lookups,
+        plan_only: false,
+    };
+    let runs = run(&deps).await.unwrap();
+    assert_eq!(runs[0].unanswered.as_ref().unwrap().code, "SOURCE_UNREADABLE");
+    assert_eq!(runs[1].written, 3);
+}
+
+#[tokio::test]
+async fn a_record_of_ours_that_cannot_be_read_stops_its_own_value_only() {
+    let model = model(start());
+    let path = ["200".parse().unwrap()];
+    model
+        .state()
+        .records
+        .insert(value_key(LOOKUP, &path), (1, "{".into()));
+    let run = sync(&model).await;
+    assert_eq!(
+        (run.written, codes(&run)),
+        (2, vec!["REGISTER_RECORD_UNREADABLE"])
+    );
+}
+
+#[tokio::test]
+async fn what_is_new_beside_an_allowed_plan_counts_by_itself() {
+    let model = model(many(60, "a"));
+    sync(&model).await;
+    set(&model, many(30, "a"));
+    model.wait(60);
+    let hash = sync(&model).await.plan_sha256;
+    let allowed = allow(&model.context(&Timing::default()), LOOKUP, &hash, "ada", "x").await;
+    assert_eq!(allowed.unwrap().allowed_plan, Some(hash.clone()));
+    let commits = model.state().commits;
+    allow(&model.context(&Timing::default()), LOOKUP, &hash, "ada", "x")
+        .await
+        .unwrap();
+    assert_eq!(model.state().commits, commits, "allowing twice is allowing once");
+    let calls = model.state().calls;
+    model.state().fault = Some((calls + 20, Fault::DieBefore));
+    let _ = go(&model, false).await;
+    let mut list = many(30, "a");
+    list.push(qad("new", "", true));
+    set(&model, list);
+    model.wait(60);
+    sync(&model).await;
+    model.wait(60);
+    assert_eq!((codes(&sync(&model).await), active(&model).len()), (vec![], 31));
+}
+
+#[tokio::test]
 async fn one_refused_value_does_not_stop_the_others() {
     let model = model(start());
-    model.state().refused_word = Some("Office".into());
+    model.state().refused_values.push("Office".into());
     let run = sync(&model).await;
     assert_eq!((run.written, codes(&run)), (2, vec!["COUPA_REFUSED"]));
 }

@@ -460,11 +460,14 @@ async fn a_code_that_is_taken_is_given_up_and_another_one_found() {
         model.state().fault = Some((at, Fault::DieBefore));
         let _ = go(&model, &counter, false).await;
         let reserved = entry("qad/CP001".to_owned());
-        let state = (
-            model.state().records.contains_key(&reserved),
-            model.state().qad.contains_key("CP001"),
-        );
-        if state != (true, false) {
+        let (is_reserved, is_in_qad) = {
+            let state = model.state();
+            (
+                state.records.contains_key(&reserved),
+                state.qad.contains_key("CP001"),
+            )
+        };
+        if !is_reserved || is_in_qad {
             continue;
         }
         // The code is reserved, and before anything is sent somebody keys another supplier under it.

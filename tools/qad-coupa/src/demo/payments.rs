@@ -51,22 +51,22 @@ pub(super) async fn unmet(stage: &Stage, day: &PaymentDay) -> Complaints {
 
 /// What became of the payments, in a few lines.
 pub(super) fn report(stage: &Stage, day: &PaymentDay, records: &[InvoiceRecord]) {
-    let (paid, entries, negative) = {
+    let (mut paid, mut entries, mut negative) = (0usize, 0usize, 0usize);
+    {
         let world = lock(&stage.simulators.world);
-        let bills = || {
-            day.bills
+        for bill in &day.bills {
+            let Some(invoice) = world.coupa.invoices.get(&bill.invoice) else {
+                continue;
+            };
+            paid = paid.saturating_add(usize::from(invoice.paid));
+            entries = entries.saturating_add(invoice.payments.len());
+            let back = invoice
+                .payments
                 .iter()
-                .filter_map(|bill| world.coupa.invoices.get(&bill.invoice))
-        };
-        let entries = bills().flat_map(|invoice| &invoice.payments);
-        (
-            bills().filter(|invoice| invoice.paid).count(),
-            entries.clone().count(),
-            entries
-                .filter(|entry| entry.amount_paid.is_sign_negative())
-                .count(),
-        )
-    };
+                .filter(|entry| entry.amount_paid.is_sign_negative());
+            negative = negative.saturating_add(back.count());
+        }
+    }
     terminal::say(&format!(
         "{entries} payment entries in Coupa for {} bills, {negative} of them negative; {paid} bills are paid, {} QAD payments belong to no invoice.",
         day.bills.len(),

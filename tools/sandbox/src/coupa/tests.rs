@@ -296,6 +296,43 @@ fn a_lookup_value_that_exists_is_refused() {
 }
 
 #[test]
+fn a_lookup_value_below_another_is_named_by_its_path_and_is_unique_there_only() {
+    let mut bench = Bench::new();
+    let value = |name: &str, number: &str, parent: &str| {
+        format!(
+            r#"{{"name":"{name}","external-ref-num":"{number}","lookup":{{"name":"QAD Cost Centers"}},"parent":{{"external-ref-code":"{parent}"}}}}"#
+        )
+    };
+    let root =
+        r#"{"name":"100","external-ref-num":"100","lookup":{"name":"QAD Cost Centers"},"parent":null}"#;
+    let (_, root) = bench.call("POST", "/api/lookup_values", root);
+    let (status, below) = bench.call("POST", "/api/lookup_values", &value("100", "100", "100"));
+    assert_eq!(
+        (status, &below["external-ref-code"]),
+        (201, &Value::from("100-100"))
+    );
+    assert_eq!(below["parent"]["id"], root["id"]);
+    assert_eq!(
+        bench
+            .call("POST", "/api/lookup_values", &value("a", "1", "100-100"))
+            .0,
+        201
+    );
+    assert_eq!(
+        bench
+            .call("POST", "/api/lookup_values", &value("A", "2", "100-100"))
+            .0,
+        400
+    );
+    assert_eq!(
+        bench
+            .call("POST", "/api/lookup_values", &value("b", "3", "900"))
+            .0,
+        400
+    );
+}
+
+#[test]
 fn history_records_are_written_found_and_resolved() {
     let mut bench = Bench::new();
     let id = bench.first_id();

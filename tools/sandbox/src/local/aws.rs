@@ -5,7 +5,7 @@ use super::secrets::Secrets;
 use super::sqs::Sqs;
 use super::{LocalError, serve};
 use bytes::Bytes;
-use http::{Request, Response};
+use http::{Request, Response, StatusCode};
 use http_body_util::BodyExt;
 use http_body_util::combinators::BoxBody;
 use hyper::body::Incoming;
@@ -15,7 +15,7 @@ use rustack_secretsmanager_http::service::SecretsManagerHttpService;
 use rustack_sqs_http::service::SqsHttpService;
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
@@ -27,6 +27,38 @@ pub const ACCOUNT_ID: &str = "000000000000";
 /// How long running requests may take to end at a shutdown.
 const SHUTDOWN_WAIT: Duration = Duration::from_secs(2);
 
+/// What the functions ask of SQS and Secrets Manager: counted, and refused while the service is "down".
+#[derive(Debug, Default)]
+pub struct Traffic {
+    requests: Mutex<BTreeMap<String, u64>>,
+    down: Mutex<Option<String>>,
+}
+
+impl Traffic {
+    /// How often an operation was asked for, for example `secretsmanager.GetSecretValue`.
+    pub fn requests(&self, target: &str) -> u64 {
+        lock(&self.requests).get(target).copied().unwrap_or(0)
+    }
+
+    /// From now on every operation whose target begins so is answered with 503; `None` ends it.
+    pub fn take_down(&self, service: Option<&str>) {
+        *lock(&self.down) = service.map(str::to_owned);
+    }
+
+    fn admits(&self, target: &str) -> bool {
+        let mut requests = lock(&self.requests);
+        let count = requests.entry(target.to_owned()).or_default();
+        *count = count.saturating_add(1);
+        lock(&self.down)
+            .as_ref()
+            .is_none_or(|service| !target.starts_with(service.as_str()))
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// The three services and their listeners. They end when this is dropped.
 #[derive(Debug)]
 pub struct LocalAws {
@@ -36,6 +68,8 @@ pub struct LocalAws {
     pub sqs: Sqs,
     /// The secrets.
     pub secrets: Secrets,
+    /// What is asked of SQS and Secrets Manager over HTTP.
+    pub traffic: Arc<Traffic>,
     dynamodb_url: String,
     messaging_url: String,
     tasks: JoinSet<()>,
@@ -61,7 +95,9 @@ impl LocalAws {
         let mut tasks = JoinSet::new();
         tasks.spawn(dynamo.clone().serve(dynamo_listener, stopped));
         tasks.spawn(dynamo.clone().expire());
+        let traffic = Arc::<Traffic>::default();
         let messaging = Messaging {
+            traffic: Arc::clone(&traffic),
             sqs: SqsHttpService::new(Arc::new(sqs.clone()), Default::default()),
             secrets: secrets.http(),
         };
@@ -72,6 +108,7 @@ impl LocalAws {
             dynamo,
             sqs,
             secrets,
+            traffic,
             dynamodb_url: format!("http://127.0.0.1:{dynamodb_port}"),
             messaging_url: format!("http://127.0.0.1:{messaging_port}"),
             tasks,
@@ -122,6 +159,7 @@ impl LocalAws {
 /// SQS and Secrets Manager behind one listener.
 #[derive(Clone)]
 struct Messaging {
+    traffic: Arc<Traffic>,
     sqs: SqsHttpService<Sqs>,
     secrets: SecretsManagerHttpService<RustackSecretsManagerHandler>,
 }
@@ -129,7 +167,15 @@ struct Messaging {
 impl Messaging {
     async fn answer(self, request: Request<Incoming>) -> Response<BoxBody<Bytes, std::io::Error>> {
         let target = request.headers().get("x-amz-target");
-        if target.is_some_and(|target| target.as_bytes().starts_with(b"AmazonSQS.")) {
+        let target = target.and_then(|target| target.to_str().ok()).unwrap_or_default();
+        if !self.traffic.admits(target) {
+            let down = serve::answer(
+                StatusCode::SERVICE_UNAVAILABLE,
+                r#"{"__type":"ServiceUnavailable"}"#,
+            );
+            return down.map(|body| body.map_err(|never| match never {}).boxed());
+        }
+        if target.starts_with("AmazonSQS.") {
             match self.sqs.call(request).await {
                 Ok(response) => response.map(BodyExt::boxed),
                 Err(never) => match never {},

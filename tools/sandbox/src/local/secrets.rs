@@ -65,6 +65,27 @@ impl Secrets {
         }
     }
 
+    /// Gives a secret a new value, as an operator does who rotates a credential.
+    ///
+    /// # Errors
+    /// There is no secret of that name.
+    pub async fn put(&self, name: &str, value: &SecretString) -> Result<(), LocalError> {
+        let body = json!({
+            "SecretId": name,
+            "SecretString": value.expose_secret(),
+            "ClientRequestToken": uuid::Uuid::new_v4().to_string(),
+        });
+        let operation = SecretsManagerOperation::PutSecretValue;
+        let put = self
+            .handler
+            .handle_operation(operation, Bytes::from(body.to_string()))
+            .await;
+        put.map(drop).map_err(|error| {
+            let problem = Problem::new("LOCAL_SECRETS", "Correct the name of the secret.");
+            LocalError::Secret(Box::new(problem.field(name).actual(error.to_string())))
+        })
+    }
+
     /// The service as HTTP sees it.
     pub(crate) fn http(&self) -> SecretsManagerHttpService<RustackSecretsManagerHandler> {
         SecretsManagerHttpService::new(Arc::clone(&self.handler), Default::default())

@@ -738,22 +738,25 @@ impl CoupaWorld {
         if body.get("name").and_then(Value::as_str).is_none_or(str::is_empty) {
             return Err(CoupaError::invalid("name", "can't be blank"));
         }
+        let number = body
+            .get("external-ref-num")
+            .and_then(Value::as_str)
+            .unwrap_or_default()
+            .to_owned();
+        let code = match self.parent_value(&body)? {
+            Some((id, code)) => {
+                body.insert("parent".to_owned(), json!({"id": id, "external-ref-code": code}));
+                format!("{code}-{number}")
+            }
+            None => {
+                body.remove("parent");
+                number
+            }
+        };
         for field in ["name", "external-ref-num"] {
             self.refuse_taken_value(field, &body, None)?;
         }
         let id = self.assign_id();
-        let parent = body
-            .get("parent")
-            .and_then(|parent| parent.get("external-ref-code"))
-            .and_then(Value::as_str);
-        let number = body
-            .get("external-ref-num")
-            .and_then(Value::as_str)
-            .unwrap_or_default();
-        let code = match parent {
-            Some(parent) => format!("{parent}-{number}"),
-            None => number.to_owned(),
-        };
         body.entry("active").or_insert(Value::Bool(true));
         body.insert("external-ref-code".to_owned(), Value::from(code));
         body.insert("id".to_owned(), Value::from(id));
@@ -761,6 +764,21 @@ impl CoupaWorld {
         body.insert("updated-at".to_owned(), Value::from(coupa_instant(now)));
         self.lookup_values.insert(id, body.clone());
         Ok(Value::Object(body))
+    }
+
+    /// Id and path of the value above, which must be there: named by its path of reference numbers.
+    fn parent_value(&self, body: &Map<String, Value>) -> Result<Option<(u64, String)>, CoupaError> {
+        let Some(parent) = body.get("parent").filter(|parent| !parent.is_null()) else {
+            return Ok(None);
+        };
+        let code = parent.get("external-ref-code").and_then(Value::as_str);
+        self.lookup_values
+            .iter()
+            .filter(|(_, value)| lookup_of(value) == lookup_of(body))
+            .find(|(_, value)| value.get("external-ref-code").and_then(Value::as_str) == code)
+            .zip(code)
+            .map(|((id, _), code)| Some((*id, code.to_owned())))
+            .ok_or_else(|| CoupaError::invalid("parent", "must exist"))
     }
 
     fn refuse_taken_value(
@@ -776,7 +794,10 @@ impl CoupaWorld {
             Some(*id) != except
                 && lookup_of(other) == lookup_of(body)
                 && other.get("parent") == body.get("parent")
-                && other.get(field).and_then(Value::as_str) == Some(value)
+                && other
+                    .get(field)
+                    .and_then(Value::as_str)
+                    .is_some_and(|other| fold(other) == fold(value))
         });
         if taken {
             return Err(CoupaError::invalid(field, "has already been taken"));

@@ -398,6 +398,8 @@ pub struct QadWorld {
     pub projects: Vec<CodedValue>,
     /// GL accounts.
     pub gl_accounts: Vec<CodedValue>,
+    /// Sub-accounts, each with the code of the one above it (blank at the root).
+    pub sub_accounts: Vec<(CodedValue, String)>,
     /// Daybooks of invoices, of credit notes, of matchings.
     pub daybooks: Daybooks,
     /// Known credit terms.

@@ -64,6 +64,7 @@ fn the_projects_templates_are_understood() {
         ("MatchInvoiceFunction", "match-invoice"),
         ("PollCoupaFunction", "poll-coupa"),
         ("PollReceiptsFunction", "poll-receipts"),
+        ("SyncLookupsFunction", "sync-lookups"),
         ("SweepFunction", "sweep"),
     ];
     for (function, binary) in binaries {

@@ -24,18 +24,18 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 /// The tables of one world.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Tables {
+pub(crate) struct Tables {
     /// Records, with the index `due`.
-    pub register: String,
+    pub(crate) register: String,
     /// The audit trail.
-    pub audit: String,
+    pub(crate) audit: String,
     /// Cached tokens.
-    pub tokens: String,
+    pub(crate) tokens: String,
 }
 
 impl Tables {
     /// Tables whose names begin alike.
-    pub fn named(prefix: &str) -> Self {
+    pub(crate) fn named(prefix: &str) -> Self {
         let name = |kind: &str| format!("{prefix}-{kind}");
         Self {
             register: name("register"),
@@ -45,7 +45,7 @@ impl Tables {
     }
 
     /// Creates all of them, shaped as the template does.
-    pub async fn create(&self, client: &Client) -> Result<(), Box<dyn Error>> {
+    pub(crate) async fn create(&self, client: &Client) -> Result<(), Box<dyn Error>> {
         let due = GlobalSecondaryIndex::builder()
             .index_name("due")
             .key_schema(key("due_pk", KeyType::Hash)?)
@@ -115,14 +115,14 @@ fn client_config() -> Builder {
 }
 
 /// A client of a DynamoDB at an address, for a second opinion.
-pub fn client_at(url: &str) -> Client {
+pub(crate) fn client_at(url: &str) -> Client {
     let http = aws_smithy_http_client::Builder::new().build_http();
     Client::from_conf(client_config().endpoint_url(url).http_client(http).build())
 }
 
 /// A database of its own.
 #[derive(Clone)]
-pub struct LocalDynamo {
+pub(crate) struct LocalDynamo {
     database: Database,
     lose: Arc<AtomicU32>,
 }
@@ -135,7 +135,7 @@ impl std::fmt::Debug for LocalDynamo {
 
 impl LocalDynamo {
     /// An empty database in memory.
-    pub fn new() -> Result<Self, Box<dyn Error>> {
+    pub(crate) fn new() -> Result<Self, Box<dyn Error>> {
         Ok(Self {
             database: Database::memory()?,
             lose: Arc::default(),
@@ -143,12 +143,12 @@ impl LocalDynamo {
     }
 
     /// The SDK's client of this database.
-    pub fn client(&self) -> Client {
+    pub(crate) fn client(&self) -> Client {
         Client::from_conf(client_config().http_client(self.clone()).build())
     }
 
     /// From now on, `count` requests are carried out and their answers lost.
-    pub fn lose_answers(&self, count: u32) {
+    pub(crate) fn lose_answers(&self, count: u32) {
         self.lose.store(count, Ordering::SeqCst);
     }
 

@@ -22,10 +22,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Gives the register of a connection, always of the same store.
-pub type Views<'a> = &'a (dyn Fn(ConnectionId) -> Arc<dyn Register> + Sync);
+pub(crate) type Views<'a> = &'a (dyn Fn(ConnectionId) -> Arc<dyn Register> + Sync);
 
 /// Runs every case. Must be called inside a tokio runtime; races are real when that has several threads.
-pub async fn run(views: Views<'_>) {
+pub(crate) async fn run(views: Views<'_>) {
     let view = |name: &str| views(name.parse().unwrap());
     reads_what_was_written(&*view("reads")).await;
     compares_and_sets(&*view("cas")).await;

@@ -1,0 +1,242 @@
+//! `lookups`: where the lookups stand, what would change, and allowing a plan that waits.
+
+use crate::place::{Place, PlaceArguments, unfinished};
+use crate::{Failure, terminal};
+use aws::dynamo::DynamoRegister;
+use clap::{Args, Subcommand};
+use comfy_table::{ContentArrangement, Table};
+use domain::ids::fold;
+use domain::lookups::{LookupPlanRecord, PlanState};
+use domain::problem::Problem;
+use flows::ports::{Collection, RecordGroup, Register};
+use flows::store::{Document, parse};
+use flows::sync_lookups::{self, LookupRun};
+use serde_json::{Value, json};
+
+/// The arguments of `lookups`.
+#[derive(Debug, Args)]
+#[command(
+    args_conflicts_with_subcommands = true,
+    after_help = "Example: qad-coupa lookups allow \"QAD Projects\" --reason \"12 projects of the new site\""
+)]
+pub(crate) struct LookupsArguments {
+    /// Shows what would change now: reads both systems, writes nothing.
+    #[arg(long)]
+    plan: bool,
+    #[command(subcommand)]
+    verb: Option<LookupsVerb>,
+}
+
+#[derive(Debug, Subcommand)]
+enum LookupsVerb {
+    /// Allows the plan that is parked, exactly that one; the next run carries it out.
+    Allow {
+        /// The lookup's name in Coupa (case and surrounding blanks are forgiven).
+        lookup: String,
+        /// Why; it is kept in the audit trail.
+        #[arg(long)]
+        reason: String,
+        /// Only if this is the hash of the plan that is parked.
+        #[arg(long, value_name = "SHA256")]
+        plan_sha256: Option<String>,
+    },
+}
+
+/// Runs one of the `lookups` verbs.
+pub(crate) async fn run(
+    place: &PlaceArguments,
+    arguments: &LookupsArguments,
+    json: bool,
+) -> Result<(), Failure> {
+    let place = Place::open(place).await?;
+    let connection = place.connection().await?;
+    let register = place.register(&connection)?;
+    match &arguments.verb {
+        Some(LookupsVerb::Allow {
+            lookup,
+            reason,
+            plan_sha256,
+        }) => allow(&place, &register, lookup, reason, plan_sha256.as_deref()).await,
+        None if arguments.plan => {
+            let systems = place.systems(&connection).await?;
+            let Some(settings) = &systems.document.lookups else {
+                let fix =
+                    "Add a section [lookups] to the connection; docs/examples/connection.toml explains it.";
+                return Err(Problem::new("LOOKUPS_OFF", fix)
+                    .field("lookups")
+                    .expected("a section")
+                    .actual("none")
+                    .into());
+            };
+            let deps = sync_lookups::Deps {
+                context: place.context(&register),
+                coupa: &systems.coupa,
+                qad: &systems.qad,
+                lookups: &settings.syncs,
+                plan_only: true,
+            };
+            let runs = sync_lookups::run(&deps)
+                .await
+                .map_err(|error| Failure::from(error.problem()))?;
+            show_plan(&runs, json)
+        }
+        None => show_states(&register, json).await,
+    }
+}
+
+async fn records(register: &DynamoRegister) -> Result<Vec<LookupPlanRecord>, Failure> {
+    let stored = register
+        .list(&RecordGroup::Collection(Collection::LookupPlan))
+        .await
+        .map_err(|error| Failure::Unreachable(error.0))?;
+    stored.iter().map(|one| parse(one).map_err(unfinished)).collect()
+}
+
+// ---------------------------------------------------------------------------------------------------------------
+// Where they stand
+// ---------------------------------------------------------------------------------------------------------------
+
+async fn show_states(register: &DynamoRegister, as_json: bool) -> Result<(), Failure> {
+    let records = records(register).await?;
+    if as_json {
+        let all: Vec<Value> = records.iter().map(state_json).collect();
+        terminal::say(&Value::from(all).to_string());
+        return Ok(());
+    }
+    if records.is_empty() {
+        terminal::say("No lookup was filled yet. `qad-coupa lookups --plan` shows what would be done.");
+        return Ok(());
+    }
+    let mut table = Table::new();
+    table.set_content_arrangement(ContentArrangement::Dynamic);
+    table.set_header(["lookup", "state", "why"]);
+    for record in &records {
+        table.add_row([record.lookup.clone(), record.state_word().to_owned(), why(record)]);
+    }
+    terminal::say(&table.to_string());
+    Ok(())
+}
+
+fn why(record: &LookupPlanRecord) -> String {
+    match &record.state {
+        PlanState::Settled => "Coupa shows what QAD lists.".to_owned(),
+        PlanState::Applying => "A plan is being carried out.".to_owned(),
+        PlanState::Parked { .. } if record.allowed_plan.is_some() => {
+            "The plan is allowed; the next run carries it out.".to_owned()
+        }
+        PlanState::Parked {
+            problem,
+            plan_sha256,
+            changes,
+        } => {
+            let mut lines = vec![problem.to_string()];
+            lines.extend(changes.iter().map(|change| format!("- {change}")));
+            if !plan_sha256.is_empty() {
+                lines.push(format!(
+                    "Allow it: qad-coupa lookups allow \"{}\" --reason …",
+                    record.lookup
+                ));
+            }
+            lines.join("\n")
+        }
+    }
+}
+
+fn state_json(record: &LookupPlanRecord) -> Value {
+    let (problem, plan_sha256, changes) = match &record.state {
+        PlanState::Parked {
+            problem,
+            plan_sha256,
+            changes,
+        } => (Some(problem), plan_sha256.as_str(), changes.as_slice()),
+        PlanState::Settled | PlanState::Applying => (None, "", [].as_slice()),
+    };
+    json!({
+        "lookup": record.lookup,
+        "state": record.state_word(),
+        "problem": problem,
+        "plan_sha256": plan_sha256,
+        "changes": changes,
+        "allowed": record.allowed_plan.is_some(),
+    })
+}
+
+// ---------------------------------------------------------------------------------------------------------------
+// What would change
+// ---------------------------------------------------------------------------------------------------------------
+
+fn show_plan(runs: &[LookupRun], as_json: bool) -> Result<(), Failure> {
+    if as_json {
+        terminal::say(&json!(runs).to_string());
+    } else {
+        for run in runs {
+            terminal::say(&format!(
+                "{}: {} in QAD, {} in Coupa, {} changes{}",
+                run.lookup,
+                run.in_qad,
+                run.in_coupa,
+                run.planned,
+                if run.parked { ", to be allowed first" } else { "" }
+            ));
+            for change in &run.changes {
+                terminal::say(&format!("  {change}"));
+            }
+            for problem in run
+                .unanswered
+                .iter()
+                .chain(&run.needs_a_person)
+                .chain(&run.unreadable)
+            {
+                terminal::say(&format!("  ! {problem}"));
+            }
+        }
+    }
+    let unanswered = runs.iter().filter(|run| run.unanswered.is_some()).count();
+    if unanswered > 0 {
+        return Err(Failure::Differs(format!(
+            "{unanswered} lookups could not be compared"
+        )));
+    }
+    Ok(())
+}
+
+// ---------------------------------------------------------------------------------------------------------------
+// Allowing
+// ---------------------------------------------------------------------------------------------------------------
+
+async fn allow(
+    place: &Place,
+    register: &DynamoRegister,
+    lookup: &str,
+    reason: &str,
+    plan_sha256: Option<&str>,
+) -> Result<(), Failure> {
+    if reason.trim().is_empty() {
+        let fix = "Say why; it is kept in the audit trail.";
+        return Err(Problem::new("REASON_MISSING", fix).field("--reason").into());
+    }
+    let records = records(register).await?;
+    let Some(record) = records.iter().find(|record| fold(&record.lookup) == fold(lookup)) else {
+        let known: Vec<&str> = records.iter().map(|record| record.lookup.as_str()).collect();
+        return Err(Failure::NotFound(
+            Problem::new("LOOKUP_UNKNOWN", "Look at `qad-coupa lookups`.")
+                .field(lookup)
+                .expected(known.join(", "))
+                .actual(lookup),
+        ));
+    };
+    let parked = match &record.state {
+        PlanState::Parked { plan_sha256, .. } => plan_sha256.as_str(),
+        PlanState::Settled | PlanState::Applying => "",
+    };
+    let wanted = plan_sha256.unwrap_or(parked);
+    let by = place.actor().await?;
+    sync_lookups::allow(&place.context(register), &record.lookup, wanted, &by, reason)
+        .await
+        .map_err(unfinished)?;
+    terminal::say(&format!(
+        "Allowed: the plan {wanted} of {}; the next run carries it out.",
+        record.lookup
+    ));
+    Ok(())
+}
