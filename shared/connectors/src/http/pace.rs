@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-/// How often the interval doubles at most after 429s: an eighth of the configured pace.
-const SLOWDOWNS_MAX: u32 = 3;
-/// How long without a 429 until the interval is halved again, in milliseconds.
-const RECOVERY_MILLIS: i64 = 30_000;
+/// How often the interval doubles at most after 429s: a quarter of the share.
+const SLOWDOWNS_MAX: u32 = 2;
+/// How long without a 429 until the interval is halved again, in milliseconds: long enough for a bucket to fill.
+const RECOVERY_MILLIS: i64 = 3_000;
 
 /// The pace of one host: a bucket of tokens kept as the instant at which it will be full again.
 ///
@@ -192,11 +192,11 @@ mod tests {
             pace.throttled(start.plus_seconds(2), start.plus_seconds(2));
         }
         admitted_in_a_second(&pace, start.plus_seconds(2));
-        assert_eq!(admitted_in_a_second(&pace, start.plus_seconds(3)), 2);
-        for seconds in [40, 80, 120] {
+        assert_eq!(admitted_in_a_second(&pace, start.plus_seconds(3)), 4);
+        for seconds in [6, 10] {
             admitted_in_a_second(&pace, start.plus_seconds(seconds));
         }
-        admitted_in_a_second(&pace, start.plus_seconds(160));
-        assert_eq!(admitted_in_a_second(&pace, start.plus_seconds(161)), 16);
+        admitted_in_a_second(&pace, start.plus_seconds(20));
+        assert_eq!(admitted_in_a_second(&pace, start.plus_seconds(21)), 16);
     }
 }
