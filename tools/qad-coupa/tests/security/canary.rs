@@ -2,7 +2,7 @@
 
 use crate::world::{COUPA_SECRET, Life, QAD_PASSWORD, TOKEN_KEY, WEBHOOK_SECRET, http, now, until};
 use connectors::http::transport::Method;
-use sandbox::faults::{Fault, FaultRule, System};
+use sandbox::faults::{Fault, FaultRule, System, When};
 use sandbox::scenario::{Delivery, Scenario, Step, day, play};
 use sandbox::world::World;
 use serde_json::{Map, Value, json};
@@ -186,7 +186,9 @@ async fn nothing_secret_comes_out_anywhere_in_a_whole_life() {
             field: String::new(),
             message: "session of Bearer qad-token-1 and canary-qad-password-1 is not allowed".to_owned(),
         };
-        let rule = FaultRule::next(System::Qad, "supplier-invoices.create", Some(&quoted.1), refusal);
+        let mut rule = FaultRule::next(System::Qad, "supplier-invoices.create", Some(&quoted.1), refusal);
+        // However often it is decided anew.
+        rule.when = When::Next(u32::MAX);
         life.simulators.faults.lock().unwrap().arm(rule);
     }
     let mut answers = String::new();
