@@ -1065,10 +1065,10 @@ mod tests {
             date: None,
             notes: format!("{} ACH-1", key(1)),
         };
-        let known = bill.reconciled(&[shown.clone()], true).unwrap();
+        let known = bill.reconciled(std::slice::from_ref(&shown), true).unwrap();
         assert!(settle(known).1.is_empty());
         // Its answer was read, and the flag was not set with it: that is made up for, and nothing else.
-        let (_, entries, _) = settle(bill.reconciled(&[shown.clone()], false).unwrap());
+        let (_, entries, _) = settle(bill.reconciled(std::slice::from_ref(&shown), false).unwrap());
         assert_eq!(
             (entries.len(), entries[0].is_flag_only(), entries[0].paid),
             (1, true, true)

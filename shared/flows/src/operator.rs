@@ -388,6 +388,10 @@ pub async fn adopt(
 }
 
 /// The document of this number among those of the identity; nobody else may be there.
+#[expect(
+    clippy::result_large_err,
+    reason = "one per command of a person, and each says everything"
+)]
 fn the_one(
     mut documents: Vec<QadDocument>,
     identity: &QadInvoiceIdentity,
@@ -426,6 +430,10 @@ fn the_one(
 }
 
 /// Whether the document can be this invoice's; what differs and was accepted, in words.
+#[expect(
+    clippy::result_large_err,
+    reason = "one per command of a person, and each says everything"
+)]
 fn proven(
     document: &QadDocument,
     invoice: &domain::documents::Invoice,

@@ -509,7 +509,10 @@ fn said(place: &Place) -> Vec<Problem> {
     }
     let mut at = &mut whole;
     for (index, step) in place.path.iter().enumerate() {
-        let is_item = place.path.get(index + 1).is_some_and(|next| next == "0");
+        let is_item = place
+            .path
+            .get(index.saturating_add(1))
+            .is_some_and(|next| next == "0");
         at = match at {
             Value::Array(items) => {
                 items.clear();

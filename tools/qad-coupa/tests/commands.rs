@@ -102,7 +102,7 @@ impl Demo {
     fn invoice(&self, id: &str) -> Value {
         self.invoices()
             .into_iter()
-            .find(|invoice| invoice["invoice"].to_string() == id)
+            .find(|invoice| invoice["invoice"].as_u64() == id.parse().ok())
             .unwrap()
     }
 
@@ -512,7 +512,7 @@ fn planned(demo: &Demo) {
         .as_array()
         .unwrap()
         .iter()
-        .find(|row| row["invoice"].to_string() == held)
+        .find(|row| row["invoice"].as_u64() == held.parse().ok())
         .unwrap();
     assert_eq!(row["would_be"], "would-post", "{row}");
     assert!(!row["draft"]["matches"].as_array().unwrap().is_empty(), "{row}");

@@ -337,13 +337,14 @@ impl Bench {
             };
             assert!(world.qad.suppliers.values().all(|one| kept(&one)), "{story}");
         }
-        let journal = self.simulators.journal.lock().unwrap();
-        let broken: Vec<_> = journal
-            .entries()
-            .filter_map(|one| one.contract_violation.clone())
-            .collect();
+        let broken: Vec<String> = {
+            let journal = self.simulators.journal.lock().unwrap();
+            journal
+                .entries()
+                .filter_map(|one| one.contract_violation.clone())
+                .collect()
+        };
         assert_eq!(broken, Vec::<String>::new(), "{story}");
-        drop(journal);
         for id in self.records().await.into_keys() {
             verify_chain(&self.register.audit(&format!("supplier/{id}")).await.unwrap()).unwrap();
         }

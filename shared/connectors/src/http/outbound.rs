@@ -232,7 +232,8 @@ impl reqwest::dns::Resolve for CheckedResolver {
             destination.check_resolved(name.as_str(), &addresses)?;
             // Port 0: the library puts the address's own there.
             let checked = addresses.into_iter().map(|address| SocketAddr::new(address, 0));
-            Ok(Box::new(checked) as reqwest::dns::Addrs)
+            let checked: reqwest::dns::Addrs = Box::new(checked);
+            Ok(checked)
         })
     }
 }

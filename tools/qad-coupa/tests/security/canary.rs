@@ -1,7 +1,9 @@
 //! Whole simulated lives with credentials that can be recognised, and a search for them in everything that comes out.
 
 use crate::world::{COUPA_SECRET, Life, QAD_PASSWORD, TOKEN_KEY, WEBHOOK_SECRET, http, now, until};
+use aws::clock::SystemClock;
 use connectors::http::transport::Method;
+use flows::ports::Clock;
 use sandbox::faults::{Fault, FaultRule, System, When};
 use sandbox::scenario::{Delivery, Scenario, Step, day, play};
 use sandbox::world::World;
@@ -215,7 +217,7 @@ async fn nothing_secret_comes_out_anywhere_in_a_whole_life() {
                 .map(|(id, state)| format!("{id} should be {state} and is {}", life.state_of(*id)))
                 .collect::<Vec<_>>();
         }
-        tokio::time::sleep(Duration::from_millis(400)).await;
+        SystemClock.sleep(Duration::from_millis(400)).await;
     };
     assert!(elsewhere.is_empty(), "{elsewhere:#?}");
     // A message nobody can read, and one about a connection that is not there: both end among the dead letters.
