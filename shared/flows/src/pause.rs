@@ -53,7 +53,7 @@ struct Switch {
 
 impl Document for Switch {
     fn key(&self) -> RecordKey {
-        RecordKey::Watermark(INVOICES.to_owned())
+        key_of_invoices()
     }
     fn audit_name(&self) -> String {
         audit_name()
@@ -69,13 +69,18 @@ impl Document for Switch {
     }
 }
 
+/// Where it is kept whether the posting of invoices is paused.
+pub fn key_of_invoices() -> RecordKey {
+    RecordKey::Watermark(INVOICES.to_owned())
+}
+
 /// The audit name of the switch.
 pub fn audit_name() -> String {
     format!("flow/{INVOICES}")
 }
 
 async fn switch(register: &dyn Register) -> Result<Loaded<Switch>, FlowError> {
-    let stored = load::<Switch>(register, RecordKey::Watermark(INVOICES.to_owned())).await?;
+    let stored = load::<Switch>(register, key_of_invoices()).await?;
     Ok(stored.unwrap_or_else(|| Loaded {
         document: Switch::default(),
         revision: 0,

@@ -12,7 +12,7 @@ use domain::problem::{Problem, clean};
 use domain::time::Timestamp;
 use flows::ports::{Clock, Hint};
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 /// Messages of one receive (SQS's limit).
@@ -201,9 +201,28 @@ async fn show(place: &Place, queue: &NamedQueue, limit: usize, json: bool) -> Re
     Ok(())
 }
 
+type Attributes = HashMap<QueueAttributeName, String>;
+
+async fn attributes(place: &Place, queue: &NamedQueue) -> Result<Attributes, Failure> {
+    let answer = place
+        .clients()
+        .sqs()
+        .get_queue_attributes()
+        .queue_url(&queue.url)
+        .attribute_names(QueueAttributeName::All)
+        .send()
+        .await
+        .map_err(|error| refused("SQS", "GetQueueAttributes", &error.into_service_error()))?;
+    Ok(answer.attributes.unwrap_or_default())
+}
+
+fn value_of(attributes: &Attributes, name: &QueueAttributeName) -> String {
+    attributes.get(name).cloned().unwrap_or_default()
+}
+
 async fn redrive(place: &Place, queue: &NamedQueue, dry_run: bool, json: bool) -> Result<(), Failure> {
     let origin = queue.name.strip_suffix("-dead-letter").unwrap_or_default();
-    if place.queue(origin).is_err() {
+    let Ok(destination) = place.queue(origin) else {
         return Err(Failure::Refused(
             Problem::new(
                 "REDRIVE_REFUSED",
@@ -212,23 +231,10 @@ async fn redrive(place: &Place, queue: &NamedQueue, dry_run: bool, json: bool) -
             .field(&*queue.name)
             .expected("a queue whose messages came from another queue"),
         ));
-    }
-    let sqs = place.clients().sqs();
-    let answer = sqs
-        .get_queue_attributes()
-        .queue_url(&queue.url)
-        .attribute_names(QueueAttributeName::All)
-        .send()
-        .await
-        .map_err(|error| refused("SQS", "GetQueueAttributes", &error.into_service_error()))?;
-    let attribute = |name: QueueAttributeName| {
-        answer
-            .attributes()
-            .and_then(|all| all.get(&name))
-            .cloned()
-            .unwrap_or_default()
     };
-    let waiting = attribute(QueueAttributeName::ApproximateNumberOfMessages);
+    let sqs = place.clients().sqs();
+    let of_queue = attributes(place, queue).await?;
+    let waiting = value_of(&of_queue, &QueueAttributeName::ApproximateNumberOfMessages);
     if dry_run || waiting == "0" {
         let value =
             json!({ "queue": queue.name, "to": origin, "messages": waiting, "moved": 0, "dry_run": dry_run });
@@ -242,9 +248,12 @@ async fn redrive(place: &Place, queue: &NamedQueue, dry_run: bool, json: bool) -
         });
         return Ok(());
     }
-    let arn = attribute(QueueAttributeName::QueueArn);
+    let arn = value_of(&of_queue, &QueueAttributeName::QueueArn);
+    let to = attributes(place, destination).await?;
+    // Named, although it is where they came from: a message that was put there by hand came from nowhere.
     sqs.start_message_move_task()
         .source_arn(&arn)
+        .destination_arn(value_of(&to, &QueueAttributeName::QueueArn))
         .send()
         .await
         .map_err(|error| refused("SQS", "StartMessageMoveTask", &error.into_service_error()))?;

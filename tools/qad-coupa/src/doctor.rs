@@ -233,8 +233,7 @@ async fn aws(place: &Place, register: &DynamoRegister, findings: &mut Findings) 
                 let found = format!("{} waiting, {} in work", depth.visible, depth.in_work);
                 let name = format!("queue {}", depth.queue.name);
                 if depth.queue.is_dead_letter() && depth.visible > 0 {
-                    let fix =
-                        "Look at them (`qad-coupa dlq show`), mend the cause, then `qad-coupa dlq redrive`.";
+                    let fix = "Look at them (`qad-coupa dlq show`), mend the cause, then `qad-coupa dlq redrive` (of schedules: purge the queue).";
                     findings.add("aws", name, Verdict::Warn, found, fix);
                 } else {
                     findings.pass("aws", name, found);

@@ -18,6 +18,7 @@ use domain::matching::SupplierInvoiceDraft;
 use domain::problem::Problem;
 use domain::time::{Date, Timestamp};
 use flows::match_invoice::{self, Rest};
+use flows::pause;
 use flows::ports::{
     AuditEntry, Clock, Commit, CommitError, Coupa, DocumentOutcome, DueRecord, Flagged, HintReason,
     InvoicePage, Qad, QadDocument, ReadError, ReceiptScan, RecordGroup, RecordKey, RecordWrite, Register,
@@ -47,10 +48,11 @@ struct Shadow<'a> {
 }
 
 impl<'a> Shadow<'a> {
+    /// A pause is left out: a plan says what would be posted without it.
     fn of(real: &'a dyn Register) -> Self {
         Self {
             real,
-            changes: Mutex::default(),
+            changes: Mutex::new(BTreeMap::from([(pause::key_of_invoices(), None)])),
         }
     }
 

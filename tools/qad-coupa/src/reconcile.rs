@@ -33,6 +33,8 @@ const UNKNOWN_MILLIS_MAX: i64 = 3_600_000;
 /// How many days of QAD's payments are read.
 const PAYMENT_DAYS: i64 = 31;
 const DAY_MILLIS: i64 = 86_400_000;
+/// The kind of a payment that nothing explains.
+const NOT_SHOWN: &str = "paid-in-qad-not-in-coupa";
 
 #[derive(Debug, Args)]
 pub(crate) struct ReconcileOptions {
@@ -260,14 +262,10 @@ async fn judge_payment(
     let bill = load::<BillPayments>(register, bill_key(record.id))
         .await
         .map_err(unfinished)?;
-    let difference = |explained, what: String| {
+    let difference = |kind: &'static str, what: String| {
         Some(Difference {
-            kind: if explained {
-                "payment-on-its-way"
-            } else {
-                "paid-in-qad-not-in-coupa"
-            },
-            explained,
+            kind,
+            explained: kind != NOT_SHOWN,
             invoice: record.id.0,
             reference: record
                 .summary
@@ -280,7 +278,7 @@ async fn judge_payment(
     };
     let Some(bill) = bill else {
         return Ok(difference(
-            false,
+            NOT_SHOWN,
             "no payment of it is known here; run poll-payments".to_owned(),
         ));
     };
@@ -294,9 +292,10 @@ async fn judge_payment(
     };
     Ok(match (behind, &bill.parked, &bill.left_alone, bill.word()) {
         (false, ..) => None,
-        (true, Some(problem), ..) | (true, None, Some(problem), _) => difference(true, problem.to_string()),
-        (true, None, None, "paying") => difference(true, "being written to Coupa".to_owned()),
-        _ => difference(false, format!("{} shown in Coupa", settled.normalize())),
+        (true, Some(problem), ..) => difference("payment-waits-for-a-person", problem.to_string()),
+        (true, None, Some(problem), _) => difference("payment-left-alone", problem.to_string()),
+        (true, None, None, "paying") => difference("payment-on-its-way", "being written to Coupa".to_owned()),
+        _ => difference(NOT_SHOWN, format!("{} shown in Coupa", settled.normalize())),
     })
 }
 
