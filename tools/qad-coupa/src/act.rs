@@ -423,6 +423,11 @@ async fn recheck_unknown(desk: &Desk, id: InvoiceId, bulk: &BulkOptions) -> Resu
     desk.wait(&before, bulk.wait).await?;
     match desk.record(id).await? {
         Some(record) => {
+            if let State::Rejected { problem } = &record.state
+                && problem.code == "COUPA_INVOICE_NOT_FOUND"
+            {
+                return Err(Failure::NotFound(problem.clone()));
+            }
             terminal::say(&explain::title(&record));
             terminal::say(&explain::sentence(&record));
             Ok(())

@@ -444,8 +444,8 @@ fn people(demo: &Demo) {
         2
     );
     assert!(
-        demo.says(NOT_FOUND, &["recheck", "999999999", "--wait", "3"])
-            .contains("INVOICE_NOT_KNOWN")
+        demo.says(NOT_FOUND, &["recheck", "999999999", "--wait", "60"])
+            .contains("COUPA_INVOICE_NOT_FOUND")
     );
 }
 
