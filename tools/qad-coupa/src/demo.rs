@@ -40,7 +40,7 @@ const WEBHOOK_SECRET: &str = "a-fictional-secret-of-the-demo";
 /// Scenarios that are played at the same time.
 const SCENARIOS_AT_ONCE: usize = 12;
 /// Longest the day may take, in milliseconds.
-const DAY_MILLIS_MAX: i64 = 110_000;
+const DAY_MILLIS_MAX: i64 = 400_000;
 /// How often the register is looked at, in milliseconds.
 const LOOK_MILLIS: u64 = 400;
 /// Longest answer the webhook may take, in seconds.

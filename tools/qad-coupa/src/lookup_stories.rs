@@ -15,7 +15,7 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 
 /// Longest one act may take, in milliseconds.
-const ACT_MILLIS_MAX: i64 = 90_000;
+const ACT_MILLIS_MAX: i64 = 300_000;
 /// How often the register is looked at, in milliseconds.
 const LOOK_MILLIS: u64 = 400;
 

@@ -18,7 +18,7 @@ use std::time::Duration;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_qad-coupa");
 /// How often something that is waited for is looked at, and how long in between.
-const LOOKS_MAX: u32 = 300;
+const LOOKS_MAX: u32 = 1_200;
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 
 /// A folder of its own, gone afterwards.

@@ -31,7 +31,7 @@ const SECRETS: [&str; 11] = [
 ];
 
 /// How often the invoices are looked at, at most.
-const LOOKS_MAX: u32 = 200;
+const LOOKS_MAX: u32 = 900;
 
 /// All that came out, by where.
 type Outputs = BTreeMap<String, String>;
