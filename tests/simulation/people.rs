@@ -1,8 +1,11 @@
 //! What people do in Coupa in the middle of it: void, take back, change, export by other means.
 
 use crate::preemptions;
+use domain::effect::EffectStatus;
 use flows::ports::HintReason;
 use rust_decimal::Decimal;
+use sandbox::faults::{Fault, FaultRule, System};
+use sandbox::world::World;
 use sandbox::world::qad::{DOMAIN, ENTITY, Exact, SupplierInvoiceRecord};
 use std::sync::{Arc, Mutex};
 use tests::fates::Script;
@@ -49,6 +52,33 @@ fn a_void_at_any_moment(mute: bool) {
         },
     );
     assert!(schedules > 50, "{schedules}");
+}
+
+/// The answer to the create gets lost and nothing was committed. Until that is proven, the world goes on without an event:
+/// what was matched is not sent again, the invoice is decided anew.
+#[test]
+fn what_changed_while_a_create_was_unknown_is_decided_anew() {
+    type Change = fn(&mut World);
+    let changes: [(Change, &str, usize); 3] = [
+        (|_| {}, "exported", 1),
+        (
+            |world| world.coupa.void(INVOICE.0, BEGINNING.plus_seconds(60)).unwrap(),
+            "voided",
+            0,
+        ),
+        (|world| world.qad.receipts.clear(), "held", 0),
+    ];
+    for (change, state, documents) in changes {
+        let mut run = Harness::new(straight_through(), &Setup::default());
+        let lost = FaultRule::next(System::Qad, "supplier-invoices.create", None, Fault::LostBefore);
+        run.sim.ports.faults.lock().unwrap().arm(lost);
+        run.run(Job::Match(INVOICE, HintReason::Webhook));
+        let creation = run.record(INVOICE).unwrap().creation.unwrap();
+        assert_eq!(creation.status, EffectStatus::Unknown);
+        change(&mut run.sim.world());
+        run.heal();
+        run.assert_stands(INVOICE, state, documents);
+    }
 }
 
 /// The approval taken back at any moment: nothing of it is posted after that was seen.
