@@ -7,6 +7,7 @@ use rust_decimal::Decimal;
 use sandbox::faults::{Fault, FaultRule, System};
 use sandbox::world::World;
 use sandbox::world::qad::{DOMAIN, ENTITY, Exact, SupplierInvoiceRecord};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use tests::fates::Script;
 use tests::gate::Method;
@@ -80,6 +81,56 @@ fn what_changed_while_a_create_was_unknown_is_decided_anew() {
         run.assert_stands(INVOICE, state, documents);
     }
 }
+
+/// Changed in Coupa at any moment, and the event is lost: QAD has what Coupa shows, or a person is told. What changes after
+/// the flag is set is Coupa's to tell, so nothing is said of that.
+#[test]
+fn a_change_before_the_flag_is_noticed_although_its_event_is_lost() {
+    every_order(
+        preemptions(2),
+        || {
+            let mut run = Harness::new(straight_through(), &Setup::default());
+            run.spawn(Job::Match(INVOICE, HintReason::Webhook));
+            run.spawn_step("changed", |world, now| {
+                let invoice = world.coupa.invoices.get_mut(&INVOICE.0).unwrap();
+                if !invoice.exported {
+                    invoice.number = "INV-CHANGED".to_owned();
+                    invoice.updated_at = now.plus_seconds(1);
+                }
+            });
+            run
+        },
+        |mut run| {
+            run.heal();
+            let shown = run.sim.world().coupa.invoices[&INVOICE.0].number.clone();
+            let in_qad: Vec<String> = {
+                let world = run.sim.world();
+                let records = world.qad.invoices.iter();
+                records
+                    .map(|one| one.record.supplier_invoice_reference.clone())
+                    .collect()
+            };
+            assert_eq!(in_qad.len(), 1, "{}", run.story());
+            let (state, codes) = run.standing(INVOICE);
+            if in_qad == [shown] {
+                assert_eq!(state, "exported", "{}", run.story());
+            } else {
+                assert_eq!(
+                    (state.as_str(), codes),
+                    ("parked", vec!["CHANGED_AFTER_POSTING".to_owned()]),
+                    "{}",
+                    run.story()
+                );
+                TOLD.fetch_add(1, Ordering::Relaxed);
+            }
+        },
+    );
+    let told = TOLD.load(Ordering::Relaxed);
+    assert!(told > 0, "no order has the change between reading and the flag");
+}
+
+/// How often the change came between reading and the flag.
+static TOLD: AtomicU64 = AtomicU64::new(0);
 
 /// The approval taken back at any moment: nothing of it is posted after that was seen.
 #[test]
