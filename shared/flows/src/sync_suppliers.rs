@@ -36,6 +36,8 @@ pub const OVERLAP_DAYS: i64 = 2;
 pub const OVERLAP_MILLIS: i64 = 600_000;
 /// How long a refused write is not sent again while it stays the same, in milliseconds (23 hours).
 pub const REFUSED_RETRY_MILLIS: i64 = 23 * 3_600_000;
+/// The same where it was our credential that was refused, and no word about the supplier (five minutes).
+pub const CREDENTIAL_RETRY_MILLIS: i64 = 300_000;
 /// Most pages of Coupa that one run reads.
 const PAGES_MAX: u32 = 2_000;
 /// Most digests that are remembered; rows beyond it are compared again each run, which is harmless.
@@ -833,7 +835,7 @@ impl<'a, 'd> Book<'a, 'd> {
             return true;
         };
         let refused = matches!(effect.status, EffectStatus::Rejected | EffectStatus::Parked);
-        let again_at = held.document.written_at.plus_millis(REFUSED_RETRY_MILLIS);
+        let again_at = sent_again_at(&held.document);
         let same = write_of(effect).is_ok_and(|before| before == *write);
         let lifted = self.fresh
             && effect
@@ -1126,7 +1128,7 @@ impl<'a, 'd> Book<'a, 'd> {
                     self.release(held).await?;
                     return Ok(None);
                 }
-                let again_at = held.document.written_at.plus_millis(REFUSED_RETRY_MILLIS);
+                let again_at = sent_again_at(&held.document);
                 self.look_again_at(again_at);
                 let problem = held
                     .document
@@ -1220,6 +1222,17 @@ impl<'a, 'd> Book<'a, 'd> {
         let parked = records.filter(|held| matches!(held.document.state, SupplierState::Parked { .. }));
         self.synced.parked = count(parked.count());
     }
+}
+
+/// When a refused write is sent again although it is the same.
+fn sent_again_at(record: &SupplierRecord) -> Timestamp {
+    let problem = record.effect.as_ref().and_then(|effect| effect.problem.as_ref());
+    let wait = if problem.is_some_and(Problem::is_credential_refused) {
+        CREDENTIAL_RETRY_MILLIS
+    } else {
+        REFUSED_RETRY_MILLIS
+    };
+    record.written_at.plus_millis(wait)
 }
 
 fn put(held: &Held) -> Result<RecordWrite, FlowError> {

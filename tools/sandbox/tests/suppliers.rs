@@ -466,6 +466,7 @@ async fn a_lost_or_faulty_answer_to_any_operation_ends_equal_and_once() {
             Fault::MalformedJson,
             Fault::TruncatedBody,
             Fault::HtmlPage,
+            status(401, false),
             status(429, false),
             status(500, true),
             status(503, false),

@@ -454,6 +454,8 @@ fn suppliers_are_created_once_and_updated_with_their_current_hash() {
     let view = format!("viewUri={SUPPLIER_VIEW}");
     let record = json!({"sharedSetCode": SHARED_SET, "supplierCode": "10S1009", "businessRelationName": "Example Wire",
         "isActive": true, "currencyCode": "USD", "creditTermsCode": "N30", "invoiceStatusCode": "AP-RMALLOC",
+        "businessRelationCode": "10S1009", "invoiceControlGLProfileCode": "CI", "creditNoteControlGLProfileCode": "CC",
+        "prePaymentControlGLProfileCode": "CP", "purchaseAccountGLProfileCode": "PA",
         "dataOperation": "C", "concurrencyHash": ""});
     let save = |bench: &mut Bench, keys: &str, record: &Value| -> Value {
         let body = json!({"supplierV2s": [record], "supplementaryMessages": []}).to_string();
