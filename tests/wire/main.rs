@@ -25,12 +25,10 @@ use domain::matching::SupplierInvoiceDraft;
 use domain::time::Timestamp;
 use domain::timing::Timing;
 use flows::match_invoice::{self, InvoiceSettings};
-use flows::ports::{
-    CachedToken, Chance, Clock, Coupa, HintReason, Qad, RecordKey, Register, StoreError, TokenSlot,
-    TokenState, TokenStore, WriteError,
-};
+use flows::ports::{Chance, Clock, Coupa, HintReason, Qad, RecordKey, Register, WriteError};
 use flows::store::{Context, parse};
 use line::{Line, Trouble};
+use sandbox::bench::{SharedClock, Tokens};
 use sandbox::http::{Options, Simulators};
 use sandbox::scenario::policy;
 use sandbox::world::World;
@@ -52,22 +50,6 @@ const RUNS_MAX: u32 = 120;
 /// Requests during which a life's line is faulty.
 const FAULTY_REQUESTS: u64 = 30;
 
-/// One clock for both sides; it moves when somebody sleeps.
-struct SharedClock(Arc<AtomicI64>);
-
-#[async_trait]
-impl Clock for SharedClock {
-    fn now(&self) -> Timestamp {
-        Timestamp(self.0.load(Ordering::SeqCst))
-    }
-
-    async fn sleep(&self, duration: Duration) {
-        tokio::task::yield_now().await;
-        let millis = i64::try_from(duration.as_millis()).unwrap();
-        self.0.fetch_add(millis, Ordering::SeqCst);
-    }
-}
-
 struct Seeded(Mutex<Rng>);
 
 impl Chance for Seeded {
@@ -77,49 +59,6 @@ impl Chance for Seeded {
 
     fn up_to(&self, max: u64) -> u64 {
         self.0.lock().unwrap().below(max.saturating_add(1))
-    }
-}
-
-#[derive(Default)]
-struct Tokens(Mutex<BTreeMap<TokenSlot, TokenState>>);
-
-#[async_trait]
-impl TokenStore for Tokens {
-    async fn load(&self, slot: &TokenSlot) -> Result<TokenState, StoreError> {
-        Ok(self.0.lock().unwrap().get(slot).cloned().unwrap_or_default())
-    }
-
-    async fn lease(
-        &self,
-        slot: &TokenSlot,
-        generation: u64,
-        _now: Timestamp,
-        _until: Timestamp,
-        _holder: &str,
-    ) -> Result<bool, StoreError> {
-        Ok(self.0.lock().unwrap().entry(slot.clone()).or_default().generation == generation)
-    }
-
-    async fn store(&self, slot: &TokenSlot, token: &CachedToken, _holder: &str) -> Result<bool, StoreError> {
-        let state = TokenState {
-            token: Some(token.clone()),
-            generation: token.generation,
-            leased_until: None,
-        };
-        self.0.lock().unwrap().insert(slot.clone(), state);
-        Ok(true)
-    }
-
-    async fn drop_token(&self, slot: &TokenSlot, _generation: u64) -> Result<(), StoreError> {
-        if let Some(state) = self.0.lock().unwrap().get_mut(slot) {
-            state.token = None;
-        }
-        Ok(())
-    }
-
-    /// Leases are not kept here: there is one client alone.
-    async fn release(&self, _: &TokenSlot, _: u64, _: &str) -> Result<(), StoreError> {
-        Ok(())
     }
 }
 

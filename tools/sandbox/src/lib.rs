@@ -1,5 +1,6 @@
 //! Coupa and QAD as simulators with their real wire and rules and faults on demand, and the local AWS.
 
+pub mod bench;
 pub mod control;
 pub mod coupa;
 pub mod faults;

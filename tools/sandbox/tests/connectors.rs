@@ -7,7 +7,6 @@
     reason = "a test may fail where it stands"
 )]
 
-use async_trait::async_trait;
 use connectors::connection::{ConnectionDocument, World as Ground, clients};
 use connectors::coupa::CoupaClient;
 use connectors::http::pace::Paces;
@@ -17,37 +16,19 @@ use domain::documents::{Invoice, SourceVersion};
 use domain::ids::InvoiceId;
 use domain::matching::{MatchInput, SupplierInvoiceDraft, Verdict, decide};
 use domain::time::Timestamp;
-use flows::ports::{
-    CachedToken, Chance, Clock, Coupa, DocumentOutcome, Qad, ReadError, StoreError, TokenSlot, TokenState,
-    TokenStore, WriteError,
-};
+use flows::ports::{Chance, Coupa, DocumentOutcome, Qad, ReadError, WriteError};
+use sandbox::bench::{SharedClock, Tokens};
 use sandbox::faults::{Fault, FaultRule, RetryAfter, System};
 use sandbox::http::{Options, Simulators};
 use sandbox::ports::WorldPorts;
 use sandbox::scenario::{Step, day, play, policy};
 use sandbox::world::World;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 const START: i64 = 1_774_000_000_000;
-
-/// One clock for both sides; it moves when somebody sleeps.
-struct SharedClock(Arc<AtomicI64>);
-
-#[async_trait]
-impl Clock for SharedClock {
-    fn now(&self) -> Timestamp {
-        Timestamp(self.0.load(Ordering::SeqCst))
-    }
-
-    async fn sleep(&self, duration: Duration) {
-        tokio::task::yield_now().await;
-        self.0
-            .fetch_add(i64::try_from(duration.as_millis()).unwrap(), Ordering::SeqCst);
-    }
-}
 
 #[derive(Default)]
 struct Counting(AtomicU64);
@@ -59,48 +40,6 @@ impl Chance for Counting {
 
     fn up_to(&self, max: u64) -> u64 {
         max
-    }
-}
-
-#[derive(Default)]
-struct Tokens(Mutex<BTreeMap<TokenSlot, TokenState>>);
-
-#[async_trait]
-impl TokenStore for Tokens {
-    async fn load(&self, slot: &TokenSlot) -> Result<TokenState, StoreError> {
-        Ok(self.0.lock().unwrap().get(slot).cloned().unwrap_or_default())
-    }
-
-    async fn lease(
-        &self,
-        slot: &TokenSlot,
-        generation: u64,
-        _now: Timestamp,
-        _until: Timestamp,
-        _holder: &str,
-    ) -> Result<bool, StoreError> {
-        Ok(self.0.lock().unwrap().entry(slot.clone()).or_default().generation == generation)
-    }
-
-    async fn store(&self, slot: &TokenSlot, token: &CachedToken, _holder: &str) -> Result<bool, StoreError> {
-        let state = TokenState {
-            token: Some(token.clone()),
-            generation: token.generation,
-            leased_until: None,
-        };
-        self.0.lock().unwrap().insert(slot.clone(), state);
-        Ok(true)
-    }
-
-    async fn release(&self, _: &TokenSlot, _: u64, _: &str) -> Result<(), StoreError> {
-        Ok(())
-    }
-
-    async fn drop_token(&self, slot: &TokenSlot, _generation: u64) -> Result<(), StoreError> {
-        if let Some(state) = self.0.lock().unwrap().get_mut(slot) {
-            state.token = None;
-        }
-        Ok(())
     }
 }
 

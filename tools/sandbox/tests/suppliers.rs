@@ -26,13 +26,14 @@ use domain::suppliers::{SupplierId, SupplierRecord};
 use domain::time::Timestamp;
 use domain::timing::Timing;
 use flows::ports::{
-    CachedToken, Chance, Clock, Collection, Commit, Hint, Queue, RecordGroup, RecordKey, RecordWrite,
-    Register, StoreError, Subject, TokenSlot, TokenState, TokenStore,
+    Chance, Clock, Collection, Commit, Hint, Queue, RecordGroup, RecordKey, RecordWrite, Register,
+    StoreError, Subject,
 };
 use flows::store::{Context, parse, verify_chain};
 use flows::supplier_event::{awaited_supplier_id, awaited_supplier_key};
 use flows::sync_suppliers::{Deps, Synced, run};
 use memory_register::MemoryRegister;
+use sandbox::bench::{SharedClock, Tokens};
 use sandbox::faults::{Fault, FaultRule, RetryAfter, System};
 use sandbox::http::{Options, Simulators};
 use sandbox::scenario::SupplierChange;
@@ -47,22 +48,6 @@ use std::time::Duration;
 const START: i64 = 1_774_000_000_000;
 const MINUTE: i64 = 60_000;
 
-/// One clock for both sides; it moves when somebody sleeps.
-struct SharedClock(Arc<AtomicI64>);
-
-#[async_trait]
-impl Clock for SharedClock {
-    fn now(&self) -> Timestamp {
-        Timestamp(self.0.load(Ordering::SeqCst))
-    }
-
-    async fn sleep(&self, duration: Duration) {
-        tokio::task::yield_now().await;
-        self.0
-            .fetch_add(i64::try_from(duration.as_millis()).unwrap(), Ordering::SeqCst);
-    }
-}
-
 #[derive(Default)]
 struct Counting(AtomicU64);
 
@@ -73,48 +58,6 @@ impl Chance for Counting {
 
     fn up_to(&self, _: u64) -> u64 {
         0
-    }
-}
-
-#[derive(Default)]
-struct Tokens(Mutex<BTreeMap<TokenSlot, TokenState>>);
-
-#[async_trait]
-impl TokenStore for Tokens {
-    async fn load(&self, slot: &TokenSlot) -> Result<TokenState, StoreError> {
-        Ok(self.0.lock().unwrap().get(slot).cloned().unwrap_or_default())
-    }
-
-    async fn lease(
-        &self,
-        slot: &TokenSlot,
-        generation: u64,
-        _: Timestamp,
-        _: Timestamp,
-        _: &str,
-    ) -> Result<bool, StoreError> {
-        Ok(self.0.lock().unwrap().entry(slot.clone()).or_default().generation == generation)
-    }
-
-    async fn store(&self, slot: &TokenSlot, token: &CachedToken, _: &str) -> Result<bool, StoreError> {
-        let state = TokenState {
-            token: Some(token.clone()),
-            generation: token.generation,
-            leased_until: None,
-        };
-        self.0.lock().unwrap().insert(slot.clone(), state);
-        Ok(true)
-    }
-
-    async fn release(&self, _: &TokenSlot, _: u64, _: &str) -> Result<(), StoreError> {
-        Ok(())
-    }
-
-    async fn drop_token(&self, slot: &TokenSlot, _: u64) -> Result<(), StoreError> {
-        if let Some(state) = self.0.lock().unwrap().get_mut(slot) {
-            state.token = None;
-        }
-        Ok(())
     }
 }
 
