@@ -11,6 +11,7 @@
 )]
 
 mod competition;
+mod coupa_orders;
 mod effect_machine;
 mod exhaustive;
 #[cfg(debug_assertions)]

@@ -17,6 +17,7 @@
 
 use crate::invariants::Watch;
 use async_trait::async_trait;
+use domain::coupa_orders::CoupaOrder;
 use domain::documents::{Invoice, Order, Receipt};
 use domain::ids::{InvoiceId, PurchaseOrderNumber, QadInvoiceIdentity};
 use domain::matching::SupplierInvoiceDraft;
@@ -88,6 +89,8 @@ pub enum Method {
     Due,
     /// `Coupa::invoice`.
     CoupaInvoice,
+    /// `Coupa::coupa_order`.
+    CoupaOrder,
     /// `Coupa::exportable_invoices`.
     CoupaList,
     /// `Coupa::mark_exported`.
@@ -122,6 +125,7 @@ impl Method {
         matches!(
             self,
             Self::CoupaInvoice
+                | Self::CoupaOrder
                 | Self::CoupaList
                 | Self::Order
                 | Self::ReceiptsOfOrder
@@ -689,6 +693,12 @@ impl Coupa for Gate {
     async fn invoice(&self, id: InvoiceId) -> Result<Option<Invoice>, ReadError> {
         let make = || self.sim.ports.invoice(id);
         self.pass(Method::CoupaInvoice, || id.to_string(), true, make, read_lost)
+            .await
+    }
+
+    async fn coupa_order(&self, number: &str) -> Result<Option<CoupaOrder>, ReadError> {
+        let make = || self.sim.ports.coupa_order(number);
+        self.pass(Method::CoupaOrder, || number.to_owned(), true, make, read_lost)
             .await
     }
 

@@ -24,6 +24,7 @@ use domain::lifecycle::InvoiceRecord;
 use domain::matching::SupplierInvoiceDraft;
 use domain::time::Timestamp;
 use domain::timing::Timing;
+use flows::coupa_orders::OrderReads;
 use flows::match_invoice::{self, InvoiceSettings};
 use flows::ports::{Chance, Clock, Coupa, HintReason, Qad, RecordKey, Register, WriteError};
 use flows::store::{Context, parse};
@@ -198,6 +199,7 @@ impl Bench {
             context,
             coupa: &self.coupa,
             qad: &self.qad,
+            orders: &OrderReads::default(),
             settings: &self.settings,
         };
         // A run that fails leaves its record as it is, and due.
@@ -223,6 +225,7 @@ impl Bench {
             orders: &orders,
             receipts: &receipts,
             reservations: &[],
+            coupa_orders: &BTreeMap::new(),
             policy: &self.settings.policy,
             today: BEGINNING.date_utc(),
         });

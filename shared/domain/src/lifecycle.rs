@@ -300,6 +300,9 @@ pub enum Event {
         request_sha256: String,
         /// Tolerances applied.
         tolerance_version: String,
+        /// What Coupa's orders said, each once, as `PO1 issued`.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        coupa_orders: Vec<String>,
     },
     /// A person must act.
     Parked {
@@ -851,6 +854,7 @@ mod tests {
             identity: "i".into(),
             request_sha256: "h".into(),
             tolerance_version: "t".into(),
+            coupa_orders: vec![],
         }
     }
 

@@ -5,6 +5,7 @@
 //! is lost, repeated, late or out of order changes nothing.
 
 use crate::bills::{claimed, unmatched_key};
+use crate::coupa_orders::{OrderReads, anew};
 use crate::engine::{Driven, Finding, Target, drive};
 use crate::invoice_effects::{
     Creation, Export, Note, Wanted, export_effect, judge_documents, new_effect, with_note,
@@ -22,7 +23,8 @@ use domain::guards::{Guard, stands};
 use domain::ids::{InvoiceId, OrderLineKey, PurchaseOrderNumber, QadInvoiceIdentity, SupplierCode};
 use domain::lifecycle::{Event, InvoiceEffect, InvoiceRecord, ParkReason, PostedHow, State, Summary};
 use domain::matching::{
-    Decision, ExceptionCode, MatchInput, SupplierInvoiceDraft, Verdict, decide_accepting,
+    CoupaOrders, Decision, ExceptionCode, MatchInput, MatchReport, SupplierInvoiceDraft, Verdict,
+    decide_accepting,
 };
 use domain::policy::MatchPolicy;
 use domain::problem::{CREDENTIAL_RECHECK_MILLIS, Problem};
@@ -52,6 +54,8 @@ pub struct Deps<'a> {
     pub coupa: &'a dyn Coupa,
     /// QAD: read orders and receipts, find and create supplier invoices.
     pub qad: &'a dyn Qad,
+    /// What Coupa has said about orders during this delivery.
+    pub orders: &'a OrderReads,
     /// The connection's settings.
     pub settings: &'a InvoiceSettings,
 }
@@ -780,18 +784,36 @@ async fn decide_approved(
         .values()
         .flat_map(|order| order.document.reservations.iter().cloned())
         .collect();
-    let input = MatchInput {
-        invoice,
-        orders: &evidence.orders,
-        receipts: &evidence.receipts,
-        reservations: &reservations,
-        policy: &deps.settings.policy,
-        today: deps.context.clock.now().date_utc(),
-    };
     let accepted = loaded.document.release.as_ref().map_or(&[][..], |release| {
         release.accepted_of(&invoice.source.content_sha256)
     });
-    let Decision { verdict, report } = decide_accepting(&input, accepted);
+    let decided_with = |coupa_orders: &CoupaOrders| {
+        let input = MatchInput {
+            invoice,
+            orders: &evidence.orders,
+            receipts: &evidence.receipts,
+            reservations: &reservations,
+            coupa_orders,
+            policy: &deps.settings.policy,
+            today: deps.context.clock.now().date_utc(),
+        };
+        decide_accepting(&input, accepted)
+    };
+    let mut coupa_orders = CoupaOrders::new();
+    let mut decision = decided_with(&coupa_orders);
+    // What a person has to look at anyway needs no further question: the order in Coupa can only be in the way too.
+    let asks = !matches!(decision.verdict, Verdict::Park { .. }) && deps.settings.policy.coupa_orders.read;
+    if asks {
+        if !deps.context.has_time_for_a_call() {
+            return Err(FlowError::OutOfTime);
+        }
+        coupa_orders = match deps.orders.of(deps.coupa, invoice).await {
+            Ok(orders) => orders,
+            Err(error) => return unread(deps, loaded, error).await,
+        };
+        decision = decided_with(&coupa_orders);
+    }
+    let Decision { verdict, report } = decision;
     let tolerance_version = report.tolerance_version.clone();
     let mut loaded = loaded;
     loaded.document.report = Some(report);
@@ -824,8 +846,12 @@ async fn decide_approved(
             let change = change_to(deps, &loaded.document, parked)?;
             let waits = &change.document.supplier_index;
             let waits_newly = waits.is_some() && *waits != waited;
+            let order_in_way = is_newly_in_way(&loaded.document, &change.document);
             match store(deps, loaded.revision, change).await? {
                 Next::Again if waits_newly && supplier_number_missed(deps, invoice).await? => {
+                    Ok(Next::WokenMeanwhile)
+                }
+                Next::Again if order_in_way && order_missed(deps, &coupa_orders).await? => {
                     Ok(Next::WokenMeanwhile)
                 }
                 next => Ok(next),
@@ -837,9 +863,13 @@ async fn decide_approved(
                 awaits: awaits.clone(),
                 tolerance_version,
             };
-            let stored = move_to(deps, loaded, held).await?;
-            match stored {
+            let change = change_to(deps, &loaded.document, held)?;
+            let order_in_way = is_newly_in_way(&loaded.document, &change.document);
+            match store(deps, loaded.revision, change).await? {
                 Next::Again if receipt_missed(deps, &awaits, &evidence.receipts).await? => {
+                    Ok(Next::WokenMeanwhile)
+                }
+                Next::Again if order_in_way && order_missed(deps, &coupa_orders).await? => {
                     Ok(Next::WokenMeanwhile)
                 }
                 next => Ok(next),
@@ -1102,6 +1132,7 @@ fn adoption(
         identity: identity.to_string(),
         request_sha256: String::new(),
         tolerance_version: deps.settings.policy.tolerance.version.clone(),
+        coupa_orders: vec![],
     };
     let mut change = change_to(deps, &loaded.document, approved)?;
     let posted = Event::Posted {
@@ -1139,6 +1170,10 @@ async fn approve(
         identity: identity.to_string(),
         request_sha256: effect.request_sha256.clone(),
         tolerance_version: deps.settings.policy.tolerance.version.clone(),
+        coupa_orders: record
+            .report
+            .as_ref()
+            .map_or_else(Vec::new, MatchReport::coupa_orders),
     };
     let mut change = change_to(deps, record, event)?;
     change.document = InvoiceEffect::Creation.put(&change.document, effect);
@@ -1216,6 +1251,37 @@ async fn supplier_number_missed(deps: &Deps<'_>, known: &Invoice) -> Result<bool
     }
     let now = deps.coupa.invoice(known.id).await.map_err(unanswered)?;
     Ok(now.is_some_and(|now| now.supplier.number != known.supplier.number))
+}
+
+/// True when an order in Coupa has come into the way of an invoice with this decision.
+fn is_newly_in_way(before: &InvoiceRecord, after: &InvoiceRecord) -> bool {
+    let in_way = |record: &InvoiceRecord| {
+        let exceptions = match &record.state {
+            State::Held { exceptions, .. }
+            | State::Parked {
+                reason: ParkReason::Match { exceptions },
+            } => exceptions.as_slice(),
+            _ => &[],
+        };
+        exceptions
+            .iter()
+            .any(|exception| exception.code.is_about_a_coupa_order())
+    };
+    in_way(after) && !in_way(before)
+}
+
+/// After an invoice was registered as waiting for an order in Coupa: does the order stand differently by now? An event
+/// about it looks for waiting invoices afterwards; whichever of the two comes second sees the first.
+async fn order_missed(deps: &Deps<'_>, known: &CoupaOrders) -> Result<bool, FlowError> {
+    if !deps.context.has_time_for_a_call() {
+        return Err(FlowError::OutOfTime);
+    }
+    let now = anew(deps.coupa, known).await.map_err(unanswered)?;
+    if now == *known {
+        return Ok(false);
+    }
+    deps.orders.forget();
+    Ok(true)
 }
 
 /// After an invoice was registered as waiting: has a receipt been recorded meanwhile that the decision did not know?

@@ -2,6 +2,7 @@
 
 use super::ledger::{Claim, Ledger, Part};
 use super::{Exception, ExceptionCode, LineReport, MatchInput, exact, text};
+use crate::coupa_orders::{CoupaOrderFacts, CoupaOrderStanding, OnCoupaOrder};
 use crate::documents::{Billed, InvoiceLine, Order, OrderLine, OrderStatus};
 use crate::ids::{DocumentKind, OrderLineKey, fold};
 use crate::policy::UnitConversion;
@@ -54,6 +55,7 @@ pub(super) fn bare_report(line: &InvoiceLine) -> LineReport {
         price_limit: None,
         exceptions: Vec::new(),
         nothing_to_post: has_nothing_to_post(line),
+        coupa_order: None,
     }
 }
 
@@ -85,6 +87,7 @@ pub(super) fn match_line<'a>(
             String::new(),
         );
     }
+    check.check_coupa_order();
     let mut outcome = check.outcome;
     outcome.report.exceptions = outcome
         .exceptions
@@ -326,6 +329,57 @@ impl<'a> LineCheck<'_, 'a> {
                 true
             }
         }
+    }
+
+    /// What the order in Coupa says about the line. It can be in the way, and never makes anything possible: whether enough
+    /// was received is QAD's word alone.
+    fn check_coupa_order(&mut self) {
+        let Some(facts) = self.coupa_order_facts() else {
+            return;
+        };
+        let policy = &self.input.policy.coupa_orders;
+        let parks = |on: OnCoupaOrder, code| (on == OnCoupaOrder::Park).then_some(code);
+        // What was returned of a closed order is credited like any other.
+        let code = match facts.standing {
+            CoupaOrderStanding::Cancelled => parks(policy.cancelled, ExceptionCode::CoupaOrderCancelled),
+            CoupaOrderStanding::Closed | CoupaOrderStanding::SoftClosed if self.is_credit_note() => None,
+            CoupaOrderStanding::Closed => parks(policy.closed, ExceptionCode::CoupaOrderClosed),
+            CoupaOrderStanding::SoftClosed => parks(policy.soft_closed, ExceptionCode::CoupaOrderClosed),
+            CoupaOrderStanding::NotIssued => Some(ExceptionCode::CoupaOrderNotIssued),
+            CoupaOrderStanding::Unknown => Some(ExceptionCode::CoupaOrderStatusUnknown),
+            CoupaOrderStanding::Open | CoupaOrderStanding::NotTold => None,
+        };
+        if let Some(code) = code {
+            let actual = format!("order {} is {:?}", facts.order, facts.word);
+            self.add(
+                code,
+                "an order that is open in Coupa".to_owned(),
+                crate::problem::clean(&actual),
+                String::new(),
+            );
+        }
+        let short = self.outcome.exceptions.iter().find(|exception| {
+            matches!(
+                exception.code,
+                ExceptionCode::ReceiptMissing | ExceptionCode::ReceiptShort
+            )
+        });
+        if facts.receipt_required == Some(false)
+            && let Some((expected, actual)) =
+                short.map(|short| (short.expected.clone(), short.actual.clone()))
+        {
+            self.add(ExceptionCode::TwoWayLine, expected, actual, String::new());
+        }
+        self.outcome.report.coupa_order = Some(facts);
+    }
+
+    fn coupa_order_facts(&self) -> Option<CoupaOrderFacts> {
+        if self.outcome.report.nothing_to_post {
+            return None;
+        }
+        let reference = self.line.coupa_order.as_ref()?;
+        let order = self.input.coupa_orders.get(&fold(&reference.order))?.as_ref()?;
+        Some(order.facts(reference))
     }
 
     /// Unit and currency of the receipts against the order's. False when their quantities cannot be compared.
