@@ -462,7 +462,8 @@ impl Harness {
                 State::Received { coupa_status } => coupa_status.is_none() || open(&record.note),
                 State::Exported { .. } => record.look_pending || open(&record.export) || open(&record.note),
                 State::Held { .. } | State::Parked { .. } => record.delay.is_some() || open(&record.note),
-                State::Voided { exported: true } | State::Rejected { .. } => open(&record.note),
+                State::Voided { exported: true } => record.look_pending || open(&record.note),
+                State::Rejected { .. } => open(&record.note),
             })
     }
 

@@ -271,6 +271,11 @@ pub fn reason(exception: &Exception) -> String {
         Code::ReturnMissing => format!("{actual} returned and not yet credited on {place}"),
         Code::OrderNotFound | Code::OrderLineNotFound => format!("{expected} is missing"),
         Code::AnotherInvoiceInFlight => format!("{place} has {actual}"),
+        Code::ReceiverLineInFlight => {
+            format!(
+                "it takes the rest of a receiver line of {place} that is being posted with another invoice ({actual})"
+            )
+        }
         Code::SupplierNotLinked => actual.clone(),
         Code::SupplierCodeInvalid => format!("supplier number {actual} is not {expected}"),
         Code::SupplierDiffers => format!("{actual} on the invoice, expected {expected}"),

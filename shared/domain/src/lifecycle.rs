@@ -432,6 +432,10 @@ impl State {
             (Event::Received { coupa_status }, Approved) => Received {
                 coupa_status: coupa_status.clone(),
             },
+            // Approved in Coupa again after it was voided there: nothing of it was ever sent.
+            (Event::Received { coupa_status }, Voided { .. }) => Received {
+                coupa_status: coupa_status.clone(),
+            },
             (Event::Delayed { .. } | Event::Noting { .. }, _) => self.clone(),
             (
                 Event::Held {
@@ -634,8 +638,8 @@ impl InvoiceRecord {
 
     /// The record after `event`: the state moves, the clock of the state starts anew when it changes.
     pub fn after(&self, event: &Event, now: Timestamp) -> Result<Self, Illegal> {
-        let takes_back =
-            matches!(event, Event::Received { .. } | Event::Voided) && self.state == State::Approved;
+        let takes_back = matches!(event, Event::Received { .. } | Event::Voided)
+            && matches!(self.state, State::Approved | State::Voided { .. });
         if takes_back
             && stands(Guard::NotWhileInFlight)
             && !self
@@ -693,7 +697,9 @@ impl InvoiceRecord {
             State::Posted { .. } | State::Voided { exported: false } => {
                 effect(&self.export).or(Some(self.since))
             }
-            State::Exported { .. } if self.look_pending => Some(self.since),
+            State::Exported { .. } | State::Voided { exported: true } if self.look_pending => {
+                Some(self.since)
+            }
             State::Exported { .. } => effect(&self.export),
             State::Voided { exported: true } | State::Rejected { .. } => None,
         };
@@ -892,6 +898,21 @@ mod tests {
         ] {
             assert!(State::replay(&events).is_err());
         }
+    }
+
+    #[test]
+    fn what_was_voided_before_it_was_posted_is_decided_anew_when_it_is_received_again() {
+        let received = Event::Received { coupa_status: None };
+        let voided = State::replay(&[Event::Voided, received.clone(), approved()]).unwrap();
+        assert_eq!(voided, State::Approved);
+        let exported = State::replay(&[Event::Voided, Event::Exported]).unwrap();
+        assert_eq!(
+            exported.after(&received).unwrap(),
+            State::Received { coupa_status: None }
+        );
+        // Nothing else takes it up.
+        assert!(exported.after(&approved()).is_err());
+        assert!(exported.after(&posted()).is_err());
     }
 
     #[test]

@@ -134,6 +134,9 @@ exception_codes! {
     OrderLineNotFound => "ORDER_LINE_NOT_FOUND", TheOtherSystem, "It is looked for again; if the line is wrong, correct it on the Coupa line.";
     /// What is open is spoken for by another invoice that is being posted right now.
     AnotherInvoiceInFlight => "ANOTHER_INVOICE_IN_FLIGHT", TheOtherSystem, "Nothing to do: it is looked at again when the other invoice has settled.";
+    /// It takes the rest of a receiver line of which another invoice is being posted right now: which of them finishes it is
+    /// not known yet.
+    ReceiverLineInFlight => "RECEIVER_LINE_IN_FLIGHT", TheOtherSystem, "Nothing to do: it goes on by itself when the other invoice has settled.";
     /// The Coupa supplier has no QAD number.
     SupplierNotLinked => "SUPPLIER_NOT_LINKED", APerson, "Give the supplier its QAD number in Coupa, then recheck.";
     /// The Coupa supplier's number is no QAD supplier code.
@@ -409,6 +412,9 @@ pub fn decide_accepting(input: &MatchInput<'_>, accepted: &[Exception]) -> Decis
         rows.push(line.report);
         parts.extend(line.parts);
     }
+    for ledger in ledgers.values().flatten() {
+        check_shared_rests(ledger, &mut rows, &mut exceptions);
+    }
     let used_up = ledgers
         .values()
         .flatten()
@@ -425,6 +431,36 @@ pub fn decide_accepting(input: &MatchInput<'_>, accepted: &[Exception]) -> Decis
     Decision {
         verdict,
         report: report(input, rows),
+    }
+}
+
+/// What other invoices in flight leave of a receiver line is taken only when they have settled: then it is known whether
+/// anything of the line stays open. Those others wait for nobody, for what waits reserves nothing.
+fn check_shared_rests(ledger: &ledger::Ledger<'_>, rows: &mut [LineReport], exceptions: &mut Vec<Exception>) {
+    for rest in ledger.shared_rests() {
+        let key = &rest.receipt.key;
+        let code = ExceptionCode::ReceiverLineInFlight;
+        for row in rows
+            .iter_mut()
+            .filter(|row| row.order_line.as_ref() == Some(&key.order_line))
+        {
+            row.exceptions.push(code);
+            row.exceptions.sort();
+            row.exceptions.dedup();
+        }
+        exceptions.push(Exception {
+            order_line: Some(key.order_line.clone()),
+            ..of_document(
+                code,
+                format!("nothing else of receiver {} in flight", key.receiver),
+                format!(
+                    "{} of receiver {} with Coupa invoice {}",
+                    text::quantity(rest.reserved, &rest.receipt.unit),
+                    key.receiver,
+                    text::some_invoices(rest.reserved_by)
+                ),
+            )
+        });
     }
 }
 

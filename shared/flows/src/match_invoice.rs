@@ -45,6 +45,13 @@ const INDEXED_ORDERS_MAX: usize = 8;
 /// How soon an invoice is looked at again that waits for another invoice to settle, in milliseconds.
 const IN_FLIGHT_RECHECK_MILLIS: i64 = 30_000;
 
+/// The same for one that takes the rest of a receiver line, in milliseconds: it is woken when the other has settled, and
+/// this is for the wake-up that got lost.
+const SHARED_LINE_RECHECK_MILLIS: i64 = 600_000;
+/// Most order lines of a posted invoice under which others are looked for that wait for it to settle; those beyond find
+/// out with their recheck.
+const WAKING_LINES_MAX: usize = 30;
+
 /// What this flow needs: its permissions.
 #[derive(Clone, Copy)]
 pub struct Deps<'a> {
@@ -188,7 +195,12 @@ async fn round(
             reason,
             HintReason::Webhook | HintReason::Poll | HintReason::Operator
         );
-    let under_way = matches!(record.state, State::Approved | State::Posted { .. });
+    let under_way = match record.state {
+        State::Approved | State::Posted { .. } => true,
+        // A void that is being marked exported.
+        State::Voided { .. } => is_open(&record.export),
+        _ => false,
+    };
     match &record.state {
         _ if record.may_be_decided() && !*looked => {
             *looked = true;
@@ -240,6 +252,10 @@ async fn round(
             };
             follow(deps, loaded, &target).await
         }
+        State::Voided { .. } if (ask_coupa || record.look_pending) && !is_open(&record.export) => {
+            *looked = true;
+            look_after_voided(deps, loaded).await
+        }
         State::Exported { .. } if ask_coupa || record.look_pending => {
             *looked = true;
             look_after_posted(deps, loaded).await
@@ -248,6 +264,9 @@ async fn round(
             if is_open(&record.export) =>
         {
             *looked = true;
+            if matches!(record.state, State::Posted { .. }) {
+                wake_those_who_wait(deps, record).await?;
+            }
             let target = Export {
                 coupa: deps.coupa,
                 retry_refused_millis: deps.settings.recheck_millis,
@@ -506,8 +525,13 @@ fn change_to(
             let in_flight = exceptions
                 .iter()
                 .any(|exception| exception.code == ExceptionCode::AnotherInvoiceInFlight);
+            let shares_a_line = exceptions
+                .iter()
+                .any(|exception| exception.code == ExceptionCode::ReceiverLineInFlight);
             let wait = if in_flight {
                 IN_FLIGHT_RECHECK_MILLIS
+            } else if shares_a_line {
+                SHARED_LINE_RECHECK_MILLIS
             } else {
                 deps.settings.recheck_millis
             };
@@ -633,7 +657,7 @@ async fn reconsider_approved(deps: &Deps<'_>, loaded: Loaded<InvoiceRecord>) -> 
     take_back(deps, loaded).await
 }
 
-/// An approved invoice of which nothing was sent is received again, and decided anew.
+/// An approved or voided invoice of which nothing was sent is received again, and decided anew.
 async fn take_back(deps: &Deps<'_>, loaded: Loaded<InvoiceRecord>) -> Result<Next, FlowError> {
     let now = deps.context.clock.now();
     let mut document = loaded.document.clone();
@@ -652,6 +676,7 @@ async fn take_back(deps: &Deps<'_>, loaded: Loaded<InvoiceRecord>) -> Result<Nex
     let event = Event::Received { coupa_status: None };
     document = document.after(&event, now).map_err(impossible)?;
     document.look_again = Some(now);
+    document.look_pending = false;
     events.push(event);
     match store(
         deps,
@@ -667,6 +692,35 @@ async fn take_back(deps: &Deps<'_>, loaded: Loaded<InvoiceRecord>) -> Result<Nex
         Next::Again => Ok(Next::DecideAgain),
         other => Ok(other),
     }
+}
+
+/// Voided before anything was posted: what counts is what Coupa says now. Approved again, it is received anew and decided
+/// like any other, under the same identity.
+async fn look_after_voided(deps: &Deps<'_>, loaded: Loaded<InvoiceRecord>) -> Result<Next, FlowError> {
+    let record = &loaded.document;
+    let invoice = deps.coupa.invoice(record.id).await.map_err(unanswered)?;
+    let approved = invoice
+        .as_ref()
+        .is_some_and(|invoice| invoice.status == CoupaStatus::Approved);
+    if approved {
+        return take_back(deps, loaded).await;
+    }
+    // The list shows it again when it changes after this reading.
+    let source = invoice.map(|invoice| invoice.source).or(record.source.clone());
+    if source == record.source && !record.look_pending {
+        return Ok(Next::Again);
+    }
+    let document = InvoiceRecord {
+        source,
+        look_pending: false,
+        ..record.clone()
+    };
+    let change = Change {
+        document,
+        events: vec![],
+        writes: vec![],
+    };
+    store(deps, loaded.revision, change).await
 }
 
 /// In QAD already: a void, a reset of the exported flag or a change of the bill is noticed, never silently ignored.
@@ -863,10 +917,16 @@ async fn decide_approved(
                 awaits: awaits.clone(),
                 tolerance_version,
             };
+            let waits_for_others = shares_a_line(&held);
             let change = change_to(deps, &loaded.document, held)?;
             let order_in_way = is_newly_in_way(&loaded.document, &change.document);
             match store(deps, loaded.revision, change).await? {
                 Next::Again if receipt_missed(deps, &awaits, &evidence.receipts).await? => {
+                    Ok(Next::WokenMeanwhile)
+                }
+                Next::Again
+                    if waits_for_others && settled_meanwhile(deps, &reservations, invoice.id).await? =>
+                {
                     Ok(Next::WokenMeanwhile)
                 }
                 Next::Again if order_in_way && order_missed(deps, &coupa_orders).await? => {
@@ -1251,6 +1311,94 @@ async fn supplier_number_missed(deps: &Deps<'_>, known: &Invoice) -> Result<bool
     }
     let now = deps.coupa.invoice(known.id).await.map_err(unanswered)?;
     Ok(now.is_some_and(|now| now.supplier.number != known.supplier.number))
+}
+
+fn shares_a_line(held: &Event) -> bool {
+    let Event::Held { exceptions, .. } = held else {
+        return false;
+    };
+    exceptions
+        .iter()
+        .any(|exception| exception.code == ExceptionCode::ReceiverLineInFlight)
+}
+
+/// After an invoice was registered as waiting for another one to settle: has one settled meanwhile? Whoever is posted looks
+/// for those who wait afterwards; whichever of the two comes second sees the first.
+async fn settled_meanwhile(
+    deps: &Deps<'_>,
+    reservations: &[Reservation],
+    own: InvoiceId,
+) -> Result<bool, FlowError> {
+    let mut holders: BTreeSet<InvoiceId> = reservations.iter().map(|one| one.invoice).collect();
+    holders.remove(&own);
+    let now = read_invoices(deps, holders.clone()).await?;
+    Ok(holders
+        .iter()
+        .any(|id| !now.get(id).is_some_and(InvoiceRecord::holds_reservations)))
+}
+
+/// An invoice is posted: those that take the rest of a receiver line it took a part of are due at once. Before the posted
+/// one goes on, so that nobody is forgotten who dies in between; one that is being decided in this moment looks by itself.
+async fn wake_those_who_wait(deps: &Deps<'_>, posted: &InvoiceRecord) -> Result<(), FlowError> {
+    let Some(draft) = posted
+        .creation
+        .as_ref()
+        .and_then(|creation| serde_json::from_str::<SupplierInvoiceDraft>(&creation.request).ok())
+    else {
+        // Keyed by hand: nothing was reserved for it.
+        return Ok(());
+    };
+    // Whoever finished a line left nothing for others.
+    let lines: BTreeSet<OrderLineKey> = draft
+        .matches
+        .into_iter()
+        .filter(|found| !found.finished)
+        .map(|found| found.order_line)
+        .collect();
+    let waiting = try_join_all(
+        lines
+            .into_iter()
+            .take(WAKING_LINES_MAX)
+            .map(|line| async move { deps.context.register.list(&RecordGroup::WaitingFor(line)).await }),
+    )
+    .await?;
+    let ids: BTreeSet<InvoiceId> = waiting
+        .iter()
+        .flatten()
+        .filter_map(|stored| match stored.key {
+            RecordKey::Waiting(_, id) => Some(id),
+            _ => None,
+        })
+        .collect();
+    for id in ids {
+        let Some(loaded) = load::<InvoiceRecord>(deps.context.register, RecordKey::Invoice(id)).await? else {
+            continue;
+        };
+        let State::Held { exceptions, .. } = &loaded.document.state else {
+            continue;
+        };
+        if !exceptions
+            .iter()
+            .any(|exception| exception.code == ExceptionCode::ReceiverLineInFlight)
+        {
+            continue;
+        }
+        let document = InvoiceRecord {
+            look_again: Some(deps.context.clock.now()),
+            ..loaded.document
+        };
+        let change = Change::<_, Event> {
+            document,
+            events: vec![],
+            writes: vec![],
+        };
+        match save(&deps.context, loaded.revision, change).await {
+            // Somebody decides it in this moment, and looks by itself.
+            Ok(_) | Err(CommitError::Conflict) => {}
+            Err(CommitError::Store(error)) => return Err(FlowError::Store(error)),
+        }
+    }
+    Ok(())
 }
 
 /// True when an order in Coupa has come into the way of an invoice with this decision.

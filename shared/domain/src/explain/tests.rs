@@ -106,6 +106,14 @@ fn every_exception_has_its_exact_sentence() {
              is decided again by itself when that has settled.",
         ),
         (
+            ExceptionCode::ReceiverLineInFlight,
+            |case| {
+                case.reserve("RC1", "40");
+                case.bill(vec![line(1, "60", "10", "PO1", 1)]);
+            },
+            "Held since 2026-03-05 09:12 UTC: it takes the rest of a receiver line of PO PO1 line 1 that is being posted with another invoice (40 EA of receiver RC1 with Coupa invoice 7); it is decided again by itself when that has settled.",
+        ),
+        (
             ExceptionCode::CoupaOrderCancelled,
             |case| {
                 case.in_coupa(CoupaOrderStanding::Cancelled);

@@ -9,9 +9,6 @@ use crate::policy::UnitConversion;
 use rust_decimal::Decimal;
 use std::collections::BTreeMap;
 
-/// Most other invoices that an exception names.
-const INVOICES_NAMED_MAX: usize = 3;
-
 /// Some quantity of one receiver at the invoice's price.
 #[derive(Debug)]
 pub(super) struct PricedPart<'a> {
@@ -584,24 +581,11 @@ impl<'a> LineCheck<'_, 'a> {
 
     fn add_in_flight(&mut self, expected: String, actual: String, unit_of: &OrderLine, ledger: &Ledger<'a>) {
         let reserved = text::quantity(ledger.reserved, &unit_of.unit);
-        let named: Vec<_> = ledger
-            .reserved_by
-            .iter()
-            .take(INVOICES_NAMED_MAX)
-            .map(|invoice| invoice.to_string())
-            .collect();
-        let more = if ledger.reserved_by.len() > INVOICES_NAMED_MAX {
-            " and others"
-        } else {
-            ""
-        };
+        let named = text::some_invoices(&ledger.reserved_by);
         self.add(
             ExceptionCode::AnotherInvoiceInFlight,
             expected,
-            format!(
-                "{actual}, {reserved} reserved by Coupa invoice {}{more}",
-                named.join(", ")
-            ),
+            format!("{actual}, {reserved} reserved by Coupa invoice {named}"),
             String::new(),
         );
     }

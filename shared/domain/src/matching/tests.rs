@@ -391,7 +391,7 @@ fn the_report_of_an_approval_has_every_figure() {
     case.receipts[0].received = d("100");
     case.receipts[0].vouchered = d("30");
     case.reserve("RC1", "20");
-    case.bill(vec![line(4, "50", "10.1", "PO1", 1)]);
+    case.bill(vec![line(4, "45", "10.1", "PO1", 1)]);
     let decision = case.decide();
     assert_eq!(case.verdict(), "approve");
     assert_eq!(decision.report.tolerance_version, "default-1");
@@ -404,7 +404,7 @@ fn the_report_of_an_approval_has_every_figure() {
         already_invoiced: Some(d("30")),
         reserved: Some(d("20")),
         open: Some(d("50")),
-        this_invoice: Some(d("50")),
+        this_invoice: Some(d("45")),
         order_price: Some(d("10")),
         invoice_price: Some(d("10.1")),
         price_limit: Some(d("10.2")),
@@ -1550,4 +1550,51 @@ fn an_order_that_coupa_does_not_have_says_nothing() {
     case.coupa_orders.insert(fold("PO1"), None);
     assert_eq!(case.verdict(), "approve");
     assert_eq!(case.decide().report.lines[0].coupa_order, None);
+}
+
+// ---- a receiver line shared with an invoice in flight -----------------------------------------------------------
+
+#[test]
+fn the_rest_of_a_receiver_line_waits_for_the_invoice_that_takes_the_other_part() {
+    let mut case = Case::invoice();
+    case.reserve("RC1", "60");
+    case.bill(vec![line(1, "40", "10", "PO1", 1)]);
+    assert_eq!(case.verdict(), "hold RECEIVER_LINE_IN_FLIGHT");
+    assert_eq!(
+        case.decide().report.lines[0].exceptions,
+        [ExceptionCode::ReceiverLineInFlight]
+    );
+    let Verdict::Hold { awaits, .. } = case.decide().verdict else {
+        panic!()
+    };
+    assert_eq!(awaits, [key("PO1", 1)]);
+    // The other one is posted: nothing of the line stays open.
+    case.reservations.clear();
+    case.receipts[0].vouchered = d("60");
+    assert_eq!(case.matches(), ["PO1 line 1 RC1 40 at 10 finished"]);
+    // The other one came to nothing: the rest stays open.
+    case.receipts[0].vouchered = Decimal::ZERO;
+    assert_eq!(case.matches(), ["PO1 line 1 RC1 40 at 10"]);
+}
+
+#[test]
+fn only_the_rest_waits_and_only_for_the_line_that_is_in_flight() {
+    let mut case = Case::invoice();
+    case.reserve("RC1", "60");
+    case.bill(vec![line(1, "39", "10", "PO1", 1)]);
+    assert_eq!(
+        case.matches(),
+        ["PO1 line 1 RC1 39 at 10"],
+        "something stays open"
+    );
+    let mut case = Case::invoice();
+    case.receipts[0].received = d("60");
+    case.receipts.push(receipt("RC2", "PO1", 1, "40", "2026-03-02"));
+    case.reserve("RC1", "60");
+    case.bill(vec![line(1, "40", "10", "PO1", 1)]);
+    assert_eq!(
+        case.matches(),
+        ["PO1 line 1 RC2 40 at 10 finished"],
+        "another receiver line"
+    );
 }
