@@ -743,6 +743,9 @@ pub trait CoupaLookups: Send + Sync {
     /// Reads all values of a lookup, complete or not at all.
     async fn lookup_values(&self, lookup: &str) -> Result<LookupScan, ReadError>;
 
+    /// Whether Coupa has a lookup of this name; `None` when this instance does not tell by reading.
+    async fn has_lookup(&self, lookup: &str) -> Result<Option<bool>, ReadError>;
+
     /// Looks for the values of a lookup with this code, below whatever parent, complete or not at all.
     async fn find_lookup_values(&self, lookup: &str, code: &LookupCode)
     -> Result<Vec<CoupaValue>, ReadError>;

@@ -254,6 +254,10 @@ async fn align(deps: &Deps<'_>, sync: &LookupSync, done: &mut LookupRun) -> Resu
         park(deps, record, open, parked).await?;
         return Ok(());
     }
+    if let Some(problem) = still_missing(deps, sync, &record.document, held.values.is_empty()).await? {
+        done.needs_a_person.push(problem);
+        return Ok(());
+    }
     let mut work = Work {
         deps,
         sync,
@@ -299,6 +303,24 @@ async fn align(deps: &Deps<'_>, sync: &LookupSync, done: &mut LookupRun) -> Resu
         rest(deps, work.record, false, problems, work.refused).await?;
     }
     Ok(())
+}
+
+/// That Coupa lacks a lookup is found out by a refused write, once. From then on it is asked, and nothing is written until it
+/// is there; where Coupa does not tell, one write a run does.
+async fn still_missing(
+    deps: &Deps<'_>,
+    sync: &LookupSync,
+    record: &LookupPlanRecord,
+    shows_no_values: bool,
+) -> Result<Option<Problem>, PollError> {
+    let PlanState::Parked { problem, .. } = &record.state else {
+        return Ok(None);
+    };
+    if problem.code != LOOKUP_MISSING || !shows_no_values {
+        return Ok(None);
+    }
+    let is_missing = deps.coupa.has_lookup(&sync.lookup).await? == Some(false);
+    Ok(is_missing.then(|| problem.clone()))
 }
 
 fn told(plan: &LookupPlan) -> Vec<String> {
@@ -835,7 +857,9 @@ async fn rest(
     problems: &[Problem],
     refused: BTreeSet<String>,
 ) -> Result<(), FlowError> {
-    if let Some(first) = problems.first() {
+    // A lookup that is not there is why nothing else could be tried.
+    let missing = problems.iter().find(|problem| problem.code == LOOKUP_MISSING);
+    if let Some(first) = missing.or(problems.first()) {
         let told = problems.iter().take(CHANGES_TOLD_MAX).map(ToString::to_string);
         let parking = Parking {
             problem: first.clone(),

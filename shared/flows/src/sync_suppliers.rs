@@ -20,9 +20,9 @@ use domain::ids::{ConnectionId, SupplierCode};
 use domain::lifecycle::{ChainEnd, IllegalStep};
 use domain::problem::Problem;
 use domain::suppliers::{
-    CoupaLink, CoupaSupplier, Directory, LinkedBy, NextStep, QadLink, QadSupplier, SupplierEvent,
-    SupplierField, SupplierId, SupplierPolicy, SupplierRecord, SupplierState, SupplierWrite, in_coupa_words,
-    link_coupa, link_qad, name_key,
+    CoupaLink, CoupaSupplier, Directory, LinkedBy, NextStep, QadLink, QadSupplier, SupplierData,
+    SupplierEvent, SupplierField, SupplierId, SupplierPolicy, SupplierRecord, SupplierState, SupplierWrite,
+    in_coupa_words, link_coupa, link_qad, name_key,
 };
 use domain::time::{Date, Timestamp};
 use domain::timing::Timing;
@@ -192,6 +192,28 @@ pub async fn run(deps: &Deps<'_>) -> Result<Synced, PollError> {
         advance(deps, key, seen, &after).await?;
     }
     Ok(synced)
+}
+
+/// Why a write is planned, in words for people.
+fn reason(record: &SupplierRecord, write: &SupplierWrite) -> String {
+    let differing = |before: Option<&SupplierData>| {
+        let told = write.data().iter().map(|(field, text)| {
+            let before = before.and_then(|data| data.get(field)).unwrap_or_default();
+            format!("{} \"{before}\" becomes \"{text}\"", field.word())
+        });
+        told.collect::<Vec<_>>().join(", ")
+    };
+    match write {
+        SupplierWrite::CreateInCoupa { .. } => {
+            "QAD has it, and Coupa none of its number or tax id".to_owned()
+        }
+        SupplierWrite::CreateInQad { .. } => "it is approved in Coupa and has no number in QAD".to_owned(),
+        SupplierWrite::UpdateInCoupa { data, .. } if data.iter().next().is_none() => {
+            "Coupa shows it without its number".to_owned()
+        }
+        SupplierWrite::UpdateInCoupa { .. } => differing(record.coupa.as_ref().map(|coupa| &coupa.data)),
+        SupplierWrite::UpdateInQad { .. } => differing(record.qad.as_ref().map(|qad| &qad.data)),
+    }
 }
 
 fn count(number: usize) -> u64 {
@@ -760,7 +782,7 @@ impl<'a, 'd> Book<'a, 'd> {
             code: qad.code.clone(),
             data,
         };
-        if !self.may_send(&held, &write) || self.planned(write.sentence()) {
+        if !self.may_send(&held, &write) || self.planned_write(&held, &write) {
             return Ok(());
         }
         held.document.state = SupplierState::Creating;
@@ -784,7 +806,7 @@ impl<'a, 'd> Book<'a, 'd> {
             id: coupa.id,
             data,
         };
-        if self.planned(write.sentence()) {
+        if self.planned_write(&other, &write) {
             return Ok(());
         }
         let mut held = self.qad.get(&code.folded()).cloned().unwrap_or_else(|| Loaded {
@@ -858,6 +880,29 @@ impl<'a, 'd> Book<'a, 'd> {
             self.synced.changes.push(sentence);
         }
         self.deps.plan_only
+    }
+
+    /// A write that is only planned, and why; also the one that would follow it on the other side.
+    fn planned_write(&mut self, held: &Held, write: &SupplierWrite) -> bool {
+        if !self.deps.plan_only {
+            return false;
+        }
+        let mut after = held.document.clone();
+        self.synced
+            .changes
+            .push(format!("{}: {}", write.sentence(), reason(&after, write)));
+        if let (SupplierWrite::UpdateInCoupa { code, data, .. }, Some(coupa)) = (write, &mut after.coupa) {
+            coupa.number = Some(code.to_string());
+            data.iter().for_each(|(field, text)| coupa.data.set(field, text));
+            if let NextStep::Write(next @ SupplierWrite::UpdateInQad { .. }) =
+                after.next_step(self.deps.policy)
+            {
+                self.synced
+                    .changes
+                    .push(format!("{}: {}", next.sentence(), reason(&after, &next)));
+            }
+        }
+        true
     }
 
     /// Stores a record. `None` says that somebody else changed it, or what goes with it: the next run looks again.
@@ -1030,7 +1075,7 @@ impl<'a, 'd> Book<'a, 'd> {
                 }
                 NextStep::Park(problem) => return self.park(held, problem).await,
                 NextStep::Write(write) => {
-                    if !self.may_send(&held, &write) || self.planned(write.sentence()) {
+                    if !self.may_send(&held, &write) || self.planned_write(&held, &write) {
                         return Ok(());
                     }
                     held.document.state = unparked(&held.document);
@@ -1056,7 +1101,7 @@ impl<'a, 'd> Book<'a, 'd> {
             id: coupa.id,
             data,
         };
-        if !self.may_send(&held, &write) || self.planned(write.sentence()) {
+        if !self.may_send(&held, &write) || self.planned_write(&held, &write) {
             return Ok(());
         }
         held.document.state = SupplierState::Creating;
