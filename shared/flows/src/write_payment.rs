@@ -4,7 +4,7 @@
 //! read before the first one is written, before each is sent for the first time, and after every lost answer.
 
 use crate::bills::{bill_key, give_back, link};
-use crate::engine::{Driven, Finding, Proof, Target, drive};
+use crate::engine::{Driven, Finding, Proof, Stepped, Target, drive};
 use crate::invoice_effects::new_effect;
 use crate::ports::{
     Collection, CommitError, CoupaBill, CoupaPayments, HintReason, ReadError, RecordKey, WriteError,
@@ -652,7 +652,7 @@ fn moved(
     context: &Context<'_>,
     bill: &BillPayments,
     step: EffectEvent,
-) -> Result<Change<BillPayments, PaymentEvent>, IllegalStep> {
+) -> Stepped<BillPayments, PaymentEvent> {
     let effect = bill.entry.as_ref().ok_or(IllegalStep::NoEffect)?;
     let after = effect.after(&step, context.clock.now(), context.timing)?;
     let event = PaymentEvent::Writing {
@@ -673,7 +673,7 @@ fn parked(
     bill: &BillPayments,
     step: EffectEvent,
     problem: Problem,
-) -> Result<Change<BillPayments, PaymentEvent>, IllegalStep> {
+) -> Stepped<BillPayments, PaymentEvent> {
     let mut change = moved(context, bill, step)?;
     change.document.parked = Some(problem.clone());
     change.document.look_again = Some(context.clock.now());
@@ -713,20 +713,12 @@ impl Target<BillPayments> for Entry<'_> {
         }
     }
 
-    fn absent(
-        &self,
-        _: &Context<'_>,
-        _: &BillPayments,
-    ) -> Result<Option<Change<BillPayments, PaymentEvent>>, IllegalStep> {
-        Ok(None)
-    }
-
     fn step(
         &self,
         context: &Context<'_>,
         bill: &BillPayments,
         event: EffectEvent,
-    ) -> Result<Change<BillPayments, PaymentEvent>, IllegalStep> {
+    ) -> Stepped<BillPayments, PaymentEvent> {
         moved(context, bill, event)
     }
 
@@ -736,7 +728,7 @@ impl Target<BillPayments> for Entry<'_> {
         bill: &BillPayments,
         _: &CoupaBill,
         _: Proof,
-    ) -> Result<Change<BillPayments, PaymentEvent>, IllegalStep> {
+    ) -> Stepped<BillPayments, PaymentEvent> {
         let effect = bill.entry.as_ref().ok_or(IllegalStep::NoEffect)?;
         // `judge` lets nothing through that cannot be read, so an unreadable request is an impossible step.
         let entry = entry_of(effect).map_err(|_| IllegalStep::NoEffect)?;
@@ -758,7 +750,7 @@ impl Target<BillPayments> for Entry<'_> {
         context: &Context<'_>,
         bill: &BillPayments,
         problem: Problem,
-    ) -> Result<Change<BillPayments, PaymentEvent>, IllegalStep> {
+    ) -> Stepped<BillPayments, PaymentEvent> {
         let step = EffectEvent::Refused {
             problem: problem.clone(),
         };
@@ -771,7 +763,7 @@ impl Target<BillPayments> for Entry<'_> {
         bill: &BillPayments,
         problem: Problem,
         _: Option<&CoupaBill>,
-    ) -> Result<Change<BillPayments, PaymentEvent>, IllegalStep> {
+    ) -> Stepped<BillPayments, PaymentEvent> {
         let step = EffectEvent::Parked {
             problem: problem.clone(),
         };
