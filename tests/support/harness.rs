@@ -17,6 +17,7 @@ use crate::memory_register::MemoryRegister;
 use domain::effect::Effect;
 use domain::ids::{ConnectionId, InvoiceId};
 use domain::lifecycle::{InvoiceRecord, State};
+use domain::matching::ExceptionCode;
 use domain::time::Timestamp;
 use domain::timing::{LATE_KILL_MILLIS, Timing};
 use flows::coupa_orders::OrderReads;
@@ -461,6 +462,14 @@ impl Harness {
                 State::Approved | State::Posted { .. } | State::Voided { exported: false } => true,
                 State::Received { coupa_status } => coupa_status.is_none() || open(&record.note),
                 State::Exported { .. } => record.look_pending || open(&record.export) || open(&record.note),
+                // Its turn comes when the other one has settled.
+                State::Held { exceptions, .. }
+                    if exceptions
+                        .iter()
+                        .any(|exception| exception.code == ExceptionCode::ReceiverLineInFlight) =>
+                {
+                    true
+                }
                 State::Held { .. } | State::Parked { .. } => record.delay.is_some() || open(&record.note),
                 State::Voided { exported: true } => record.look_pending || open(&record.note),
                 State::Rejected { .. } => open(&record.note),

@@ -630,7 +630,10 @@ async fn a_plan_says_what_a_run_would_do_and_writes_nothing_anywhere() {
         format!("of S2 to Coupa {changed}: name \"Example Castings\" becomes \"Example Castings Ltd\""),
     ];
     for wanted in &wanted {
-        assert!(planned.iter().any(|plan| plan.contains(wanted.as_str())), "{wanted}: {planned:#?}");
+        assert!(
+            planned.iter().any(|plan| plan.contains(wanted.as_str())),
+            "{wanted}: {planned:#?}"
+        );
     }
     assert_eq!(planned.len(), 3, "{planned:#?}");
     bench.settle("as planned").await;
