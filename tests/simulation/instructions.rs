@@ -273,7 +273,7 @@ fn identity(setup: &Setup) -> domain::ids::QadInvoiceIdentity {
 }
 
 fn set_pause(desk: &Desk, paused: bool) -> bool {
-    ready(pause::set_invoices(&desk.context(), paused, why())).unwrap()
+    ready(pause::set(&desk.context(), pause::Flow::Invoices, paused, why())).unwrap()
 }
 
 #[test]

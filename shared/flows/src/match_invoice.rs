@@ -188,7 +188,7 @@ async fn round(
     match &record.state {
         _ if record.may_be_decided() && !*looked => {
             *looked = true;
-            match pause::of_invoices(context.register).await? {
+            match pause::of(context.register, pause::Flow::Invoices).await? {
                 Some(pause) => {
                     // Known and waiting: nothing is lost, and nobody else keeps asking.
                     let slowly =
@@ -200,7 +200,11 @@ async fn round(
         }
         // Approved before the pause and not under way: taken back, and then it waits like the others.
         State::Approved
-            if !*looked && not_in_flight(record) && pause::of_invoices(context.register).await?.is_some() =>
+            if !*looked
+                && not_in_flight(record)
+                && pause::of(context.register, pause::Flow::Invoices)
+                    .await?
+                    .is_some() =>
         {
             take_back(deps, loaded).await
         }

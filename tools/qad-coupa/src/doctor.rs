@@ -242,19 +242,16 @@ async fn aws(place: &Place, register: &DynamoRegister, findings: &mut Findings) 
         }
         Err(failure) => findings.failure("aws", "queues", &failure),
     }
-    let pause = flows::pause::of_invoices(register).await;
-    match pause {
-        Ok(None) => findings.pass("aws", "posting", "running"),
-        Ok(Some(pause)) => {
-            findings.add(
-                "aws",
-                "posting",
-                Verdict::Warn,
-                pause.problem().to_string(),
-                "`qad-coupa resume` lets it go on.",
-            );
+    for flow in flows::pause::Flow::ALL {
+        let name = format!("flow {}", flow.word());
+        match flows::pause::of(register, flow).await {
+            Ok(None) => findings.pass("aws", name, "running"),
+            Ok(Some(pause)) => {
+                let fix = format!("`qad-coupa resume {} --reason` lets it go on.", flow.word());
+                findings.add("aws", name, Verdict::Warn, pause.problem().to_string(), &fix);
+            }
+            Err(error) => findings.problem("aws", name, &error.problem()),
         }
-        Err(error) => findings.problem("aws", "posting", &error.problem()),
     }
     records
 }
