@@ -238,6 +238,14 @@ impl Place {
         }
     }
 
+    /// How AWS's other services are asked; none in a local run, which has only those it needs.
+    pub(crate) fn sdk(&self) -> Option<&SdkConfig> {
+        match &self.kind {
+            Kind::Local(_) => None,
+            Kind::Aws(sdk) => Some(sdk),
+        }
+    }
+
     /// Where Coupa calls a connection.
     pub(crate) fn webhook_url(&self, connection: &ConnectionId) -> Result<String, Failure> {
         let found = match &self.kind {
@@ -668,7 +676,7 @@ fn own_variables() -> BTreeMap<String, String> {
     clippy::disallowed_methods,
     reason = "the operator's environment is one of the places a stack's names come from"
 )]
-fn variable(name: &str) -> Option<String> {
+pub(crate) fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|text| !text.trim().is_empty())
 }
 
