@@ -20,6 +20,7 @@ use domain::documents::{CoupaStatus, Invoice, ORDERS_PER_INVOICE_MAX, Order, Rec
 use domain::effect::{Effect, EffectEvent, EffectStatus, Repetition, backoff_millis};
 use domain::guards::{Guard, stands};
 use domain::ids::{InvoiceId, OrderLineKey, PurchaseOrderNumber, QadInvoiceIdentity, SupplierCode};
+use domain::instruction::SecondPerson;
 use domain::lifecycle::{Event, InvoiceEffect, InvoiceRecord, ParkReason, PostedHow, State, Summary};
 use domain::matching::{
     Decision, ExceptionCode, MatchInput, SupplierInvoiceDraft, Verdict, decide_accepting,
@@ -67,6 +68,8 @@ pub struct InvoiceSettings {
     pub record_outcomes: bool,
     /// Whether a document keyed by hand in QAD, with equal amount and currency, is taken as ours.
     pub adopt_equal_documents: bool,
+    /// Above which amounts a release needs a second person.
+    pub second_person: SecondPerson,
 }
 
 /// Where a run left the invoice.
@@ -792,7 +795,11 @@ async fn decide_approved(
         policy: &deps.settings.policy,
         today: deps.context.clock.now().date_utc(),
     };
-    let accepted = loaded.document.release.as_ref().map_or(&[][..], |release| {
+    // Whoever wrote it into the register: above the limit one person's word is none.
+    let rule = &deps.settings.second_person;
+    let release = loaded.document.release.as_ref();
+    let release = release.filter(|release| release.suffices(rule, invoice.total, invoice.currency));
+    let accepted = release.map_or(&[][..], |release| {
         release.accepted_of(&invoice.source.content_sha256)
     });
     let Decision { verdict, report } = decide_accepting(&input, accepted);

@@ -523,7 +523,19 @@ pub(crate) async fn release(
     let record = records::one(&desk.register, &options.key).await?;
     let instruction = desk.instruction(&options.why.reason).await?;
     let context = desk.place.context(&desk.register);
-    let done = operator::release(&context, record.id, instruction, options.why.dry_run).await?;
+    let document = desk.place.document(&desk.connection).await?;
+    let rule = &document.second_person;
+    let done = operator::release(&context, record.id, instruction, rule, options.why.dry_run).await?;
+    if let (true, State::Parked { .. }, Some(request)) =
+        (done.changed, &done.after.state, &done.after.release_request)
+    {
+        tell_done(&done, options.why.dry_run, json);
+        return Err(Failure::Differs(format!(
+            "SECOND_PERSON_NEEDED: a release above the limit is recorded as a request and needs another person's, with a \
+             reason of their own, before {}.",
+            explain::instant(request.at.plus_millis(rule.valid_millis))
+        )));
+    }
     if !json
         && done.changed
         && let State::Parked {

@@ -429,6 +429,12 @@ impl Place {
         Ok(document.text)
     }
 
+    /// The connection's settings.
+    pub(crate) async fn document(&self, connection: &ConnectionId) -> Result<ConnectionDocument, Failure> {
+        let text = self.document_text(connection).await?;
+        ConnectionDocument::parse(text.expose_secret()).map_err(Failure::Failed)
+    }
+
     fn secrets(&self) -> Result<SecretReader, Failure> {
         let prefix = self.variable(&aws::config::CONNECTION_SECRET_PREFIX)?;
         Ok(SecretReader::new(
@@ -450,8 +456,7 @@ impl Place {
         connection: &ConnectionId,
         transport: Arc<dyn Transport>,
     ) -> Result<Systems, Failure> {
-        let text = self.document_text(connection).await?;
-        let document = ConnectionDocument::parse(text.expose_secret()).map_err(Failure::Failed)?;
+        let document = self.document(connection).await?;
         let keys: Arc<dyn aws::tokens::TokenKeys> = Arc::new(self.secrets()?);
         let (clock, chance): (Arc<dyn Clock>, Arc<dyn Chance>) =
             (Arc::new(SystemClock), Arc::new(SystemChance));

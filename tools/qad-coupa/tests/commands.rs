@@ -65,13 +65,14 @@ impl Demo {
         panic!("the demo ended before it kept running");
     }
 
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(PROGRAM);
+        command.arg("--run-dir").arg(&self.folder).args(arguments);
+        command
+    }
+
     fn run(&self, arguments: &[&str]) -> (i32, String, String) {
-        let output: Output = Command::new(PROGRAM)
-            .arg("--run-dir")
-            .arg(&self.folder)
-            .args(arguments)
-            .output()
-            .unwrap();
+        let output: Output = self.command(arguments).output().unwrap();
         (
             output.status.code().unwrap(),
             String::from_utf8_lossy(&output.stdout).into_owned(),
@@ -362,7 +363,7 @@ fn the_verbs_do_what_they_say_and_qad_never_has_a_second_document() {
 }
 
 /// In this order: each finds the world as those before have left it.
-const PARTS: [(&str, fn(&Demo)); 12] = [
+const PARTS: [(&str, fn(&Demo)); 13] = [
     ("looks", looks),
     ("people", people),
     ("many", many),
@@ -370,6 +371,7 @@ const PARTS: [(&str, fn(&Demo)); 12] = [
     ("paused payments, suppliers, lookups", paused_others),
     ("planned", planned),
     ("connections", connections),
+    ("two people", two_people),
     ("as in AWS", as_in_aws),
     ("back-filled", back_filled),
     ("dead letters", dead_letters),
@@ -646,14 +648,18 @@ fn connections(demo: &Demo) {
     let text = include_str!("../src/demo-connection.toml")
         .replace("{coupa}", &address("Coupa "))
         .replace("{qad}", &address("QAD "))
-        .replace("hold_recheck_seconds = 600", "hold_recheck_seconds = 3");
+        .replace("hold_recheck_seconds = 600", "hold_recheck_seconds = 3")
+        .replace(
+            "[invoices.charge_accounts]",
+            "[invoices.second_person]\nabove = { USD = 119.99 }\n\n[invoices.charge_accounts]",
+        );
     std::fs::write(&file, text).unwrap();
     let path = file.to_str().unwrap();
     demo.says(OK, &["connection", "validate", path]);
     let planned = demo.json(OK, &["connection", "put", path, "--dry-run"]);
     assert_eq!(
         planned["secrets"][0]["changed"],
-        json!(["/hold_recheck_seconds"]),
+        json!(["/hold_recheck_seconds", "/invoices"]),
         "{planned}"
     );
     assert_eq!(planned["secrets"][1]["changed"], json!([]), "{planned}");
@@ -668,6 +674,43 @@ fn connections(demo: &Demo) {
         "an existing file is never overwritten"
     );
     demo.says(OK, &["connection", "validate", made.to_str().unwrap()]);
+}
+
+/// Above the limit of the connection one person's release is a request, and another person's confirms it.
+fn two_people(demo: &Demo) {
+    let id = demo.bill(99_008, "12", false);
+    demo.receive(&id);
+    demo.says(OK, &["recheck", &id]);
+    demo.wait_until("it is parked", || demo.state(&id) == "parked");
+    let release = |person: &str| {
+        let output = demo
+            .command(&["release", &id, "--reason", "price agreed with the buyer"])
+            .env("USER", person)
+            .output()
+            .unwrap();
+        let said =
+            String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+        (output.status.code().unwrap(), said)
+    };
+    let (ended, said) = release("alice");
+    assert!(
+        ended == DIFFERS && said.contains("SECOND_PERSON_NEEDED"),
+        "{ended} {said}"
+    );
+    let (ended, said) = release("alice");
+    assert!(
+        ended == REFUSED && said.contains("another person than local:alice"),
+        "{ended} {said}"
+    );
+    assert_eq!(demo.state(&id), "parked");
+    let (ended, said) = release("bob");
+    assert_eq!(ended, OK, "{said}");
+    demo.wait_until("the released invoice posts", || demo.state(&id) == "exported");
+    let timeline = demo.says(OK, &["timeline", &id]);
+    assert!(
+        timeline.contains("local:bob") && timeline.contains("asked for by local:alice"),
+        "{timeline}"
+    );
 }
 
 /// What others exported before is taken in once; nothing that is known is touched.
