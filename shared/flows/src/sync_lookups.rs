@@ -4,7 +4,7 @@
 //! value by value through the effect engine. There is no cursor that could lose something: a run that dies is made up for
 //! by the next one, which plans from what both sides show then. A plan that is too large waits for a person.
 
-use crate::engine::{Driven, Finding, Proof, Target, drive};
+use crate::engine::{Driven, Finding, Proof, Stepped, Target, drive};
 use crate::invoice_effects::new_effect;
 use crate::pause::{self, Pause};
 use crate::poll_coupa::PollError;
@@ -988,7 +988,7 @@ impl ValueWrite<'_> {
         context: &Context<'_>,
         record: &LookupValueRecord,
         event: EffectEvent,
-    ) -> Result<Change<LookupValueRecord, LookupValueEvent>, IllegalStep> {
+    ) -> Stepped<LookupValueRecord, LookupValueEvent> {
         let effect = record.effect.as_ref().ok_or(IllegalStep::NoEffect)?;
         let action = action_of(effect).map_err(|_| IllegalStep::NoEffect)?;
         let (document, told) = record.advance(&action, event, context.clock.now(), context.timing)?;
@@ -1088,20 +1088,12 @@ impl Target<LookupValueRecord> for ValueWrite<'_> {
         }
     }
 
-    fn absent(
-        &self,
-        _: &Context<'_>,
-        _: &LookupValueRecord,
-    ) -> Result<Option<Change<LookupValueRecord, LookupValueEvent>>, IllegalStep> {
-        Ok(None)
-    }
-
     fn step(
         &self,
         context: &Context<'_>,
         record: &LookupValueRecord,
         event: EffectEvent,
-    ) -> Result<Change<LookupValueRecord, LookupValueEvent>, IllegalStep> {
+    ) -> Stepped<LookupValueRecord, LookupValueEvent> {
         Self::advance(context, record, event)
     }
 
@@ -1111,7 +1103,7 @@ impl Target<LookupValueRecord> for ValueWrite<'_> {
         record: &LookupValueRecord,
         shown: &Shown,
         _: Proof,
-    ) -> Result<Change<LookupValueRecord, LookupValueEvent>, IllegalStep> {
+    ) -> Stepped<LookupValueRecord, LookupValueEvent> {
         let mut change = Self::advance(context, record, EffectEvent::Confirmed)?;
         change.document.id = Some(shown.value.id);
         *self
@@ -1119,25 +1111,6 @@ impl Target<LookupValueRecord> for ValueWrite<'_> {
             .lock()
             .unwrap_or_else(std::sync::PoisonError::into_inner) = Some(shown.value.clone());
         Ok(change)
-    }
-
-    fn refused(
-        &self,
-        context: &Context<'_>,
-        record: &LookupValueRecord,
-        problem: Problem,
-    ) -> Result<Change<LookupValueRecord, LookupValueEvent>, IllegalStep> {
-        Self::advance(context, record, EffectEvent::Refused { problem })
-    }
-
-    fn parked(
-        &self,
-        context: &Context<'_>,
-        record: &LookupValueRecord,
-        problem: Problem,
-        _: Option<&Shown>,
-    ) -> Result<Change<LookupValueRecord, LookupValueEvent>, IllegalStep> {
-        Self::advance(context, record, EffectEvent::Parked { problem })
     }
 }
 

@@ -1489,14 +1489,6 @@ impl Target<SupplierRecord> for Writing<'_, '_> {
         }
     }
 
-    fn absent(
-        &self,
-        _: &Context<'_>,
-        _: &SupplierRecord,
-    ) -> Result<Option<Change<SupplierRecord, SupplierEvent>>, IllegalStep> {
-        Ok(None)
-    }
-
     fn step(&self, context: &Context<'_>, record: &SupplierRecord, event: EffectEvent) -> Stepped {
         advance_effect(context, record, event)
     }

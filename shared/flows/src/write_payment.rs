@@ -4,7 +4,7 @@
 //! read before the first one is written, before each is sent for the first time, and after every lost answer.
 
 use crate::bills::{bill_key, give_back, link};
-use crate::engine::{Driven, Finding, Proof, Target, drive};
+use crate::engine::{Driven, Finding, Proof, Stepped, Target, drive};
 use crate::invoice_effects::new_effect;
 use crate::pause::{self, PAUSED, Pause};
 use crate::ports::{
@@ -721,7 +721,7 @@ fn moved(
     context: &Context<'_>,
     bill: &BillPayments,
     step: EffectEvent,
-) -> Result<Change<BillPayments, PaymentEvent>, IllegalStep> {
+) -> Stepped<BillPayments, PaymentEvent> {
     let effect = bill.entry.as_ref().ok_or(IllegalStep::NoEffect)?;
     let after = effect.after(&step, context.clock.now(), context.timing)?;
     let event = PaymentEvent::Writing {
@@ -742,7 +742,7 @@ fn parked(
     bill: &BillPayments,
     step: EffectEvent,
     problem: Problem,
-) -> Result<Change<BillPayments, PaymentEvent>, IllegalStep> {
+) -> Stepped<BillPayments, PaymentEvent> {
     let mut change = moved(context, bill, step)?;
     change.document.parked = Some(problem.clone());
     change.document.look_again = Some(context.clock.now());
@@ -782,20 +782,12 @@ impl Target<BillPayments> for Entry<'_> {
         }
     }
 
-    fn absent(
-        &self,
-        _: &Context<'_>,
-        _: &BillPayments,
-    ) -> Result<Option<Change<BillPayments, PaymentEvent>>, IllegalStep> {
-        Ok(None)
-    }
-
     fn step(
         &self,
         context: &Context<'_>,
         bill: &BillPayments,
         event: EffectEvent,
-    ) -> Result<Change<BillPayments, PaymentEvent>, IllegalStep> {
+    ) -> Stepped<BillPayments, PaymentEvent> {
         moved(context, bill, event)
     }
 
@@ -805,7 +797,7 @@ impl Target<BillPayments> for Entry<'_> {
         bill: &BillPayments,
         _: &CoupaBill,
         _: Proof,
-    ) -> Result<Change<BillPayments, PaymentEvent>, IllegalStep> {
+    ) -> Stepped<BillPayments, PaymentEvent> {
         let effect = bill.entry.as_ref().ok_or(IllegalStep::NoEffect)?;
         // `judge` lets nothing through that cannot be read, so an unreadable request is an impossible step.
         let entry = entry_of(effect).map_err(|_| IllegalStep::NoEffect)?;
@@ -827,7 +819,7 @@ impl Target<BillPayments> for Entry<'_> {
         context: &Context<'_>,
         bill: &BillPayments,
         problem: Problem,
-    ) -> Result<Change<BillPayments, PaymentEvent>, IllegalStep> {
+    ) -> Stepped<BillPayments, PaymentEvent> {
         let step = EffectEvent::Refused {
             problem: problem.clone(),
         };
@@ -840,7 +832,7 @@ impl Target<BillPayments> for Entry<'_> {
         bill: &BillPayments,
         problem: Problem,
         _: Option<&CoupaBill>,
-    ) -> Result<Change<BillPayments, PaymentEvent>, IllegalStep> {
+    ) -> Stepped<BillPayments, PaymentEvent> {
         let step = EffectEvent::Parked {
             problem: problem.clone(),
         };
