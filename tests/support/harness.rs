@@ -151,6 +151,7 @@ impl Default for Setup {
                 recheck_millis: RECHECK_MILLIS,
                 record_outcomes: false,
                 adopt_equal_documents: true,
+                second_person: domain::instruction::SecondPerson::default(),
             },
         }
     }

@@ -145,6 +145,7 @@ impl Bench {
                 recheck_millis: RECHECK_MILLIS,
                 record_outcomes: true,
                 adopt_equal_documents: true,
+                second_person: domain::instruction::SecondPerson::default(),
             },
         }
     }

@@ -6,6 +6,7 @@
 
 use crate::engine::{Driven, Finding, Proof, Stepped, Target, drive};
 use crate::invoice_effects::new_effect;
+use crate::pause::{self, Pause};
 use crate::poll_coupa::PollError;
 use crate::ports::{
     Collection, CommitError, CoupaLookups, QadSources, ReadError, RecordGroup, RecordKey, StoredRecord,
@@ -96,6 +97,9 @@ pub struct LookupRun {
     pub unanswered: Option<Problem>,
     /// True when there was no time to finish, or nothing more was tried.
     pub incomplete: bool,
+    /// The flow is paused: only what was under way was brought to its end.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub paused: Option<Pause>,
 }
 
 impl LookupRun {
@@ -108,9 +112,15 @@ impl LookupRun {
 /// Looks at every lookup once. One that gives no answer does not stop the others; it is told in its own entry.
 pub async fn run(deps: &Deps<'_>) -> Result<Vec<LookupRun>, PollError> {
     let mut runs = Vec::new();
+    let paused = if deps.plan_only || deps.lookups.is_empty() {
+        None
+    } else {
+        pause::of(deps.context.register, pause::Flow::Lookups).await?
+    };
     for sync in deps.lookups {
         let mut done = LookupRun {
             lookup: sync.lookup.clone(),
+            paused: paused.clone(),
             ..LookupRun::default()
         };
         match align(deps, sync, &mut done).await {
@@ -187,6 +197,9 @@ async fn align(deps: &Deps<'_>, sync: &LookupSync, done: &mut LookupRun) -> Resu
     let record = load_plan(&deps.context, &sync.lookup).await?;
     if record.document.unsettled && !deps.plan_only {
         finish_open(deps, sync, done).await?;
+    }
+    if done.paused.is_some() {
+        return Ok(());
     }
     let started = deps.context.clock.now();
     let scan = deps.qad.source_values(&sync.source).await?;

@@ -7,6 +7,7 @@
 
 use crate::engine::{Driven, Finding, Proof, Target, drive};
 use crate::invoice_effects::new_effect;
+use crate::pause::{self, Pause};
 use crate::poll_coupa::PollError;
 use crate::ports::{
     Collection, Commit, CommitError, CoupaSuppliers, QadSuppliers, Queue, ReadError, RecordGroup, RecordKey,
@@ -103,6 +104,9 @@ pub struct Synced {
     pub unknown: u64,
     /// True when there was no time to finish: what was read is kept, and the next run goes on.
     pub incomplete: bool,
+    /// The flow is paused: only what was under way was brought to its end.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub paused: Option<Pause>,
 }
 
 /// How far the flow has come.
@@ -145,6 +149,14 @@ pub async fn run(deps: &Deps<'_>) -> Result<Synced, PollError> {
     let seen = stored.as_ref().map_or(0, |stored| stored.revision);
     let before: Watermark = stored.as_ref().map(parse).transpose()?.unwrap_or_default();
     let now = context.clock.now();
+    if !deps.plan_only
+        && let Some(pause) = pause::of(context.register, pause::Flow::Suppliers).await?
+    {
+        let mut book = Book::open(deps).await?;
+        book.finish_what_left().await?;
+        book.synced.paused = Some(pause);
+        return Ok(book.synced);
+    }
     let rows = read_rows(deps, &before).await?;
     let mut synced = Synced {
         read_qad: count(rows.qad.len()),
@@ -1018,6 +1030,22 @@ impl<'a, 'd> Book<'a, 'd> {
             self.settle(held).await?;
         }
         self.align_what_was_taken().await
+    }
+
+    /// Brings to its end what may have left for the other system, and begins nothing.
+    async fn finish_what_left(&mut self) -> Result<(), FlowError> {
+        let may_have_left = |held: &&Held| {
+            let effect = held.document.effect.as_ref();
+            effect.is_some_and(|effect| matches!(effect.status, EffectStatus::Intent | EffectStatus::Unknown))
+        };
+        let left: Vec<Held> = self.qad.values().filter(may_have_left).cloned().collect();
+        for held in left {
+            if self.is_out_of_time() {
+                return Ok(());
+            }
+            self.drive(held).await?;
+        }
+        Ok(())
     }
 
     /// A name that Coupa refused because another supplier had it may be free after that one's own change: tried again in the

@@ -671,3 +671,35 @@ proptest! {
         }
     }
 }
+
+#[tokio::test]
+async fn a_paused_run_writes_nothing_and_the_next_one_sees_everything() {
+    let set_pause = async |model: &Model, paused| {
+        let timing = Timing::default();
+        let why = domain::instruction::Instruction::new("somebody", "closing of the period").unwrap();
+        pause::set(&model.context(&timing), pause::Flow::Lookups, paused, why)
+            .await
+            .unwrap();
+    };
+    let model = model(start());
+    sync(&model).await;
+    let written = model.journal().len();
+    set_pause(&model, true).await;
+    set(&model, changed());
+    model.wait(60);
+    let paused = sync(&model).await;
+    assert!(paused.paused.is_some() && paused.planned == 0);
+    assert_eq!(model.journal().len(), written);
+    assert_eq!(
+        go(&model, true).await.unwrap().planned,
+        5,
+        "a plan may be looked at"
+    );
+    set_pause(&model, false).await;
+    assert_eq!(sync(&model).await.written, 5);
+    assert_eq!(
+        active(&model),
+        names(&["100 Plant North", "300 Old", "120 Line 2"])
+    );
+    model.verify();
+}
