@@ -14,3 +14,4 @@ pub mod machines;
 pub mod memory_register;
 pub mod seeds;
 pub mod small;
+pub mod sync_watch;
