@@ -340,7 +340,7 @@ pub struct Sim {
 /// Most calls a run may make; more is a run that does not end.
 const CALLS_MAX: u64 = 400_000;
 /// Calls kept for the story of a failure.
-const RECENT_MAX: usize = 60;
+const RECENT_MAX: usize = 240;
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)

@@ -396,7 +396,11 @@ impl Harness {
 
     /// Aligns suppliers and lookups once, when that is set up; true when there was nothing to do.
     pub fn align_all(&mut self) -> bool {
-        let before = self.sim.shared().watch.syncs.writes();
+        let done = |run: &Self| {
+            let shared = run.sim.shared();
+            (shared.watch.syncs.writes(), shared.watch.syncs.commits())
+        };
+        let before = done(self);
         if self.settings.suppliers.is_some() {
             self.run(Job::SyncSuppliers);
         }
@@ -407,7 +411,7 @@ impl Harness {
             && supplier_records(&self.sim).iter().any(SupplierRecord::is_open)
             || !self.settings.lookups.is_empty()
                 && value_records(&self.sim).iter().any(LookupValueRecord::is_open);
-        self.sim.shared().watch.syncs.writes() == before && !open
+        done(self) == before && !open
     }
 
     fn forget_ended(&mut self) {

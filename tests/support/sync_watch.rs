@@ -48,6 +48,7 @@ pub struct Syncs {
     banks: BTreeMap<String, Value>,
     counts: (usize, usize, usize),
     writes: u64,
+    commits: u64,
     seen: (u64, usize),
 }
 
@@ -71,6 +72,11 @@ impl Syncs {
     /// Writes of both flows that left for either system.
     pub fn writes(&self) -> u64 {
         self.writes
+    }
+
+    /// Commits that went through.
+    pub fn commits(&self) -> u64 {
+        self.commits
     }
 
     /// Something is about to leave: the places of earlier ones that may have happened and were not looked up since.
@@ -356,6 +362,7 @@ pub fn lookup_key(lookup: &str, action: &Action) -> String {
 
 /// S12: after each commit that went through.
 pub fn after_commit(sim: &Sim, commit: &Commit) {
+    sim.shared().watch.syncs.commits += 1;
     for write in &commit.writes {
         let RecordWrite::Put { key, body, .. } = write else {
             continue;
