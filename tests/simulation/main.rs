@@ -26,6 +26,7 @@ mod receipts;
 mod straight;
 mod suppliers;
 mod tokens;
+mod whole;
 
 use std::sync::{Arc, Mutex};
 use tests::fates::{Fault, Script};
