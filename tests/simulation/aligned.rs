@@ -52,7 +52,7 @@ pub(crate) fn only_suppliers() -> Setup {
     }
 }
 
-fn only_lookups() -> Setup {
+pub(crate) fn only_lookups() -> Setup {
     Setup {
         suppliers: None,
         ..setup()
@@ -310,8 +310,53 @@ fn a_code_whose_create_is_open_is_not_given_to_the_next_supplier() {
     assert_eq!(numbers, ["V0001", "V0002"]);
 }
 
+/// A write that was open is sent as it was meant; what its sender's side has become meanwhile is carried across afterwards.
+#[test]
+fn what_changes_while_a_write_is_open_is_carried_across_afterwards() {
+    // A create in QAD, and the supplier is switched off in Coupa.
+    let mut run = with(&only_suppliers(), true);
+    run.fate(NoAnswer(Method::CreateQadSupplier));
+    run.run(Job::SyncSuppliers);
+    run.fate(Calm);
+    let now = run.sim.now();
+    let off = Map::from_iter([("status".to_owned(), json!("inactive"))]);
+    run.sim.world().coupa.update_supplier(APPROVED, off, now).unwrap();
+    run.heal();
+    agree(&mut run);
+    let active = run.sim.world().qad.suppliers["C5006"]["isActive"].clone();
+    assert_eq!(active, json!(false));
+    // A create in Coupa, and a change there; and the supplier is changed in QAD.
+    for open in [Method::CreateCoupaSupplier, Method::UpdateCoupaSupplier] {
+        let mut run = with(&only_suppliers(), true);
+        if open == Method::UpdateCoupaSupplier {
+            run.heal();
+        }
+        let now = run.sim.now();
+        let change = |field: &str, value: &str| {
+            let mut world = run.sim.world();
+            world.qad.change_supplier("S2001", field, &json!(value), now);
+        };
+        change("city", "Northtown");
+        run.fate(NoAnswer(open));
+        run.spawn(Job::SyncSuppliers);
+        run.run_all();
+        run.fate(Calm);
+        let now = run.sim.now();
+        let mut world = run.sim.world();
+        world
+            .qad
+            .change_supplier("S2001", "city", &json!("Southtown"), now);
+        world
+            .qad
+            .change_supplier("S2001", "businessRelationName", &json!("Example Rollers"), now);
+        drop(world);
+        run.heal();
+        agree(&mut run);
+    }
+}
+
 /// No call of a method is answered; none of them happens.
-struct NoAnswer(Method);
+pub(crate) struct NoAnswer(pub(crate) Method);
 
 impl Fate for NoAnswer {
     fn before(&mut self, call: &Call) -> Before {

@@ -11,6 +11,8 @@
 )]
 
 mod aligned;
+#[cfg(debug_assertions)]
+mod aligned_guards;
 mod competition;
 mod effect_machine;
 mod exhaustive;

@@ -1011,7 +1011,7 @@ impl QadSuppliers for Gate {
 #[async_trait]
 impl QadSources for Gate {
     async fn source_values(&self, source: &str) -> Result<SourceScan, ReadError> {
-        let began = self.sim.now();
+        let began = self.sim.shared().calls;
         let make = || self.sim.ports.source_values(source);
         let answer = self
             .pass(Method::SourceValues, || source.to_owned(), true, make, read_lost)
@@ -1111,8 +1111,9 @@ impl Gate {
         let key = crate::sync_watch::lookup_key(lookup, action);
         crate::sync_watch::answered(&self.sim, self.task, method, &key, answer.as_ref().err());
         if answer.is_ok() {
-            let now = self.sim.now();
-            self.sim.shared().watch.syncs.value_written(lookup, action, now);
+            let mut shared = self.sim.shared();
+            let calls = shared.calls;
+            shared.watch.syncs.value_written(lookup, action, self.task, calls);
         }
         answer
     }

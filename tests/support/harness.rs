@@ -513,8 +513,17 @@ impl Harness {
         })
     }
 
-    /// Every invoice's state, for people.
+    /// Every invoice's state, for people, and what is open of suppliers and values.
     pub fn states(&self) -> Vec<String> {
+        let suppliers = supplier_records(&self.sim)
+            .into_iter()
+            .filter(SupplierRecord::is_open);
+        let values = value_records(&self.sim)
+            .into_iter()
+            .filter(LookupValueRecord::is_open);
+        let open = suppliers
+            .map(|record| format!("a write of supplier {} is open", record.id))
+            .chain(values.map(|record| format!("a write of value {} is open", record.path.len())));
         records(&self.sim)
             .iter()
             .map(|record| {
@@ -527,6 +536,7 @@ impl Harness {
                     record.due(&self.sim.timing)
                 )
             })
+            .chain(open)
             .collect()
     }
 

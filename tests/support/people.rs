@@ -90,6 +90,19 @@ pub fn before_the_life(world: &mut World, seed: u64) {
     ];
 }
 
+/// Whose records differ, for the story.
+fn changed_suppliers(before: &World, after: &World) -> Vec<String> {
+    let coupa = after.coupa.suppliers.iter();
+    let coupa = coupa
+        .filter(|(id, one)| before.coupa.suppliers.get(id) != Some(one))
+        .map(|(id, _)| format!("Coupa {id}"));
+    let qad = after.qad.suppliers.iter();
+    let qad = qad
+        .filter(|(code, one)| before.qad.suppliers.get(*code) != Some(one))
+        .map(|(code, _)| format!("QAD {code}"));
+    coupa.chain(qad).collect()
+}
+
 /// Everybody who changes suppliers and lists.
 #[derive(Debug, Clone)]
 pub struct People {
@@ -117,8 +130,9 @@ impl People {
         self.change_much(run);
         for _ in 0..=1 + self.rng.below(2) {
             let now = run.sim.now();
+            let (before, what) = (run.sim.world().clone(), self.rng.below(10));
             let mut world = run.sim.world();
-            match self.rng.below(10) {
+            match what {
                 0 | 1 => self.key_in_qad(&mut world, now),
                 2 | 3 => self.make_in_coupa(&mut world, now),
                 4 => self.move_in_qad(&mut world, now),
@@ -127,6 +141,9 @@ impl People {
                 7 => self.rename(&mut world, now),
                 _ => self.change_lists(&mut world),
             }
+            let changed = changed_suppliers(&before, &world);
+            drop(world);
+            run.sim.tell(|| format!("people do {what}: {changed:?}"));
         }
     }
 

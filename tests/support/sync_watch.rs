@@ -41,8 +41,8 @@ pub struct Syncs {
     looked_up_at: BTreeMap<String, Timestamp>,
     sent: BTreeMap<String, Vec<Sent>>,
     leaving: BTreeMap<(usize, String), usize>,
-    readings: BTreeMap<usize, Timestamp>,
-    written: BTreeMap<(String, String), Timestamp>,
+    readings: BTreeMap<usize, u64>,
+    written: BTreeMap<(String, String), (usize, u64)>,
     given: BTreeMap<String, u64>,
     cursors: (Option<String>, Option<i64>),
     banks: BTreeMap<String, Value>,
@@ -59,19 +59,25 @@ impl Syncs {
         *at = asked_at.max(*at);
     }
 
-    /// A task has read a list of QAD; its reading began then.
-    pub fn reading(&mut self, task: usize, began: Timestamp) {
+    /// A task has read a list of QAD; its reading began at the call of this number.
+    pub fn reading(&mut self, task: usize, began: u64) {
         self.readings.insert(task, began);
     }
 
-    /// The write of a value was confirmed.
-    pub fn value_written(&mut self, lookup: &str, action: &Action, now: Timestamp) {
-        self.written.insert((lookup.to_owned(), action.path_key()), now);
+    /// A task was told that its write of a value is done, after so many calls.
+    pub fn value_written(&mut self, lookup: &str, action: &Action, task: usize, calls: u64) {
+        let path = (lookup.to_owned(), action.path_key());
+        self.written.insert(path, (task, calls));
     }
 
     /// Writes of both flows that left for either system.
     pub fn writes(&self) -> u64 {
         self.writes
+    }
+
+    /// Counts the writes from here on.
+    pub fn forget_writes(&mut self) {
+        self.writes = 0;
     }
 
     /// Commits that went through.
@@ -294,13 +300,13 @@ pub fn lookup_write_is_allowed(sim: &Sim, task: usize, clock: Timestamp, lookup:
             syncs.written.get(&path).copied(),
         )
     };
-    if let (Some(began), Some(written)) = (began, written)
+    if let (Some(began), Some((other, written))) = (began, written)
         && began < written
+        && other != task
     {
         sim.violate(|| {
             format!(
-                "S11 {what} was written at {} and a reading of {} is written over it",
-                written.0, began.0
+                "S11 {what} is written by task {task} from a reading that began before task {other} wrote it"
             )
         });
     }
@@ -329,7 +335,12 @@ pub fn answered(sim: &Sim, task: usize, method: Method, key: &str, error: Option
             error,
             Some(WriteError::NotApplied { .. } | WriteError::Refused(_))
         );
-        syncs.sent.get_mut(key).unwrap()[place].not_applied = not_applied;
+        let sent = syncs.sent.get_mut(key).unwrap();
+        sent[place].not_applied = not_applied;
+        // A change that is confirmed is over, and so is what was sent before it.
+        if error.is_none() && matches!(method, Method::UpdateCoupaSupplier | Method::UpdateQadSupplier) {
+            sent.iter_mut().for_each(|one| one.not_applied = true);
+        }
     }
     let what = match (method, error) {
         (Method::CreateCoupaSupplier, None) => "supplier made in Coupa",

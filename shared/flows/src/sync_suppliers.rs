@@ -168,7 +168,9 @@ pub async fn run(deps: &Deps<'_>) -> Result<Synced, PollError> {
             policy: policy.clone(),
             ..moved
         };
-        advance(deps, key.clone(), seen, &early).await?;
+        if early != before {
+            advance(deps, key.clone(), seen, &early).await?;
+        }
     }
     if news || look_again || deps.plan_only {
         let mut book = Book::open(deps).await?;
