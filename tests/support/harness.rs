@@ -18,7 +18,7 @@ use crate::sync_watch::{supplier_records, value_records};
 use domain::effect::Effect;
 use domain::ids::{ConnectionId, InvoiceId};
 use domain::lifecycle::{InvoiceRecord, State};
-use domain::lookups::LookupValueRecord;
+use domain::lookups::{LookupCode, LookupValueRecord};
 use domain::suppliers::{SupplierPolicy, SupplierRecord};
 use domain::time::Timestamp;
 use domain::timing::{LATE_KILL_MILLIS, Timing};
@@ -453,7 +453,7 @@ impl Harness {
         if !self.panicking {
             let states = self.states();
             self.sim
-                .violate(|| format!("L1 it does not come to rest: {states:#?}"));
+                .violate(|| format!("L1 it does not come to rest: {states:?}"));
             return self.sim.now().0 - began;
         }
         panic!("it does not come to rest: {:#?}\n{}", self.states(), self.story());
@@ -523,7 +523,12 @@ impl Harness {
             .filter(LookupValueRecord::is_open);
         let open = suppliers
             .map(|record| format!("a write of supplier {} is open", record.id))
-            .chain(values.map(|record| format!("a write of value {} is open", record.path.len())));
+            .chain(values.map(|record| {
+                format!(
+                    "a write of value {} is open",
+                    record.path.last().map_or("", LookupCode::as_str)
+                )
+            }));
         records(&self.sim)
             .iter()
             .map(|record| {

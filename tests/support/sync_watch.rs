@@ -226,8 +226,8 @@ pub fn supplier_write_is_allowed(sim: &Sim, task: usize, clock: Timestamp, write
 /// S1: one code for one supplier of Coupa, one supplier of Coupa for one code, and the register says so on both sides.
 fn code_is_given_once(sim: &Sim, code: &SupplierCode, id: u64) {
     let earlier = sim.shared().watch.syncs.given.insert(code.folded(), id);
-    if earlier.is_some_and(|other| other != id) {
-        sim.violate(|| format!("S1 code {code} is given to Coupa {earlier:?} and to {id}"));
+    if let Some(other) = earlier.filter(|other| *other != id) {
+        sim.violate(|| format!("S1 code {code} is given to Coupa {other} and to {id}"));
     }
     let others: Vec<String> = {
         let shared = sim.shared();
