@@ -15,6 +15,7 @@ use crate::ports::{
 use crate::store::{Change, Context, Document, FlowError, Loaded, load, parse, save, sha256_hex};
 use async_trait::async_trait;
 use domain::effect::{Effect, EffectEvent, EffectStatus, Repetition};
+use domain::guards::{self, stands};
 use domain::lifecycle::{ChainEnd, IllegalStep};
 use domain::lookups::{
     Action, ActionKind, CoupaValue, DEPTH_MAX, Guard, LOOKUP_MISSING, LookupCode, LookupPlan,
@@ -195,7 +196,7 @@ pub async fn allow(
 
 async fn align(deps: &Deps<'_>, sync: &LookupSync, done: &mut LookupRun) -> Result<(), PollError> {
     let record = load_plan(&deps.context, &sync.lookup).await?;
-    if record.document.unsettled && !deps.plan_only {
+    if record.document.unsettled && !deps.plan_only && stands(guards::Guard::OpenFirst) {
         finish_open(deps, sync, done).await?;
     }
     if done.paused.is_some() {
@@ -206,7 +207,7 @@ async fn align(deps: &Deps<'_>, sync: &LookupSync, done: &mut LookupRun) -> Resu
     done.in_qad = count(scan.values.len());
     done.unreadable
         .extend(scan.unreadable.iter().map(|(_, problem)| problem.clone()));
-    if scan.values.is_empty() {
+    if scan.values.is_empty() && stands(guards::Guard::EmptyIsNotGone) {
         let problem = empty_source(&sync.lookup, &sync.source);
         done.needs_a_person.push(problem.clone());
         done.parked = true;
@@ -359,7 +360,7 @@ fn refused_by_guard(
     record: &LookupPlanRecord,
     hash: &str,
 ) -> Option<Problem> {
-    if record.allowed_plan.as_deref() == Some(hash) {
+    if record.allowed_plan.as_deref() == Some(hash) || !stands(guards::Guard::ChangeShare) {
         return None;
     }
     let excused = |action: &Action| {
@@ -509,7 +510,10 @@ impl Work<'_, '_> {
             if refused && same && !concerns_all(&problem) && self.deps.context.clock.now() < again_at {
                 return Ok(Before::Not(Changed::Refused(problem)));
             }
-            if !refused && record.written_at >= self.started {
+            // By clocks that may differ: what was written then may be newer than what this run has read.
+            let skew = self.deps.context.timing.clock_skew_millis;
+            let newer = record.written_at.plus_millis(skew) >= self.started;
+            if !refused && newer && stands(guards::Guard::OlderReadingSaysNothing) {
                 return Ok(Before::Not(Changed::Overtaken));
             }
         }
