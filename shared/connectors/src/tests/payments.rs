@@ -338,6 +338,32 @@ async fn an_order_is_none_only_after_a_complete_list_without_it() {
     }
 }
 
+/// Refused to a connection that asks for the scope, it is no answer; to one whose scopes leave orders out, it says nothing.
+#[tokio::test]
+async fn an_order_that_the_scopes_leave_out_says_nothing_when_it_is_refused() {
+    for (scopes, is_answer) in [
+        (serde_json::json!([]), false),
+        (
+            serde_json::json!(["core.invoice.read", "core.purchase_order.read"]),
+            false,
+        ),
+        (serde_json::json!(["core.invoice.read"]), true),
+    ] {
+        let mut document = super::document();
+        document["coupa"]["scopes"] = scopes;
+        let bench = Bench::with(&document);
+        bench.script.then(answer(403, "{}"));
+        let found = bench.coupa.coupa_order("4711").await;
+        assert_eq!(found.is_ok(), is_answer, "{found:?}");
+        // What is not a refusal is no answer to anybody.
+        let bench = Bench::with(&document);
+        for _ in 0..5 {
+            bench.script.then(answer(500, ""));
+        }
+        assert!(bench.coupa.coupa_order("4711").await.is_err());
+    }
+}
+
 /// What the invoice needed to be understood is not asked for a second time.
 #[tokio::test]
 async fn an_order_that_was_read_with_the_invoice_comes_along_with_it() {
