@@ -684,9 +684,9 @@ async fn invocation(gate: Gate, job: Job, setup: Arc<Setup>, connection: Connect
                 settings: &setup.settings,
             };
             let ended = match job {
-                Job::Match(id, reason) => match_invoice::run(&deps, id, reason).await,
+                Job::Match(id, reason) => Box::pin(match_invoice::run(&deps, id, reason)).await,
                 Job::MatchBoth(one, other) => {
-                    let run = |id| match_invoice::run(&deps, id, HintReason::Webhook);
+                    let run = |id| Box::pin(match_invoice::run(&deps, id, HintReason::Webhook));
                     let (one, other) = join(run(one), run(other)).await;
                     one.and(other)
                 }

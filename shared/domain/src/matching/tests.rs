@@ -1259,11 +1259,16 @@ fn a_reservation_takes_from_its_own_receiver() {
         receipt("RC2", "PO1", 1, "50", "2026-03-02"),
     ];
     case.reserve("RC1", "40");
-    case.bill(vec![line(1, "60", "10", "PO1", 1)]);
+    case.receipts[0].received = d("55");
+    case.receipts[1].received = d("60");
+    case.bill(vec![line(1, "15", "10", "PO1", 1)]);
     assert_eq!(
-        case.matches(),
-        ["PO1 line 1 RC1 10 at 10", "PO1 line 1 RC2 50 at 10 finished"]
+        case.verdict(),
+        "hold RECEIVER_LINE_IN_FLIGHT",
+        "fifteen are left of the first one"
     );
+    case.bill(vec![line(1, "14", "10", "PO1", 1)]);
+    assert_eq!(case.matches(), ["PO1 line 1 RC1 14 at 10"]);
 }
 
 #[test]
@@ -1344,12 +1349,14 @@ fn a_credit_note_in_flight_holds_the_other_for_the_same_return() {
     let mut case = Case::credit_note();
     case.reserve("RT1", "-4");
     assert_eq!(case.verdict(), "hold ANOTHER_INVOICE_IN_FLIGHT");
-    case.bill(vec![line(1, "-6", "10", "PO1", 1)]);
+    case.bill(vec![line(1, "-5", "10", "PO1", 1)]);
     assert_eq!(
         case.matches(),
-        ["PO1 line 1 RT1 -6 at 10"],
+        ["PO1 line 1 RT1 -5 at 10"],
         "the other's four stay open until they are posted"
     );
+    case.bill(vec![line(1, "-6", "10", "PO1", 1)]);
+    assert_eq!(case.verdict(), "hold RECEIVER_LINE_IN_FLIGHT");
 }
 
 #[test]
