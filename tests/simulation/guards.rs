@@ -594,6 +594,7 @@ fn small_day() -> Vec<Scenario> {
         receipts: vec![receipt(ORDER, "RC1", 20)],
         qad_invoices: Vec::new(),
         invoices: vec![invoice(INVOICE, ORDER, 10), invoice(OTHER, ORDER, 10)],
+        coupa_orders: Vec::new(),
         steps: vec![send(INVOICE, 3), send(OTHER, 2)],
         expected: Vec::new(),
     }]

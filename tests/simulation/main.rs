@@ -14,6 +14,7 @@ mod aligned;
 #[cfg(debug_assertions)]
 mod aligned_guards;
 mod competition;
+mod coupa_orders;
 mod effect_machine;
 mod exhaustive;
 #[cfg(debug_assertions)]

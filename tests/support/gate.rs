@@ -17,6 +17,7 @@
 
 use crate::invariants::Watch;
 use async_trait::async_trait;
+use domain::coupa_orders::CoupaOrder;
 use domain::documents::{Invoice, Order, Receipt};
 use domain::ids::{InvoiceId, PurchaseOrderNumber, QadInvoiceIdentity, SupplierCode};
 use domain::lookups::{Action, CoupaValue, LookupCode};
@@ -92,6 +93,8 @@ pub enum Method {
     Due,
     /// `Coupa::invoice`.
     CoupaInvoice,
+    /// `Coupa::coupa_order`.
+    CoupaOrder,
     /// `Coupa::exportable_invoices`.
     CoupaList,
     /// `Coupa::mark_exported`.
@@ -152,6 +155,7 @@ impl Method {
         matches!(
             self,
             Self::CoupaInvoice
+                | Self::CoupaOrder
                 | Self::CoupaList
                 | Self::Order
                 | Self::ReceiptsOfOrder
@@ -755,6 +759,12 @@ impl Coupa for Gate {
             .await
     }
 
+    async fn coupa_order(&self, number: &str) -> Result<Option<CoupaOrder>, ReadError> {
+        let make = || self.sim.ports.coupa_order(number);
+        self.pass(Method::CoupaOrder, || number.to_owned(), true, make, read_lost)
+            .await
+    }
+
     async fn exportable_invoices(&self, after: Option<InvoiceId>) -> Result<InvoicePage, ReadError> {
         let make = || self.sim.ports.exportable_invoices(after);
         self.pass(Method::CoupaList, String::new, true, make, read_lost)
@@ -1025,6 +1035,12 @@ impl QadSources for Gate {
 impl CoupaLookups for Gate {
     async fn lookup_values(&self, lookup: &str) -> Result<LookupScan, ReadError> {
         let make = || self.sim.ports.lookup_values(lookup);
+        self.pass(Method::LookupValues, || lookup.to_owned(), true, make, read_lost)
+            .await
+    }
+
+    async fn has_lookup(&self, lookup: &str) -> Result<Option<bool>, ReadError> {
+        let make = || self.sim.ports.has_lookup(lookup);
         self.pass(Method::LookupValues, || lookup.to_owned(), true, make, read_lost)
             .await
     }

@@ -19,16 +19,22 @@ use domain::effect::Effect;
 use domain::ids::{ConnectionId, InvoiceId};
 use domain::lifecycle::{InvoiceRecord, State};
 use domain::lookups::{LookupCode, LookupValueRecord};
+use domain::matching::ExceptionCode;
 use domain::suppliers::{SupplierPolicy, SupplierRecord};
 use domain::time::Timestamp;
 use domain::timing::{LATE_KILL_MILLIS, Timing};
+use flows::coupa_orders::OrderReads;
 use flows::match_invoice::{self, InvoiceSettings, Rest};
 use flows::ports::{Collection, Hint, HintReason, Subject};
 use flows::store::{Context, FlowError};
 use flows::sync_lookups::LookupSync;
 use flows::write_payment::{self, PaymentSettings};
-use flows::{poll_coupa, poll_payments, poll_receipts, supplier_event, sweep, sync_lookups, sync_suppliers};
-use sandbox::scenario::policy;
+use flows::{
+    order_event, poll_coupa, poll_payments, poll_receipts, supplier_event, sweep, sync_lookups,
+    sync_suppliers,
+};
+use futures_util::future::join;
+use sandbox::scenario::{CoupaOrderChange, policy};
 use sandbox::world::World;
 use serde_json::{Map, Value};
 use std::collections::BTreeSet;
@@ -69,6 +75,12 @@ pub enum Job {
     AllowLookups(String, String),
     /// An event about a supplier of Coupa.
     SupplierEvent(u64),
+    /// An event about an order, by Coupa's id of it.
+    OrderEvent(u64),
+    /// Somebody gives an order in Coupa a status, and Coupa sends an event about it.
+    SetOrder(&'static str, &'static str),
+    /// `match_invoice` for two invoices of one delivery.
+    MatchBoth(InvoiceId, InvoiceId),
     /// Somebody gives a supplier of Coupa its number, and Coupa sends an event about it.
     NumberSupplier(u64, &'static str),
 }
@@ -156,6 +168,7 @@ impl Default for Setup {
                 recheck_millis: RECHECK_MILLIS,
                 record_outcomes: false,
                 adopt_equal_documents: true,
+                second_person: domain::instruction::SecondPerson::default(),
             },
             suppliers: None,
             lookups: Vec::new(),
@@ -498,8 +511,17 @@ impl Harness {
                 State::Approved | State::Posted { .. } | State::Voided { exported: false } => true,
                 State::Received { coupa_status } => coupa_status.is_none() || open(&record.note),
                 State::Exported { .. } => record.look_pending || open(&record.export) || open(&record.note),
+                // Its turn comes when the other one has settled.
+                State::Held { exceptions, .. }
+                    if exceptions
+                        .iter()
+                        .any(|exception| exception.code == ExceptionCode::ReceiverLineInFlight) =>
+                {
+                    true
+                }
                 State::Held { .. } | State::Parked { .. } => record.delay.is_some() || open(&record.note),
-                State::Voided { exported: true } | State::Rejected { .. } => open(&record.note),
+                State::Voided { exported: true } => record.look_pending || open(&record.note),
+                State::Rejected { .. } => open(&record.note),
             })
     }
 
@@ -636,6 +658,7 @@ pub fn job_of(subject: Subject, reason: HintReason) -> Job {
         Subject::Invoice(id) => Job::Match(id, reason),
         Subject::Entry { collection, id } => Job::Pay(collection, id),
         Subject::Supplier(id) => Job::SupplierEvent(id),
+        Subject::PurchaseOrder(id) => Job::OrderEvent(id),
         other => panic!("the simulated functions do not take {other:?}"),
     }
 }
@@ -646,7 +669,7 @@ async fn invocation(gate: Gate, job: Job, setup: Arc<Setup>, connection: Connect
     let start = flows::ports::Clock::now(&gate);
     let deadline = start.plus_millis(timing.function_millis - timing.stop_margin_millis);
     match job {
-        Job::Match(id, reason) => {
+        Job::Match(..) | Job::MatchBoth(..) => {
             let deps = match_invoice::Deps {
                 context: Context {
                     register: &gate,
@@ -657,9 +680,19 @@ async fn invocation(gate: Gate, job: Job, setup: Arc<Setup>, connection: Connect
                 },
                 coupa: &gate,
                 qad: &gate,
+                orders: &OrderReads::default(),
                 settings: &setup.settings,
             };
-            Ended::Match(Box::new(match_invoice::run(&deps, id, reason).await))
+            let ended = match job {
+                Job::Match(id, reason) => match_invoice::run(&deps, id, reason).await,
+                Job::MatchBoth(one, other) => {
+                    let run = |id| match_invoice::run(&deps, id, HintReason::Webhook);
+                    let (one, other) = join(run(one), run(other)).await;
+                    one.and(other)
+                }
+                _ => unreachable!(),
+            };
+            Ended::Match(Box::new(ended))
         }
         Job::PollCoupa => {
             let deps = poll_coupa::Deps {
@@ -733,6 +766,30 @@ async fn invocation(gate: Gate, job: Job, setup: Arc<Setup>, connection: Connect
                     .map(|polled| polled.bills)
                     .map_err(|error| error.problem().code),
             )
+        }
+        Job::OrderEvent(_) | Job::SetOrder(..) => {
+            let order = match job {
+                Job::SetOrder(number, word) => {
+                    let now = gate.sim.now();
+                    let mut world = gate.sim.world();
+                    CoupaOrderChange::status(number, word).apply(&mut world, now);
+                    world.coupa.orders[number]["id"].as_u64().unwrap()
+                }
+                Job::OrderEvent(order) => order,
+                _ => unreachable!(),
+            };
+            let deps = order_event::Deps {
+                connection: &connection,
+                coupa: &gate.sim.ports,
+                register: &gate,
+                queue: &gate,
+                trace: "simulated",
+            };
+            Ended::Polled(match order_event::run(&deps, order).await {
+                Ok(order_event::Heard::Woken(woken)) => Ok(woken),
+                Ok(_) => Ok(0),
+                Err(error) => Err(error.problem().code),
+            })
         }
         Job::SupplierEvent(supplier) | Job::NumberSupplier(supplier, _) => {
             if let Job::NumberSupplier(_, number) = job {

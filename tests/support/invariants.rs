@@ -402,7 +402,9 @@ fn check_bills_at_rest(sim: &Sim) {
         let wanted: Decimal = bill
             .allocations
             .values()
-            .filter(|one| one.latest.status == domain::payments::PaymentStatus::Paid)
+            .filter(|one| {
+                one.latest.status == domain::payments::PaymentStatus::Paid && one.moved_to.is_none()
+            })
             .map(|one| one.latest.allocated)
             .sum();
         let shown: Decimal = sim

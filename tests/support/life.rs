@@ -455,6 +455,21 @@ fn play_scripts(run: &mut Harness, scripts: &mut [Script<'_>], now: i64) -> bool
     all
 }
 
+/// Coupa's event about something, as often as fate lets it arrive.
+fn send_event(run: &Harness, subject: Subject) {
+    let hint = Hint::V1 {
+        connection: "example".parse().unwrap(),
+        subject,
+        reason: HintReason::Webhook,
+        trace: "simulated".to_owned(),
+    };
+    let (arriving, latest) = run.sim.shared().fate.hint();
+    for _ in 0..arriving {
+        let after = run.sim.shared().chance.millis(latest);
+        run.sim.enqueue(hint.clone(), after);
+    }
+}
+
 /// False when the step still has to wait.
 fn play_step(run: &mut Harness, step: &Step) -> bool {
     match step {
@@ -467,18 +482,15 @@ fn play_step(run: &mut Harness, step: &Step) -> bool {
                 Delivery::Forged | Delivery::Garbage => 0,
             };
             for _ in 0..copies {
-                let hint = Hint::V1 {
-                    connection: "example".parse().unwrap(),
-                    subject: Subject::Invoice(InvoiceId(*invoice)),
-                    reason: HintReason::Webhook,
-                    trace: "simulated".to_owned(),
-                };
-                let (arriving, latest) = run.sim.shared().fate.hint();
-                for _ in 0..arriving {
-                    let after = run.sim.shared().chance.millis(latest);
-                    run.sim.enqueue(hint.clone(), after);
-                }
+                send_event(run, Subject::Invoice(InvoiceId(*invoice)));
             }
+            true
+        }
+        Step::SendOrderEvent(order) => {
+            let id = run.sim.world().coupa.orders[&order.number]["id"]
+                .as_u64()
+                .unwrap();
+            send_event(run, Subject::PurchaseOrder(id));
             true
         }
         Step::WaitForState { invoice, state } => {

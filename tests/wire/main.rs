@@ -28,6 +28,7 @@ use domain::lifecycle::InvoiceRecord;
 use domain::matching::SupplierInvoiceDraft;
 use domain::time::Timestamp;
 use domain::timing::Timing;
+use flows::coupa_orders::OrderReads;
 use flows::match_invoice::{self, InvoiceSettings};
 use flows::ports::{Chance, Clock, Coupa, HintReason, Qad, RecordKey, Register, WriteError};
 use flows::store::{Context, parse};
@@ -148,6 +149,7 @@ impl Bench {
                 recheck_millis: RECHECK_MILLIS,
                 record_outcomes: true,
                 adopt_equal_documents: true,
+                second_person: domain::instruction::SecondPerson::default(),
             },
         }
     }
@@ -202,6 +204,7 @@ impl Bench {
             context,
             coupa: &self.coupa,
             qad: &self.qad,
+            orders: &OrderReads::default(),
             settings: &self.settings,
         };
         // A run that fails leaves its record as it is, and due.
@@ -227,6 +230,7 @@ impl Bench {
             orders: &orders,
             receipts: &receipts,
             reservations: &[],
+            coupa_orders: &BTreeMap::new(),
             policy: &self.settings.policy,
             today: BEGINNING.date_utc(),
         });

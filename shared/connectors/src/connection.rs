@@ -16,11 +16,13 @@ use crate::http::transport::Transport;
 use crate::http::{Peer, System, USER_AGENT};
 use crate::qad::QadClient;
 use crate::qad::profile::Profile;
+use domain::coupa_orders::{CoupaOrderPolicy, CoupaOrderStanding, OnCoupaOrder};
 use domain::documents::ChargeKind;
 use domain::ids::{
     ConnectionId, CreditTermsCode, DaybookCode, DomainCode, EntityCode, GlAccountCode, IdError, UnitCode,
 };
-use domain::money::parse_decimal;
+use domain::instruction::SecondPerson;
+use domain::money::{Currency, parse_decimal};
 use domain::payments::{PaymentPolicy, StatusMeaning};
 use domain::policy::{ChargeAccount, MatchPolicy, PostingDate, Tolerance, UnitConversion};
 use domain::problem::Problem;
@@ -61,6 +63,8 @@ pub struct ConnectionDocument {
     pub policy: MatchPolicy,
     /// Takes a document that a person keyed in QAD with equal amount and currency as ours; otherwise it is parked.
     pub adopt_equal_documents: bool,
+    /// Above which amounts a release needs a second person.
+    pub second_person: SecondPerson,
     /// How often an invoice that waits is looked at although nothing happened, in seconds.
     pub hold_recheck_seconds: u64,
     /// How payments go back to Coupa.
@@ -99,6 +103,9 @@ pub struct CoupaSettings {
     /// Where a line names its QAD order.
     #[serde(default)]
     pub order_number: OrderNumber,
+    /// How Coupa's orders are read, and how they count.
+    #[serde(default)]
+    pub orders: CoupaOrders,
     /// Whether and how outcomes are written onto the document.
     #[serde(default)]
     pub integration_history: IntegrationHistory,
@@ -134,6 +141,56 @@ impl Default for OrderNumber {
         Self {
             field: Self::FIELD_DEFAULT.to_owned(),
             strip_prefix: String::new(),
+        }
+    }
+}
+
+/// How Coupa's orders are read, and how they count.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct CoupaOrders {
+    /// Whether they are read at all; needs the scope `core.purchase_order.read`.
+    pub read: bool,
+    /// What a cancelled order does.
+    pub cancelled: OnCoupaOrder,
+    /// What a closed order does.
+    pub closed: OnCoupaOrder,
+    /// What an order does that is closed and can be opened again.
+    pub soft_closed: OnCoupaOrder,
+    /// Further status words and their meaning; they come before the built-in ones.
+    pub statuses: BTreeMap<String, CoupaOrderStanding>,
+    /// Field of an order line that says whether it wants a receipt: a flag.
+    pub receipt_required_field: String,
+    /// Field of an order line that says how it is matched: a word.
+    pub match_type_field: String,
+    /// Words of that field which want no receipt.
+    pub match_types_without_receipt: Vec<String>,
+}
+
+impl Default for CoupaOrders {
+    fn default() -> Self {
+        let policy = CoupaOrderPolicy::default();
+        Self {
+            read: policy.read,
+            cancelled: policy.cancelled,
+            closed: policy.closed,
+            soft_closed: policy.soft_closed,
+            statuses: BTreeMap::new(),
+            receipt_required_field: "receipt-required".to_owned(),
+            match_type_field: "match-type".to_owned(),
+            match_types_without_receipt: vec!["2-way".to_owned(), "none".to_owned()],
+        }
+    }
+}
+
+impl CoupaOrders {
+    /// The part that decisions depend on.
+    pub fn policy(&self) -> CoupaOrderPolicy {
+        CoupaOrderPolicy {
+            read: self.read,
+            cancelled: self.cancelled,
+            closed: self.closed,
+            soft_closed: self.soft_closed,
         }
     }
 }
@@ -291,6 +348,50 @@ struct InvoiceDocument {
     credit_terms: BTreeMap<String, CreditTermsCode>,
     charge_accounts: BTreeMap<ChargeKind, ChargeAccountDocument>,
     units: BTreeMap<String, UnitDocument>,
+    second_person: SecondPersonDocument,
+}
+
+/// Which releases need two people.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct SecondPersonDocument {
+    above: BTreeMap<Currency, Exact>,
+    request_hours: i64,
+}
+
+impl Default for SecondPersonDocument {
+    fn default() -> Self {
+        Self {
+            above: BTreeMap::new(),
+            request_hours: 24,
+        }
+    }
+}
+
+/// Shortest and longest time that a request may wait for its second person, in hours.
+const REQUEST_HOURS: (i64, i64) = (1, 720);
+const HOUR_MILLIS: i64 = 3_600_000;
+
+impl SecondPersonDocument {
+    fn rule(&self, problems: &mut Vec<Problem>) -> SecondPerson {
+        for (currency, limit) in self.above.iter().filter(|(_, limit)| limit.0 < Decimal::ZERO) {
+            let field = format!("invoices.second_person.above.{currency}");
+            problems.push(invalid(&field, "zero or more", limit.0.to_string()));
+        }
+        let (shortest, longest) = REQUEST_HOURS;
+        if !(shortest..=longest).contains(&self.request_hours) {
+            let (expected, actual) = (format!("{shortest} to {longest}"), self.request_hours.to_string());
+            problems.push(invalid("invoices.second_person.request_hours", expected, actual));
+        }
+        SecondPerson {
+            above: self
+                .above
+                .iter()
+                .map(|(currency, limit)| (*currency, limit.0))
+                .collect(),
+            valid_millis: self.request_hours.saturating_mul(HOUR_MILLIS),
+        }
+    }
 }
 
 impl Default for InvoiceDocument {
@@ -306,6 +407,7 @@ impl Default for InvoiceDocument {
             credit_terms: BTreeMap::new(),
             charge_accounts: BTreeMap::new(),
             units: BTreeMap::new(),
+            second_person: SecondPersonDocument::default(),
         }
     }
 }
@@ -516,6 +618,10 @@ impl ConnectionDocument {
         let adopt_equal_documents = invoices
             .as_ref()
             .is_some_and(|invoices| invoices.adopt_equal_documents);
+        let second_person = invoices
+            .as_ref()
+            .map(|invoices| invoices.second_person.rule(&mut problems))
+            .unwrap_or_default();
         let policy = match (&qad, invoices) {
             (Some(qad), Some(invoices)) => match_policy(qad, invoices, &mut problems),
             _ => None,
@@ -551,6 +657,7 @@ impl ConnectionDocument {
                 profile,
                 policy,
                 adopt_equal_documents,
+                second_person,
                 hold_recheck_seconds,
                 payments,
                 lookups,
@@ -562,7 +669,10 @@ impl ConnectionDocument {
 
     /// Everything a match decision depends on besides the documents.
     pub fn match_policy(&self) -> MatchPolicy {
-        self.policy.clone()
+        MatchPolicy {
+            coupa_orders: self.coupa.orders.policy(),
+            ..self.policy.clone()
+        }
     }
 
     /// What the flows of payments need to know of this connection.
@@ -582,6 +692,7 @@ impl ConnectionDocument {
             recheck_millis: seconds.saturating_mul(1_000),
             record_outcomes: self.coupa.integration_history.enabled,
             adopt_equal_documents: self.adopt_equal_documents,
+            second_person: self.second_person.clone(),
         }
     }
 }
@@ -644,6 +755,16 @@ fn check_coupa(coupa: &CoupaSettings, problems: &mut Vec<Problem>) {
         problems,
     );
     require("coupa.order_number.field", &coupa.order_number.field, problems);
+    require(
+        "coupa.orders.receipt_required_field",
+        &coupa.orders.receipt_required_field,
+        problems,
+    );
+    require(
+        "coupa.orders.match_type_field",
+        &coupa.orders.match_type_field,
+        problems,
+    );
     check_path("coupa.token_path", &coupa.token_path, problems);
     check_networks("coupa.networks", &coupa.networks, problems);
     check_header("coupa.api_version", &coupa.api_version, problems);
@@ -811,6 +932,7 @@ fn match_policy(
         credit_terms: invoices.credit_terms,
         charge_accounts: charge_accounts.collect(),
         units: units.collect(),
+        coupa_orders: Default::default(),
     })
 }
 
@@ -952,6 +1074,7 @@ fn coupa_client(
         peer,
         base: settings.base_url.clone(),
         orders: settings.order_number.clone(),
+        order_words: settings.orders.clone(),
         history: settings.integration_history.clone(),
         supplier_defaults: document.suppliers.coupa_defaults.clone(),
     }

@@ -300,6 +300,9 @@ pub enum Event {
         request_sha256: String,
         /// Tolerances applied.
         tolerance_version: String,
+        /// What Coupa's orders said, each once, as `PO1 issued`.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        coupa_orders: Vec<String>,
     },
     /// A person must act.
     Parked {
@@ -347,6 +350,11 @@ pub enum Event {
     Rejected {
         /// Why.
         problem: Problem,
+    },
+    /// A person accepted what the match found, and a second one must confirm it.
+    ReleaseRequested {
+        /// Who, why, and what exactly.
+        release: Release,
     },
     /// A person accepted what the match found; it is decided again.
     Released {
@@ -397,6 +405,7 @@ impl Event {
             Self::Paid { .. } => "paid",
             Self::Voided => "voided",
             Self::Rejected { .. } => "rejected",
+            Self::ReleaseRequested { .. } => "release-requested",
             Self::Released { .. } => "released",
             Self::Skipped { .. } => "skipped",
             Self::Reopened { .. } => "reopened",
@@ -427,6 +436,10 @@ impl State {
             },
             // Only while nothing of it can be in QAD; the record, which knows the effect, checks that.
             (Event::Received { coupa_status }, Approved) => Received {
+                coupa_status: coupa_status.clone(),
+            },
+            // Approved in Coupa again after it was voided there: nothing of it was ever sent.
+            (Event::Received { coupa_status }, Voided { .. }) => Received {
                 coupa_status: coupa_status.clone(),
             },
             (Event::Delayed { .. } | Event::Noting { .. }, _) => self.clone(),
@@ -475,6 +488,12 @@ impl State {
             (Event::Rejected { problem }, _) if undecided => Rejected {
                 problem: problem.clone(),
             },
+            (
+                Event::ReleaseRequested { .. },
+                Parked {
+                    reason: ParkReason::Match { .. },
+                },
+            ) => self.clone(),
             (
                 Event::Released { .. },
                 Parked {
@@ -570,6 +589,9 @@ pub struct InvoiceRecord {
     /// What a person has accepted of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub release: Option<Release>,
+    /// What one person has accepted of it and a second one has not confirmed yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub release_request: Option<Release>,
     /// The orders under which it stands in the index of those that an event about an order wakes.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub order_index: Vec<PurchaseOrderNumber>,
@@ -617,6 +639,7 @@ impl InvoiceRecord {
             paid: None,
             taken_in: false,
             release: None,
+            release_request: None,
             order_index: Vec::new(),
             coupa_supplier: None,
             supplier_index: None,
@@ -631,8 +654,8 @@ impl InvoiceRecord {
 
     /// The record after `event`: the state moves, the clock of the state starts anew when it changes.
     pub fn after(&self, event: &Event, now: Timestamp) -> Result<Self, Illegal> {
-        let takes_back =
-            matches!(event, Event::Received { .. } | Event::Voided) && self.state == State::Approved;
+        let takes_back = matches!(event, Event::Received { .. } | Event::Voided)
+            && matches!(self.state, State::Approved | State::Voided { .. });
         if takes_back
             && stands(Guard::NotWhileInFlight)
             && !self
@@ -664,7 +687,9 @@ impl InvoiceRecord {
             }
             Event::Creating { .. } | Event::Exporting { .. } | Event::Noting { .. } => {}
             Event::Paid { paid } => next.paid = Some(paid.clone()),
+            Event::ReleaseRequested { release } => next.release_request = Some(release.clone()),
             Event::Released { release } => {
+                next.release_request = None;
                 next.release = Some(release.clone());
                 next.look_again = Some(now);
             }
@@ -690,7 +715,9 @@ impl InvoiceRecord {
             State::Posted { .. } | State::Voided { exported: false } => {
                 effect(&self.export).or(Some(self.since))
             }
-            State::Exported { .. } if self.look_pending => Some(self.since),
+            State::Exported { .. } | State::Voided { exported: true } if self.look_pending => {
+                Some(self.since)
+            }
             State::Exported { .. } => effect(&self.export),
             State::Voided { exported: true } | State::Rejected { .. } => None,
         };
@@ -851,6 +878,7 @@ mod tests {
             identity: "i".into(),
             request_sha256: "h".into(),
             tolerance_version: "t".into(),
+            coupa_orders: vec![],
         }
     }
 
@@ -888,6 +916,21 @@ mod tests {
         ] {
             assert!(State::replay(&events).is_err());
         }
+    }
+
+    #[test]
+    fn what_was_voided_before_it_was_posted_is_decided_anew_when_it_is_received_again() {
+        let received = Event::Received { coupa_status: None };
+        let voided = State::replay(&[Event::Voided, received.clone(), approved()]).unwrap();
+        assert_eq!(voided, State::Approved);
+        let exported = State::replay(&[Event::Voided, Event::Exported]).unwrap();
+        assert_eq!(
+            exported.after(&received).unwrap(),
+            State::Received { coupa_status: None }
+        );
+        // Nothing else takes it up.
+        assert!(exported.after(&approved()).is_err());
+        assert!(exported.after(&posted()).is_err());
     }
 
     #[test]
@@ -970,6 +1013,7 @@ mod tests {
             at: Timestamp(1),
             content_sha256: "c".into(),
             accepted: vec![],
+            requested: None,
         };
         let released = Event::Released { release };
         let by_match = Event::Parked {

@@ -56,6 +56,9 @@ pub enum Proof {
     Adopted,
 }
 
+/// A document after a step, or why the step is impossible.
+pub type Stepped<D, E> = Result<Change<D, E>, IllegalStep>;
+
 /// One kind of write to another system, on one kind of document.
 #[async_trait]
 pub trait Target<D: Document>: Send + Sync {
@@ -77,20 +80,17 @@ pub trait Target<D: Document>: Send + Sync {
     fn judge(&self, document: &D, effect: &Effect, answers: Vec<Self::Answer>) -> Finding<Self::Answer>;
 
     /// The document after a step that does not end the effect.
-    fn step(
-        &self,
-        context: &Context<'_>,
-        document: &D,
-        event: EffectEvent,
-    ) -> Result<Change<D, Self::Event>, IllegalStep>;
+    fn step(&self, context: &Context<'_>, document: &D, event: EffectEvent) -> Stepped<D, Self::Event>;
 
     /// The document after an attempt is proven to have left nothing, when it must be decided anew before anything is sent;
-    /// `None` when the same is simply sent again.
+    /// `None`, unless a target says otherwise: the same is simply sent again.
     fn absent(
         &self,
-        context: &Context<'_>,
-        document: &D,
-    ) -> Result<Option<Change<D, Self::Event>>, IllegalStep>;
+        _context: &Context<'_>,
+        _document: &D,
+    ) -> Result<Option<Change<D, Self::Event>>, IllegalStep> {
+        Ok(None)
+    }
 
     /// The document after the write is proven to be there.
     fn there(
@@ -99,24 +99,23 @@ pub trait Target<D: Document>: Send + Sync {
         document: &D,
         answer: &Self::Answer,
         proof: Proof,
-    ) -> Result<Change<D, Self::Event>, IllegalStep>;
+    ) -> Stepped<D, Self::Event>;
 
-    /// The document after the other system refused it.
-    fn refused(
-        &self,
-        context: &Context<'_>,
-        document: &D,
-        problem: Problem,
-    ) -> Result<Change<D, Self::Event>, IllegalStep>;
+    /// The document after the other system refused it; unless a target says otherwise, only the effect tells of it.
+    fn refused(&self, context: &Context<'_>, document: &D, problem: Problem) -> Stepped<D, Self::Event> {
+        self.step(context, document, EffectEvent::Refused { problem })
+    }
 
-    /// The document after it turned out that a person must look.
+    /// The document after it turned out that a person must look; unless a target says otherwise, only the effect tells of it.
     fn parked(
         &self,
         context: &Context<'_>,
         document: &D,
         problem: Problem,
-        answer: Option<&Self::Answer>,
-    ) -> Result<Change<D, Self::Event>, IllegalStep>;
+        _answer: Option<&Self::Answer>,
+    ) -> Stepped<D, Self::Event> {
+        self.step(context, document, EffectEvent::Parked { problem })
+    }
 }
 
 /// Where a drive ended.
@@ -168,6 +167,61 @@ pub async fn drive<D: Document, T: Target<D>>(
     Err(FlowError::Contended)
 }
 
+/// What a finding leaves to do, once what it proves is stored.
+enum Concluded<D> {
+    /// Stored; `None` when the claim is not ours any more.
+    Stored(Option<Loaded<D>>),
+    /// It proves that nothing is there.
+    Absent(Loaded<D>),
+    /// It proves nothing.
+    Open(Loaded<D>, Problem),
+}
+
+/// Stores what a finding proves.
+async fn conclude<D: Document, T: Target<D>>(
+    context: &Context<'_>,
+    document: Loaded<D>,
+    target: &T,
+    finding: Finding<T::Answer>,
+    proof_of_ours: Proof,
+) -> Result<Concluded<D>, FlowError> {
+    let stored = match finding {
+        Finding::Nothing => return Ok(Concluded::Absent(document)),
+        Finding::Unclear(problem) => return Ok(Concluded::Open(document, problem)),
+        Finding::There { answer, adopted } => {
+            // What was just sent is ours, however it is echoed.
+            let proof = match proof_of_ours {
+                Proof::Found if adopted => Proof::Adopted,
+                proof => proof,
+            };
+            settle(context, document, target, |d| {
+                target.there(context, d, &answer, proof)
+            })
+            .await?
+        }
+        Finding::Park { problem, answer } => {
+            settle(context, document, target, |d| {
+                target.parked(context, d, problem.clone(), answer.as_ref())
+            })
+            .await?
+        }
+    };
+    Ok(Concluded::Stored(stored))
+}
+
+/// Stores a step that does not end the effect.
+async fn take<D: Document, T: Target<D>>(
+    context: &Context<'_>,
+    document: Loaded<D>,
+    target: &T,
+    event: EffectEvent,
+) -> Result<Option<Loaded<D>>, FlowError> {
+    settle(context, document, target, |d| {
+        target.step(context, d, event.clone())
+    })
+    .await
+}
+
 /// Before the very first send: somebody may have keyed it by hand.
 async fn first_send<D: Document, T: Target<D>>(
     context: &Context<'_>,
@@ -184,34 +238,16 @@ async fn first_send<D: Document, T: Target<D>>(
         },
         Err(ReadError::Unavailable { retry_after, problem }) => {
             let event = not_applied(context, effect, retry_after, problem);
-            return settle(context, document, target, |d| {
-                target.step(context, d, event.clone())
-            })
-            .await;
+            return take(context, document, target, event).await;
         }
         Err(ReadError::Unreadable(problem)) => Finding::Unclear(problem),
     };
-    match finding {
-        Finding::Nothing => claim_and_send(context, document, target).await,
-        Finding::There { answer, adopted } => {
-            let proof = if adopted { Proof::Adopted } else { Proof::Found };
-            settle(context, document, target, |d| {
-                target.there(context, d, &answer, proof)
-            })
-            .await
-        }
-        Finding::Park { problem, answer } => {
-            settle(context, document, target, |d| {
-                target.parked(context, d, problem.clone(), answer.as_ref())
-            })
-            .await
-        }
-        Finding::Unclear(problem) => {
-            let event = not_applied(context, effect, None, problem);
-            settle(context, document, target, |d| {
-                target.step(context, d, event.clone())
-            })
-            .await
+    match conclude(context, document, target, finding, Proof::Found).await? {
+        Concluded::Stored(stored) => Ok(stored),
+        Concluded::Absent(document) => claim_and_send(context, document, target).await,
+        Concluded::Open(document, problem) => {
+            let event = not_applied(context, effect_of(target, &document)?, None, problem);
+            take(context, document, target, event).await
         }
     }
 }
@@ -244,10 +280,11 @@ async fn look_up<D: Document, T: Target<D>>(
         return Ok(None);
     };
     let effect = effect_of(target, &document)?;
-    let failed = |retry_after: Option<Duration>, problem: Problem| EffectEvent::LookUpFailed {
-        not_before: not_before(context, effect, retry_after),
-        problem,
-    };
+    let failed =
+        |effect: &Effect, retry_after: Option<Duration>, problem: Problem| EffectEvent::LookUpFailed {
+            not_before: not_before(context, effect, retry_after),
+            problem,
+        };
     let finding = match target.look_up(&document.document, effect).await {
         Ok(answers) => target.judge(&document.document, effect, answers),
         Err(_) if !stands(Guard::FailedLookUpIsNoAnswer) => Finding::Nothing,
@@ -257,15 +294,13 @@ async fn look_up<D: Document, T: Target<D>>(
                 ReadError::Unavailable { retry_after, .. } => *retry_after,
                 ReadError::Refused(_) | ReadError::Unreadable(_) => None,
             };
-            let event = failed(retry_after, error.problem().clone());
-            return settle(context, document, target, |d| {
-                target.step(context, d, event.clone())
-            })
-            .await;
+            let event = failed(effect, retry_after, error.problem().clone());
+            return take(context, document, target, event).await;
         }
     };
-    match finding {
-        Finding::Nothing => {
+    match conclude(context, document, target, finding, Proof::Found).await? {
+        Concluded::Stored(stored) => Ok(stored),
+        Concluded::Absent(document) => {
             let given_up = target.absent(context, &document.document).map_err(broken)?;
             if given_up.is_some() {
                 return settle(context, document, target, |d| {
@@ -278,25 +313,9 @@ async fn look_up<D: Document, T: Target<D>>(
                 None => Ok(None),
             }
         }
-        Finding::There { answer, adopted } => {
-            let proof = if adopted { Proof::Adopted } else { Proof::Found };
-            settle(context, document, target, |d| {
-                target.there(context, d, &answer, proof)
-            })
-            .await
-        }
-        Finding::Park { problem, answer } => {
-            settle(context, document, target, |d| {
-                target.parked(context, d, problem.clone(), answer.as_ref())
-            })
-            .await
-        }
-        Finding::Unclear(problem) => {
-            let event = failed(None, problem);
-            settle(context, document, target, |d| {
-                target.step(context, d, event.clone())
-            })
-            .await
+        Concluded::Open(document, problem) => {
+            let event = failed(effect_of(target, &document)?, None, problem);
+            take(context, document, target, event).await
         }
     }
 }
@@ -315,30 +334,34 @@ async fn send<D: Document, T: Target<D>>(
             not_before: context.clock.now(),
             problem: Problem::new("OUT_OF_TIME", "Nothing to do: it is tried again."),
         };
-        return settle(context, document, target, |d| {
-            target.step(context, d, event.clone())
-        })
-        .await;
+        return take(context, document, target, event).await;
     }
     let event = match target.send(&document.document, effect).await {
-        Ok(answer) => match target.judge(&document.document, effect, vec![answer]) {
-            Finding::There { answer, .. } => {
-                return settle(context, document, target, |d| {
-                    target.there(context, d, &answer, Proof::Confirmed)
-                })
-                .await;
+        Ok(answer) => {
+            let finding = target.judge(&document.document, effect, vec![answer]);
+            match conclude(context, document, target, finding, Proof::Confirmed).await? {
+                Concluded::Stored(stored) => return Ok(stored),
+                Concluded::Open(document, problem) => {
+                    return take(
+                        context,
+                        document,
+                        target,
+                        EffectEvent::MayHaveHappened { problem },
+                    )
+                    .await;
+                }
+                Concluded::Absent(document) => {
+                    let problem = Problem::new("ANSWER_PROVES_NOTHING", "Nothing to do: it is looked up.");
+                    return take(
+                        context,
+                        document,
+                        target,
+                        EffectEvent::MayHaveHappened { problem },
+                    )
+                    .await;
+                }
             }
-            Finding::Park { problem, answer } => {
-                return settle(context, document, target, |d| {
-                    target.parked(context, d, problem.clone(), answer.as_ref())
-                })
-                .await;
-            }
-            Finding::Unclear(problem) => EffectEvent::MayHaveHappened { problem },
-            Finding::Nothing => EffectEvent::MayHaveHappened {
-                problem: Problem::new("ANSWER_PROVES_NOTHING", "Nothing to do: it is looked up."),
-            },
-        },
+        }
         Err(WriteError::NotApplied { retry_after, problem }) => {
             not_applied(context, effect, retry_after, problem)
         }
@@ -357,10 +380,7 @@ async fn send<D: Document, T: Target<D>>(
         }
         Err(WriteError::Unknown(problem)) => EffectEvent::MayHaveHappened { problem },
     };
-    settle(context, document, target, |d| {
-        target.step(context, d, event.clone())
-    })
-    .await
+    take(context, document, target, event).await
 }
 
 fn effect_of<'d, D: Document, T: Target<D>>(

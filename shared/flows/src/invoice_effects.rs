@@ -1,7 +1,7 @@
 //! The three writes an invoice can cause: its creation in QAD, its exported flag in Coupa, and a note about its
 //! outcome on the Coupa document. What to send, what an answer proves, and what the record looks like afterwards.
 
-use crate::engine::{Finding, Proof, Target};
+use crate::engine::{Finding, Proof, Stepped, Target};
 use crate::ports::{Coupa, DocumentOutcome, Flagged, Qad, QadDocument, ReadError, RecordWrite, WriteError};
 use crate::store::{Change, Context, sha256_hex};
 use async_trait::async_trait;
@@ -52,7 +52,7 @@ fn then(
     mut change: Change<InvoiceRecord, Event>,
     event: Event,
     now: Timestamp,
-) -> Result<Change<InvoiceRecord, Event>, IllegalStep> {
+) -> Stepped<InvoiceRecord, Event> {
     change.document = change.document.after(&event, now)?;
     change.events.push(event);
     Ok(change)
@@ -63,7 +63,7 @@ fn advance(
     context: &Context<'_>,
     record: &InvoiceRecord,
     event: EffectEvent,
-) -> Result<Change<InvoiceRecord, Event>, IllegalStep> {
+) -> Stepped<InvoiceRecord, Event> {
     which
         .advance(record, event, context.clock.now(), context.timing)
         .map(change)
@@ -319,7 +319,7 @@ impl Target<InvoiceRecord> for Creation<'_> {
         context: &Context<'_>,
         record: &InvoiceRecord,
         event: EffectEvent,
-    ) -> Result<Change<InvoiceRecord, Event>, IllegalStep> {
+    ) -> Stepped<InvoiceRecord, Event> {
         advance(InvoiceEffect::Creation, context, record, event)
     }
 
@@ -329,7 +329,7 @@ impl Target<InvoiceRecord> for Creation<'_> {
         record: &InvoiceRecord,
         document: &QadDocument,
         proof: Proof,
-    ) -> Result<Change<InvoiceRecord, Event>, IllegalStep> {
+    ) -> Stepped<InvoiceRecord, Event> {
         let now = context.clock.now();
         let how = match proof {
             Proof::Confirmed => PostedHow::Created,
@@ -349,7 +349,7 @@ impl Target<InvoiceRecord> for Creation<'_> {
         context: &Context<'_>,
         record: &InvoiceRecord,
         problem: Problem,
-    ) -> Result<Change<InvoiceRecord, Event>, IllegalStep> {
+    ) -> Stepped<InvoiceRecord, Event> {
         let refused = EffectEvent::Refused {
             problem: problem.clone(),
         };
@@ -367,7 +367,7 @@ impl Target<InvoiceRecord> for Creation<'_> {
         record: &InvoiceRecord,
         problem: Problem,
         document: Option<&QadDocument>,
-    ) -> Result<Change<InvoiceRecord, Event>, IllegalStep> {
+    ) -> Stepped<InvoiceRecord, Event> {
         // Before the first send nothing of ours can be in QAD: once a person has cleared it up, it may be decided anew.
         let nothing_sent = record
             .creation
@@ -432,20 +432,12 @@ impl Target<InvoiceRecord> for Export<'_> {
         })
     }
 
-    fn absent(
-        &self,
-        _: &Context<'_>,
-        _: &InvoiceRecord,
-    ) -> Result<Option<Change<InvoiceRecord, Event>>, IllegalStep> {
-        Ok(None)
-    }
-
     fn step(
         &self,
         context: &Context<'_>,
         record: &InvoiceRecord,
         event: EffectEvent,
-    ) -> Result<Change<InvoiceRecord, Event>, IllegalStep> {
+    ) -> Stepped<InvoiceRecord, Event> {
         advance(InvoiceEffect::Export, context, record, event)
     }
 
@@ -455,7 +447,7 @@ impl Target<InvoiceRecord> for Export<'_> {
         record: &InvoiceRecord,
         shown: &Flagged,
         _: Proof,
-    ) -> Result<Change<InvoiceRecord, Event>, IllegalStep> {
+    ) -> Stepped<InvoiceRecord, Event> {
         let confirmed = advance(InvoiceEffect::Export, context, record, EffectEvent::Confirmed)?;
         let mut exported = then(confirmed, Event::Exported, context.clock.now())?;
         let changed_its_mind = shown
@@ -469,9 +461,13 @@ impl Target<InvoiceRecord> for Export<'_> {
                         || summary.currency != *currency
                 })
             });
-        if changed_its_mind && matches!(exported.document.state, State::Exported { .. }) {
-            exported.document.look_pending = true;
-        }
+        let approved_again = shown.status == Some(CoupaStatus::Approved);
+        let looks = match exported.document.state {
+            State::Exported { .. } => changed_its_mind,
+            State::Voided { .. } => approved_again,
+            _ => false,
+        };
+        exported.document.look_pending |= looks;
         Ok(noted(exported, self.record_outcomes, context.clock.now()))
     }
 
@@ -481,7 +477,7 @@ impl Target<InvoiceRecord> for Export<'_> {
         context: &Context<'_>,
         record: &InvoiceRecord,
         problem: Problem,
-    ) -> Result<Change<InvoiceRecord, Event>, IllegalStep> {
+    ) -> Stepped<InvoiceRecord, Event> {
         let not_before = context.clock.now().plus_millis(self.retry_refused_millis);
         advance(
             InvoiceEffect::Export,
@@ -497,7 +493,7 @@ impl Target<InvoiceRecord> for Export<'_> {
         record: &InvoiceRecord,
         problem: Problem,
         _: Option<&Flagged>,
-    ) -> Result<Change<InvoiceRecord, Event>, IllegalStep> {
+    ) -> Stepped<InvoiceRecord, Event> {
         self.refused(context, record, problem)
     }
 }
@@ -615,20 +611,12 @@ impl Target<InvoiceRecord> for Note<'_> {
         })
     }
 
-    fn absent(
-        &self,
-        _: &Context<'_>,
-        _: &InvoiceRecord,
-    ) -> Result<Option<Change<InvoiceRecord, Event>>, IllegalStep> {
-        Ok(None)
-    }
-
     fn step(
         &self,
         context: &Context<'_>,
         record: &InvoiceRecord,
         event: EffectEvent,
-    ) -> Result<Change<InvoiceRecord, Event>, IllegalStep> {
+    ) -> Stepped<InvoiceRecord, Event> {
         advance(InvoiceEffect::Note, context, record, event)
     }
 
@@ -638,39 +626,10 @@ impl Target<InvoiceRecord> for Note<'_> {
         record: &InvoiceRecord,
         (): &(),
         _: Proof,
-    ) -> Result<Change<InvoiceRecord, Event>, IllegalStep> {
+    ) -> Stepped<InvoiceRecord, Event> {
         let confirmed = advance(InvoiceEffect::Note, context, record, EffectEvent::Confirmed)?;
         // The invoice may have moved on while this note was on its way.
         Ok(noted(confirmed, true, context.clock.now()))
-    }
-
-    fn refused(
-        &self,
-        context: &Context<'_>,
-        record: &InvoiceRecord,
-        problem: Problem,
-    ) -> Result<Change<InvoiceRecord, Event>, IllegalStep> {
-        advance(
-            InvoiceEffect::Note,
-            context,
-            record,
-            EffectEvent::Refused { problem },
-        )
-    }
-
-    fn parked(
-        &self,
-        context: &Context<'_>,
-        record: &InvoiceRecord,
-        problem: Problem,
-        _: Option<&()>,
-    ) -> Result<Change<InvoiceRecord, Event>, IllegalStep> {
-        advance(
-            InvoiceEffect::Note,
-            context,
-            record,
-            EffectEvent::Parked { problem },
-        )
     }
 }
 

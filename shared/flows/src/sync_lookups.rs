@@ -4,8 +4,9 @@
 //! value by value through the effect engine. There is no cursor that could lose something: a run that dies is made up for
 //! by the next one, which plans from what both sides show then. A plan that is too large waits for a person.
 
-use crate::engine::{Driven, Finding, Proof, Target, drive};
+use crate::engine::{Driven, Finding, Proof, Stepped, Target, drive};
 use crate::invoice_effects::new_effect;
+use crate::pause::{self, Pause};
 use crate::poll_coupa::PollError;
 use crate::ports::{
     Collection, CommitError, CoupaLookups, QadSources, ReadError, RecordGroup, RecordKey, StoredRecord,
@@ -97,6 +98,9 @@ pub struct LookupRun {
     pub unanswered: Option<Problem>,
     /// True when there was no time to finish, or nothing more was tried.
     pub incomplete: bool,
+    /// The flow is paused: only what was under way was brought to its end.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub paused: Option<Pause>,
 }
 
 impl LookupRun {
@@ -109,9 +113,15 @@ impl LookupRun {
 /// Looks at every lookup once. One that gives no answer does not stop the others; it is told in its own entry.
 pub async fn run(deps: &Deps<'_>) -> Result<Vec<LookupRun>, PollError> {
     let mut runs = Vec::new();
+    let paused = if deps.plan_only || deps.lookups.is_empty() {
+        None
+    } else {
+        pause::of(deps.context.register, pause::Flow::Lookups).await?
+    };
     for sync in deps.lookups {
         let mut done = LookupRun {
             lookup: sync.lookup.clone(),
+            paused: paused.clone(),
             ..LookupRun::default()
         };
         match align(deps, sync, &mut done).await {
@@ -189,6 +199,9 @@ async fn align(deps: &Deps<'_>, sync: &LookupSync, done: &mut LookupRun) -> Resu
     if record.document.unsettled && !deps.plan_only && stands(guards::Guard::OpenFirst) {
         finish_open(deps, sync, done).await?;
     }
+    if done.paused.is_some() {
+        return Ok(());
+    }
     let started = deps.context.clock.now();
     let scan = deps.qad.source_values(&sync.source).await?;
     done.in_qad = count(scan.values.len());
@@ -255,6 +268,10 @@ async fn align(deps: &Deps<'_>, sync: &LookupSync, done: &mut LookupRun) -> Resu
         park(deps, record, open, parked).await?;
         return Ok(());
     }
+    if let Some(problem) = still_missing(deps, sync, &record.document, held.values.is_empty()).await? {
+        done.needs_a_person.push(problem);
+        return Ok(());
+    }
     let mut work = Work {
         deps,
         sync,
@@ -300,6 +317,24 @@ async fn align(deps: &Deps<'_>, sync: &LookupSync, done: &mut LookupRun) -> Resu
         rest(deps, work.record, false, problems, work.refused).await?;
     }
     Ok(())
+}
+
+/// That Coupa lacks a lookup is found out by a refused write, once. From then on it is asked, and nothing is written until it
+/// is there; where Coupa does not tell, one write a run does.
+async fn still_missing(
+    deps: &Deps<'_>,
+    sync: &LookupSync,
+    record: &LookupPlanRecord,
+    shows_no_values: bool,
+) -> Result<Option<Problem>, PollError> {
+    let PlanState::Parked { problem, .. } = &record.state else {
+        return Ok(None);
+    };
+    if problem.code != LOOKUP_MISSING || !shows_no_values {
+        return Ok(None);
+    }
+    let is_missing = deps.coupa.has_lookup(&sync.lookup).await? == Some(false);
+    Ok(is_missing.then(|| problem.clone()))
 }
 
 fn told(plan: &LookupPlan) -> Vec<String> {
@@ -839,7 +874,9 @@ async fn rest(
     problems: &[Problem],
     refused: BTreeSet<String>,
 ) -> Result<(), FlowError> {
-    if let Some(first) = problems.first() {
+    // A lookup that is not there is why nothing else could be tried.
+    let missing = problems.iter().find(|problem| problem.code == LOOKUP_MISSING);
+    if let Some(first) = missing.or(problems.first()) {
         let told = problems.iter().take(CHANGES_TOLD_MAX).map(ToString::to_string);
         let parking = Parking {
             problem: first.clone(),
@@ -979,7 +1016,7 @@ impl ValueWrite<'_> {
         context: &Context<'_>,
         record: &LookupValueRecord,
         event: EffectEvent,
-    ) -> Result<Change<LookupValueRecord, LookupValueEvent>, IllegalStep> {
+    ) -> Stepped<LookupValueRecord, LookupValueEvent> {
         let effect = record.effect.as_ref().ok_or(IllegalStep::NoEffect)?;
         let action = action_of(effect).map_err(|_| IllegalStep::NoEffect)?;
         let (document, told) = record.advance(&action, event, context.clock.now(), context.timing)?;
@@ -1079,20 +1116,12 @@ impl Target<LookupValueRecord> for ValueWrite<'_> {
         }
     }
 
-    fn absent(
-        &self,
-        _: &Context<'_>,
-        _: &LookupValueRecord,
-    ) -> Result<Option<Change<LookupValueRecord, LookupValueEvent>>, IllegalStep> {
-        Ok(None)
-    }
-
     fn step(
         &self,
         context: &Context<'_>,
         record: &LookupValueRecord,
         event: EffectEvent,
-    ) -> Result<Change<LookupValueRecord, LookupValueEvent>, IllegalStep> {
+    ) -> Stepped<LookupValueRecord, LookupValueEvent> {
         Self::advance(context, record, event)
     }
 
@@ -1102,7 +1131,7 @@ impl Target<LookupValueRecord> for ValueWrite<'_> {
         record: &LookupValueRecord,
         shown: &Shown,
         _: Proof,
-    ) -> Result<Change<LookupValueRecord, LookupValueEvent>, IllegalStep> {
+    ) -> Stepped<LookupValueRecord, LookupValueEvent> {
         let mut change = Self::advance(context, record, EffectEvent::Confirmed)?;
         change.document.id = Some(shown.value.id);
         *self
@@ -1110,25 +1139,6 @@ impl Target<LookupValueRecord> for ValueWrite<'_> {
             .lock()
             .unwrap_or_else(std::sync::PoisonError::into_inner) = Some(shown.value.clone());
         Ok(change)
-    }
-
-    fn refused(
-        &self,
-        context: &Context<'_>,
-        record: &LookupValueRecord,
-        problem: Problem,
-    ) -> Result<Change<LookupValueRecord, LookupValueEvent>, IllegalStep> {
-        Self::advance(context, record, EffectEvent::Refused { problem })
-    }
-
-    fn parked(
-        &self,
-        context: &Context<'_>,
-        record: &LookupValueRecord,
-        problem: Problem,
-        _: Option<&Shown>,
-    ) -> Result<Change<LookupValueRecord, LookupValueEvent>, IllegalStep> {
-        Self::advance(context, record, EffectEvent::Parked { problem })
     }
 }
 

@@ -7,6 +7,7 @@
 
 use crate::engine::{Driven, Finding, Proof, Target, drive};
 use crate::invoice_effects::new_effect;
+use crate::pause::{self, Pause};
 use crate::poll_coupa::PollError;
 use crate::ports::{
     Collection, Commit, CommitError, CoupaSuppliers, QadSuppliers, Queue, ReadError, RecordGroup, RecordKey,
@@ -21,9 +22,9 @@ use domain::ids::{ConnectionId, SupplierCode};
 use domain::lifecycle::{ChainEnd, IllegalStep};
 use domain::problem::Problem;
 use domain::suppliers::{
-    CoupaLink, CoupaSupplier, Directory, LinkedBy, NextStep, QadLink, QadSupplier, SupplierEvent,
-    SupplierField, SupplierId, SupplierPolicy, SupplierRecord, SupplierState, SupplierWrite, in_coupa_words,
-    link_coupa, link_qad, name_key,
+    CoupaLink, CoupaSupplier, Directory, LinkedBy, NextStep, QadLink, QadSupplier, SupplierData,
+    SupplierEvent, SupplierField, SupplierId, SupplierPolicy, SupplierRecord, SupplierState, SupplierWrite,
+    in_coupa_words, link_coupa, link_qad, name_key,
 };
 use domain::time::{Date, Timestamp};
 use domain::timing::Timing;
@@ -104,6 +105,9 @@ pub struct Synced {
     pub unknown: u64,
     /// True when there was no time to finish: what was read is kept, and the next run goes on.
     pub incomplete: bool,
+    /// The flow is paused: only what was under way was brought to its end.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub paused: Option<Pause>,
 }
 
 /// How far the flow has come.
@@ -146,6 +150,14 @@ pub async fn run(deps: &Deps<'_>) -> Result<Synced, PollError> {
     let seen = stored.as_ref().map_or(0, |stored| stored.revision);
     let before: Watermark = stored.as_ref().map(parse).transpose()?.unwrap_or_default();
     let now = context.clock.now();
+    if !deps.plan_only
+        && let Some(pause) = pause::of(context.register, pause::Flow::Suppliers).await?
+    {
+        let mut book = Book::open(deps).await?;
+        book.finish_what_left().await?;
+        book.synced.paused = Some(pause);
+        return Ok(book.synced);
+    }
     let rows = read_rows(deps, &before).await?;
     let mut synced = Synced {
         read_qad: count(rows.qad.len()),
@@ -203,6 +215,28 @@ pub async fn run(deps: &Deps<'_>) -> Result<Synced, PollError> {
         advance(deps, key, seen, &after).await?;
     }
     Ok(synced)
+}
+
+/// Why a write is planned, in words for people.
+fn reason(record: &SupplierRecord, write: &SupplierWrite) -> String {
+    let differing = |before: Option<&SupplierData>| {
+        let told = write.data().iter().map(|(field, text)| {
+            let before = before.and_then(|data| data.get(field)).unwrap_or_default();
+            format!("{} \"{before}\" becomes \"{text}\"", field.word())
+        });
+        told.collect::<Vec<_>>().join(", ")
+    };
+    match write {
+        SupplierWrite::CreateInCoupa { .. } => {
+            "QAD has it, and Coupa none of its number or tax id".to_owned()
+        }
+        SupplierWrite::CreateInQad { .. } => "it is approved in Coupa and has no number in QAD".to_owned(),
+        SupplierWrite::UpdateInCoupa { data, .. } if data.iter().next().is_none() => {
+            "Coupa shows it without its number".to_owned()
+        }
+        SupplierWrite::UpdateInCoupa { .. } => differing(record.coupa.as_ref().map(|coupa| &coupa.data)),
+        SupplierWrite::UpdateInQad { .. } => differing(record.qad.as_ref().map(|qad| &qad.data)),
+    }
 }
 
 fn count(number: usize) -> u64 {
@@ -782,7 +816,7 @@ impl<'a, 'd> Book<'a, 'd> {
             code: qad.code.clone(),
             data,
         };
-        if !self.may_send(&held, &write) || self.planned(write.sentence()) {
+        if !self.may_send(&held, &write) || self.planned_write(&held, &write) {
             return Ok(());
         }
         held.document.state = SupplierState::Creating;
@@ -806,7 +840,7 @@ impl<'a, 'd> Book<'a, 'd> {
             id: coupa.id,
             data,
         };
-        if self.planned(write.sentence()) {
+        if self.planned_write(&other, &write) {
             return Ok(());
         }
         let mut held = self.qad.get(&code.folded()).cloned().unwrap_or_else(|| Loaded {
@@ -876,6 +910,29 @@ impl<'a, 'd> Book<'a, 'd> {
             self.synced.changes.push(sentence);
         }
         self.deps.plan_only
+    }
+
+    /// A write that is only planned, and why; also the one that would follow it on the other side.
+    fn planned_write(&mut self, held: &Held, write: &SupplierWrite) -> bool {
+        if !self.deps.plan_only {
+            return false;
+        }
+        let mut after = held.document.clone();
+        self.synced
+            .changes
+            .push(format!("{}: {}", write.sentence(), reason(&after, write)));
+        if let (SupplierWrite::UpdateInCoupa { code, data, .. }, Some(coupa)) = (write, &mut after.coupa) {
+            coupa.number = Some(code.to_string());
+            data.iter().for_each(|(field, text)| coupa.data.set(field, text));
+            if let NextStep::Write(next @ SupplierWrite::UpdateInQad { .. }) =
+                after.next_step(self.deps.policy)
+            {
+                self.synced
+                    .changes
+                    .push(format!("{}: {}", next.sentence(), reason(&after, &next)));
+            }
+        }
+        true
     }
 
     /// Stores a record. `None` says that somebody else changed it, or what goes with it: the next run looks again.
@@ -993,6 +1050,22 @@ impl<'a, 'd> Book<'a, 'd> {
         self.align_what_was_taken().await
     }
 
+    /// Brings to its end what may have left for the other system, and begins nothing.
+    async fn finish_what_left(&mut self) -> Result<(), FlowError> {
+        let may_have_left = |held: &&Held| {
+            let effect = held.document.effect.as_ref();
+            effect.is_some_and(|effect| matches!(effect.status, EffectStatus::Intent | EffectStatus::Unknown))
+        };
+        let left: Vec<Held> = self.qad.values().filter(may_have_left).cloned().collect();
+        for held in left {
+            if self.is_out_of_time() {
+                return Ok(());
+            }
+            self.drive(held).await?;
+        }
+        Ok(())
+    }
+
     /// A name that Coupa refused because another supplier had it may be free after that one's own change: tried again in the
     /// same run as long as anything else was written.
     async fn align_what_was_taken(&mut self) -> Result<(), FlowError> {
@@ -1048,7 +1121,7 @@ impl<'a, 'd> Book<'a, 'd> {
                 }
                 NextStep::Park(problem) => return self.park(held, problem).await,
                 NextStep::Write(write) => {
-                    if !self.may_send(&held, &write) || self.planned(write.sentence()) {
+                    if !self.may_send(&held, &write) || self.planned_write(&held, &write) {
                         return Ok(());
                     }
                     held.document.state = unparked(&held.document);
@@ -1074,7 +1147,7 @@ impl<'a, 'd> Book<'a, 'd> {
             id: coupa.id,
             data,
         };
-        if !self.may_send(&held, &write) || self.planned(write.sentence()) {
+        if !self.may_send(&held, &write) || self.planned_write(&held, &write) {
             return Ok(());
         }
         held.document.state = SupplierState::Creating;
@@ -1501,14 +1574,6 @@ impl Target<SupplierRecord> for Writing<'_, '_> {
             answer: one,
             adopted: effect.attempts == 0,
         }
-    }
-
-    fn absent(
-        &self,
-        _: &Context<'_>,
-        _: &SupplierRecord,
-    ) -> Result<Option<Change<SupplierRecord, SupplierEvent>>, IllegalStep> {
-        Ok(None)
     }
 
     fn step(&self, context: &Context<'_>, record: &SupplierRecord, event: EffectEvent) -> Stepped {

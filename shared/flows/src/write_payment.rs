@@ -4,8 +4,9 @@
 //! read before the first one is written, before each is sent for the first time, and after every lost answer.
 
 use crate::bills::{bill_key, give_back, link};
-use crate::engine::{Driven, Finding, Proof, Target, drive};
+use crate::engine::{Driven, Finding, Proof, Stepped, Target, drive};
 use crate::invoice_effects::new_effect;
+use crate::pause::{self, PAUSED, Pause};
 use crate::ports::{
     Collection, CommitError, CoupaBill, CoupaPayments, HintReason, ReadError, RecordKey, WriteError,
 };
@@ -150,6 +151,7 @@ enum Next {
 pub async fn run(deps: &Deps<'_>, invoice: InvoiceId, reason: HintReason) -> Result<Rest, FlowError> {
     let context = &deps.context;
     let mut asked = reason == HintReason::Operator;
+    let mut running = false;
     for _ in 0..ROUNDS_MAX {
         if context.clock.now() > context.deadline {
             return Err(FlowError::OutOfTime);
@@ -157,7 +159,7 @@ pub async fn run(deps: &Deps<'_>, invoice: InvoiceId, reason: HintReason) -> Res
         let Some(loaded) = load::<BillPayments>(context.register, bill_key(invoice)).await? else {
             return Ok(Rest::NoBill);
         };
-        match round(deps, loaded, &mut asked).await? {
+        match round(deps, loaded, &mut asked, &mut running).await? {
             Next::Again => {}
             Next::Rest(rest) => return Ok(rest),
         }
@@ -169,15 +171,19 @@ async fn round(
     deps: &Deps<'_>,
     mut loaded: Loaded<BillPayments>,
     asked: &mut bool,
+    running: &mut bool,
 ) -> Result<Next, FlowError> {
     let context = &deps.context;
     let now = context.clock.now();
-    if loaded
+    if let Some(entry) = loaded
         .document
         .entry
         .as_ref()
-        .is_some_and(|entry| !entry.is_finished())
+        .filter(|entry| !entry.is_finished())
     {
+        if entry.status == EffectStatus::Ready && paused(context, running).await?.is_some() {
+            return take_back(context, loaded).await;
+        }
         let target = Entry {
             coupa: deps.coupa,
             settings: deps.settings,
@@ -240,6 +246,9 @@ async fn round(
         NextEntry::Settled => finish(deps, loaded).await,
         NextEntry::Park(problem) => park(deps, loaded, problem, known).await,
         NextEntry::Append(entry) => {
+            if let Some(pause) = paused(context, running).await? {
+                return wait_for_resume(deps, loaded, &pause).await;
+            }
             let effect = new_effect(
                 effect_key(&entry, loaded.document.chain.sequence),
                 Repetition::OnlyAfterLookUp,
@@ -256,6 +265,66 @@ async fn round(
             document.delay = None;
             store(context, loaded.revision, document, vec![event]).await
         }
+    }
+}
+
+/// The pause of this flow, asked for once in a run unless there is one.
+async fn paused(context: &Context<'_>, running: &mut bool) -> Result<Option<Pause>, FlowError> {
+    if *running {
+        return Ok(None);
+    }
+    let pause = pause::of(context.register, pause::Flow::Payments).await?;
+    *running = pause.is_none();
+    Ok(pause)
+}
+
+/// An entry that was planned before the pause and of which nothing is on its way is planned anew after it.
+async fn take_back(context: &Context<'_>, loaded: Loaded<BillPayments>) -> Result<Next, FlowError> {
+    let mut document = loaded.document;
+    let Some(entry) = document.entry.take() else {
+        return Ok(Next::Again);
+    };
+    let step = EffectEvent::Withdrawn;
+    let withdrawn = entry
+        .after(&step, context.clock.now(), context.timing)
+        .map_err(|error| {
+            let fix = "This is a defect; the record is unchanged.";
+            FlowError::Broken(Problem::new("STEP_IMPOSSIBLE", fix).actual(error.to_string()))
+        })?;
+    let fence = withdrawn.fence;
+    document.entry = Some(withdrawn);
+    let event = PaymentEvent::Writing { step, fence };
+    store(context, loaded.revision, document, vec![event]).await
+}
+
+/// Known and waiting: nothing is lost, and nobody else keeps asking.
+async fn wait_for_resume(
+    deps: &Deps<'_>,
+    loaded: Loaded<BillPayments>,
+    pause: &Pause,
+) -> Result<Next, FlowError> {
+    let context = &deps.context;
+    let now = context.clock.now();
+    let waits = loaded
+        .document
+        .delay
+        .as_ref()
+        .is_some_and(|delay| delay.code == PAUSED);
+    if waits && loaded.document.look_again.is_some_and(|at| at > now) {
+        return Ok(rest(context, loaded));
+    }
+    let mut document = loaded.document;
+    document.look_again = Some(now.plus_millis(deps.settings.recheck_millis));
+    document.delay = Some(pause.problem());
+    let change = Change::<_, PaymentEvent> {
+        document,
+        events: vec![],
+        writes: vec![],
+    };
+    match save(context, loaded.revision, change).await {
+        Ok(saved) => Ok(rest(context, saved)),
+        Err(CommitError::Conflict) => Ok(Next::Again),
+        Err(CommitError::Store(error)) => Err(FlowError::Store(error)),
     }
 }
 
@@ -652,7 +721,7 @@ fn moved(
     context: &Context<'_>,
     bill: &BillPayments,
     step: EffectEvent,
-) -> Result<Change<BillPayments, PaymentEvent>, IllegalStep> {
+) -> Stepped<BillPayments, PaymentEvent> {
     let effect = bill.entry.as_ref().ok_or(IllegalStep::NoEffect)?;
     let after = effect.after(&step, context.clock.now(), context.timing)?;
     let event = PaymentEvent::Writing {
@@ -673,7 +742,7 @@ fn parked(
     bill: &BillPayments,
     step: EffectEvent,
     problem: Problem,
-) -> Result<Change<BillPayments, PaymentEvent>, IllegalStep> {
+) -> Stepped<BillPayments, PaymentEvent> {
     let mut change = moved(context, bill, step)?;
     change.document.parked = Some(problem.clone());
     change.document.look_again = Some(context.clock.now());
@@ -713,20 +782,12 @@ impl Target<BillPayments> for Entry<'_> {
         }
     }
 
-    fn absent(
-        &self,
-        _: &Context<'_>,
-        _: &BillPayments,
-    ) -> Result<Option<Change<BillPayments, PaymentEvent>>, IllegalStep> {
-        Ok(None)
-    }
-
     fn step(
         &self,
         context: &Context<'_>,
         bill: &BillPayments,
         event: EffectEvent,
-    ) -> Result<Change<BillPayments, PaymentEvent>, IllegalStep> {
+    ) -> Stepped<BillPayments, PaymentEvent> {
         moved(context, bill, event)
     }
 
@@ -736,7 +797,7 @@ impl Target<BillPayments> for Entry<'_> {
         bill: &BillPayments,
         _: &CoupaBill,
         _: Proof,
-    ) -> Result<Change<BillPayments, PaymentEvent>, IllegalStep> {
+    ) -> Stepped<BillPayments, PaymentEvent> {
         let effect = bill.entry.as_ref().ok_or(IllegalStep::NoEffect)?;
         // `judge` lets nothing through that cannot be read, so an unreadable request is an impossible step.
         let entry = entry_of(effect).map_err(|_| IllegalStep::NoEffect)?;
@@ -758,7 +819,7 @@ impl Target<BillPayments> for Entry<'_> {
         context: &Context<'_>,
         bill: &BillPayments,
         problem: Problem,
-    ) -> Result<Change<BillPayments, PaymentEvent>, IllegalStep> {
+    ) -> Stepped<BillPayments, PaymentEvent> {
         let step = EffectEvent::Refused {
             problem: problem.clone(),
         };
@@ -771,7 +832,7 @@ impl Target<BillPayments> for Entry<'_> {
         bill: &BillPayments,
         problem: Problem,
         _: Option<&CoupaBill>,
-    ) -> Result<Change<BillPayments, PaymentEvent>, IllegalStep> {
+    ) -> Stepped<BillPayments, PaymentEvent> {
         let step = EffectEvent::Parked {
             problem: problem.clone(),
         };

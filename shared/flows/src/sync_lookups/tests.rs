@@ -246,15 +246,39 @@ async fn a_first_fill_that_dies_is_gone_on_with() {
 }
 
 #[tokio::test]
-async fn a_lookup_that_coupa_does_not_have_costs_one_try_a_run_and_fills_when_it_is_there() {
+async fn a_lookup_that_coupa_does_not_have_is_tried_once_then_asked_for_and_fills_when_it_is_there() {
     let model = model(many(60, "a"));
     model.state().lookups.clear();
-    for _ in 0..2 {
+    let refusals = |model: &Model| {
+        let state = model.state();
+        let refused = state.journal.iter().filter(|line| line.starts_with("refused"));
+        refused.count()
+    };
+    for _ in 0..4 {
         let refused = sync(&model).await;
         assert_eq!(
             (refused.written, codes(&refused)),
             (0, vec!["COUPA_LOOKUP_MISSING"])
         );
+        assert_eq!(refusals(&model), 1);
+        model.wait(60);
+    }
+    let commits = model.state().commits;
+    sync(&model).await;
+    assert_eq!(model.state().commits, commits, "nothing is stored anew either");
+    model.state().lookups.insert(LOOKUP.into());
+    sync(&model).await;
+    assert_eq!(active(&model).len(), 60);
+    assert_eq!(refusals(&model), 1);
+}
+
+#[tokio::test]
+async fn where_coupa_does_not_tell_by_reading_one_write_a_run_finds_the_lookup() {
+    let model = model(many(60, "a"));
+    model.state().lookups.clear();
+    model.state().mute = true;
+    for _ in 0..2 {
+        assert_eq!(codes(&sync(&model).await), ["COUPA_LOOKUP_MISSING"]);
         model.wait(60);
     }
     model.state().lookups.insert(LOOKUP.into());
@@ -652,4 +676,36 @@ proptest! {
             prop_assert_eq!(active(&model), wanted);
         }
     }
+}
+
+#[tokio::test]
+async fn a_paused_run_writes_nothing_and_the_next_one_sees_everything() {
+    let set_pause = async |model: &Model, paused| {
+        let timing = Timing::default();
+        let why = domain::instruction::Instruction::new("somebody", "closing of the period").unwrap();
+        pause::set(&model.context(&timing), pause::Flow::Lookups, paused, why)
+            .await
+            .unwrap();
+    };
+    let model = model(start());
+    sync(&model).await;
+    let written = model.journal().len();
+    set_pause(&model, true).await;
+    set(&model, changed());
+    model.wait(60);
+    let paused = sync(&model).await;
+    assert!(paused.paused.is_some() && paused.planned == 0);
+    assert_eq!(model.journal().len(), written);
+    assert_eq!(
+        go(&model, true).await.unwrap().planned,
+        5,
+        "a plan may be looked at"
+    );
+    set_pause(&model, false).await;
+    assert_eq!(sync(&model).await.written, 5);
+    assert_eq!(
+        active(&model),
+        names(&["100 Plant North", "300 Old", "120 Line 2"])
+    );
+    model.verify();
 }

@@ -87,6 +87,12 @@ impl CoupaLookups for WorldPorts {
         )
     }
 
+    async fn has_lookup(&self, lookup: &str) -> Result<Option<bool>, ReadError> {
+        self.read(System::Coupa, "lookups.list", &[lookup.to_owned()], |world| {
+            Ok(Some(world.coupa.lookups.contains(lookup)))
+        })
+    }
+
     async fn find_lookup_values(
         &self,
         lookup: &str,

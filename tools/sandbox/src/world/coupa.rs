@@ -477,6 +477,9 @@ impl CoupaWorld {
                     "quantity": decimal(line.ordered.0),
                     "price": decimal(line.unit_price.0),
                     "uom": {"code": line.unit},
+                    "status": "created",
+                    "match-type": "3-way",
+                    "receipt-required": true,
                 })
             })
             .collect();
