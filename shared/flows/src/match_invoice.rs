@@ -30,7 +30,7 @@ use domain::matching::{
 use domain::policy::MatchPolicy;
 use domain::problem::{CREDENTIAL_RECHECK_MILLIS, Problem};
 use domain::time::Timestamp;
-use futures_util::future::{join_all, try_join_all};
+use futures_util::future::{BoxFuture, join_all, try_join_all};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -171,7 +171,8 @@ pub async fn run(deps: &Deps<'_>, id: InvoiceId, reason: HintReason) -> Result<R
                 document: InvoiceRecord::new(id, context.clock.now()),
                 revision: 0,
             });
-        match round(deps, loaded, reason, &mut looked).await? {
+        // On the heap: it is by far the largest part of a run.
+        match Box::pin(round(deps, loaded, reason, &mut looked)).await? {
             Next::Again => {}
             Next::DecideAgain => looked = false,
             Next::WokenMeanwhile => {
@@ -212,9 +213,9 @@ async fn round(
                     // Known and waiting: nothing is lost, and nobody else keeps asking.
                     let slowly =
                         Duration::from_millis(u64::try_from(deps.settings.recheck_millis).unwrap_or(0));
-                    delay(deps, loaded, Some(slowly), pause.problem()).await
+                    Box::pin(delay(deps, loaded, Some(slowly), pause.problem())).await
                 }
-                None => decide_invoice(deps, loaded).await,
+                None => Box::pin(decide_invoice(deps, loaded)).await,
             }
         }
         // Approved before the pause and not under way: taken back, and then it waits like the others.
@@ -225,11 +226,11 @@ async fn round(
                     .await?
                     .is_some() =>
         {
-            take_back(deps, loaded).await
+            Box::pin(take_back(deps, loaded)).await
         }
         State::Approved if ask_coupa && not_in_flight(record) => {
             *looked = true;
-            reconsider_approved(deps, loaded).await
+            Box::pin(reconsider_approved(deps, loaded)).await
         }
         // Whatever Coupa wanted to say must not get lost behind what is under way: it is asked afterwards.
         _ if ask_coupa && under_way && !record.look_pending && stands(Guard::LookAfterwards) => {
@@ -261,11 +262,11 @@ async fn round(
         }
         State::Voided { .. } if (ask_coupa || record.look_pending) && !is_open(&record.export) => {
             *looked = true;
-            look_after_voided(deps, loaded).await
+            Box::pin(look_after_voided(deps, loaded)).await
         }
         State::Exported { .. } if ask_coupa || record.look_pending => {
             *looked = true;
-            look_after_posted(deps, loaded).await
+            Box::pin(look_after_posted(deps, loaded)).await
         }
         State::Posted { .. } | State::Voided { exported: false } | State::Exported { .. }
             if is_open(&record.export) =>
@@ -311,7 +312,7 @@ async fn follow<T: Target<InvoiceRecord>>(
     loaded: Loaded<InvoiceRecord>,
     target: &T,
 ) -> Result<Next, FlowError> {
-    match drive(&deps.context, loaded, target).await? {
+    match Box::pin(drive(&deps.context, loaded, target)).await? {
         // Proven absent, and received anew.
         Driven::Finished(loaded) if matches!(loaded.document.state, State::Received { .. }) => {
             Ok(Next::DecideAgain)
@@ -323,19 +324,22 @@ async fn follow<T: Target<InvoiceRecord>>(
     }
 }
 
-async fn store(
-    deps: &Deps<'_>,
+fn store<'a>(
+    deps: &'a Deps<'a>,
     revision: u64,
     change: Change<InvoiceRecord, Event>,
-) -> Result<Next, FlowError> {
-    match save(&deps.context, revision, change).await {
-        Ok(_) => Ok(Next::Again),
-        Err(CommitError::Conflict) => {
-            deps.context.pause(1).await;
-            Ok(Next::DecideAgain)
+) -> BoxFuture<'a, Result<Next, FlowError>> {
+    let saved = save(&deps.context, revision, change);
+    Box::pin(async move {
+        match saved.await {
+            Ok(_) => Ok(Next::Again),
+            Err(CommitError::Conflict) => {
+                deps.context.pause(1).await;
+                Ok(Next::DecideAgain)
+            }
+            Err(CommitError::Store(error)) => Err(FlowError::Store(error)),
         }
-        Err(CommitError::Store(error)) => Err(FlowError::Store(error)),
-    }
+    })
 }
 
 fn impossible(error: impl std::fmt::Display) -> FlowError {
@@ -394,7 +398,6 @@ async fn decide_invoice(deps: &Deps<'_>, loaded: Loaded<InvoiceRecord>) -> Resul
         CoupaStatus::Approved if others_may_have_it && invoice.exported => {
             exported_before(deps, loaded, &invoice).await
         }
-        // On the heap: it is by far the largest part of a run.
         CoupaStatus::Approved => Box::pin(decide_approved(deps, loaded, &invoice)).await,
     }
 }
@@ -839,7 +842,7 @@ async fn decide_approved(
 ) -> Result<Next, FlowError> {
     let evidence = match gather(deps, invoice).await? {
         Ok(evidence) => evidence,
-        Err(error) => return unread(deps, loaded, error).await,
+        Err(error) => return Box::pin(unread(deps, loaded, error)).await,
     };
     let reservations: Vec<Reservation> = evidence
         .reserved
@@ -875,7 +878,7 @@ async fn decide_approved(
         }
         coupa_orders = match deps.orders.of(deps.coupa, invoice).await {
             Ok(orders) => orders,
-            Err(error) => return unread(deps, loaded, error).await,
+            Err(error) => return Box::pin(unread(deps, loaded, error)).await,
         };
         decision = decided_with(&coupa_orders);
     }
@@ -901,7 +904,7 @@ async fn decide_approved(
             *revision,
             payments.as_ref(),
         )?;
-        return adopt(deps, loaded, identity, claim, document).await;
+        return Box::pin(adopt(deps, loaded, identity, claim, document)).await;
     }
     match verdict {
         Verdict::Park { exceptions } => {
@@ -960,7 +963,7 @@ async fn decide_approved(
                     *revision,
                     payments.as_ref(),
                 )?;
-                approve(deps, loaded, *draft, evidence.reserved, claim).await
+                Box::pin(approve(deps, loaded, *draft, evidence.reserved, claim)).await
             }
             Claim::Taken { identity, owner } => {
                 let problem = Problem::new(

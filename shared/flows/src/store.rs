@@ -12,6 +12,7 @@ use domain::lifecycle::{ChainEnd, InvoiceRecord};
 use domain::problem::Problem;
 use domain::time::Timestamp;
 use domain::timing::Timing;
+use futures_util::future::BoxFuture;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
@@ -197,28 +198,30 @@ pub async fn load<D: Document>(
 ///
 /// `Conflict` says that nothing was written. While the register gives no answer, the very same transaction is sent
 /// again (repeating it is harmless by contract), at most [`COMMIT_TRIES_MAX`] times.
-pub async fn save<D: Document, E: Serialize + Sync>(
-    context: &Context<'_>,
+pub fn save<'a, D: Document + 'a, E: Serialize + Sync>(
+    context: &'a Context<'a>,
     revision: u64,
     change: Change<D, E>,
-) -> Result<Loaded<D>, CommitError> {
-    let commit =
-        build(context, revision, change).map_err(|error| CommitError::Store(StoreError(error.problem())))?;
-    let (commit, saved) = commit;
-    let mut attempt = 0u32;
-    loop {
-        match context.register.commit(commit.clone()).await {
-            Ok(()) => return Ok(saved),
-            Err(CommitError::Conflict) => return Err(CommitError::Conflict),
-            Err(CommitError::Store(error)) => {
-                attempt = attempt.saturating_add(1);
-                if attempt >= COMMIT_TRIES_MAX || context.clock.now() > context.deadline {
-                    return Err(CommitError::Store(error));
+) -> BoxFuture<'a, Result<Loaded<D>, CommitError>> {
+    let built = build(context, revision, change);
+    // On the heap: whoever changes a record in several places would otherwise hold all of them at once.
+    Box::pin(async move {
+        let (commit, saved) = built.map_err(|error| CommitError::Store(StoreError(error.problem())))?;
+        let mut attempt = 0u32;
+        loop {
+            match context.register.commit(commit.clone()).await {
+                Ok(()) => return Ok(saved),
+                Err(CommitError::Conflict) => return Err(CommitError::Conflict),
+                Err(CommitError::Store(error)) => {
+                    attempt = attempt.saturating_add(1);
+                    if attempt >= COMMIT_TRIES_MAX || context.clock.now() > context.deadline {
+                        return Err(CommitError::Store(error));
+                    }
+                    context.pause(attempt).await;
                 }
-                context.pause(attempt).await;
             }
         }
-    }
+    })
 }
 
 fn build<D: Document, E: Serialize>(
