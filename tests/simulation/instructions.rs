@@ -3,7 +3,7 @@
 
 use crate::people::keyed_document;
 use domain::ids::InvoiceId;
-use domain::instruction::Instruction;
+use domain::instruction::{Instruction, SecondPerson};
 use domain::lifecycle::State;
 use flows::operator::{self, AdoptDeps, Adoption, Done, OperatorError};
 use flows::pause;
@@ -61,7 +61,18 @@ impl Desk {
 
     #[expect(clippy::result_large_err, reason = "a test looks at it once")]
     fn release(&self) -> Result<Done, OperatorError> {
-        ready(operator::release(&self.context(), INVOICE, why(), false))
+        self.release_by(why(), &SecondPerson::default())
+    }
+
+    #[expect(clippy::result_large_err, reason = "a test looks at it once")]
+    fn release_by(&self, instruction: Instruction, rule: &SecondPerson) -> Result<Done, OperatorError> {
+        ready(operator::release(
+            &self.context(),
+            INVOICE,
+            instruction,
+            rule,
+            false,
+        ))
     }
 
     #[expect(clippy::result_large_err, reason = "a test looks at it once")]
@@ -128,6 +139,109 @@ fn a_released_price_posts_once_and_a_second_release_changes_nothing() {
     run.assert_stands(INVOICE, "exported", 1);
     assert_eq!(code(desk.release()), "done, changed false");
     assert!(run.trail(INVOICE).contains(&"released".to_owned()));
+}
+
+/// Ten pieces at 11.00: above 109.99, and at 110.00 not.
+fn above(limit: &str) -> SecondPerson {
+    SecondPerson {
+        above: [("USD".parse().unwrap(), limit.parse().unwrap())].into(),
+        valid_millis: 86_400_000,
+    }
+}
+
+fn by(name: &str) -> Instruction {
+    Instruction::new(
+        &format!("arn:aws:sts::1:assumed-role/Clerk/{name}"),
+        "agreed with the buyer",
+    )
+    .unwrap()
+}
+
+fn parked_under(rule: &SecondPerson) -> Harness {
+    let mut setup = Setup::default();
+    setup.settings.second_person = rule.clone();
+    let mut run = Harness::new(too_dear(true), &setup);
+    run.run(Job::Match(INVOICE, HintReason::Webhook));
+    assert_eq!(run.standing(INVOICE).0, "parked");
+    run
+}
+
+#[test]
+fn above_the_limit_a_release_needs_a_second_person_and_at_the_limit_it_does_not() {
+    let rule = above("110");
+    let mut run = parked_under(&rule);
+    assert_eq!(
+        code(Desk::of(&run).release_by(by("alice"), &rule)),
+        "done, changed true"
+    );
+    run.heal();
+    run.assert_stands(INVOICE, "exported", 1);
+
+    let rule = above("109.99");
+    let mut run = parked_under(&rule);
+    let desk = Desk::of(&run);
+    assert_eq!(code(desk.release_by(by("alice"), &rule)), "done, changed true");
+    run.heal();
+    run.assert_stands(INVOICE, "parked", 0);
+    assert_eq!(
+        code(desk.release_by(by("alice"), &rule)),
+        "refused SECOND_PERSON_NEEDED"
+    );
+    run.assert_stands(INVOICE, "parked", 0);
+    assert_eq!(code(desk.release_by(by("bob"), &rule)), "done, changed true");
+    run.heal();
+    run.assert_stands(INVOICE, "exported", 1);
+    let trail = run.trail(INVOICE);
+    assert!(trail.contains(&"release-requested".to_owned()) && trail.contains(&"released".to_owned()));
+    let release = run.record(INVOICE).unwrap().release.unwrap();
+    assert!(release.instruction.by.ends_with("/bob") && release.requested.unwrap().by.ends_with("/alice"));
+}
+
+#[test]
+fn a_request_expires_and_holds_for_the_content_that_was_seen() {
+    let rule = above("109.99");
+    let mut run = parked_under(&rule);
+    let desk = Desk::of(&run);
+    assert_eq!(code(desk.release_by(by("alice"), &rule)), "done, changed true");
+    let short = SecondPerson {
+        valid_millis: 0,
+        ..rule.clone()
+    };
+    // Too late: it is bob's own request now.
+    assert_eq!(code(desk.release_by(by("bob"), &short)), "done, changed true");
+    run.assert_stands(INVOICE, "parked", 0);
+    assert_eq!(
+        code(desk.release_by(by("bob"), &rule)),
+        "refused SECOND_PERSON_NEEDED"
+    );
+
+    // The bill changes before the second person looks: alice's word is a request for the new one.
+    let dearer = |world: &mut World| {
+        world.coupa.invoices.get_mut(&INVOICE.0).unwrap().lines[0].price = Decimal::from(12)
+    };
+    dearer(&mut run.sim.world());
+    run.run(Job::Match(INVOICE, HintReason::Webhook));
+    assert_eq!(run.standing(INVOICE).0, "parked");
+    assert_eq!(code(desk.release_by(by("alice"), &rule)), "done, changed true");
+    run.heal();
+    run.assert_stands(INVOICE, "parked", 0);
+    assert_eq!(code(desk.release_by(by("bob"), &rule)), "done, changed true");
+    run.heal();
+    run.assert_stands(INVOICE, "exported", 1);
+}
+
+/// Whoever wrote one person's release into the register: the flow that posts does not take it for enough.
+#[test]
+fn the_flow_that_posts_counts_the_people_itself() {
+    let rule = above("109.99");
+    let mut run = parked_under(&rule);
+    let desk = Desk::of(&run);
+    assert_eq!(
+        code(desk.release_by(by("alice"), &SecondPerson::default())),
+        "done, changed true"
+    );
+    run.heal();
+    run.assert_stands(INVOICE, "parked", 0);
 }
 
 #[test]
@@ -273,7 +387,7 @@ fn identity(setup: &Setup) -> domain::ids::QadInvoiceIdentity {
 }
 
 fn set_pause(desk: &Desk, paused: bool) -> bool {
-    ready(pause::set_invoices(&desk.context(), paused, why())).unwrap()
+    ready(pause::set(&desk.context(), pause::Flow::Invoices, paused, why())).unwrap()
 }
 
 #[test]

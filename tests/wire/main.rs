@@ -12,7 +12,11 @@
     reason = "a test may fail where it stands, and says what it found"
 )]
 
+mod aws_line;
 mod line;
+#[path = "../contract/local_dynamo.rs"]
+#[allow(dead_code, reason = "shared with the contract, which uses all of it")]
+mod local_dynamo;
 
 use async_trait::async_trait;
 use connectors::connection::{ConnectionDocument, World as Ground, clients};
@@ -145,6 +149,7 @@ impl Bench {
                 recheck_millis: RECHECK_MILLIS,
                 record_outcomes: true,
                 adopt_equal_documents: true,
+                second_person: domain::instruction::SecondPerson::default(),
             },
         }
     }

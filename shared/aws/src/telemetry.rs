@@ -117,6 +117,11 @@ pub const METRICS: &[(&str, &str, &str)] = &[
         "how long the oldest held invoice waits",
     ),
     (
+        "pause_age_seconds",
+        "Seconds",
+        "how long a flow is paused, told whenever something waits for its end",
+    ),
+    (
         "payment_parked",
         "Count",
         "a bill whose payments wait for a person",

@@ -21,7 +21,8 @@ use domain::documents::ChargeKind;
 use domain::ids::{
     ConnectionId, CreditTermsCode, DaybookCode, DomainCode, EntityCode, GlAccountCode, IdError, UnitCode,
 };
-use domain::money::parse_decimal;
+use domain::instruction::SecondPerson;
+use domain::money::{Currency, parse_decimal};
 use domain::payments::{PaymentPolicy, StatusMeaning};
 use domain::policy::{ChargeAccount, MatchPolicy, PostingDate, Tolerance, UnitConversion};
 use domain::problem::Problem;
@@ -62,6 +63,8 @@ pub struct ConnectionDocument {
     pub policy: MatchPolicy,
     /// Takes a document that a person keyed in QAD with equal amount and currency as ours; otherwise it is parked.
     pub adopt_equal_documents: bool,
+    /// Above which amounts a release needs a second person.
+    pub second_person: SecondPerson,
     /// How often an invoice that waits is looked at although nothing happened, in seconds.
     pub hold_recheck_seconds: u64,
     /// How payments go back to Coupa.
@@ -345,6 +348,50 @@ struct InvoiceDocument {
     credit_terms: BTreeMap<String, CreditTermsCode>,
     charge_accounts: BTreeMap<ChargeKind, ChargeAccountDocument>,
     units: BTreeMap<String, UnitDocument>,
+    second_person: SecondPersonDocument,
+}
+
+/// Which releases need two people.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct SecondPersonDocument {
+    above: BTreeMap<Currency, Exact>,
+    request_hours: i64,
+}
+
+impl Default for SecondPersonDocument {
+    fn default() -> Self {
+        Self {
+            above: BTreeMap::new(),
+            request_hours: 24,
+        }
+    }
+}
+
+/// Shortest and longest time that a request may wait for its second person, in hours.
+const REQUEST_HOURS: (i64, i64) = (1, 720);
+const HOUR_MILLIS: i64 = 3_600_000;
+
+impl SecondPersonDocument {
+    fn rule(&self, problems: &mut Vec<Problem>) -> SecondPerson {
+        for (currency, limit) in self.above.iter().filter(|(_, limit)| limit.0 < Decimal::ZERO) {
+            let field = format!("invoices.second_person.above.{currency}");
+            problems.push(invalid(&field, "zero or more", limit.0.to_string()));
+        }
+        let (shortest, longest) = REQUEST_HOURS;
+        if !(shortest..=longest).contains(&self.request_hours) {
+            let (expected, actual) = (format!("{shortest} to {longest}"), self.request_hours.to_string());
+            problems.push(invalid("invoices.second_person.request_hours", expected, actual));
+        }
+        SecondPerson {
+            above: self
+                .above
+                .iter()
+                .map(|(currency, limit)| (*currency, limit.0))
+                .collect(),
+            valid_millis: self.request_hours.saturating_mul(HOUR_MILLIS),
+        }
+    }
 }
 
 impl Default for InvoiceDocument {
@@ -360,6 +407,7 @@ impl Default for InvoiceDocument {
             credit_terms: BTreeMap::new(),
             charge_accounts: BTreeMap::new(),
             units: BTreeMap::new(),
+            second_person: SecondPersonDocument::default(),
         }
     }
 }
@@ -570,6 +618,10 @@ impl ConnectionDocument {
         let adopt_equal_documents = invoices
             .as_ref()
             .is_some_and(|invoices| invoices.adopt_equal_documents);
+        let second_person = invoices
+            .as_ref()
+            .map(|invoices| invoices.second_person.rule(&mut problems))
+            .unwrap_or_default();
         let policy = match (&qad, invoices) {
             (Some(qad), Some(invoices)) => match_policy(qad, invoices, &mut problems),
             _ => None,
@@ -605,6 +657,7 @@ impl ConnectionDocument {
                 profile,
                 policy,
                 adopt_equal_documents,
+                second_person,
                 hold_recheck_seconds,
                 payments,
                 lookups,
@@ -639,6 +692,7 @@ impl ConnectionDocument {
             recheck_millis: seconds.saturating_mul(1_000),
             record_outcomes: self.coupa.integration_history.enabled,
             adopt_equal_documents: self.adopt_equal_documents,
+            second_person: self.second_person.clone(),
         }
     }
 }

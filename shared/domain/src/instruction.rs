@@ -1,9 +1,12 @@
 //! What a person tells this product to do with a record: who, why, and exactly what they saw.
 
 use crate::matching::{Exception, ExceptionCode};
+use crate::money::Currency;
 use crate::problem::{Problem, TEXT_CHARACTERS_MAX, clean};
 use crate::time::Timestamp;
+use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// Shortest reason that says anything, in characters.
 pub const REASON_CHARACTERS_MIN: usize = 8;
@@ -44,10 +47,40 @@ impl Instruction {
         })
     }
 
+    /// Whether both were given by the same person. AWS names a person by the way taken, `…:assumed-role/<role>/<person>` or
+    /// `…:user/<person>`: whoever has two roles is still one person.
+    pub fn is_by_the_same_as(&self, other: &Self) -> bool {
+        let person = |by: &str| {
+            by.rsplit(['/', ':'])
+                .next()
+                .unwrap_or_default()
+                .trim()
+                .to_lowercase()
+        };
+        person(&self.by) == person(&other.by)
+    }
+
     /// The reason a skipped invoice carries.
     pub fn skipped(&self) -> Problem {
         Problem::new(SKIPPED, "`qad-coupa recheck` takes it up again.")
             .actual(format!("{}: {}", self.by, self.reason))
+    }
+}
+
+/// Above which amounts a second, different person must confirm what one person accepts.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct SecondPerson {
+    /// The limit of each currency, with taxes; an amount at its limit needs one person. With any limit given, every amount of
+    /// a currency without one needs two.
+    pub above: BTreeMap<Currency, Decimal>,
+    /// How long a request waits for the second person, in milliseconds.
+    pub valid_millis: i64,
+}
+
+impl SecondPerson {
+    /// Whether this amount needs two.
+    pub fn is_needed(&self, total: Decimal, currency: Currency) -> bool {
+        !self.above.is_empty() && self.above.get(&currency).is_none_or(|limit| total.abs() > *limit)
     }
 }
 
@@ -63,6 +96,9 @@ pub struct Release {
     pub content_sha256: String,
     /// What was seen and is accepted, figure by figure.
     pub accepted: Vec<Exception>,
+    /// Who asked for it before, and why, where two people were needed: `instruction` is then the second one's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub requested: Option<Instruction>,
 }
 
 impl Release {
@@ -73,6 +109,22 @@ impl Release {
         } else {
             &[]
         }
+    }
+
+    /// Whether enough people have given their word for this amount.
+    pub fn suffices(&self, rule: &SecondPerson, total: Decimal, currency: Currency) -> bool {
+        let two = self
+            .requested
+            .as_ref()
+            .is_some_and(|first| !first.is_by_the_same_as(&self.instruction));
+        two || !rule.is_needed(total, currency)
+    }
+
+    /// Whether this request, of the same content and figures, still waits for its second person.
+    pub fn awaits_second(&self, wanted: &Self, rule: &SecondPerson) -> bool {
+        self.content_sha256 == wanted.content_sha256
+            && self.accepted == wanted.accepted
+            && wanted.at < self.at.plus_millis(rule.valid_millis)
     }
 }
 
@@ -106,6 +158,38 @@ mod tests {
             Instruction::new("a", " agreed with the buyer ").unwrap().reason,
             "agreed with the buyer"
         );
+    }
+
+    #[test]
+    fn above_the_limit_and_in_a_currency_without_one_two_are_needed() {
+        let usd: Currency = "USD".parse().unwrap();
+        let eur: Currency = "EUR".parse().unwrap();
+        let rule = SecondPerson {
+            above: BTreeMap::from([(usd, Decimal::from(100))]),
+            valid_millis: 1,
+        };
+        let cent = Decimal::new(1, 2);
+        assert!(!rule.is_needed(Decimal::from(100), usd), "at the limit");
+        assert!(rule.is_needed(Decimal::from(100) + cent, usd));
+        assert!(rule.is_needed(Decimal::from(-100) - cent, usd), "a credit note");
+        assert!(rule.is_needed(cent, eur));
+        assert!(!SecondPerson::default().is_needed(Decimal::from(1_000_000), usd));
+    }
+
+    #[test]
+    fn a_person_is_one_whichever_way_is_taken() {
+        let by = |by: &str| Instruction::new(by, "agreed with the buyer").unwrap();
+        let alice = by("arn:aws:sts::111122223333:assumed-role/Clerk/alice@example.com");
+        for same in [
+            "arn:aws:sts::111122223333:assumed-role/Lead/Alice@example.com",
+            "arn:aws:iam::111122223333:user/alice@example.com",
+            "local:alice@example.com",
+        ] {
+            assert!(alice.is_by_the_same_as(&by(same)), "{same}");
+        }
+        assert!(!alice.is_by_the_same_as(&by(
+            "arn:aws:sts::111122223333:assumed-role/Clerk/bob@example.com"
+        )));
     }
 
     #[test]

@@ -351,6 +351,11 @@ pub enum Event {
         /// Why.
         problem: Problem,
     },
+    /// A person accepted what the match found, and a second one must confirm it.
+    ReleaseRequested {
+        /// Who, why, and what exactly.
+        release: Release,
+    },
     /// A person accepted what the match found; it is decided again.
     Released {
         /// Who, why, and what exactly.
@@ -400,6 +405,7 @@ impl Event {
             Self::Paid { .. } => "paid",
             Self::Voided => "voided",
             Self::Rejected { .. } => "rejected",
+            Self::ReleaseRequested { .. } => "release-requested",
             Self::Released { .. } => "released",
             Self::Skipped { .. } => "skipped",
             Self::Reopened { .. } => "reopened",
@@ -482,6 +488,12 @@ impl State {
             (Event::Rejected { problem }, _) if undecided => Rejected {
                 problem: problem.clone(),
             },
+            (
+                Event::ReleaseRequested { .. },
+                Parked {
+                    reason: ParkReason::Match { .. },
+                },
+            ) => self.clone(),
             (
                 Event::Released { .. },
                 Parked {
@@ -577,6 +589,9 @@ pub struct InvoiceRecord {
     /// What a person has accepted of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub release: Option<Release>,
+    /// What one person has accepted of it and a second one has not confirmed yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub release_request: Option<Release>,
     /// The orders under which it stands in the index of those that an event about an order wakes.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub order_index: Vec<PurchaseOrderNumber>,
@@ -624,6 +639,7 @@ impl InvoiceRecord {
             paid: None,
             taken_in: false,
             release: None,
+            release_request: None,
             order_index: Vec::new(),
             coupa_supplier: None,
             supplier_index: None,
@@ -671,7 +687,9 @@ impl InvoiceRecord {
             }
             Event::Creating { .. } | Event::Exporting { .. } | Event::Noting { .. } => {}
             Event::Paid { paid } => next.paid = Some(paid.clone()),
+            Event::ReleaseRequested { release } => next.release_request = Some(release.clone()),
             Event::Released { release } => {
+                next.release_request = None;
                 next.release = Some(release.clone());
                 next.look_again = Some(now);
             }
@@ -995,6 +1013,7 @@ mod tests {
             at: Timestamp(1),
             content_sha256: "c".into(),
             accepted: vec![],
+            requested: None,
         };
         let released = Event::Released { release };
         let by_match = Event::Parked {

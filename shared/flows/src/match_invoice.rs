@@ -21,6 +21,7 @@ use domain::documents::{CoupaStatus, Invoice, ORDERS_PER_INVOICE_MAX, Order, Rec
 use domain::effect::{Effect, EffectEvent, EffectStatus, Repetition, backoff_millis};
 use domain::guards::{Guard, stands};
 use domain::ids::{InvoiceId, OrderLineKey, PurchaseOrderNumber, QadInvoiceIdentity, SupplierCode};
+use domain::instruction::SecondPerson;
 use domain::lifecycle::{Event, InvoiceEffect, InvoiceRecord, ParkReason, PostedHow, State, Summary};
 use domain::matching::{
     CoupaOrders, Decision, Exception, ExceptionCode, MatchInput, MatchReport, SupplierInvoiceDraft, Verdict,
@@ -78,6 +79,8 @@ pub struct InvoiceSettings {
     pub record_outcomes: bool,
     /// Whether a document keyed by hand in QAD, with equal amount and currency, is taken as ours.
     pub adopt_equal_documents: bool,
+    /// Above which amounts a release needs a second person.
+    pub second_person: SecondPerson,
 }
 
 /// Where a run left the invoice.
@@ -204,7 +207,7 @@ async fn round(
     match &record.state {
         _ if record.may_be_decided() && !*looked => {
             *looked = true;
-            match pause::of_invoices(context.register).await? {
+            match pause::of(context.register, pause::Flow::Invoices).await? {
                 Some(pause) => {
                     // Known and waiting: nothing is lost, and nobody else keeps asking.
                     let slowly =
@@ -216,7 +219,11 @@ async fn round(
         }
         // Approved before the pause and not under way: taken back, and then it waits like the others.
         State::Approved
-            if !*looked && not_in_flight(record) && pause::of_invoices(context.register).await?.is_some() =>
+            if !*looked
+                && not_in_flight(record)
+                && pause::of(context.register, pause::Flow::Invoices)
+                    .await?
+                    .is_some() =>
         {
             take_back(deps, loaded).await
         }
@@ -839,7 +846,11 @@ async fn decide_approved(
         .values()
         .flat_map(|order| order.document.reservations.iter().cloned())
         .collect();
-    let accepted = loaded.document.release.as_ref().map_or(&[][..], |release| {
+    // Whoever wrote it into the register: above the limit one person's word is none.
+    let rule = &deps.settings.second_person;
+    let release = loaded.document.release.as_ref();
+    let release = release.filter(|release| release.suffices(rule, invoice.total, invoice.currency));
+    let accepted = release.map_or(&[][..], |release| {
         release.accepted_of(&invoice.source.content_sha256)
     });
     let decided_with = |coupa_orders: &CoupaOrders| {

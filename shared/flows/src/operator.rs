@@ -15,7 +15,7 @@ use crate::ports::{CommitError, Coupa, Qad, QadDocument, ReadError, RecordKey, R
 use crate::store::{Change, Context, FlowError, Loaded, load, parse, save};
 use domain::documents::CoupaStatus;
 use domain::ids::{InvoiceId, QadInvoiceIdentity};
-use domain::instruction::{Instruction, Release};
+use domain::instruction::{Instruction, Release, SecondPerson};
 use domain::lifecycle::{Event, InvoiceEffect, InvoiceRecord, ParkReason, State};
 use domain::matching::our_mark;
 use domain::problem::Problem;
@@ -138,7 +138,8 @@ async fn tell(
 /// Accepts exactly what the match found, so that the invoice is decided again and, if nothing else is in the way, posted.
 ///
 /// Refused unless every reason it is parked for can be accepted: never ahead of a receipt, never to another supplier, never a
-/// document that does not add up.
+/// document that does not add up. Above the limit of `rule` the first person's word is recorded and nothing else happens; a
+/// second, different person's word about the same content and figures, in time, releases it.
 ///
 /// # Errors
 /// See [`OperatorError`].
@@ -146,6 +147,7 @@ pub async fn release(
     context: &Context<'_>,
     id: InvoiceId,
     instruction: Instruction,
+    rule: &SecondPerson,
     dry_run: bool,
 ) -> Result<Done, OperatorError> {
     let loaded = read(context, id).await?;
@@ -191,7 +193,7 @@ pub async fn release(
             &format!("{}: {}", other.code.as_str(), other.code.fix()),
         ));
     }
-    let Some(content_sha256) = content else {
+    let (Some(content_sha256), Some(summary)) = (content, &record.summary) else {
         return Err(refuse(
             "RELEASE_REFUSED",
             record,
@@ -199,12 +201,40 @@ pub async fn release(
             "Recheck it first.",
         ));
     };
-    let release = Release {
+    let mut release = Release {
         instruction,
         at: context.clock.now(),
         content_sha256,
         accepted: exceptions.clone(),
+        requested: None,
     };
+    if rule.is_needed(summary.total, summary.currency) {
+        let request = record.release_request.as_ref();
+        let Some(request) = request.filter(|request| request.awaits_second(&release, rule)) else {
+            return tell(
+                context,
+                loaded,
+                Event::ReleaseRequested { release },
+                vec![],
+                dry_run,
+            )
+            .await;
+        };
+        if request.instruction.is_by_the_same_as(&release.instruction) {
+            let fix = "Have another person run the same command, with a reason of their own.";
+            return Err(OperatorError::Refused(
+                Problem::new("SECOND_PERSON_NEEDED", fix)
+                    .field(format!("invoice {id}"))
+                    .expected(format!(
+                        "another person than {}, before {}",
+                        request.instruction.by,
+                        request.at.plus_millis(rule.valid_millis)
+                    ))
+                    .actual(release.instruction.by),
+            ));
+        }
+        release.requested = Some(request.instruction.clone());
+    }
     tell(context, loaded, Event::Released { release }, vec![], dry_run).await
 }
 

@@ -2,6 +2,12 @@
 //!
 //! What is under way comes to its end (an answer that was lost is still looked up); what is not begun waits, known to the
 //! register, and goes on after the pause by itself. It works the same on every place the register is on.
+//!
+//! | flow | while it is paused | after it |
+//! |---|---|---|
+//! | invoices | known, not decided; nothing new is created in QAD | each is decided when it is due, or asked for |
+//! | payments | QAD is polled into the ledgers; no new entry is begun in Coupa | each bill goes on when it is due, or asked for |
+//! | suppliers, lookups | a run settles what is open and reads nothing else; no cursor moves | the next run sees everything that came meanwhile |
 
 use crate::ports::{CommitError, RecordKey, Register, StoreError};
 use crate::store::{Change, Context, Document, FlowError, Loaded, load, save};
@@ -14,8 +20,46 @@ use serde::{Deserialize, Serialize};
 
 /// Code of an invoice that waits for the end of a pause.
 pub const PAUSED: &str = "PAUSED";
-/// The flow that creates supplier invoices in QAD, as it is named in the register and the audit trail.
-const INVOICES: &str = "pause-invoices";
+
+/// A flow that a connection can pause by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Flow {
+    /// Creates supplier invoices in QAD.
+    #[default]
+    Invoices,
+    /// Writes QAD's payments into Coupa.
+    Payments,
+    /// Aligns suppliers.
+    Suppliers,
+    /// Makes Coupa's lookups follow QAD.
+    Lookups,
+}
+
+impl Flow {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Invoices, Self::Payments, Self::Suppliers, Self::Lookups];
+
+    /// Its name, for people and in the register.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Invoices => "invoices",
+            Self::Payments => "payments",
+            Self::Suppliers => "suppliers",
+            Self::Lookups => "lookups",
+        }
+    }
+
+    /// Where it is kept whether it is paused.
+    pub fn key(self) -> RecordKey {
+        RecordKey::Watermark(format!("pause-{}", self.word()))
+    }
+
+    /// The audit name of its switch.
+    pub fn audit_name(self) -> String {
+        format!("flow/pause-{}", self.word())
+    }
+}
 
 /// A pause.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,7 +71,13 @@ pub struct Pause {
 }
 
 impl Pause {
-    /// What an invoice that waits for its end says.
+    /// How long it has lasted, in seconds.
+    pub fn seconds(&self, now: Timestamp) -> u64 {
+        let millis = now.millis_since(self.since).max(0);
+        u64::try_from(millis.checked_div(1_000).unwrap_or(0)).unwrap_or(0)
+    }
+
+    /// What a record that waits for its end says.
     pub fn problem(&self) -> Problem {
         Problem::new(PAUSED, "It goes on after `qad-coupa resume`.")
             .actual(format!("{}: {}", self.instruction.by, self.instruction.reason))
@@ -46,6 +96,8 @@ enum Event {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
 struct Switch {
     #[serde(default)]
+    flow: Flow,
+    #[serde(default)]
     pause: Option<Pause>,
     #[serde(default)]
     chain: ChainEnd,
@@ -53,10 +105,10 @@ struct Switch {
 
 impl Document for Switch {
     fn key(&self) -> RecordKey {
-        key_of_invoices()
+        self.flow.key()
     }
     fn audit_name(&self) -> String {
-        audit_name()
+        self.flow.audit_name()
     }
     fn state_word(&self) -> &'static str {
         if self.pause.is_some() { "paused" } else { "running" }
@@ -69,39 +121,36 @@ impl Document for Switch {
     }
 }
 
-/// Where it is kept whether the posting of invoices is paused.
-pub fn key_of_invoices() -> RecordKey {
-    RecordKey::Watermark(INVOICES.to_owned())
-}
-
-/// The audit name of the switch.
-pub fn audit_name() -> String {
-    format!("flow/{INVOICES}")
-}
-
-async fn switch(register: &dyn Register) -> Result<Loaded<Switch>, FlowError> {
-    let stored = load::<Switch>(register, key_of_invoices()).await?;
+async fn switch(register: &dyn Register, flow: Flow) -> Result<Loaded<Switch>, FlowError> {
+    let stored = load::<Switch>(register, flow.key()).await?;
     Ok(stored.unwrap_or_else(|| Loaded {
-        document: Switch::default(),
+        document: Switch {
+            flow,
+            ..Switch::default()
+        },
         revision: 0,
     }))
 }
 
-/// The pause of the posting of invoices, if there is one.
-pub async fn of_invoices(register: &dyn Register) -> Result<Option<Pause>, FlowError> {
-    Ok(switch(register).await?.document.pause)
+/// The pause of a flow, if there is one.
+///
+/// # Errors
+/// No answer from the register.
+pub async fn of(register: &dyn Register, flow: Flow) -> Result<Option<Pause>, FlowError> {
+    Ok(switch(register, flow).await?.document.pause)
 }
 
-/// Pauses (`true`) or resumes the posting of invoices. False when it stood so already; nothing is written then.
+/// Pauses (`true`) or resumes a flow. False when it stood so already; nothing is written then.
 ///
 /// # Errors
 /// No answer from the register, or somebody else switched in this moment.
-pub async fn set_invoices(
+pub async fn set(
     context: &Context<'_>,
+    flow: Flow,
     paused: bool,
     instruction: Instruction,
 ) -> Result<bool, FlowError> {
-    let Loaded { document, revision } = switch(context.register).await?;
+    let Loaded { document, revision } = switch(context.register, flow).await?;
     if document.pause.is_some() == paused {
         return Ok(false);
     }

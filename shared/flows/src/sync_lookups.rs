@@ -6,6 +6,7 @@
 
 use crate::engine::{Driven, Finding, Proof, Stepped, Target, drive};
 use crate::invoice_effects::new_effect;
+use crate::pause::{self, Pause};
 use crate::poll_coupa::PollError;
 use crate::ports::{
     Collection, CommitError, CoupaLookups, QadSources, ReadError, RecordGroup, RecordKey, StoredRecord,
@@ -14,6 +15,7 @@ use crate::ports::{
 use crate::store::{Change, Context, Document, FlowError, Loaded, load, parse, save, sha256_hex};
 use async_trait::async_trait;
 use domain::effect::{Effect, EffectEvent, EffectStatus, Repetition};
+use domain::guards::{self, stands};
 use domain::lifecycle::{ChainEnd, IllegalStep};
 use domain::lookups::{
     Action, ActionKind, CoupaValue, DEPTH_MAX, Guard, LOOKUP_MISSING, LookupCode, LookupPlan,
@@ -96,6 +98,9 @@ pub struct LookupRun {
     pub unanswered: Option<Problem>,
     /// True when there was no time to finish, or nothing more was tried.
     pub incomplete: bool,
+    /// The flow is paused: only what was under way was brought to its end.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub paused: Option<Pause>,
 }
 
 impl LookupRun {
@@ -108,9 +113,15 @@ impl LookupRun {
 /// Looks at every lookup once. One that gives no answer does not stop the others; it is told in its own entry.
 pub async fn run(deps: &Deps<'_>) -> Result<Vec<LookupRun>, PollError> {
     let mut runs = Vec::new();
+    let paused = if deps.plan_only || deps.lookups.is_empty() {
+        None
+    } else {
+        pause::of(deps.context.register, pause::Flow::Lookups).await?
+    };
     for sync in deps.lookups {
         let mut done = LookupRun {
             lookup: sync.lookup.clone(),
+            paused: paused.clone(),
             ..LookupRun::default()
         };
         match align(deps, sync, &mut done).await {
@@ -185,15 +196,18 @@ pub async fn allow(
 
 async fn align(deps: &Deps<'_>, sync: &LookupSync, done: &mut LookupRun) -> Result<(), PollError> {
     let record = load_plan(&deps.context, &sync.lookup).await?;
-    if record.document.unsettled && !deps.plan_only {
+    if record.document.unsettled && !deps.plan_only && stands(guards::Guard::OpenFirst) {
         finish_open(deps, sync, done).await?;
+    }
+    if done.paused.is_some() {
+        return Ok(());
     }
     let started = deps.context.clock.now();
     let scan = deps.qad.source_values(&sync.source).await?;
     done.in_qad = count(scan.values.len());
     done.unreadable
         .extend(scan.unreadable.iter().map(|(_, problem)| problem.clone()));
-    if scan.values.is_empty() {
+    if scan.values.is_empty() && stands(guards::Guard::EmptyIsNotGone) {
         let problem = empty_source(&sync.lookup, &sync.source);
         done.needs_a_person.push(problem.clone());
         done.parked = true;
@@ -359,7 +373,7 @@ fn refused_by_guard(
     record: &LookupPlanRecord,
     hash: &str,
 ) -> Option<Problem> {
-    if record.allowed_plan.as_deref() == Some(hash) {
+    if record.allowed_plan.as_deref() == Some(hash) || !stands(guards::Guard::ChangeShare) {
         return None;
     }
     let excused = |action: &Action| {
@@ -509,7 +523,10 @@ impl Work<'_, '_> {
             if refused && same && !concerns_all(&problem) && self.deps.context.clock.now() < again_at {
                 return Ok(Before::Not(Changed::Refused(problem)));
             }
-            if !refused && record.written_at >= self.started {
+            // By clocks that may differ: what was written then may be newer than what this run has read.
+            let skew = self.deps.context.timing.clock_skew_millis;
+            let newer = record.written_at.plus_millis(skew) >= self.started;
+            if !refused && newer && stands(guards::Guard::OlderReadingSaysNothing) {
                 return Ok(Before::Not(Changed::Overtaken));
             }
         }

@@ -7,6 +7,7 @@
 
 use crate::engine::{Driven, Finding, Proof, Target, drive};
 use crate::invoice_effects::new_effect;
+use crate::pause::{self, Pause};
 use crate::poll_coupa::PollError;
 use crate::ports::{
     Collection, Commit, CommitError, CoupaSuppliers, QadSuppliers, Queue, ReadError, RecordGroup, RecordKey,
@@ -16,6 +17,7 @@ use crate::store::{Change, Context, Document, FlowError, Loaded, parse, render, 
 use crate::supplier_event;
 use async_trait::async_trait;
 use domain::effect::{Effect, EffectEvent, EffectStatus, Repetition};
+use domain::guards::{Guard, stands};
 use domain::ids::{ConnectionId, SupplierCode};
 use domain::lifecycle::{ChainEnd, IllegalStep};
 use domain::problem::Problem;
@@ -103,6 +105,9 @@ pub struct Synced {
     pub unknown: u64,
     /// True when there was no time to finish: what was read is kept, and the next run goes on.
     pub incomplete: bool,
+    /// The flow is paused: only what was under way was brought to its end.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub paused: Option<Pause>,
 }
 
 /// How far the flow has come.
@@ -145,6 +150,14 @@ pub async fn run(deps: &Deps<'_>) -> Result<Synced, PollError> {
     let seen = stored.as_ref().map_or(0, |stored| stored.revision);
     let before: Watermark = stored.as_ref().map(parse).transpose()?.unwrap_or_default();
     let now = context.clock.now();
+    if !deps.plan_only
+        && let Some(pause) = pause::of(context.register, pause::Flow::Suppliers).await?
+    {
+        let mut book = Book::open(deps).await?;
+        book.finish_what_left().await?;
+        book.synced.paused = Some(pause);
+        return Ok(book.synced);
+    }
     let rows = read_rows(deps, &before).await?;
     let mut synced = Synced {
         read_qad: count(rows.qad.len()),
@@ -161,6 +174,16 @@ pub async fn run(deps: &Deps<'_>) -> Result<Synced, PollError> {
     let news = policy != before.policy || digests.iter().any(|digest| !before.digests.contains(digest));
     let look_again = before.look_again.is_some_and(|instant| instant <= now);
     let mut again = before.look_again.filter(|_| !look_again);
+    if !stands(Guard::WatermarkLast) && !deps.plan_only {
+        let moved = watermark_after(&before, &rows, digests.clone(), again, now);
+        let early = Watermark {
+            policy: policy.clone(),
+            ..moved
+        };
+        if early != before {
+            advance(deps, key.clone(), seen, &early).await?;
+        }
+    }
     if news || look_again || deps.plan_only {
         let mut book = Book::open(deps).await?;
         synced.unreadable.append(&mut book.synced.unreadable);
@@ -376,7 +399,12 @@ async fn advance(deps: &Deps<'_>, key: RecordKey, seen: u64, after: &Watermark) 
         }
         deps.context.pause(attempt).await;
         let found = deps.context.register.read(std::slice::from_ref(&key)).await?;
-        let (Some(stored), Some(ours)) = (found.into_iter().next().flatten(), after.look_again) else {
+        let stored = found.into_iter().next().flatten();
+        if let (Some(stored), false) = (&stored, stands(Guard::CursorsForward)) {
+            seen = stored.revision;
+            continue;
+        }
+        let (Some(stored), Some(ours)) = (stored, after.look_again) else {
             return Ok(());
         };
         let mut theirs: Watermark = parse(&stored)?;
@@ -554,7 +582,7 @@ impl<'a, 'd> Book<'a, 'd> {
                 document: SupplierRecord::new(SupplierId::Qad(row.code.clone()), now),
                 revision: 0,
             });
-            if held.document.is_newer_than(began, skew) {
+            if is_overtaken(&held.document, began, skew) {
                 self.overtaken.insert(qad_digest(row));
                 continue;
             }
@@ -577,7 +605,7 @@ impl<'a, 'd> Book<'a, 'd> {
         for row in &rows.coupa {
             if let Some(code) = self.linked.get(&row.id).cloned() {
                 if let Some(held) = self.qad.get_mut(&code) {
-                    if held.document.is_newer_than(began, skew) {
+                    if is_overtaken(&held.document, began, skew) {
                         self.overtaken.insert(coupa_digest(row));
                         continue;
                     }
@@ -600,7 +628,7 @@ impl<'a, 'd> Book<'a, 'd> {
                 document: SupplierRecord::new(SupplierId::Coupa(row.id), now),
                 revision: 0,
             });
-            if held.document.is_newer_than(began, skew) {
+            if is_overtaken(&held.document, began, skew) {
                 self.overtaken.insert(coupa_digest(row));
                 continue;
             }
@@ -621,8 +649,14 @@ impl<'a, 'd> Book<'a, 'd> {
         }
         for (code, held) in &self.qad {
             let linked = held.document.linked_coupa();
-            if let Some(qad) = &held.document.qad {
-                self.directory.note_qad(qad, linked);
+            match (&held.document.qad, &held.document.coupa, held.document.code()) {
+                (Some(qad), ..) => self.directory.note_qad(qad, linked),
+                // A code that is reserved for a supplier of Coupa is nobody else's, although QAD does not have it yet.
+                (None, Some(coupa), Some(code)) if stands(Guard::CodeReserved) => {
+                    self.directory
+                        .note_qad(&reserved(code, coupa, now), Some(coupa.id));
+                }
+                _ => {}
             }
             if let (Some(coupa), Some(_)) = (&held.document.coupa, linked) {
                 self.directory.note_coupa(coupa, held.document.code());
@@ -738,7 +772,7 @@ impl<'a, 'd> Book<'a, 'd> {
             with: SupplierId::Coupa(id).to_string(),
             by,
         }];
-        if let Some(held) = self.store(held, events, vec![pointer]).await? {
+        if let Some(held) = self.store(held, events, pointing(pointer)).await? {
             self.synced.linked = self.synced.linked.saturating_add(1);
             self.adopt(held, id, &code);
             other.revision = other.revision.saturating_add(1);
@@ -828,13 +862,9 @@ impl<'a, 'd> Book<'a, 'd> {
             with: SupplierId::Coupa(coupa.id).to_string(),
             by,
         }];
-        if let Some(held) = self.store(held, events, vec![pointer]).await? {
-            let reserved = QadSupplier {
-                code: code.clone(),
-                data: coupa.data.clone(),
-                last_modified: now.date_utc(),
-            };
-            self.directory.note_qad(&reserved, Some(coupa.id));
+        if let Some(held) = self.store(held, events, pointing(pointer)).await? {
+            self.directory
+                .note_qad(&reserved(&code, &coupa, now), Some(coupa.id));
             self.adopt(held, coupa.id, &code);
         }
         Ok(())
@@ -1018,6 +1048,22 @@ impl<'a, 'd> Book<'a, 'd> {
             self.settle(held).await?;
         }
         self.align_what_was_taken().await
+    }
+
+    /// Brings to its end what may have left for the other system, and begins nothing.
+    async fn finish_what_left(&mut self) -> Result<(), FlowError> {
+        let may_have_left = |held: &&Held| {
+            let effect = held.document.effect.as_ref();
+            effect.is_some_and(|effect| matches!(effect.status, EffectStatus::Intent | EffectStatus::Unknown))
+        };
+        let left: Vec<Held> = self.qad.values().filter(may_have_left).cloned().collect();
+        for held in left {
+            if self.is_out_of_time() {
+                return Ok(());
+            }
+            self.drive(held).await?;
+        }
+        Ok(())
     }
 
     /// A name that Coupa refused because another supplier had it may be free after that one's own change: tried again in the
@@ -1280,6 +1326,24 @@ fn sent_again_at(record: &SupplierRecord) -> Timestamp {
     record.written_at.plus_millis(wait)
 }
 
+/// The record of the Coupa side, in the same transaction and under its own revision: a supplier is linked once.
+fn pointing(pointer: RecordWrite) -> Vec<RecordWrite> {
+    if stands(Guard::LinkedOnce) {
+        vec![pointer]
+    } else {
+        vec![]
+    }
+}
+
+/// What QAD will show of a supplier of Coupa once it is created there.
+fn reserved(code: &SupplierCode, coupa: &CoupaSupplier, now: Timestamp) -> QadSupplier {
+    QadSupplier {
+        code: code.clone(),
+        data: coupa.data.clone(),
+        last_modified: now.date_utc(),
+    }
+}
+
 fn put(held: &Held) -> Result<RecordWrite, FlowError> {
     Ok(RecordWrite::Put {
         key: held.document.key(),
@@ -1288,6 +1352,11 @@ fn put(held: &Held) -> Result<RecordWrite, FlowError> {
         state: held.document.state.word().to_owned(),
         due: None,
     })
+}
+
+/// True when the register knows something newer of a supplier than a reading that began then.
+fn is_overtaken(record: &SupplierRecord, began: Timestamp, skew_millis: i64) -> bool {
+    stands(Guard::OlderReadingSaysNothing) && record.is_newer_than(began, skew_millis)
 }
 
 /// True when a code that is reserved for a supplier of Coupa turns out to be another supplier's in QAD.
@@ -1491,6 +1560,7 @@ impl Target<SupplierRecord> for Writing<'_, '_> {
         }
         if let (SupplierWrite::CreateInQad { data, .. }, Shown::Qad(supplier)) = (&write, &one)
             && name_key(supplier.data.name()) != name_key(data.name())
+            && stands(Guard::CodeIsOurs)
         {
             let fix = "Give the supplier in Coupa its number by hand, or change suppliers.numbering.";
             let actual = format!("{} \"{}\"", supplier.code, supplier.data.name());
@@ -1541,7 +1611,7 @@ impl Target<SupplierRecord> for Writing<'_, '_> {
             change.events.push(SupplierEvent::Linked { with, by });
         }
         // What was only found may differ from what we would have sent: then nothing is agreed yet.
-        if !write.creates() || proof == Proof::Confirmed {
+        if (!write.creates() || proof == Proof::Confirmed) && stands(Guard::OwnEcho) {
             change.document.agreed = change.document.agreed_after(&write, self.deps.policy);
         }
         *self.confirmed.lock().unwrap_or_else(PoisonError::into_inner) = true;

@@ -6,6 +6,7 @@
 use crate::bills::{bill_key, give_back, link};
 use crate::engine::{Driven, Finding, Proof, Stepped, Target, drive};
 use crate::invoice_effects::new_effect;
+use crate::pause::{self, PAUSED, Pause};
 use crate::ports::{
     Collection, CommitError, CoupaBill, CoupaPayments, HintReason, ReadError, RecordKey, WriteError,
 };
@@ -150,6 +151,7 @@ enum Next {
 pub async fn run(deps: &Deps<'_>, invoice: InvoiceId, reason: HintReason) -> Result<Rest, FlowError> {
     let context = &deps.context;
     let mut asked = reason == HintReason::Operator;
+    let mut running = false;
     for _ in 0..ROUNDS_MAX {
         if context.clock.now() > context.deadline {
             return Err(FlowError::OutOfTime);
@@ -157,7 +159,7 @@ pub async fn run(deps: &Deps<'_>, invoice: InvoiceId, reason: HintReason) -> Res
         let Some(loaded) = load::<BillPayments>(context.register, bill_key(invoice)).await? else {
             return Ok(Rest::NoBill);
         };
-        match round(deps, loaded, &mut asked).await? {
+        match round(deps, loaded, &mut asked, &mut running).await? {
             Next::Again => {}
             Next::Rest(rest) => return Ok(rest),
         }
@@ -169,15 +171,19 @@ async fn round(
     deps: &Deps<'_>,
     mut loaded: Loaded<BillPayments>,
     asked: &mut bool,
+    running: &mut bool,
 ) -> Result<Next, FlowError> {
     let context = &deps.context;
     let now = context.clock.now();
-    if loaded
+    if let Some(entry) = loaded
         .document
         .entry
         .as_ref()
-        .is_some_and(|entry| !entry.is_finished())
+        .filter(|entry| !entry.is_finished())
     {
+        if entry.status == EffectStatus::Ready && paused(context, running).await?.is_some() {
+            return take_back(context, loaded).await;
+        }
         let target = Entry {
             coupa: deps.coupa,
             settings: deps.settings,
@@ -240,6 +246,9 @@ async fn round(
         NextEntry::Settled => finish(deps, loaded).await,
         NextEntry::Park(problem) => park(deps, loaded, problem, known).await,
         NextEntry::Append(entry) => {
+            if let Some(pause) = paused(context, running).await? {
+                return wait_for_resume(deps, loaded, &pause).await;
+            }
             let effect = new_effect(
                 effect_key(&entry, loaded.document.chain.sequence),
                 Repetition::OnlyAfterLookUp,
@@ -256,6 +265,66 @@ async fn round(
             document.delay = None;
             store(context, loaded.revision, document, vec![event]).await
         }
+    }
+}
+
+/// The pause of this flow, asked for once in a run unless there is one.
+async fn paused(context: &Context<'_>, running: &mut bool) -> Result<Option<Pause>, FlowError> {
+    if *running {
+        return Ok(None);
+    }
+    let pause = pause::of(context.register, pause::Flow::Payments).await?;
+    *running = pause.is_none();
+    Ok(pause)
+}
+
+/// An entry that was planned before the pause and of which nothing is on its way is planned anew after it.
+async fn take_back(context: &Context<'_>, loaded: Loaded<BillPayments>) -> Result<Next, FlowError> {
+    let mut document = loaded.document;
+    let Some(entry) = document.entry.take() else {
+        return Ok(Next::Again);
+    };
+    let step = EffectEvent::Withdrawn;
+    let withdrawn = entry
+        .after(&step, context.clock.now(), context.timing)
+        .map_err(|error| {
+            let fix = "This is a defect; the record is unchanged.";
+            FlowError::Broken(Problem::new("STEP_IMPOSSIBLE", fix).actual(error.to_string()))
+        })?;
+    let fence = withdrawn.fence;
+    document.entry = Some(withdrawn);
+    let event = PaymentEvent::Writing { step, fence };
+    store(context, loaded.revision, document, vec![event]).await
+}
+
+/// Known and waiting: nothing is lost, and nobody else keeps asking.
+async fn wait_for_resume(
+    deps: &Deps<'_>,
+    loaded: Loaded<BillPayments>,
+    pause: &Pause,
+) -> Result<Next, FlowError> {
+    let context = &deps.context;
+    let now = context.clock.now();
+    let waits = loaded
+        .document
+        .delay
+        .as_ref()
+        .is_some_and(|delay| delay.code == PAUSED);
+    if waits && loaded.document.look_again.is_some_and(|at| at > now) {
+        return Ok(rest(context, loaded));
+    }
+    let mut document = loaded.document;
+    document.look_again = Some(now.plus_millis(deps.settings.recheck_millis));
+    document.delay = Some(pause.problem());
+    let change = Change::<_, PaymentEvent> {
+        document,
+        events: vec![],
+        writes: vec![],
+    };
+    match save(context, loaded.revision, change).await {
+        Ok(saved) => Ok(rest(context, saved)),
+        Err(CommitError::Conflict) => Ok(Next::Again),
+        Err(CommitError::Store(error)) => Err(FlowError::Store(error)),
     }
 }
 

@@ -31,6 +31,7 @@ use domain::time::{Date, Timestamp};
 use domain::timing::Timing;
 use flows::coupa_orders::OrderReads;
 use flows::match_invoice::{self, InvoiceSettings, Rest};
+use flows::pause::{self, PAUSED, Pause};
 use flows::ports::{Chance, Clock, Collection, Hint, HintReason, Subject};
 use flows::store::{Context, FlowError};
 use flows::write_payment::{self, PaymentSettings};
@@ -278,6 +279,10 @@ impl Wiring {
             _ => None,
         };
         let code = problem.map_or("", |problem| problem.code.as_str());
+        if let write_payment::Rest::In { bill, .. } = &rest {
+            self.look_at_pause(id, pause::Flow::Payments, "write-payment", bill.delay.as_ref())
+                .await?;
+        }
         tracing::info!(connection = %id, bill = entry, reason = ?reason, trace, state = rest.word(), code, outcome = "rests",
             duration_ms, "write-payment");
         if let write_payment::Rest::In { bill, .. } = &rest {
@@ -346,6 +351,25 @@ impl Wiring {
         };
         tracing::info!(%connection, found = polled.read, count = polled.new, queued = polled.bills,
             others = polled.others, outcome, "poll-payments");
+        Ok(())
+    }
+
+    /// Says for how long a flow is paused when a record has just been found to wait for its end.
+    async fn look_at_pause(
+        &self,
+        id: &ConnectionId,
+        flow: pause::Flow,
+        function: &str,
+        delay: Option<&Problem>,
+    ) -> Result<(), Problem> {
+        if delay.is_none_or(|problem| problem.code != PAUSED) {
+            return Ok(());
+        }
+        let connection = self.connection(id).await?;
+        let pause = pause::of(&connection.register, flow)
+            .await
+            .map_err(|error| error.problem())?;
+        tell_pause(id, function, pause.as_ref(), self.clock().now());
         Ok(())
     }
 
@@ -420,6 +444,10 @@ impl Wiring {
             Ok(rest) => {
                 tell(id, invoice, reason, trace, &rest, duration_ms);
                 count(&rest, started, self.clock().now());
+                if let Rest::In { record, .. } = &rest {
+                    self.look_at_pause(id, pause::Flow::Invoices, "match-invoice", record.delay.as_ref())
+                        .await?;
+                }
                 Ok(())
             }
             Err(error) => {
@@ -516,6 +544,15 @@ impl Wiring {
         .map_err(|error| error.problem())?;
         tracing::info!(%connection, queued = swept.queued, outcome = if swept.more { "more" } else { "complete" }, "sweep");
         Ok(())
+    }
+}
+
+/// A pause that keeps something waiting, with its age as a metric: one that was forgotten raises an alarm.
+fn tell_pause(connection: &ConnectionId, function: &str, pause: Option<&Pause>, now: Timestamp) {
+    if let Some(pause) = pause {
+        let problem = pause.problem();
+        tracing::warn!(%connection, code = %problem.code, %problem, metric = "pause_age_seconds",
+            value = pause.seconds(now), outcome = "paused", "{function}");
     }
 }
 

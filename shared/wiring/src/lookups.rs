@@ -36,6 +36,8 @@ impl Wiring {
                 "sync-lookups");
             return Ok(());
         };
+        let pause = runs.iter().find_map(|run| run.paused.as_ref());
+        crate::tell_pause(id, "sync-lookups", pause, self.clock().now());
         for run in &runs {
             tell(id, run, self.clock().now().millis_since(started));
         }
@@ -58,6 +60,8 @@ fn is_refused(ended: &Result<Option<Vec<LookupRun>>, Problem>) -> bool {
 fn tell(connection: &ConnectionId, run: &LookupRun, duration_ms: i64) {
     let outcome = if run.unanswered.is_some() {
         "unanswered"
+    } else if run.paused.is_some() {
+        "paused"
     } else if run.parked {
         "parked"
     } else if run.incomplete || run.open > 0 {

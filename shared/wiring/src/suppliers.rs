@@ -47,8 +47,15 @@ impl Wiring {
             .with_fresh_credentials(connection, is_refused, work)
             .await??;
         tell(connection, &synced, run.plan);
+        super::tell_pause(
+            connection,
+            "sync-suppliers",
+            synced.paused.as_ref(),
+            self.clock().now(),
+        );
         let outcome = match &synced {
             _ if run.plan => "planned",
+            synced if synced.paused.is_some() => "paused",
             synced if synced.incomplete => "incomplete",
             _ => "complete",
         };

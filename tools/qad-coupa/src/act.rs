@@ -6,6 +6,7 @@
 use crate::invoices::summed;
 use crate::place::{Place, PlaceArguments, unfinished, unread};
 use crate::records::{self, Filter, Totals};
+use crate::status::depth;
 use crate::{Failure, terminal, view};
 use aws::clock::{SystemChance, SystemClock};
 use aws::dynamo::DynamoRegister;
@@ -30,6 +31,8 @@ const INVOICES_QUEUE: &str = "invoices";
 const HINTS_AT_ONCE: usize = 100;
 /// How often the register is looked at while a command waits, in milliseconds.
 const LOOK_MILLIS: u64 = 300;
+/// Looks in a row at an empty queue after which everything in it counts as worked on.
+const QUIET_LOOKS: u32 = 3;
 /// Longest a command waits for the functions unless told otherwise, in seconds.
 const WAIT_SECONDS: u64 = 30;
 /// Most invoices that are shown one by one before a bulk command.
@@ -199,32 +202,42 @@ impl Desk {
         Ok(())
     }
 
-    /// Waits until the functions have looked at all of them, or the time is over; what still was not looked at.
+    /// Waits until all of them have changed, or the queue is empty and nobody works on it (a look need not change
+    /// anything), or the time is over; how many may still be looked at.
     async fn wait(
         &self,
         before: &BTreeMap<InvoiceId, Option<InvoiceRecord>>,
         seconds: u64,
     ) -> Result<usize, Failure> {
+        let queue = self.place.queue(INVOICES_QUEUE)?;
         let end = SystemClock
             .now()
             .plus_seconds(i64::try_from(seconds).unwrap_or(i64::MAX));
         let mut open: Vec<InvoiceId> = before.keys().copied().collect();
-        let mut told = open.len();
+        let (mut told, mut quiet) = (open.len(), 0u32);
         while !open.is_empty() && SystemClock.now() < end {
             SystemClock.sleep(Duration::from_millis(LOOK_MILLIS)).await;
+            quiet = if depth(&self.place, queue).await?.is_quiet() {
+                quiet.saturating_add(1)
+            } else {
+                0
+            };
             let mut still = Vec::new();
             for id in open {
                 let now = self.record(id).await?;
-                let seen = before.get(&id).and_then(Option::as_ref);
-                if now.as_ref() == seen && !rests_for_good(seen) {
+                if now.as_ref() == before.get(&id).and_then(Option::as_ref) {
                     still.push(id);
                 }
             }
             open = still;
+            // What was worked on when the records were read may have changed since: hence more than one look.
+            if quiet >= QUIET_LOOKS {
+                return Ok(0);
+            }
             if open.len() != told && before.len() > 1 {
                 told = open.len();
                 terminal::note(&format!(
-                    "{} of {} looked at",
+                    "{} of {} have changed",
                     before.len().saturating_sub(told),
                     before.len()
                 ));
@@ -232,20 +245,6 @@ impl Desk {
         }
         Ok(open.len())
     }
-}
-
-/// True for an invoice at which a look changes nothing unless Coupa has changed it: waiting for a change would be in vain.
-fn rests_for_good(record: Option<&InvoiceRecord>) -> bool {
-    record.is_some_and(|record| {
-        matches!(
-            record.state,
-            State::Exported { .. }
-                | State::Voided { exported: true }
-                | State::Parked {
-                    reason: domain::lifecycle::ParkReason::InQad { .. }
-                }
-        ) || record.state.is_skipped()
-    })
 }
 
 /// What a look at an invoice in this state means.
@@ -524,7 +523,19 @@ pub(crate) async fn release(
     let record = records::one(&desk.register, &options.key).await?;
     let instruction = desk.instruction(&options.why.reason).await?;
     let context = desk.place.context(&desk.register);
-    let done = operator::release(&context, record.id, instruction, options.why.dry_run).await?;
+    let document = desk.place.document(&desk.connection).await?;
+    let rule = &document.second_person;
+    let done = operator::release(&context, record.id, instruction, rule, options.why.dry_run).await?;
+    if let (true, State::Parked { .. }, Some(request)) =
+        (done.changed, &done.after.state, &done.after.release_request)
+    {
+        tell_done(&done, options.why.dry_run, json);
+        return Err(Failure::Differs(format!(
+            "SECOND_PERSON_NEEDED: a release above the limit is recorded as a request and needs another person's, with a \
+             reason of their own, before {}.",
+            explain::instant(request.at.plus_millis(rule.valid_millis))
+        )));
+    }
     if !json
         && done.changed
         && let State::Parked {

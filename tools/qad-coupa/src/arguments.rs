@@ -91,9 +91,10 @@ pub(crate) enum Verb {
     /// Runs one cycle of a flow now, in this process, with the function's own log lines.
     #[command(after_help = "Example: qad-coupa run poll-receipts")]
     Run(RunOptions),
-    /// Stops posting: what is on its way comes to its end, nothing new is begun, nothing is lost.
+    /// Stops a flow: what is on its way comes to its end, nothing new is begun, nothing is lost.
+    #[command(after_help = "Example: qad-coupa pause payments --reason \"closing of the period\"")]
     Pause(PauseOptions),
-    /// Lets posting go on.
+    /// Lets a flow go on, and has what waited looked at.
     Resume(PauseOptions),
     /// Coupa, the register and QAD against each other: every difference named. Ends with 4 when one is unexplained.
     Reconcile(ReconcileOptions),

@@ -3,6 +3,11 @@
 //! Reads only, with two exceptions that change nothing: fresh tokens are asked for, and the webhook is called with an
 //! event of a kind that nobody acts on.
 
+mod alarms;
+mod lists;
+#[cfg(test)]
+mod tests;
+
 use crate::place::{Place, PlaceArguments, Systems};
 use crate::status::depths;
 use crate::{Failure, records, terminal, view};
@@ -10,6 +15,7 @@ use async_trait::async_trait;
 use aws::clock::SystemClock;
 use aws::dynamo::DynamoRegister;
 use clap::Args;
+use connectors::connection::ConnectionDocument;
 use connectors::http::outbound::Destination;
 use connectors::http::transport::{HttpTransport, Method, Request, Response, Transport, TransportError};
 use domain::ids::ConnectionId;
@@ -62,27 +68,45 @@ pub(crate) struct DoctorOptions {
     only: Option<String>,
 }
 
-/// Scopes in Coupa that every connection needs, and what each is for.
-const SCOPES: [(&str, &str); 2] = [
-    ("core.invoice.read", "reading invoices"),
-    ("core.invoice.write", "the exported flag and payments"),
-];
-/// Scopes that a part of the product needs when it is used.
-const OPTIONAL_SCOPES: [(&str, &str); 7] = [
-    (
-        "core.integration.read",
-        "outcomes on the document (integration_history)",
-    ),
-    (
-        "core.integration.write",
-        "outcomes on the document (integration_history)",
-    ),
-    ("core.purchase_order.read", "events about purchase orders"),
-    ("core.supplier.read", "suppliers"),
-    ("core.supplier.write", "suppliers"),
-    ("core.common.read", "lookup values"),
-    ("core.common.write", "lookup values"),
-];
+/// A scope in Coupa: its name, what it is for, and what its absence is.
+struct Scope {
+    name: &'static str,
+    what: &'static str,
+    absent: Verdict,
+}
+
+/// The scopes that a connection needs with these settings; every other one is too many.
+fn scopes(document: &ConnectionDocument) -> Vec<Scope> {
+    let scope = |name, what, absent| Scope { name, what, absent };
+    let mut all = vec![
+        scope("core.invoice.read", "reading invoices", Verdict::Fail),
+        scope(
+            "core.invoice.write",
+            "the exported flag and payments",
+            Verdict::Fail,
+        ),
+        scope(
+            "core.purchase_order.read",
+            "the order in Coupa behind an invoice, and events about it",
+            Verdict::Warn,
+        ),
+    ];
+    if document.coupa.integration_history.enabled {
+        let what = "outcomes on the document (coupa.integration_history)";
+        all.push(scope("core.integration.read", what, Verdict::Fail));
+        all.push(scope("core.integration.write", what, Verdict::Fail));
+    }
+    if document.suppliers.enabled {
+        all.push(scope("core.supplier.read", "aligning suppliers", Verdict::Fail));
+        all.push(scope("core.supplier.write", "aligning suppliers", Verdict::Fail));
+    }
+    if document.lookups.is_some() {
+        all.push(scope("core.common.read", "lookup values", Verdict::Fail));
+        all.push(scope("core.common.write", "lookup values", Verdict::Fail));
+    }
+    all
+}
+
 /// How far our clock and theirs may differ before tokens and windows suffer, in milliseconds.
 const SKEW_MILLIS_MAX: i64 = 30_000;
 /// How far back receipts and payments are asked for, in days.
@@ -242,19 +266,16 @@ async fn aws(place: &Place, register: &DynamoRegister, findings: &mut Findings) 
         }
         Err(failure) => findings.failure("aws", "queues", &failure),
     }
-    let pause = flows::pause::of_invoices(register).await;
-    match pause {
-        Ok(None) => findings.pass("aws", "posting", "running"),
-        Ok(Some(pause)) => {
-            findings.add(
-                "aws",
-                "posting",
-                Verdict::Warn,
-                pause.problem().to_string(),
-                "`qad-coupa resume` lets it go on.",
-            );
+    for flow in flows::pause::Flow::ALL {
+        let name = format!("flow {}", flow.word());
+        match flows::pause::of(register, flow).await {
+            Ok(None) => findings.pass("aws", name, "running"),
+            Ok(Some(pause)) => {
+                let fix = format!("`qad-coupa resume {} --reason` lets it go on.", flow.word());
+                findings.add("aws", name, Verdict::Warn, pause.problem().to_string(), &fix);
+            }
+            Err(error) => findings.problem("aws", name, &error.problem()),
         }
-        Err(error) => findings.problem("aws", "posting", &error.problem()),
     }
     records
 }
@@ -307,26 +328,21 @@ async fn coupa(watching: &Watching, systems: &Systems, findings: &mut Findings) 
     match coupa_token(watching, systems, &systems.document.coupa.scopes.join(" ")).await {
         Ok((200, granted)) => {
             findings.pass("coupa", "token", "a fresh one was given");
-            for (scope, what) in SCOPES {
-                match coupa_token(watching, systems, scope).await {
-                    Ok((200, _)) => findings.pass("coupa", format!("scope {scope}"), what),
+            for Scope { name, what, absent } in scopes(&systems.document) {
+                let check = format!("scope {name}");
+                match coupa_token(watching, systems, name).await {
+                    Ok((200, _)) => findings.pass("coupa", check, what),
                     Ok((status, _)) => findings.add(
                         "coupa",
-                        format!("scope {scope}"),
-                        Verdict::Fail,
+                        check,
+                        absent,
                         format!("token refused with {status}; needed for {what}"),
                         "Grant the scope to the client in Coupa (Setup > OAuth2/OpenID Connect Clients).",
                     ),
-                    Err(error) => findings.add(
-                        "coupa",
-                        format!("scope {scope}"),
-                        Verdict::Warn,
-                        error,
-                        "Try again.",
-                    ),
+                    Err(error) => findings.add("coupa", check, Verdict::Warn, error, "Try again."),
                 }
             }
-            too_many(granted.as_deref(), &systems.document.coupa.scopes, findings);
+            too_many(granted.as_deref(), &systems.document, findings);
         }
         Ok((status, _)) => findings.add(
             "coupa",
@@ -376,17 +392,14 @@ async fn coupa(watching: &Watching, systems: &Systems, findings: &mut Findings) 
     );
 }
 
-/// Whatever was granted and nothing here needs.
-fn too_many(granted: Option<&str>, asked: &[String], findings: &mut Findings) {
+/// Whatever was granted and nothing in this connection needs.
+fn too_many(granted: Option<&str>, document: &ConnectionDocument, findings: &mut Findings) {
+    let asked = &document.coupa.scopes;
     let given: BTreeSet<&str> = match granted {
         Some(granted) => granted.split_whitespace().collect(),
         None => asked.iter().map(String::as_str).collect(),
     };
-    let known: BTreeSet<&str> = SCOPES
-        .iter()
-        .map(|(scope, _)| *scope)
-        .chain(OPTIONAL_SCOPES.iter().map(|(scope, _)| *scope))
-        .collect();
+    let known: BTreeSet<&str> = scopes(document).iter().map(|scope| scope.name).collect();
     let excess: Vec<&str> = given.difference(&known).copied().collect();
     if granted.is_none() && asked.is_empty() {
         let fix =
@@ -401,7 +414,7 @@ fn too_many(granted: Option<&str>, asked: &[String], findings: &mut Findings) {
     } else if excess.is_empty() {
         findings.pass("coupa", "scopes too many", "none");
     } else {
-        let fix = "Take them from the client: nothing here needs them.";
+        let fix = "Take them from the client and from coupa.scopes: nothing in this connection needs them.";
         findings.add("coupa", "scopes too many", Verdict::Warn, excess.join(" "), fix);
     }
 }
@@ -495,6 +508,7 @@ async fn qad(watching: &Watching, systems: &Systems, known: &[InvoiceRecord], fi
         "payments",
     );
     supplier_invoices(systems, known, findings).await;
+    lists::suppliers(systems, known, since, findings).await;
     skew("qad", watching, systems.document.qad.base_url.host(), findings);
 }
 
@@ -625,13 +639,21 @@ async fn webhook(place: &Place, connection: &ConnectionId, findings: &mut Findin
 }
 
 /// `doctor`.
-pub(crate) async fn run(place: &PlaceArguments, options: &DoctorOptions, json: bool) -> Result<(), Failure> {
-    let place = Place::open(place).await?;
+pub(crate) async fn run(
+    arguments: &PlaceArguments,
+    options: &DoctorOptions,
+    json: bool,
+) -> Result<(), Failure> {
+    let place = Place::open(arguments).await?;
     let connection = place.connection().await?;
     let register = place.register(&connection)?;
     let wanted = |area: &str| options.only.as_deref().is_none_or(|only| only == area);
     let mut findings = Findings::default();
     let known = if wanted("aws") {
+        match (place.sdk(), &arguments.stack) {
+            (Some(sdk), Some(stack)) => alarms::check(sdk, stack, &mut findings).await,
+            _ => findings.pass("aws", "alarms", "a local run has none"),
+        }
         aws(&place, &register, &mut findings).await
     } else {
         records::all(&register).await?
@@ -645,6 +667,10 @@ pub(crate) async fn run(place: &PlaceArguments, options: &DoctorOptions, json: b
             }
             if wanted("qad") {
                 qad(&watching, &systems, &known, &mut findings).await;
+            }
+            match crate::lookups::records(&register).await {
+                Ok(plans) => lists::lookups(&systems, &plans, wanted, &mut findings).await,
+                Err(failure) => findings.failure("aws", "plans of lookups", &failure),
             }
         }
         Err(failure) => findings.failure("aws", "connection's secret", &failure),
@@ -689,28 +715,4 @@ fn tell(checks: &[Check], now: Timestamp, json: bool) {
         .collect();
     terminal::say(&view::table(&["Verdict", "Area", "Check", "Found", "Fix"], rows).to_string());
     terminal::say(&format!("{pass} passed, {warn} warnings, {fail} failed"));
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_scope_that_nothing_needs_is_told() {
-        let mut findings = Findings::default();
-        too_many(Some("core.invoice.read core.user.write"), &[], &mut findings);
-        assert_eq!(
-            (findings.0[0].verdict, findings.0[0].found.as_str()),
-            (Verdict::Warn, "core.user.write")
-        );
-        let mut findings = Findings::default();
-        too_many(None, &["core.invoice.read".to_owned()], &mut findings);
-        assert_eq!(findings.0[0].verdict, Verdict::Pass);
-    }
-
-    #[test]
-    fn hosts_are_taken_from_addresses_as_they_are() {
-        assert_eq!(host_of("http://127.0.0.1:80/a?b"), "127.0.0.1:80");
-        assert_eq!(host_of("https://example.com"), "example.com");
-    }
 }

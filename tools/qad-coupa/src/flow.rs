@@ -1,17 +1,18 @@
 //! The flows: one run now, a pause, its end.
 
 use crate::place::{Place, PlaceArguments, unfinished};
-use crate::{Failure, terminal};
-use aws::clock::SystemClock;
+use crate::{Failure, payments, records, terminal};
+use aws::clock::{SystemChance, SystemClock};
+use aws::dynamo::DynamoRegister;
 use aws::telemetry::JsonLogs;
 use clap::{Args, ValueEnum};
 use domain::explain;
-use domain::ids::InvoiceId;
+use domain::ids::{ConnectionId, InvoiceId};
 use domain::instruction::Instruction;
 use domain::problem::Problem;
 use flows::pause;
-use flows::ports::{Hint, HintReason, Subject};
-use serde_json::json;
+use flows::ports::{Chance, Clock, Collection, Hint, HintReason, Queue, Subject};
+use serde_json::{Value, json};
 use tracing_subscriber::layer::SubscriberExt;
 use wiring::{Scheduled, SupplierRun};
 
@@ -47,8 +48,38 @@ pub(crate) struct RunOptions {
     plan: bool,
 }
 
+/// A flow that can be paused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Pausable {
+    /// Creating supplier invoices in QAD.
+    Invoices,
+    /// Writing QAD's payments into Coupa.
+    Payments,
+    /// Aligning suppliers.
+    Suppliers,
+    /// Making Coupa's lookups follow QAD.
+    Lookups,
+    /// Each of them.
+    All,
+}
+
+impl Pausable {
+    fn flows(self) -> &'static [pause::Flow] {
+        match self {
+            Self::Invoices => &[pause::Flow::Invoices],
+            Self::Payments => &[pause::Flow::Payments],
+            Self::Suppliers => &[pause::Flow::Suppliers],
+            Self::Lookups => &[pause::Flow::Lookups],
+            Self::All => &pause::Flow::ALL,
+        }
+    }
+}
+
 #[derive(Debug, Args)]
 pub(crate) struct PauseOptions {
+    /// Which flow.
+    #[arg(value_enum, default_value_t = Pausable::Invoices)]
+    flow: Pausable,
     /// Why; goes into the audit trail.
     #[arg(long, value_name = "TEXT")]
     reason: String,
@@ -121,34 +152,113 @@ pub(crate) async fn switch(
     let connection = place.connection().await?;
     let register = place.register(&connection)?;
     let instruction = Instruction::new(&place.actor().await?, &options.reason).map_err(Failure::Refused)?;
-    let now = pause::of_invoices(&register).await.map_err(unfinished)?;
-    let changes = now.is_some() != paused;
-    if changes && !options.dry_run {
-        pause::set_invoices(&place.context(&register), paused, instruction)
-            .await
-            .map_err(unfinished)?;
-    }
-    let word = if paused { "paused" } else { "running" };
-    if json {
-        let value = json!({ "connection": connection, "flow": "invoices", "state": word, "changed": changes,
-                            "dry_run": options.dry_run });
-        terminal::say(&value.to_string());
-        return Ok(());
-    }
-    let text = match (paused, changes, options.dry_run) {
-        (_, false, _) => format!("Posting of {connection} was {word} already; nothing was written."),
-        (true, true, true) => {
-            format!("Posting of {connection} would be paused. Nothing was done (--dry-run).")
+    let mut rows = Vec::new();
+    for flow in options.flow.flows() {
+        let now = pause::of(&register, *flow).await.map_err(unfinished)?;
+        let changes = now.is_some() != paused;
+        let mut queued = 0;
+        if changes && !options.dry_run {
+            pause::set(&place.context(&register), *flow, paused, instruction.clone())
+                .await
+                .map_err(unfinished)?;
+            if !paused {
+                queued = wake(&place, &connection, &register, *flow).await?;
+            }
         }
-        (false, true, true) => format!("Posting of {connection} would go on. Nothing was done (--dry-run)."),
-        (true, true, false) => format!(
-            "Posting of {connection} is paused since {}. What is on its way comes to its end; nothing new is begun.",
-            explain::instant(flows::ports::Clock::now(&SystemClock))
-        ),
-        (false, true, false) => format!(
-            "Posting of {connection} goes on. What waited is looked at as it is due; `qad-coupa replay --code PAUSED` does not wait."
-        ),
-    };
-    terminal::say(&text);
+        let word = if paused { "paused" } else { "running" };
+        if json {
+            rows.push(
+                json!({ "connection": connection, "flow": flow.word(), "state": word, "changed": changes,
+                              "queued": queued, "dry_run": options.dry_run }),
+            );
+            continue;
+        }
+        let what = format!("{} of {connection}", doing(*flow));
+        terminal::say(&match (paused, changes, options.dry_run) {
+            (_, false, _) => format!("{what} was {word} already; nothing was written."),
+            (true, true, true) => format!("{what} would be paused. Nothing was done (--dry-run)."),
+            (false, true, true) => format!("{what} would go on. Nothing was done (--dry-run)."),
+            (true, true, false) => format!(
+                "{what} is paused since {}. What is on its way comes to its end; nothing new is begun.",
+                explain::instant(Clock::now(&SystemClock))
+            ),
+            (false, true, false) => format!("{what} goes on. {}", afterwards(*flow, queued)),
+        });
+    }
+    if json {
+        // One flow is one object; of several the list.
+        let value = match rows.as_slice() {
+            [one] => one.clone(),
+            _ => Value::Array(rows),
+        };
+        terminal::say(&value.to_string());
+    }
     Ok(())
+}
+
+fn doing(flow: pause::Flow) -> &'static str {
+    match flow {
+        pause::Flow::Invoices => "Posting",
+        pause::Flow::Payments => "Writing payments",
+        pause::Flow::Suppliers => "Aligning suppliers",
+        pause::Flow::Lookups => "Keeping lookups",
+    }
+}
+
+fn afterwards(flow: pause::Flow, queued: usize) -> String {
+    match flow {
+        pause::Flow::Invoices => format!("{queued} invoices that waited for it are queued."),
+        pause::Flow::Payments => format!("{queued} bills that waited for it are queued."),
+        pause::Flow::Suppliers | pause::Flow::Lookups => {
+            "The next run takes in everything that came meanwhile.".to_owned()
+        }
+    }
+}
+
+/// Has everything looked at that waited for the end of the pause; how many. A hint that is lost is made up for when the
+/// record is due.
+async fn wake(
+    place: &Place,
+    connection: &ConnectionId,
+    register: &DynamoRegister,
+    flow: pause::Flow,
+) -> Result<usize, Failure> {
+    let waits = |delay: &Option<Problem>| delay.as_ref().is_some_and(|delay| delay.code == pause::PAUSED);
+    let subjects: Vec<Subject> = match flow {
+        pause::Flow::Invoices => {
+            let records = records::all(register).await?;
+            let waiting = records.iter().filter(|record| waits(&record.delay));
+            waiting.map(|record| Subject::Invoice(record.id)).collect()
+        }
+        pause::Flow::Payments => {
+            let bills = payments::bills(register).await?;
+            let waiting = bills.iter().filter(|bill| waits(&bill.delay));
+            waiting
+                .map(|bill| Subject::Entry {
+                    collection: Collection::Bill,
+                    id: bill.invoice.to_string(),
+                })
+                .collect()
+        }
+        // Their next run sees it all.
+        pause::Flow::Suppliers | pause::Flow::Lookups => return Ok(0),
+    };
+    let trace = format!("command-{}", SystemChance.token());
+    let hints: Vec<Hint> = subjects
+        .into_iter()
+        .map(|subject| Hint::V1 {
+            connection: connection.clone(),
+            subject,
+            reason: HintReason::Operator,
+            trace: trace.clone(),
+        })
+        .collect();
+    if !hints.is_empty() {
+        place
+            .hints(flow.word())?
+            .send(&hints)
+            .await
+            .map_err(|error| Failure::Unreachable(error.0))?;
+    }
+    Ok(hints.len())
 }

@@ -84,7 +84,8 @@ pub(crate) async fn run(
     }
 }
 
-async fn records(register: &DynamoRegister) -> Result<Vec<LookupPlanRecord>, Failure> {
+/// What the register knows of each lookup.
+pub(crate) async fn records(register: &DynamoRegister) -> Result<Vec<LookupPlanRecord>, Failure> {
     let stored = register
         .list(&RecordGroup::Collection(Collection::LookupPlan))
         .await

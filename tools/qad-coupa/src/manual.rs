@@ -197,6 +197,87 @@ fn every_command_in_an_alarm_is_one() {
     assert!(seen > 0, "no alarm names a command");
 }
 
+/// Logical names of the alarms in the templates.
+fn alarms() -> BTreeSet<String> {
+    ["infra/stack.yaml", "infra/connection.yaml"]
+        .iter()
+        .flat_map(|name| {
+            let text = read(&root().join(name));
+            let lines: Vec<String> = text.lines().map(str::to_owned).collect();
+            lines
+                .windows(2)
+                .filter(|pair| pair[1].trim() == "Type: AWS::CloudWatch::Alarm")
+                .map(|pair| pair[0].trim().trim_end_matches(':').to_owned())
+                .collect::<Vec<_>>()
+        })
+        .collect()
+}
+
+#[test]
+fn every_alarm_is_in_the_operators_manual_and_no_other() {
+    let manual = read(&root().join("docs/operate.md"));
+    let section = manual
+        .split("\n## Alarms")
+        .nth(1)
+        .unwrap()
+        .split("\n## ")
+        .next()
+        .unwrap();
+    let named: Vec<String> = section
+        .lines()
+        .filter_map(|line| line.strip_prefix("| "))
+        .filter_map(|row| row.split(" | ").next())
+        .flat_map(inline_code)
+        .map(str::to_owned)
+        .collect();
+    let alarms = alarms();
+    let is = |alarm: &str, named: &str| match named.strip_prefix('…') {
+        Some(end) => alarm.ends_with(end),
+        None => alarm == named,
+    };
+    for alarm in &alarms {
+        assert!(
+            named.iter().any(|named| is(alarm, named)),
+            "{alarm} is not explained"
+        );
+    }
+    for named in &named {
+        assert!(alarms.iter().any(|alarm| is(alarm, named)), "there is no {named}");
+    }
+    assert!(alarms.len() > 30, "{alarms:?}");
+}
+
+/// What alarms and metrics cost is the number of them, and the last line but one the sum of those above.
+#[test]
+fn the_costs_add_up() {
+    let text = read(&root().join("docs/deploy.md"));
+    let table = text.split("| per month |").nth(1).unwrap();
+    let rows: Vec<Vec<String>> = table
+        .lines()
+        .skip(2)
+        .take_while(|line| line.starts_with('|'))
+        .map(|line| {
+            line.split('|')
+                .map(|cell| cell.replace('*', "").trim().to_owned())
+                .collect()
+        })
+        .collect();
+    let cents = |text: &str| text.replace('.', "").parse::<u64>().unwrap();
+    let (alarms, metrics) = (alarms().len(), aws::telemetry::METRICS.len());
+    let row = rows.iter().find(|row| row[1].contains("alarms")).unwrap();
+    assert!(
+        row[1].starts_with(&format!("{alarms} alarms, {metrics} metrics")),
+        "{}",
+        row[1]
+    );
+    assert_eq!(cents(&row[2]), u64::try_from(alarms * 10 + metrics * 30).unwrap());
+    let at = rows.iter().position(|row| row[1] == "together").unwrap();
+    for column in 2..5 {
+        let sum: u64 = rows[..at].iter().map(|row| cents(&row[column])).sum();
+        assert_eq!(cents(&rows[at][column]), sum, "column {column}");
+    }
+}
+
 #[test]
 fn every_file_that_is_named_exists() {
     const FOLDERS: [&str; 9] = [

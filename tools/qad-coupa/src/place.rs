@@ -238,6 +238,14 @@ impl Place {
         }
     }
 
+    /// How AWS's other services are asked; none in a local run, which has only those it needs.
+    pub(crate) fn sdk(&self) -> Option<&SdkConfig> {
+        match &self.kind {
+            Kind::Local(_) => None,
+            Kind::Aws(sdk) => Some(sdk),
+        }
+    }
+
     /// Where Coupa calls a connection.
     pub(crate) fn webhook_url(&self, connection: &ConnectionId) -> Result<String, Failure> {
         let found = match &self.kind {
@@ -421,6 +429,12 @@ impl Place {
         Ok(document.text)
     }
 
+    /// The connection's settings.
+    pub(crate) async fn document(&self, connection: &ConnectionId) -> Result<ConnectionDocument, Failure> {
+        let text = self.document_text(connection).await?;
+        ConnectionDocument::parse(text.expose_secret()).map_err(Failure::Failed)
+    }
+
     fn secrets(&self) -> Result<SecretReader, Failure> {
         let prefix = self.variable(&aws::config::CONNECTION_SECRET_PREFIX)?;
         Ok(SecretReader::new(
@@ -442,8 +456,7 @@ impl Place {
         connection: &ConnectionId,
         transport: Arc<dyn Transport>,
     ) -> Result<Systems, Failure> {
-        let text = self.document_text(connection).await?;
-        let document = ConnectionDocument::parse(text.expose_secret()).map_err(Failure::Failed)?;
+        let document = self.document(connection).await?;
         let keys: Arc<dyn aws::tokens::TokenKeys> = Arc::new(self.secrets()?);
         let (clock, chance): (Arc<dyn Clock>, Arc<dyn Chance>) =
             (Arc::new(SystemClock), Arc::new(SystemChance));
@@ -668,7 +681,7 @@ fn own_variables() -> BTreeMap<String, String> {
     clippy::disallowed_methods,
     reason = "the operator's environment is one of the places a stack's names come from"
 )]
-fn variable(name: &str) -> Option<String> {
+pub(crate) fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|text| !text.trim().is_empty())
 }
 

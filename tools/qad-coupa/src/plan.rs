@@ -54,7 +54,7 @@ impl<'a> Shadow<'a> {
     fn of(real: &'a dyn Register) -> Self {
         Self {
             real,
-            changes: Mutex::new(BTreeMap::from([(pause::key_of_invoices(), None)])),
+            changes: Mutex::new(BTreeMap::from([(pause::Flow::Invoices.key(), None)])),
         }
     }
 

@@ -10,10 +10,12 @@ use domain::effect::{Effect, EffectStatus};
 use domain::explain;
 use domain::lifecycle::{InvoiceRecord, State};
 use domain::time::{Date, Timestamp};
+use flows::pause;
 use flows::ports::{Clock, RecordKey, Register};
 use flows::store::parse;
 use serde::Deserialize;
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 
 /// The polls that keep a watermark, by its name.
 const WATERMARKS: [&str; 2] = ["receipts", "payments"];
@@ -38,34 +40,46 @@ pub(crate) struct Depth {
     pub(crate) delayed: u64,
 }
 
+impl Depth {
+    /// Nothing waits, and nobody works on anything.
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.visible == 0 && self.in_work == 0 && self.delayed == 0
+    }
+}
+
 /// Asks every queue how full it is.
 pub(crate) async fn depths(place: &Place) -> Result<Vec<Depth>, Failure> {
     let mut depths = Vec::new();
     for queue in &place.queues {
-        let answer = place
-            .clients()
-            .sqs()
-            .get_queue_attributes()
-            .queue_url(&queue.url)
-            .attribute_names(QueueAttributeName::All)
-            .send()
-            .await
-            .map_err(|error| refused("SQS", "GetQueueAttributes", &error.into_service_error()))?;
-        let number = |name: QueueAttributeName| {
-            answer
-                .attributes()
-                .and_then(|all| all.get(&name))
-                .and_then(|text| text.parse().ok())
-                .unwrap_or(0)
-        };
-        depths.push(Depth {
-            queue: queue.clone(),
-            visible: number(QueueAttributeName::ApproximateNumberOfMessages),
-            in_work: number(QueueAttributeName::ApproximateNumberOfMessagesNotVisible),
-            delayed: number(QueueAttributeName::ApproximateNumberOfMessagesDelayed),
-        });
+        depths.push(depth(place, queue).await?);
     }
     Ok(depths)
+}
+
+/// Asks one queue how full it is.
+pub(crate) async fn depth(place: &Place, queue: &NamedQueue) -> Result<Depth, Failure> {
+    let answer = place
+        .clients()
+        .sqs()
+        .get_queue_attributes()
+        .queue_url(&queue.url)
+        .attribute_names(QueueAttributeName::All)
+        .send()
+        .await
+        .map_err(|error| refused("SQS", "GetQueueAttributes", &error.into_service_error()))?;
+    let number = |name: QueueAttributeName| {
+        answer
+            .attributes()
+            .and_then(|all| all.get(&name))
+            .and_then(|text| text.parse().ok())
+            .unwrap_or(0)
+    };
+    Ok(Depth {
+        queue: queue.clone(),
+        visible: number(QueueAttributeName::ApproximateNumberOfMessages),
+        in_work: number(QueueAttributeName::ApproximateNumberOfMessagesNotVisible),
+        delayed: number(QueueAttributeName::ApproximateNumberOfMessagesDelayed),
+    })
 }
 
 /// Only what is told of a watermark: the flow that owns it has the rest.
@@ -114,7 +128,10 @@ pub(crate) async fn run(place: &PlaceArguments, options: &StatusOptions, json: b
     let records = records::all(&register).await?;
     let watermarks = watermarks(&register).await?;
     let depths = depths(&place).await?;
-    let pause = flows::pause::of_invoices(&register).await.map_err(unfinished)?;
+    let mut pauses = Vec::new();
+    for flow in pause::Flow::ALL {
+        pauses.push((flow, pause::of(&register, flow).await.map_err(unfinished)?));
+    }
 
     let of_state = |word: &str| -> Vec<&InvoiceRecord> {
         records
@@ -164,7 +181,8 @@ pub(crate) async fn run(place: &PlaceArguments, options: &StatusOptions, json: b
         terminal::say(
             &json!({
                 "connection": connection, "place": place.name(), "as_of": now.to_string(), "invoices": states,
-                "paused": pause,
+                "paused": pauses.iter().filter_map(|(flow, pause)| Some((flow.word(), pause.as_ref()?)))
+                    .collect::<BTreeMap<_, _>>(),
                 "oldest_hold": oldest_hold.map(view::invoice_json),
                 "unknown": unknown.iter().map(|record| view::invoice_json(record)).collect::<Vec<_>>(),
                 "delayed": delayed.len(), "watermarks": marks, "queues": queues,
@@ -189,14 +207,24 @@ pub(crate) async fn run(place: &PlaceArguments, options: &StatusOptions, json: b
             })
             .collect();
         terminal::say(&view::table(&["State", "Invoices", "Totals"], rows).to_string());
-        match &pause {
-            Some(pause) => terminal::say(&format!(
-                "PAUSED since {} by {}: {}",
-                explain::instant(pause.since),
-                pause.instruction.by,
-                pause.instruction.reason
-            )),
-            None => terminal::say("Posting: running"),
+        let running: Vec<&str> = pauses
+            .iter()
+            .filter(|(_, pause)| pause.is_none())
+            .map(|(flow, _)| flow.word())
+            .collect();
+        for (flow, pause) in &pauses {
+            if let Some(pause) = pause {
+                terminal::say(&format!(
+                    "{}: PAUSED since {} by {}: {}",
+                    flow.word(),
+                    explain::instant(pause.since),
+                    pause.instruction.by,
+                    pause.instruction.reason
+                ));
+            }
+        }
+        if !running.is_empty() {
+            terminal::say(&format!("Running: {}", running.join(", ")));
         }
         match oldest_hold {
             Some(record) => terminal::say(&format!(

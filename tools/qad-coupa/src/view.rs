@@ -3,6 +3,7 @@
 use comfy_table::{ContentArrangement, Table};
 use domain::explain;
 use domain::ids::OrderLineKey;
+use domain::instruction::{Instruction, Release};
 use domain::lifecycle::{Event, InvoiceRecord};
 use flows::ports::AuditEntry;
 use serde::Serialize;
@@ -237,6 +238,17 @@ pub(crate) fn timeline(entries: &[AuditEntry]) -> Vec<String> {
     lines
 }
 
+/// What one person accepts, in words.
+fn accepted(release: &Release) -> String {
+    let codes: Vec<&str> = release
+        .accepted
+        .iter()
+        .map(|exception| exception.code.as_str())
+        .collect();
+    let Instruction { by, reason } = &release.instruction;
+    format!("{} accepted by {by}: {reason}", codes.join(", "))
+}
+
 fn told(event: &Event) -> String {
     match event {
         Event::Received { coupa_status: None } => "received".to_owned(),
@@ -266,19 +278,18 @@ fn told(event: &Event) -> String {
         ),
         Event::Voided => "voided in Coupa before it was posted".to_owned(),
         Event::Rejected { problem } => format!("rejected: {problem}"),
-        Event::Released { release } => {
-            let codes: Vec<&str> = release
-                .accepted
-                .iter()
-                .map(|exception| exception.code.as_str())
-                .collect();
-            format!(
-                "{} accepted by {}: {}",
-                codes.join(", "),
-                release.instruction.by,
-                release.instruction.reason
-            )
+        Event::ReleaseRequested { release } => {
+            format!("{}; a second person must confirm it", accepted(release))
         }
+        Event::Released { release } => match &release.requested {
+            None => accepted(release),
+            Some(first) => format!(
+                "{}; asked for by {}: {}",
+                accepted(release),
+                first.by,
+                first.reason
+            ),
+        },
         Event::Skipped { instruction } => format!("skipped by {}: {}", instruction.by, instruction.reason),
         Event::TakenIn { instruction } => format!("taken in by {}: {}", instruction.by, instruction.reason),
         Event::Reopened { instruction } => {

@@ -8,7 +8,9 @@
     reason = "the ports' own errors, once per call to another system"
 )]
 
+mod lookups;
 mod payments;
+mod suppliers;
 
 use crate::faults::{Fault, Faults, RetryAfter, System};
 use crate::journal::{Journal, JournalEntry};

@@ -4,7 +4,7 @@ mod properties;
 
 use super::*;
 use crate::coupa_orders::{
-    CoupaOrderLine, CoupaOrderReference, CoupaOrderStanding, CoupaOrderStatus, OnCoupaOrder,
+    CoupaOrderLine, CoupaOrderPolicy, CoupaOrderReference, CoupaOrderStanding, CoupaOrderStatus, OnCoupaOrder,
 };
 use crate::documents::{
     Billed, CoupaStatus, InvoiceLine, InvoiceSupplier, OrderLine, OrderStatus, SourceVersion,
@@ -330,7 +330,11 @@ fn policy() -> MatchPolicy {
         )]
         .into(),
         units: BTreeMap::new(),
-        coupa_orders: Default::default(),
+        coupa_orders: CoupaOrderPolicy {
+            closed: OnCoupaOrder::Park,
+            soft_closed: OnCoupaOrder::Park,
+            ..CoupaOrderPolicy::default()
+        },
     }
 }
 
@@ -1455,6 +1459,21 @@ fn an_order_that_is_cancelled_or_closed_in_coupa_is_parked_although_everything_m
         let mut case = Case::invoice();
         case.in_coupa(Open).lines[0].status = coupa_status(standing);
         assert_eq!(case.verdict(), verdict, "{standing:?}, line");
+    }
+}
+
+#[test]
+fn unless_the_connection_says_otherwise_a_closed_order_is_told_and_a_cancelled_one_parked() {
+    use CoupaOrderStanding::{Cancelled, Closed, SoftClosed};
+    for (standing, verdict) in [
+        (SoftClosed, "approve"),
+        (Closed, "approve"),
+        (Cancelled, "park COUPA_ORDER_CANCELLED"),
+    ] {
+        let mut case = Case::invoice();
+        case.policy.coupa_orders = CoupaOrderPolicy::default();
+        case.in_coupa(standing);
+        assert_eq!(case.verdict(), verdict, "{standing:?}");
     }
 }
 

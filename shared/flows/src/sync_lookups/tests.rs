@@ -495,7 +495,13 @@ async fn what_somebody_wrote_after_this_run_had_read_both_sides_is_not_written_o
     };
     let stale = work(written_at).before(rename, stored.clone()).unwrap();
     assert!(matches!(stale, Before::Not(Changed::Overtaken)));
-    let fresh = work(written_at.plus_millis(1)).before(rename, stored).unwrap();
+    // Clocks may differ by so much.
+    let skew = Timing::default().clock_skew_millis;
+    let in_doubt = work(written_at.plus_millis(skew));
+    let in_doubt = in_doubt.before(rename, stored.clone()).unwrap();
+    assert!(matches!(in_doubt, Before::Not(Changed::Overtaken)));
+    let fresh = work(written_at.plus_millis(skew + 1));
+    let fresh = fresh.before(rename, stored).unwrap();
     assert!(matches!(fresh, Before::Drive(_)));
 }
 
@@ -670,4 +676,36 @@ proptest! {
             prop_assert_eq!(active(&model), wanted);
         }
     }
+}
+
+#[tokio::test]
+async fn a_paused_run_writes_nothing_and_the_next_one_sees_everything() {
+    let set_pause = async |model: &Model, paused| {
+        let timing = Timing::default();
+        let why = domain::instruction::Instruction::new("somebody", "closing of the period").unwrap();
+        pause::set(&model.context(&timing), pause::Flow::Lookups, paused, why)
+            .await
+            .unwrap();
+    };
+    let model = model(start());
+    sync(&model).await;
+    let written = model.journal().len();
+    set_pause(&model, true).await;
+    set(&model, changed());
+    model.wait(60);
+    let paused = sync(&model).await;
+    assert!(paused.paused.is_some() && paused.planned == 0);
+    assert_eq!(model.journal().len(), written);
+    assert_eq!(
+        go(&model, true).await.unwrap().planned,
+        5,
+        "a plan may be looked at"
+    );
+    set_pause(&model, false).await;
+    assert_eq!(sync(&model).await.written, 5);
+    assert_eq!(
+        active(&model),
+        names(&["100 Plant North", "300 Old", "120 Line 2"])
+    );
+    model.verify();
 }

@@ -583,3 +583,65 @@ proptest! {
         }
     }
 }
+
+async fn set_pause(model: &Model, paused: bool) {
+    let timing = Timing::default();
+    let why = domain::instruction::Instruction::new("somebody", "closing of the period").unwrap();
+    pause::set(&model.context(&timing), pause::Flow::Suppliers, paused, why)
+        .await
+        .unwrap();
+}
+
+#[tokio::test]
+async fn a_paused_run_reads_and_writes_neither_side_and_the_next_one_sees_everything() {
+    let model = seed();
+    set_pause(&model, true).await;
+    let paused = sync(&model).await;
+    assert!(paused.paused.is_some());
+    assert_eq!((paused.read_qad, paused.read_coupa, paused.written), (0, 0, 0));
+    assert_eq!(model.journal(), Vec::<String>::new());
+    key_qad(&model, "S9", "Came meanwhile", "Bonn", true);
+    let planned = go(&model, &policy(), true).await.unwrap();
+    assert!(!planned.changes.is_empty(), "a plan may be looked at");
+    assert_eq!(model.journal(), Vec::<String>::new());
+    set_pause(&model, false).await;
+    sync(&model).await;
+    recover(&model, "after the pause").await;
+}
+
+/// Whatever call a run breaks at: during the pause lost answers are cleared up, nothing is created twice, and after it both
+/// sides become equal.
+#[tokio::test]
+async fn a_pause_leaves_no_lost_answer_behind() {
+    for fault in [Fault::After, Fault::DieAfter] {
+        for at in 0.. {
+            let model = seed();
+            let before = model.state().calls;
+            model.state().fault = Some((before + at, fault));
+            let _ = go(&model, &policy(), false).await;
+            if model.state().calls <= before + at {
+                break;
+            }
+            let story = format!("{fault:?} at {at}");
+            model.wait(1);
+            set_pause(&model, true).await;
+            for _ in 0..3 {
+                model.wait(20);
+                sync(&model).await;
+            }
+            let records: Vec<String> = model
+                .state()
+                .records
+                .values()
+                .map(|(_, body)| body.clone())
+                .collect();
+            for body in records {
+                for open in ["\"status\":\"intent\"", "\"status\":\"unknown\""] {
+                    assert!(!body.contains(open), "{story}: {body}");
+                }
+            }
+            set_pause(&model, false).await;
+            recover(&model, &story).await;
+        }
+    }
+}

@@ -494,6 +494,70 @@ fn check(model: &Model) {
 
 const PAID: PaymentStatus = PaymentStatus::Paid;
 
+async fn set_pause(model: &Model, paused: bool) {
+    let timing = Timing::default();
+    let why = domain::instruction::Instruction::new("somebody", "closing of the period").unwrap();
+    let context = context(model, &timing);
+    pause::set(&context, pause::Flow::Payments, paused, why)
+        .await
+        .unwrap();
+}
+
+#[tokio::test]
+async fn a_pause_keeps_payments_known_and_unwritten_and_loses_none() {
+    let model = model();
+    set_pause(&model, true).await;
+    settle(&model, &[row(1, PAID, 60)]).await;
+    assert_eq!(shown(&model), (vec![], false));
+    assert_eq!(bill(&model).delay.unwrap().code, PAUSED);
+    settle(&model, &[row(1, PaymentStatus::Void, 60), row(2, PAID, 100)]).await;
+    assert_eq!(shown(&model), (vec![], false));
+    set_pause(&model, false).await;
+    write(&model, HintReason::Operator).await.unwrap();
+    heal(&model).await;
+    assert_eq!(
+        shown(&model),
+        (vec![100], true),
+        "what was voided meanwhile never shows"
+    );
+    assert_eq!(bill(&model).delay, None);
+    check(&model);
+}
+
+/// Whatever call the worker dies after: the pause brings to its end what may have left, takes back what has not, and the
+/// payment is there once after it.
+#[tokio::test]
+async fn a_pause_at_any_moment_leaves_nothing_open_and_writes_nothing_twice() {
+    for at in 0.. {
+        let model = model();
+        qad(&model, &[row(1, PAID, 60)]);
+        poll(&model).await.unwrap();
+        let before = model.world().calls;
+        model.world().fault.insert(before + at, Fault::DieAfter);
+        let _ = write(&model, HintReason::Poll).await;
+        if model.world().calls <= before + at {
+            break;
+        }
+        {
+            let mut world = model.world();
+            world.fault.clear();
+            world.dead = false;
+        }
+        set_pause(&model, true).await;
+        heal(&model).await;
+        let entry = bill(&model).entry;
+        assert!(
+            entry.is_none_or(|entry| entry.is_finished()),
+            "died after call {at}"
+        );
+        set_pause(&model, false).await;
+        write(&model, HintReason::Operator).await.unwrap();
+        heal(&model).await;
+        assert_eq!(shown(&model).0, [60], "died after call {at}");
+        check(&model);
+    }
+}
+
 #[tokio::test]
 async fn payments_are_written_in_part_and_then_in_full() {
     let model = model();
