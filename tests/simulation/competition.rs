@@ -120,9 +120,10 @@ fn two_invoices_that_use_up_a_receiver_line_in_every_order_finish_it_once() {
 /// The first one's answer is lost: the second waits until that is settled, and then posts by itself.
 #[test]
 fn the_rest_of_a_receiver_line_waits_for_a_lost_answer_and_then_posts_by_itself() {
-    for fault in [
-        sandbox::faults::Fault::LostBefore,
-        sandbox::faults::Fault::LostAfter,
+    for (fault, code) in [
+        (sandbox::faults::Fault::LostBefore, "RECEIVER_LINE_IN_FLIGHT"),
+        // QAD shows as invoiced what is still spoken for: counted twice until the answer is known, and never too little.
+        (sandbox::faults::Fault::LostAfter, "ANOTHER_INVOICE_IN_FLIGHT"),
     ] {
         let both = vec![invoice(INVOICE, ORDER, 7), invoice(OTHER, ORDER, 3)];
         let ten = world(vec![order(ORDER, 10)], vec![receipt(ORDER, "RC1", 10)], both);
@@ -137,7 +138,7 @@ fn the_rest_of_a_receiver_line_waits_for_a_lost_answer_and_then_posts_by_itself(
         run.run(Job::Match(INVOICE, HintReason::Webhook));
         assert_eq!(run.standing(INVOICE).0, "approved");
         run.run(Job::Match(OTHER, HintReason::Webhook));
-        assert_eq!(run.standing(OTHER).1, ["RECEIVER_LINE_IN_FLIGHT"]);
+        assert_eq!(run.standing(OTHER).1, [code]);
         let asked = run.sim.ports.journal.lock().unwrap().entries().count();
         run.run(Job::Sweep);
         run.deliver_all();

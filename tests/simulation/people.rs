@@ -380,6 +380,8 @@ fn an_approval_at_any_moment_of_a_void_is_never_ignored() {
             run
         },
         |mut run| {
+            // The approval's own event comes after it.
+            run.run(Job::Match(INVOICE, HintReason::Webhook));
             run.heal();
             run.assert_stands(INVOICE, "exported", 1);
             assert!(run.exported(INVOICE));

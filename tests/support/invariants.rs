@@ -271,7 +271,12 @@ pub fn payment_is_allowed(sim: &Sim, task: usize, clock: Timestamp, entry: &Paym
 /// S3: the bytes of a payment entry leave now.
 pub fn payment_leaves(sim: &Sim, task: usize, entry: &PaymentEntry) {
     let now = sim.now();
-    let key = format!("payment {} {}", entry.key, entry.amount.is_sign_negative());
+    let key = format!(
+        "payment {} {} of {}",
+        entry.key,
+        entry.amount.is_sign_negative(),
+        entry.invoice
+    );
     let lateness = sim.timing.commit_lateness_millis;
     let mut blind = None;
     {

@@ -24,7 +24,7 @@ use domain::ids::{InvoiceId, OrderLineKey, PurchaseOrderNumber, QadInvoiceIdenti
 use domain::instruction::SecondPerson;
 use domain::lifecycle::{Event, InvoiceEffect, InvoiceRecord, ParkReason, PostedHow, State, Summary};
 use domain::matching::{
-    CoupaOrders, Decision, ExceptionCode, MatchInput, MatchReport, SupplierInvoiceDraft, Verdict,
+    CoupaOrders, Decision, Exception, ExceptionCode, MatchInput, MatchReport, SupplierInvoiceDraft, Verdict,
     decide_accepting,
 };
 use domain::policy::MatchPolicy;
@@ -927,12 +927,12 @@ async fn decide_approved(
             }
         }
         Verdict::Hold { exceptions, awaits } => {
+            let waits_for_others = waits_for_others(&exceptions);
             let held = Event::Held {
                 exceptions,
                 awaits: awaits.clone(),
                 tolerance_version,
             };
-            let waits_for_others = shares_a_line(&held);
             let change = change_to(deps, &loaded.document, held)?;
             let order_in_way = is_newly_in_way(&loaded.document, &change.document);
             match store(deps, loaded.revision, change).await? {
@@ -1328,13 +1328,14 @@ async fn supplier_number_missed(deps: &Deps<'_>, known: &Invoice) -> Result<bool
     Ok(now.is_some_and(|now| now.supplier.number != known.supplier.number))
 }
 
-fn shares_a_line(held: &Event) -> bool {
-    let Event::Held { exceptions, .. } = held else {
-        return false;
-    };
-    exceptions
-        .iter()
-        .any(|exception| exception.code == ExceptionCode::ReceiverLineInFlight)
+/// True for what waits until other invoices have settled.
+fn waits_for_others(exceptions: &[Exception]) -> bool {
+    exceptions.iter().any(|exception| {
+        matches!(
+            exception.code,
+            ExceptionCode::AnotherInvoiceInFlight | ExceptionCode::ReceiverLineInFlight
+        )
+    })
 }
 
 /// After an invoice was registered as waiting for another one to settle: has one settled meanwhile? Whoever is posted looks
@@ -1392,10 +1393,7 @@ async fn wake_those_who_wait(deps: &Deps<'_>, posted: &InvoiceRecord) -> Result<
         let State::Held { exceptions, .. } = &loaded.document.state else {
             continue;
         };
-        if !exceptions
-            .iter()
-            .any(|exception| exception.code == ExceptionCode::ReceiverLineInFlight)
-        {
+        if !waits_for_others(exceptions) {
             continue;
         }
         let document = InvoiceRecord {
