@@ -289,6 +289,19 @@ async fn one_lookup_that_fails_does_not_stop_the_others() {
     assert_eq!(done[0].needs_a_person[0].code, "COUPA_LOOKUP_MISSING");
     assert_eq!(done[1].unanswered.as_ref().unwrap().code, "QAD_PERMISSION_DENIED");
     assert_eq!(done[2].written, 3);
+    // What is known to be missing is asked for, and nothing is written.
+    let before = bench.journal_end();
+    assert_eq!(
+        bench.sync().await[0].needs_a_person[0].code,
+        "COUPA_LOOKUP_MISSING"
+    );
+    let asked = bench.asked(before);
+    assert_eq!(asked.get("lookups.list"), Some(&1));
+    assert_eq!(
+        asked.get("lookup-values.create").copied().unwrap_or(0),
+        3,
+        "the projects alone"
+    );
     bench.world(|world| {
         world.coupa.lookups.insert("QAD Cost Centers".to_owned());
     });

@@ -80,3 +80,74 @@ fn two_invoices_with_one_supplier_number_in_every_order_are_one_document() {
     );
     assert!(schedules > 100, "{schedules}");
 }
+
+/// Seven and three of ten on one receiver line: together they use it up. In every order, with the second decided while the
+/// first one's create is on its way, QAD is told by exactly one of them that nothing of the line stays open; neither waits
+/// for the slow recheck, and they never wait for each other.
+#[test]
+fn two_invoices_that_use_up_a_receiver_line_in_every_order_finish_it_once() {
+    let schedules = every_order(
+        preemptions(2),
+        || {
+            let both = vec![invoice(INVOICE, ORDER, 7), invoice(OTHER, ORDER, 3)];
+            let ten = world(vec![order(ORDER, 10)], vec![receipt(ORDER, "RC1", 10)], both);
+            let mut run = Harness::new(ten, &Setup::default());
+            run.spawn(Job::Match(INVOICE, HintReason::Webhook));
+            run.spawn(Job::Match(OTHER, HintReason::Webhook));
+            run
+        },
+        |mut run| {
+            let start = run.sim.now();
+            run.run(Job::Sweep);
+            run.deliver_all();
+            run.assert_stands(INVOICE, "exported", 1);
+            run.assert_stands(OTHER, "exported", 1);
+            assert!(run.sim.now().millis_since(start) < 60_000, "{}", run.story());
+            let world = run.sim.world();
+            let finishing = world
+                .qad
+                .invoices
+                .iter()
+                .flat_map(|invoice| &invoice.record.receiver_matchings)
+                .filter(|matching| matching.is_finished);
+            assert_eq!(finishing.count(), 1, "{}", run.story());
+            assert!(world.qad.receipts[0].finished);
+        },
+    );
+    assert!(schedules > 50, "{schedules}");
+}
+
+/// The first one's answer is lost: the second waits until that is settled, and then posts by itself.
+#[test]
+fn the_rest_of_a_receiver_line_waits_for_a_lost_answer_and_then_posts_by_itself() {
+    for fault in [
+        sandbox::faults::Fault::LostBefore,
+        sandbox::faults::Fault::LostAfter,
+    ] {
+        let both = vec![invoice(INVOICE, ORDER, 7), invoice(OTHER, ORDER, 3)];
+        let ten = world(vec![order(ORDER, 10)], vec![receipt(ORDER, "RC1", 10)], both);
+        let mut run = Harness::new(ten, &Setup::default());
+        let rule = sandbox::faults::FaultRule::next(
+            sandbox::faults::System::Qad,
+            "supplier-invoices.create",
+            None,
+            fault,
+        );
+        run.sim.ports.faults.lock().unwrap().arm(rule);
+        run.run(Job::Match(INVOICE, HintReason::Webhook));
+        assert_eq!(run.standing(INVOICE).0, "approved");
+        run.run(Job::Match(OTHER, HintReason::Webhook));
+        assert_eq!(run.standing(OTHER).1, ["RECEIVER_LINE_IN_FLIGHT"]);
+        let asked = run.sim.ports.journal.lock().unwrap().entries().count();
+        run.run(Job::Sweep);
+        run.deliver_all();
+        let now = run.sim.ports.journal.lock().unwrap().entries().count();
+        assert_eq!(asked, now, "waiting costs nothing");
+        run.heal();
+        run.run(Job::Sweep);
+        run.deliver_all();
+        run.assert_stands(INVOICE, "exported", 1);
+        run.assert_stands(OTHER, "exported", 1);
+        assert!(run.sim.world().qad.receipts[0].finished);
+    }
+}

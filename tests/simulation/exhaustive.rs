@@ -46,6 +46,7 @@ fn document_events() -> Vec<Event> {
             identity: String::new(),
             request_sha256: String::new(),
             tolerance_version: String::new(),
+            coupa_orders: vec![],
         },
         parked(ParkReason::Problem { problem: problem() }),
         parked(ParkReason::InQad {

@@ -10,7 +10,11 @@
     reason = "a test that overflows, or misses what it put there, must fail loudly, and says what it found"
 )]
 
+mod aligned;
+#[cfg(debug_assertions)]
+mod aligned_guards;
 mod competition;
+mod coupa_orders;
 mod effect_machine;
 mod exhaustive;
 #[cfg(debug_assertions)]
@@ -25,14 +29,25 @@ mod receipts;
 mod straight;
 mod suppliers;
 mod tokens;
+mod whole;
 
 use std::sync::{Arc, Mutex};
 use tests::fates::{Fault, Script};
+use tests::gate::Method;
 use tests::harness::{Harness, with_story};
 
 /// Runs what `begin` has prepared with every fault at every call, heals, and asks `end` for its opinion. The answer is
 /// how many runs there were.
 fn every_single_fault(begin: impl Fn() -> Harness, end: impl Fn(&Harness)) -> usize {
+    every_fault(Fault::of, begin, |run| end(run))
+}
+
+/// The same with the kinds of fault that a method shall have.
+fn every_fault(
+    kinds: impl Fn(Method) -> Vec<Fault>,
+    begin: impl Fn() -> Harness,
+    end: impl Fn(&mut Harness),
+) -> usize {
     let called = Arc::new(Mutex::new(Vec::new()));
     let mut calm = begin();
     let lateness_millis = calm.sim.timing.commit_lateness_millis;
@@ -46,7 +61,7 @@ fn every_single_fault(begin: impl Fn() -> Harness, end: impl Fn(&Harness)) -> us
     let methods = called.lock().unwrap().clone();
     let mut runs = 0;
     for (number, method) in (done + 1..).zip(methods) {
-        for fault in Fault::of(method) {
+        for fault in kinds(method) {
             with_story(|tells| {
                 let mut run = begin().telling(tells);
                 run.fate(Script {
@@ -56,7 +71,7 @@ fn every_single_fault(begin: impl Fn() -> Harness, end: impl Fn(&Harness)) -> us
                 });
                 run.run_all();
                 run.heal();
-                end(&run);
+                end(&mut run);
             });
             runs += 1;
         }

@@ -5,7 +5,7 @@ use flows::ports::{Collection, HintReason};
 use rust_decimal::Decimal;
 use sandbox::world::qad::{Exact, PaymentAllocation};
 use tests::harness::{BEGINNING, Ended, Harness, Job, Setup, every_order};
-use tests::small::{INVOICE, straight_through};
+use tests::small::{INVOICE, ORDER, OTHER, invoice, order, receipt, straight_through, world};
 
 fn allocation(number: u64, amount: u32, status: &str) -> PaymentAllocation {
     PaymentAllocation {
@@ -159,4 +159,138 @@ fn a_payment_and_its_invoice_in_every_order_find_each_other() {
         },
     );
     assert!(schedules > 10, "{schedules}");
+}
+
+/// Two invoices over 100.00 that are in QAD, and one payment of the first.
+fn two_posted() -> Harness {
+    let both = vec![invoice(INVOICE, ORDER, 10), invoice(OTHER, ORDER, 10)];
+    let world = world(vec![order(ORDER, 20)], vec![receipt(ORDER, "RC1", 20)], both);
+    let mut run = Harness::new(world, &Setup::default());
+    run.run(Job::Match(INVOICE, HintReason::Webhook));
+    run.run(Job::Match(OTHER, HintReason::Webhook));
+    run.sim.world().qad.payments.push(allocation(1, 100, "Paid"));
+    run
+}
+
+/// QAD moves the payment to another supplier invoice under the same number.
+fn move_to(run: &Harness, reference: &str) {
+    run.sim.world().qad.payments[0].invoice_reference = reference.to_owned();
+}
+
+fn shown_of(run: &Harness, id: domain::ids::InvoiceId) -> (Vec<i64>, bool) {
+    let world = run.sim.world();
+    let invoice = &world.coupa.invoices[&id.0];
+    let entries = invoice
+        .payments
+        .iter()
+        .map(|payment| i64::try_from(payment.amount_paid).unwrap());
+    (entries.collect(), invoice.paid)
+}
+
+fn other() -> String {
+    format!("INV-{OTHER}")
+}
+
+#[test]
+fn an_allocation_that_qad_moves_is_taken_back_here_and_paid_there_once_each() {
+    let mut run = two_posted();
+    run.run(Job::PollPayments);
+    run.deliver_all();
+    assert_eq!(shown_of(&run, INVOICE), (vec![100], true));
+    move_to(&run, &other());
+    for _ in 0..3 {
+        run.run(Job::PollPayments);
+        run.deliver_all();
+        run.heal();
+        assert_eq!(
+            shown_of(&run, INVOICE),
+            (vec![100, -100], false),
+            "{}",
+            run.story()
+        );
+        assert_eq!(shown_of(&run, OTHER), (vec![100], true), "{}", run.story());
+    }
+    // And back again: what was taken back is a person's to enter.
+    move_to(&run, &format!("INV-{INVOICE}"));
+    run.run(Job::PollPayments);
+    run.deliver_all();
+    run.heal();
+    assert_eq!(shown_of(&run, INVOICE), (vec![100, -100], false));
+    assert_eq!(shown_of(&run, OTHER), (vec![100, -100], false));
+    let sentence = domain::explain::sentence(&run.record(INVOICE).unwrap());
+    assert!(sentence.contains("PAYMENT_REVIVED"), "{sentence}");
+}
+
+#[test]
+fn an_allocation_that_moves_with_every_fault_at_every_call_is_in_each_bill_as_qad_says() {
+    let runs = every_single_fault(
+        || {
+            let mut run = two_posted();
+            run.run(Job::PollPayments);
+            run.deliver_all();
+            move_to(&run, &other());
+            run.spawn(Job::PollPayments);
+            run.spawn(pay());
+            run.spawn(Job::Pay(Collection::Bill, OTHER.to_string()));
+            run
+        },
+        |run| {
+            assert_eq!(
+                shown_of(run, INVOICE),
+                (vec![100, -100], false),
+                "{}",
+                run.story()
+            );
+            assert_eq!(shown_of(run, OTHER), (vec![100], true), "{}", run.story());
+        },
+    );
+    assert!(runs > 30, "{runs}");
+}
+
+/// Moved while its first entry is on its way, in every order with two polls: neither bill keeps what is not its own.
+#[test]
+fn an_allocation_that_moves_at_any_moment_ends_where_qad_has_it() {
+    let schedules = every_order(
+        preemptions(2),
+        || {
+            let mut run = two_posted();
+            run.spawn(Job::PollPayments);
+            run.spawn_step("moved", |world, _| {
+                world.qad.payments[0].invoice_reference = other();
+            });
+            run.spawn(Job::PollPayments);
+            run.spawn(pay());
+            run
+        },
+        |mut run| {
+            run.heal();
+            let (entries, paid) = shown_of(&run, INVOICE);
+            assert!(
+                (entries.is_empty() || entries == [100, -100]) && !paid,
+                "{entries:?} {}",
+                run.story()
+            );
+            assert_eq!(shown_of(&run, OTHER), (vec![100], true), "{}", run.story());
+        },
+    );
+    assert!(schedules > 10, "{schedules}");
+}
+
+#[test]
+fn an_allocation_moves_to_an_invoice_nobody_owns_and_back_before_anything_was_written() {
+    let mut run = two_posted();
+    move_to(&run, "INV-elsewhere");
+    run.run(Job::PollPayments);
+    run.deliver_all();
+    move_to(&run, &other());
+    run.run(Job::PollPayments);
+    run.deliver_all();
+    run.heal();
+    assert_eq!(shown_of(&run, INVOICE), (vec![], false));
+    assert_eq!(shown_of(&run, OTHER), (vec![100], true));
+    move_to(&run, "INV-elsewhere");
+    run.run(Job::PollPayments);
+    run.deliver_all();
+    run.heal();
+    assert_eq!(shown_of(&run, OTHER), (vec![100, -100], false));
 }

@@ -307,3 +307,83 @@ pub(crate) fn keyed_document() -> SupplierInvoiceRecord {
         concurrency_hash: String::new(),
     }
 }
+
+/// Voided while it was held and approved again: nothing was ever sent, so it is decided anew under the same identity, once,
+/// however often and however late Coupa's events arrive.
+#[test]
+fn a_bill_voided_while_held_and_approved_again_is_decided_anew() {
+    let mut waiting = straight_through();
+    let receipts = std::mem::take(&mut waiting.qad.receipts);
+    let mut run = Harness::new(waiting, &Setup::default());
+    let event = || Job::Match(INVOICE, HintReason::Webhook);
+    run.run(event());
+    run.assert_stands(INVOICE, "held", 0);
+    run.spawn_step("voided", |world, now| world.coupa.void(INVOICE.0, now).unwrap());
+    run.run_all();
+    run.run(event());
+    run.assert_stands(INVOICE, "voided", 0);
+    run.run(event());
+    run.assert_stands(INVOICE, "voided", 0);
+    run.spawn_step("approved again", |world, now| {
+        world.coupa.approve(INVOICE.0, now).unwrap();
+    });
+    run.run_all();
+    // The event twice; the void's own, late, is read as what Coupa says now.
+    for _ in 0..3 {
+        run.run(event());
+        run.assert_stands(INVOICE, "held", 0);
+    }
+    run.sim.world().qad.receipts = receipts;
+    run.run(event());
+    run.heal();
+    run.assert_stands(INVOICE, "exported", 1);
+    assert!(run.exported(INVOICE));
+    assert_eq!(run.sim.shared().watch.creates(), 1);
+}
+
+/// Without any event: the list of what is not exported shows it.
+#[test]
+fn a_bill_approved_again_is_found_by_the_poll_when_its_event_is_lost() {
+    let mut waiting = straight_through();
+    waiting.qad.receipts.clear();
+    let mut run = Harness::new(waiting, &Setup::default());
+    run.run(Job::Match(INVOICE, HintReason::Webhook));
+    run.spawn_step("voided", |world, now| world.coupa.void(INVOICE.0, now).unwrap());
+    run.run_all();
+    run.run(Job::Match(INVOICE, HintReason::Webhook));
+    run.assert_stands(INVOICE, "voided", 0);
+    run.sim.advance_to(run.sim.now().0 + 5_000);
+    run.spawn_step("approved again", |world, now| {
+        world.coupa.approve(INVOICE.0, now).unwrap();
+        world.coupa.invoices.get_mut(&INVOICE.0).unwrap().exported = false;
+    });
+    run.run_all();
+    run.run(Job::PollCoupa);
+    run.deliver_all();
+    run.assert_stands(INVOICE, "held", 0);
+}
+
+/// Approved again at any moment of the void's own handling: the bill is in QAD once, or a person is told.
+#[test]
+fn an_approval_at_any_moment_of_a_void_is_never_ignored() {
+    let schedules = every_order(
+        preemptions(2),
+        || {
+            let mut world = straight_through();
+            world.coupa.void(INVOICE.0, BEGINNING).unwrap();
+            let mut run = Harness::new(world, &Setup::default());
+            run.spawn(Job::Match(INVOICE, HintReason::Webhook));
+            run.spawn_step("approved again", |world, now| {
+                world.coupa.approve(INVOICE.0, now).unwrap();
+            });
+            run.spawn(Job::Match(INVOICE, HintReason::Webhook));
+            run
+        },
+        |mut run| {
+            run.heal();
+            run.assert_stands(INVOICE, "exported", 1);
+            assert!(run.exported(INVOICE));
+        },
+    );
+    assert!(schedules > 10, "{schedules}");
+}

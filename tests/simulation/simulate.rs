@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `--seeds <n>` | that many lives of the pure machines (default 200000; 0 for none) |
 //! | `--days <n>` | that many days of about sixty invoices through the real flows (default 0) |
+//! | `--whole <n>` | that many of the same days with payments, suppliers and lookup values in each (default 0) |
 //! | `--from <seed>` | the first seed (default 1) |
 //! | `--tell <seed>` | tells the story of one life of the machines |
 //!
@@ -21,7 +22,7 @@ use std::collections::BTreeMap;
 use std::io::{IsTerminal, Write as _};
 use std::process::ExitCode;
 use std::time::Instant;
-use tests::life::{self, Life};
+use tests::life::{self, Life, Lived};
 use tests::machines::{self, marks::Marks};
 use tests::seeds;
 
@@ -31,6 +32,8 @@ const PROGRESS_SEEDS: u64 = 2_000;
 const BAR_CHARACTERS: u64 = 30;
 /// Fewer seeds than this need not take every path.
 const MARKS_SEEDS_MIN: u64 = 20_000;
+/// Fewer days than this need not either.
+const MARKS_DAYS_MIN: u64 = 20;
 
 #[expect(
     clippy::disallowed_methods,
@@ -109,9 +112,10 @@ fn main() -> ExitCode {
         number(&arguments, "--days", 0),
         number(&arguments, "--from", 1),
         number(&arguments, "--tell", 0),
+        number(&arguments, "--whole", 0),
     );
-    let (Ok(seeds), Ok(days), Ok(from), Ok(tell)) = asked else {
-        for problem in [asked.0, asked.1, asked.2, asked.3] {
+    let (Ok(seeds), Ok(days), Ok(from), Ok(tell), Ok(whole)) = asked else {
+        for problem in [asked.0, asked.1, asked.2, asked.3, asked.4] {
             if let Err(what) = problem {
                 eprintln!("{what}");
             }
@@ -128,7 +132,10 @@ fn main() -> ExitCode {
         println!("{:#?}", lived.violations);
         return ExitCode::SUCCESS;
     }
-    match live_machines(seeds, from).and_then(|()| live_days(days, from)) {
+    let lived = live_machines(seeds, from)
+        .and_then(|()| live_days(&DAYS, days, from))
+        .and_then(|()| live_days(&WHOLE, whole, from));
+    match lived {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             eprintln!("\n{failure}");
@@ -171,15 +178,40 @@ fn live_machines(seeds: u64, from: u64) -> Result<(), String> {
     Ok(())
 }
 
-fn live_days(days: u64, from: u64) -> Result<(), String> {
-    let mut progress = Progress::new("days of the flows", days);
+/// A kind of day.
+struct Kind {
+    word: &'static str,
+    what: &'static str,
+    live: fn(u64) -> Lived,
+    story: fn(u64) -> String,
+    marks: &'static [&'static str],
+}
+
+const DAYS: Kind = Kind {
+    word: "day",
+    what: "days of the flows",
+    live: |seed| life::live(&Life::of(seed), &day(seed)),
+    story: seeds::story_of_day,
+    marks: &[],
+};
+
+const WHOLE: Kind = Kind {
+    word: "whole",
+    what: "whole days",
+    live: |seed| life::live(&Life::whole(seed), &seeds::whole_day(seed)),
+    story: seeds::story_of_whole,
+    marks: &life::WHOLE_MARKS,
+};
+
+fn live_days(kind: &Kind, days: u64, from: u64) -> Result<(), String> {
+    let mut progress = Progress::new(kind.what, days);
     let mut coverage: BTreeMap<&'static str, u64> = BTreeMap::new();
     let (mut calls, mut longest) = (0u64, 0i64);
     for (done, seed) in (1u64..).zip(from..from.saturating_add(days)) {
-        let lived = life::live(&Life::of(seed), &day(seed));
+        let lived = (kind.live)(seed);
         if !lived.violations.is_empty() {
-            let kept = seeds::keep("day", seed, &lived.violations.join("; "));
-            return Err(format!("{}\n{kept}", seeds::story_of_day(seed)));
+            let kept = seeds::keep(kind.word, seed, &lived.violations.join("; "));
+            return Err(format!("{}\n{kept}", (kind.story)(seed)));
         }
         calls = calls.saturating_add(lived.calls);
         longest = longest.max(lived.rest_millis);
@@ -189,15 +221,25 @@ fn live_days(days: u64, from: u64) -> Result<(), String> {
         }
         progress.show(done);
     }
-    if days > 0 {
-        println!(
-            "{days} days from {from}: nothing broken, {calls} port calls, {} days a second on one core, longest rest {} s",
-            progress.per_second(days),
-            longest.checked_div(1000).unwrap_or(0)
-        );
-        for (name, times) in coverage {
-            println!("  {times:>12}  {name}");
-        }
+    if days == 0 {
+        return Ok(());
+    }
+    println!(
+        "{days} {} from {from}: nothing broken, {calls} port calls, {} a second on one core, longest rest {} s",
+        kind.what,
+        progress.per_second(days),
+        longest.checked_div(1000).unwrap_or(0)
+    );
+    for (name, times) in &coverage {
+        println!("  {times:>12}  {name}");
+    }
+    let never: Vec<&&str> = kind
+        .marks
+        .iter()
+        .filter(|mark| !coverage.contains_key(**mark))
+        .collect();
+    if days >= MARKS_DAYS_MIN && !never.is_empty() {
+        return Err(format!("paths never taken: {never:?}"));
     }
     Ok(())
 }

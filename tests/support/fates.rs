@@ -22,9 +22,23 @@ pub enum Fault {
     CrashBefore,
     /// The worker dies after the call.
     CrashAfter,
+    /// The call takes a minute to get there.
+    Slow,
+    /// The worker stops before the call, for longer than it may live, and then goes on.
+    StallBefore,
+    /// The worker stops after the call, for longer than it may live, and then goes on.
+    StallAfter,
 }
 
+/// How long a slow call takes, in milliseconds.
+const SLOW_MILLIS: i64 = 60_000;
+/// How long a worker stops, in milliseconds.
+const STALL_MILLIS: i64 = 600_000;
+
 impl Fault {
+    /// The kinds of fault that only matter when somebody else acts meanwhile.
+    pub const PAUSES: [Self; 3] = [Self::Slow, Self::StallBefore, Self::StallAfter];
+
     /// Every kind of fault that the method can have.
     pub fn of(method: Method) -> Vec<Self> {
         let mut kinds = vec![
@@ -103,6 +117,8 @@ impl Fate for Script {
             Some(Fault::Declined) => Before::Declined,
             Some(Fault::Late) => Before::Late(self.lateness_millis),
             Some(Fault::CrashBefore) => Before::Crash,
+            Some(Fault::Slow) => Before::Slow(SLOW_MILLIS),
+            Some(Fault::StallBefore) => Before::Stall(STALL_MILLIS),
             _ => Before::Proceed,
         }
     }
@@ -111,6 +127,7 @@ impl Fate for Script {
         match self.fault(call) {
             Some(Fault::LostAfter) => After::Lost,
             Some(Fault::CrashAfter) => After::Crash,
+            Some(Fault::StallAfter) => After::Stall(STALL_MILLIS),
             _ => After::Proceed,
         }
     }

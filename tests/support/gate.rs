@@ -17,17 +17,22 @@
 
 use crate::invariants::Watch;
 use async_trait::async_trait;
+use domain::coupa_orders::CoupaOrder;
 use domain::documents::{Invoice, Order, Receipt};
-use domain::ids::{InvoiceId, PurchaseOrderNumber, QadInvoiceIdentity};
+use domain::ids::{InvoiceId, PurchaseOrderNumber, QadInvoiceIdentity, SupplierCode};
+use domain::lookups::{Action, CoupaValue, LookupCode};
 use domain::matching::SupplierInvoiceDraft;
 use domain::payments::PaymentEntry;
 use domain::problem::Problem;
+use domain::suppliers::{CoupaSupplier, QadSupplier, SupplierData, SupplierWrite};
 use domain::time::{Date, Timestamp};
 use domain::timing::Timing;
 use flows::ports::{
-    AuditEntry, Chance, Clock, Commit, CommitError, Coupa, CoupaBill, CoupaPayments, DocumentOutcome,
-    DueRecord, Flagged, Hint, InvoicePage, PaymentScan, Qad, QadDocument, QadPayments, Queue, ReadError,
-    ReceiptScan, RecordGroup, RecordKey, RecordWrite, Register, StoreError, StoredRecord, WriteError,
+    AuditEntry, Chance, Clock, Commit, CommitError, Coupa, CoupaBill, CoupaLookups, CoupaPayments,
+    CoupaSupplierPage, CoupaSuppliers, DocumentOutcome, DueRecord, Flagged, Hint, InvoicePage, LookupScan,
+    PaymentScan, Qad, QadDocument, QadPayments, QadSources, QadSupplierScan, QadSuppliers, Queue, ReadError,
+    ReceiptScan, RecordGroup, RecordKey, RecordWrite, Register, SourceScan, StoreError, StoredRecord,
+    WriteError,
 };
 use sandbox::faults::{Fault, FaultRule, System};
 use sandbox::ports::WorldPorts;
@@ -88,6 +93,8 @@ pub enum Method {
     Due,
     /// `Coupa::invoice`.
     CoupaInvoice,
+    /// `Coupa::coupa_order`.
+    CoupaOrder,
     /// `Coupa::exportable_invoices`.
     CoupaList,
     /// `Coupa::mark_exported`.
@@ -110,6 +117,34 @@ pub enum Method {
     AppendPayment,
     /// `QadPayments::payments_since`.
     PaymentsSince,
+    /// `CoupaSuppliers::suppliers`.
+    CoupaSuppliers,
+    /// `CoupaSuppliers::suppliers_numbered`.
+    FindCoupaSupplier,
+    /// `CoupaSuppliers::create_supplier`.
+    CreateCoupaSupplier,
+    /// `CoupaSuppliers::update_supplier`.
+    UpdateCoupaSupplier,
+    /// `QadSuppliers::suppliers_since`.
+    QadSuppliers,
+    /// `QadSuppliers::supplier`.
+    FindQadSupplier,
+    /// `QadSuppliers::create_supplier`.
+    CreateQadSupplier,
+    /// `QadSuppliers::update_supplier`.
+    UpdateQadSupplier,
+    /// `QadSources::source_values`.
+    SourceValues,
+    /// `CoupaLookups::lookup_values`.
+    LookupValues,
+    /// `CoupaLookups::find_lookup_values`.
+    FindLookupValues,
+    /// `CoupaLookups::has_lookup`.
+    HasLookup,
+    /// `CoupaLookups::create_lookup_value`.
+    CreateLookupValue,
+    /// `CoupaLookups::update_lookup_value`.
+    UpdateLookupValue,
     /// `Queue::send`.
     SendHints,
     /// `Clock::sleep`.
@@ -122,6 +157,7 @@ impl Method {
         matches!(
             self,
             Self::CoupaInvoice
+                | Self::CoupaOrder
                 | Self::CoupaList
                 | Self::Order
                 | Self::ReceiptsOfOrder
@@ -129,20 +165,40 @@ impl Method {
                 | Self::FindInvoices
                 | Self::Bill
                 | Self::PaymentsSince
+                | Self::CoupaSuppliers
+                | Self::FindCoupaSupplier
+                | Self::QadSuppliers
+                | Self::FindQadSupplier
+                | Self::SourceValues
+                | Self::LookupValues
+                | Self::FindLookupValues
+                | Self::HasLookup
         )
     }
 
     /// True for a write to Coupa or QAD.
     pub fn writes_elsewhere(self) -> bool {
-        matches!(
-            self,
-            Self::MarkExported | Self::RecordOutcome | Self::CreateInvoice | Self::AppendPayment
-        )
+        matches!(self, Self::MarkExported | Self::RecordOutcome) || self.lands_late()
     }
 
     /// True for a write that may land late, and that a second one of would do harm.
     pub fn lands_late(self) -> bool {
-        matches!(self, Self::CreateInvoice | Self::AppendPayment)
+        self.late_operation().is_some()
+    }
+
+    /// What such a write is called where faults are armed.
+    fn late_operation(self) -> Option<(System, &'static str)> {
+        Some(match self {
+            Self::CreateInvoice => (System::Qad, "supplier-invoices.create"),
+            Self::AppendPayment => (System::Coupa, "invoices.pay"),
+            Self::CreateCoupaSupplier => (System::Coupa, "suppliers.create"),
+            Self::UpdateCoupaSupplier => (System::Coupa, "suppliers.update"),
+            Self::CreateQadSupplier => (System::Qad, "suppliers.create"),
+            Self::UpdateQadSupplier => (System::Qad, "suppliers.update"),
+            Self::CreateLookupValue => (System::Coupa, "lookup-values.create"),
+            Self::UpdateLookupValue => (System::Coupa, "lookup-values.update"),
+            _ => return None,
+        })
     }
 
     /// True for a call of the register.
@@ -171,7 +227,7 @@ pub enum Before {
     Lost,
     /// It is not made, and the other side says so (429): not applied. For a read: unavailable.
     Declined,
-    /// It is not answered, and what it writes appears this many milliseconds later. For a create only.
+    /// It is not answered, and what it writes appears this many milliseconds later. For a write that may land late only.
     Late(i64),
     /// The worker dies.
     Crash,
@@ -291,7 +347,7 @@ pub struct Sim {
 /// Most calls a run may make; more is a run that does not end.
 const CALLS_MAX: u64 = 400_000;
 /// Calls kept for the story of a failure.
-const RECENT_MAX: usize = 60;
+const RECENT_MAX: usize = 240;
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -477,8 +533,25 @@ impl Gate {
         (call, before)
     }
 
+    /// Several calls of one task may be on their way at once: who dies is dead, and who sleeps sleeps longest.
     fn mark(&self, mark: Mark) {
-        self.sim.shared().marks.insert(self.task, mark);
+        let mut shared = self.sim.shared();
+        let marks = &mut shared.marks;
+        let strongest = match (marks.get(&self.task), mark) {
+            (Some(Mark::Crashed), _) => Mark::Crashed,
+            (
+                Some(Mark::Asleep { until, zombie }),
+                Mark::Asleep {
+                    until: other,
+                    zombie: too,
+                },
+            ) => Mark::Asleep {
+                until: (*until).max(other),
+                zombie: *zombie || too,
+            },
+            _ => mark,
+        };
+        marks.insert(self.task, strongest);
     }
 
     fn sleep_until(&self, until: i64, zombie: bool) {
@@ -516,10 +589,7 @@ impl Gate {
                     delay_ms: u32::try_from(millis).unwrap_or(u32::MAX),
                 };
                 Yield(false).await;
-                let (system, operation) = match method {
-                    Method::AppendPayment => (System::Coupa, "invoices.pay"),
-                    _ => (System::Qad, "supplier-invoices.create"),
-                };
+                let (system, operation) = method.late_operation().unwrap();
                 let rule = FaultRule::next(system, operation, None, fault);
                 lock(&self.sim.ports.faults).arm(rule);
                 self.sim.saw("late commit");
@@ -692,6 +762,12 @@ impl Coupa for Gate {
             .await
     }
 
+    async fn coupa_order(&self, number: &str) -> Result<Option<CoupaOrder>, ReadError> {
+        let make = || self.sim.ports.coupa_order(number);
+        self.pass(Method::CoupaOrder, || number.to_owned(), true, make, read_lost)
+            .await
+    }
+
     async fn exportable_invoices(&self, after: Option<InvoiceId>) -> Result<InvoicePage, ReadError> {
         let make = || self.sim.ports.exportable_invoices(after);
         self.pass(Method::CoupaList, String::new, true, make, read_lost)
@@ -825,6 +901,240 @@ impl QadPayments for Gate {
         let make = || self.sim.ports.payments_since(since);
         self.pass(Method::PaymentsSince, || since.to_string(), true, make, read_lost)
             .await
+    }
+}
+
+#[async_trait]
+impl CoupaSuppliers for Gate {
+    async fn suppliers(
+        &self,
+        since: Option<Timestamp>,
+        after: Option<u64>,
+    ) -> Result<CoupaSupplierPage, ReadError> {
+        let make = || CoupaSuppliers::suppliers(&self.sim.ports, since, after);
+        let about = || format!("since {since:?} after {after:?}");
+        self.pass(Method::CoupaSuppliers, about, true, make, read_lost)
+            .await
+    }
+
+    async fn suppliers_numbered(&self, number: &SupplierCode) -> Result<Vec<CoupaSupplier>, ReadError> {
+        let make = || self.sim.ports.suppliers_numbered(number);
+        let asked_at = self.sim.now();
+        let about = || number.to_string();
+        let answer = self
+            .pass(Method::FindCoupaSupplier, about, true, make, read_lost)
+            .await;
+        if answer.as_ref().is_ok_and(Vec::is_empty) {
+            let key = format!("coupa-supplier/{}", number.folded());
+            self.sim.shared().watch.syncs.looked_up(key, asked_at);
+        }
+        answer
+    }
+
+    async fn create_supplier(
+        &self,
+        number: &SupplierCode,
+        data: &SupplierData,
+        idempotency_key: &str,
+    ) -> Result<CoupaSupplier, WriteError> {
+        let write = SupplierWrite::CreateInCoupa {
+            code: number.clone(),
+            data: data.clone(),
+        };
+        let make = || CoupaSuppliers::create_supplier(&self.sim.ports, number, data, idempotency_key);
+        self.supplier_write(Method::CreateCoupaSupplier, &write, make)
+            .await
+    }
+
+    async fn update_supplier(
+        &self,
+        id: u64,
+        number: &SupplierCode,
+        data: &SupplierData,
+        idempotency_key: &str,
+    ) -> Result<CoupaSupplier, WriteError> {
+        let write = SupplierWrite::UpdateInCoupa {
+            id,
+            code: number.clone(),
+            data: data.clone(),
+        };
+        let make = || CoupaSuppliers::update_supplier(&self.sim.ports, id, number, data, idempotency_key);
+        self.supplier_write(Method::UpdateCoupaSupplier, &write, make)
+            .await
+    }
+}
+
+#[async_trait]
+impl QadSuppliers for Gate {
+    async fn suppliers_since(&self, since: Date) -> Result<QadSupplierScan, ReadError> {
+        let make = || self.sim.ports.suppliers_since(since);
+        self.pass(Method::QadSuppliers, || since.to_string(), true, make, read_lost)
+            .await
+    }
+
+    async fn supplier(&self, code: &SupplierCode) -> Result<Option<QadSupplier>, ReadError> {
+        let make = || self.sim.ports.supplier(code);
+        let asked_at = self.sim.now();
+        let answer = self
+            .pass(
+                Method::FindQadSupplier,
+                || code.to_string(),
+                true,
+                make,
+                read_lost,
+            )
+            .await;
+        if matches!(answer, Ok(None)) {
+            let key = format!("qad-supplier/{}", code.folded());
+            self.sim.shared().watch.syncs.looked_up(key, asked_at);
+        }
+        answer
+    }
+
+    async fn create_supplier(
+        &self,
+        code: &SupplierCode,
+        data: &SupplierData,
+        idempotency_key: &str,
+    ) -> Result<QadSupplier, WriteError> {
+        let write = SupplierWrite::CreateInQad {
+            code: code.clone(),
+            id: 0,
+            data: data.clone(),
+        };
+        let make = || QadSuppliers::create_supplier(&self.sim.ports, code, data, idempotency_key);
+        self.supplier_write(Method::CreateQadSupplier, &write, make).await
+    }
+
+    async fn update_supplier(
+        &self,
+        code: &SupplierCode,
+        data: &SupplierData,
+        idempotency_key: &str,
+    ) -> Result<QadSupplier, WriteError> {
+        let write = SupplierWrite::UpdateInQad {
+            code: code.clone(),
+            data: data.clone(),
+        };
+        let make = || QadSuppliers::update_supplier(&self.sim.ports, code, data, idempotency_key);
+        self.supplier_write(Method::UpdateQadSupplier, &write, make).await
+    }
+}
+
+#[async_trait]
+impl QadSources for Gate {
+    async fn source_values(&self, source: &str) -> Result<SourceScan, ReadError> {
+        let began = self.sim.shared().calls;
+        let make = || self.sim.ports.source_values(source);
+        let answer = self
+            .pass(Method::SourceValues, || source.to_owned(), true, make, read_lost)
+            .await;
+        self.sim.shared().watch.syncs.reading(self.task, began);
+        answer
+    }
+}
+
+#[async_trait]
+impl CoupaLookups for Gate {
+    async fn lookup_values(&self, lookup: &str) -> Result<LookupScan, ReadError> {
+        let make = || self.sim.ports.lookup_values(lookup);
+        self.pass(Method::LookupValues, || lookup.to_owned(), true, make, read_lost)
+            .await
+    }
+
+    async fn has_lookup(&self, lookup: &str) -> Result<Option<bool>, ReadError> {
+        let make = || self.sim.ports.has_lookup(lookup);
+        self.pass(Method::HasLookup, || lookup.to_owned(), true, make, read_lost)
+            .await
+    }
+
+    async fn find_lookup_values(
+        &self,
+        lookup: &str,
+        code: &LookupCode,
+    ) -> Result<Vec<CoupaValue>, ReadError> {
+        let make = || self.sim.ports.find_lookup_values(lookup, code);
+        let asked_at = self.sim.now();
+        let about = || format!("{lookup} {code}");
+        let answer = self
+            .pass(Method::FindLookupValues, about, true, make, read_lost)
+            .await;
+        if answer.is_ok() {
+            let key = format!("lookup-value/{lookup}/{}", code.folded());
+            self.sim.shared().watch.syncs.looked_up(key, asked_at);
+        }
+        answer
+    }
+
+    async fn create_lookup_value(
+        &self,
+        lookup: &str,
+        value: &Action,
+        idempotency_key: &str,
+    ) -> Result<CoupaValue, WriteError> {
+        let make = || self.sim.ports.create_lookup_value(lookup, value, idempotency_key);
+        self.lookup_write(Method::CreateLookupValue, lookup, value, make)
+            .await
+    }
+
+    async fn update_lookup_value(
+        &self,
+        lookup: &str,
+        id: u64,
+        value: &Action,
+        idempotency_key: &str,
+    ) -> Result<CoupaValue, WriteError> {
+        let make = || {
+            self.sim
+                .ports
+                .update_lookup_value(lookup, id, value, idempotency_key)
+        };
+        self.lookup_write(Method::UpdateLookupValue, lookup, value, make)
+            .await
+    }
+}
+
+impl Gate {
+    async fn supplier_write<T, F: Future<Output = Result<T, WriteError>>>(
+        &self,
+        method: Method,
+        write: &SupplierWrite,
+        make: impl Fn() -> F,
+    ) -> Result<T, WriteError> {
+        crate::sync_watch::supplier_write_is_allowed(&self.sim, self.task, self.now(), write);
+        let leaving = || {
+            crate::sync_watch::supplier_write_leaves(&self.sim, self.task, write);
+            make()
+        };
+        let about = || write.sentence();
+        let answer = self.pass(method, about, false, leaving, write_lost).await;
+        let key = crate::sync_watch::supplier_key(write);
+        crate::sync_watch::answered(&self.sim, self.task, method, &key, answer.as_ref().err());
+        answer
+    }
+
+    async fn lookup_write<T, F: Future<Output = Result<T, WriteError>>>(
+        &self,
+        method: Method,
+        lookup: &str,
+        action: &Action,
+        make: impl Fn() -> F,
+    ) -> Result<T, WriteError> {
+        crate::sync_watch::lookup_write_is_allowed(&self.sim, self.task, self.now(), lookup, action);
+        let leaving = || {
+            crate::sync_watch::lookup_write_leaves(&self.sim, self.task, lookup, action);
+            make()
+        };
+        let about = || format!("{lookup}: {}", action.sentence());
+        let answer = self.pass(method, about, false, leaving, write_lost).await;
+        let key = crate::sync_watch::lookup_key(lookup, action);
+        crate::sync_watch::answered(&self.sim, self.task, method, &key, answer.as_ref().err());
+        if answer.is_ok() {
+            let mut shared = self.sim.shared();
+            let calls = shared.calls;
+            shared.watch.syncs.value_written(lookup, action, self.task, calls);
+        }
+        answer
     }
 }
 

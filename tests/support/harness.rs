@@ -14,17 +14,27 @@
 use crate::gate::{Calm, Fate, Gate, Mark, Sim, ready};
 use crate::invariants::{bills, check_at_rest, check_world, record_of, records};
 use crate::memory_register::MemoryRegister;
+use crate::sync_watch::{supplier_records, value_records};
 use domain::effect::Effect;
 use domain::ids::{ConnectionId, InvoiceId};
 use domain::lifecycle::{InvoiceRecord, State};
+use domain::lookups::{LookupCode, LookupValueRecord};
+use domain::matching::ExceptionCode;
+use domain::suppliers::{SupplierPolicy, SupplierRecord};
 use domain::time::Timestamp;
 use domain::timing::{LATE_KILL_MILLIS, Timing};
+use flows::coupa_orders::OrderReads;
 use flows::match_invoice::{self, InvoiceSettings, Rest};
 use flows::ports::{Collection, Hint, HintReason, Subject};
 use flows::store::{Context, FlowError};
+use flows::sync_lookups::LookupSync;
 use flows::write_payment::{self, PaymentSettings};
-use flows::{poll_coupa, poll_payments, poll_receipts, supplier_event, sweep};
-use sandbox::scenario::policy;
+use flows::{
+    order_event, poll_coupa, poll_payments, poll_receipts, supplier_event, sweep, sync_lookups,
+    sync_suppliers,
+};
+use futures_util::future::join;
+use sandbox::scenario::{CoupaOrderChange, policy};
 use sandbox::world::World;
 use serde_json::{Map, Value};
 use std::collections::BTreeSet;
@@ -57,8 +67,20 @@ pub enum Job {
     PollPayments,
     /// `sweep`.
     Sweep,
+    /// `sync_suppliers`.
+    SyncSuppliers,
+    /// `sync_lookups`.
+    SyncLookups,
+    /// Somebody allows the parked plan of a lookup, by its hash.
+    AllowLookups(String, String),
     /// An event about a supplier of Coupa.
     SupplierEvent(u64),
+    /// An event about an order, by Coupa's id of it.
+    OrderEvent(u64),
+    /// Somebody gives an order in Coupa a status, and Coupa sends an event about it.
+    SetOrder(&'static str, &'static str),
+    /// `match_invoice` for two invoices of one delivery.
+    MatchBoth(InvoiceId, InvoiceId),
     /// Somebody gives a supplier of Coupa its number, and Coupa sends an event about it.
     NumberSupplier(u64, &'static str),
 }
@@ -116,7 +138,7 @@ pub struct Harness {
     pub tasks: Vec<Task>,
     /// Those that are not over.
     alive: BTreeSet<usize>,
-    settings: Arc<InvoiceSettings>,
+    settings: Arc<Setup>,
     connection: ConnectionId,
     panicking: bool,
 }
@@ -130,6 +152,10 @@ pub struct Setup {
     pub timing: Timing,
     /// What they do.
     pub settings: InvoiceSettings,
+    /// How suppliers are aligned; not at all without it.
+    pub suppliers: Option<SupplierPolicy>,
+    /// Which lookups show which lists.
+    pub lookups: Vec<LookupSync>,
 }
 
 impl Default for Setup {
@@ -144,6 +170,8 @@ impl Default for Setup {
                 adopt_equal_documents: true,
                 second_person: domain::instruction::SecondPerson::default(),
             },
+            suppliers: None,
+            lookups: Vec::new(),
         }
     }
 }
@@ -156,7 +184,7 @@ impl Harness {
             sim: Sim::new(register, world, setup.timing, BEGINNING, setup.seed),
             tasks: Vec::new(),
             alive: BTreeSet::new(),
-            settings: Arc::new(setup.settings.clone()),
+            settings: Arc::new(setup.clone()),
             connection: "example".parse().unwrap(),
             panicking: true,
         }
@@ -172,6 +200,11 @@ impl Harness {
     pub fn collecting(mut self) -> Self {
         self.panicking = false;
         self
+    }
+
+    /// How the run was set up.
+    pub fn setup(&self) -> &Setup {
+        &self.settings
     }
 
     /// Sets what goes wrong from now on.
@@ -202,6 +235,9 @@ impl Harness {
         self.sim
             .tell(|| format!("task {task} is {job:?} with its clock {skew} ms ahead"));
         let what = format!("{job:?}");
+        if matches!(job, Job::SyncSuppliers | Job::SyncLookups) {
+            self.sim.shared().watch.syncs.active = true;
+        }
         let running = invocation(gate, job, self.settings.clone(), self.connection.clone());
         self.tasks.push(Task {
             what,
@@ -371,6 +407,26 @@ impl Harness {
         }
     }
 
+    /// Aligns suppliers and lookups once, when that is set up; true when there was nothing to do.
+    pub fn align_all(&mut self) -> bool {
+        let done = |run: &Self| {
+            let shared = run.sim.shared();
+            (shared.watch.syncs.writes(), shared.watch.syncs.commits())
+        };
+        let before = done(self);
+        if self.settings.suppliers.is_some() {
+            self.run(Job::SyncSuppliers);
+        }
+        if !self.settings.lookups.is_empty() {
+            self.run(Job::SyncLookups);
+        }
+        let open = self.settings.suppliers.is_some()
+            && supplier_records(&self.sim).iter().any(SupplierRecord::is_open)
+            || !self.settings.lookups.is_empty()
+                && value_records(&self.sim).iter().any(LookupValueRecord::is_open);
+        done(self) == before && !open
+    }
+
     fn forget_ended(&mut self) {
         // Task numbers are places in the list, so only what they hold is given back.
         for task in &mut self.tasks {
@@ -398,7 +454,8 @@ impl Harness {
                 self.run(Job::PollCoupa);
                 self.run(Job::PollReceipts);
                 self.run(Job::PollPayments);
-                if self.deliver_all() == 0 && !self.moves() {
+                let aligned = self.align_all();
+                if self.deliver_all() == 0 && !self.moves() && aligned {
                     check_at_rest(&self.sim);
                     self.fail_if_broken();
                     return at - began;
@@ -409,7 +466,7 @@ impl Harness {
         if !self.panicking {
             let states = self.states();
             self.sim
-                .violate(|| format!("L1 it does not come to rest: {states:#?}"));
+                .violate(|| format!("L1 it does not come to rest: {states:?}"));
             return self.sim.now().0 - began;
         }
         panic!("it does not come to rest: {:#?}\n{}", self.states(), self.story());
@@ -454,8 +511,17 @@ impl Harness {
                 State::Approved | State::Posted { .. } | State::Voided { exported: false } => true,
                 State::Received { coupa_status } => coupa_status.is_none() || open(&record.note),
                 State::Exported { .. } => record.look_pending || open(&record.export) || open(&record.note),
+                // Its turn comes when the other one has settled.
+                State::Held { exceptions, .. }
+                    if exceptions
+                        .iter()
+                        .any(|exception| exception.code == ExceptionCode::ReceiverLineInFlight) =>
+                {
+                    true
+                }
                 State::Held { .. } | State::Parked { .. } => record.delay.is_some() || open(&record.note),
-                State::Voided { exported: true } | State::Rejected { .. } => open(&record.note),
+                State::Voided { exported: true } => record.look_pending || open(&record.note),
+                State::Rejected { .. } => open(&record.note),
             })
     }
 
@@ -469,8 +535,22 @@ impl Harness {
         })
     }
 
-    /// Every invoice's state, for people.
+    /// Every invoice's state, for people, and what is open of suppliers and values.
     pub fn states(&self) -> Vec<String> {
+        let suppliers = supplier_records(&self.sim)
+            .into_iter()
+            .filter(SupplierRecord::is_open);
+        let values = value_records(&self.sim)
+            .into_iter()
+            .filter(LookupValueRecord::is_open);
+        let open = suppliers
+            .map(|record| format!("a write of supplier {} is open", record.id))
+            .chain(values.map(|record| {
+                format!(
+                    "a write of value {} is open",
+                    record.path.last().map_or("", LookupCode::as_str)
+                )
+            }));
         records(&self.sim)
             .iter()
             .map(|record| {
@@ -483,6 +563,7 @@ impl Harness {
                     record.due(&self.sim.timing)
                 )
             })
+            .chain(open)
             .collect()
     }
 
@@ -577,17 +658,18 @@ pub fn job_of(subject: Subject, reason: HintReason) -> Job {
         Subject::Invoice(id) => Job::Match(id, reason),
         Subject::Entry { collection, id } => Job::Pay(collection, id),
         Subject::Supplier(id) => Job::SupplierEvent(id),
+        Subject::PurchaseOrder(id) => Job::OrderEvent(id),
         other => panic!("the simulated functions do not take {other:?}"),
     }
 }
 
 /// One invocation of a function: what its main does between the event and the answer.
-async fn invocation(gate: Gate, job: Job, settings: Arc<InvoiceSettings>, connection: ConnectionId) -> Ended {
+async fn invocation(gate: Gate, job: Job, setup: Arc<Setup>, connection: ConnectionId) -> Ended {
     let timing = gate.sim.timing;
     let start = flows::ports::Clock::now(&gate);
     let deadline = start.plus_millis(timing.function_millis - timing.stop_margin_millis);
     match job {
-        Job::Match(id, reason) => {
+        Job::Match(..) | Job::MatchBoth(..) => {
             let deps = match_invoice::Deps {
                 context: Context {
                     register: &gate,
@@ -598,9 +680,19 @@ async fn invocation(gate: Gate, job: Job, settings: Arc<InvoiceSettings>, connec
                 },
                 coupa: &gate,
                 qad: &gate,
-                settings: &settings,
+                orders: &OrderReads::default(),
+                settings: &setup.settings,
             };
-            Ended::Match(Box::new(match_invoice::run(&deps, id, reason).await))
+            let ended = match job {
+                Job::Match(id, reason) => Box::pin(match_invoice::run(&deps, id, reason)).await,
+                Job::MatchBoth(one, other) => {
+                    let run = |id| Box::pin(match_invoice::run(&deps, id, HintReason::Webhook));
+                    let (one, other) = join(run(one), run(other)).await;
+                    one.and(other)
+                }
+                _ => unreachable!(),
+            };
+            Ended::Match(Box::new(ended))
         }
         Job::PollCoupa => {
             let deps = poll_coupa::Deps {
@@ -675,6 +767,30 @@ async fn invocation(gate: Gate, job: Job, settings: Arc<InvoiceSettings>, connec
                     .map_err(|error| error.problem().code),
             )
         }
+        Job::OrderEvent(_) | Job::SetOrder(..) => {
+            let order = match job {
+                Job::SetOrder(number, word) => {
+                    let now = gate.sim.now();
+                    let mut world = gate.sim.world();
+                    CoupaOrderChange::status(number, word).apply(&mut world, now);
+                    world.coupa.orders[number]["id"].as_u64().unwrap()
+                }
+                Job::OrderEvent(order) => order,
+                _ => unreachable!(),
+            };
+            let deps = order_event::Deps {
+                connection: &connection,
+                coupa: &gate.sim.ports,
+                register: &gate,
+                queue: &gate,
+                trace: "simulated",
+            };
+            Ended::Polled(match order_event::run(&deps, order).await {
+                Ok(order_event::Heard::Woken(woken)) => Ok(woken),
+                Ok(_) => Ok(0),
+                Err(error) => Err(error.problem().code),
+            })
+        }
         Job::SupplierEvent(supplier) | Job::NumberSupplier(supplier, _) => {
             if let Job::NumberSupplier(_, number) = job {
                 let change = Map::from_iter([("number".to_owned(), Value::from(number))]);
@@ -694,6 +810,70 @@ async fn invocation(gate: Gate, job: Job, settings: Arc<InvoiceSettings>, connec
             let woken = supplier_event::run(&deps, supplier).await;
             Ended::Polled(woken.map_err(|error| error.problem().code))
         }
+        Job::SyncSuppliers => {
+            let policy = setup.suppliers.clone().unwrap_or_default();
+            let deps = sync_suppliers::Deps {
+                connection: &connection,
+                context: Context {
+                    register: &gate,
+                    clock: &gate,
+                    chance: &gate,
+                    timing: &timing,
+                    deadline,
+                },
+                coupa: &gate,
+                qad: &gate,
+                queue: &gate,
+                policy: &policy,
+                plan_only: false,
+                trace: "simulated",
+            };
+            let synced = sync_suppliers::run(&deps).await;
+            if let Ok(synced) = &synced {
+                see(&gate, "supplier linked", synced.linked);
+                see(&gate, "suppliers wake an invoice", synced.woken);
+                for problem in &synced.needs_a_person {
+                    gate.sim.tell(|| format!("supplier parked: {problem}"));
+                    see(&gate, supplier_mark(&problem.code), 1);
+                }
+            }
+            let written = synced.map(|synced| synced.written);
+            Ended::Polled(written.map_err(|error| error.problem().code))
+        }
+        Job::SyncLookups => {
+            let deps = sync_lookups::Deps {
+                context: Context {
+                    register: &gate,
+                    clock: &gate,
+                    chance: &gate,
+                    timing: &timing,
+                    deadline,
+                },
+                coupa: &gate,
+                qad: &gate,
+                lookups: &setup.lookups,
+                plan_only: false,
+            };
+            let runs = sync_lookups::run(&deps).await;
+            for run in runs.iter().flatten() {
+                see(&gate, "lookup answer lost", run.lost_answers);
+                see(&gate, "lookup plan parked", u64::from(run.parked));
+                see(&gate, "lookup run incomplete", u64::from(run.incomplete));
+            }
+            let written = runs.map(|runs| runs.iter().map(|run| run.written).sum());
+            Ended::Polled(written.map_err(|error| error.problem().code))
+        }
+        Job::AllowLookups(lookup, plan_sha256) => {
+            let context = Context {
+                register: &gate,
+                clock: &gate,
+                chance: &gate,
+                timing: &timing,
+                deadline,
+            };
+            let allowed = sync_lookups::allow(&context, &lookup, &plan_sha256, "a person", "read").await;
+            Ended::Polled(allowed.map(|_| 1).map_err(|error| error.problem().code))
+        }
         Job::Sweep => {
             let deps = sweep::Deps {
                 connection: &connection,
@@ -710,6 +890,23 @@ async fn invocation(gate: Gate, job: Job, settings: Arc<InvoiceSettings>, connec
                     .map_err(|error| error.problem().code),
             )
         }
+    }
+}
+
+fn see(gate: &Gate, what: &'static str, times: u64) {
+    if times > 0 {
+        *gate.sim.shared().coverage.entry(what).or_default() += times;
+    }
+}
+
+/// What a supplier that waits for a person counts as.
+fn supplier_mark(code: &str) -> &'static str {
+    match code {
+        "SUPPLIER_CHANGED_ON_BOTH_SIDES" => "supplier changed on both sides",
+        "SUPPLIER_PROPOSED" | "SUPPLIER_NAME_TAKEN" => "supplier proposed by name",
+        "SUPPLIER_CODE_TAKEN" => "supplier code is another's",
+        "SUPPLIER_NUMBER_CHANGED" => "supplier number changed by hand",
+        _ => "supplier waits for a person",
     }
 }
 

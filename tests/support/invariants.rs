@@ -65,6 +65,8 @@ pub struct Watch {
     bills_read_at: BTreeMap<InvoiceId, Timestamp>,
     entries_seen: usize,
     payments: u64,
+    /// Suppliers and lookup values.
+    pub syncs: crate::sync_watch::Syncs,
 }
 
 impl Watch {
@@ -400,7 +402,9 @@ fn check_bills_at_rest(sim: &Sim) {
         let wanted: Decimal = bill
             .allocations
             .values()
-            .filter(|one| one.latest.status == domain::payments::PaymentStatus::Paid)
+            .filter(|one| {
+                one.latest.status == domain::payments::PaymentStatus::Paid && one.moved_to.is_none()
+            })
             .map(|one| one.latest.allocated)
             .sum();
         let shown: Decimal = sim
@@ -452,6 +456,7 @@ pub fn before_export(sim: &Sim, id: InvoiceId) {
 
 /// S11, S14 and the rule that what is not at its end is due or waits: after each commit that went through.
 pub fn after_commit(sim: &Sim, commit: &Commit) {
+    crate::sync_watch::after_commit(sim, commit);
     for write in &commit.writes {
         let RecordWrite::Put { key, .. } = write else {
             continue;
@@ -632,12 +637,14 @@ pub fn check_world(sim: &Sim) {
     }
     sim.shared().watch.documents_seen = documents;
     check_payments(sim);
+    crate::sync_watch::check_world(sim);
 }
 
 /// Everything that must hold when nothing moves any more: whole trails, the waiting index, what is due.
 pub fn check_at_rest(sim: &Sim) {
     check_world(sim);
     check_bills_at_rest(sim);
+    crate::sync_watch::check_at_rest(sim);
     let mut broken = Vec::new();
     let far = Timestamp(i64::MAX);
     let due: BTreeSet<InvoiceId> = ready(sim.register.due(far, 10_000))

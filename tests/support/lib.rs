@@ -12,5 +12,7 @@ pub mod invariants;
 pub mod life;
 pub mod machines;
 pub mod memory_register;
+pub mod people;
 pub mod seeds;
 pub mod small;
+pub mod sync_watch;

@@ -14,6 +14,7 @@
 use crate::fates::{Again, Chaos, Happened, Odds};
 use crate::gate::{Calm, Rng};
 use crate::harness::{BEGINNING, Harness, Job, POLL_MILLIS, SWEEP_MILLIS, Setup, job_of};
+use crate::people::{self, People};
 use domain::ids::InvoiceId;
 use domain::time::Timestamp;
 use domain::timing::LATE_KILL_MILLIS;
@@ -34,6 +35,30 @@ const CALM_MILLIS: i64 = 7_200_000;
 /// the longest backoff twice (of the read that was in the way, and of the write), one poll and two sweeps.
 pub const REST_MILLIS_MAX: i64 = 342_000 + 2 * 375_000 + POLL_MILLIS + 2 * SWEEP_MILLIS;
 
+/// What must have happened in whole lives; lives in which these did not happen prove nothing.
+pub const WHOLE_MARKS: [&str; 20] = [
+    "create confirmed",
+    "create unknown",
+    "payment confirmed",
+    "payment unknown",
+    "late commit",
+    "worker died",
+    "worker timed out",
+    "commit conflict",
+    "supplier linked",
+    "supplier made in Coupa",
+    "supplier made in QAD",
+    "supplier changed in Coupa",
+    "supplier changed in QAD",
+    "create of a supplier unknown",
+    "supplier proposed by name",
+    "lookup value made",
+    "lookup value changed",
+    "create of a lookup value unknown",
+    "lookup plan parked",
+    "more changes at once than a run may carry out",
+];
+
 /// How a life is led.
 #[derive(Debug, Clone)]
 pub struct Life {
@@ -51,6 +76,8 @@ pub struct Life {
     pub chaos_millis: i64,
     /// Whether QAD pays what is posted.
     pub pays: bool,
+    /// Whether suppliers and lookup values are aligned too, while people change them.
+    pub aligned: bool,
     /// These faults and no others, when there is a list.
     pub listed: Option<Vec<Happened>>,
 }
@@ -77,8 +104,19 @@ impl Life {
             traced: false,
             chaos_millis: CHAOS_MILLIS,
             pays: seed.is_multiple_of(2),
+            aligned: false,
             listed: None,
         }
+    }
+
+    /// The same with everything in it: payments, suppliers and lookup values besides the invoices.
+    pub fn whole(seed: u64) -> Self {
+        let mut life = Self::of(seed);
+        life.pays = true;
+        life.aligned = true;
+        life.setup.suppliers = Some(people::supplier_policy(seed));
+        life.setup.lookups = people::lookups();
+        life
     }
 }
 
@@ -109,7 +147,10 @@ struct Script<'a> {
 
 /// Lives it.
 pub fn live(life: &Life, day: &[Scenario]) -> Lived {
-    let world = World::seed(day, BEGINNING);
+    let mut world = World::seed(day, BEGINNING);
+    if life.aligned {
+        people::before_the_life(&mut world, life.seed);
+    }
     let mut run = Harness::new(world, &life.setup).collecting();
     {
         let mut shared = run.sim.shared();
@@ -132,7 +173,7 @@ pub fn live(life: &Life, day: &[Scenario]) -> Lived {
         Some(listed) => run.fate(Again::new(listed.clone(), life.odds.hint_millis)),
     }
     let chaos_ends = BEGINNING.0 + life.chaos_millis;
-    let mut driver = Driver::new(life.skew_millis, life.pays);
+    let mut driver = Driver::new(life);
     driver.drive(&mut run, &mut scripts, &mut rng, chaos_ends, false);
     run.fate(Calm);
     driver.drive(&mut run, &mut scripts, &mut rng, chaos_ends + CALM_MILLIS, true);
@@ -141,7 +182,15 @@ pub fn live(life: &Life, day: &[Scenario]) -> Lived {
         .filter(|script| script.next < script.scenario.steps.len())
         .map(|script| script.scenario.name)
         .collect();
-    let rest_millis = run.heal();
+    let rest_millis = match &mut driver.people {
+        // What people then still make equal is no part of coming to rest.
+        Some(people) => {
+            let rest_millis = people.make_up(&mut run);
+            run.heal();
+            rest_millis
+        }
+        None => run.heal(),
+    };
     // A hint that told of a receipt and got lost is made good by the slow recheck; without such a loss nothing waits for it.
     let hints_lost = life.odds.hint_lost > 0 || run.sim.shared().coverage.contains_key("dead letter");
     let mut wrong = if hints_lost {
@@ -149,6 +198,9 @@ pub fn live(life: &Life, day: &[Scenario]) -> Lived {
     } else {
         standing_wrong(&run, day)
     };
+    if let Some(people) = &mut driver.people {
+        wrong.extend(people.at_rest(&mut run));
+    }
     run.recheck();
     wrong.extend(
         standing_wrong(&run, day)
@@ -181,14 +233,18 @@ struct Driver {
     pays: bool,
     next_sweep: i64,
     next_poll: i64,
+    polls: u64,
+    people: Option<People>,
     taken: BTreeMap<usize, u64>,
 }
 
 impl Driver {
-    fn new(skew_millis: i64, pays: bool) -> Self {
+    fn new(life: &Life) -> Self {
         Self {
-            skew_millis,
-            pays,
+            skew_millis: life.skew_millis,
+            pays: life.pays,
+            polls: 0,
+            people: life.aligned.then(|| People::new(life.seed)),
             next_sweep: BEGINNING.0 + SWEEP_MILLIS,
             next_poll: BEGINNING.0,
             taken: BTreeMap::new(),
@@ -240,6 +296,14 @@ impl Driver {
             if self.pays {
                 pay(run, rng);
                 self.spawn(run, rng, Job::PollPayments, None);
+            }
+            self.polls += 1;
+            if let Some(people) = &mut self.people {
+                people.act(run);
+                self.spawn(run, rng, Job::SyncSuppliers, None);
+                if self.polls.is_multiple_of(2) {
+                    self.spawn(run, rng, Job::SyncLookups, None);
+                }
             }
         }
     }
@@ -391,6 +455,21 @@ fn play_scripts(run: &mut Harness, scripts: &mut [Script<'_>], now: i64) -> bool
     all
 }
 
+/// Coupa's event about something, as often as fate lets it arrive.
+fn send_event(run: &Harness, subject: Subject) {
+    let hint = Hint::V1 {
+        connection: "example".parse().unwrap(),
+        subject,
+        reason: HintReason::Webhook,
+        trace: "simulated".to_owned(),
+    };
+    let (arriving, latest) = run.sim.shared().fate.hint();
+    for _ in 0..arriving {
+        let after = run.sim.shared().chance.millis(latest);
+        run.sim.enqueue(hint.clone(), after);
+    }
+}
+
 /// False when the step still has to wait.
 fn play_step(run: &mut Harness, step: &Step) -> bool {
     match step {
@@ -403,18 +482,15 @@ fn play_step(run: &mut Harness, step: &Step) -> bool {
                 Delivery::Forged | Delivery::Garbage => 0,
             };
             for _ in 0..copies {
-                let hint = Hint::V1 {
-                    connection: "example".parse().unwrap(),
-                    subject: Subject::Invoice(InvoiceId(*invoice)),
-                    reason: HintReason::Webhook,
-                    trace: "simulated".to_owned(),
-                };
-                let (arriving, latest) = run.sim.shared().fate.hint();
-                for _ in 0..arriving {
-                    let after = run.sim.shared().chance.millis(latest);
-                    run.sim.enqueue(hint.clone(), after);
-                }
+                send_event(run, Subject::Invoice(InvoiceId(*invoice)));
             }
+            true
+        }
+        Step::SendOrderEvent(order) => {
+            let id = run.sim.world().coupa.orders[&order.number]["id"]
+                .as_u64()
+                .unwrap();
+            send_event(run, Subject::PurchaseOrder(id));
             true
         }
         Step::WaitForState { invoice, state } => {

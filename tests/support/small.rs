@@ -123,6 +123,7 @@ pub fn world(orders: Vec<QadOrder>, receipts: Vec<QadReceipt>, invoices: Vec<Cou
         receipts,
         qad_invoices: Vec::new(),
         invoices,
+        coupa_orders: Vec::new(),
         steps: Vec::new(),
         expected: Vec::new(),
     };

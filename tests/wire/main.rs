@@ -12,7 +12,11 @@
     reason = "a test may fail where it stands, and says what it found"
 )]
 
+mod aws_line;
 mod line;
+#[path = "../contract/local_dynamo.rs"]
+#[allow(dead_code, reason = "shared with the contract, which uses all of it")]
+mod local_dynamo;
 
 use async_trait::async_trait;
 use connectors::connection::{ConnectionDocument, World as Ground, clients};
@@ -24,6 +28,7 @@ use domain::lifecycle::InvoiceRecord;
 use domain::matching::SupplierInvoiceDraft;
 use domain::time::Timestamp;
 use domain::timing::Timing;
+use flows::coupa_orders::OrderReads;
 use flows::match_invoice::{self, InvoiceSettings};
 use flows::ports::{Chance, Clock, Coupa, HintReason, Qad, RecordKey, Register, WriteError};
 use flows::store::{Context, parse};
@@ -199,6 +204,7 @@ impl Bench {
             context,
             coupa: &self.coupa,
             qad: &self.qad,
+            orders: &OrderReads::default(),
             settings: &self.settings,
         };
         // A run that fails leaves its record as it is, and due.
@@ -224,6 +230,7 @@ impl Bench {
             orders: &orders,
             receipts: &receipts,
             reservations: &[],
+            coupa_orders: &BTreeMap::new(),
             policy: &self.settings.policy,
             today: BEGINNING.date_utc(),
         });

@@ -22,6 +22,24 @@ const ATTEMPT_MILLIS_MAX: u64 = 4_000;
 /// knows which of them are ambiguous.
 const SDK_ATTEMPTS_MAX: u32 = 3;
 
+/// How long the clients wait. The whole of an attempt counts, to the last byte of the answer's body.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AwsTimes {
+    /// Longest time to make a connection, in milliseconds.
+    pub connect_millis: u64,
+    /// Longest time of one exchange, in milliseconds.
+    pub attempt_millis: u64,
+}
+
+impl Default for AwsTimes {
+    fn default() -> Self {
+        Self {
+            connect_millis: CONNECT_MILLIS_MAX,
+            attempt_millis: ATTEMPT_MILLIS_MAX,
+        }
+    }
+}
+
 /// Where AWS is and who we are there.
 pub struct AwsSettings {
     /// The region, from `AWS_REGION`.
@@ -57,6 +75,7 @@ impl AwsSettings {
 /// All clients of one process.
 pub struct Clients {
     settings: AwsSettings,
+    times: AwsTimes,
     http: OnceLock<SharedHttpClient>,
     dynamodb: OnceLock<aws_sdk_dynamodb::Client>,
     sqs: OnceLock<aws_sdk_sqs::Client>,
@@ -66,8 +85,14 @@ pub struct Clients {
 impl Clients {
     /// Builds nothing yet.
     pub fn new(settings: AwsSettings) -> Self {
+        Self::with_times(settings, AwsTimes::default())
+    }
+
+    /// The same with other times.
+    pub fn with_times(settings: AwsSettings, times: AwsTimes) -> Self {
         Self {
             settings,
+            times,
             http: OnceLock::new(),
             dynamodb: OnceLock::new(),
             sqs: OnceLock::new(),
@@ -85,7 +110,7 @@ impl Clients {
                 ))
                 .credentials_provider(self.settings.credentials())
                 .http_client(self.http())
-                .timeout_config(timeouts())
+                .timeout_config(timeouts(self.times))
                 .retry_config(RetryConfig::disabled());
             config.set_endpoint_url(self.settings.dynamodb_url.clone());
             aws_sdk_dynamodb::Client::from_conf(config.build())
@@ -101,7 +126,7 @@ impl Clients {
                 .region(aws_sdk_sqs::config::Region::new(self.settings.region.clone()))
                 .credentials_provider(self.settings.credentials())
                 .http_client(self.http())
-                .timeout_config(timeouts())
+                .timeout_config(timeouts(self.times))
                 .retry_config(RetryConfig::standard().with_max_attempts(SDK_ATTEMPTS_MAX));
             config.set_endpoint_url(self.settings.sqs_url.clone());
             aws_sdk_sqs::Client::from_conf(config.build())
@@ -119,7 +144,7 @@ impl Clients {
                 ))
                 .credentials_provider(self.settings.credentials())
                 .http_client(self.http())
-                .timeout_config(timeouts())
+                .timeout_config(timeouts(self.times))
                 .retry_config(RetryConfig::standard().with_max_attempts(SDK_ATTEMPTS_MAX));
             config.set_endpoint_url(self.settings.secrets_manager_url.clone());
             aws_sdk_secretsmanager::Client::from_conf(config.build())
@@ -163,10 +188,10 @@ fn roots_as_pem() -> String {
     pem
 }
 
-fn timeouts() -> TimeoutConfig {
+fn timeouts(times: AwsTimes) -> TimeoutConfig {
     TimeoutConfig::builder()
-        .connect_timeout(Duration::from_millis(CONNECT_MILLIS_MAX))
-        .operation_attempt_timeout(Duration::from_millis(ATTEMPT_MILLIS_MAX))
+        .connect_timeout(Duration::from_millis(times.connect_millis))
+        .operation_attempt_timeout(Duration::from_millis(times.attempt_millis))
         .build()
 }
 

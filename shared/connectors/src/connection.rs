@@ -16,6 +16,7 @@ use crate::http::transport::Transport;
 use crate::http::{Peer, System, USER_AGENT};
 use crate::qad::QadClient;
 use crate::qad::profile::Profile;
+use domain::coupa_orders::{CoupaOrderPolicy, CoupaOrderStanding, OnCoupaOrder};
 use domain::documents::ChargeKind;
 use domain::ids::{
     ConnectionId, CreditTermsCode, DaybookCode, DomainCode, EntityCode, GlAccountCode, IdError, UnitCode,
@@ -102,6 +103,9 @@ pub struct CoupaSettings {
     /// Where a line names its QAD order.
     #[serde(default)]
     pub order_number: OrderNumber,
+    /// How Coupa's orders are read, and how they count.
+    #[serde(default)]
+    pub orders: CoupaOrders,
     /// Whether and how outcomes are written onto the document.
     #[serde(default)]
     pub integration_history: IntegrationHistory,
@@ -137,6 +141,56 @@ impl Default for OrderNumber {
         Self {
             field: Self::FIELD_DEFAULT.to_owned(),
             strip_prefix: String::new(),
+        }
+    }
+}
+
+/// How Coupa's orders are read, and how they count.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct CoupaOrders {
+    /// Whether they are read at all; needs the scope `core.purchase_order.read`.
+    pub read: bool,
+    /// What a cancelled order does.
+    pub cancelled: OnCoupaOrder,
+    /// What a closed order does.
+    pub closed: OnCoupaOrder,
+    /// What an order does that is closed and can be opened again.
+    pub soft_closed: OnCoupaOrder,
+    /// Further status words and their meaning; they come before the built-in ones.
+    pub statuses: BTreeMap<String, CoupaOrderStanding>,
+    /// Field of an order line that says whether it wants a receipt: a flag.
+    pub receipt_required_field: String,
+    /// Field of an order line that says how it is matched: a word.
+    pub match_type_field: String,
+    /// Words of that field which want no receipt.
+    pub match_types_without_receipt: Vec<String>,
+}
+
+impl Default for CoupaOrders {
+    fn default() -> Self {
+        let policy = CoupaOrderPolicy::default();
+        Self {
+            read: policy.read,
+            cancelled: policy.cancelled,
+            closed: policy.closed,
+            soft_closed: policy.soft_closed,
+            statuses: BTreeMap::new(),
+            receipt_required_field: "receipt-required".to_owned(),
+            match_type_field: "match-type".to_owned(),
+            match_types_without_receipt: vec!["2-way".to_owned(), "none".to_owned()],
+        }
+    }
+}
+
+impl CoupaOrders {
+    /// The part that decisions depend on.
+    pub fn policy(&self) -> CoupaOrderPolicy {
+        CoupaOrderPolicy {
+            read: self.read,
+            cancelled: self.cancelled,
+            closed: self.closed,
+            soft_closed: self.soft_closed,
         }
     }
 }
@@ -615,7 +669,10 @@ impl ConnectionDocument {
 
     /// Everything a match decision depends on besides the documents.
     pub fn match_policy(&self) -> MatchPolicy {
-        self.policy.clone()
+        MatchPolicy {
+            coupa_orders: self.coupa.orders.policy(),
+            ..self.policy.clone()
+        }
     }
 
     /// What the flows of payments need to know of this connection.
@@ -698,6 +755,16 @@ fn check_coupa(coupa: &CoupaSettings, problems: &mut Vec<Problem>) {
         problems,
     );
     require("coupa.order_number.field", &coupa.order_number.field, problems);
+    require(
+        "coupa.orders.receipt_required_field",
+        &coupa.orders.receipt_required_field,
+        problems,
+    );
+    require(
+        "coupa.orders.match_type_field",
+        &coupa.orders.match_type_field,
+        problems,
+    );
     check_path("coupa.token_path", &coupa.token_path, problems);
     check_networks("coupa.networks", &coupa.networks, problems);
     check_header("coupa.api_version", &coupa.api_version, problems);
@@ -865,6 +932,7 @@ fn match_policy(
         credit_terms: invoices.credit_terms,
         charge_accounts: charge_accounts.collect(),
         units: units.collect(),
+        coupa_orders: Default::default(),
     })
 }
 
@@ -1006,6 +1074,12 @@ fn coupa_client(
         peer,
         base: settings.base_url.clone(),
         orders: settings.order_number.clone(),
+        order_words: settings.orders.clone(),
+        orders_left_out: !settings.scopes.is_empty()
+            && !settings
+                .scopes
+                .iter()
+                .any(|scope| scope.starts_with("core.purchase_order")),
         history: settings.integration_history.clone(),
         supplier_defaults: document.suppliers.coupa_defaults.clone(),
     }

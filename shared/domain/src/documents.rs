@@ -3,6 +3,7 @@
 //! Sign rule: everything in a credit note is negative, everything in a goods return is negative. The connectors
 //! establish it when they translate; nothing after them asks again.
 
+use crate::coupa_orders::{CoupaOrder, CoupaOrderReference};
 use crate::ids::{
     DocumentKind, InvoiceId, InvoiceReference, OrderLineKey, PurchaseOrderNumber, ReceiptKey, UnitCode,
 };
@@ -100,6 +101,9 @@ pub struct InvoiceLine {
     pub total: Decimal,
     /// The order line it bills; `None` on a line without order.
     pub order_line: Option<OrderLineKey>,
+    /// The same order line in Coupa's terms; no content of its own, so it is not hashed with the invoice.
+    #[serde(skip)]
+    pub coupa_order: Option<CoupaOrderReference>,
 }
 
 /// An invoice or credit note, read from Coupa.
@@ -135,6 +139,9 @@ pub struct Invoice {
     pub charges: Vec<Charge>,
     /// The lines, in Coupa's order.
     pub lines: Vec<InvoiceLine>,
+    /// Coupa's orders that had to be read to understand the invoice: they need not be read again.
+    #[serde(skip)]
+    pub coupa_orders: Vec<CoupaOrder>,
 }
 
 impl Invoice {

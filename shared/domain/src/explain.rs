@@ -4,6 +4,7 @@
 //! compared by tests. They name the figures, who must act, and say of everything that heals that it does so by
 //! itself.
 
+use crate::coupa_orders::CoupaOrderStanding;
 use crate::effect::{Effect, EffectStatus};
 use crate::lifecycle::{InvoiceRecord, PaidState, ParkReason, PostedHow, State};
 use crate::matching::text::{money, plain};
@@ -270,6 +271,11 @@ pub fn reason(exception: &Exception) -> String {
         Code::ReturnMissing => format!("{actual} returned and not yet credited on {place}"),
         Code::OrderNotFound | Code::OrderLineNotFound => format!("{expected} is missing"),
         Code::AnotherInvoiceInFlight => format!("{place} has {actual}"),
+        Code::ReceiverLineInFlight => {
+            format!(
+                "it takes the rest of a receiver line of {place} that is being posted with another invoice ({actual})"
+            )
+        }
         Code::SupplierNotLinked => actual.clone(),
         Code::SupplierCodeInvalid => format!("supplier number {actual} is not {expected}"),
         Code::SupplierDiffers => format!("{actual} on the invoice, expected {expected}"),
@@ -284,6 +290,17 @@ pub fn reason(exception: &Exception) -> String {
         Code::OrderLineClosed => format!("{place} is closed with {actual} open to match"),
         Code::OrderLineCancelled => format!("{place} is cancelled"),
         Code::OrderStatusUnknown => format!("{place} has {actual}, expected {expected}"),
+        Code::CoupaOrderCancelled | Code::CoupaOrderClosed | Code::CoupaOrderNotIssued => {
+            format!("{actual} in Coupa ({place})")
+        }
+        Code::CoupaOrderStatusUnknown => {
+            format!("{actual} in Coupa ({place}), which is no status that is known")
+        }
+        Code::TwoWayLine => {
+            format!(
+                "Coupa asks no receipt for {place} (two-way), but nothing is posted ahead of its receipt in QAD"
+            )
+        }
         Code::OrderIsEvaluatedReceipts => format!("{actual} is invoiced by QAD itself"),
         Code::ChargeNotMapped => format!("{actual} has no GL account"),
         Code::AmountLineUnresolved => format!("{line} bills {actual}, expected {expected} on {place}"),
@@ -297,7 +314,11 @@ pub fn reason(exception: &Exception) -> String {
 
 /// When a held invoice goes on.
 fn what_heals(exceptions: &[Exception], report: Option<&MatchReport>) -> String {
-    let [exception] = exceptions else {
+    // That a line is two-way in Coupa is no reason of its own.
+    let mut own = exceptions
+        .iter()
+        .filter(|exception| exception.code != ExceptionCode::TwoWayLine);
+    let (Some(exception), None) = (own.next(), own.next()) else {
         return "it posts by itself when all of that is settled".to_owned();
     };
     let missing = report.and_then(|report| missing_quantity(exception, report));
@@ -312,6 +333,9 @@ fn what_heals(exceptions: &[Exception], report: Option<&MatchReport>) -> String 
         ExceptionCode::OrderNotFound | ExceptionCode::OrderLineNotFound => {
             "it posts by itself when QAD has it; if the number is wrong, correct it on the Coupa line"
                 .to_owned()
+        }
+        ExceptionCode::CoupaOrderNotIssued => {
+            "it goes on by itself when the order is issued in Coupa".to_owned()
         }
         _ => "it is decided again by itself when that has settled".to_owned(),
     }
@@ -374,11 +398,23 @@ fn line_result(row: &LineReport) -> String {
     if row.nothing_to_post {
         return "nothing to post".to_owned();
     }
-    if row.exceptions.is_empty() {
-        return "matches".to_owned();
-    }
     let codes: Vec<_> = row.exceptions.iter().map(|code| code.as_str()).collect();
-    codes.join(" ")
+    let result = if codes.is_empty() {
+        "matches".to_owned()
+    } else {
+        codes.join(" ")
+    };
+    let aside = row.coupa_order.as_ref().filter(|facts| {
+        let is_usual = matches!(
+            facts.standing,
+            CoupaOrderStanding::NotTold | CoupaOrderStanding::Open
+        );
+        !is_usual && !row.exceptions.iter().any(|code| code.is_about_a_coupa_order())
+    });
+    match aside {
+        Some(facts) => format!("{result}; in Coupa {}", facts.word),
+        None => result,
+    }
 }
 
 /// The line matrix as plain text: a line of headings, then one per invoice line, columns two blanks apart.

@@ -44,11 +44,29 @@ pub enum Guard {
     PollersRight,
     /// Nothing is paid in Coupa before the invoice is in QAD.
     PaidAfterPosted,
+    /// A code that is reserved for a supplier of Coupa is given to nobody else.
+    CodeReserved,
+    /// Both sides of a link are written in one transaction: a supplier is linked once.
+    LinkedOnce,
+    /// What QAD has under a code is the supplier that was meant.
+    CodeIsOurs,
+    /// A reading that began before somebody wrote says nothing about what was written.
+    OlderReadingSaysNothing,
+    /// What we wrote is agreed and does not come back as news.
+    OwnEcho,
+    /// A run that read less far than another one does not move the cursors back.
+    CursorsForward,
+    /// A change of a lookup that is larger than its share waits for a person.
+    ChangeShare,
+    /// A list that came empty does not mean that everything is gone.
+    EmptyIsNotGone,
+    /// What an earlier run left open is finished before anything is planned.
+    OpenFirst,
 }
 
 impl Guard {
     /// All of them.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 27] = [
         Self::SettleWindow,
         Self::IntentFirst,
         Self::Fence,
@@ -67,6 +85,15 @@ impl Guard {
         Self::LookAfterwards,
         Self::PollersRight,
         Self::PaidAfterPosted,
+        Self::CodeReserved,
+        Self::LinkedOnce,
+        Self::CodeIsOurs,
+        Self::OlderReadingSaysNothing,
+        Self::OwnEcho,
+        Self::CursorsForward,
+        Self::ChangeShare,
+        Self::EmptyIsNotGone,
+        Self::OpenFirst,
     ];
 }
 

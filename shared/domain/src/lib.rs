@@ -32,6 +32,7 @@
     )
 )]
 
+pub mod coupa_orders;
 pub mod documents;
 pub mod effect;
 pub mod explain;

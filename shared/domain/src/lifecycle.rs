@@ -300,6 +300,9 @@ pub enum Event {
         request_sha256: String,
         /// Tolerances applied.
         tolerance_version: String,
+        /// What Coupa's orders said, each once, as `PO1 issued`.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        coupa_orders: Vec<String>,
     },
     /// A person must act.
     Parked {
@@ -433,6 +436,10 @@ impl State {
             },
             // Only while nothing of it can be in QAD; the record, which knows the effect, checks that.
             (Event::Received { coupa_status }, Approved) => Received {
+                coupa_status: coupa_status.clone(),
+            },
+            // Approved in Coupa again after it was voided there: nothing of it was ever sent.
+            (Event::Received { coupa_status }, Voided { .. }) => Received {
                 coupa_status: coupa_status.clone(),
             },
             (Event::Delayed { .. } | Event::Noting { .. }, _) => self.clone(),
@@ -647,8 +654,8 @@ impl InvoiceRecord {
 
     /// The record after `event`: the state moves, the clock of the state starts anew when it changes.
     pub fn after(&self, event: &Event, now: Timestamp) -> Result<Self, Illegal> {
-        let takes_back =
-            matches!(event, Event::Received { .. } | Event::Voided) && self.state == State::Approved;
+        let takes_back = matches!(event, Event::Received { .. } | Event::Voided)
+            && matches!(self.state, State::Approved | State::Voided { .. });
         if takes_back
             && stands(Guard::NotWhileInFlight)
             && !self
@@ -708,7 +715,9 @@ impl InvoiceRecord {
             State::Posted { .. } | State::Voided { exported: false } => {
                 effect(&self.export).or(Some(self.since))
             }
-            State::Exported { .. } if self.look_pending => Some(self.since),
+            State::Exported { .. } | State::Voided { exported: true } if self.look_pending => {
+                Some(self.since)
+            }
             State::Exported { .. } => effect(&self.export),
             State::Voided { exported: true } | State::Rejected { .. } => None,
         };
@@ -869,6 +878,7 @@ mod tests {
             identity: "i".into(),
             request_sha256: "h".into(),
             tolerance_version: "t".into(),
+            coupa_orders: vec![],
         }
     }
 
@@ -906,6 +916,21 @@ mod tests {
         ] {
             assert!(State::replay(&events).is_err());
         }
+    }
+
+    #[test]
+    fn what_was_voided_before_it_was_posted_is_decided_anew_when_it_is_received_again() {
+        let received = Event::Received { coupa_status: None };
+        let voided = State::replay(&[Event::Voided, received.clone(), approved()]).unwrap();
+        assert_eq!(voided, State::Approved);
+        let exported = State::replay(&[Event::Voided, Event::Exported]).unwrap();
+        assert_eq!(
+            exported.after(&received).unwrap(),
+            State::Received { coupa_status: None }
+        );
+        // Nothing else takes it up.
+        assert!(exported.after(&approved()).is_err());
+        assert!(exported.after(&posted()).is_err());
     }
 
     #[test]

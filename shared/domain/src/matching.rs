@@ -11,6 +11,7 @@ mod lines;
 pub(crate) mod tests;
 pub(crate) mod text;
 
+use crate::coupa_orders::{CoupaOrder, CoupaOrderFacts};
 use crate::documents::{
     Charge, ChargeKind, INVOICE_LINES_MAX, Invoice, ORDERS_PER_INVOICE_MAX, Order, Receipt, Reservation,
 };
@@ -36,11 +37,17 @@ pub struct MatchInput<'a> {
     pub receipts: &'a [Receipt],
     /// What other invoices of ours are about to match on those orders.
     pub reservations: &'a [Reservation],
+    /// Coupa's orders behind the lines by their folded number, with `None` for one that Coupa does not have (a complete,
+    /// successful look-up); one that was not asked for is not in here, and says nothing.
+    pub coupa_orders: &'a CoupaOrders,
     /// Limits and defaults.
     pub policy: &'a MatchPolicy,
     /// Today (UTC), for [`crate::policy::PostingDate::MatchingDate`].
     pub today: Date,
 }
+
+/// Coupa's orders by their folded number.
+pub type CoupaOrders = BTreeMap<String, Option<CoupaOrder>>;
 
 /// What to do with an invoice, and why.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -127,6 +134,9 @@ exception_codes! {
     OrderLineNotFound => "ORDER_LINE_NOT_FOUND", TheOtherSystem, "It is looked for again; if the line is wrong, correct it on the Coupa line.";
     /// What is open is spoken for by another invoice that is being posted right now.
     AnotherInvoiceInFlight => "ANOTHER_INVOICE_IN_FLIGHT", TheOtherSystem, "Nothing to do: it is looked at again when the other invoice has settled.";
+    /// It takes the rest of a receiver line of which another invoice is being posted right now: which of them finishes it is
+    /// not known yet.
+    ReceiverLineInFlight => "RECEIVER_LINE_IN_FLIGHT", TheOtherSystem, "Nothing to do: it goes on by itself when the other invoice has settled.";
     /// The Coupa supplier has no QAD number.
     SupplierNotLinked => "SUPPLIER_NOT_LINKED", APerson, "Give the supplier its QAD number in Coupa, then recheck.";
     /// The Coupa supplier's number is no QAD supplier code.
@@ -151,6 +161,16 @@ exception_codes! {
     OrderLineCancelled => "ORDER_LINE_CANCELLED", APerson, "Dispute the invoice, or have the order reinstated, then recheck.";
     /// QAD gives the order line a status that the profile does not know.
     OrderStatusUnknown => "ORDER_STATUS_UNKNOWN", APerson, "Add the status to the connection's profile, then recheck.";
+    /// The order, or its line, is cancelled in Coupa.
+    CoupaOrderCancelled => "COUPA_ORDER_CANCELLED", APerson, "Dispute the invoice, have the order reinstated in Coupa, or release the invoice.";
+    /// The order, or its line, is closed in Coupa.
+    CoupaOrderClosed => "COUPA_ORDER_CLOSED", APerson, "Have the order opened again in Coupa, dispute the invoice, or release it.";
+    /// Coupa gives the order a status that the connection does not know.
+    CoupaOrderStatusUnknown => "COUPA_ORDER_STATUS_UNKNOWN", APerson, "Add the status to coupa.orders.statuses of the connection, then recheck.";
+    /// The order is not issued in Coupa, or was taken back there for a change or a check.
+    CoupaOrderNotIssued => "COUPA_ORDER_NOT_ISSUED", TheOtherSystem, "Nothing to do: it goes on by itself when the order is issued in Coupa.";
+    /// Coupa asks no receipt for the line (two-way), and QAD has too little of one: nothing is posted ahead of its receipt.
+    TwoWayLine => "TWO_WAY_LINE", TheOtherSystem, "Have what is billed received in QAD, or enter the invoice in QAD by hand.";
     /// QAD invoices this order by itself (evaluated receipts).
     OrderIsEvaluatedReceipts => "ORDER_IS_ERS", APerson, "QAD creates this invoice itself; void the one in Coupa.";
     /// A charge has no GL account in the connection.
@@ -167,6 +187,19 @@ exception_codes! {
     TooLarge => "TOO_LARGE", APerson, "Split the invoice, or enter it in QAD by hand.";
     /// A figure leaves the range in which decimals are exact.
     OutOfRange => "OUT_OF_RANGE", APerson, "Correct the figure in Coupa.";
+}
+
+impl ExceptionCode {
+    /// True for what only the order in Coupa says.
+    pub fn is_about_a_coupa_order(self) -> bool {
+        matches!(
+            self,
+            Self::CoupaOrderCancelled
+                | Self::CoupaOrderClosed
+                | Self::CoupaOrderStatusUnknown
+                | Self::CoupaOrderNotIssued
+        )
+    }
 }
 
 /// One reason an invoice is not posted, with the figures.
@@ -196,6 +229,22 @@ pub struct MatchReport {
     pub tolerance_version: String,
     /// One row per invoice line, in the invoice's order.
     pub lines: Vec<LineReport>,
+}
+
+impl MatchReport {
+    /// What Coupa's orders said, each once, as `PO1 issued`.
+    pub fn coupa_orders(&self) -> Vec<String> {
+        let told: BTreeSet<String> = self
+            .lines
+            .iter()
+            .filter_map(|line| line.coupa_order.as_ref())
+            .map(|facts| match facts.word.as_str() {
+                "" => format!("{} without a status", facts.order),
+                word => format!("{} {word}", facts.order),
+            })
+            .collect();
+        told.into_iter().collect()
+    }
 }
 
 /// One row of the line matrix.
@@ -229,6 +278,9 @@ pub struct LineReport {
     pub exceptions: Vec<ExceptionCode>,
     /// True for a line without value: nothing is posted for it.
     pub nothing_to_post: bool,
+    /// What Coupa's order said about it; `None` when Coupa was not asked, has no such order, or the line names none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub coupa_order: Option<CoupaOrderFacts>,
 }
 
 /// One receiver line that the supplier invoice is matched to.
@@ -360,6 +412,9 @@ pub fn decide_accepting(input: &MatchInput<'_>, accepted: &[Exception]) -> Decis
         rows.push(line.report);
         parts.extend(line.parts);
     }
+    for ledger in ledgers.values().flatten() {
+        check_shared_rests(ledger, &mut rows, &mut exceptions);
+    }
     let used_up = ledgers
         .values()
         .flatten()
@@ -376,6 +431,36 @@ pub fn decide_accepting(input: &MatchInput<'_>, accepted: &[Exception]) -> Decis
     Decision {
         verdict,
         report: report(input, rows),
+    }
+}
+
+/// What other invoices in flight leave of a receiver line is taken only when they have settled: then it is known whether
+/// anything of the line stays open. Those others wait for nobody, for what waits reserves nothing.
+fn check_shared_rests(ledger: &ledger::Ledger<'_>, rows: &mut [LineReport], exceptions: &mut Vec<Exception>) {
+    for rest in ledger.shared_rests() {
+        let key = &rest.receipt.key;
+        let code = ExceptionCode::ReceiverLineInFlight;
+        for row in rows
+            .iter_mut()
+            .filter(|row| row.order_line.as_ref() == Some(&key.order_line))
+        {
+            row.exceptions.push(code);
+            row.exceptions.sort();
+            row.exceptions.dedup();
+        }
+        exceptions.push(Exception {
+            order_line: Some(key.order_line.clone()),
+            ..of_document(
+                code,
+                format!("nothing else of receiver {} in flight", key.receiver),
+                format!(
+                    "{} of receiver {} with Coupa invoice {}",
+                    text::quantity(rest.reserved, &rest.receipt.unit),
+                    key.receiver,
+                    text::some_invoices(rest.reserved_by)
+                ),
+            )
+        });
     }
 }
 

@@ -264,6 +264,19 @@ pub struct AllocationState {
     pub written_amount: Decimal,
     /// Counts the allocations of this bill in the order they were first seen: later ones are written later.
     pub order: u64,
+    /// The supplier invoice that QAD has moved it to since: it pays this bill no more, and what was written is taken back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub moved_to: Option<QadInvoiceIdentity>,
+}
+
+impl AllocationState {
+    /// What it means for this bill.
+    fn meaning(&self, policy: &PaymentPolicy) -> StatusMeaning {
+        match self.moved_to {
+            Some(_) => StatusMeaning::TakesBack,
+            None => policy.meaning_of(&self.latest.status),
+        }
+    }
 }
 
 /// What a write to Coupa does.
@@ -411,7 +424,7 @@ impl BillPayments {
     /// The bill after a reading of one allocation; `None` when it says nothing new.
     pub fn reading(&self, allocation: Allocation) -> Option<Self> {
         let known = self.allocations.get(&allocation.key);
-        if known.is_some_and(|known| known.latest == allocation) {
+        if known.is_some_and(|known| known.latest == allocation && known.moved_to.is_none()) {
             return None;
         }
         let mut next = self.clone();
@@ -429,8 +442,35 @@ impl BillPayments {
                 written,
                 written_amount,
                 order,
+                moved_to: None,
             },
         );
+        Some(next)
+    }
+
+    /// The bill after QAD has moved an allocation from it to another supplier invoice; `None` when it says nothing new.
+    /// `moved` is the allocation as QAD shows it now. One that is not here yet is remembered as moved, so that a late
+    /// arrival of the older reading finds it so.
+    pub fn without(&self, moved: &Allocation, from: &QadInvoiceIdentity) -> Option<Self> {
+        let mut next = self.clone();
+        match next.allocations.get_mut(&moved.key) {
+            Some(state) if state.moved_to.as_ref() == Some(&moved.invoice) => return None,
+            Some(state) => state.moved_to = Some(moved.invoice.clone()),
+            None => {
+                let order = u64::try_from(self.allocations.len()).unwrap_or(u64::MAX);
+                let state = AllocationState {
+                    latest: Allocation {
+                        invoice: from.clone(),
+                        ..moved.clone()
+                    },
+                    written: Written::Nothing,
+                    written_amount: Decimal::ZERO,
+                    order,
+                    moved_to: Some(moved.invoice.clone()),
+                };
+                next.allocations.insert(moved.key.clone(), state);
+            }
+        }
         Some(next)
     }
 
@@ -512,13 +552,13 @@ impl BillPayments {
         let mut ordered: Vec<(&PaymentKey, &AllocationState)> = self.allocations.iter().collect();
         ordered.sort_by_key(|(_, state)| (state.latest.payment_date, state.order));
         for (key, state) in &ordered {
-            let takes_back = policy.meaning_of(&state.latest.status) == StatusMeaning::TakesBack;
+            let takes_back = state.meaning(policy) == StatusMeaning::TakesBack;
             if takes_back && state.written == Written::Paid {
                 return self.entry_for(key, state, EntryKind::TakingBack, policy);
             }
         }
         for (key, state) in &ordered {
-            match policy.meaning_of(&state.latest.status) {
+            match state.meaning(policy) {
                 StatusMeaning::Counts => {}
                 StatusMeaning::NotYet if state.written == Written::Paid => {
                     return NextEntry::Park(self.problem(
@@ -643,7 +683,10 @@ impl BillPayments {
             return self.overpaid(key, after);
         }
         let words = match kind {
-            EntryKind::TakingBack => format!("{key} taken back ({})", state.latest.status),
+            EntryKind::TakingBack => match &state.moved_to {
+                Some(to) => format!("{key} taken back (now pays {})", to.reference),
+                None => format!("{key} taken back ({})", state.latest.status),
+            },
             _ if state.latest.discount.is_zero() => format!("{key} {}", state.latest.reference),
             _ => format!(
                 "{key} {} discount {}",
@@ -802,6 +845,13 @@ pub enum PaymentEvent {
     GivenBack {
         /// Which.
         keys: Vec<PaymentKey>,
+    },
+    /// QAD has moved an allocation to another supplier invoice.
+    Moved {
+        /// Which.
+        key: PaymentKey,
+        /// What it pays now.
+        to: QadInvoiceIdentity,
     },
     /// Payments that waited without an owner belong to this bill.
     Linked {

@@ -1,5 +1,6 @@
 //! Tolerances and posting defaults of a connection: versioned data, not code.
 
+use crate::coupa_orders::CoupaOrderPolicy;
 use crate::documents::ChargeKind;
 use crate::ids::{CreditTermsCode, DaybookCode, DomainCode, EntityCode, GlAccountCode, UnitCode};
 use rust_decimal::Decimal;
@@ -89,4 +90,7 @@ pub struct MatchPolicy {
     pub charge_accounts: BTreeMap<ChargeKind, ChargeAccount>,
     /// Coupa unit code to QAD unit; identity when a code is not in here.
     pub units: BTreeMap<String, UnitConversion>,
+    /// How Coupa's own orders count.
+    #[serde(default)]
+    pub coupa_orders: CoupaOrderPolicy,
 }

@@ -1147,43 +1147,65 @@ impl SupplierRecord {
         }
     }
 
-    /// The agreement after a write was confirmed: the written fields are agreed as both sides hold them now; the others
-    /// stay as they were.
+    /// The agreement after a write was confirmed. The side that was told holds what it shows now; the side that told held
+    /// what was sent: what it has become since is news, and not agreed by a write that did not know of it.
     #[must_use]
     pub fn agreed_after(&self, write: &SupplierWrite, policy: &SupplierPolicy) -> Option<Agreed> {
         let (Some(qad), Some(coupa)) = (&self.qad, &self.coupa) else {
             return self.agreed.clone();
         };
         let comparable = coupa.comparable(policy);
-        if write.creates() {
-            // What Coupa holds besides was filled in by us; what QAD holds besides, from the connection's defaults, is news
-            // for Coupa.
-            let mut agreed = Agreed {
-                qad: qad.data.clone(),
-                coupa: comparable,
-            };
-            let besides = SupplierField::ALL
-                .into_iter()
-                .filter(|field| write.data().get(*field).is_none() && !write.is_to_coupa());
-            besides.for_each(|field| agreed.qad.set(field, ""));
-            return Some(agreed);
+        let mut sent = write.data().clone();
+        if write.is_to_coupa()
+            && let Some(terms) = write.data().get(SupplierField::PaymentTerms)
+        {
+            sent.set(SupplierField::PaymentTerms, &policy.terms_in_qad(terms));
         }
-        let Some(mut agreed) = self.agreed.clone() else {
-            // The first agreement. What Coupa must still tell QAD is left open by forgetting Coupa's value.
-            let mut agreed = Agreed {
-                qad: qad.data.clone(),
+        let besides = SupplierField::ALL
+            .into_iter()
+            .filter(|field| sent.get(*field).is_none());
+        let mut agreed = match (write, self.agreed.clone()) {
+            // What Coupa holds besides was filled in by us.
+            (SupplierWrite::CreateInCoupa { .. }, _) => Agreed {
+                qad: sent.clone(),
                 coupa: comparable.clone(),
-            };
-            for (field, _) in align(&qad.data, &comparable, None, policy).to_qad.iter() {
-                if write.is_to_coupa() {
-                    agreed.coupa.set(field, "");
-                }
+            },
+            // What QAD holds besides, from the connection's defaults, is news for Coupa.
+            (SupplierWrite::CreateInQad { .. }, _) => {
+                let mut agreed = Agreed {
+                    qad: qad.data.clone(),
+                    coupa: sent.clone(),
+                };
+                besides.for_each(|field| agreed.qad.set(field, ""));
+                agreed
             }
-            return Some(agreed);
+            (_, Some(agreed)) => agreed,
+            // The first agreement. What one side must still tell the other is left open by forgetting its value.
+            (_, None) => {
+                let open = align(&qad.data, &comparable, None, policy);
+                let mut agreed = Agreed {
+                    qad: qad.data.clone(),
+                    coupa: comparable.clone(),
+                };
+                for field in besides {
+                    if open.to_coupa.get(field).is_some() {
+                        agreed.qad.set(field, "");
+                    }
+                    if open.to_qad.get(field).is_some() {
+                        agreed.coupa.set(field, "");
+                    }
+                }
+                agreed
+            }
         };
-        for (field, _) in write.data().iter() {
-            agreed.qad.set(field, qad.data.get(field).unwrap_or_default());
-            agreed.coupa.set(field, comparable.get(field).unwrap_or_default());
+        for (field, text) in sent.iter() {
+            let (ours, theirs) = if write.is_to_coupa() {
+                (Some(text), comparable.get(field))
+            } else {
+                (qad.data.get(field), Some(text))
+            };
+            agreed.qad.set(field, ours.unwrap_or_default());
+            agreed.coupa.set(field, theirs.unwrap_or_default());
         }
         Some(agreed)
     }

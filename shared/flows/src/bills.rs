@@ -14,10 +14,13 @@ use domain::payments::{Allocation, BillPayments, PaymentEvent, PaymentKey, Unmat
 use domain::problem::Problem;
 use domain::time::Timestamp;
 use domain::timing::Timing;
-use std::collections::BTreeMap;
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Most allocations of one bill; a record must stay far below the item limit.
 pub const ALLOCATIONS_PER_BILL_MAX: usize = 400;
+/// Most readings that are recorded in one transaction, each with where it belongs; a transaction takes 100 records.
+const READINGS_PER_TRANSACTION_MAX: usize = 80;
 /// How often a reading is written again because somebody else changed the record in between.
 const TRIES_MAX: u32 = 5;
 
@@ -78,6 +81,26 @@ impl Document for UnmatchedPayments {
     }
 }
 
+/// Which supplier invoice an allocation pays, as last recorded: QAD may move it to another one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Place {
+    invoice: QadInvoiceIdentity,
+}
+
+/// Where it is kept which supplier invoice an allocation pays.
+fn place_key(key: &PaymentKey) -> RecordKey {
+    RecordKey::Effect(format!("payment-place/{key}"))
+}
+
+/// What a recording did: with the readings, and to the bills that an allocation has left.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Recording {
+    /// With the readings.
+    pub recorded: Recorded,
+    /// The Coupa invoices whose bills an allocation has left.
+    pub left: BTreeSet<InvoiceId>,
+}
+
 /// What a reading did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Recorded {
@@ -116,43 +139,164 @@ impl Right {
     }
 }
 
-/// Records what QAD shows of one identity, with whoever owns it.
+/// Records what QAD shows of one identity, with whoever owns it. An allocation that paid another supplier invoice before
+/// leaves that one's bill first: dying in between leaves it unrecorded, and it is read again.
 pub async fn record(
     context: &Context<'_>,
     right: &Right,
     identity: &QadInvoiceIdentity,
     readings: &[Allocation],
+) -> Result<Recording, FlowError> {
+    let mut recording = Recording {
+        recorded: Recorded::Nothing,
+        left: BTreeSet::new(),
+    };
+    for some in readings.chunks(READINGS_PER_TRANSACTION_MAX) {
+        match record_some(context, right, identity, some, &mut recording.left).await? {
+            Recorded::Nothing => {}
+            Recorded::Overtaken => {
+                recording.recorded = Recorded::Overtaken;
+                break;
+            }
+            recorded => recording.recorded = recorded,
+        }
+    }
+    Ok(recording)
+}
+
+async fn record_some(
+    context: &Context<'_>,
+    right: &Right,
+    identity: &QadInvoiceIdentity,
+    readings: &[Allocation],
+    left: &mut BTreeSet<InvoiceId>,
 ) -> Result<Recorded, FlowError> {
     let claim_key = identity_key(identity);
+    let mut keys = vec![claim_key.clone(), right.key.clone()];
+    keys.extend(readings.iter().map(|reading| place_key(&reading.key)));
     for attempt in 0..TRIES_MAX {
-        let found = context
-            .register
-            .read(&[claim_key.clone(), right.key.clone()])
-            .await?;
+        let found = context.register.read(&keys).await?;
         let mut found = found.into_iter();
         let claim = found.next().flatten();
         let watermark = found.next().flatten();
         if watermark.map_or(0, |stored| stored.revision) != right.revision && stands(Guard::PollersRight) {
             return Ok(Recorded::Overtaken);
         }
+        let (places, moved) = places(identity, readings, found)?;
         let claimed_at = claim.as_ref().map_or(0, |stored| stored.revision);
-        let tried = match owner_by(context, claim.as_ref(), identity).await? {
-            Some((owner, _)) => into_bill(context, right, owner, readings).await,
-            None => {
-                let unowned = RecordWrite::Check {
-                    key: claim_key.clone(),
-                    seen: claimed_at,
-                };
-                into_unmatched(context, right, unowned, identity, readings).await
+        let unowned = RecordWrite::Check {
+            key: claim_key.clone(),
+            seen: claimed_at,
+        };
+        let tried = async {
+            for (from, reading) in moved {
+                left.extend(leave(context, right, &from, reading).await?);
+            }
+            match owner_by(context, claim.as_ref(), identity).await? {
+                Some((owner, _)) => into_bill(context, right, owner, readings, places).await,
+                None => into_unmatched(context, right, unowned, identity, readings, places).await,
             }
         };
-        match tried {
+        match tried.await {
             Ok(recorded) => return Ok(recorded),
             Err(Tried::Failed(error)) => return Err(error),
             Err(Tried::Conflict) => context.pause(attempt).await,
         }
     }
     Err(FlowError::Contended)
+}
+
+/// The places to be written with these readings, and what has moved here from which other supplier invoice.
+#[expect(clippy::type_complexity, reason = "two lists that are made in one pass")]
+fn places<'r>(
+    identity: &QadInvoiceIdentity,
+    readings: &'r [Allocation],
+    found: impl Iterator<Item = Option<StoredRecord>>,
+) -> Result<(Vec<RecordWrite>, Vec<(QadInvoiceIdentity, &'r Allocation)>), FlowError> {
+    let mut places = Vec::new();
+    let mut moved = Vec::new();
+    for (reading, stored) in readings.iter().zip(found) {
+        let seen = stored.as_ref().map_or(0, |stored| stored.revision);
+        let known = stored.as_ref().map(parse::<Place>).transpose()?;
+        match known {
+            Some(place) if identity_key(&place.invoice) == identity_key(identity) => continue,
+            Some(place) => moved.push((place.invoice, reading)),
+            None => {}
+        }
+        places.push(RecordWrite::Put {
+            key: place_key(&reading.key),
+            seen,
+            body: render(&Place {
+                invoice: identity.clone(),
+            })?,
+            state: String::new(),
+            due: None,
+        });
+    }
+    Ok((places, moved))
+}
+
+/// Takes an allocation out of the supplier invoice that it paid before, wherever it is kept: in the bill of the invoice
+/// that has claimed the identity, and among what waits for an owner. The answer is that invoice.
+async fn leave(
+    context: &Context<'_>,
+    right: &Right,
+    from: &QadInvoiceIdentity,
+    moved: &Allocation,
+) -> Result<Option<InvoiceId>, Tried> {
+    let claim_key = identity_key(from);
+    let found = context.register.read(std::slice::from_ref(&claim_key)).await;
+    let claim = found.map_err(FlowError::from)?.into_iter().next().flatten();
+    let event = || PaymentEvent::Moved {
+        key: moved.key.clone(),
+        to: moved.invoice.clone(),
+    };
+    let mut left = None;
+    let owner = owner_by(context, claim.as_ref(), from).await?;
+    if let Some(claim) = &claim {
+        let claimant = parse::<IdentityClaim>(claim)?.owner;
+        let bill = load::<BillPayments>(context.register, bill_key(claimant)).await?;
+        // Of a voided invoice only what is in its bill already; an owner may get it later, from what waits for one.
+        let bill = match (bill, &owner) {
+            (Some(bill), Some(_)) => Some(bill),
+            (Some(bill), None) if bill.document.allocations.contains_key(&moved.key) => Some(bill),
+            (None, Some((owner, _))) => Some(bill_of(context, *owner).await?),
+            (_, None) => None,
+        };
+        if let Some(bill) = bill
+            && let Some(mut document) = bill.document.without(moved, from)
+        {
+            document.parked = None;
+            document.coupa_read &= document.left_alone.take().is_none();
+            document.setbacks = 0;
+            document.look_again = Some(context.clock.now());
+            let change = Change {
+                document,
+                events: vec![event()],
+                writes: right.check(),
+            };
+            save(context, bill.revision, change).await?;
+            left = Some(claimant);
+        }
+    }
+    let waiting = load::<UnmatchedPayments>(context.register, unmatched_key(from)).await?;
+    if owner.is_none()
+        && let Some(mut waiting) = waiting
+        && waiting.document.allocations.remove(&moved.key).is_some()
+    {
+        let mut writes = right.check();
+        writes.push(RecordWrite::Check {
+            key: claim_key,
+            seen: claim.map_or(0, |stored| stored.revision),
+        });
+        let change = Change {
+            document: waiting.document,
+            events: vec![event()],
+            writes,
+        };
+        save(context, waiting.revision, change).await?;
+    }
+    Ok(left)
 }
 
 /// The invoice that owns an identity, and its revision. One that has claimed it and was voided since, or now bears another reference, owns
@@ -207,12 +351,14 @@ async fn into_bill(
     right: &Right,
     owner: InvoiceId,
     readings: &[Allocation],
+    places: Vec<RecordWrite>,
 ) -> Result<Recorded, Tried> {
     let loaded = bill_of(context, owner).await?;
     let Some(change) = with_readings(&loaded.document, readings, context.clock.now())? else {
         return Ok(Recorded::Nothing);
     };
-    let writes = right.check();
+    let mut writes = right.check();
+    writes.extend(places);
     save(context, loaded.revision, Change { writes, ..change }).await?;
     Ok(Recorded::InBill(owner))
 }
@@ -223,6 +369,7 @@ async fn into_unmatched(
     unowned: RecordWrite,
     identity: &QadInvoiceIdentity,
     readings: &[Allocation],
+    places: Vec<RecordWrite>,
 ) -> Result<Recorded, Tried> {
     let loaded = load::<UnmatchedPayments>(context.register, unmatched_key(identity))
         .await?
@@ -250,6 +397,7 @@ async fn into_unmatched(
         writes: right.check(),
     };
     change.writes.push(unowned);
+    change.writes.extend(places);
     save(context, loaded.revision, change).await?;
     Ok(Recorded::Unmatched)
 }
@@ -407,7 +555,8 @@ pub async fn give_back(
     document.allocations = kept;
     document.look_again = None;
     let mut of_identity: BTreeMap<RecordKey, (QadInvoiceIdentity, Vec<Allocation>)> = BTreeMap::new();
-    for state in given.into_values() {
+    // What QAD has moved to another supplier invoice belongs there.
+    for state in given.into_values().filter(|state| state.moved_to.is_none()) {
         let allocation = state.latest;
         of_identity
             .entry(unmatched_key(&allocation.invoice))

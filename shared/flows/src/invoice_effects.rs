@@ -461,9 +461,13 @@ impl Target<InvoiceRecord> for Export<'_> {
                         || summary.currency != *currency
                 })
             });
-        if changed_its_mind && matches!(exported.document.state, State::Exported { .. }) {
-            exported.document.look_pending = true;
-        }
+        let approved_again = shown.status == Some(CoupaStatus::Approved);
+        let looks = match exported.document.state {
+            State::Exported { .. } => changed_its_mind,
+            State::Voided { .. } => approved_again,
+            _ => false,
+        };
+        exported.document.look_pending |= looks;
         Ok(noted(exported, self.record_outcomes, context.clock.now()))
     }
 

@@ -12,6 +12,7 @@
 )]
 
 pub mod bills;
+pub mod coupa_orders;
 pub mod engine;
 pub mod invoice_effects;
 pub mod match_invoice;

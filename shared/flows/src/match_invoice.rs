@@ -5,6 +5,7 @@
 //! is lost, repeated, late or out of order changes nothing.
 
 use crate::bills::{claimed, unmatched_key};
+use crate::coupa_orders::{OrderReads, anew};
 use crate::engine::{Driven, Finding, Target, drive};
 use crate::invoice_effects::{
     Creation, Export, Note, Wanted, export_effect, judge_documents, new_effect, with_note,
@@ -23,7 +24,8 @@ use domain::ids::{InvoiceId, OrderLineKey, PurchaseOrderNumber, QadInvoiceIdenti
 use domain::instruction::SecondPerson;
 use domain::lifecycle::{Event, InvoiceEffect, InvoiceRecord, ParkReason, PostedHow, State, Summary};
 use domain::matching::{
-    Decision, ExceptionCode, MatchInput, SupplierInvoiceDraft, Verdict, decide_accepting,
+    CoupaOrders, Decision, ExceptionCode, MatchInput, MatchReport, SupplierInvoiceDraft, Verdict,
+    decide_accepting,
 };
 use domain::policy::MatchPolicy;
 use domain::problem::{CREDENTIAL_RECHECK_MILLIS, Problem};
@@ -44,6 +46,13 @@ const INDEXED_ORDERS_MAX: usize = 8;
 /// How soon an invoice is looked at again that waits for another invoice to settle, in milliseconds.
 const IN_FLIGHT_RECHECK_MILLIS: i64 = 30_000;
 
+/// The same for one that takes the rest of a receiver line, in milliseconds: it is woken when the other has settled, and
+/// this is for the wake-up that got lost.
+const SHARED_LINE_RECHECK_MILLIS: i64 = 600_000;
+/// Most order lines of a posted invoice under which others are looked for that wait for it to settle; those beyond find
+/// out with their recheck.
+const WAKING_LINES_MAX: usize = 30;
+
 /// What this flow needs: its permissions.
 #[derive(Clone, Copy)]
 pub struct Deps<'a> {
@@ -53,6 +62,8 @@ pub struct Deps<'a> {
     pub coupa: &'a dyn Coupa,
     /// QAD: read orders and receipts, find and create supplier invoices.
     pub qad: &'a dyn Qad,
+    /// What Coupa has said about orders during this delivery.
+    pub orders: &'a OrderReads,
     /// The connection's settings.
     pub settings: &'a InvoiceSettings,
 }
@@ -187,7 +198,12 @@ async fn round(
             reason,
             HintReason::Webhook | HintReason::Poll | HintReason::Operator
         );
-    let under_way = matches!(record.state, State::Approved | State::Posted { .. });
+    let under_way = match record.state {
+        State::Approved | State::Posted { .. } => true,
+        // A void that is being marked exported.
+        State::Voided { .. } => is_open(&record.export),
+        _ => false,
+    };
     match &record.state {
         _ if record.may_be_decided() && !*looked => {
             *looked = true;
@@ -243,6 +259,10 @@ async fn round(
             };
             follow(deps, loaded, &target).await
         }
+        State::Voided { .. } if (ask_coupa || record.look_pending) && !is_open(&record.export) => {
+            *looked = true;
+            look_after_voided(deps, loaded).await
+        }
         State::Exported { .. } if ask_coupa || record.look_pending => {
             *looked = true;
             look_after_posted(deps, loaded).await
@@ -251,6 +271,9 @@ async fn round(
             if is_open(&record.export) =>
         {
             *looked = true;
+            if matches!(record.state, State::Posted { .. }) {
+                wake_those_who_wait(deps, record).await?;
+            }
             let target = Export {
                 coupa: deps.coupa,
                 retry_refused_millis: deps.settings.recheck_millis,
@@ -371,7 +394,8 @@ async fn decide_invoice(deps: &Deps<'_>, loaded: Loaded<InvoiceRecord>) -> Resul
         CoupaStatus::Approved if others_may_have_it && invoice.exported => {
             exported_before(deps, loaded, &invoice).await
         }
-        CoupaStatus::Approved => decide_approved(deps, loaded, &invoice).await,
+        // On the heap: it is by far the largest part of a run.
+        CoupaStatus::Approved => Box::pin(decide_approved(deps, loaded, &invoice)).await,
     }
 }
 
@@ -509,8 +533,13 @@ fn change_to(
             let in_flight = exceptions
                 .iter()
                 .any(|exception| exception.code == ExceptionCode::AnotherInvoiceInFlight);
+            let shares_a_line = exceptions
+                .iter()
+                .any(|exception| exception.code == ExceptionCode::ReceiverLineInFlight);
             let wait = if in_flight {
                 IN_FLIGHT_RECHECK_MILLIS
+            } else if shares_a_line {
+                SHARED_LINE_RECHECK_MILLIS
             } else {
                 deps.settings.recheck_millis
             };
@@ -636,7 +665,7 @@ async fn reconsider_approved(deps: &Deps<'_>, loaded: Loaded<InvoiceRecord>) -> 
     take_back(deps, loaded).await
 }
 
-/// An approved invoice of which nothing was sent is received again, and decided anew.
+/// An approved or voided invoice of which nothing was sent is received again, and decided anew.
 async fn take_back(deps: &Deps<'_>, loaded: Loaded<InvoiceRecord>) -> Result<Next, FlowError> {
     let now = deps.context.clock.now();
     let mut document = loaded.document.clone();
@@ -655,6 +684,7 @@ async fn take_back(deps: &Deps<'_>, loaded: Loaded<InvoiceRecord>) -> Result<Nex
     let event = Event::Received { coupa_status: None };
     document = document.after(&event, now).map_err(impossible)?;
     document.look_again = Some(now);
+    document.look_pending = false;
     events.push(event);
     match store(
         deps,
@@ -670,6 +700,35 @@ async fn take_back(deps: &Deps<'_>, loaded: Loaded<InvoiceRecord>) -> Result<Nex
         Next::Again => Ok(Next::DecideAgain),
         other => Ok(other),
     }
+}
+
+/// Voided before anything was posted: what counts is what Coupa says now. Approved again, it is received anew and decided
+/// like any other, under the same identity.
+async fn look_after_voided(deps: &Deps<'_>, loaded: Loaded<InvoiceRecord>) -> Result<Next, FlowError> {
+    let record = &loaded.document;
+    let invoice = deps.coupa.invoice(record.id).await.map_err(unanswered)?;
+    let approved = invoice
+        .as_ref()
+        .is_some_and(|invoice| invoice.status == CoupaStatus::Approved);
+    if approved {
+        return take_back(deps, loaded).await;
+    }
+    // The list shows it again when it changes after this reading.
+    let source = invoice.map(|invoice| invoice.source).or(record.source.clone());
+    if source == record.source && !record.look_pending {
+        return Ok(Next::Again);
+    }
+    let document = InvoiceRecord {
+        source,
+        look_pending: false,
+        ..record.clone()
+    };
+    let change = Change {
+        document,
+        events: vec![],
+        writes: vec![],
+    };
+    store(deps, loaded.revision, change).await
 }
 
 /// In QAD already: a void, a reset of the exported flag or a change of the bill is noticed, never silently ignored.
@@ -787,14 +846,6 @@ async fn decide_approved(
         .values()
         .flat_map(|order| order.document.reservations.iter().cloned())
         .collect();
-    let input = MatchInput {
-        invoice,
-        orders: &evidence.orders,
-        receipts: &evidence.receipts,
-        reservations: &reservations,
-        policy: &deps.settings.policy,
-        today: deps.context.clock.now().date_utc(),
-    };
     // Whoever wrote it into the register: above the limit one person's word is none.
     let rule = &deps.settings.second_person;
     let release = loaded.document.release.as_ref();
@@ -802,7 +853,33 @@ async fn decide_approved(
     let accepted = release.map_or(&[][..], |release| {
         release.accepted_of(&invoice.source.content_sha256)
     });
-    let Decision { verdict, report } = decide_accepting(&input, accepted);
+    let decided_with = |coupa_orders: &CoupaOrders| {
+        let input = MatchInput {
+            invoice,
+            orders: &evidence.orders,
+            receipts: &evidence.receipts,
+            reservations: &reservations,
+            coupa_orders,
+            policy: &deps.settings.policy,
+            today: deps.context.clock.now().date_utc(),
+        };
+        decide_accepting(&input, accepted)
+    };
+    let mut coupa_orders = CoupaOrders::new();
+    let mut decision = decided_with(&coupa_orders);
+    // What a person has to look at anyway needs no further question: the order in Coupa can only be in the way too.
+    let asks = !matches!(decision.verdict, Verdict::Park { .. }) && deps.settings.policy.coupa_orders.read;
+    if asks {
+        if !deps.context.has_time_for_a_call() {
+            return Err(FlowError::OutOfTime);
+        }
+        coupa_orders = match deps.orders.of(deps.coupa, invoice).await {
+            Ok(orders) => orders,
+            Err(error) => return unread(deps, loaded, error).await,
+        };
+        decision = decided_with(&coupa_orders);
+    }
+    let Decision { verdict, report } = decision;
     let tolerance_version = report.tolerance_version.clone();
     let mut loaded = loaded;
     loaded.document.report = Some(report);
@@ -835,8 +912,12 @@ async fn decide_approved(
             let change = change_to(deps, &loaded.document, parked)?;
             let waits = &change.document.supplier_index;
             let waits_newly = waits.is_some() && *waits != waited;
+            let order_in_way = is_newly_in_way(&loaded.document, &change.document);
             match store(deps, loaded.revision, change).await? {
                 Next::Again if waits_newly && supplier_number_missed(deps, invoice).await? => {
+                    Ok(Next::WokenMeanwhile)
+                }
+                Next::Again if order_in_way && order_missed(deps, &coupa_orders).await? => {
                     Ok(Next::WokenMeanwhile)
                 }
                 next => Ok(next),
@@ -848,9 +929,19 @@ async fn decide_approved(
                 awaits: awaits.clone(),
                 tolerance_version,
             };
-            let stored = move_to(deps, loaded, held).await?;
-            match stored {
+            let waits_for_others = shares_a_line(&held);
+            let change = change_to(deps, &loaded.document, held)?;
+            let order_in_way = is_newly_in_way(&loaded.document, &change.document);
+            match store(deps, loaded.revision, change).await? {
                 Next::Again if receipt_missed(deps, &awaits, &evidence.receipts).await? => {
+                    Ok(Next::WokenMeanwhile)
+                }
+                Next::Again
+                    if waits_for_others && settled_meanwhile(deps, &reservations, invoice.id).await? =>
+                {
+                    Ok(Next::WokenMeanwhile)
+                }
+                Next::Again if order_in_way && order_missed(deps, &coupa_orders).await? => {
                     Ok(Next::WokenMeanwhile)
                 }
                 next => Ok(next),
@@ -1113,6 +1204,7 @@ fn adoption(
         identity: identity.to_string(),
         request_sha256: String::new(),
         tolerance_version: deps.settings.policy.tolerance.version.clone(),
+        coupa_orders: vec![],
     };
     let mut change = change_to(deps, &loaded.document, approved)?;
     let posted = Event::Posted {
@@ -1150,6 +1242,10 @@ async fn approve(
         identity: identity.to_string(),
         request_sha256: effect.request_sha256.clone(),
         tolerance_version: deps.settings.policy.tolerance.version.clone(),
+        coupa_orders: record
+            .report
+            .as_ref()
+            .map_or_else(Vec::new, MatchReport::coupa_orders),
     };
     let mut change = change_to(deps, record, event)?;
     change.document = InvoiceEffect::Creation.put(&change.document, effect);
@@ -1227,6 +1323,125 @@ async fn supplier_number_missed(deps: &Deps<'_>, known: &Invoice) -> Result<bool
     }
     let now = deps.coupa.invoice(known.id).await.map_err(unanswered)?;
     Ok(now.is_some_and(|now| now.supplier.number != known.supplier.number))
+}
+
+fn shares_a_line(held: &Event) -> bool {
+    let Event::Held { exceptions, .. } = held else {
+        return false;
+    };
+    exceptions
+        .iter()
+        .any(|exception| exception.code == ExceptionCode::ReceiverLineInFlight)
+}
+
+/// After an invoice was registered as waiting for another one to settle: has one settled meanwhile? Whoever is posted looks
+/// for those who wait afterwards; whichever of the two comes second sees the first.
+async fn settled_meanwhile(
+    deps: &Deps<'_>,
+    reservations: &[Reservation],
+    own: InvoiceId,
+) -> Result<bool, FlowError> {
+    let mut holders: BTreeSet<InvoiceId> = reservations.iter().map(|one| one.invoice).collect();
+    holders.remove(&own);
+    let now = read_invoices(deps, holders.clone()).await?;
+    Ok(holders
+        .iter()
+        .any(|id| !now.get(id).is_some_and(InvoiceRecord::holds_reservations)))
+}
+
+/// An invoice is posted: those that take the rest of a receiver line it took a part of are due at once. Before the posted
+/// one goes on, so that nobody is forgotten who dies in between; one that is being decided in this moment looks by itself.
+async fn wake_those_who_wait(deps: &Deps<'_>, posted: &InvoiceRecord) -> Result<(), FlowError> {
+    let Some(draft) = posted
+        .creation
+        .as_ref()
+        .and_then(|creation| serde_json::from_str::<SupplierInvoiceDraft>(&creation.request).ok())
+    else {
+        // Keyed by hand: nothing was reserved for it.
+        return Ok(());
+    };
+    // Whoever finished a line left nothing for others.
+    let lines: BTreeSet<OrderLineKey> = draft
+        .matches
+        .into_iter()
+        .filter(|found| !found.finished)
+        .map(|found| found.order_line)
+        .collect();
+    let waiting = try_join_all(
+        lines
+            .into_iter()
+            .take(WAKING_LINES_MAX)
+            .map(|line| async move { deps.context.register.list(&RecordGroup::WaitingFor(line)).await }),
+    )
+    .await?;
+    let ids: BTreeSet<InvoiceId> = waiting
+        .iter()
+        .flatten()
+        .filter_map(|stored| match stored.key {
+            RecordKey::Waiting(_, id) => Some(id),
+            _ => None,
+        })
+        .collect();
+    for id in ids {
+        let Some(loaded) = load::<InvoiceRecord>(deps.context.register, RecordKey::Invoice(id)).await? else {
+            continue;
+        };
+        let State::Held { exceptions, .. } = &loaded.document.state else {
+            continue;
+        };
+        if !exceptions
+            .iter()
+            .any(|exception| exception.code == ExceptionCode::ReceiverLineInFlight)
+        {
+            continue;
+        }
+        let document = InvoiceRecord {
+            look_again: Some(deps.context.clock.now()),
+            ..loaded.document
+        };
+        let change = Change::<_, Event> {
+            document,
+            events: vec![],
+            writes: vec![],
+        };
+        match save(&deps.context, loaded.revision, change).await {
+            // Somebody decides it in this moment, and looks by itself.
+            Ok(_) | Err(CommitError::Conflict) => {}
+            Err(CommitError::Store(error)) => return Err(FlowError::Store(error)),
+        }
+    }
+    Ok(())
+}
+
+/// True when an order in Coupa has come into the way of an invoice with this decision.
+fn is_newly_in_way(before: &InvoiceRecord, after: &InvoiceRecord) -> bool {
+    let in_way = |record: &InvoiceRecord| {
+        let exceptions = match &record.state {
+            State::Held { exceptions, .. }
+            | State::Parked {
+                reason: ParkReason::Match { exceptions },
+            } => exceptions.as_slice(),
+            _ => &[],
+        };
+        exceptions
+            .iter()
+            .any(|exception| exception.code.is_about_a_coupa_order())
+    };
+    in_way(after) && !in_way(before)
+}
+
+/// After an invoice was registered as waiting for an order in Coupa: does the order stand differently by now? An event
+/// about it looks for waiting invoices afterwards; whichever of the two comes second sees the first.
+async fn order_missed(deps: &Deps<'_>, known: &CoupaOrders) -> Result<bool, FlowError> {
+    if !deps.context.has_time_for_a_call() {
+        return Err(FlowError::OutOfTime);
+    }
+    let now = anew(deps.coupa, known).await.map_err(unanswered)?;
+    if now == *known {
+        return Ok(false);
+    }
+    deps.orders.forget();
+    Ok(true)
 }
 
 /// After an invoice was registered as waiting: has a receipt been recorded meanwhile that the decision did not know?

@@ -169,7 +169,7 @@ pub async fn release(
             return Err(refuse(
                 "RELEASE_REFUSED",
                 record,
-                "an invoice parked for its price or quantity",
+                "an invoice parked for its price, its quantity or its order in Coupa",
                 "Nothing is posted ahead of its receipt: have the goods receipt posted in QAD; it then posts by itself.",
             ));
         }
@@ -177,7 +177,7 @@ pub async fn release(
             return Err(refuse(
                 "RELEASE_REFUSED",
                 record,
-                "an invoice parked for its price or quantity",
+                "an invoice parked for its price, its quantity or its order in Coupa",
                 "Clear up what `qad-coupa explain` says, then recheck.",
             ));
         }
@@ -189,7 +189,7 @@ pub async fn release(
         return Err(refuse(
             "RELEASE_REFUSED",
             record,
-            "only reasons that a person may accept: PRICE_OVER_TOLERANCE, BILLED_OVER_ORDERED",
+            "only reasons that a person may accept: PRICE_OVER_TOLERANCE, BILLED_OVER_ORDERED, COUPA_ORDER_CLOSED, COUPA_ORDER_CANCELLED",
             &format!("{}: {}", other.code.as_str(), other.code.fix()),
         ));
     }

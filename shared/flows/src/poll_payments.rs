@@ -5,7 +5,7 @@
 //! [`PaymentSettings::lookback_days`]: not every QAD moves the day of the last change with the status. An idle cycle
 //! costs one read of the register and the pages of QAD.
 
-use crate::bills::{Recorded, Right, bill_key, record};
+use crate::bills::{Recorded, Recording, Right, bill_key, record};
 use crate::poll_coupa::PollError;
 use crate::ports::{Hint, HintReason, PaymentScan, QadPayments, Queue, RecordKey, Subject};
 use crate::store::{Context, FlowError};
@@ -244,7 +244,17 @@ async fn record_all<'r>(
         let Some(identity) = rows.first().map(|row| row.invoice.clone()) else {
             continue;
         };
-        match record_one(deps, right, &identity, &rows).await {
+        let recorded = match record_one(deps, right, &identity, &rows).await {
+            Ok(recording) => {
+                for invoice in recording.left {
+                    polled.bills = polled.bills.saturating_add(1);
+                    deps.queue.send(&[hint(deps, invoice)]).await?;
+                }
+                Ok(recording.recorded)
+            }
+            Err(error) => Err(error),
+        };
+        match recorded {
             Ok(Recorded::InBill(invoice)) => {
                 polled.bills = polled.bills.saturating_add(1);
                 deps.queue.send(&[hint(deps, invoice)]).await?;
@@ -274,7 +284,7 @@ async fn record_one(
     right: &Right,
     identity: &QadInvoiceIdentity,
     rows: &[&Allocation],
-) -> Result<Recorded, FlowError> {
+) -> Result<Recording, FlowError> {
     let readings: Vec<Allocation> = rows.iter().map(|row| (*row).clone()).collect();
     record(&deps.context, right, identity, &readings).await
 }

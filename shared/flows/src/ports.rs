@@ -4,6 +4,7 @@
 //! No method has a default body: a port that is not implemented must not succeed.
 
 use async_trait::async_trait;
+use domain::coupa_orders::CoupaOrder;
 use domain::documents::{CoupaStatus, Invoice, Order, Receipt};
 use domain::ids::{
     ConnectionId, InvoiceId, InvoiceReference, OrderLineKey, PurchaseOrderNumber, QadInvoiceIdentity,
@@ -139,6 +140,9 @@ pub trait Coupa: Send + Sync {
     /// Reads one invoice. `None` means Coupa said 404. An invoice whose fields cannot be read is
     /// [`ReadError::Unreadable`].
     async fn invoice(&self, id: InvoiceId) -> Result<Option<Invoice>, ReadError>;
+
+    /// Reads one purchase order by Coupa's number of it. `None` only after a complete, successful look-up without it.
+    async fn coupa_order(&self, number: &str) -> Result<Option<CoupaOrder>, ReadError>;
 
     /// Reads one page of invoices that are approved or voided and not exported, by id, after `after`.
     async fn exportable_invoices(&self, after: Option<InvoiceId>) -> Result<InvoicePage, ReadError>;
@@ -738,6 +742,9 @@ pub struct LookupScan {
 pub trait CoupaLookups: Send + Sync {
     /// Reads all values of a lookup, complete or not at all.
     async fn lookup_values(&self, lookup: &str) -> Result<LookupScan, ReadError>;
+
+    /// Whether Coupa has a lookup of this name; `None` when this instance does not tell by reading.
+    async fn has_lookup(&self, lookup: &str) -> Result<Option<bool>, ReadError>;
 
     /// Looks for the values of a lookup with this code, below whatever parent, complete or not at all.
     async fn find_lookup_values(&self, lookup: &str, code: &LookupCode)

@@ -15,6 +15,7 @@ use crate::ports::{
 use crate::store::{Change, Context, Document, FlowError, Loaded, load, parse, save, sha256_hex};
 use async_trait::async_trait;
 use domain::effect::{Effect, EffectEvent, EffectStatus, Repetition};
+use domain::guards::{self, stands};
 use domain::lifecycle::{ChainEnd, IllegalStep};
 use domain::lookups::{
     Action, ActionKind, CoupaValue, DEPTH_MAX, Guard, LOOKUP_MISSING, LookupCode, LookupPlan,
@@ -195,7 +196,7 @@ pub async fn allow(
 
 async fn align(deps: &Deps<'_>, sync: &LookupSync, done: &mut LookupRun) -> Result<(), PollError> {
     let record = load_plan(&deps.context, &sync.lookup).await?;
-    if record.document.unsettled && !deps.plan_only {
+    if record.document.unsettled && !deps.plan_only && stands(guards::Guard::OpenFirst) {
         finish_open(deps, sync, done).await?;
     }
     if done.paused.is_some() {
@@ -206,7 +207,7 @@ async fn align(deps: &Deps<'_>, sync: &LookupSync, done: &mut LookupRun) -> Resu
     done.in_qad = count(scan.values.len());
     done.unreadable
         .extend(scan.unreadable.iter().map(|(_, problem)| problem.clone()));
-    if scan.values.is_empty() {
+    if scan.values.is_empty() && stands(guards::Guard::EmptyIsNotGone) {
         let problem = empty_source(&sync.lookup, &sync.source);
         done.needs_a_person.push(problem.clone());
         done.parked = true;
@@ -267,6 +268,10 @@ async fn align(deps: &Deps<'_>, sync: &LookupSync, done: &mut LookupRun) -> Resu
         park(deps, record, open, parked).await?;
         return Ok(());
     }
+    if let Some(problem) = still_missing(deps, sync, &record.document, held.values.is_empty()).await? {
+        done.needs_a_person.push(problem);
+        return Ok(());
+    }
     let mut work = Work {
         deps,
         sync,
@@ -306,12 +311,43 @@ async fn align(deps: &Deps<'_>, sync: &LookupSync, done: &mut LookupRun) -> Resu
     } else {
         done.needs_a_person.as_slice()
     };
-    if open {
+    let missing = done
+        .needs_a_person
+        .iter()
+        .find(|problem| problem.code == LOOKUP_MISSING);
+    if let (true, Some(problem)) = (work.stopped, missing) {
+        // The plan is as it was, and so is what was allowed of it.
+        let parked = Parking {
+            problem: problem.clone(),
+            plan_sha256: String::new(),
+            changes: vec![problem.to_string()],
+            allowed: None,
+        };
+        park(deps, work.record, done.open > 0, parked).await?;
+    } else if open {
         work.unfinished().await?;
     } else {
         rest(deps, work.record, false, problems, work.refused).await?;
     }
     Ok(())
+}
+
+/// That Coupa lacks a lookup is found out by a refused write, once. From then on it is asked, and nothing is written until it
+/// is there; where Coupa does not tell, one write a run does.
+async fn still_missing(
+    deps: &Deps<'_>,
+    sync: &LookupSync,
+    record: &LookupPlanRecord,
+    shows_no_values: bool,
+) -> Result<Option<Problem>, PollError> {
+    let PlanState::Parked { problem, .. } = &record.state else {
+        return Ok(None);
+    };
+    if problem.code != LOOKUP_MISSING || !shows_no_values {
+        return Ok(None);
+    }
+    let is_missing = deps.coupa.has_lookup(&sync.lookup).await? == Some(false);
+    Ok(is_missing.then(|| problem.clone()))
 }
 
 fn told(plan: &LookupPlan) -> Vec<String> {
@@ -337,7 +373,7 @@ fn refused_by_guard(
     record: &LookupPlanRecord,
     hash: &str,
 ) -> Option<Problem> {
-    if record.allowed_plan.as_deref() == Some(hash) {
+    if record.allowed_plan.as_deref() == Some(hash) || !stands(guards::Guard::ChangeShare) {
         return None;
     }
     let excused = |action: &Action| {
@@ -487,7 +523,10 @@ impl Work<'_, '_> {
             if refused && same && !concerns_all(&problem) && self.deps.context.clock.now() < again_at {
                 return Ok(Before::Not(Changed::Refused(problem)));
             }
-            if !refused && record.written_at >= self.started {
+            // By clocks that may differ: what was written then may be newer than what this run has read.
+            let skew = self.deps.context.timing.clock_skew_millis;
+            let newer = record.written_at.plus_millis(skew) >= self.started;
+            if !refused && newer && stands(guards::Guard::OlderReadingSaysNothing) {
                 return Ok(Before::Not(Changed::Overtaken));
             }
         }

@@ -62,6 +62,8 @@ pub(crate) struct State {
     pub(crate) refused_values: Vec<String>,
     /// Lookup values that no listing shows yet.
     pub(crate) hidden: BTreeSet<u64>,
+    /// Coupa does not tell which lookups it has.
+    pub(crate) mute: bool,
     /// Coupa takes new names of lookup values and keeps the old ones.
     pub(crate) keeps_names: bool,
     /// Sources of which no answer can be read.
@@ -356,6 +358,10 @@ impl CoupaLookups for Model {
         })
         .await
     }
+    async fn has_lookup(&self, lookup: &str) -> Result<Option<bool>, ReadError> {
+        self.read(|state| (!state.mute).then(|| state.lookups.contains(lookup)))
+            .await
+    }
     async fn find_lookup_values(
         &self,
         lookup: &str,
@@ -401,6 +407,7 @@ impl CoupaLookups for Model {
                 .iter()
                 .any(|word| value.name.contains(word.as_str()));
             if !state.lookups.contains(lookup) {
+                state.journal.push(format!("refused {lookup}"));
                 return Err(refused(LOOKUP_MISSING));
             }
             if value_taken(state, lookup, &value) {

@@ -17,13 +17,14 @@ use crate::store::{Change, Context, Document, FlowError, Loaded, parse, render, 
 use crate::supplier_event;
 use async_trait::async_trait;
 use domain::effect::{Effect, EffectEvent, EffectStatus, Repetition};
+use domain::guards::{Guard, stands};
 use domain::ids::{ConnectionId, SupplierCode};
 use domain::lifecycle::{ChainEnd, IllegalStep};
 use domain::problem::Problem;
 use domain::suppliers::{
-    CoupaLink, CoupaSupplier, Directory, LinkedBy, NextStep, QadLink, QadSupplier, SupplierEvent,
-    SupplierField, SupplierId, SupplierPolicy, SupplierRecord, SupplierState, SupplierWrite, in_coupa_words,
-    link_coupa, link_qad, name_key,
+    CoupaLink, CoupaSupplier, Directory, LinkedBy, NextStep, QadLink, QadSupplier, SupplierData,
+    SupplierEvent, SupplierField, SupplierId, SupplierPolicy, SupplierRecord, SupplierState, SupplierWrite,
+    in_coupa_words, link_coupa, link_qad, name_key,
 };
 use domain::time::{Date, Timestamp};
 use domain::timing::Timing;
@@ -173,6 +174,16 @@ pub async fn run(deps: &Deps<'_>) -> Result<Synced, PollError> {
     let news = policy != before.policy || digests.iter().any(|digest| !before.digests.contains(digest));
     let look_again = before.look_again.is_some_and(|instant| instant <= now);
     let mut again = before.look_again.filter(|_| !look_again);
+    if !stands(Guard::WatermarkLast) && !deps.plan_only {
+        let moved = watermark_after(&before, &rows, digests.clone(), again, now);
+        let early = Watermark {
+            policy: policy.clone(),
+            ..moved
+        };
+        if early != before {
+            advance(deps, key.clone(), seen, &early).await?;
+        }
+    }
     if news || look_again || deps.plan_only {
         let mut book = Book::open(deps).await?;
         synced.unreadable.append(&mut book.synced.unreadable);
@@ -204,6 +215,28 @@ pub async fn run(deps: &Deps<'_>) -> Result<Synced, PollError> {
         advance(deps, key, seen, &after).await?;
     }
     Ok(synced)
+}
+
+/// Why a write is planned, in words for people.
+fn reason(record: &SupplierRecord, write: &SupplierWrite) -> String {
+    let differing = |before: Option<&SupplierData>| {
+        let told = write.data().iter().map(|(field, text)| {
+            let before = before.and_then(|data| data.get(field)).unwrap_or_default();
+            format!("{} \"{before}\" becomes \"{text}\"", field.word())
+        });
+        told.collect::<Vec<_>>().join(", ")
+    };
+    match write {
+        SupplierWrite::CreateInCoupa { .. } => {
+            "QAD has it, and Coupa none of its number or tax id".to_owned()
+        }
+        SupplierWrite::CreateInQad { .. } => "it is approved in Coupa and has no number in QAD".to_owned(),
+        SupplierWrite::UpdateInCoupa { data, .. } if data.iter().next().is_none() => {
+            "Coupa shows it without its number".to_owned()
+        }
+        SupplierWrite::UpdateInCoupa { .. } => differing(record.coupa.as_ref().map(|coupa| &coupa.data)),
+        SupplierWrite::UpdateInQad { .. } => differing(record.qad.as_ref().map(|qad| &qad.data)),
+    }
 }
 
 fn count(number: usize) -> u64 {
@@ -366,7 +399,12 @@ async fn advance(deps: &Deps<'_>, key: RecordKey, seen: u64, after: &Watermark) 
         }
         deps.context.pause(attempt).await;
         let found = deps.context.register.read(std::slice::from_ref(&key)).await?;
-        let (Some(stored), Some(ours)) = (found.into_iter().next().flatten(), after.look_again) else {
+        let stored = found.into_iter().next().flatten();
+        if let (Some(stored), false) = (&stored, stands(Guard::CursorsForward)) {
+            seen = stored.revision;
+            continue;
+        }
+        let (Some(stored), Some(ours)) = (stored, after.look_again) else {
             return Ok(());
         };
         let mut theirs: Watermark = parse(&stored)?;
@@ -544,7 +582,7 @@ impl<'a, 'd> Book<'a, 'd> {
                 document: SupplierRecord::new(SupplierId::Qad(row.code.clone()), now),
                 revision: 0,
             });
-            if held.document.is_newer_than(began, skew) {
+            if is_overtaken(&held.document, began, skew) {
                 self.overtaken.insert(qad_digest(row));
                 continue;
             }
@@ -567,7 +605,7 @@ impl<'a, 'd> Book<'a, 'd> {
         for row in &rows.coupa {
             if let Some(code) = self.linked.get(&row.id).cloned() {
                 if let Some(held) = self.qad.get_mut(&code) {
-                    if held.document.is_newer_than(began, skew) {
+                    if is_overtaken(&held.document, began, skew) {
                         self.overtaken.insert(coupa_digest(row));
                         continue;
                     }
@@ -590,7 +628,7 @@ impl<'a, 'd> Book<'a, 'd> {
                 document: SupplierRecord::new(SupplierId::Coupa(row.id), now),
                 revision: 0,
             });
-            if held.document.is_newer_than(began, skew) {
+            if is_overtaken(&held.document, began, skew) {
                 self.overtaken.insert(coupa_digest(row));
                 continue;
             }
@@ -611,8 +649,14 @@ impl<'a, 'd> Book<'a, 'd> {
         }
         for (code, held) in &self.qad {
             let linked = held.document.linked_coupa();
-            if let Some(qad) = &held.document.qad {
-                self.directory.note_qad(qad, linked);
+            match (&held.document.qad, &held.document.coupa, held.document.code()) {
+                (Some(qad), ..) => self.directory.note_qad(qad, linked),
+                // A code that is reserved for a supplier of Coupa is nobody else's, although QAD does not have it yet.
+                (None, Some(coupa), Some(code)) if stands(Guard::CodeReserved) => {
+                    self.directory
+                        .note_qad(&reserved(code, coupa, now), Some(coupa.id));
+                }
+                _ => {}
             }
             if let (Some(coupa), Some(_)) = (&held.document.coupa, linked) {
                 self.directory.note_coupa(coupa, held.document.code());
@@ -728,7 +772,7 @@ impl<'a, 'd> Book<'a, 'd> {
             with: SupplierId::Coupa(id).to_string(),
             by,
         }];
-        if let Some(held) = self.store(held, events, vec![pointer]).await? {
+        if let Some(held) = self.store(held, events, pointing(pointer)).await? {
             self.synced.linked = self.synced.linked.saturating_add(1);
             self.adopt(held, id, &code);
             other.revision = other.revision.saturating_add(1);
@@ -772,7 +816,7 @@ impl<'a, 'd> Book<'a, 'd> {
             code: qad.code.clone(),
             data,
         };
-        if !self.may_send(&held, &write) || self.planned(write.sentence()) {
+        if !self.may_send(&held, &write) || self.planned_write(&held, &write) {
             return Ok(());
         }
         held.document.state = SupplierState::Creating;
@@ -796,7 +840,7 @@ impl<'a, 'd> Book<'a, 'd> {
             id: coupa.id,
             data,
         };
-        if self.planned(write.sentence()) {
+        if self.planned_write(&other, &write) {
             return Ok(());
         }
         let mut held = self.qad.get(&code.folded()).cloned().unwrap_or_else(|| Loaded {
@@ -818,13 +862,9 @@ impl<'a, 'd> Book<'a, 'd> {
             with: SupplierId::Coupa(coupa.id).to_string(),
             by,
         }];
-        if let Some(held) = self.store(held, events, vec![pointer]).await? {
-            let reserved = QadSupplier {
-                code: code.clone(),
-                data: coupa.data.clone(),
-                last_modified: now.date_utc(),
-            };
-            self.directory.note_qad(&reserved, Some(coupa.id));
+        if let Some(held) = self.store(held, events, pointing(pointer)).await? {
+            self.directory
+                .note_qad(&reserved(&code, &coupa, now), Some(coupa.id));
             self.adopt(held, coupa.id, &code);
         }
         Ok(())
@@ -870,6 +910,29 @@ impl<'a, 'd> Book<'a, 'd> {
             self.synced.changes.push(sentence);
         }
         self.deps.plan_only
+    }
+
+    /// A write that is only planned, and why; also the one that would follow it on the other side.
+    fn planned_write(&mut self, held: &Held, write: &SupplierWrite) -> bool {
+        if !self.deps.plan_only {
+            return false;
+        }
+        let mut after = held.document.clone();
+        self.synced
+            .changes
+            .push(format!("{}: {}", write.sentence(), reason(&after, write)));
+        if let (SupplierWrite::UpdateInCoupa { code, data, .. }, Some(coupa)) = (write, &mut after.coupa) {
+            coupa.number = Some(code.to_string());
+            data.iter().for_each(|(field, text)| coupa.data.set(field, text));
+            if let NextStep::Write(next @ SupplierWrite::UpdateInQad { .. }) =
+                after.next_step(self.deps.policy)
+            {
+                self.synced
+                    .changes
+                    .push(format!("{}: {}", next.sentence(), reason(&after, &next)));
+            }
+        }
+        true
     }
 
     /// Stores a record. `None` says that somebody else changed it, or what goes with it: the next run looks again.
@@ -1058,7 +1121,7 @@ impl<'a, 'd> Book<'a, 'd> {
                 }
                 NextStep::Park(problem) => return self.park(held, problem).await,
                 NextStep::Write(write) => {
-                    if !self.may_send(&held, &write) || self.planned(write.sentence()) {
+                    if !self.may_send(&held, &write) || self.planned_write(&held, &write) {
                         return Ok(());
                     }
                     held.document.state = unparked(&held.document);
@@ -1084,7 +1147,7 @@ impl<'a, 'd> Book<'a, 'd> {
             id: coupa.id,
             data,
         };
-        if !self.may_send(&held, &write) || self.planned(write.sentence()) {
+        if !self.may_send(&held, &write) || self.planned_write(&held, &write) {
             return Ok(());
         }
         held.document.state = SupplierState::Creating;
@@ -1263,6 +1326,24 @@ fn sent_again_at(record: &SupplierRecord) -> Timestamp {
     record.written_at.plus_millis(wait)
 }
 
+/// The record of the Coupa side, in the same transaction and under its own revision: a supplier is linked once.
+fn pointing(pointer: RecordWrite) -> Vec<RecordWrite> {
+    if stands(Guard::LinkedOnce) {
+        vec![pointer]
+    } else {
+        vec![]
+    }
+}
+
+/// What QAD will show of a supplier of Coupa once it is created there.
+fn reserved(code: &SupplierCode, coupa: &CoupaSupplier, now: Timestamp) -> QadSupplier {
+    QadSupplier {
+        code: code.clone(),
+        data: coupa.data.clone(),
+        last_modified: now.date_utc(),
+    }
+}
+
 fn put(held: &Held) -> Result<RecordWrite, FlowError> {
     Ok(RecordWrite::Put {
         key: held.document.key(),
@@ -1271,6 +1352,11 @@ fn put(held: &Held) -> Result<RecordWrite, FlowError> {
         state: held.document.state.word().to_owned(),
         due: None,
     })
+}
+
+/// True when the register knows something newer of a supplier than a reading that began then.
+fn is_overtaken(record: &SupplierRecord, began: Timestamp, skew_millis: i64) -> bool {
+    stands(Guard::OlderReadingSaysNothing) && record.is_newer_than(began, skew_millis)
 }
 
 /// True when a code that is reserved for a supplier of Coupa turns out to be another supplier's in QAD.
@@ -1474,6 +1560,7 @@ impl Target<SupplierRecord> for Writing<'_, '_> {
         }
         if let (SupplierWrite::CreateInQad { data, .. }, Shown::Qad(supplier)) = (&write, &one)
             && name_key(supplier.data.name()) != name_key(data.name())
+            && stands(Guard::CodeIsOurs)
         {
             let fix = "Give the supplier in Coupa its number by hand, or change suppliers.numbering.";
             let actual = format!("{} \"{}\"", supplier.code, supplier.data.name());
@@ -1524,7 +1611,7 @@ impl Target<SupplierRecord> for Writing<'_, '_> {
             change.events.push(SupplierEvent::Linked { with, by });
         }
         // What was only found may differ from what we would have sent: then nothing is agreed yet.
-        if !write.creates() || proof == Proof::Confirmed {
+        if (!write.creates() || proof == Proof::Confirmed) && stands(Guard::OwnEcho) {
             change.document.agreed = change.document.agreed_after(&write, self.deps.policy);
         }
         *self.confirmed.lock().unwrap_or_else(PoisonError::into_inner) = true;

@@ -29,6 +29,7 @@ use domain::lifecycle::{InvoiceRecord, State};
 use domain::problem::Problem;
 use domain::time::{Date, Timestamp};
 use domain::timing::Timing;
+use flows::coupa_orders::OrderReads;
 use flows::match_invoice::{self, InvoiceSettings, Rest};
 use flows::pause::{self, PAUSED, Pause};
 use flows::ports::{Chance, Clock, Collection, Hint, HintReason, Subject};
@@ -89,6 +90,8 @@ pub struct Wiring {
     queue: SqsQueue,
     http: HttpWorld,
     open: Mutex<BTreeMap<ConnectionId, (String, Arc<Connection>)>>,
+    /// By the delivery's request id.
+    order_reads: std::sync::Mutex<(String, Arc<OrderReads>)>,
 }
 
 impl Wiring {
@@ -132,6 +135,7 @@ impl Wiring {
             queue,
             http,
             open: Mutex::default(),
+            order_reads: std::sync::Mutex::default(),
         })
     }
 
@@ -384,6 +388,18 @@ impl Wiring {
         }
     }
 
+    /// What Coupa says about orders is shared within one delivery and kept no longer.
+    fn order_reads(&self, invocation: &Invocation) -> Arc<OrderReads> {
+        let mut reads = self
+            .order_reads
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        if reads.0 != invocation.request_id {
+            *reads = (invocation.request_id.clone(), Arc::default());
+        }
+        Arc::clone(&reads.1)
+    }
+
     async fn run_match(
         &self,
         connection: &Connection,
@@ -401,6 +417,7 @@ impl Wiring {
             },
             coupa: &connection.coupa,
             qad: &connection.qad,
+            orders: &self.order_reads(invocation),
             settings: &connection.settings,
         };
         match_invoice::run(&deps, invoice, reason).await

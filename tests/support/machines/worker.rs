@@ -573,6 +573,7 @@ impl Run {
                 identity: String::new(),
                 request_sha256: String::new(),
                 tolerance_version: String::new(),
+                coupa_orders: vec![],
             }
         } else {
             Event::Held {

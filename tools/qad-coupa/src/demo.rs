@@ -240,7 +240,9 @@ async fn play_scenario(stage: &Stage, scenario: &Scenario, started: Timestamp) -
             (Played::Callers, Step::SendOrderEvent(order)) => {
                 let id = {
                     let mut world = lock(&stage.simulators.world);
-                    world.coupa.add_order(order, now());
+                    if !world.coupa.orders.contains_key(&order.number) {
+                        world.coupa.add_order(order, now());
+                    }
                     let known = world.coupa.orders.get(&order.number);
                     known.and_then(|order| order.get("id")?.as_u64())
                 };

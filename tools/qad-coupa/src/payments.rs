@@ -79,7 +79,10 @@ pub(crate) async fn bills(register: &DynamoRegister) -> Result<Vec<BillPayments>
 
 /// All payments that nobody owns.
 pub(crate) async fn unmatched(register: &DynamoRegister) -> Result<Vec<UnmatchedPayments>, Failure> {
-    collection(register, Collection::UnmatchedPayment).await
+    let mut unmatched: Vec<UnmatchedPayments> = collection(register, Collection::UnmatchedPayment).await?;
+    // All of it may have moved to another invoice.
+    unmatched.retain(|one| !one.allocations.is_empty());
+    Ok(unmatched)
 }
 
 async fn list(register: &DynamoRegister, state: Option<&str>, json: bool) -> Result<(), Failure> {
@@ -289,6 +292,7 @@ fn told(event: &PaymentEvent) -> String {
             "given back, because the invoice was voided before it came into QAD: {} payments",
             keys.len()
         ),
+        PaymentEvent::Moved { key, to } => format!("QAD has moved {key} to supplier invoice {to}"),
         PaymentEvent::Linked { invoice } => {
             format!("payments that waited without an owner belong to Coupa invoice {invoice}")
         }

@@ -10,6 +10,7 @@ use crate::{Failure, terminal, view};
 use async_trait::async_trait;
 use aws::clock::{SystemChance, SystemClock};
 use clap::Args;
+use domain::coupa_orders::CoupaOrder;
 use domain::documents::{Invoice, Order, Receipt};
 use domain::explain;
 use domain::ids::{InvoiceId, PurchaseOrderNumber, QadInvoiceIdentity};
@@ -17,6 +18,7 @@ use domain::lifecycle::{InvoiceRecord, State};
 use domain::matching::SupplierInvoiceDraft;
 use domain::problem::Problem;
 use domain::time::{Date, Timestamp};
+use flows::coupa_orders::OrderReads;
 use flows::match_invoice::{self, Rest};
 use flows::pause;
 use flows::ports::{
@@ -172,6 +174,9 @@ impl Coupa for CoupaReader<'_> {
     async fn invoice(&self, id: InvoiceId) -> Result<Option<Invoice>, ReadError> {
         self.0.invoice(id).await
     }
+    async fn coupa_order(&self, number: &str) -> Result<Option<CoupaOrder>, ReadError> {
+        self.0.coupa_order(number).await
+    }
     async fn exportable_invoices(&self, after: Option<InvoiceId>) -> Result<InvoicePage, ReadError> {
         self.0.exportable_invoices(after).await
     }
@@ -284,6 +289,7 @@ pub(crate) async fn run(place: &PlaceArguments, options: &PlanOptions, json: boo
         drafts: Mutex::default(),
     };
     let shadow = Shadow::of(&register);
+    let orders = OrderReads::default();
     let mut settings = systems.document.invoice_settings();
     settings.record_outcomes = false;
     let known = records::all(&register).await?;
@@ -305,6 +311,7 @@ pub(crate) async fn run(place: &PlaceArguments, options: &PlanOptions, json: boo
             },
             coupa: &coupa,
             qad: &qad,
+            orders: &orders,
             settings: &settings,
         };
         match match_invoice::run(&deps, *id, HintReason::Sweep).await {

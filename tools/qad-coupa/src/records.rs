@@ -368,6 +368,7 @@ pub(crate) mod tests {
             identity: String::new(),
             request_sha256: String::new(),
             tolerance_version: String::new(),
+            coupa_orders: vec![],
         };
         let posted = Event::Posted {
             voucher: Voucher {

@@ -2,6 +2,7 @@
 
 use crate::place::{Place, PlaceArguments};
 use crate::{Failure, terminal};
+use async_trait::async_trait;
 use aws::dynamo::DynamoRegister;
 use clap::Subcommand;
 use comfy_table::{ContentArrangement, Table};
@@ -10,9 +11,9 @@ use domain::problem::Problem;
 use domain::suppliers::{
     CoupaSupplier, QadSupplier, SupplierField, SupplierId, SupplierRecord, SupplierState,
 };
-use flows::ports::{Collection, RecordGroup, RecordKey, Register};
+use flows::ports::{Collection, Hint, Queue, RecordGroup, RecordKey, Register, StoreError};
 use flows::store::parse;
-use flows::sync_suppliers::QUARANTINE;
+use flows::sync_suppliers::{self, QUARANTINE};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 
@@ -26,6 +27,70 @@ pub(crate) enum SuppliersVerb {
         #[arg(long)]
         state: Option<String>,
     },
+    /// What a run would link, create and update now, on each side, and why: reads both systems, writes nothing.
+    #[command(after_help = "Example: qad-coupa suppliers plan --json")]
+    Plan,
+}
+
+/// A plan wakes nobody.
+struct NoQueue;
+
+#[async_trait]
+impl Queue for NoQueue {
+    async fn send(&self, _: &[Hint]) -> Result<(), StoreError> {
+        Err(StoreError(Problem::new(
+            "ONLY_PLANNED",
+            "Nothing was sent: this is a plan.",
+        )))
+    }
+}
+
+/// `suppliers plan`.
+async fn plan(place: &Place, as_json: bool) -> Result<(), Failure> {
+    let connection = place.connection().await?;
+    let register = place.register(&connection)?;
+    let systems = place.systems(&connection).await?;
+    let settings = &systems.document.suppliers;
+    if !settings.enabled {
+        return Err(
+            Problem::new("SUPPLIERS_OFF", "Turn suppliers.enabled of the connection on.")
+                .field("suppliers.enabled")
+                .expected("true")
+                .actual("false")
+                .into(),
+        );
+    }
+    let deps = sync_suppliers::Deps {
+        connection: &connection,
+        context: place.context(&register),
+        coupa: &systems.coupa,
+        qad: &systems.qad,
+        queue: &NoQueue,
+        policy: &settings.policy,
+        plan_only: true,
+        trace: "plan",
+    };
+    let planned = sync_suppliers::run(&deps)
+        .await
+        .map_err(|error| Failure::from(error.problem()))?;
+    if as_json {
+        terminal::say(&json!(planned).to_string());
+        return Ok(());
+    }
+    for change in &planned.changes {
+        terminal::say(change);
+    }
+    for problem in planned.needs_a_person.iter().chain(&planned.unreadable) {
+        terminal::say(&format!("! {problem}"));
+    }
+    terminal::say(&format!(
+        "{} news in QAD, {} in Coupa; {} changes, {} for a person. Nothing was written.",
+        planned.read_qad,
+        planned.read_coupa,
+        planned.changes.len(),
+        planned.needs_a_person.len()
+    ));
+    Ok(())
 }
 
 /// One line of the list.
@@ -203,8 +268,10 @@ fn sides(one: &Known) -> (String, String) {
 /// `suppliers`.
 pub(crate) async fn run(place: &PlaceArguments, verb: &SuppliersVerb, json: bool) -> Result<(), Failure> {
     let place = Place::open(place).await?;
+    let SuppliersVerb::List { state } = verb else {
+        return plan(&place, json).await;
+    };
     let register = &place.register(&place.connection().await?)?;
-    let SuppliersVerb::List { state } = verb;
     let mut known = all(register).await?;
     known.retain(|one| state.as_ref().is_none_or(|state| one.state() == state));
     if json {

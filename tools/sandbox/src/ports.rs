@@ -8,7 +8,9 @@
     reason = "the ports' own errors, once per call to another system"
 )]
 
+mod lookups;
 mod payments;
+mod suppliers;
 
 use crate::faults::{Fault, Faults, RetryAfter, System};
 use crate::journal::{Journal, JournalEntry};
@@ -19,6 +21,9 @@ use crate::world::qad::{
 };
 use crate::world::{World, Write, WriteRefusal, Written};
 use async_trait::async_trait;
+use domain::coupa_orders::{
+    CoupaOrder, CoupaOrderLine, CoupaOrderReference, CoupaOrderStanding, CoupaOrderStatus,
+};
 use domain::documents::{
     Billed, Charge, CoupaStatus, Invoice, InvoiceLine, InvoiceSupplier, Order, OrderLine, OrderStatus,
     Receipt, SourceVersion,
@@ -34,7 +39,7 @@ use flows::ports::{
     Voucher, WriteError,
 };
 use rust_decimal::Decimal;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 use std::str::FromStr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -245,6 +250,12 @@ impl Coupa for WorldPorts {
         })
     }
 
+    async fn coupa_order(&self, number: &str) -> Result<Option<CoupaOrder>, ReadError> {
+        self.read(System::Coupa, "orders.list", &[number.to_owned()], |world| {
+            Ok(world.coupa.orders.get(number).map(coupa_order_of))
+        })
+    }
+
     async fn exportable_invoices(&self, after: Option<InvoiceId>) -> Result<InvoicePage, ReadError> {
         self.read(System::Coupa, "invoices.list", &[], |world| {
             let start = after.map_or(0, |id| id.0.saturating_add(1));
@@ -418,7 +429,47 @@ fn invoice_of(world: &World, invoice: &CoupaInvoice) -> Result<Invoice, ReadErro
             })
             .collect(),
         lines,
+        coupa_orders: Vec::new(),
     })
+}
+
+fn coupa_order_of(record: &Map<String, Value>) -> CoupaOrder {
+    let text = |record: &Map<String, Value>, key: &str| {
+        record
+            .get(key)
+            .and_then(Value::as_str)
+            .unwrap_or_default()
+            .to_owned()
+    };
+    let status = |record: &Map<String, Value>, unknown: CoupaOrderStanding| {
+        let word = text(record, "status");
+        let standing = match word.as_str() {
+            "" => CoupaOrderStanding::NotTold,
+            "issued" => CoupaOrderStanding::Open,
+            "buyer_hold" => CoupaOrderStanding::NotIssued,
+            "soft_closed" => CoupaOrderStanding::SoftClosed,
+            "closed" => CoupaOrderStanding::Closed,
+            "cancelled" => CoupaOrderStanding::Cancelled,
+            _ => unknown,
+        };
+        CoupaOrderStatus { standing, word }
+    };
+    let lines = record.get("order-lines").and_then(Value::as_array);
+    CoupaOrder {
+        number: text(record, "po-number"),
+        status: status(record, CoupaOrderStanding::Unknown),
+        lines: lines
+            .into_iter()
+            .flatten()
+            .filter_map(Value::as_object)
+            .map(|line| CoupaOrderLine {
+                id: None,
+                number: Some(text(line, "line-num")),
+                status: status(line, CoupaOrderStanding::NotTold),
+                receipt_required: line.get("receipt-required").and_then(Value::as_bool),
+            })
+            .collect(),
+    }
 }
 
 fn line_of(
@@ -448,6 +499,11 @@ fn line_of(
         billed,
         total: signed(line.net(&invoice.currency)),
         order_line,
+        coupa_order: line.order.as_ref().map(|order| CoupaOrderReference {
+            order: order.clone(),
+            line_id: None,
+            line: line.order_line.map(|number| number.to_string()),
+        }),
     })
 }
 

@@ -5,10 +5,12 @@
 //! stand at the end. [`play`] does what a step does to the world; sending events and waiting for states is up to the
 //! caller, who runs the product. All names are fictional.
 
+mod coupa_orders;
 pub mod lookups;
 pub mod payments;
 mod suppliers;
 
+pub use coupa_orders::{CoupaOrderChange, Place};
 pub use suppliers::{ExpectedSupplier, SupplierChange, before_the_day, expected_suppliers, supplier_stories};
 
 use crate::faults::{Fault, FaultRule, Faults, RetryAfter, System, scramble};
@@ -18,6 +20,7 @@ use crate::world::qad::{
     QadRefusal, Supplier, SupplierInvoiceRecord, qad_date,
 };
 use crate::world::{World, WriteRefusal};
+use domain::coupa_orders::CoupaOrderPolicy;
 use domain::documents::ChargeKind;
 use domain::ids::{DocumentKind, IdError};
 use domain::policy::{ChargeAccount, MatchPolicy, PostingDate, Tolerance, UnitConversion};
@@ -43,6 +46,8 @@ pub struct Scenario {
     pub qad_invoices: Vec<SupplierInvoiceRecord>,
     /// Invoices in Coupa at the start.
     pub invoices: Vec<CoupaInvoice>,
+    /// How orders stand in Coupa at the start, where not simply issued.
+    pub coupa_orders: Vec<CoupaOrderChange>,
     /// What happens, in order.
     pub steps: Vec<Step>,
     /// Where each of its invoices stands at the end.
@@ -81,6 +86,8 @@ pub enum Step {
         /// How many entries.
         entries: usize,
     },
+    /// An order changes in Coupa.
+    ChangeCoupaOrder(CoupaOrderChange),
     /// Coupa has the order too, and sends an event about it. For the caller.
     SendOrderEvent(QadOrder),
     /// Somebody approves the invoice in Coupa.
@@ -157,6 +164,7 @@ pub fn play(
         Step::ArmFault(rule) => faults.arm(rule.clone()),
         Step::ExpireTokens(system) => world.expire_tokens(*system),
         Step::ChangeSupplier(change) => change.apply(world, now),
+        Step::ChangeCoupaOrder(change) => change.apply(world, now),
     }
     Ok(Played::Done)
 }
@@ -194,6 +202,7 @@ pub fn policy() -> Result<MatchPolicy, IdError> {
             (ChargeKind::Handling, account("6200")?),
         ]),
         units: BTreeMap::from([unit("PCE", Decimal::ONE)?, unit("BX", Decimal::from(12))?]),
+        coupa_orders: CoupaOrderPolicy::default(),
     })
 }
 
@@ -211,6 +220,7 @@ pub fn day(seed: u64) -> Vec<Scenario> {
     voids(&mut day);
     faulty_answers(&mut day);
     events(&mut day);
+    coupa_orders::coupa_orders(&mut day);
     day.scenarios
 }
 
@@ -313,6 +323,7 @@ impl Day {
             receipts: Vec::new(),
             qad_invoices: Vec::new(),
             invoices: Vec::new(),
+            coupa_orders: Vec::new(),
             steps: Vec::new(),
             expected: Vec::new(),
         };
@@ -490,6 +501,11 @@ impl Case<'_> {
         edit(&mut invoice);
         self.scenario.invoices.push(invoice);
         id
+    }
+
+    /// How an order stands in Coupa from the start.
+    fn in_coupa(&mut self, change: CoupaOrderChange) {
+        self.scenario.coupa_orders.push(change);
     }
 
     fn step(&mut self, step: Step) {
@@ -1482,11 +1498,17 @@ mod tests {
             orders.insert(number.clone(), ports.order(&number).await.unwrap());
             receipts.extend(ports.receipts_of_order(&number).await.unwrap());
         }
+        let mut coupa_orders = BTreeMap::new();
+        for reference in invoice.lines.iter().filter_map(|line| line.coupa_order.as_ref()) {
+            let found = ports.coupa_order(&reference.order).await.unwrap();
+            coupa_orders.insert(domain::ids::fold(&reference.order), found);
+        }
         let decision = decide(&MatchInput {
             invoice: &invoice,
             orders: &orders,
             receipts: &receipts,
             reservations: &[],
+            coupa_orders: &coupa_orders,
             policy: &policy().unwrap(),
             today: NOW.date_utc(),
         });

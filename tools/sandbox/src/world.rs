@@ -106,6 +106,9 @@ impl World {
                 world.qad.add_order(order.clone());
                 world.coupa.add_order(order, now);
             }
+            for change in &scenario.coupa_orders {
+                change.apply(&mut world, now);
+            }
             for receipt in &scenario.receipts {
                 world.qad.receipts.push(receipt.clone());
             }

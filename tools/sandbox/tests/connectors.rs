@@ -130,6 +130,7 @@ async fn draft_of(ports: &WorldPorts, id: InvoiceId) -> Option<SupplierInvoiceDr
         orders: &orders,
         receipts: &receipts,
         reservations: &[],
+        coupa_orders: &Default::default(),
         policy: &policy().unwrap(),
         today: Timestamp(START).date_utc(),
     });

@@ -189,6 +189,10 @@ impl Bench {
 
     /// One run of a fresh instance, some minutes later.
     async fn run(&self) -> Result<Synced, String> {
+        self.run_or_plan(false).await
+    }
+
+    async fn run_or_plan(&self, plan_only: bool) -> Result<Synced, String> {
         self.time.fetch_add(12 * MINUTE, Ordering::SeqCst);
         let ground = Ground {
             transport: Arc::new(HttpTransport::new()),
@@ -212,7 +216,7 @@ impl Bench {
             qad: &qad,
             queue: &self.hints,
             policy: &self.document.suppliers.policy,
-            plan_only: false,
+            plan_only,
             trace: "t",
         };
         run(&deps).await.map_err(|error| error.problem().to_string())
@@ -596,4 +600,43 @@ async fn any_mix_of_changes_lost_answers_and_restarts_ends_equal() {
             SupplierId::Coupa(1)
         );
     }
+}
+
+/// Every kind of change on both sides, planned: no write reaches either system or the register, and the run that follows
+/// does what was planned.
+#[tokio::test]
+async fn a_plan_says_what_a_run_would_do_and_writes_nothing_anywhere() {
+    let bench = Bench::new().await;
+    bench.settle("at first").await;
+    bench.key_qad("S7", "Example Seals");
+    let approved = bench.key_coupa("Example Paint", None, "active");
+    let changed = bench.coupa_id("S2");
+    bench.in_qad("S2", "businessRelationName", json!("Example Castings Ltd"));
+    let stored = bench.records().await;
+    let before = bench.requests().0;
+    let hints = bench.hints.0.lock().unwrap().len();
+    let mut planned = Vec::new();
+    for _ in 0..2 {
+        let plan = bench.run_or_plan(true).await.unwrap();
+        assert_eq!((plan.written, plan.linked, plan.woken), (0, 0, 0));
+        planned = plan.changes;
+    }
+    assert_eq!(bench.requests().0, before, "no write reaches either system");
+    assert_eq!(bench.records().await, stored, "nor the register");
+    assert_eq!(bench.hints.0.lock().unwrap().len(), hints);
+    let wanted = [
+        "create S7 \"Example Seals\" in Coupa: QAD has it, and Coupa none of its number or tax id".to_owned(),
+        format!("in QAD from Coupa {approved}: it is approved in Coupa and has no number in QAD"),
+        format!("of S2 to Coupa {changed}: name \"Example Castings\" becomes \"Example Castings Ltd\""),
+    ];
+    for wanted in &wanted {
+        assert!(
+            planned.iter().any(|plan| plan.contains(wanted.as_str())),
+            "{wanted}: {planned:#?}"
+        );
+    }
+    assert_eq!(planned.len(), 3, "{planned:#?}");
+    bench.settle("as planned").await;
+    let after = bench.run_or_plan(true).await.unwrap();
+    assert_eq!(after.changes, Vec::<String>::new());
 }

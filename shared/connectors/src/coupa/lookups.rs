@@ -268,6 +268,30 @@ impl CoupaLookups for CoupaClient {
         self.values("list_lookup_values", lookup, None, VALUES_MAX).await
     }
 
+    async fn has_lookup(&self, lookup: &str) -> Result<Option<bool>, ReadError> {
+        let query = [("name", lookup.to_owned()), ("limit", "1".to_owned())];
+        let call = Call::get("find_lookup", self.base.at("/api/lookups", &query));
+        // Not every client may read lookups, and not every instance lists them: then only a write can tell.
+        let json = match self.peer.read(&call).await {
+            Ok(Some(json)) => json,
+            Ok(None) | Err(ReadError::Refused(_)) => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let Ok(found) = Node::root(&json).required_items() else {
+            return Ok(None);
+        };
+        let named = |node: &Node<'_>| {
+            let name = node.get("name").text().ok().flatten();
+            name.is_some_and(|name| fold(&name) == fold(lookup))
+        };
+        // Another lookup means that the filter was not honoured, and says nothing about this one.
+        Ok(match found.as_slice() {
+            [] => Some(false),
+            found if found.iter().any(named) => Some(true),
+            _ => None,
+        })
+    }
+
     async fn find_lookup_values(
         &self,
         lookup: &str,

@@ -8,12 +8,13 @@ mod translate;
 mod wire;
 
 use self::orders::OrderContext;
-use crate::connection::{CoupaSupplierDefaults, IntegrationHistory, OrderNumber};
+use crate::connection::{CoupaOrders, CoupaSupplierDefaults, IntegrationHistory, OrderNumber};
 use crate::http::address::BaseUrl;
 use crate::http::transport::{Method, Response};
 use crate::http::{Call, Peer};
 use crate::json::{self, Node};
 use async_trait::async_trait;
+use domain::coupa_orders::CoupaOrder;
 use domain::documents::Invoice;
 use domain::ids::InvoiceId;
 use domain::problem::Problem;
@@ -30,6 +31,9 @@ pub struct CoupaClient {
     pub(crate) peer: Peer,
     pub(crate) base: BaseUrl,
     pub(crate) orders: OrderNumber,
+    pub(crate) order_words: CoupaOrders,
+    /// The connection lists its scopes, and none of them is for purchase orders.
+    pub(crate) orders_left_out: bool,
     pub(crate) history: IntegrationHistory,
     pub(crate) supplier_defaults: CoupaSupplierDefaults,
 }
@@ -160,11 +164,16 @@ impl Coupa for CoupaClient {
             None => Ok(None),
             Some(json) => {
                 let context = self.order_context(&json).await?;
-                translate::invoice(&json, id, &self.orders, &context)
-                    .map(Some)
-                    .map_err(Self::unreadable)
+                let mut invoice =
+                    translate::invoice(&json, id, &self.orders, &context).map_err(Self::unreadable)?;
+                invoice.coupa_orders = context.read(&self.order_words)?;
+                Ok(Some(invoice))
             }
         }
+    }
+
+    async fn coupa_order(&self, number: &str) -> Result<Option<CoupaOrder>, ReadError> {
+        self.find_order(number).await
     }
 
     async fn exportable_invoices(&self, after: Option<InvoiceId>) -> Result<InvoicePage, ReadError> {

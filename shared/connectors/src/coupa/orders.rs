@@ -1,13 +1,16 @@
-//! Coupa purchase orders as context of an invoice: read only when an invoice line does not say by itself which QAD order
-//! line it bills.
+//! Coupa purchase orders as context of an invoice: where they stand, and which QAD order line an invoice line bills when
+//! it does not say so by itself.
 //!
 //! An invoice line names Coupa's order number and usually the order line's own number. Where a tenant's lines carry only
 //! the id of the order line, or the connection keeps QAD's number in a field of the order, the order has to be asked.
 
 use super::CoupaClient;
-use crate::connection::OrderNumber;
+use crate::connection::{CoupaOrders, OrderNumber};
 use crate::http::Call;
 use crate::json::{Json, Misread, Node};
+use domain::coupa_orders::{
+    CoupaOrder, CoupaOrderLine, CoupaOrderReference, CoupaOrderStanding, CoupaOrderStatus,
+};
 use domain::documents::ORDERS_PER_INVOICE_MAX;
 use domain::ids::fold;
 use flows::ports::ReadError;
@@ -26,6 +29,18 @@ fn coupa_number(line: &Node<'_>) -> Result<Option<String>, Misread> {
         Some(number) => Ok(Some(number)),
         None => line.get("order-header-num").text(),
     }
+}
+
+/// The order line in Coupa that a line bills.
+pub(crate) fn reference(line: &Node<'_>) -> Result<Option<CoupaOrderReference>, Misread> {
+    let Some(order) = coupa_number(line)? else {
+        return Ok(None);
+    };
+    Ok(Some(CoupaOrderReference {
+        order,
+        line_id: line.get("order-line-id").whole()?,
+        line: line.get("order-line-num").text()?,
+    }))
 }
 
 /// The numbers of the orders that some line needs to be understood; empty for almost every invoice.
@@ -90,6 +105,14 @@ impl OrderContext {
         Ok(None)
     }
 
+    /// Where the orders stand that were read anyway.
+    pub(crate) fn read(&self, words: &CoupaOrders) -> Result<Vec<CoupaOrder>, ReadError> {
+        self.0
+            .values()
+            .map(|json| order(&Node::root(json), words).map_err(unreadable))
+            .collect()
+    }
+
     /// The order line's own number.
     pub(crate) fn line_number(&self, line: &Node<'_>) -> Result<Option<u32>, Misread> {
         match self.of(line)? {
@@ -102,24 +125,113 @@ impl OrderContext {
 impl CoupaClient {
     /// Reads the orders that the lines of an invoice need to be understood: none for almost every invoice.
     pub(super) async fn order_context(&self, invoice: &Json) -> Result<OrderContext, ReadError> {
-        let unreadable =
-            |misread: Misread| ReadError::Unreadable(misread.problem(UNREADABLE, UNREADABLE_FIX));
         let mut context = OrderContext::default();
         let needed = needed(invoice, &self.orders).map_err(unreadable)?;
         for number in needed.into_iter().take(ORDERS_PER_INVOICE_MAX) {
-            let query = [("po-number", number.clone()), ("limit", "1".to_owned())];
-            let url = self.base.at("/api/purchase_orders", &query);
-            let Some(json) = self.peer.read(&Call::get("find_order", url)).await? else {
-                return Err(ReadError::Refused(super::not_found("purchase_orders")));
-            };
             // Without the order the line says what it says, and the invoice is told unreadable where that is too little.
-            for order in Node::root(&json).required_items().map_err(unreadable)? {
-                let shown = order.get("po-number").text().map_err(unreadable)?;
-                if shown.is_some_and(|shown| fold(&shown) == fold(&number)) {
-                    context.0.insert(fold(&number), order.to_json());
-                }
+            if let Some(order) = self.order_json(&number).await? {
+                context.0.insert(fold(&number), order);
             }
         }
         Ok(context)
     }
+
+    /// The order of a number as Coupa writes it; `None` only after a complete list without it.
+    async fn order_json(&self, number: &str) -> Result<Option<Json>, ReadError> {
+        let query = [("po-number", number.to_owned()), ("limit", "1".to_owned())];
+        let url = self.base.at("/api/purchase_orders", &query);
+        let Some(json) = self.peer.read(&Call::get("find_order", url)).await? else {
+            return Err(ReadError::Refused(super::not_found("purchase_orders")));
+        };
+        for order in Node::root(&json).required_items().map_err(unreadable)? {
+            let shown = order.get("po-number").text().map_err(unreadable)?;
+            if shown.is_some_and(|shown| fold(&shown) == fold(number)) {
+                return Ok(Some(order.to_json()));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Where the order of a number stands. A connection whose scopes leave orders out has said that they are none of its
+    /// business: refused, they say nothing. Everywhere else a refusal is no answer.
+    pub(super) async fn find_order(&self, number: &str) -> Result<Option<CoupaOrder>, ReadError> {
+        let json = match self.order_json(number).await {
+            Err(ReadError::Refused(problem))
+                if self.orders_left_out && problem.code == "COUPA_PERMISSION_DENIED" =>
+            {
+                return Ok(None);
+            }
+            other => other?,
+        };
+        json.map(|json| order(&Node::root(&json), &self.order_words))
+            .transpose()
+            .map_err(unreadable)
+    }
+}
+
+fn unreadable(misread: Misread) -> ReadError {
+    ReadError::Unreadable(misread.problem(UNREADABLE, UNREADABLE_FIX))
+}
+
+/// What a status word of Coupa's means. Both spellings of two of them are seen in Coupa's own documents.
+fn standing(word: &str, words: &CoupaOrders) -> CoupaOrderStanding {
+    if let Some(standing) = words.statuses.get(word) {
+        return *standing;
+    }
+    match word.replace('-', "_").as_str() {
+        "issued" | "exported" | "expensed" => CoupaOrderStanding::Open,
+        "soft_closed" => CoupaOrderStanding::SoftClosed,
+        "closed" => CoupaOrderStanding::Closed,
+        "cancelled" | "canceled" => CoupaOrderStanding::Cancelled,
+        "draft" | "error" | "buyer_hold" | "currency_hold" | "supplier_hold" | "supplier_window_hold" => {
+            CoupaOrderStanding::NotIssued
+        }
+        _ => CoupaOrderStanding::Unknown,
+    }
+}
+
+fn status(node: &Node<'_>, words: &CoupaOrders) -> Result<CoupaOrderStatus, Misread> {
+    Ok(match node.get("status").text()? {
+        Some(word) => CoupaOrderStatus {
+            standing: standing(&word, words),
+            word,
+        },
+        None => CoupaOrderStatus::not_told(),
+    })
+}
+
+fn order(root: &Node<'_>, words: &CoupaOrders) -> Result<CoupaOrder, Misread> {
+    let lines = root
+        .get("order-lines")
+        .items()?
+        .iter()
+        .map(|line| order_line(line, words))
+        .collect::<Result<_, _>>()?;
+    Ok(CoupaOrder {
+        number: root.get("po-number").required("an order number")?,
+        status: status(root, words)?,
+        lines,
+    })
+}
+
+fn order_line(line: &Node<'_>, words: &CoupaOrders) -> Result<CoupaOrderLine, Misread> {
+    let mut own = status(line, words)?;
+    // How far a line is received or billed has more words than are documented, and QAD knows it better.
+    if own.standing == CoupaOrderStanding::Unknown {
+        own.standing = CoupaOrderStanding::NotTold;
+    }
+    let flag = line.walk(&words.receipt_required_field).flag()?;
+    let word = line.walk(&words.match_type_field).text()?;
+    let by_word = word.map(|word| {
+        !words
+            .match_types_without_receipt
+            .iter()
+            .any(|without| fold(without) == fold(&word))
+    });
+    Ok(CoupaOrderLine {
+        id: line.get("id").whole()?,
+        number: line.get("line-num").text()?,
+        status: own,
+        receipt_required: flag.or(by_word),
+    })
 }

@@ -107,6 +107,7 @@ fn read_invoice(
         tax: tax(root)?,
         charges: charges(root)?,
         lines: Vec::new(),
+        coupa_orders: Vec::new(),
     };
     if kind == DocumentKind::CreditNote {
         invoice.total = negative(invoice.total);
@@ -189,6 +190,7 @@ fn read_line(line: &Node<'_>, orders: &OrderNumber, context: &OrderContext) -> R
         billed,
         total: line.get("total").required_decimal()?,
         order_line: order_line(line, orders, context)?,
+        coupa_order: super::orders::reference(line)?,
     })
 }
 

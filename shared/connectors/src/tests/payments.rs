@@ -2,6 +2,7 @@
 
 use super::{Bench, answer};
 use crate::http::transport::{Method, TransportError};
+use ::domain::coupa_orders::CoupaOrderStanding;
 use ::domain::ids::InvoiceId;
 use ::domain::payments::{EntryKind, PaymentEntry, PaymentKey};
 use flows::ports::{Coupa, CoupaOrders, CoupaPayments, QadPayments, ReadError, WriteError};
@@ -264,5 +265,117 @@ async fn the_qad_number_is_found_on_the_order_where_the_mapping_says_so() {
     assert_eq!(
         invoice.lines[0].order_line.as_ref().unwrap().to_string(),
         "PO9 line 1"
+    );
+}
+
+const CLOSED_ORDER: &str = r#"[{"id":4711,"po-number":"4711","status":"soft_closed","order-lines":[
+  {"id":9001,"line-num":"1","status":"received","match-type":"3-way","receipt-required":true},
+  {"id":9002,"line-num":"2","status":"canceled","match-type":"2-way"},
+  {"id":9003,"line-num":"3"}]}]"#;
+
+#[tokio::test]
+async fn where_an_order_and_its_lines_stand_is_read_in_coupas_words_and_the_connections() {
+    let bench = Bench::new();
+    bench.script.then(answer(200, CLOSED_ORDER));
+    let order = bench.coupa.coupa_order("4711").await.unwrap().unwrap();
+    assert_eq!(order.status.standing, CoupaOrderStanding::SoftClosed);
+    assert_eq!(order.status.word, "soft_closed");
+    let lines: Vec<_> = order
+        .lines
+        .iter()
+        .map(|line| (line.id, line.status.standing, line.receipt_required))
+        .collect();
+    assert_eq!(
+        lines,
+        [
+            (Some(9001), CoupaOrderStanding::NotTold, Some(true)),
+            (Some(9002), CoupaOrderStanding::Cancelled, Some(false)),
+            (Some(9003), CoupaOrderStanding::NotTold, None),
+        ]
+    );
+    let mut document = super::document();
+    document["coupa"]["orders"] = serde_json::json!({
+        "statuses": {"soft_closed": "open", "frozen": "not-issued"},
+        "receipt_required_field": "custom-fields.cf-receipt",
+        "match_type_field": "cf-match",
+        "match_types_without_receipt": ["SERVICE"],
+    });
+    let bench = Bench::with(&document);
+    bench.script.then(answer(200, CLOSED_ORDER));
+    let order = bench.coupa.coupa_order("4711").await.unwrap().unwrap();
+    assert_eq!(order.status.standing, CoupaOrderStanding::Open);
+    assert!(order.lines.iter().all(|line| line.receipt_required.is_none()));
+    bench.script.then(answer(
+        200,
+        r#"[{"po-number":"4711","status":"frozen","order-lines":[{"line-num":1,"cf-match":"service"}]}]"#,
+    ));
+    let order = bench.coupa.coupa_order("4711").await.unwrap().unwrap();
+    assert_eq!(order.status.standing, CoupaOrderStanding::NotIssued);
+    assert_eq!(order.lines[0].receipt_required, Some(false));
+    bench
+        .script
+        .then(answer(200, r#"[{"po-number":"4711","status":"misplaced"}]"#));
+    let order = bench.coupa.coupa_order("4711").await.unwrap().unwrap();
+    assert_eq!(order.status.standing, CoupaOrderStanding::Unknown);
+}
+
+#[tokio::test]
+async fn an_order_is_none_only_after_a_complete_list_without_it() {
+    let bench = Bench::new();
+    bench.script.then(answer(200, "[]"));
+    assert_eq!(bench.coupa.coupa_order("4711").await.unwrap(), None);
+    // A list that does not filter shows another order: that is not this one.
+    bench
+        .script
+        .then(answer(200, r#"[{"po-number":"4712","status":"closed"}]"#));
+    assert_eq!(bench.coupa.coupa_order("4711").await.unwrap(), None);
+    for (status, body) in [(404, "{}"), (200, "{}"), (200, "<html>")] {
+        let bench = Bench::new();
+        for _ in 0..5 {
+            bench.script.then(answer(status, body));
+        }
+        assert!(bench.coupa.coupa_order("4711").await.is_err(), "{status} {body}");
+    }
+}
+
+/// Refused to a connection that asks for the scope, it is no answer; to one whose scopes leave orders out, it says nothing.
+#[tokio::test]
+async fn an_order_that_the_scopes_leave_out_says_nothing_when_it_is_refused() {
+    for (scopes, is_answer) in [
+        (serde_json::json!([]), false),
+        (
+            serde_json::json!(["core.invoice.read", "core.purchase_order.read"]),
+            false,
+        ),
+        (serde_json::json!(["core.invoice.read"]), true),
+    ] {
+        let mut document = super::document();
+        document["coupa"]["scopes"] = scopes;
+        let bench = Bench::with(&document);
+        bench.script.then(answer(403, "{}"));
+        let found = bench.coupa.coupa_order("4711").await;
+        assert_eq!(found.is_ok(), is_answer, "{found:?}");
+        // What is not a refusal is no answer to anybody.
+        let bench = Bench::with(&document);
+        for _ in 0..5 {
+            bench.script.then(answer(500, ""));
+        }
+        assert!(bench.coupa.coupa_order("4711").await.is_err());
+    }
+}
+
+/// What the invoice needed to be understood is not asked for a second time.
+#[tokio::test]
+async fn an_order_that_was_read_with_the_invoice_comes_along_with_it() {
+    let bench = Bench::new();
+    bench.script.then(answer(200, &by_line_id()));
+    bench.script.then(answer(200, ORDER));
+    let invoice = bench.coupa.invoice(InvoiceId(92_010)).await.unwrap().unwrap();
+    assert_eq!(invoice.coupa_orders.len(), 1);
+    assert_eq!(invoice.coupa_orders[0].status.standing, CoupaOrderStanding::Open);
+    let reference = invoice.lines[0].coupa_order.clone().unwrap();
+    assert_eq!(
+        (reference.order.as_str(), reference.line_id),
+        ("4711", Some(9001))
     );
 }

@@ -50,6 +50,8 @@ fn the_defaults_that_the_example_documents_are_the_defaults() {
     assert_eq!(explicit.profile, standard.profile);
     assert_eq!(explicit.coupa.api_version, standard.coupa.api_version);
     assert_eq!(explicit.coupa.order_number, standard.coupa.order_number);
+    assert_eq!(explicit.coupa.orders, standard.coupa.orders);
+    assert_eq!(standard.coupa.orders, Default::default());
     assert_eq!(
         explicit.coupa.integration_history,
         standard.coupa.integration_history

@@ -106,6 +106,50 @@ fn every_exception_has_its_exact_sentence() {
              is decided again by itself when that has settled.",
         ),
         (
+            ExceptionCode::ReceiverLineInFlight,
+            |case| {
+                case.reserve("RC1", "40");
+                case.bill(vec![line(1, "60", "10", "PO1", 1)]);
+            },
+            "Held since 2026-03-05 09:12 UTC: it takes the rest of a receiver line of PO PO1 line 1 that is being posted with another invoice (40 EA of receiver RC1 with Coupa invoice 7); it is decided again by itself when that has settled.",
+        ),
+        (
+            ExceptionCode::CoupaOrderCancelled,
+            |case| {
+                case.in_coupa(CoupaOrderStanding::Cancelled);
+            },
+            "Parked for a person since 2026-03-05 09:12 UTC: order PO1 is \"cancelled\" in Coupa (PO PO1 line 1). Dispute the invoice, have the order reinstated in Coupa, or release the invoice.",
+        ),
+        (
+            ExceptionCode::CoupaOrderClosed,
+            |case| {
+                case.in_coupa(CoupaOrderStanding::SoftClosed);
+            },
+            "Parked for a person since 2026-03-05 09:12 UTC: order PO1 is \"soft_closed\" in Coupa (PO PO1 line 1). Have the order opened again in Coupa, dispute the invoice, or release it.",
+        ),
+        (
+            ExceptionCode::CoupaOrderStatusUnknown,
+            |case| {
+                case.in_coupa(CoupaOrderStanding::Unknown);
+            },
+            "Parked for a person since 2026-03-05 09:12 UTC: order PO1 is \"frozen\" in Coupa (PO PO1 line 1), which is no status that is known. Add the status to coupa.orders.statuses of the connection, then recheck.",
+        ),
+        (
+            ExceptionCode::CoupaOrderNotIssued,
+            |case| {
+                case.in_coupa(CoupaOrderStanding::NotIssued);
+            },
+            "Held since 2026-03-05 09:12 UTC: order PO1 is \"buyer_hold\" in Coupa (PO PO1 line 1); it goes on by itself when the order is issued in Coupa.",
+        ),
+        (
+            ExceptionCode::TwoWayLine,
+            |case| {
+                case.in_coupa(CoupaOrderStanding::Open).lines[0].receipt_required = Some(false);
+                case.receipts.clear();
+            },
+            "Held since 2026-03-05 09:12 UTC: nothing of 100 EA received on PO PO1 line 1; Coupa asks no receipt for PO PO1 line 1 (two-way), but nothing is posted ahead of its receipt in QAD; it posts by itself when they are received.",
+        ),
+        (
             ExceptionCode::SupplierNotLinked,
             |case| case.invoice.supplier.number = None,
             "Parked for a person since 2026-03-05 09:12 UTC: supplier Example Castings without a QAD number. \

@@ -38,6 +38,18 @@ struct Source<'a> {
     remaining: Decimal,
     /// Taken by other invoices in flight: still open in QAD until they are posted.
     reserved: Decimal,
+    /// Which invoices.
+    reserved_by: BTreeSet<InvoiceId>,
+    /// Whether this document takes any of it.
+    is_taken: bool,
+}
+
+/// A receipt line of which this document takes what other invoices in flight leave.
+#[derive(Debug)]
+pub(super) struct SharedRest<'a> {
+    pub(super) receipt: &'a Receipt,
+    pub(super) reserved: Decimal,
+    pub(super) reserved_by: &'a BTreeSet<InvoiceId>,
 }
 
 /// Some quantity of one receiver.
@@ -80,6 +92,8 @@ impl<'a> Ledger<'a> {
                     receipt,
                     remaining,
                     reserved: Decimal::ZERO,
+                    reserved_by: BTreeSet::new(),
+                    is_taken: false,
                 });
             } else if receipt.is_return() {
                 not_credited = exact::add(not_credited, remaining)?;
@@ -139,6 +153,7 @@ impl<'a> Ledger<'a> {
             if part > Decimal::ZERO {
                 wanted = exact::subtract(wanted, part)?;
                 source.remaining = exact::subtract(source.remaining, part)?;
+                source.is_taken = true;
                 parts.push(Part {
                     receipt: source.receipt,
                     quantity: part,
@@ -146,6 +161,19 @@ impl<'a> Ledger<'a> {
             }
         }
         wanted.is_zero().then_some(parts)
+    }
+
+    /// Receipt lines of which this document takes the rest while another invoice in flight takes the other part: whether
+    /// this one finishes the line is only known when that one has settled.
+    pub(super) fn shared_rests(&self) -> impl Iterator<Item = SharedRest<'_>> {
+        self.sources
+            .iter()
+            .filter(|source| source.is_taken && source.remaining.is_zero() && !source.reserved.is_zero())
+            .map(|source| SharedRest {
+                receipt: source.receipt,
+                reserved: source.reserved,
+                reserved_by: &source.reserved_by,
+            })
     }
 
     /// Receipt lines of which nothing stays open, not even for another invoice that is being posted.
@@ -244,6 +272,9 @@ fn reserve(sources: &mut [Source<'_>], reservations: &[&Reservation]) -> Option<
             let taken = source.remaining.min(reservation.quantity.abs());
             source.remaining = exact::subtract(source.remaining, taken)?;
             source.reserved = exact::add(source.reserved, taken)?;
+            if !taken.is_zero() {
+                source.reserved_by.insert(reservation.invoice);
+            }
         }
     }
     Some(())

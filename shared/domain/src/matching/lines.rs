@@ -2,14 +2,12 @@
 
 use super::ledger::{Claim, Ledger, Part};
 use super::{Exception, ExceptionCode, LineReport, MatchInput, exact, text};
+use crate::coupa_orders::{CoupaOrderFacts, CoupaOrderStanding, OnCoupaOrder};
 use crate::documents::{Billed, InvoiceLine, Order, OrderLine, OrderStatus};
 use crate::ids::{DocumentKind, OrderLineKey, fold};
 use crate::policy::UnitConversion;
 use rust_decimal::Decimal;
 use std::collections::BTreeMap;
-
-/// Most other invoices that an exception names.
-const INVOICES_NAMED_MAX: usize = 3;
 
 /// Some quantity of one receiver at the invoice's price.
 #[derive(Debug)]
@@ -54,6 +52,7 @@ pub(super) fn bare_report(line: &InvoiceLine) -> LineReport {
         price_limit: None,
         exceptions: Vec::new(),
         nothing_to_post: has_nothing_to_post(line),
+        coupa_order: None,
     }
 }
 
@@ -85,6 +84,7 @@ pub(super) fn match_line<'a>(
             String::new(),
         );
     }
+    check.check_coupa_order();
     let mut outcome = check.outcome;
     outcome.report.exceptions = outcome
         .exceptions
@@ -328,6 +328,57 @@ impl<'a> LineCheck<'_, 'a> {
         }
     }
 
+    /// What the order in Coupa says about the line. It can be in the way, and never makes anything possible: whether enough
+    /// was received is QAD's word alone.
+    fn check_coupa_order(&mut self) {
+        let Some(facts) = self.coupa_order_facts() else {
+            return;
+        };
+        let policy = &self.input.policy.coupa_orders;
+        let parks = |on: OnCoupaOrder, code| (on == OnCoupaOrder::Park).then_some(code);
+        // What was returned of a closed order is credited like any other.
+        let code = match facts.standing {
+            CoupaOrderStanding::Cancelled => parks(policy.cancelled, ExceptionCode::CoupaOrderCancelled),
+            CoupaOrderStanding::Closed | CoupaOrderStanding::SoftClosed if self.is_credit_note() => None,
+            CoupaOrderStanding::Closed => parks(policy.closed, ExceptionCode::CoupaOrderClosed),
+            CoupaOrderStanding::SoftClosed => parks(policy.soft_closed, ExceptionCode::CoupaOrderClosed),
+            CoupaOrderStanding::NotIssued => Some(ExceptionCode::CoupaOrderNotIssued),
+            CoupaOrderStanding::Unknown => Some(ExceptionCode::CoupaOrderStatusUnknown),
+            CoupaOrderStanding::Open | CoupaOrderStanding::NotTold => None,
+        };
+        if let Some(code) = code {
+            let actual = format!("order {} is {:?}", facts.order, facts.word);
+            self.add(
+                code,
+                "an order that is open in Coupa".to_owned(),
+                crate::problem::clean(&actual),
+                String::new(),
+            );
+        }
+        let short = self.outcome.exceptions.iter().find(|exception| {
+            matches!(
+                exception.code,
+                ExceptionCode::ReceiptMissing | ExceptionCode::ReceiptShort
+            )
+        });
+        if facts.receipt_required == Some(false)
+            && let Some((expected, actual)) =
+                short.map(|short| (short.expected.clone(), short.actual.clone()))
+        {
+            self.add(ExceptionCode::TwoWayLine, expected, actual, String::new());
+        }
+        self.outcome.report.coupa_order = Some(facts);
+    }
+
+    fn coupa_order_facts(&self) -> Option<CoupaOrderFacts> {
+        if self.outcome.report.nothing_to_post {
+            return None;
+        }
+        let reference = self.line.coupa_order.as_ref()?;
+        let order = self.input.coupa_orders.get(&fold(&reference.order))?.as_ref()?;
+        Some(order.facts(reference))
+    }
+
     /// Unit and currency of the receipts against the order's. False when their quantities cannot be compared.
     fn check_receipts(&mut self, order: &Order, order_line: &OrderLine, ledger: &Ledger<'a>) -> bool {
         let other_currency = ledger.receipts.iter().find_map(|receipt| {
@@ -530,24 +581,11 @@ impl<'a> LineCheck<'_, 'a> {
 
     fn add_in_flight(&mut self, expected: String, actual: String, unit_of: &OrderLine, ledger: &Ledger<'a>) {
         let reserved = text::quantity(ledger.reserved, &unit_of.unit);
-        let named: Vec<_> = ledger
-            .reserved_by
-            .iter()
-            .take(INVOICES_NAMED_MAX)
-            .map(|invoice| invoice.to_string())
-            .collect();
-        let more = if ledger.reserved_by.len() > INVOICES_NAMED_MAX {
-            " and others"
-        } else {
-            ""
-        };
+        let named = text::some_invoices(&ledger.reserved_by);
         self.add(
             ExceptionCode::AnotherInvoiceInFlight,
             expected,
-            format!(
-                "{actual}, {reserved} reserved by Coupa invoice {}{more}",
-                named.join(", ")
-            ),
+            format!("{actual}, {reserved} reserved by Coupa invoice {named}"),
             String::new(),
         );
     }

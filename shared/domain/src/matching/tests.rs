@@ -3,6 +3,9 @@
 mod properties;
 
 use super::*;
+use crate::coupa_orders::{
+    CoupaOrderLine, CoupaOrderPolicy, CoupaOrderReference, CoupaOrderStanding, CoupaOrderStatus, OnCoupaOrder,
+};
 use crate::documents::{
     Billed, CoupaStatus, InvoiceLine, InvoiceSupplier, OrderLine, OrderStatus, SourceVersion,
 };
@@ -16,6 +19,7 @@ pub(crate) struct Case {
     pub(crate) orders: BTreeMap<PurchaseOrderNumber, Option<Order>>,
     pub(crate) receipts: Vec<Receipt>,
     pub(crate) reservations: Vec<Reservation>,
+    pub(crate) coupa_orders: CoupaOrders,
     pub(crate) policy: MatchPolicy,
 }
 
@@ -27,6 +31,7 @@ impl Case {
             orders: [order("PO1", vec![order_line(1, "100", "10")])].into(),
             receipts: vec![receipt("RC1", "PO1", 1, "100", "2026-03-01")],
             reservations: Vec::new(),
+            coupa_orders: BTreeMap::new(),
             policy: policy(),
         }
     }
@@ -47,6 +52,7 @@ impl Case {
             orders: &self.orders,
             receipts: &self.receipts,
             reservations: &self.reservations,
+            coupa_orders: &self.coupa_orders,
             policy: &self.policy,
             today: "2026-03-20".parse().unwrap(),
         })
@@ -56,6 +62,17 @@ impl Case {
     pub(crate) fn bill(&mut self, lines: Vec<InvoiceLine>) {
         self.invoice.total = lines.iter().map(|line| line.total).sum();
         self.invoice.lines = lines;
+    }
+
+    /// Coupa has order PO1, standing like this.
+    pub(crate) fn in_coupa(&mut self, standing: CoupaOrderStanding) -> &mut CoupaOrder {
+        let order = coupa_order("PO1", standing);
+        self.coupa_orders
+            .entry(fold("PO1"))
+            .insert_entry(Some(order))
+            .into_mut()
+            .as_mut()
+            .unwrap()
     }
 
     pub(crate) fn order_line(&mut self) -> &mut OrderLine {
@@ -173,6 +190,7 @@ fn invoice(lines: Vec<InvoiceLine>) -> Invoice {
         tax: Decimal::ZERO,
         charges: Vec::new(),
         lines,
+        coupa_orders: Vec::new(),
     }
 }
 
@@ -193,6 +211,45 @@ pub(crate) fn line(
         },
         total: d(quantity) * d(unit_price),
         order_line: Some(key(order, order_line)),
+        coupa_order: Some(coupa_reference(order, order_line)),
+    }
+}
+
+fn coupa_reference(order: &str, line: u32) -> CoupaOrderReference {
+    CoupaOrderReference {
+        order: order.to_owned(),
+        line_id: None,
+        line: Some(line.to_string()),
+    }
+}
+
+fn coupa_status(standing: CoupaOrderStanding) -> CoupaOrderStatus {
+    let word = match standing {
+        CoupaOrderStanding::NotTold => "",
+        CoupaOrderStanding::Open => "issued",
+        CoupaOrderStanding::SoftClosed => "soft_closed",
+        CoupaOrderStanding::Closed => "closed",
+        CoupaOrderStanding::NotIssued => "buyer_hold",
+        CoupaOrderStanding::Unknown => "frozen",
+        CoupaOrderStanding::Cancelled => "cancelled",
+    };
+    CoupaOrderStatus {
+        standing,
+        word: word.to_owned(),
+    }
+}
+
+/// An order with line 1, of which Coupa says nothing of its own.
+pub(crate) fn coupa_order(number: &str, standing: CoupaOrderStanding) -> CoupaOrder {
+    CoupaOrder {
+        number: number.to_owned(),
+        status: coupa_status(standing),
+        lines: vec![CoupaOrderLine {
+            id: Some(9001),
+            number: Some("1".to_owned()),
+            status: CoupaOrderStatus::not_told(),
+            receipt_required: None,
+        }],
     }
 }
 
@@ -273,6 +330,11 @@ fn policy() -> MatchPolicy {
         )]
         .into(),
         units: BTreeMap::new(),
+        coupa_orders: CoupaOrderPolicy {
+            closed: OnCoupaOrder::Park,
+            soft_closed: OnCoupaOrder::Park,
+            ..CoupaOrderPolicy::default()
+        },
     }
 }
 
@@ -333,7 +395,7 @@ fn the_report_of_an_approval_has_every_figure() {
     case.receipts[0].received = d("100");
     case.receipts[0].vouchered = d("30");
     case.reserve("RC1", "20");
-    case.bill(vec![line(4, "50", "10.1", "PO1", 1)]);
+    case.bill(vec![line(4, "45", "10.1", "PO1", 1)]);
     let decision = case.decide();
     assert_eq!(case.verdict(), "approve");
     assert_eq!(decision.report.tolerance_version, "default-1");
@@ -346,12 +408,13 @@ fn the_report_of_an_approval_has_every_figure() {
         already_invoiced: Some(d("30")),
         reserved: Some(d("20")),
         open: Some(d("50")),
-        this_invoice: Some(d("50")),
+        this_invoice: Some(d("45")),
         order_price: Some(d("10")),
         invoice_price: Some(d("10.1")),
         price_limit: Some(d("10.2")),
         exceptions: vec![],
         nothing_to_post: false,
+        coupa_order: None,
     };
     assert_eq!(decision.report.lines, [expected]);
 }
@@ -1196,11 +1259,16 @@ fn a_reservation_takes_from_its_own_receiver() {
         receipt("RC2", "PO1", 1, "50", "2026-03-02"),
     ];
     case.reserve("RC1", "40");
-    case.bill(vec![line(1, "60", "10", "PO1", 1)]);
+    case.receipts[0].received = d("55");
+    case.receipts[1].received = d("60");
+    case.bill(vec![line(1, "15", "10", "PO1", 1)]);
     assert_eq!(
-        case.matches(),
-        ["PO1 line 1 RC1 10 at 10", "PO1 line 1 RC2 50 at 10 finished"]
+        case.verdict(),
+        "hold RECEIVER_LINE_IN_FLIGHT",
+        "fifteen are left of the first one"
     );
+    case.bill(vec![line(1, "14", "10", "PO1", 1)]);
+    assert_eq!(case.matches(), ["PO1 line 1 RC1 14 at 10"]);
 }
 
 #[test]
@@ -1281,12 +1349,14 @@ fn a_credit_note_in_flight_holds_the_other_for_the_same_return() {
     let mut case = Case::credit_note();
     case.reserve("RT1", "-4");
     assert_eq!(case.verdict(), "hold ANOTHER_INVOICE_IN_FLIGHT");
-    case.bill(vec![line(1, "-6", "10", "PO1", 1)]);
+    case.bill(vec![line(1, "-5", "10", "PO1", 1)]);
     assert_eq!(
         case.matches(),
-        ["PO1 line 1 RT1 -6 at 10"],
+        ["PO1 line 1 RT1 -5 at 10"],
         "the other's four stay open until they are posted"
     );
+    case.bill(vec![line(1, "-6", "10", "PO1", 1)]);
+    assert_eq!(case.verdict(), "hold RECEIVER_LINE_IN_FLIGHT");
 }
 
 #[test]
@@ -1365,4 +1435,192 @@ fn awaited_order_lines_are_sorted_without_repeats() {
     };
     assert_eq!(awaits, [key("AA", 1), key("PO1", 1)]);
     assert_eq!(exceptions.len(), 3);
+}
+
+// ---- the order in Coupa ----------------------------------------------------------------------------------------
+
+#[test]
+fn an_order_that_is_cancelled_or_closed_in_coupa_is_parked_although_everything_matches_in_qad() {
+    use CoupaOrderStanding::{Cancelled, Closed, NotIssued, NotTold, Open, SoftClosed, Unknown};
+    for (standing, verdict) in [
+        (NotTold, "approve"),
+        (Open, "approve"),
+        (SoftClosed, "park COUPA_ORDER_CLOSED"),
+        (Closed, "park COUPA_ORDER_CLOSED"),
+        (NotIssued, "hold COUPA_ORDER_NOT_ISSUED"),
+        (Unknown, "park COUPA_ORDER_STATUS_UNKNOWN"),
+        (Cancelled, "park COUPA_ORDER_CANCELLED"),
+    ] {
+        let mut case = Case::invoice();
+        case.in_coupa(standing);
+        assert_eq!(case.verdict(), verdict, "{standing:?}, order");
+        let told = case.decide().report.lines[0].coupa_order.clone().unwrap();
+        assert_eq!((told.order.as_str(), told.standing), ("PO1", standing));
+        let mut case = Case::invoice();
+        case.in_coupa(Open).lines[0].status = coupa_status(standing);
+        assert_eq!(case.verdict(), verdict, "{standing:?}, line");
+    }
+}
+
+#[test]
+fn unless_the_connection_says_otherwise_a_closed_order_is_told_and_a_cancelled_one_parked() {
+    use CoupaOrderStanding::{Cancelled, Closed, SoftClosed};
+    for (standing, verdict) in [
+        (SoftClosed, "approve"),
+        (Closed, "approve"),
+        (Cancelled, "park COUPA_ORDER_CANCELLED"),
+    ] {
+        let mut case = Case::invoice();
+        case.policy.coupa_orders = CoupaOrderPolicy::default();
+        case.in_coupa(standing);
+        assert_eq!(case.verdict(), verdict, "{standing:?}");
+    }
+}
+
+#[test]
+fn of_an_order_and_its_line_the_worse_counts_and_another_line_does_not() {
+    let mut case = Case::invoice();
+    case.in_coupa(CoupaOrderStanding::Closed).lines[0].status = coupa_status(CoupaOrderStanding::Cancelled);
+    assert_eq!(case.verdict(), "park COUPA_ORDER_CANCELLED");
+    let order = case.in_coupa(CoupaOrderStanding::Open);
+    order.lines[0].number = Some("2".to_owned());
+    order.lines[0].status = coupa_status(CoupaOrderStanding::Cancelled);
+    assert_eq!(case.verdict(), "approve");
+    // Coupa's id of the line is surer than its number.
+    case.invoice.lines[0].coupa_order.as_mut().unwrap().line_id = Some(9001);
+    assert_eq!(case.verdict(), "park COUPA_ORDER_CANCELLED");
+}
+
+#[test]
+fn what_the_connection_leaves_to_qad_is_told_and_in_the_way_of_nothing() {
+    let mut case = Case::invoice();
+    case.in_coupa(CoupaOrderStanding::SoftClosed);
+    case.policy.coupa_orders.soft_closed = OnCoupaOrder::LetQadDecide;
+    assert_eq!(case.verdict(), "approve");
+    let told = case.decide().report.lines[0].coupa_order.clone().unwrap();
+    assert_eq!(told.word, "soft_closed");
+    case.in_coupa(CoupaOrderStanding::Closed);
+    assert_eq!(
+        case.verdict(),
+        "park COUPA_ORDER_CLOSED",
+        "each has its own setting"
+    );
+    case.policy.coupa_orders.closed = OnCoupaOrder::LetQadDecide;
+    assert_eq!(case.verdict(), "approve");
+    case.receipts.clear();
+    assert_eq!(
+        case.verdict(),
+        "hold RECEIPT_MISSING",
+        "never ahead of the receipt"
+    );
+}
+
+#[test]
+fn a_person_may_accept_a_closed_order_and_nothing_ahead_of_the_receipt() {
+    let mut case = Case::invoice();
+    case.in_coupa(CoupaOrderStanding::Closed);
+    let Verdict::Park { exceptions } = case.decide().verdict else {
+        panic!()
+    };
+    let accepted = |case: &Case| {
+        decide_accepting(
+            &MatchInput {
+                invoice: &case.invoice,
+                orders: &case.orders,
+                receipts: &case.receipts,
+                reservations: &case.reservations,
+                coupa_orders: &case.coupa_orders,
+                policy: &case.policy,
+                today: "2026-03-20".parse().unwrap(),
+            },
+            &exceptions,
+        )
+        .verdict
+    };
+    assert!(matches!(accepted(&case), Verdict::Approve { .. }));
+    let mut without = case.clone();
+    without.receipts.clear();
+    assert!(matches!(accepted(&without), Verdict::Hold { .. }));
+    case.in_coupa(CoupaOrderStanding::Cancelled);
+    assert!(
+        matches!(accepted(&case), Verdict::Park { .. }),
+        "another thing than was accepted"
+    );
+}
+
+#[test]
+fn a_two_way_line_needs_its_receipt_all_the_same_and_says_so() {
+    let mut case = Case::invoice();
+    case.in_coupa(CoupaOrderStanding::Open).lines[0].receipt_required = Some(false);
+    assert_eq!(case.verdict(), "approve", "received in QAD");
+    case.receipts[0].received = d("40");
+    assert_eq!(case.verdict(), "hold RECEIPT_SHORT TWO_WAY_LINE");
+    case.receipts.clear();
+    assert_eq!(case.verdict(), "hold RECEIPT_MISSING TWO_WAY_LINE");
+    case.in_coupa(CoupaOrderStanding::Open).lines[0].receipt_required = Some(true);
+    assert_eq!(case.verdict(), "hold RECEIPT_MISSING");
+}
+
+#[test]
+fn what_was_returned_of_a_closed_order_is_credited_and_of_a_cancelled_one_parked() {
+    let mut case = Case::credit_note();
+    case.in_coupa(CoupaOrderStanding::Closed);
+    assert_eq!(case.verdict(), "approve");
+    case.in_coupa(CoupaOrderStanding::Cancelled);
+    assert_eq!(case.verdict(), "park COUPA_ORDER_CANCELLED");
+}
+
+#[test]
+fn an_order_that_coupa_does_not_have_says_nothing() {
+    let mut case = Case::invoice();
+    case.coupa_orders.insert(fold("PO1"), None);
+    assert_eq!(case.verdict(), "approve");
+    assert_eq!(case.decide().report.lines[0].coupa_order, None);
+}
+
+// ---- a receiver line shared with an invoice in flight -----------------------------------------------------------
+
+#[test]
+fn the_rest_of_a_receiver_line_waits_for_the_invoice_that_takes_the_other_part() {
+    let mut case = Case::invoice();
+    case.reserve("RC1", "60");
+    case.bill(vec![line(1, "40", "10", "PO1", 1)]);
+    assert_eq!(case.verdict(), "hold RECEIVER_LINE_IN_FLIGHT");
+    assert_eq!(
+        case.decide().report.lines[0].exceptions,
+        [ExceptionCode::ReceiverLineInFlight]
+    );
+    let Verdict::Hold { awaits, .. } = case.decide().verdict else {
+        panic!()
+    };
+    assert_eq!(awaits, [key("PO1", 1)]);
+    // The other one is posted: nothing of the line stays open.
+    case.reservations.clear();
+    case.receipts[0].vouchered = d("60");
+    assert_eq!(case.matches(), ["PO1 line 1 RC1 40 at 10 finished"]);
+    // The other one came to nothing: the rest stays open.
+    case.receipts[0].vouchered = Decimal::ZERO;
+    assert_eq!(case.matches(), ["PO1 line 1 RC1 40 at 10"]);
+}
+
+#[test]
+fn only_the_rest_waits_and_only_for_the_line_that_is_in_flight() {
+    let mut case = Case::invoice();
+    case.reserve("RC1", "60");
+    case.bill(vec![line(1, "39", "10", "PO1", 1)]);
+    assert_eq!(
+        case.matches(),
+        ["PO1 line 1 RC1 39 at 10"],
+        "something stays open"
+    );
+    let mut case = Case::invoice();
+    case.receipts[0].received = d("60");
+    case.receipts.push(receipt("RC2", "PO1", 1, "40", "2026-03-02"));
+    case.reserve("RC1", "60");
+    case.bill(vec![line(1, "40", "10", "PO1", 1)]);
+    assert_eq!(
+        case.matches(),
+        ["PO1 line 1 RC2 40 at 10 finished"],
+        "another receiver line"
+    );
 }

@@ -1,8 +1,9 @@
 //! Figures as an accountant writes them: `10.00 USD per EA`, `40 of 100 EA`.
 
-use crate::ids::UnitCode;
+use crate::ids::{InvoiceId, UnitCode};
 use crate::money::Currency;
 use rust_decimal::Decimal;
+use std::collections::BTreeSet;
 
 /// A decimal without needless zeros.
 pub(crate) fn plain(figure: Decimal) -> String {
@@ -31,6 +32,24 @@ pub(crate) fn quantity(figure: Decimal, unit: &UnitCode) -> String {
 /// `40 of 100 EA`.
 pub(crate) fn part_of(part: Decimal, whole: Decimal, unit: &UnitCode) -> String {
     format!("{} of {}", plain(part), quantity(whole, unit))
+}
+
+/// Most invoices that a text names.
+const INVOICES_NAMED_MAX: usize = 3;
+
+/// `92010, 92011`, the first few of many.
+pub(crate) fn some_invoices(invoices: &BTreeSet<InvoiceId>) -> String {
+    let named: Vec<_> = invoices
+        .iter()
+        .take(INVOICES_NAMED_MAX)
+        .map(ToString::to_string)
+        .collect();
+    let more = if invoices.len() > INVOICES_NAMED_MAX {
+        " and others"
+    } else {
+        ""
+    };
+    format!("{}{more}", named.join(", "))
 }
 
 #[cfg(test)]

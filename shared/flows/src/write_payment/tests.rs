@@ -1029,7 +1029,7 @@ async fn an_overtaken_poll_records_nothing_older() {
     let recorded = crate::bills::record(&context(&model, &timing), &old, &identity("INV-1"), &stale)
         .await
         .unwrap();
-    assert_eq!(recorded, crate::bills::Recorded::Overtaken);
+    assert_eq!(recorded.recorded, crate::bills::Recorded::Overtaken);
     heal(&model).await;
     assert_eq!(shown(&model), (vec![100], true));
 }

@@ -174,7 +174,7 @@ async fn each_scope_that_is_missing_and_each_too_many_is_named() {
         vec!["core.invoice.read".to_owned(), "core.common.read".to_owned()];
     let few = |text: String| {
         text.replace(
-            r#"scopes = ["core.invoice.read", "core.invoice.write", "core.supplier.read", "core.supplier.write", "core.common.read", "core.common.write"]"#,
+            r#"scopes = ["core.invoice.read", "core.invoice.write", "core.purchase_order.read", "core.supplier.read", "core.supplier.write", "core.common.read", "core.common.write"]"#,
             r#"scopes = ["core.invoice.read", "core.common.read"]"#,
         )
         .replace("[lookups]\n", "")

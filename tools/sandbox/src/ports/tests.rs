@@ -36,6 +36,7 @@ impl Bench {
             orders: &orders,
             receipts: &receipts,
             reservations: &[],
+            coupa_orders: &Default::default(),
             policy: &policy().unwrap(),
             today: Timestamp(START).date_utc(),
         });

@@ -424,6 +424,9 @@ pub struct CoupaWorld {
     pub orders: BTreeMap<String, Map<String, Value>>,
     /// Integration codes that are set up in the tenant.
     pub integrations: BTreeSet<String>,
+    /// Takes a name or a number that another supplier or value has, as the real Coupa does not: whoever writes must not
+    /// need it to refuse.
+    pub takes_twice: bool,
     bucket: Bucket,
     next_id: u64,
 }
@@ -474,6 +477,9 @@ impl CoupaWorld {
                     "quantity": decimal(line.ordered.0),
                     "price": decimal(line.unit_price.0),
                     "uom": {"code": line.unit},
+                    "status": "created",
+                    "match-type": "3-way",
+                    "receipt-required": true,
                 })
             })
             .collect();
@@ -702,7 +708,7 @@ impl CoupaWorld {
                     .and_then(Value::as_str)
                     .is_some_and(|other| fold(other) == fold(value))
         });
-        if taken {
+        if taken && !self.takes_twice {
             return Err(CoupaError::invalid(field, "has already been taken"));
         }
         Ok(())
@@ -799,7 +805,7 @@ impl CoupaWorld {
                     .and_then(Value::as_str)
                     .is_some_and(|other| fold(other) == fold(value))
         });
-        if taken {
+        if taken && !self.takes_twice {
             return Err(CoupaError::invalid(field, "has already been taken"));
         }
         Ok(())

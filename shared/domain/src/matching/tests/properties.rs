@@ -147,11 +147,25 @@ impl World {
             pot.2 -= 1;
             taken[pot.1] += 1;
         }
+        // What another invoice leaves of a receiver is taken when that one has settled.
+        if pots
+            .iter()
+            .any(|(_, number, units)| taken[*number] > 0 && *units == 0 && spoken_for[*number] > 0)
+        {
+            return None;
+        }
         let matches = pots
             .iter()
             .map(|(_, number, units)| (*number, taken[*number], *units == 0 && spoken_for[*number] == 0));
         Some(matches.filter(|(_, taken, _)| *taken > 0).collect())
     }
+}
+
+fn is_in_flight(code: ExceptionCode) -> bool {
+    matches!(
+        code,
+        ExceptionCode::AnotherInvoiceInFlight | ExceptionCode::ReceiverLineInFlight
+    )
 }
 
 fn exceptions_of(case: &Case) -> Vec<ExceptionCode> {
@@ -208,8 +222,25 @@ fn any_line() -> impl Strategy<Value = InvoiceLine> {
                 },
                 total,
                 order_line: key.map(|(order, line)| super::key(order, line)),
+                coupa_order: key.map(|(order, line)| coupa_reference(order, line)),
             },
         )
+}
+
+fn any_coupa_order() -> impl Strategy<Value = CoupaOrder> {
+    let standing = || {
+        use CoupaOrderStanding::{Cancelled, Closed, NotIssued, NotTold, Open, SoftClosed, Unknown};
+        prop::sample::select(vec![
+            NotTold, Open, SoftClosed, Closed, NotIssued, Unknown, Cancelled,
+        ])
+    };
+    let receipt_required = prop::sample::select(vec![None, Some(true), Some(false)]);
+    (standing(), standing(), receipt_required).prop_map(|(order, line, required)| {
+        let mut found = coupa_order("PO1", order);
+        found.lines[0].status = coupa_status(line);
+        found.lines[0].receipt_required = required;
+        found
+    })
 }
 
 fn any_receipt() -> impl Strategy<Value = Receipt> {
@@ -241,6 +272,7 @@ prop_compose! {
         ]),
         credit in any::<bool>(),
         number in prop::option::of("\\PC{0,10}"),
+        coupa_order in prop::option::of(any_coupa_order()),
     ) -> Case {
         let mut case = Case::invoice();
         case.orders.extend([order("PO2", vec![order_line(1, "7", "3"), order_line(2, "7", "3")])]);
@@ -263,6 +295,7 @@ prop_compose! {
         if credit {
             case.invoice.kind = DocumentKind::CreditNote;
         }
+        case.coupa_orders = coupa_order.map(|order| (fold("PO1"), Some(order))).into_iter().collect();
         case.receipts = receipts;
         case.reservations = reserved
             .into_iter()
@@ -324,7 +357,7 @@ proptest! {
             (verdict, None) => {
                 let in_flight = verdict_exceptions(&verdict)
                     .iter()
-                    .all(|exception| exception.code == ExceptionCode::AnotherInvoiceInFlight);
+                    .all(|exception| is_in_flight(exception.code));
                 prop_assert_eq!(in_flight, world.naive(false).is_some());
             }
         }
@@ -390,6 +423,25 @@ proptest! {
         prop_assert_eq!(serde_json::from_str::<Decision>(&text).unwrap(), decision);
     }
 
+    /// Whatever Coupa's order says, it makes nothing possible that QAD's order and receipts do not, and changes nothing of
+    /// what is posted.
+    #[test]
+    fn an_order_in_coupa_only_ever_takes_an_approval_away(case in any_case(), world in world(), order in any_coupa_order()) {
+        for mut case in [case, world.case()] {
+            case.coupa_orders.clear();
+            let without = case.decide();
+            case.coupa_orders = [(fold("PO1"), Some(order.clone()))].into();
+            let with = case.decide();
+            if let Verdict::Approve { draft } = &with.verdict {
+                prop_assert_eq!(&Verdict::Approve { draft: draft.clone() }, &without.verdict);
+            }
+            if matches!(without.verdict, Verdict::Park { .. }) {
+                let parked = matches!(with.verdict, Verdict::Park { .. });
+                prop_assert!(parked, "{with:?}");
+            }
+        }
+    }
+
     #[test]
     fn reservations_alone_never_park(world in world()) {
         let mut free = world.clone();
@@ -398,6 +450,6 @@ proptest! {
             return Ok(());
         }
         let codes = exceptions_of(&world.case());
-        prop_assert!(codes.iter().all(|code| *code == ExceptionCode::AnotherInvoiceInFlight), "{:?}", codes);
+        prop_assert!(codes.iter().all(|code| is_in_flight(*code)), "{:?}", codes);
     }
 }
