@@ -12,6 +12,7 @@ use domain::ids::{ConnectionId, InvoiceId};
 use domain::lifecycle::InvoiceRecord;
 use domain::time::Timestamp;
 use domain::timing::Timing;
+use flows::coupa_orders::OrderReads;
 use flows::match_invoice::{self, InvoiceSettings};
 use flows::ports::{
     AuditEntry, Chance, Clock, Commit, CommitError, Hint, HintReason, Queue, RecordKey, RecordWrite,
@@ -389,6 +390,7 @@ async fn whole_lives_over_a_faulty_line_to_the_register_end_with_one_document() 
         recheck_millis: RECHECK_MILLIS,
         record_outcomes: false,
         adopt_equal_documents: true,
+        second_person: domain::instruction::SecondPerson::default(),
     };
     let lives = (1..=LIVES).map(|seed| {
         let settings = &settings;
@@ -413,6 +415,7 @@ async fn whole_lives_over_a_faulty_line_to_the_register_end_with_one_document() 
                     },
                     coupa: &ports,
                     qad: &ports,
+                    orders: &OrderReads::default(),
                     settings,
                 };
                 // A run that fails leaves its record as it is, and due.
