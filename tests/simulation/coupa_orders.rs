@@ -2,6 +2,7 @@
 //! an event about it wakes what it holds up; and it is asked for no more often than needed.
 
 use crate::{every_single_fault, preemptions};
+use domain::coupa_orders::OnCoupaOrder;
 use flows::ports::HintReason;
 use sandbox::faults::{Fault, FaultRule, System};
 use sandbox::scenario::CoupaOrderChange;
@@ -13,6 +14,14 @@ fn standing(word: &str) -> World {
     let mut world = straight_through();
     CoupaOrderChange::status(ORDER, word).apply(&mut world, BEGINNING);
     world
+}
+
+/// A connection that has a person look at closed orders too.
+fn strict() -> Setup {
+    let mut setup = Setup::default();
+    setup.settings.policy.coupa_orders.closed = OnCoupaOrder::Park;
+    setup.settings.policy.coupa_orders.soft_closed = OnCoupaOrder::Park;
+    setup
 }
 
 /// An order's status, and then Coupa's event about it.
@@ -38,13 +47,29 @@ fn an_order_in_the_way_in_coupa_posts_nothing_until_its_event_says_otherwise() {
         ("frozen", "parked", "COUPA_ORDER_STATUS_UNKNOWN"),
         ("buyer_hold", "held", "COUPA_ORDER_NOT_ISSUED"),
     ] {
-        let mut run = Harness::new(standing(word), &Setup::default());
+        let mut run = Harness::new(standing(word), &strict());
         run.run(Job::Match(INVOICE, HintReason::Webhook));
         run.assert_stands(INVOICE, state, 0);
         assert_eq!(run.standing(INVOICE).1, [code], "{word}");
         run.recheck();
         run.assert_stands(INVOICE, state, 0);
         set_and_tell(&mut run, "issued");
+        run.assert_stands(INVOICE, "exported", 1);
+    }
+}
+
+/// Coupa closes an order by itself once it is billed in full: by the very invoice that waits for its receipt.
+#[test]
+fn an_order_that_coupa_has_closed_by_itself_waits_for_its_receipt_and_posts() {
+    for word in ["closed", "soft_closed"] {
+        let mut waiting = standing(word);
+        let receipts = std::mem::take(&mut waiting.qad.receipts);
+        let mut run = Harness::new(waiting, &Setup::default());
+        run.run(Job::Match(INVOICE, HintReason::Webhook));
+        run.assert_stands(INVOICE, "held", 0);
+        assert_eq!(run.standing(INVOICE).1, ["RECEIPT_MISSING"]);
+        run.sim.ports.world.lock().unwrap().qad.receipts = receipts;
+        run.recheck();
         run.assert_stands(INVOICE, "exported", 1);
     }
 }
@@ -69,7 +94,7 @@ fn an_order_opened_again_at_any_moment_is_noticed() {
     let schedules = every_order(
         preemptions(3),
         || {
-            let mut run = Harness::new(standing("closed"), &Setup::default());
+            let mut run = Harness::new(standing("closed"), &strict());
             run.spawn(Job::Match(INVOICE, HintReason::Webhook));
             run.spawn(Job::SetOrder(ORDER, "issued"));
             run

@@ -139,6 +139,8 @@ pub enum Method {
     LookupValues,
     /// `CoupaLookups::find_lookup_values`.
     FindLookupValues,
+    /// `CoupaLookups::has_lookup`.
+    HasLookup,
     /// `CoupaLookups::create_lookup_value`.
     CreateLookupValue,
     /// `CoupaLookups::update_lookup_value`.
@@ -170,6 +172,7 @@ impl Method {
                 | Self::SourceValues
                 | Self::LookupValues
                 | Self::FindLookupValues
+                | Self::HasLookup
         )
     }
 
@@ -1041,7 +1044,7 @@ impl CoupaLookups for Gate {
 
     async fn has_lookup(&self, lookup: &str) -> Result<Option<bool>, ReadError> {
         let make = || self.sim.ports.has_lookup(lookup);
-        self.pass(Method::LookupValues, || lookup.to_owned(), true, make, read_lost)
+        self.pass(Method::HasLookup, || lookup.to_owned(), true, make, read_lost)
             .await
     }
 

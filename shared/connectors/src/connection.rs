@@ -1075,6 +1075,11 @@ fn coupa_client(
         base: settings.base_url.clone(),
         orders: settings.order_number.clone(),
         order_words: settings.orders.clone(),
+        orders_left_out: !settings.scopes.is_empty()
+            && !settings
+                .scopes
+                .iter()
+                .any(|scope| scope.starts_with("core.purchase_order")),
         history: settings.integration_history.clone(),
         supplier_defaults: document.suppliers.coupa_defaults.clone(),
     }

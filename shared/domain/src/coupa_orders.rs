@@ -1,7 +1,8 @@
 //! The order in Coupa that stands behind an invoice line: context of a decision, never a ground to post.
 //!
 //! QAD's order and QAD's receipts say what can be matched, whatever Coupa says. Coupa's order can only be in the way: a
-//! cancelled or closed one is a reason for a person to look, one that is not issued a reason to wait. That Coupa asks no
+//! cancelled one is a reason for a person to look, one that is not issued a reason to wait. One that is closed is told, and
+//! in the way only where the connection wants it so: Coupa closes orders by itself once they are billed in full. That Coupa asks no
 //! receipt for a line (two-way) is told and changes nothing: nothing is posted ahead of its receipt.
 
 use serde::{Deserialize, Serialize};
@@ -154,8 +155,9 @@ impl Default for CoupaOrderPolicy {
         Self {
             read: true,
             cancelled: OnCoupaOrder::Park,
-            closed: OnCoupaOrder::Park,
-            soft_closed: OnCoupaOrder::Park,
+            // Coupa closes an order by itself once it is billed in full, which may be by the very invoice at hand.
+            closed: OnCoupaOrder::LetQadDecide,
+            soft_closed: OnCoupaOrder::LetQadDecide,
         }
     }
 }

@@ -398,20 +398,23 @@ fn line_result(row: &LineReport) -> String {
     if row.nothing_to_post {
         return "nothing to post".to_owned();
     }
-    if row.exceptions.is_empty() {
-        let aside = row.coupa_order.as_ref().filter(|facts| {
-            !matches!(
-                facts.standing,
-                CoupaOrderStanding::NotTold | CoupaOrderStanding::Open
-            )
-        });
-        return aside.map_or_else(
-            || "matches".to_owned(),
-            |facts| format!("matches; in Coupa {}", facts.word),
-        );
-    }
     let codes: Vec<_> = row.exceptions.iter().map(|code| code.as_str()).collect();
-    codes.join(" ")
+    let result = if codes.is_empty() {
+        "matches".to_owned()
+    } else {
+        codes.join(" ")
+    };
+    let aside = row.coupa_order.as_ref().filter(|facts| {
+        let is_usual = matches!(
+            facts.standing,
+            CoupaOrderStanding::NotTold | CoupaOrderStanding::Open
+        );
+        !is_usual && !row.exceptions.iter().any(|code| code.is_about_a_coupa_order())
+    });
+    match aside {
+        Some(facts) => format!("{result}; in Coupa {}", facts.word),
+        None => result,
+    }
 }
 
 /// The line matrix as plain text: a line of headings, then one per invoice line, columns two blanks apart.

@@ -394,7 +394,8 @@ async fn decide_invoice(deps: &Deps<'_>, loaded: Loaded<InvoiceRecord>) -> Resul
         CoupaStatus::Approved if others_may_have_it && invoice.exported => {
             exported_before(deps, loaded, &invoice).await
         }
-        CoupaStatus::Approved => decide_approved(deps, loaded, &invoice).await,
+        // On the heap: it is by far the largest part of a run.
+        CoupaStatus::Approved => Box::pin(decide_approved(deps, loaded, &invoice)).await,
     }
 }
 

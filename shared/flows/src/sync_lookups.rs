@@ -311,7 +311,20 @@ async fn align(deps: &Deps<'_>, sync: &LookupSync, done: &mut LookupRun) -> Resu
     } else {
         done.needs_a_person.as_slice()
     };
-    if open {
+    let missing = done
+        .needs_a_person
+        .iter()
+        .find(|problem| problem.code == LOOKUP_MISSING);
+    if let (true, Some(problem)) = (work.stopped, missing) {
+        // The plan is as it was, and so is what was allowed of it.
+        let parked = Parking {
+            problem: problem.clone(),
+            plan_sha256: String::new(),
+            changes: vec![problem.to_string()],
+            allowed: None,
+        };
+        park(deps, work.record, done.open > 0, parked).await?;
+    } else if open {
         work.unfinished().await?;
     } else {
         rest(deps, work.record, false, problems, work.refused).await?;
@@ -874,9 +887,7 @@ async fn rest(
     problems: &[Problem],
     refused: BTreeSet<String>,
 ) -> Result<(), FlowError> {
-    // A lookup that is not there is why nothing else could be tried.
-    let missing = problems.iter().find(|problem| problem.code == LOOKUP_MISSING);
-    if let Some(first) = missing.or(problems.first()) {
+    if let Some(first) = problems.first() {
         let told = problems.iter().take(CHANGES_TOLD_MAX).map(ToString::to_string);
         let parking = Parking {
             problem: first.clone(),

@@ -87,7 +87,7 @@ fn scopes(document: &ConnectionDocument) -> Vec<Scope> {
         ),
         scope(
             "core.purchase_order.read",
-            "events about purchase orders",
+            "the order in Coupa behind an invoice, and events about it",
             Verdict::Warn,
         ),
     ];

@@ -151,11 +151,17 @@ impl Demo {
             "/_control/orders",
             json!({ "number": order, "supplier": "S1001", "currency": "USD", "lines": [line] }),
         );
-        let line = json!({ "number": 1, "quantity": "10", "price": price, "unit": "EA", "order": order, "order-line": 1 });
+        self.invoice_in_coupa(id, price, exported);
+        id.to_string()
+    }
+
+    /// An approved invoice for that order, in the place of the one of this id, if there is one.
+    fn invoice_in_coupa(&self, id: u64, price: &str, exported: bool) {
+        let line = json!({ "number": 1, "quantity": "10", "price": price, "unit": "EA", "order": format!("PO{id}"),
+                           "order-line": 1 });
         let invoice = json!({ "id": id, "number": format!("INV-{id}"), "invoice-date": "2026-03-05", "supplier": 5001,
                               "currency": "USD", "exported": exported, "lines": [line] });
         self.control("/_control/invoices", json!({ "add": invoice }));
-        id.to_string()
     }
 
     /// An invoice that waits for its receipt.
@@ -659,7 +665,7 @@ fn connections(demo: &Demo) {
     let planned = demo.json(OK, &["connection", "put", path, "--dry-run"]);
     assert_eq!(
         planned["secrets"][0]["changed"],
-        json!(["/hold_recheck_seconds", "/invoices"]),
+        json!(["/hold_recheck_seconds", "/invoices/second_person"]),
         "{planned}"
     );
     assert_eq!(planned["secrets"][1]["changed"], json!([]), "{planned}");
@@ -951,7 +957,16 @@ fn evidence(demo: &Demo) {
     for line in lines.lines() {
         assert!(serde_json::from_str::<Value>(line).unwrap()["hash"].is_string());
     }
-    // A document that QAD loses is a difference that nothing explains.
+    // A flag that somebody resets in Coupa is a difference that nothing explains, until it is seen and set again.
+    demo.lose_all_messages("InvoicesQueue", "invoices", || {
+        demo.invoice_in_coupa(99_003, "10", false);
+        let differing = demo.json(DIFFERS, &["reconcile"]);
+        assert_eq!(differing["unexplained"], 1, "{differing}");
+        let differences = differing["differences"].as_array().unwrap();
+        let kind = |one: &Value| one["kind"] == "exported-flag-missing" && one["invoice"] == 99_003;
+        assert!(differences.iter().any(kind), "{differing}");
+    });
+    demo.wait_until("the flag is set again", || demo.run(&["reconcile"]).0 == OK);
     let exported = demo
         .invoices()
         .into_iter()

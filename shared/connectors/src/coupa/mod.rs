@@ -32,6 +32,8 @@ pub struct CoupaClient {
     pub(crate) base: BaseUrl,
     pub(crate) orders: OrderNumber,
     pub(crate) order_words: CoupaOrders,
+    /// The connection lists its scopes, and none of them is for purchase orders.
+    pub(crate) orders_left_out: bool,
     pub(crate) history: IntegrationHistory,
     pub(crate) supplier_defaults: CoupaSupplierDefaults,
 }

@@ -329,12 +329,38 @@ async fn an_order_is_none_only_after_a_complete_list_without_it() {
         .script
         .then(answer(200, r#"[{"po-number":"4712","status":"closed"}]"#));
     assert_eq!(bench.coupa.coupa_order("4711").await.unwrap(), None);
-    for (status, body) in [(404, "{}"), (403, "{}"), (200, "{}"), (200, "<html>")] {
+    for (status, body) in [(404, "{}"), (200, "{}"), (200, "<html>")] {
         let bench = Bench::new();
         for _ in 0..5 {
             bench.script.then(answer(status, body));
         }
         assert!(bench.coupa.coupa_order("4711").await.is_err(), "{status} {body}");
+    }
+}
+
+/// Refused to a connection that asks for the scope, it is no answer; to one whose scopes leave orders out, it says nothing.
+#[tokio::test]
+async fn an_order_that_the_scopes_leave_out_says_nothing_when_it_is_refused() {
+    for (scopes, is_answer) in [
+        (serde_json::json!([]), false),
+        (
+            serde_json::json!(["core.invoice.read", "core.purchase_order.read"]),
+            false,
+        ),
+        (serde_json::json!(["core.invoice.read"]), true),
+    ] {
+        let mut document = super::document();
+        document["coupa"]["scopes"] = scopes;
+        let bench = Bench::with(&document);
+        bench.script.then(answer(403, "{}"));
+        let found = bench.coupa.coupa_order("4711").await;
+        assert_eq!(found.is_ok(), is_answer, "{found:?}");
+        // What is not a refusal is no answer to anybody.
+        let bench = Bench::with(&document);
+        for _ in 0..5 {
+            bench.script.then(answer(500, ""));
+        }
+        assert!(bench.coupa.coupa_order("4711").await.is_err());
     }
 }
 

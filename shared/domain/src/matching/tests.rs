@@ -4,7 +4,7 @@ mod properties;
 
 use super::*;
 use crate::coupa_orders::{
-    CoupaOrderLine, CoupaOrderReference, CoupaOrderStanding, CoupaOrderStatus, OnCoupaOrder,
+    CoupaOrderLine, CoupaOrderPolicy, CoupaOrderReference, CoupaOrderStanding, CoupaOrderStatus, OnCoupaOrder,
 };
 use crate::documents::{
     Billed, CoupaStatus, InvoiceLine, InvoiceSupplier, OrderLine, OrderStatus, SourceVersion,
@@ -330,7 +330,11 @@ fn policy() -> MatchPolicy {
         )]
         .into(),
         units: BTreeMap::new(),
-        coupa_orders: Default::default(),
+        coupa_orders: CoupaOrderPolicy {
+            closed: OnCoupaOrder::Park,
+            soft_closed: OnCoupaOrder::Park,
+            ..CoupaOrderPolicy::default()
+        },
     }
 }
 
@@ -1255,11 +1259,16 @@ fn a_reservation_takes_from_its_own_receiver() {
         receipt("RC2", "PO1", 1, "50", "2026-03-02"),
     ];
     case.reserve("RC1", "40");
-    case.bill(vec![line(1, "60", "10", "PO1", 1)]);
+    case.receipts[0].received = d("55");
+    case.receipts[1].received = d("60");
+    case.bill(vec![line(1, "15", "10", "PO1", 1)]);
     assert_eq!(
-        case.matches(),
-        ["PO1 line 1 RC1 10 at 10", "PO1 line 1 RC2 50 at 10 finished"]
+        case.verdict(),
+        "hold RECEIVER_LINE_IN_FLIGHT",
+        "fifteen are left of the first one"
     );
+    case.bill(vec![line(1, "14", "10", "PO1", 1)]);
+    assert_eq!(case.matches(), ["PO1 line 1 RC1 14 at 10"]);
 }
 
 #[test]
@@ -1340,12 +1349,14 @@ fn a_credit_note_in_flight_holds_the_other_for_the_same_return() {
     let mut case = Case::credit_note();
     case.reserve("RT1", "-4");
     assert_eq!(case.verdict(), "hold ANOTHER_INVOICE_IN_FLIGHT");
-    case.bill(vec![line(1, "-6", "10", "PO1", 1)]);
+    case.bill(vec![line(1, "-5", "10", "PO1", 1)]);
     assert_eq!(
         case.matches(),
-        ["PO1 line 1 RT1 -6 at 10"],
+        ["PO1 line 1 RT1 -5 at 10"],
         "the other's four stay open until they are posted"
     );
+    case.bill(vec![line(1, "-6", "10", "PO1", 1)]);
+    assert_eq!(case.verdict(), "hold RECEIVER_LINE_IN_FLIGHT");
 }
 
 #[test]
@@ -1448,6 +1459,21 @@ fn an_order_that_is_cancelled_or_closed_in_coupa_is_parked_although_everything_m
         let mut case = Case::invoice();
         case.in_coupa(Open).lines[0].status = coupa_status(standing);
         assert_eq!(case.verdict(), verdict, "{standing:?}, line");
+    }
+}
+
+#[test]
+fn unless_the_connection_says_otherwise_a_closed_order_is_told_and_a_cancelled_one_parked() {
+    use CoupaOrderStanding::{Cancelled, Closed, SoftClosed};
+    for (standing, verdict) in [
+        (SoftClosed, "approve"),
+        (Closed, "approve"),
+        (Cancelled, "park COUPA_ORDER_CANCELLED"),
+    ] {
+        let mut case = Case::invoice();
+        case.policy.coupa_orders = CoupaOrderPolicy::default();
+        case.in_coupa(standing);
+        assert_eq!(case.verdict(), verdict, "{standing:?}");
     }
 }
 

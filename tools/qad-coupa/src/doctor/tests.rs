@@ -11,6 +11,7 @@ use sandbox::faults::{Fault, FaultRule, RetryAfter, System};
 use sandbox::http::{Options, Simulators};
 use sandbox::scenario::{before_the_day, day};
 use sandbox::world::World;
+use sandbox::world::qad::{Exact, QadReceipt};
 use std::collections::BTreeMap;
 
 const FILE: &str = include_str!("../demo-connection.toml");
@@ -31,6 +32,20 @@ impl Bench {
         let now = SystemClock.now();
         let mut world = World::seed(&day(1), now);
         before_the_day(&mut world, now);
+        let order = world.qad.orders.values().next().unwrap().clone();
+        let receipt = QadReceipt {
+            receiver: String::new(),
+            order: order.number,
+            line: order.lines[0].number,
+            quantity: order.lines[0].ordered,
+            is_return: false,
+            date: now.date_utc(),
+            packing_slip: String::new(),
+            vouchered: Exact::default(),
+            logistics_charge: String::new(),
+            finished: false,
+        };
+        world.qad.post_receipt(receipt).unwrap();
         Self::with(world).await
     }
 
@@ -159,7 +174,7 @@ async fn each_scope_that_is_missing_and_each_too_many_is_named() {
         vec!["core.invoice.read".to_owned(), "core.common.read".to_owned()];
     let few = |text: String| {
         text.replace(
-            r#"scopes = ["core.invoice.read", "core.invoice.write", "core.supplier.read", "core.supplier.write", "core.common.read", "core.common.write"]"#,
+            r#"scopes = ["core.invoice.read", "core.invoice.write", "core.purchase_order.read", "core.supplier.read", "core.supplier.write", "core.common.read", "core.common.write"]"#,
             r#"scopes = ["core.invoice.read", "core.common.read"]"#,
         )
         .replace("[lookups]\n", "")

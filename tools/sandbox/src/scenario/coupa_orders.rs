@@ -68,24 +68,13 @@ impl CoupaOrderChange {
 
 pub(super) fn coupa_orders(day: &mut Day) {
     day.case(
-        "order closed in Coupa and opened again",
-        "Received, but closed in Coupa; its event after it was opened again wakes the invoice.",
+        "order closed in Coupa",
+        "Received in QAD; Coupa has closed the order, as it does once it is billed in full.",
         Seller::Castings,
         |case| {
             let bill = case.received_order(whole(10), amount(12, 0));
             let invoice = case.invoice(std::slice::from_ref(&bill));
             case.in_coupa(CoupaOrderChange::status(&bill.order, "closed"));
-            case.send(invoice);
-            case.step(Step::WaitForState {
-                invoice,
-                state: "parked",
-            });
-            case.step(Step::ChangeCoupaOrder(CoupaOrderChange::status(
-                &bill.order,
-                "issued",
-            )));
-            let order = case.scenario.orders.last().cloned();
-            case.scenario.steps.extend(order.map(Step::SendOrderEvent));
             case.posted(invoice);
         },
     );
@@ -101,14 +90,25 @@ pub(super) fn coupa_orders(day: &mut Day) {
         },
     );
     day.case(
-        "order on hold in Coupa",
-        "Taken back to the buyer: it waits until it is issued again.",
+        "order on hold in Coupa and issued again",
+        "Taken back to the buyer: the invoice waits, and the order's event after it was issued again wakes it.",
         Seller::Castings,
         |case| {
             let bill = case.received_order(whole(10), amount(12, 0));
             let invoice = case.invoice(std::slice::from_ref(&bill));
             case.in_coupa(CoupaOrderChange::status(&bill.order, "buyer_hold"));
-            case.held(invoice, "COUPA_ORDER_NOT_ISSUED");
+            case.send(invoice);
+            case.step(Step::WaitForState {
+                invoice,
+                state: "held",
+            });
+            case.step(Step::ChangeCoupaOrder(CoupaOrderChange::status(
+                &bill.order,
+                "issued",
+            )));
+            let order = case.scenario.orders.last().cloned();
+            case.scenario.steps.extend(order.map(Step::SendOrderEvent));
+            case.posted(invoice);
         },
     );
     day.case(
