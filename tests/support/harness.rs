@@ -741,7 +741,13 @@ async fn invocation(gate: Gate, job: Job, setup: Arc<Setup>, connection: Connect
                 coupa: &gate,
                 settings: &settings,
             };
-            let paid = write_payment::run_entry(&deps, collection, &id, HintReason::Payment).await;
+            let paid = Box::pin(write_payment::run_entry(
+                &deps,
+                collection,
+                &id,
+                HintReason::Payment,
+            ))
+            .await;
             Ended::Polled(paid.map(|_| 1).map_err(|error| error.problem().code))
         }
         Job::PollPayments => {
@@ -828,7 +834,7 @@ async fn invocation(gate: Gate, job: Job, setup: Arc<Setup>, connection: Connect
                 plan_only: false,
                 trace: "simulated",
             };
-            let synced = sync_suppliers::run(&deps).await;
+            let synced = Box::pin(sync_suppliers::run(&deps)).await;
             if let Ok(synced) = &synced {
                 see(&gate, "supplier linked", synced.linked);
                 see(&gate, "suppliers wake an invoice", synced.woken);
@@ -854,7 +860,7 @@ async fn invocation(gate: Gate, job: Job, setup: Arc<Setup>, connection: Connect
                 lookups: &setup.lookups,
                 plan_only: false,
             };
-            let runs = sync_lookups::run(&deps).await;
+            let runs = Box::pin(sync_lookups::run(&deps)).await;
             for run in runs.iter().flatten() {
                 see(&gate, "lookup answer lost", run.lost_answers);
                 see(&gate, "lookup plan parked", u64::from(run.parked));

@@ -12,6 +12,7 @@ use domain::ids::{ConnectionId, InvoiceId};
 use domain::lifecycle::InvoiceRecord;
 use domain::time::Timestamp;
 use domain::timing::Timing;
+use flows::coupa_orders::OrderReads;
 use flows::match_invoice::{self, InvoiceSettings};
 use flows::ports::{
     AuditEntry, Chance, Clock, Commit, CommitError, Hint, HintReason, Queue, RecordKey, RecordWrite,
@@ -393,7 +394,8 @@ async fn whole_lives_over_a_faulty_line_to_the_register_end_with_one_document() 
     };
     let lives = (1..=LIVES).map(|seed| {
         let settings = &settings;
-        async move {
+        // On the heap: a flow is large in a debug build.
+        Box::pin(async move {
             let bench = Bench::new().await;
             bench.clock.now.store(BEGINNING.0, Ordering::SeqCst);
             let clock = Arc::clone(&bench.clock);
@@ -414,11 +416,12 @@ async fn whole_lives_over_a_faulty_line_to_the_register_end_with_one_document() 
                     },
                     coupa: &ports,
                     qad: &ports,
-                    orders: &flows::coupa_orders::OrderReads::default(),
+                    orders: &OrderReads::default(),
                     settings,
                 };
                 // A run that fails leaves its record as it is, and due.
-                let _ = bounded("a run", match_invoice::run(&deps, INVOICE, HintReason::Sweep)).await;
+                let run = Box::pin(match_invoice::run(&deps, INVOICE, HintReason::Sweep));
+                let _ = bounded("a run", run).await;
                 let stored = bench.truth().read(&[RecordKey::Invoice(INVOICE)]).await.unwrap();
                 let record = stored.into_iter().next().flatten();
                 let record = record.map(|stored| parse::<InvoiceRecord>(&stored).unwrap());
@@ -439,7 +442,7 @@ async fn whole_lives_over_a_faulty_line_to_the_register_end_with_one_document() 
             let trail = bench.truth().audit(&invoice_audit_name(INVOICE)).await.unwrap();
             verify_chain(&trail).unwrap();
             bench.line.troubles()
-        }
+        })
     });
     let troubles: u64 = futures_util::future::join_all(lives).await.into_iter().sum();
     println!("{LIVES} lives with {troubles} troubles on the register's lines");
