@@ -5,7 +5,7 @@ use crate::aligned::{
 };
 use crate::guards::first_schedule;
 use domain::lookups::PlanState;
-use serde_json::{Map, Value, json};
+use serde_json::{Map, json};
 use tests::fates::{Fault, Script};
 use tests::gate::{Calm, Method};
 use tests::harness::{Harness, Job};
@@ -130,8 +130,7 @@ pub(crate) fn filled_in_for_coupa() -> Option<String> {
     run.heal();
     let city = run.sim.world().qad.suppliers["S2001"]["city"].clone();
     broken(&run, "flows, no fault", |_| {
-        (city != "")
-            .then(|| format!("S8 QAD's blank city became {city}, which we had made up for Coupa"))
+        (city != "").then(|| format!("S8 QAD's blank city became {city}, which we had made up for Coupa"))
     })
 }
 

@@ -83,9 +83,7 @@ impl Demo {
     /// Runs it, demands the exit code, and gives what it said.
     #[track_caller]
     fn says(&self, code: i32, arguments: &[&str]) -> String {
-        let begin = std::time::Instant::now();
         let (ended, out, err) = self.run(arguments);
-        eprintln!("  {} ms: {arguments:?}", begin.elapsed().as_millis());
         assert_eq!(ended, code, "{arguments:?}\n{out}{err}");
         format!("{out}{err}")
     }
@@ -113,7 +111,8 @@ impl Demo {
     fn bill_state(&self, id: &str) -> String {
         let bills = self.json(OK, &["payments"]);
         let bills = bills.as_array().unwrap();
-        let found = bills.iter().find(|one| one["invoice"].to_string() == id);
+        let id = Value::from(id.parse::<u64>().unwrap());
+        let found = bills.iter().find(|one| one["invoice"] == id);
         found.map_or_else(String::new, |one| one["state"].as_str().unwrap().to_owned())
     }
 
@@ -265,11 +264,14 @@ impl Demo {
             let found = queues.iter().find(|one| one["queue"] == queue).unwrap();
             found["delayed"].as_u64().unwrap() > 0
         });
-        self.sqs("PurgeQueue", json!({ "QueueUrl": url }));
-        let status = self.json(OK, &["status"]);
-        let queues = status["queues"].as_array().unwrap();
-        let found = queues.iter().find(|one| one["queue"] == queue).unwrap();
-        assert_eq!(found["delayed"], 0, "{found}");
+        // The sweep and the polls go on meanwhile: what they send just now is lost with the rest.
+        self.wait_until("all are gone", || {
+            self.sqs("PurgeQueue", json!({ "QueueUrl": url }));
+            let status = self.json(OK, &["status"]);
+            let queues = status["queues"].as_array().unwrap();
+            let found = queues.iter().find(|one| one["queue"] == queue).unwrap();
+            found["delayed"] == 0
+        });
         hold_back("0");
     }
 
@@ -360,29 +362,27 @@ fn http(url: &str, method: &str, path: &str, headers: &[(&str, &str)], body: &st
 fn the_verbs_do_what_they_say_and_qad_never_has_a_second_document() {
     let demo = Demo::start();
     demo.wait_for_quiet();
-    for (name, part) in PARTS {
-        let begin = std::time::Instant::now();
+    for part in PARTS {
         part(&demo);
-        eprintln!("{name}: {} ms", begin.elapsed().as_millis());
     }
     assert_eq!(demo.world()["duplicates"], 0);
 }
 
 /// In this order: each finds the world as those before have left it.
-const PARTS: [(&str, fn(&Demo)); 13] = [
-    ("looks", looks),
-    ("people", people),
-    ("many", many),
-    ("paused", paused),
-    ("paused payments, suppliers, lookups", paused_others),
-    ("planned", planned),
-    ("connections", connections),
-    ("two people", two_people),
-    ("as in AWS", as_in_aws),
-    ("back-filled", back_filled),
-    ("dead letters", dead_letters),
-    ("lost messages", lost_messages),
-    ("evidence", evidence),
+const PARTS: [fn(&Demo); 13] = [
+    looks,
+    people,
+    many,
+    paused,
+    paused_others,
+    planned,
+    connections,
+    two_people,
+    as_in_aws,
+    back_filled,
+    dead_letters,
+    lost_messages,
+    evidence,
 ];
 
 /// What only reads.
@@ -925,7 +925,8 @@ fn lost_messages(demo: &Demo) {
     demo.wait_until("its answer is lost", || {
         let status = demo.json(OK, &["status"]);
         let unknown = status["unknown"].as_array().unwrap().clone();
-        unknown.iter().any(|one| one["invoice"].to_string() == held)
+        let held = Value::from(held.parse::<u64>().unwrap());
+        unknown.iter().any(|one| one["invoice"] == held)
     });
     demo.lose_all_messages("InvoicesQueue", "invoices", || {});
     demo.wait_until("it is found although its messages were deleted", || {
