@@ -130,7 +130,7 @@ pub(crate) fn filled_in_for_coupa() -> Option<String> {
     run.heal();
     let city = run.sim.world().qad.suppliers["S2001"]["city"].clone();
     broken(&run, "flows, no fault", |_| {
-        (city != Value::from(""))
+        (city != "")
             .then(|| format!("S8 QAD's blank city became {city}, which we had made up for Coupa"))
     })
 }

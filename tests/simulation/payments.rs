@@ -251,7 +251,7 @@ fn an_allocation_that_moves_with_every_fault_at_every_call_is_in_each_bill_as_qa
 #[test]
 fn an_allocation_that_moves_at_any_moment_ends_where_qad_has_it() {
     let schedules = every_order(
-        preemptions(2),
+        preemptions(1),
         || {
             let mut run = two_posted();
             run.spawn(Job::PollPayments);

@@ -141,6 +141,8 @@ pub struct Harness {
     settings: Arc<Setup>,
     connection: ConnectionId,
     panicking: bool,
+    /// When all faults had stopped, in milliseconds.
+    healed_at: Option<i64>,
 }
 
 /// How a run is set up.
@@ -187,6 +189,7 @@ impl Harness {
             settings: Arc::new(setup.clone()),
             connection: "example".parse().unwrap(),
             panicking: true,
+            healed_at: None,
         }
     }
 
@@ -443,6 +446,7 @@ impl Harness {
         self.sim.shared().doubled = false;
         self.sim.ports.faults.lock().unwrap().clear();
         let began = self.sim.now().0;
+        self.healed_at = Some(began);
         self.run_all();
         let mut next_poll = began;
         for _ in 0..60 {
@@ -531,7 +535,14 @@ impl Harness {
             let paying = self
                 .record(bill.invoice)
                 .is_some_and(|record| matches!(record.state, State::Posted { .. } | State::Exported { .. }));
-            paying && bill.due(&self.sim.timing).is_some()
+            // Parked and looked at since the faults have stopped: only a person, or QAD, moves it.
+            let rests = bill.look_again.is_none()
+                && bill.entry.as_ref().is_none_or(Effect::is_finished)
+                && bill.recheck.is_some_and(|at| {
+                    let looked_at = at.0 - PaymentSettings::default().recheck_millis;
+                    self.healed_at.is_some_and(|healed| looked_at > healed)
+                });
+            paying && !rests && bill.due(&self.sim.timing).is_some()
         })
     }
 

@@ -32,14 +32,14 @@ const QAD_TEXTS: [(SupplierField, &str); 9] = [
 type Record = Map<String, Value>;
 
 fn text_at<'r>(record: &'r Record, path: &[&str]) -> &'r str {
-    let (Some((first, rest)), none) = (path.split_first(), "") else {
+    let Some((first, rest)) = path.split_first() else {
         return "";
     };
     let start = record.get(*first);
     rest.iter()
         .fold(start, |value, key| value.and_then(|value| value.get(*key)))
         .and_then(Value::as_str)
-        .unwrap_or(none)
+        .unwrap_or_default()
 }
 
 fn coupa_supplier(record: &Record) -> Result<CoupaSupplier, ReadError> {
@@ -48,8 +48,8 @@ fn coupa_supplier(record: &Record) -> Result<CoupaSupplier, ReadError> {
         .and_then(Value::as_u64)
         .ok_or_else(|| unreadable("id", "a supplier id", "something else"))?;
     let mut data = SupplierData::default();
-    for (field, path) in [
-        (SupplierField::Name, &["name"] as &[&str]),
+    let paths: [(SupplierField, &[&str]); 9] = [
+        (SupplierField::Name, &["name"]),
         (SupplierField::TaxId, &["tax-id"]),
         (SupplierField::PaymentTerms, &["payment-term", "code"]),
         (SupplierField::Email, &["primary-contact", "email"]),
@@ -58,7 +58,8 @@ fn coupa_supplier(record: &Record) -> Result<CoupaSupplier, ReadError> {
         (SupplierField::State, &["primary-address", "state"]),
         (SupplierField::PostalCode, &["primary-address", "postal-code"]),
         (SupplierField::Country, &["primary-address", "country", "code"]),
-    ] {
+    ];
+    for (field, path) in paths {
         data.set(field, text_at(record, path));
     }
     let updated = text_at(record, &["updated-at"]);
