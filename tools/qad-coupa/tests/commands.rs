@@ -358,7 +358,6 @@ fn http(url: &str, method: &str, path: &str, headers: &[(&str, &str)], body: &st
 }
 
 #[test]
-#[ignore = "plays several minutes against one world and has not passed as a whole yet; run it by name"]
 fn the_verbs_do_what_they_say_and_qad_never_has_a_second_document() {
     let demo = Demo::start();
     demo.wait_for_quiet();
