@@ -283,6 +283,7 @@ impl People {
     }
 
     /// Once the large list is settled, more of it changes at once than a run may carry out by itself: so many come, or go.
+    /// In a life whose faults never let it settle, that happens when they are over.
     fn change_much(&mut self, run: &mut Harness) {
         let settled = plan_record(&run.sim, LARGE)
             .is_some_and(|record| record.state == PlanState::Settled && !record.filling && !record.unsettled);
@@ -316,6 +317,7 @@ impl People {
     pub fn make_up(&mut self, run: &mut Harness) -> i64 {
         // The last runs may still find such a supplier: it is found now.
         let rest_millis = run.heal();
+        self.change_much(run);
         let now = run.sim.now();
         for record in supplier_records(&run.sim) {
             let (SupplierState::Parked { problem, .. }, Some(code)) = (&record.state, record.code()) else {

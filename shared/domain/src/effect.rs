@@ -247,6 +247,11 @@ impl Effect {
             )
     }
 
+    /// True while something of it may be in the other system, or still arrive there, and nobody knows.
+    pub fn may_have_left(&self) -> bool {
+        matches!(self.status, EffectStatus::Intent | EffectStatus::Unknown)
+    }
+
     /// What to do now.
     pub fn step(&self, now: Timestamp, timing: &Timing) -> Step {
         let skew = if stands(Guard::ClockSkew) {

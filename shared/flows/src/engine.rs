@@ -5,7 +5,7 @@
 //! write looks like is a [`Target`].
 
 use crate::ports::{CommitError, ReadError, WriteError};
-use crate::store::{Change, Context, Document, FlowError, Loaded, load, save};
+use crate::store::{Change, Context, Document, FlowError, Loaded, impossible, load, save};
 use async_trait::async_trait;
 use domain::effect::{Effect, EffectEvent, Step, backoff_millis};
 use domain::guards::{Guard, stands};
@@ -129,13 +129,6 @@ pub enum Driven<D> {
     Busy,
     /// There was no time to begin; nothing was sent.
     OutOfTime,
-}
-
-fn broken(error: IllegalStep) -> FlowError {
-    FlowError::Broken(
-        Problem::new("STEP_IMPOSSIBLE", "This is a defect; the record is unchanged.")
-            .actual(error.to_string()),
-    )
 }
 
 /// Drives one effect as far as it goes now.
@@ -301,7 +294,7 @@ async fn look_up<D: Document, T: Target<D>>(
     match conclude(context, document, target, finding, Proof::Found).await? {
         Concluded::Stored(stored) => Ok(stored),
         Concluded::Absent(document) => {
-            let given_up = target.absent(context, &document.document).map_err(broken)?;
+            let given_up = target.absent(context, &document.document).map_err(impossible)?;
             if given_up.is_some() {
                 return settle(context, document, target, |d| {
                     target.absent(context, d)?.ok_or(IllegalStep::NoEffect)
@@ -389,7 +382,7 @@ fn effect_of<'d, D: Document, T: Target<D>>(
 ) -> Result<&'d Effect, FlowError> {
     target
         .effect(&document.document)
-        .ok_or_else(|| broken(IllegalStep::NoEffect))
+        .ok_or_else(|| impossible(IllegalStep::NoEffect))
 }
 
 fn not_before(context: &Context<'_>, effect: &Effect, retry_after: Option<Duration>) -> Timestamp {
@@ -425,7 +418,9 @@ async fn claim<D: Document, T: Target<D>>(
     target: &T,
     event: EffectEvent,
 ) -> Result<Option<Loaded<D>>, FlowError> {
-    let change = target.step(context, &document.document, event).map_err(broken)?;
+    let change = target
+        .step(context, &document.document, event)
+        .map_err(impossible)?;
     if !stands(Guard::IntentFirst) {
         return Ok(Some(Loaded {
             document: change.document,
@@ -450,7 +445,7 @@ async fn settle<D: Document, T: Target<D>>(
 ) -> Result<Option<Loaded<D>>, FlowError> {
     let fence = effect_of(target, &document)?.fence;
     for attempt in 0..SETTLE_TRIES_MAX {
-        let change = outcome(&document.document).map_err(broken)?;
+        let change = outcome(&document.document).map_err(impossible)?;
         match save(context, document.revision, change).await {
             Ok(settled) => return Ok(Some(settled)),
             Err(CommitError::Store(error)) => return Err(FlowError::Store(error)),

@@ -83,7 +83,7 @@ pub struct Creation<'a> {
     pub record_outcomes: bool,
 }
 
-fn draft_of(effect: &Effect) -> Result<SupplierInvoiceDraft, Problem> {
+pub(crate) fn draft_of(effect: &Effect) -> Result<SupplierInvoiceDraft, Problem> {
     let altered = sha256_hex(&effect.request) != effect.request_sha256;
     let draft = serde_json::from_str(&effect.request);
     match draft {

@@ -8,14 +8,14 @@ use crate::bills::{claimed, unmatched_key};
 use crate::coupa_orders::{OrderReads, anew};
 use crate::engine::{Driven, Finding, Target, drive};
 use crate::invoice_effects::{
-    Creation, Export, Note, Wanted, export_effect, judge_documents, new_effect, with_note,
+    Creation, Export, Note, Wanted, draft_of, export_effect, judge_documents, new_effect, with_note,
 };
 use crate::pause;
 use crate::ports::{
     CommitError, Coupa, HintReason, Qad, QadDocument, ReadError, RecordGroup, RecordKey, RecordWrite,
     StoredRecord,
 };
-use crate::store::{Change, Context, Document, FlowError, Loaded, load, parse, render, save};
+use crate::store::{Change, Context, Document, FlowError, Loaded, impossible, load, parse, render, save};
 use crate::supplier_event::{awaited_supplier_id, awaited_supplier_key};
 use domain::documents::{CoupaStatus, Invoice, ORDERS_PER_INVOICE_MAX, Order, Receipt, Reservation};
 use domain::effect::{Effect, EffectEvent, EffectStatus, Repetition, backoff_millis};
@@ -272,8 +272,10 @@ async fn round(
             if is_open(&record.export) =>
         {
             *looked = true;
-            if matches!(record.state, State::Posted { .. }) {
-                wake_those_who_wait(deps, record).await?;
+            // Once, before the flag is first sent: whoever died in between finds it unsent.
+            let is_new = record.export.as_ref().is_some_and(|export| export.attempts == 0);
+            if is_new && matches!(record.state, State::Posted { .. }) {
+                Box::pin(wake_those_who_wait(deps, record)).await?;
             }
             let target = Export {
                 coupa: deps.coupa,
@@ -340,13 +342,6 @@ fn store<'a>(
             Err(CommitError::Store(error)) => Err(FlowError::Store(error)),
         }
     })
-}
-
-fn impossible(error: impl std::fmt::Display) -> FlowError {
-    FlowError::Broken(
-        Problem::new("STEP_IMPOSSIBLE", "This is a defect; the record is unchanged.")
-            .actual(error.to_string()),
-    )
 }
 
 // ---------------------------------------------------------------------------------------------------------------
@@ -533,15 +528,10 @@ fn change_to(
     let mut document = record.after(&event, now).map_err(impossible)?;
     document.look_again = match &document.state {
         State::Held { exceptions, .. } => {
-            let in_flight = exceptions
-                .iter()
-                .any(|exception| exception.code == ExceptionCode::AnotherInvoiceInFlight);
-            let shares_a_line = exceptions
-                .iter()
-                .any(|exception| exception.code == ExceptionCode::ReceiverLineInFlight);
-            let wait = if in_flight {
+            let has = |code| exceptions.iter().any(|exception| exception.code == code);
+            let wait = if has(ExceptionCode::AnotherInvoiceInFlight) {
                 IN_FLIGHT_RECHECK_MILLIS
-            } else if shares_a_line {
+            } else if has(ExceptionCode::ReceiverLineInFlight) {
                 SHARED_LINE_RECHECK_MILLIS
             } else {
                 deps.settings.recheck_millis
@@ -1353,17 +1343,15 @@ async fn settled_meanwhile(
         .any(|id| !now.get(id).is_some_and(InvoiceRecord::holds_reservations)))
 }
 
-/// An invoice is posted: those that take the rest of a receiver line it took a part of are due at once. Before the posted
-/// one goes on, so that nobody is forgotten who dies in between; one that is being decided in this moment looks by itself.
+/// An invoice is posted: those that wait for one in flight, on the order lines of which it has left something, are due at
+/// once. Before the posted one goes on, so that nobody is forgotten when this run dies in between; one that is being decided
+/// in this moment looks by itself.
 async fn wake_those_who_wait(deps: &Deps<'_>, posted: &InvoiceRecord) -> Result<(), FlowError> {
-    let Some(draft) = posted
-        .creation
-        .as_ref()
-        .and_then(|creation| serde_json::from_str::<SupplierInvoiceDraft>(&creation.request).ok())
-    else {
+    let Some(creation) = &posted.creation else {
         // Keyed by hand: nothing was reserved for it.
         return Ok(());
     };
+    let draft = draft_of(creation).map_err(FlowError::Broken)?;
     // Whoever finished a line left nothing for others.
     let lines: BTreeSet<OrderLineKey> = draft
         .matches

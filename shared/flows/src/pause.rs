@@ -9,8 +9,8 @@
 //! | payments | QAD is polled into the ledgers; no new entry is begun in Coupa | each bill goes on when it is due, or asked for |
 //! | suppliers, lookups | a run settles what is open and reads nothing else; no cursor moves | the next run sees everything that came meanwhile |
 
-use crate::ports::{CommitError, RecordKey, Register, StoreError};
-use crate::store::{Change, Context, Document, FlowError, Loaded, load, save};
+use crate::ports::{CommitError, RecordKey, Register, StoreError, StoredRecord};
+use crate::store::{Change, Context, Document, FlowError, Loaded, load, parse, save};
 use domain::instruction::Instruction;
 use domain::lifecycle::ChainEnd;
 use domain::problem::Problem;
@@ -138,6 +138,14 @@ async fn switch(register: &dyn Register, flow: Flow) -> Result<Loaded<Switch>, F
 /// No answer from the register.
 pub async fn of(register: &dyn Register, flow: Flow) -> Result<Option<Pause>, FlowError> {
     Ok(switch(register, flow).await?.document.pause)
+}
+
+/// The pause in a record that was read together with others, if there is one.
+///
+/// # Errors
+/// A record that this version cannot read.
+pub(crate) fn read(stored: &StoredRecord) -> Result<Option<Pause>, FlowError> {
+    Ok(parse::<Switch>(stored)?.pause)
 }
 
 /// Pauses (`true`) or resumes a flow. False when it stood so already; nothing is written then.

@@ -148,6 +148,14 @@ pub struct Change<D, E> {
     pub writes: Vec<RecordWrite>,
 }
 
+/// A step that the record's state does not know: a defect, never somebody's mistake. Nothing is written.
+pub(crate) fn impossible(error: impl std::fmt::Display) -> FlowError {
+    FlowError::Broken(
+        Problem::new("STEP_IMPOSSIBLE", "This is a defect; the record is unchanged.")
+            .actual(error.to_string()),
+    )
+}
+
 /// Reads a stored body.
 pub fn parse<T: DeserializeOwned>(record: &StoredRecord) -> Result<T, FlowError> {
     let mut reader = serde_json::Deserializer::from_str(&record.body);

@@ -12,7 +12,7 @@ use crate::ports::{
     Collection, CommitError, CoupaLookups, QadSources, ReadError, RecordGroup, RecordKey, StoredRecord,
     WriteError,
 };
-use crate::store::{Change, Context, Document, FlowError, Loaded, load, parse, save, sha256_hex};
+use crate::store::{Change, Context, Document, FlowError, Loaded, impossible, load, parse, save, sha256_hex};
 use async_trait::async_trait;
 use domain::effect::{Effect, EffectEvent, EffectStatus, Repetition};
 use domain::guards::{self, stands};
@@ -196,8 +196,9 @@ pub async fn allow(
 
 async fn align(deps: &Deps<'_>, sync: &LookupSync, done: &mut LookupRun) -> Result<(), PollError> {
     let record = load_plan(&deps.context, &sync.lookup).await?;
+    let mut begun = Vec::new();
     if record.document.unsettled && !deps.plan_only && stands(guards::Guard::OpenFirst) {
-        finish_open(deps, sync, done).await?;
+        begun = finish_open(deps, sync, done).await?;
     }
     if done.paused.is_some() {
         return Ok(());
@@ -239,6 +240,7 @@ async fn align(deps: &Deps<'_>, sync: &LookupSync, done: &mut LookupRun) -> Resu
     let mut planned = plan(&scan.values, &held.values, &protected);
     done.planned = count(planned.change_count());
     done.needs_a_person.extend(planned.blocked.iter().cloned());
+    withdraw_unwanted(deps, begun, &planned, done).await?;
     if planned.is_empty() {
         let open = done.is_unfinished();
         rest(deps, record, open, &done.needs_a_person, BTreeSet::new()).await?;
@@ -722,7 +724,14 @@ fn action_of(effect: &Effect) -> Result<Action, Problem> {
 
 /// Drives the writes that an earlier run left open and that may have left: what became of them is found out before
 /// anything is planned.
-async fn finish_open(deps: &Deps<'_>, sync: &LookupSync, done: &mut LookupRun) -> Result<(), FlowError> {
+///
+/// The answer is what was planned and is certain not to have left: the plan of this run says whether it is still wanted.
+async fn finish_open(
+    deps: &Deps<'_>,
+    sync: &LookupSync,
+    done: &mut LookupRun,
+) -> Result<Vec<Loaded<LookupValueRecord>>, FlowError> {
+    let mut begun = Vec::new();
     let stored = deps
         .context
         .register
@@ -742,11 +751,13 @@ async fn finish_open(deps: &Deps<'_>, sync: &LookupSync, done: &mut LookupRun) -
             }
             Err(error) => return Err(error),
         };
-        let may_have_left = document
-            .effect
-            .as_ref()
-            .is_some_and(|effect| matches!(effect.status, EffectStatus::Intent | EffectStatus::Unknown));
-        if !may_have_left {
+        if !document.effect.as_ref().is_some_and(Effect::may_have_left) {
+            if document.is_open() {
+                begun.push(Loaded {
+                    document,
+                    revision: one.revision,
+                });
+            }
             continue;
         }
         if !deps.context.has_time_for_a_call() {
@@ -774,6 +785,31 @@ async fn finish_open(deps: &Deps<'_>, sync: &LookupSync, done: &mut LookupRun) -
             Ok(Driven::OutOfTime) => return Err(FlowError::OutOfTime),
             Err(FlowError::Broken(problem)) => done.needs_a_person.push(problem),
             Err(error) => return Err(error),
+        }
+    }
+    Ok(begun)
+}
+
+/// What an earlier run has planned and not sent is withdrawn when both sides have come to agree without it: QAD has taken the
+/// value off its list since, or somebody was faster.
+async fn withdraw_unwanted(
+    deps: &Deps<'_>,
+    begun: Vec<Loaded<LookupValueRecord>>,
+    planned: &LookupPlan,
+    done: &mut LookupRun,
+) -> Result<(), FlowError> {
+    for Loaded { document, revision } in begun {
+        let wanted = planned.changes().any(|action| action.path == document.path);
+        if wanted {
+            continue;
+        }
+        let change =
+            ValueWrite::advance(&deps.context, &document, EffectEvent::Withdrawn).map_err(impossible)?;
+        match save(&deps.context, revision, change).await {
+            Ok(_) => {}
+            // Somebody is at it: the next run looks again.
+            Err(CommitError::Conflict) => done.open = done.open.saturating_add(1),
+            Err(CommitError::Store(error)) => return Err(FlowError::Store(error)),
         }
     }
     Ok(())

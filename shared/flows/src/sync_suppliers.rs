@@ -140,19 +140,23 @@ struct Rows {
 pub async fn run(deps: &Deps<'_>) -> Result<Synced, PollError> {
     let context = &deps.context;
     let key = RecordKey::Watermark(WATERMARK.to_owned());
-    let stored = context
+    let found = context
         .register
-        .read(std::slice::from_ref(&key))
-        .await?
-        .into_iter()
+        .read(&[key.clone(), pause::Flow::Suppliers.key()])
+        .await?;
+    let mut found = found.into_iter();
+    let stored = found.next().flatten();
+    let pause = found
         .next()
+        .flatten()
+        .as_ref()
+        .map(pause::read)
+        .transpose()?
         .flatten();
     let seen = stored.as_ref().map_or(0, |stored| stored.revision);
     let before: Watermark = stored.as_ref().map(parse).transpose()?.unwrap_or_default();
     let now = context.clock.now();
-    if !deps.plan_only
-        && let Some(pause) = pause::of(context.register, pause::Flow::Suppliers).await?
-    {
+    if let (Some(pause), false) = (pause, deps.plan_only) {
         let mut book = Book::open(deps).await?;
         book.finish_what_left().await?;
         book.synced.paused = Some(pause);
@@ -1052,10 +1056,7 @@ impl<'a, 'd> Book<'a, 'd> {
 
     /// Brings to its end what may have left for the other system, and begins nothing.
     async fn finish_what_left(&mut self) -> Result<(), FlowError> {
-        let may_have_left = |held: &&Held| {
-            let effect = held.document.effect.as_ref();
-            effect.is_some_and(|effect| matches!(effect.status, EffectStatus::Intent | EffectStatus::Unknown))
-        };
+        let may_have_left = |held: &&Held| held.document.effect.as_ref().is_some_and(Effect::may_have_left);
         let left: Vec<Held> = self.qad.values().filter(may_have_left).cloned().collect();
         for held in left {
             if self.is_out_of_time() {

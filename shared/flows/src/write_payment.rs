@@ -10,7 +10,9 @@ use crate::pause::{self, PAUSED, Pause};
 use crate::ports::{
     Collection, CommitError, CoupaBill, CoupaPayments, HintReason, ReadError, RecordKey, WriteError,
 };
-use crate::store::{Change, Context, Document, FlowError, Loaded, load, render, save, sha256_hex};
+use crate::store::{
+    Change, Context, Document, FlowError, Loaded, impossible, load, render, save, sha256_hex,
+};
 use async_trait::async_trait;
 use domain::effect::{Effect, EffectEvent, EffectStatus, Repetition, backoff_millis};
 use domain::guards::{Guard, stands};
@@ -280,21 +282,8 @@ async fn paused(context: &Context<'_>, running: &mut bool) -> Result<Option<Paus
 
 /// An entry that was planned before the pause and of which nothing is on its way is planned anew after it.
 async fn take_back(context: &Context<'_>, loaded: Loaded<BillPayments>) -> Result<Next, FlowError> {
-    let mut document = loaded.document;
-    let Some(entry) = document.entry.take() else {
-        return Ok(Next::Again);
-    };
-    let step = EffectEvent::Withdrawn;
-    let withdrawn = entry
-        .after(&step, context.clock.now(), context.timing)
-        .map_err(|error| {
-            let fix = "This is a defect; the record is unchanged.";
-            FlowError::Broken(Problem::new("STEP_IMPOSSIBLE", fix).actual(error.to_string()))
-        })?;
-    let fence = withdrawn.fence;
-    document.entry = Some(withdrawn);
-    let event = PaymentEvent::Writing { step, fence };
-    store(context, loaded.revision, document, vec![event]).await
+    let change = moved(context, &loaded.document, EffectEvent::Withdrawn).map_err(impossible)?;
+    store(context, loaded.revision, change.document, change.events).await
 }
 
 /// Known and waiting: nothing is lost, and nobody else keeps asking.
@@ -316,16 +305,7 @@ async fn wait_for_resume(
     let mut document = loaded.document;
     document.look_again = Some(now.plus_millis(deps.settings.recheck_millis));
     document.delay = Some(pause.problem());
-    let change = Change::<_, PaymentEvent> {
-        document,
-        events: vec![],
-        writes: vec![],
-    };
-    match save(context, loaded.revision, change).await {
-        Ok(saved) => Ok(rest(context, saved)),
-        Err(CommitError::Conflict) => Ok(Next::Again),
-        Err(CommitError::Store(error)) => Err(FlowError::Store(error)),
-    }
+    rest_until_then(context, loaded.revision, document).await
 }
 
 /// One effect per invoice, payment and allocation, one more for taking it back, and one for each time the flag moves by
@@ -364,6 +344,24 @@ async fn store(
             context.pause(1).await;
             Ok(Next::Again)
         }
+        Err(CommitError::Store(error)) => Err(FlowError::Store(error)),
+    }
+}
+
+/// Keeps when the bill is looked at next, and ends the run with that.
+async fn rest_until_then(
+    context: &Context<'_>,
+    revision: u64,
+    document: BillPayments,
+) -> Result<Next, FlowError> {
+    let change = Change::<_, PaymentEvent> {
+        document,
+        events: vec![],
+        writes: vec![],
+    };
+    match save(context, revision, change).await {
+        Ok(saved) => Ok(rest(context, saved)),
+        Err(CommitError::Conflict) => Ok(Next::Again),
         Err(CommitError::Store(error)) => Err(FlowError::Store(error)),
     }
 }
@@ -527,16 +525,7 @@ async fn delay(
     document.setbacks = document.setbacks.saturating_add(1);
     document.look_again = Some(context.clock.now().plus_millis(wait));
     document.delay = Some(problem);
-    let change = Change::<_, PaymentEvent> {
-        document,
-        events: vec![],
-        writes: vec![],
-    };
-    match save(context, loaded.revision, change).await {
-        Ok(saved) => Ok(rest(context, saved)),
-        Err(CommitError::Conflict) => Ok(Next::Again),
-        Err(CommitError::Store(error)) => Err(FlowError::Store(error)),
-    }
+    rest_until_then(context, loaded.revision, document).await
 }
 
 fn not_in_coupa(invoice: InvoiceId) -> Problem {
