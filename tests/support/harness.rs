@@ -575,6 +575,11 @@ impl Harness {
                 )
             })
             .chain(open)
+            .chain(bills(&self.sim).iter().filter_map(|bill| {
+                let due = bill.due(&self.sim.timing)?;
+                let parked = bill.parked.as_ref().map(|problem| &problem.code);
+                Some(format!("bill {} parked {parked:?} due {due}", bill.invoice))
+            }))
             .collect()
     }
 
@@ -679,16 +684,17 @@ async fn invocation(gate: Gate, job: Job, setup: Arc<Setup>, connection: Connect
     let timing = gate.sim.timing;
     let start = flows::ports::Clock::now(&gate);
     let deadline = start.plus_millis(timing.function_millis - timing.stop_margin_millis);
+    let context = Context {
+        register: &gate,
+        clock: &gate,
+        chance: &gate,
+        timing: &timing,
+        deadline,
+    };
     match job {
         Job::Match(..) | Job::MatchBoth(..) => {
             let deps = match_invoice::Deps {
-                context: Context {
-                    register: &gate,
-                    clock: &gate,
-                    chance: &gate,
-                    timing: &timing,
-                    deadline,
-                },
+                context,
                 coupa: &gate,
                 qad: &gate,
                 orders: &OrderReads::default(),
@@ -742,13 +748,7 @@ async fn invocation(gate: Gate, job: Job, setup: Arc<Setup>, connection: Connect
         Job::Pay(collection, id) => {
             let settings = PaymentSettings::default();
             let deps = write_payment::Deps {
-                context: Context {
-                    register: &gate,
-                    clock: &gate,
-                    chance: &gate,
-                    timing: &timing,
-                    deadline,
-                },
+                context,
                 coupa: &gate,
                 settings: &settings,
             };
@@ -764,13 +764,7 @@ async fn invocation(gate: Gate, job: Job, setup: Arc<Setup>, connection: Connect
         Job::PollPayments => {
             let settings = PaymentSettings::default();
             let deps = poll_payments::Deps {
-                context: Context {
-                    register: &gate,
-                    clock: &gate,
-                    chance: &gate,
-                    timing: &timing,
-                    deadline,
-                },
+                context,
                 connection: &connection,
                 qad: &gate,
                 queue: &gate,
@@ -831,13 +825,7 @@ async fn invocation(gate: Gate, job: Job, setup: Arc<Setup>, connection: Connect
             let policy = setup.suppliers.clone().unwrap_or_default();
             let deps = sync_suppliers::Deps {
                 connection: &connection,
-                context: Context {
-                    register: &gate,
-                    clock: &gate,
-                    chance: &gate,
-                    timing: &timing,
-                    deadline,
-                },
+                context,
                 coupa: &gate,
                 qad: &gate,
                 queue: &gate,
@@ -859,13 +847,7 @@ async fn invocation(gate: Gate, job: Job, setup: Arc<Setup>, connection: Connect
         }
         Job::SyncLookups => {
             let deps = sync_lookups::Deps {
-                context: Context {
-                    register: &gate,
-                    clock: &gate,
-                    chance: &gate,
-                    timing: &timing,
-                    deadline,
-                },
+                context,
                 coupa: &gate,
                 qad: &gate,
                 lookups: &setup.lookups,

@@ -130,8 +130,8 @@ impl Release {
 
 impl ExceptionCode {
     /// Whether a person may accept it and have the invoice posted as it is: the money is then a decision, and the document
-    /// that is posted is complete and adds up; a closed or cancelled order in Coupa is in the way of nothing in QAD. Never true of what would post ahead of a receipt, to another supplier or in
-    /// another currency, or of what QAD could not book.
+    /// that is posted is complete and adds up; a closed or cancelled order in Coupa is in the way of nothing in QAD. Never
+    /// true of what would post ahead of a receipt, to another supplier or in another currency, or of what QAD could not book.
     pub fn is_releasable(self) -> bool {
         matches!(
             self,

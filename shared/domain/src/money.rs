@@ -6,6 +6,7 @@ use rust_decimal::{Decimal, RoundingStrategy};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::str::FromStr;
+use tinystr::TinyAsciiStr;
 
 /// Most digits before the decimal point that an amount, price or quantity may have.
 pub const INTEGER_DIGITS_MAX: usize = 15;
@@ -99,13 +100,12 @@ pub fn parse_decimal(text: &str) -> Result<Decimal, DecimalError> {
 /// A currency: three capital letters (ISO 4217).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub struct Currency([u8; 3]);
+pub struct Currency(TinyAsciiStr<3>);
 
 impl Currency {
     /// The code, for example `EUR`.
     pub fn as_str(&self) -> &str {
-        // Only `from_str` makes a currency and it admits ASCII letters alone, so the fallback is never seen.
-        std::str::from_utf8(&self.0).unwrap_or("XXX")
+        self.0.as_str()
     }
 
     /// Digits after the point of the smallest unit (ISO 4217): 0 for yen, 3 for dinars, else 2.
@@ -136,8 +136,8 @@ impl FromStr for Currency {
     type Err = DecimalError;
     fn from_str(text: &str) -> Result<Self, DecimalError> {
         let upper = text.trim().to_ascii_uppercase();
-        match <[u8; 3]>::try_from(upper.as_bytes()) {
-            Ok(code) if code.iter().all(u8::is_ascii_uppercase) => Ok(Self(code)),
+        match TinyAsciiStr::<3>::try_from_str(&upper) {
+            Ok(code) if code.len() == 3 && code.is_ascii_alphabetic() => Ok(Self(code)),
             _ => Err(DecimalError {
                 expected: "a currency of three letters (ISO 4217)".to_owned(),
                 actual: text.chars().take(40).collect(),

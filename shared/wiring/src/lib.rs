@@ -281,7 +281,7 @@ impl Wiring {
         let code = problem.map_or("", |problem| problem.code.as_str());
         if let write_payment::Rest::In { bill, .. } = &rest {
             self.look_at_pause(id, pause::Flow::Payments, "write-payment", bill.delay.as_ref())
-                .await?;
+                .await;
         }
         tracing::info!(connection = %id, bill = entry, reason = ?reason, trace, state = rest.word(), code, outcome = "rests",
             duration_ms, "write-payment");
@@ -354,23 +354,31 @@ impl Wiring {
         Ok(())
     }
 
-    /// Says for how long a flow is paused when a record has just been found to wait for its end.
+    /// Says for how long a flow is paused when a record has just been found to wait for its end. The record itself is done
+    /// with: when the pause cannot be read, only that is said.
     async fn look_at_pause(
         &self,
         id: &ConnectionId,
         flow: pause::Flow,
         function: &str,
         delay: Option<&Problem>,
-    ) -> Result<(), Problem> {
+    ) {
         if delay.is_none_or(|problem| problem.code != PAUSED) {
-            return Ok(());
+            return;
         }
-        let connection = self.connection(id).await?;
-        let pause = pause::of(&connection.register, flow)
-            .await
-            .map_err(|error| error.problem())?;
-        tell_pause(id, function, pause.as_ref(), self.clock().now());
-        Ok(())
+        let read = async {
+            let connection = self.connection(id).await?;
+            pause::of(&connection.register, flow)
+                .await
+                .map_err(|error| error.problem())
+        };
+        match read.await {
+            Ok(pause) => tell_pause(id, function, pause.as_ref(), self.clock().now()),
+            Err(problem) => {
+                tracing::warn!(connection = %id, code = %problem.code, %problem, outcome = "paused",
+                "{function}")
+            }
+        }
     }
 
     fn payments_queue(&self) -> Result<SqsQueue, Problem> {
@@ -446,7 +454,7 @@ impl Wiring {
                 count(&rest, started, self.clock().now());
                 if let Rest::In { record, .. } = &rest {
                     self.look_at_pause(id, pause::Flow::Invoices, "match-invoice", record.delay.as_ref())
-                        .await?;
+                        .await;
                 }
                 Ok(())
             }

@@ -2,7 +2,7 @@
 //! starts; a message says only "look at this", so moving it twice, or weeks later, changes nothing.
 
 use crate::place::{NamedQueue, Place, PlaceArguments, refused};
-use crate::status::depths;
+use crate::status::{attributes, depths};
 use crate::{Failure, terminal, view};
 use aws::clock::SystemClock;
 use aws_sdk_sqs::types::{MessageSystemAttributeName, QueueAttributeName};
@@ -202,19 +202,6 @@ async fn show(place: &Place, queue: &NamedQueue, limit: usize, json: bool) -> Re
 }
 
 type Attributes = HashMap<QueueAttributeName, String>;
-
-async fn attributes(place: &Place, queue: &NamedQueue) -> Result<Attributes, Failure> {
-    let answer = place
-        .clients()
-        .sqs()
-        .get_queue_attributes()
-        .queue_url(&queue.url)
-        .attribute_names(QueueAttributeName::All)
-        .send()
-        .await
-        .map_err(|error| refused("SQS", "GetQueueAttributes", &error.into_service_error()))?;
-    Ok(answer.attributes.unwrap_or_default())
-}
 
 fn value_of(attributes: &Attributes, name: &QueueAttributeName) -> String {
     attributes.get(name).cloned().unwrap_or_default()

@@ -9,13 +9,14 @@ use clap::Args;
 use domain::effect::{Effect, EffectStatus};
 use domain::explain;
 use domain::lifecycle::{InvoiceRecord, State};
+use domain::problem::Problem;
 use domain::time::{Date, Timestamp};
 use flows::pause;
 use flows::ports::{Clock, RecordKey, Register};
 use flows::store::parse;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 /// The polls that keep a watermark, by its name.
 const WATERMARKS: [&str; 2] = ["receipts", "payments"];
@@ -58,6 +59,31 @@ pub(crate) async fn depths(place: &Place) -> Result<Vec<Depth>, Failure> {
 
 /// Asks one queue how full it is.
 pub(crate) async fn depth(place: &Place, queue: &NamedQueue) -> Result<Depth, Failure> {
+    let attributes = attributes(place, queue).await?;
+    let number = |name: QueueAttributeName| {
+        let text = attributes.get(&name).map_or("", String::as_str);
+        // What is not told is not "none".
+        text.parse::<u64>().map_err(|_| {
+            let fix = "Nothing to do: ask again. If it stays, this SQS is none that is known.";
+            let problem = Problem::new("QUEUE_DEPTH_UNREADABLE", fix)
+                .field(format!("{} {}", queue.name, name.as_str()))
+                .expected("a number");
+            Failure::Unreachable(problem.actual(text))
+        })
+    };
+    Ok(Depth {
+        queue: queue.clone(),
+        visible: number(QueueAttributeName::ApproximateNumberOfMessages)?,
+        in_work: number(QueueAttributeName::ApproximateNumberOfMessagesNotVisible)?,
+        delayed: number(QueueAttributeName::ApproximateNumberOfMessagesDelayed)?,
+    })
+}
+
+/// What SQS tells about a queue.
+pub(crate) async fn attributes(
+    place: &Place,
+    queue: &NamedQueue,
+) -> Result<HashMap<QueueAttributeName, String>, Failure> {
     let answer = place
         .clients()
         .sqs()
@@ -67,19 +93,7 @@ pub(crate) async fn depth(place: &Place, queue: &NamedQueue) -> Result<Depth, Fa
         .send()
         .await
         .map_err(|error| refused("SQS", "GetQueueAttributes", &error.into_service_error()))?;
-    let number = |name: QueueAttributeName| {
-        answer
-            .attributes()
-            .and_then(|all| all.get(&name))
-            .and_then(|text| text.parse().ok())
-            .unwrap_or(0)
-    };
-    Ok(Depth {
-        queue: queue.clone(),
-        visible: number(QueueAttributeName::ApproximateNumberOfMessages),
-        in_work: number(QueueAttributeName::ApproximateNumberOfMessagesNotVisible),
-        delayed: number(QueueAttributeName::ApproximateNumberOfMessagesDelayed),
-    })
+    Ok(answer.attributes.unwrap_or_default())
 }
 
 /// Only what is told of a watermark: the flow that owns it has the rest.

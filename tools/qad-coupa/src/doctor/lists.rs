@@ -8,7 +8,7 @@ use domain::lifecycle::InvoiceRecord;
 use domain::lookups::{LOOKUP_MISSING, LookupPlanRecord, PlanState};
 use domain::time::Date;
 use flows::ports::{CoupaLookups, CoupaSuppliers, QadSources, QadSuppliers};
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 
 /// Suppliers, when the connection aligns them.
 pub(super) async fn suppliers(
@@ -91,9 +91,9 @@ pub(super) async fn lookups(
             "not asked: the connection has no section lookups",
         );
     };
-    let mut sources: BTreeMap<&str, ()> = BTreeMap::new();
+    let mut sources: BTreeSet<&str> = BTreeSet::new();
     for sync in &settings.syncs {
-        if wanted("qad") && sources.insert(&sync.source, ()).is_none() {
+        if wanted("qad") && sources.insert(&sync.source) {
             source(systems, &sync.source, findings).await;
         }
         if wanted("coupa") {
@@ -137,10 +137,19 @@ async fn lookup(systems: &Systems, name: &str, plan: Option<&LookupPlanRecord>, 
             }
             findings.pass("coupa", check, format!("{} values", scan.values.len()));
         }
-        // Coupa has said so itself, when a value was to be created.
-        Ok(_) => match missing {
-            Some(problem) => findings.problem("coupa", check, problem),
-            None => findings.add(
+        Ok(_) => match (systems.coupa.has_lookup(name).await, missing) {
+            (Err(error), _) => findings.problem("coupa", check, error.problem()),
+            (Ok(Some(true)), _) => findings.pass("coupa", check, "there, and without a value yet"),
+            // Coupa has said so when a value was to be created.
+            (Ok(None), Some(problem)) => findings.problem("coupa", check, problem),
+            (Ok(Some(false)), _) => findings.add(
+                "coupa",
+                check,
+                Verdict::Fail,
+                "Coupa has no lookup of this name",
+                "Create it in Coupa (Setup > Lookups), or correct the name in lookups.sync.",
+            ),
+            (Ok(None), None) => findings.add(
                 "coupa",
                 check,
                 Verdict::Warn,

@@ -243,13 +243,29 @@ async fn wrong_credentials_refused_reads_and_a_wrong_clock_fail() {
     assert_eq!(verdicts, [Verdict::Fail, Verdict::Warn]);
 }
 
-/// Coupa itself does not tell an empty lookup from one it does not have; its refusal of a value does.
+/// An empty list of values does not tell an empty lookup from one that is not there: Coupa is asked, and where it does not
+/// say, its refusal of a value counts.
 #[tokio::test]
-async fn a_lookup_that_coupa_does_not_have_fails_once_coupa_has_said_so() {
+async fn an_empty_lookup_is_told_from_one_that_coupa_does_not_have() {
     let bench = Bench::full().await;
-    bench.simulators.world.lock().unwrap().coupa.lookup_values.clear();
+    {
+        let mut world = bench.simulators.world.lock().unwrap();
+        world.coupa.lookup_values.clear();
+        world.coupa.lookups.remove("QAD Projects");
+    }
     let checks = bench.examined(&[], same).await;
     let name = "coupa: lookup QAD Projects";
+    assert_eq!(verdict(&checks, name), Verdict::Fail);
+    assert_eq!(verdict(&checks, "coupa: lookup QAD Cost Centers"), Verdict::Pass);
+
+    let forbidden = || Fault::Status {
+        status: 403,
+        retry_after: RetryAfter::Absent,
+        after_commit: false,
+    };
+    let arm_each = || (0..3).for_each(|_| bench.arm(System::Coupa, "lookups.list", forbidden()));
+    arm_each();
+    let checks = bench.examined(&[], same).await;
     assert_eq!(verdict(&checks, name), Verdict::Warn);
     let mut plan = LookupPlanRecord::new("QAD Projects");
     plan.state = PlanState::Parked {
@@ -257,6 +273,7 @@ async fn a_lookup_that_coupa_does_not_have_fails_once_coupa_has_said_so() {
         plan_sha256: String::new(),
         changes: vec![],
     };
+    arm_each();
     let checks = bench.examined(&[plan], same).await;
     assert_eq!(verdict(&checks, name), Verdict::Fail);
     assert_eq!(verdict(&checks, "coupa: lookup QAD Cost Centers"), Verdict::Warn);
