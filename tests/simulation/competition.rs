@@ -117,6 +117,35 @@ fn two_invoices_that_use_up_a_receiver_line_in_every_order_finish_it_once() {
     assert!(schedules > 30, "{schedules}");
 }
 
+/// The second is decided while the first one's create is on its way, and is stored as waiting for it at any moment of what
+/// the first still does: it is never forgotten until the slow recheck.
+#[test]
+fn whoever_waits_for_another_invoice_in_flight_is_woken_whenever_that_one_settles() {
+    let schedules = every_order(
+        1,
+        || {
+            let both = vec![invoice(INVOICE, ORDER, 7), invoice(OTHER, ORDER, 3)];
+            let ten = world(vec![order(ORDER, 10)], vec![receipt(ORDER, "RC1", 10)], both);
+            let mut run = Harness::new(ten, &Setup::default());
+            let first = run.spawn(Job::Match(INVOICE, HintReason::Webhook));
+            while run.standing(INVOICE).0 != "approved" {
+                run.step(first);
+            }
+            run.spawn(Job::Match(OTHER, HintReason::Webhook));
+            run
+        },
+        |mut run| {
+            let start = run.sim.now();
+            run.run(Job::Sweep);
+            run.deliver_all();
+            run.assert_stands(INVOICE, "exported", 1);
+            run.assert_stands(OTHER, "exported", 1);
+            assert!(run.sim.now().millis_since(start) < 60_000, "{}", run.story());
+        },
+    );
+    assert!(schedules > 20, "{schedules}");
+}
+
 /// The first one's answer is lost: the second waits until that is settled, and then posts by itself.
 #[test]
 fn the_rest_of_a_receiver_line_waits_for_a_lost_answer_and_then_posts_by_itself() {

@@ -1,49 +1,14 @@
 //! Days of fifty invoices under the full load of faults.
 
 use sandbox::scenario::day;
-use std::collections::BTreeMap;
-use tests::life::{Life, live};
+use tests::life::{DAY_MARKS, Life, live, live_all};
 
 /// Days in an ordinary test run; `simulate` lives as many as one likes.
 const DAYS: u64 = 12;
 
 #[test]
 fn every_invoice_of_a_chaotic_day_ends_where_its_data_say() {
-    let mut coverage: BTreeMap<&'static str, u64> = BTreeMap::new();
-    let mut longest = 0;
-    for seed in 1..=DAYS {
-        let life = Life::of(seed);
-        let lived = live(&life, &day(seed));
-        assert!(
-            lived.violations.is_empty(),
-            "seed {seed} with {:?}: {:#?}",
-            life.odds,
-            lived.violations
-        );
-        println!("seed {seed} {} calls rest {}", lived.calls, lived.rest_millis);
-        longest = longest.max(lived.rest_millis);
-        for (what, often) in lived.coverage {
-            *coverage.entry(what).or_default() += often;
-        }
-    }
-    println!("longest rest {longest} ms, {coverage:?}");
-    // Days in which these did not happen prove nothing.
-    for what in [
-        "create confirmed",
-        "create unknown",
-        "create not applied",
-        "payment confirmed",
-        "payment unknown",
-        "late commit",
-        "worker died",
-        "worker timed out",
-        "commit conflict",
-    ] {
-        assert!(
-            coverage.get(what).copied().unwrap_or(0) > 0,
-            "{what} never happened: {coverage:?}"
-        );
-    }
+    live_all((1..=DAYS).map(|seed| (Life::of(seed), day(seed))), &DAY_MARKS);
 }
 
 #[test]

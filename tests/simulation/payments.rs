@@ -294,3 +294,28 @@ fn an_allocation_moves_to_an_invoice_nobody_owns_and_back_before_anything_was_wr
     run.heal();
     assert_eq!(shown_of(&run, OTHER), (vec![100, -100], false));
 }
+
+/// It waited for an invoice that is not in QAD yet, and is moved to one that is: the first gets nothing of it when it comes.
+#[test]
+fn an_allocation_that_waited_for_its_invoice_and_was_moved_is_not_given_to_it_later() {
+    let both = vec![invoice(INVOICE, ORDER, 10), invoice(OTHER, ORDER, 10)];
+    let world = world(vec![order(ORDER, 20)], vec![receipt(ORDER, "RC1", 20)], both);
+    let mut run = Harness::new(world, &Setup::default());
+    run.run(Job::Match(INVOICE, HintReason::Webhook));
+    run.sim.world().qad.payments.push(allocation(1, 100, "Paid"));
+    move_to(&run, &other());
+    run.run(Job::PollPayments);
+    run.deliver_all();
+    assert_eq!(shown_of(&run, INVOICE), (vec![], false));
+    move_to(&run, &format!("INV-{INVOICE}"));
+    run.run(Job::PollPayments);
+    run.deliver_all();
+    assert_eq!(shown_of(&run, INVOICE), (vec![100], true));
+    run.run(Job::Match(OTHER, HintReason::Webhook));
+    run.run(Job::PollPayments);
+    run.deliver_all();
+    run.heal();
+    assert_eq!(run.documents(OTHER), 1);
+    assert_eq!(shown_of(&run, OTHER), (vec![], false), "{}", run.story());
+    assert_eq!(shown_of(&run, INVOICE), (vec![100], true), "{}", run.story());
+}

@@ -1,8 +1,7 @@
 //! Whole lives: invoices, payments, suppliers and lookup values at once, under the full load of faults.
 
 use sandbox::scenario::{Scenario, day, supplier_stories};
-use std::collections::BTreeMap;
-use tests::life::{Life, live};
+use tests::life::{Life, WHOLE_MARKS, live, live_all};
 
 /// Lives in an ordinary test run; `simulate --whole` lives as many as one likes.
 const LIVES: u64 = if cfg!(debug_assertions) { 4 } else { 24 };
@@ -15,27 +14,10 @@ fn stories(seed: u64) -> Vec<Scenario> {
 #[test]
 fn everything_at_once_ends_where_its_data_say() {
     assert!(stories(1).len() > day(1).len() || supplier_stories().is_empty());
-    let mut coverage: BTreeMap<&'static str, u64> = BTreeMap::new();
-    for seed in 1..=LIVES {
-        let life = Life::whole(seed);
-        let lived = live(&life, &stories(seed));
-        assert!(
-            lived.violations.is_empty(),
-            "seed {seed} with {:?}: {:#?}",
-            life.odds,
-            lived.violations
-        );
-        println!("seed {seed} {} calls rest {}", lived.calls, lived.rest_millis);
-        for (what, often) in lived.coverage {
-            *coverage.entry(what).or_default() += often;
-        }
-    }
-    println!("{coverage:?}");
-    let never: Vec<&str> = tests::life::WHOLE_MARKS
-        .into_iter()
-        .filter(|what| !coverage.contains_key(what))
-        .collect();
-    assert!(never.is_empty(), "paths never taken: {never:?}");
+    live_all(
+        (1..=LIVES).map(|seed| (Life::whole(seed), stories(seed))),
+        &WHOLE_MARKS,
+    );
 }
 
 #[test]

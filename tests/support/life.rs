@@ -35,7 +35,20 @@ const CALM_MILLIS: i64 = 7_200_000;
 /// the longest backoff twice (of the read that was in the way, and of the write), one poll and two sweeps.
 pub const REST_MILLIS_MAX: i64 = 342_000 + 2 * 375_000 + POLL_MILLIS + 2 * SWEEP_MILLIS;
 
-/// What must have happened in whole lives; lives in which these did not happen prove nothing.
+/// What must have happened in days of invoices and payments.
+pub const DAY_MARKS: [&str; 9] = [
+    "create confirmed",
+    "create unknown",
+    "create not applied",
+    "payment confirmed",
+    "payment unknown",
+    "late commit",
+    "worker died",
+    "worker timed out",
+    "commit conflict",
+];
+
+/// What must have happened in whole lives.
 pub const WHOLE_MARKS: [&str; 20] = [
     "create confirmed",
     "create unknown",
@@ -225,6 +238,30 @@ pub fn live(life: &Life, day: &[Scenario]) -> Lived {
         recent: shared.recent.iter().cloned().collect(),
         faults: history.lock().unwrap().clone(),
     }
+}
+
+/// Lives them all. Nothing is broken in any of them, and each of the marks happened in one at least: lives in which it did
+/// not happen prove nothing.
+pub fn live_all(lives: impl IntoIterator<Item = (Life, Vec<Scenario>)>, marks: &[&str]) {
+    let mut coverage: BTreeMap<&'static str, u64> = BTreeMap::new();
+    for (life, day) in lives {
+        let lived = live(&life, &day);
+        assert!(
+            lived.violations.is_empty(),
+            "seed {} with {:?}: {:#?}",
+            life.seed,
+            life.odds,
+            lived.violations
+        );
+        for (what, often) in lived.coverage {
+            *coverage.entry(what).or_default() += often;
+        }
+    }
+    let never: Vec<&&str> = marks
+        .iter()
+        .filter(|what| !coverage.contains_key(**what))
+        .collect();
+    assert!(never.is_empty(), "never happened: {never:?} in {coverage:?}");
 }
 
 /// Runs timers, queue and workers.

@@ -528,6 +528,7 @@ async fn a_pause_keeps_payments_known_and_unwritten_and_loses_none() {
 /// payment is there once after it.
 #[tokio::test]
 async fn a_pause_at_any_moment_leaves_nothing_open_and_writes_nothing_twice() {
+    let mut unsent = 0;
     for at in 0.. {
         let model = model();
         qad(&model, &[row(1, PAID, 60)]);
@@ -543,8 +544,20 @@ async fn a_pause_at_any_moment_leaves_nothing_open_and_writes_nothing_twice() {
             world.fault.clear();
             world.dead = false;
         }
+        let is_unsent = bill(&model)
+            .entry
+            .is_some_and(|entry| entry.status == EffectStatus::Ready);
+        let writes = model.world().writes;
         set_pause(&model, true).await;
         heal(&model).await;
+        if is_unsent {
+            unsent += 1;
+            assert_eq!(
+                model.world().writes,
+                writes,
+                "died after call {at}: sent while paused"
+            );
+        }
         let entry = bill(&model).entry;
         assert!(
             entry.is_none_or(|entry| entry.is_finished()),
@@ -556,6 +569,7 @@ async fn a_pause_at_any_moment_leaves_nothing_open_and_writes_nothing_twice() {
         assert_eq!(shown(&model).0, [60], "died after call {at}");
         check(&model);
     }
+    assert!(unsent > 0, "the worker never died between planning and sending");
 }
 
 #[tokio::test]

@@ -1,6 +1,7 @@
 //! The function that faces the internet, as its deployable binary: every event file, failing stores, and a flood.
 
-use crate::world::{Folder, start_local, until, workspace};
+use super::world::{start_local, until, workspace};
+use crate::support::Folder;
 use hmac::{Hmac, KeyInit, Mac};
 use sandbox::local::{LocalConnection, LocalRun};
 use serde_json::{Value, json};
@@ -131,7 +132,7 @@ async fn every_event_file_is_answered_by_the_binary_as_the_file_beside_it_says()
     );
 
     // The schemes with a time, signed now.
-    let now = crate::world::now().0 / 1_000;
+    let now = super::world::now().0 / 1_000;
     let secret_of = |connection: &str| {
         let document = read(&workspace(&format!(
             "events/receive-webhook/connections/{connection}.json"

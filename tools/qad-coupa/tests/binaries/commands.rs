@@ -1,101 +1,13 @@
 //! The operator's verbs against one demo that keeps running: the deployable functions on the local AWS, and both systems
 //! simulated. Whatever a verb does, QAD never has a second document.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    clippy::arithmetic_side_effects,
-    clippy::zombie_processes,
-    reason = "a failing test may say so by panicking"
-)]
 
+use crate::support::{DIFFERS, Demo, NOT_FOUND, OK, REFUSED, UNREACHABLE, program};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
-use std::time::Duration;
-
-const PROGRAM: &str = env!("CARGO_BIN_EXE_qad-coupa");
-/// How often something that is waited for is looked at, and how long in between.
-const LOOKS_MAX: u32 = 1_200;
-const LOOK_EVERY: Duration = Duration::from_millis(200);
-
-/// Exit codes.
-const OK: i32 = 0;
-const NOT_FOUND: i32 = 3;
-const DIFFERS: i32 = 4;
-const REFUSED: i32 = 5;
-
-/// A demo that keeps running, ended with the test.
-struct Demo {
-    child: Child,
-    folder: PathBuf,
-    simulated: String,
-}
 
 impl Demo {
-    fn start() -> Self {
-        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("commands-{}", std::process::id()));
-        let _ = std::fs::remove_dir_all(&folder);
-        std::fs::create_dir_all(&folder).unwrap();
-        let mut child = Command::new(PROGRAM)
-            .arg("--run-dir")
-            .arg(&folder)
-            .args(["demo", "--keep", "--seed", "5"])
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut simulated = String::new();
-        for line in BufReader::new(child.stdout.take().unwrap()).lines() {
-            let line = line.unwrap();
-            if line.starts_with("Simulated Coupa") {
-                simulated = line.clone();
-            }
-            if line.contains("Ctrl-C ends it.") {
-                return Self {
-                    child,
-                    folder,
-                    simulated,
-                };
-            }
-        }
-        panic!("the demo ended before it kept running");
-    }
-
-    fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(PROGRAM);
-        command.arg("--run-dir").arg(&self.folder).args(arguments);
-        command
-    }
-
-    fn run(&self, arguments: &[&str]) -> (i32, String, String) {
-        let output: Output = self.command(arguments).output().unwrap();
-        (
-            output.status.code().unwrap(),
-            String::from_utf8_lossy(&output.stdout).into_owned(),
-            String::from_utf8_lossy(&output.stderr).into_owned(),
-        )
-    }
-
-    /// Runs it, demands the exit code, and gives what it said.
-    #[track_caller]
-    fn says(&self, code: i32, arguments: &[&str]) -> String {
-        let (ended, out, err) = self.run(arguments);
-        assert_eq!(ended, code, "{arguments:?}\n{out}{err}");
-        format!("{out}{err}")
-    }
-
-    /// Runs it with `--json`, demands the exit code, and reads the answer.
-    #[track_caller]
-    fn json(&self, code: i32, arguments: &[&str]) -> Value {
-        let (ended, out, err) = self.run(&[arguments, &["--json"]].concat());
-        assert_eq!(ended, code, "{arguments:?}\n{out}{err}");
-        serde_json::from_str(&out).unwrap_or_else(|error| panic!("{arguments:?}: {error}\n{out}{err}"))
-    }
-
     fn invoices(&self) -> Vec<Value> {
         self.json(OK, &["invoice", "list"]).as_array().unwrap().clone()
     }
@@ -130,7 +42,7 @@ impl Demo {
 
     fn control(&self, path: &str, body: Value) {
         let file: Value =
-            serde_json::from_slice(&std::fs::read(self.folder.join("sandbox.json")).unwrap()).unwrap();
+            serde_json::from_slice(&std::fs::read(self.folder.0.join("sandbox.json")).unwrap()).unwrap();
         let headers = [("content-type", "application/json")];
         http(
             file["control_url"].as_str().unwrap(),
@@ -203,7 +115,7 @@ impl Demo {
     /// How often each operation was asked of the two systems.
     fn asked(&self) -> BTreeMap<String, u64> {
         let file: Value =
-            serde_json::from_slice(&std::fs::read(self.folder.join("sandbox.json")).unwrap()).unwrap();
+            serde_json::from_slice(&std::fs::read(self.folder.0.join("sandbox.json")).unwrap()).unwrap();
         let url = file["control_url"].as_str().unwrap();
         let answer = http(url, "GET", "/_control/journal", &[], "");
         serde_json::from_value(answer["counters"].clone()).unwrap()
@@ -239,7 +151,7 @@ impl Demo {
     }
 
     fn run_file(&self) -> Value {
-        serde_json::from_slice(&std::fs::read(self.folder.join("run.json")).unwrap()).unwrap()
+        serde_json::from_slice(&std::fs::read(self.folder.0.join("run.json")).unwrap()).unwrap()
     }
 
     fn queue(&self, name: &str) -> String {
@@ -305,17 +217,6 @@ impl Demo {
         found["messages"].as_u64().unwrap()
     }
 
-    fn wait_until(&self, what: &str, mut holds: impl FnMut() -> bool) {
-        for _ in 0..LOOKS_MAX {
-            if holds() {
-                return;
-            }
-            std::thread::park_timeout(LOOK_EVERY);
-        }
-        panic!("never: {what}\n{}", self.says(OK, &["status"]));
-    }
-
-    /// Waits until every queue of work is empty and nobody works on a message.
     fn wait_for_quiet(&self) {
         self.wait_until("the queues are empty", || {
             let status = self.json(OK, &["status"]);
@@ -325,14 +226,6 @@ impl Demo {
                 .filter(|queue| !queue["queue"].as_str().unwrap().ends_with("-dead-letter"))
                 .all(|queue| queue["waiting"] == 0 && queue["in_work"] == 0)
         });
-    }
-}
-
-impl Drop for Demo {
-    fn drop(&mut self) {
-        let _ = Command::new("kill").arg(self.child.id().to_string()).status();
-        let _ = self.child.wait();
-        let _ = std::fs::remove_dir_all(&self.folder);
     }
 }
 
@@ -359,7 +252,7 @@ fn http(url: &str, method: &str, path: &str, headers: &[(&str, &str)], body: &st
 
 #[test]
 fn the_verbs_do_what_they_say_and_qad_never_has_a_second_document() {
-    let demo = Demo::start();
+    let demo = Demo::start("commands");
     demo.wait_for_quiet();
     for part in PARTS {
         part(&demo);
@@ -645,14 +538,10 @@ fn connections(demo: &Demo) {
     for secret in ["example-coupa-secret", "example-password", "a-fictional-secret"] {
         assert!(!shown.contains(secret), "{shown}");
     }
-    let file = demo.folder.join("demo.toml");
-    let address = |after: &str| {
-        let rest = &demo.simulated[demo.simulated.find(after).unwrap() + after.len()..];
-        rest.split([' ', ';']).next().unwrap().to_owned()
-    };
-    let text = include_str!("../src/demo-connection.toml")
-        .replace("{coupa}", &address("Coupa "))
-        .replace("{qad}", &address("QAD "))
+    let file = demo.folder.0.join("demo.toml");
+    let text = include_str!("../../src/demo-connection.toml")
+        .replace("{coupa}", demo.running.address("Coupa "))
+        .replace("{qad}", demo.running.address("QAD "))
         .replace("hold_recheck_seconds = 600", "hold_recheck_seconds = 3")
         .replace(
             "[invoices.charge_accounts]",
@@ -671,7 +560,7 @@ fn connections(demo: &Demo) {
     demo.says(OK, &["connection", "put", path]);
     let again = demo.json(OK, &["connection", "put", path]);
     assert_eq!(again["secrets"][0]["changed"], json!([]), "{again}");
-    let made = demo.folder.join("new.toml");
+    let made = demo.folder.0.join("new.toml");
     demo.says(OK, &["connection", "init", made.to_str().unwrap()]);
     assert_eq!(
         demo.run(&["connection", "init", made.to_str().unwrap()]).0,
@@ -753,14 +642,14 @@ fn back_filled(demo: &Demo) {
 /// The same place opened as a stack in AWS, by profile, region and the functions' variables: the same answers.
 fn as_in_aws(demo: &Demo) {
     let run = demo.run_file();
-    let credentials = demo.folder.join("credentials");
+    let credentials = demo.folder.0.join("credentials");
     std::fs::write(
         &credentials,
         "[operator]\naws_access_key_id = local\naws_secret_access_key = local\n",
     )
     .unwrap();
     let asked = |arguments: &[&str]| {
-        let mut command = Command::new(PROGRAM);
+        let mut command = program();
         command
             .env_clear()
             .env("AWS_SHARED_CREDENTIALS_FILE", &credentials)
@@ -804,7 +693,7 @@ fn as_in_aws(demo: &Demo) {
     let queues: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(queues[0]["queue"], "invoices-dead-letter", "{queues}");
     assert_eq!(asked(&["sandbox", "state"]).status.code(), Some(REFUSED));
-    let nobody = Command::new(PROGRAM)
+    let nobody = program()
         .env_clear()
         .env("AWS_EC2_METADATA_DISABLED", "true")
         .env("AWS_SHARED_CREDENTIALS_FILE", "/nonexistent")
@@ -812,7 +701,7 @@ fn as_in_aws(demo: &Demo) {
         .args(["--stack", "x", "--region", "us-east-1", "status"])
         .output()
         .unwrap();
-    assert_eq!(nobody.status.code(), Some(6));
+    assert_eq!(nobody.status.code(), Some(UNREACHABLE));
     assert!(String::from_utf8_lossy(&nobody.stderr).contains("AWS_NOT_CONFIGURED"));
 }
 
@@ -950,7 +839,7 @@ fn evidence(demo: &Demo) {
     assert_eq!(reconciled["unexplained"], 0, "{reconciled}");
     let verified = demo.json(OK, &["audit", "verify"]);
     assert_eq!(verified["broken"], json!([]));
-    let file = demo.folder.join("audit.ndjson");
+    let file = demo.folder.0.join("audit.ndjson");
     demo.says(OK, &["audit", "export", "--out", file.to_str().unwrap()]);
     let lines = std::fs::read_to_string(&file).unwrap();
     assert!(u64::try_from(lines.lines().count()).unwrap() >= verified["entries"].as_u64().unwrap());

@@ -1,6 +1,6 @@
 //! Whole simulated lives with credentials that can be recognised, and a search for them in everything that comes out.
 
-use crate::world::{COUPA_SECRET, Life, QAD_PASSWORD, TOKEN_KEY, WEBHOOK_SECRET, http, now, until};
+use super::world::{COUPA_SECRET, Life, QAD_PASSWORD, TOKEN_KEY, WEBHOOK_SECRET, http, now, until};
 use aws::clock::SystemClock;
 use connectors::http::transport::Method;
 use flows::ports::Clock;

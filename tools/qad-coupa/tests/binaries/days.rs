@@ -1,90 +1,7 @@
-//! The deployable binaries on the local AWS, wired as the templates say: the demo's day, and a local run that finds its
-//! state again after a restart. Run with the workspace (`cargo test --workspace`), which builds the functions too.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    clippy::arithmetic_side_effects,
-    clippy::zombie_processes,
-    reason = "a failing test may say so by panicking"
-)]
+//! The demo's day, and a local run that finds its state again after a restart.
 
+use crate::support::{FAILED, Folder, Running, UNREACHABLE, run, text, wait_until};
 use serde_json::Value;
-use std::io::{BufRead, BufReader};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
-use std::time::Duration;
-
-const PROGRAM: &str = env!("CARGO_BIN_EXE_qad-coupa");
-/// How often something that is waited for is looked at, and how long in between.
-const LOOKS_MAX: u32 = 1_200;
-const LOOK_EVERY: Duration = Duration::from_millis(200);
-
-/// A folder of its own, gone afterwards.
-struct Folder(PathBuf);
-
-impl Folder {
-    fn new(name: &str) -> Self {
-        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}-{}", std::process::id()));
-        let _ = std::fs::remove_dir_all(&path);
-        std::fs::create_dir_all(&path).unwrap();
-        Self(path)
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
-}
-
-/// A program that keeps running, ended with the test.
-struct Running {
-    child: Child,
-    lines: Vec<String>,
-}
-
-impl Running {
-    fn start(arguments: &[&str], until: &str) -> Self {
-        let mut child = Command::new(PROGRAM)
-            .args(arguments)
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut lines = Vec::new();
-        for line in BufReader::new(child.stdout.take().unwrap()).lines() {
-            lines.push(line.unwrap());
-            if lines.last().unwrap().contains(until) {
-                return Self { child, lines };
-            }
-        }
-        panic!("ended before it said {until:?}: {lines:#?}");
-    }
-
-    fn line(&self, with: &str) -> &str {
-        self.lines.iter().find(|line| line.contains(with)).unwrap()
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = Command::new("kill").arg(self.child.id().to_string()).status();
-        let _ = self.child.wait();
-    }
-}
-
-fn run(arguments: &[&str]) -> Output {
-    Command::new(PROGRAM).args(arguments).output().unwrap()
-}
-
-fn text(output: &Output) -> String {
-    format!(
-        "{}{}",
-        String::from_utf8_lossy(&output.stdout),
-        String::from_utf8_lossy(&output.stderr)
-    )
-}
 
 fn invoices(run_dir: &str) -> Vec<Value> {
     let output = run(&["--run-dir", run_dir, "invoice", "list", "--json"]);
@@ -96,16 +13,6 @@ fn state_of(invoices: &[Value], id: u64) -> Option<&str> {
         .iter()
         .find(|invoice| invoice["invoice"] == id)
         .and_then(|invoice| invoice["state"].as_str())
-}
-
-fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
-    for _ in 0..LOOKS_MAX {
-        if holds() {
-            return;
-        }
-        std::thread::park_timeout(LOOK_EVERY);
-    }
-    panic!("never: {what}");
 }
 
 #[test]
@@ -120,12 +27,8 @@ fn every_invoice_of_the_day_ends_where_its_scenario_says() {
 #[test]
 fn a_receipt_releases_a_held_invoice_and_the_state_survives_a_restart() {
     let folder = Folder::new("local");
-    let at = |name: &str| folder.0.join(name).to_str().unwrap().to_owned();
-    let demo_dir = at("demo");
-    let demo = Running::start(
-        &["--run-dir", &demo_dir, "demo", "--keep", "--seed", "3"],
-        "Ctrl-C ends it.",
-    );
+    let demo_dir = folder.at("demo");
+    let demo = Running::start(&["--run-dir", &demo_dir, "demo", "--keep", "--seed", "3"]);
     let listed = run(&["--run-dir", &demo_dir, "suppliers", "list", "--json"]);
     let listed: Vec<Value> = serde_json::from_slice(&listed.stdout).unwrap();
     let supplier = |id: &str| listed.iter().find(|one| one["supplier"] == id).unwrap();
@@ -142,11 +45,6 @@ fn a_receipt_releases_a_held_invoice_and_the_state_survives_a_restart() {
     assert_eq!(supplier("qad/S1009")["code"], "SUPPLIER_PROPOSED");
     let parked = run(&["--run-dir", &demo_dir, "suppliers", "list", "--state", "parked"]);
     assert!(text(&parked).contains("EXAMPLE PAINT") && !text(&parked).contains("S2001"));
-    let urls = demo.line("Simulated Coupa");
-    let address = |after: &str| {
-        let rest = &urls[urls.find(after).unwrap() + after.len()..];
-        rest.split([' ', ';']).next().unwrap().to_owned()
-    };
     let held = invoices(&demo_dir)
         .into_iter()
         .find(|invoice| invoice["codes"] == serde_json::json!(["RECEIPT_MISSING"]));
@@ -155,12 +53,12 @@ fn a_receipt_releases_a_held_invoice_and_the_state_survives_a_restart() {
     let line = &held["awaits"][0];
 
     // A second connection to the same simulated systems, through a connection file.
-    let file = include_str!("../src/demo-connection.toml")
-        .replace("{coupa}", &address("Coupa "))
-        .replace("{qad}", &address("QAD "))
+    let file = include_str!("../../src/demo-connection.toml")
+        .replace("{coupa}", demo.address("Coupa "))
+        .replace("{qad}", demo.address("QAD "))
         .replace("id = \"demo\"", "id = \"second\"");
-    std::fs::write(at("second.toml"), file).unwrap();
-    let (second_dir, second_file, data) = (at("second"), at("second.toml"), at("data"));
+    std::fs::write(folder.at("second.toml"), file).unwrap();
+    let (second_dir, second_file, data) = (folder.at("second"), folder.at("second.toml"), folder.at("data"));
     let start = [
         "--run-dir",
         &second_dir,
@@ -170,12 +68,12 @@ fn a_receipt_releases_a_held_invoice_and_the_state_survives_a_restart() {
         "--data",
         &data,
     ];
-    let second = Running::start(&start, "Ctrl-C ends it.");
+    let second = Running::start(&start);
     wait_until("the poll finds the held invoice", || {
         state_of(&invoices(&second_dir), id) == Some("held")
     });
     drop(second);
-    let _second = Running::start(&start, "Ctrl-C ends it.");
+    let _second = Running::start(&start);
     assert_eq!(
         state_of(&invoices(&second_dir), id),
         Some("held"),
@@ -228,7 +126,7 @@ fn a_connection_file_that_is_wrong_is_told_whole() {
         file.to_str().unwrap(),
     ]);
     let said = text(&output);
-    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(output.status.code(), Some(FAILED));
     for field in ["coupa", "qad", "webhook"] {
         assert!(said.contains(field), "{field} in {said}");
     }
@@ -238,13 +136,13 @@ fn a_connection_file_that_is_wrong_is_told_whole() {
 fn without_a_running_world_the_commands_say_so() {
     let folder = Folder::new("nothing");
     let output = run(&["--run-dir", folder.0.to_str().unwrap(), "invoice", "list"]);
-    assert_eq!(output.status.code(), Some(6));
+    assert_eq!(output.status.code(), Some(UNREACHABLE));
     assert!(text(&output).contains("LOCAL_NOT_RUNNING"));
 }
 
 #[test]
 fn every_reason_is_in_the_operators_manual() {
-    let manual = include_str!("../../../docs/operate.md");
+    let manual = include_str!("../../../../docs/operate.md");
     for code in domain::matching::ExceptionCode::ALL {
         assert!(
             manual.contains(&format!("| `{}` |", code.as_str())),

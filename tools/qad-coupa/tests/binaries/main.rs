@@ -1,5 +1,5 @@
-//! The deployable binaries on the local AWS, seen by somebody who wants to break in, read secrets, or change them while
-//! work is under way. Run with the workspace (`cargo test --workspace`), which builds the functions too.
+//! The deployable binaries on the local AWS, wired as the templates say. Run with the workspace (`cargo test --workspace`),
+//! which builds the functions too.
 #![allow(
     missing_docs,
     unreachable_pub,
@@ -11,10 +11,13 @@
     clippy::panic,
     clippy::indexing_slicing,
     clippy::arithmetic_side_effects,
+    clippy::zombie_processes,
     reason = "a failing test may say so by panicking"
 )]
 
-mod canary;
-mod door;
-mod rotation;
-mod world;
+mod commands;
+mod days;
+mod lookups;
+mod payments;
+mod security;
+mod support;

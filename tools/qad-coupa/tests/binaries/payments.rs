@@ -1,15 +1,6 @@
-//! Payments end to end: the deployable binaries on the local AWS against the simulated systems, whose answers get lost,
-//! with a restart in the middle. Run with the workspace (`cargo test --workspace`), which builds the functions too.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    clippy::arithmetic_side_effects,
-    clippy::zombie_processes,
-    reason = "a failing test may say so by panicking"
-)]
+//! Payments end to end, against simulated systems whose answers get lost, with a restart in the middle.
 
+use crate::support::{Folder, NOT_FOUND, OK, Running, run, wait_until_same};
 use aws::clock::SystemClock;
 use domain::time::Timestamp;
 use flows::ports::Clock;
@@ -20,16 +11,8 @@ use sandbox::scenario::payments::{PaymentDay, differs_in_coupa, payments};
 use sandbox::scenario::{Scenario, Step, play};
 use sandbox::world::World;
 use serde_json::Value;
-use std::io::{BufRead, BufReader};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
-use std::time::Duration;
 
-const PROGRAM: &str = env!("CARGO_BIN_EXE_qad-coupa");
-/// How often something that is waited for is looked at, and how long in between.
-const LOOKS_MAX: u32 = 900;
-const LOOK_EVERY: Duration = Duration::from_millis(200);
 /// Stories whose steps need a webhook.
 const NEEDS_EVENTS: &str = "order corrected in Coupa";
 
@@ -37,69 +20,29 @@ fn now() -> Timestamp {
     SystemClock.now()
 }
 
-/// A folder of its own, gone afterwards.
-struct Folder(PathBuf);
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
+/// A local run with the connection of the folder.
+fn start(folder: &Folder) -> Running {
+    let at = ["run", "connection.toml", "data"].map(|name| folder.at(name));
+    Running::start(&[
+        "--run-dir",
+        &at[0],
+        "local",
+        "--connection",
+        &at[1],
+        "--data",
+        &at[2],
+    ])
 }
 
-/// A local run, ended with the test.
-struct Running(Child);
-
-impl Running {
-    fn start(folder: &Path) -> Self {
-        let at = |name: &str| folder.join(name).to_str().unwrap().to_owned();
-        let mut child = Command::new(PROGRAM)
-            .args(["--run-dir", &at("run"), "local"])
-            .args(["--connection", &at("connection.toml"), "--data", &at("data")])
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        for line in BufReader::new(child.stdout.take().unwrap()).lines() {
-            if line.unwrap().contains("Ctrl-C ends it.") {
-                return Self(child);
-            }
-        }
-        panic!("the local run ended before it began");
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = Command::new("kill").arg(self.0.id().to_string()).status();
-        let _ = self.0.wait();
-    }
-}
-
-fn command(folder: &Path, arguments: &[&str]) -> (String, Option<i32>) {
-    let run_dir = folder.join("run");
-    let output = Command::new(PROGRAM)
-        .args(["--run-dir", run_dir.to_str().unwrap()])
-        .args(arguments)
-        .output()
-        .unwrap();
+fn command(folder: &Folder, arguments: &[&str]) -> (String, Option<i32>) {
+    let output = run(&[&["--run-dir", &folder.at("run")], arguments].concat());
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     (said, output.status.code())
 }
 
-fn json(folder: &Path, arguments: &[&str]) -> Vec<Value> {
+fn json(folder: &Folder, arguments: &[&str]) -> Vec<Value> {
     let (said, _) = command(folder, arguments);
     serde_json::from_str(&said).unwrap_or_else(|_| panic!("{arguments:?}: {said}"))
-}
-
-fn wait_until(what: &str, mut differs: impl FnMut() -> Option<String>) {
-    let mut last = None;
-    for _ in 0..LOOKS_MAX {
-        last = differs();
-        if last.is_none() {
-            return;
-        }
-        std::thread::park_timeout(LOOK_EVERY);
-    }
-    panic!("never: {what}: {last:?}");
 }
 
 /// Plays what can be played of each story now; the answer is how many steps are left.
@@ -152,10 +95,7 @@ fn calls(simulators: &Simulators, operation: &str) -> u64 {
 
 #[test]
 fn coupa_shows_each_allocation_of_qad_once_whatever_gets_lost() {
-    let folder =
-        Folder(Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("payments-{}", std::process::id())));
-    let _ = std::fs::remove_dir_all(&folder.0);
-    std::fs::create_dir_all(&folder.0).unwrap();
+    let folder = Folder::new("payments");
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let mut day = payments(3);
     day.scenarios.retain(|story| story.name != NEEDS_EVENTS);
@@ -163,10 +103,10 @@ fn coupa_shows_each_allocation_of_qad_once_whatever_gets_lost() {
     let simulators = runtime
         .block_on(Simulators::start(world, Arc::new(now), Options::default()))
         .unwrap();
-    let file = include_str!("../src/demo-connection.toml")
+    let file = include_str!("../../src/demo-connection.toml")
         .replace("{coupa}", &simulators.coupa_url)
         .replace("{qad}", &simulators.qad_url);
-    std::fs::write(folder.0.join("connection.toml"), file).unwrap();
+    std::fs::write(folder.at("connection.toml"), file).unwrap();
     {
         let mut faults = simulators.faults.lock().unwrap();
         for fault in [Fault::LostAfter, Fault::LostBefore, Fault::LostAfter] {
@@ -188,20 +128,20 @@ fn coupa_shows_each_allocation_of_qad_once_whatever_gets_lost() {
     let mut scripts: Vec<(Scenario, usize)> = day.scenarios.iter().cloned().map(|story| (story, 0)).collect();
     let steps: usize = day.scenarios.iter().map(|story| story.steps.len()).sum();
 
-    let running = Running::start(&folder.0);
-    wait_until("half of the steps are played", || {
+    let running = start(&folder);
+    wait_until_same("half of the steps are played", || {
         let left = play_on(&simulators, &mut scripts);
         (left > steps / 4).then(|| format!("{left} steps are left"))
     });
     drop(running);
-    let running = Running::start(&folder.0);
-    wait_until("all steps are played", || {
+    let running = start(&folder);
+    wait_until_same("all steps are played", || {
         let left = play_on(&simulators, &mut scripts);
         (left > 0).then(|| format!("{left} steps are left"))
     });
-    wait_until("Coupa shows what QAD paid", || differences(&simulators, &day));
+    wait_until_same("Coupa shows what QAD paid", || differences(&simulators, &day));
     let settled = || {
-        let bills = json(&folder.0, &["payments", "--json"]);
+        let bills = json(&folder, &["payments", "--json"]);
         day.bills.iter().find_map(|expected| {
             let bill = bills.iter().find(|bill| bill["invoice"] == expected.invoice);
             let same = bill.is_some_and(|bill| {
@@ -210,16 +150,16 @@ fn coupa_shows_each_allocation_of_qad_once_whatever_gets_lost() {
             (!same).then(|| format!("{}: {bill:?}", expected.story))
         })
     };
-    wait_until("every bill is at rest", settled);
+    wait_until_same("every bill is at rest", settled);
 
     // The command line says what Coupa shows.
-    for bill in json(&folder.0, &["payments", "--json"]) {
+    for bill in json(&folder, &["payments", "--json"]) {
         let world = simulators.world.lock().unwrap();
         let invoice = &world.coupa.invoices[&bill["invoice"].as_u64().unwrap()];
         let sum: Decimal = invoice.payments.iter().map(|entry| entry.amount_paid).sum();
         assert_eq!(bill["in_coupa"], sum.normalize().to_string(), "{bill}");
     }
-    let unmatched = json(&folder.0, &["payments", "--unmatched", "--json"]);
+    let unmatched = json(&folder, &["payments", "--unmatched", "--json"]);
     let references: Vec<&str> = unmatched
         .iter()
         .filter_map(|one| one["reference"].as_str())
@@ -230,19 +170,19 @@ fn coupa_shows_each_allocation_of_qad_once_whatever_gets_lost() {
         .iter()
         .find(|bill| bill.story == "void after paid")
         .unwrap();
-    let (said, code) = command(&folder.0, &["payments", "show", &voided.invoice.to_string()]);
-    assert_eq!(code, Some(0));
+    let (said, code) = command(&folder, &["payments", "show", &voided.invoice.to_string()]);
+    assert_eq!(code, Some(OK));
     assert!(said.contains("taken back"), "{said}");
     assert_eq!(
-        command(&folder.0, &["payments", "show", "no-such-invoice"]).1,
-        Some(3)
+        command(&folder, &["payments", "show", "no-such-invoice"]).1,
+        Some(NOT_FOUND)
     );
 
     // Another restart, and some more polls of the same payments: nothing is written.
     drop(running);
     let (written, polls) = (paid(&simulators), calls(&simulators, "qad.browse.payments"));
-    let _running = Running::start(&folder.0);
-    wait_until("QAD is asked a few times more", || {
+    let _running = start(&folder);
+    wait_until_same("QAD is asked a few times more", || {
         let asked = calls(&simulators, "qad.browse.payments");
         (asked < polls + 3).then(|| format!("{asked} times"))
     });

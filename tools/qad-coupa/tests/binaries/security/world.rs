@@ -1,5 +1,6 @@
 //! A whole world for these tests: both systems simulated, the functions on the local AWS, credentials of one's own.
 
+use crate::support::{Folder, program};
 use aws::clock::SystemClock;
 use connectors::http::outbound::Destination;
 use connectors::http::transport::{HttpTransport, Method, Request, Transport};
@@ -13,7 +14,7 @@ use secrecy::SecretString;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::Output;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -28,24 +29,6 @@ const PATIENCE: Duration = Duration::from_secs(100);
 
 pub fn now() -> Timestamp {
     SystemClock.now()
-}
-
-/// A folder of its own, gone afterwards.
-pub struct Folder(pub PathBuf);
-
-impl Folder {
-    pub fn new(name: &str) -> Self {
-        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}-{}", std::process::id()));
-        let _ = std::fs::remove_dir_all(&path);
-        std::fs::create_dir_all(&path).unwrap();
-        Self(path)
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
 }
 
 pub fn workspace(path: &str) -> PathBuf {
@@ -194,7 +177,7 @@ impl Life {
     }
 
     pub fn command(&self, arguments: &[&str]) -> Output {
-        Command::new(env!("CARGO_BIN_EXE_qad-coupa"))
+        program()
             .arg("--run-dir")
             .arg(&self.folder.0)
             .args(arguments)

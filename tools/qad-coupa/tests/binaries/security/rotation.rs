@@ -1,6 +1,6 @@
 //! Credentials that change on both systems while work is under way, and credentials that are simply wrong.
 
-use crate::world::{CONNECTION, Credentials, Life, now, until};
+use super::world::{CONNECTION, Credentials, Life, now, until};
 use sandbox::local::LocalEvent;
 use sandbox::scenario::{Scenario, day};
 use sandbox::world::World;
