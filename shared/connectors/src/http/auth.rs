@@ -19,8 +19,10 @@ use flows::ports::{CachedToken, Chance, Clock, StoreError, TokenSlot, TokenState
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 use tokio::sync::Mutex;
+use zeroize::Zeroizing;
 
 /// Lifetime of a token whose answer names none, in seconds (what a seen QAD client assumes).
 pub const TTL_SECONDS_DEFAULT: u64 = 300;
@@ -37,6 +39,9 @@ const REFRESH_PAUSE_MILLIS: i64 = 30_000;
 /// After the other side refused the credential itself, it is not asked again for this long, in milliseconds: a wrong
 /// password that is tried for every record locks the account. A changed document starts with a clean slate.
 pub const REFUSED_PAUSE_MILLIS: i64 = 60_000;
+/// So many calls in a row whose credential was refused, with a new token if there are tokens, count as a refusal of the
+/// credential itself, although a token endpoint may have said yes. Fewer may be a moment's trouble of the other side.
+pub const REFUSALS_MAX: u32 = 2;
 /// First and longest wait for somebody else's token, in milliseconds.
 const LEASE_WAIT_MILLIS: (u64, u64) = (50, 800);
 
@@ -266,10 +271,14 @@ pub(crate) struct Authenticator {
     pub(crate) slot: TokenSlot,
     /// Headers that every request carries, token requests too.
     pub(crate) headers: Vec<(String, String)>,
+    /// What of their values nobody may see.
+    hidden: Vec<SecretString>,
     pub(crate) transport: Arc<dyn Transport>,
     pub(crate) tokens: Arc<dyn TokenStore>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) chance: Arc<dyn Chance>,
+    /// Calls in a row that ended with a refused credential.
+    refusals: AtomicU32,
     /// A token is not handed out when less than this remains of it: the longest call and the skew, in milliseconds.
     pub(crate) margin_millis: i64,
     /// How long a new token may be refused although it is good, in milliseconds; 0 for never.
@@ -287,6 +296,7 @@ pub(crate) struct AuthenticatorParts {
     pub(crate) destination: Destination,
     pub(crate) slot: TokenSlot,
     pub(crate) headers: Vec<(String, String)>,
+    pub(crate) hidden: Vec<SecretString>,
     pub(crate) transport: Arc<dyn Transport>,
     pub(crate) tokens: Arc<dyn TokenStore>,
     pub(crate) clock: Arc<dyn Clock>,
@@ -304,6 +314,8 @@ impl Authenticator {
             destination: parts.destination,
             slot: parts.slot,
             headers: parts.headers,
+            hidden: parts.hidden,
+            refusals: AtomicU32::new(0),
             transport: parts.transport,
             tokens: parts.tokens,
             clock: parts.clock,
@@ -315,13 +327,48 @@ impl Authenticator {
         }
     }
 
+    /// Everything that nobody may see of a request: what is in the scheme, in the headers, and the token without what stands
+    /// before it.
+    pub(crate) fn secrets<'a>(&'a self, credential: Option<&'a Credential>) -> Vec<&'a str> {
+        let prefix = match &self.scheme {
+            Scheme::Basic { .. } => "Basic ",
+            Scheme::Login(login) => login.prefix.as_str(),
+            Scheme::ClientCredentials { .. } | Scheme::Password { .. } => "Bearer ",
+        };
+        let token = credential.map(|credential| {
+            let value = credential.value.expose_secret();
+            value.strip_prefix(prefix).unwrap_or(value)
+        });
+        let scheme = self.scheme.secrets().into_iter();
+        scheme
+            .chain(&self.hidden)
+            .map(ExposeSecret::expose_secret)
+            .chain(token)
+            .collect()
+    }
+
+    /// A call ended with a refused credential. After [`REFUSALS_MAX`] of them in a row the credential rests for
+    /// [`REFUSED_PAUSE_MILLIS`], whatever a token endpoint says of it.
+    pub(crate) async fn note_refusal(&self, problem: &Problem) {
+        let before = self.refusals.fetch_add(1, Ordering::Relaxed);
+        if before.saturating_add(1) >= REFUSALS_MAX {
+            self.local.lock().await.refused = Some((self.clock.now(), problem.clone()));
+        }
+    }
+
+    /// A credential was taken.
+    pub(crate) fn note_acceptance(&self) {
+        self.refusals.store(0, Ordering::Relaxed);
+    }
+
     /// A credential that is good for a whole call from now on. Waits at most until `deadline`.
     pub(crate) async fn credential(&self, deadline: Timestamp) -> Result<Credential, AuthError> {
         if let Scheme::Basic { username, password } = &self.scheme {
-            let pair = format!("{username}:{}", password.expose_secret());
+            self.check_rest(&*self.local.lock().await, self.clock.now())?;
+            let pair = Zeroizing::new(format!("{username}:{}", password.expose_secret()));
             return Ok(Credential {
                 header: "authorization".to_owned(),
-                value: format!("Basic {}", BASE64.encode(pair)).into(),
+                value: format!("Basic {}", BASE64.encode(pair.as_bytes())).into(),
                 generation: None,
                 young_until: None,
                 fetched_here: true,
@@ -468,13 +515,7 @@ impl Authenticator {
         now: Timestamp,
     ) -> Result<Option<CachedToken>, AuthError> {
         // Before the lease is taken, which others with better credentials may need.
-        if let Some((_, problem)) = local
-            .refused
-            .as_ref()
-            .filter(|(at, _)| now < at.plus_millis(REFUSED_PAUSE_MILLIS))
-        {
-            return Err(AuthError::Refused(problem.clone()));
-        }
+        self.check_rest(local, now)?;
         let Some(lease) = self.lease(local, generation, now).await? else {
             return Ok(None);
         };
@@ -509,6 +550,18 @@ impl Authenticator {
         local.fetched_at = Some(self.clock.now());
         local.token = Some(token.clone());
         Ok(Some(token))
+    }
+
+    /// An error while the credential rests after a refusal.
+    fn check_rest(&self, local: &Local, now: Timestamp) -> Result<(), AuthError> {
+        let resting = local
+            .refused
+            .as_ref()
+            .filter(|(at, _)| now < at.plus_millis(REFUSED_PAUSE_MILLIS));
+        match resting {
+            Some((_, problem)) => Err(AuthError::Refused(problem.clone())),
+            None => Ok(()),
+        }
     }
 
     /// The right to fetch: ours still, or newly taken; `None` when somebody else has it.
@@ -548,7 +601,7 @@ impl Authenticator {
         let status = outcome.as_ref().map(|response| response.status).unwrap_or(0);
         let answer = match outcome {
             Ok(mut response) => {
-                scrub(&mut response, &self.scheme, None);
+                scrub(&mut response, &self.secrets(None));
                 self.read_token(&response, ended)
             }
             Err(TransportError::Forbidden(forbidden)) => {

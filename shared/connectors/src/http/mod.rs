@@ -187,17 +187,16 @@ impl Peer {
                 .exchange(call, request, attempt)
                 .await
                 .map_err(Failure::Transport)?;
-            scrub::scrub(&mut response, &self.auth.scheme, Some(&credential.value));
+            scrub::scrub(&mut response, &self.auth.secrets(Some(&credential)));
             if response.status == 429 {
                 self.pause(retry::retry_after(&response, self.clock.now()));
             }
             if response.status != 401 {
+                self.auth.note_acceptance();
                 return Ok(response);
             }
             let Some(generation) = credential.generation else {
-                return Err(Failure::Credential(AuthError::Refused(
-                    self.unauthorized(&response),
-                )));
+                return Err(self.refused_for_good(&response).await);
             };
             // A token that another instance fetched earlier may have been revoked together with ours: taking it from the
             // cache was no renewal yet.
@@ -218,10 +217,15 @@ impl Peer {
                 continue;
             }
             self.auth.reject(generation).await;
-            return Err(Failure::Credential(AuthError::Refused(
-                self.unauthorized(&response),
-            )));
+            return Err(self.refused_for_good(&response).await);
         }
+    }
+
+    /// The credential itself is refused, as far as a 401 can tell.
+    async fn refused_for_good(&self, response: &Response) -> Failure {
+        let problem = self.unauthorized(response);
+        self.auth.note_refusal(&problem).await;
+        Failure::Credential(AuthError::Refused(problem))
     }
 
     async fn take_turn(&self, patience_end: Timestamp) -> Result<(), Failure> {
@@ -352,6 +356,12 @@ impl Peer {
                 }),
             },
             (404, None) => Ok(None),
+            // Coupa's server has a page for it; a bot filter's challenge is none.
+            (404, Some(page))
+                if self.system == System::Coupa && page.code != self.system.code(BOT_CHALLENGE) =>
+            {
+                Ok(None)
+            }
             (200..=299 | 408 | 425 | 429 | 499 | 500..=599, page) => {
                 let problem = page.unwrap_or_else(|| self.unavailable(&response));
                 Err(ReadError::Unavailable { retry_after, problem })
@@ -521,6 +531,9 @@ fn outcome_word(status: u16) -> &'static str {
     }
 }
 
+/// A bot filter's page.
+const BOT_CHALLENGE: &str = "BOT_CHALLENGE";
+
 /// A page for people instead of an answer: a login page or the challenge of a bot filter. `None` for anything else.
 pub(crate) fn page_problem(system: System, response: &Response) -> Option<Problem> {
     /// What gives a challenge away, in lower case (seen on the pages of the usual filters).
@@ -548,7 +561,7 @@ pub(crate) fn page_problem(system: System, response: &Response) -> Option<Proble
         || CHALLENGE_MARKS.iter().any(|mark| text.contains(mark));
     let (code, fix) = if is_challenge {
         (
-            "BOT_CHALLENGE",
+            BOT_CHALLENGE,
             "Have the tenant's bot filter let the integration's addresses or user agent pass.",
         )
     } else {

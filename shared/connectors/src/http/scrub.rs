@@ -2,57 +2,113 @@
 //! out first: some systems quote the header they did not like.
 
 use super::address::encode;
-use super::auth::Scheme;
 use super::transport::Response;
+use crate::json::{self, Json, Node};
 use memchr::memmem;
-use secrecy::{ExposeSecret, SecretString};
 
 /// Shorter secrets are not looked for: what they would blank out is more likely a word.
 const SECRET_BYTES_MIN: usize = 8;
 /// What stands in a secret's place.
-const HIDDEN: &[u8] = b"[hidden]";
+const HIDDEN: &str = "[hidden]";
 
 /// Blanks out every secret in an answer that reports a failure. What succeeds is left as it is: it is data, and none of
 /// its texts is passed on as a message.
-pub(crate) fn scrub(response: &mut Response, scheme: &Scheme, token: Option<&SecretString>) {
-    let is_refused_save = memmem::find(&response.body, b"submitResult").is_some()
-        && memmem::find(&response.body, b"false").is_some();
-    if matches!(response.status, 200..=299) && !is_refused_save {
+///
+/// JSON is read first, so that a secret is found however its letters are escaped.
+pub(crate) fn scrub(response: &mut Response, secrets: &[&str]) {
+    let is_success = matches!(response.status, 200..=299);
+    if is_success && !may_refuse(&response.body) {
         return;
     }
-    for secret in scheme.secrets().into_iter().chain(token) {
-        // A header's value is `Bearer <token>` or `Basic <credentials>`: either half may be quoted.
-        let secret = secret.expose_secret();
-        let secret = secret.rsplit(' ').next().unwrap_or(secret);
-        if secret.len() < SECRET_BYTES_MIN {
-            continue;
+    let forms: Vec<String> = secrets.iter().flat_map(|secret| forms(secret)).collect();
+    let clean = match json::parse(&response.body) {
+        Ok(json) if is_success && !refuses(&json) => return,
+        Ok(mut json) => {
+            hide_in(&mut json, &forms);
+            serde_json::to_vec(&json).unwrap_or_default()
         }
-        blank(&mut response.body, secret.as_bytes());
-        let encoded = encode(secret);
-        if encoded != secret {
-            blank(&mut response.body, encoded.as_bytes());
-        }
+        Err(_) => hide(&String::from_utf8_lossy(&response.body), &forms).into_bytes(),
+    };
+    response.body = clean;
+}
+
+/// Whether it is worth reading an answer with a good status to find out if it is a refusal.
+fn may_refuse(body: &[u8]) -> bool {
+    let holds = |part: &[u8]| memmem::find(body, part).is_some();
+    if holds(b"submitResult") {
+        holds(b"false")
+    } else {
+        holds(b"errors")
     }
 }
 
-fn blank(body: &mut Vec<u8>, secret: &[u8]) {
-    let Some(first) = memmem::find(body, secret) else {
-        return;
-    };
-    let mut rest: &[u8] = body;
-    let mut clean = Vec::with_capacity(body.len());
-    let mut next = Some(first);
-    while let Some((before, after)) = next.and_then(|at| {
-        let (before, from) = rest.split_at_checked(at)?;
-        Some((before, from.get(secret.len()..)?))
-    }) {
-        clean.extend_from_slice(before);
-        clean.extend_from_slice(HIDDEN);
-        rest = after;
-        next = memmem::find(rest, secret);
+/// QAD refuses with a good status, in one of two shapes.
+fn refuses(json: &Json) -> bool {
+    let root = Node::root(json);
+    let failed = root.get("submitResult").get("success").flag() != Ok(Some(true));
+    let has_errors = !root.get("errors").items().unwrap_or_default().is_empty();
+    (failed && !root.get("submitResult").is_null()) || (root.get("data").is_null() && has_errors)
+}
+
+/// A secret as it may be quoted: as it is, and escaped for an address, for JSON inside a text, and for XML.
+fn forms(secret: &str) -> Vec<String> {
+    if secret.len() < SECRET_BYTES_MIN {
+        return Vec::new();
     }
-    clean.extend_from_slice(rest);
-    *body = clean;
+    let quoted = serde_json::Value::from(secret).to_string();
+    let in_json = quoted
+        .trim_start_matches('"')
+        .strip_suffix('"')
+        .unwrap_or_default();
+    let in_xml = secret
+        .replace('&', "&amp;")
+        .replace('<', "&lt;")
+        .replace('>', "&gt;");
+    let in_attribute = in_xml.replace('"', "&quot;");
+    let mut forms = vec![
+        secret.to_owned(),
+        encode(secret),
+        in_json.to_owned(),
+        in_json.replace('/', "\\/"),
+        in_attribute.replace('\'', "&apos;"),
+        in_attribute.replace('\'', "&#39;"),
+        in_xml,
+        in_attribute,
+    ];
+    forms.retain(|form| !form.is_empty());
+    // The longest first: a shorter form may be the beginning of a longer one.
+    forms.sort_by_key(|form| std::cmp::Reverse(form.len()));
+    forms.dedup();
+    forms
+}
+
+fn hide(text: &str, forms: &[String]) -> String {
+    forms
+        .iter()
+        .fold(text.to_owned(), |text, form| text.replace(form.as_str(), HIDDEN))
+}
+
+fn hide_in(json: &mut Json, forms: &[String]) {
+    match json {
+        Json::Null | Json::Bool(_) => {}
+        Json::Number(text) => {
+            // A secret of digits alone.
+            if forms.contains(text) {
+                *json = Json::Text(HIDDEN.to_owned());
+            }
+        }
+        Json::Text(text) => *text = hide(text, forms),
+        Json::List(items) => items.iter_mut().for_each(|item| hide_in(item, forms)),
+        Json::Object(members) => {
+            *members = std::mem::take(members)
+                .into_iter()
+                .map(|(name, mut member)| {
+                    hide_in(&mut member, forms);
+                    (hide(&name, forms), member)
+                })
+                .collect();
+        }
+    }
 }
 
 #[cfg(test)]
@@ -60,12 +116,12 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn scheme() -> Scheme {
-        Scheme::Basic {
-            username: "user".to_owned(),
-            password: "hunter2 & more".into(),
-        }
-    }
+    const SECRETS: [&str; 4] = [
+        "correct horse battery staple",
+        r#"p"a\ss/word&'1"#,
+        "canary-token-1",
+        "short",
+    ];
 
     fn scrubbed(status: u16, body: &str) -> String {
         let mut response = Response {
@@ -73,7 +129,7 @@ mod tests {
             headers: Vec::new(),
             body: body.as_bytes().to_vec(),
         };
-        scrub(&mut response, &scheme(), Some(&"Bearer canary-token-1".into()));
+        scrub(&mut response, &SECRETS);
         String::from_utf8(response.body).unwrap()
     }
 
@@ -82,23 +138,57 @@ mod tests {
         for (said, kept) in [
             ("no: Bearer canary-token-1!", "no: Bearer [hidden]!"),
             ("canary-token-1canary-token-1", "[hidden][hidden]"),
+            ("correct horse battery staple", "[hidden]"),
+            ("correct%20horse%20battery%20staple", "[hidden]"),
+            ("short horse", "short horse"),
             ("nothing", "nothing"),
             ("", ""),
         ] {
             assert_eq!(scrubbed(401, said), kept);
             assert_eq!(scrubbed(200, said), said, "data is not touched");
         }
-        let refused = r#"{"submitResult":{"success":false,"errors":[{"message":"who is canary-token-1"}]}}"#;
-        assert!(!scrubbed(200, refused).contains("canary"));
+    }
+
+    #[test]
+    fn however_its_letters_are_escaped() {
+        let messages = |body: &str| crate::http::error_messages(scrubbed(400, body).as_bytes()).join("; ");
+        for said in [
+            r#"{"errors":[{"message":"p\"a\\ss\/word&'1"}]}"#,
+            r#"{"errors":[{"message":"\u0070\"a\\ss/word\u0026'1"}]}"#,
+            r#"{"errors":{"p\"a\\ss/word&'1":["p\"a\\ss/word&'1"]}}"#,
+            r#"{"message":"{\"password\":\"p\\\"a\\\\ss/word&'1\"}"}"#,
+            "<errors><error>p&quot;a\\ss/word&amp;&#39;1</error></errors>",
+            "<errors><error>p\"a\\ss/word&amp;'1</error></errors>",
+        ] {
+            let shown = messages(said);
+            assert!(shown.contains("[hidden]"), "{said}: {shown}");
+            assert!(!shown.contains("ss/word"), "{said}: {shown}");
+        }
+    }
+
+    #[test]
+    fn a_refusal_with_a_good_status_is_one_and_data_are_data() {
+        for refused in [
+            r#"{"submitResult":{"success":false,"errors":[{"message":"who is canary-token-1"}]}}"#,
+            r#"{"submitResult":{"success":"false","errors":[{"message":"who is canary-token-1"}]}}"#,
+            r#"{"errors":[{"message":"Bearer canary-token-1"}]}"#,
+            r#"{"data":null,"errors":["canary-token-1"]}"#,
+        ] {
+            assert!(!scrubbed(200, refused).contains("canary"), "{refused}");
+        }
+        for data in [
+            r#"{"data":{"a":[{"name":"canary-token-1","isActive":false}]},"submitResult":{"success":true}}"#,
+            r#"{"data":{"name":"canary-token-1"},"errors":[]}"#,
+        ] {
+            assert_eq!(scrubbed(200, data), data);
+        }
     }
 
     proptest! {
         #[test]
-        fn nothing_else_is_changed(before in "[a-c]{0,40}", secret in "[a-b]{1,4}", after in "[a-c]{0,40}") {
-            let mut body = format!("{before}{secret}{after}").into_bytes();
-            blank(&mut body, secret.as_bytes());
-            let expected = format!("{before}{secret}{after}").replace(&secret, "[hidden]");
-            prop_assert_eq!(String::from_utf8(body).unwrap(), expected);
+        fn nothing_else_is_changed(before in "[a-c]{0,40}", secret in "[a-b]{8,9}", after in "[a-c]{0,40}") {
+            let text = format!("{before}{secret}{after}");
+            prop_assert_eq!(hide(&text, &forms(&secret)), text.replace(&secret, HIDDEN));
         }
     }
 }

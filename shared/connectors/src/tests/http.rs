@@ -313,6 +313,57 @@ async fn a_wrong_credential_is_asked_with_once_a_minute_and_keeps_nobody_waiting
     list(&bench.coupa).await.unwrap();
 }
 
+/// A user that is locked, or a password that goes with every call: no token endpoint says no.
+#[tokio::test]
+async fn a_credential_that_only_the_calls_refuse_rests_too_whatever_the_scheme() {
+    let basic = json!({"type": "basic", "username": "ann", "password": "a-password"});
+    let password = document()["qad"]["auth"].clone();
+    for (auth, calls_each) in [(basic, 1), (password, 2)] {
+        let mut document = document();
+        document["qad"]["auth"] = auth;
+        let bench = Bench::with(&document);
+        let number = "PO1".parse().unwrap();
+        let order = || bench.qad.order(&number);
+        for _ in 0..3 * calls_each {
+            bench
+                .script
+                .then(answer(401, r#"{"errors":[{"message":"locked"}]}"#));
+        }
+        for _ in 0..6 {
+            let error = order().await.unwrap_err();
+            assert!(
+                matches!(&error, ReadError::Refused(problem) if problem.code == "QAD_CREDENTIAL_REFUSED"),
+                "{error}"
+            );
+        }
+        assert_eq!(
+            bench.script.sent().len(),
+            2 * calls_each,
+            "two calls in a row tell it"
+        );
+        bench.pass(61);
+        for _ in 0..3 {
+            order().await.unwrap_err();
+        }
+        assert_eq!(
+            bench.script.sent().len(),
+            3 * calls_each,
+            "and one a minute after it"
+        );
+        bench.pass(61);
+        for status in [200, 401, 200] {
+            // What was refused between two good answers is no reason to rest.
+            for _ in 0..if status == 401 { calls_each } else { 1 } {
+                bench
+                    .script
+                    .then(answer(status, r#"{"data":[],"HasMoreParams":"false"}"#));
+            }
+            let _ = order().await;
+        }
+        assert_eq!(bench.script.sent().len(), 4 * calls_each + 2);
+    }
+}
+
 #[tokio::test]
 async fn what_a_system_quotes_of_our_credentials_is_not_passed_on() {
     let bench = Bench::new();
