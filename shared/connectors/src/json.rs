@@ -1,7 +1,7 @@
 //! JSON as it came: numbers keep their digits (no float ever), and every value knows its path, so that whatever cannot
 //! be read is named exactly.
 
-use domain::money::parse_decimal;
+use domain::money::{DecimalError, parse_decimal, parse_price};
 use domain::problem::Problem;
 use domain::time::{Date, Timestamp, date_as_written};
 use rust_decimal::Decimal;
@@ -268,12 +268,18 @@ impl<'a> Node<'a> {
 
     /// An exact decimal from a number or a text; `None` for null and blank.
     pub(crate) fn decimal(&self) -> Result<Option<Decimal>, Misread> {
-        let Some(text) = self.text()? else {
-            return Ok(None);
-        };
-        parse_decimal(&text)
-            .map(Some)
-            .map_err(|error| self.misread(error.expected))
+        self.number(parse_decimal)
+    }
+
+    /// A price per unit, to the places that [`parse_price`] keeps.
+    pub(crate) fn price(&self) -> Result<Option<Decimal>, Misread> {
+        self.number(parse_price)
+    }
+
+    fn number(&self, parse: fn(&str) -> Result<Decimal, DecimalError>) -> Result<Option<Decimal>, Misread> {
+        let text = self.text()?;
+        let parsed = text.map(|text| parse(&text)).transpose();
+        parsed.map_err(|error| self.misread(error.expected))
     }
 
     /// An exact decimal that has to be there.

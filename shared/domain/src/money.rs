@@ -10,8 +10,8 @@ use tinystr::TinyAsciiStr;
 
 /// Most digits before the decimal point that an amount, price or quantity may have.
 pub const INTEGER_DIGITS_MAX: usize = 15;
-/// Most digits after the decimal point that are kept. Coupa documents up to 20 for prices; trailing zeros beyond
-/// this are dropped, a non-zero digit beyond it is an error and not a silent rounding.
+/// Most digits after the decimal point that are kept. Trailing zeros beyond this are dropped; a non-zero digit beyond it is an
+/// error and not a silent rounding, but in a price: see [`parse_price`].
 pub const DECIMAL_PLACES_MAX: usize = 12;
 
 /// Why a text is no exact decimal we accept.
@@ -29,6 +29,18 @@ pub struct DecimalError {
 /// Never rounds and never overflows: at most [`INTEGER_DIGITS_MAX`] digits before and [`DECIMAL_PLACES_MAX`]
 /// significant digits after the point.
 pub fn parse_decimal(text: &str) -> Result<Decimal, DecimalError> {
+    read(text, false)
+}
+
+/// Reads a price per unit: like [`parse_decimal`], but digits beyond [`DECIMAL_PLACES_MAX`] are rounded, away from zero in the
+/// middle. Coupa's prices have up to 20 places (confirmed); what is billed is checked by the line's total, which is exact.
+pub fn parse_price(text: &str) -> Result<Decimal, DecimalError> {
+    read(text, true)
+}
+
+fn read(text: &str, rounds: bool) -> Result<Decimal, DecimalError> {
+    /// [`DECIMAL_PLACES_MAX`] as the type that rounding takes.
+    const PLACES: u32 = 12;
     let refuse = || DecimalError {
         expected: format!(
             "a decimal with at most {INTEGER_DIGITS_MAX} digits before and {DECIMAL_PLACES_MAX} after the point"
@@ -83,9 +95,12 @@ pub fn parse_decimal(text: &str) -> Result<Decimal, DecimalError> {
     };
     let whole = whole.trim_start_matches('0');
     let fraction = fraction.trim_end_matches('0');
-    if whole.len() > INTEGER_DIGITS_MAX || fraction.len() > DECIMAL_PLACES_MAX {
+    if whole.len() > INTEGER_DIGITS_MAX || (fraction.len() > DECIMAL_PLACES_MAX && !rounds) {
         return Err(refuse());
     }
+    // One digit more decides about the rounding.
+    let kept = DECIMAL_PLACES_MAX.saturating_add(1);
+    let fraction = fraction.get(..kept).unwrap_or(fraction);
     let sign = if negative { "-" } else { "" };
     let canonical = format!(
         "{sign}{}.{}",
@@ -93,7 +108,11 @@ pub fn parse_decimal(text: &str) -> Result<Decimal, DecimalError> {
         if fraction.is_empty() { "0" } else { fraction }
     );
     Decimal::from_str_exact(&canonical)
-        .map(|decimal| decimal.normalize())
+        .map(|decimal| {
+            decimal
+                .round_dp_with_strategy(PLACES, RoundingStrategy::MidpointAwayFromZero)
+                .normalize()
+        })
         .map_err(|_| refuse())
 }
 
@@ -206,6 +225,25 @@ mod tests {
             "0.0000000000001",
         ] {
             assert!(parse_decimal(text).is_err(), "{text:?} must be refused");
+        }
+    }
+
+    #[test]
+    fn a_price_is_kept_to_twelve_places_and_an_amount_never_rounded() {
+        for (text, expected) in [
+            ("0.33333333333333333333", "0.333333333333"),
+            ("-0.66666666666666666666", "-0.666666666667"),
+            ("0.1234567890125", "0.123456789013"),
+            ("0.30000000000000004", "0.3"),
+            ("999999999999999.99999999999949", "999999999999999.999999999999"),
+            ("2.5", "2.5"),
+            ("1e-20", "0"),
+        ] {
+            assert_eq!(parse_price(text).unwrap().to_string(), expected, "{text}");
+        }
+        assert!(parse_decimal("0.33333333333333333333").is_err());
+        for text in ["", "1.", "NaN", "1000000000000000.5"] {
+            assert!(parse_price(text).is_err(), "{text:?}");
         }
     }
 

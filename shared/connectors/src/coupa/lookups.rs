@@ -199,7 +199,8 @@ impl CoupaClient {
         self.echoed(&response, lookup, action).await
     }
 
-    /// What Coupa shows after it has accepted a write: its echo, or, when that shows no value, the value as read now.
+    /// What Coupa shows after it has accepted a write: its echo, or, when that does not show this value with its code, the value
+    /// as read now.
     async fn echoed(
         &self,
         response: &Response,
@@ -209,7 +210,7 @@ impl CoupaClient {
         let told = json::parse(&response.body)
             .ok()
             .and_then(|json| read(&Node::root(&json)).ok());
-        if let Some(value) = told {
+        if let Some(value) = told.filter(|value| action.is_about(value)) {
             return Ok(value);
         }
         let unknown = |problem: Problem| WriteError::Unknown(problem);

@@ -241,9 +241,21 @@ impl Coupa for CoupaClient {
         for record in open {
             let key = format!("{idempotency_key}-resolve-{record}");
             let url = wire::resolve_outcome(&self.base, record);
-            self.put("resolve_outcome", url, &key)
+            match self
+                .put("resolve_outcome", url, &key)
                 .await
-                .map_err(before_the_write)?;
+                .map_err(before_the_write)
+            {
+                // Somebody has resolved it since it was read.
+                Err(WriteError::Refused(problem))
+                    if ["COUPA_REQUEST_REFUSED", "COUPA_NOT_FOUND"].contains(&problem.code.as_str()) =>
+                {
+                    tracing::info!(record, code = %problem.code, "an earlier outcome is resolved already");
+                }
+                settled => {
+                    settled?;
+                }
+            }
         }
         let history = &self.history;
         let body = wire::outcome_body(

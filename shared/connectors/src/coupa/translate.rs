@@ -170,7 +170,7 @@ fn read_line(line: &Node<'_>, orders: &OrderNumber, context: &OrderContext) -> R
             // A line without a quantity stays a line with a total and nothing billed: the match reports it.
             let quantity = line.get("quantity").decimal()?.unwrap_or(Decimal::ZERO);
             let price = line.get("price");
-            let unit_price = match price.decimal()? {
+            let unit_price = match price.price()? {
                 Some(price) => price,
                 None if quantity.is_zero() => Decimal::ZERO,
                 None => return Err(price.misread("a decimal")),

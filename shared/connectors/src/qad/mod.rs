@@ -29,6 +29,9 @@ pub const PAGES_MAX: u32 = 200;
 /// Most rows of one listing.
 pub const ROWS_MAX: usize = 100_000;
 
+/// QAD says that what is created exists.
+pub(crate) const ALREADY_EXISTS: &str = "QAD_ALREADY_EXISTS";
+
 /// One QAD tenant as one connection sees it. Does nothing until it is asked.
 pub struct QadClient {
     pub(crate) peer: Peer,
@@ -188,21 +191,19 @@ impl QadClient {
                 .iter()
                 .any(|part| !part.is_empty() && lower.contains(&part.to_lowercase()))
         };
+        let reason = if text.is_empty() {
+            format!("HTTP {} without a reason", response.status)
+        } else {
+            text.clone()
+        };
         let problem = |code: &str, fix: &str| {
             Problem::new(code, fix)
                 .field("submitResult")
                 .expected("success")
-                .actual(if text.is_empty() {
-                    format!("HTTP {} without a reason", response.status)
-                } else {
-                    text.clone()
-                })
+                .actual(reason.as_str())
         };
         if says(&self.profile.duplicate_messages) {
-            return WriteError::Unknown(problem(
-                "QAD_ALREADY_EXISTS",
-                "Nothing to do: the invoice is looked up.",
-            ));
+            return WriteError::Unknown(problem(ALREADY_EXISTS, "Nothing to do: it is looked up."));
         }
         if says(&self.profile.locked_messages) {
             let problem = problem(
@@ -215,11 +216,19 @@ impl QadClient {
             };
         }
         if (200..=299).contains(&response.status) {
-            let fix = "Correct what QAD names, in Coupa or in QAD, then recheck.";
-            return WriteError::Refused(problem("QAD_INVOICE_REFUSED", fix));
+            return WriteError::Refused(refused_invoice(reason));
         }
         WriteError::Refused(self.peer.refusal(response))
     }
+}
+
+/// QAD refuses the document for good.
+fn refused_invoice(said: impl Into<String>) -> Problem {
+    let fix = "Correct what QAD names, in Coupa or in QAD, then recheck.";
+    Problem::new("QAD_INVOICE_REFUSED", fix)
+        .field("submitResult")
+        .expected("success")
+        .actual(said)
 }
 
 fn unreadable(misread: Misread) -> ReadError {
@@ -382,6 +391,18 @@ impl Qad for QadClient {
             idempotency_key: Some(idempotency_key.to_owned()),
         };
         let response = self.peer.write(&call).await?;
-        self.created(&response)
+        match self.created(&response) {
+            // This attempt has made nothing. What exists may be an earlier attempt's, or no supplier invoice at all
+            // ("matching already exists"): only the first is worth waiting for.
+            Err(WriteError::Unknown(problem)) if problem.code == ALREADY_EXISTS => {
+                match self.find_invoices(&draft.identity).await {
+                    Ok(found) if found.is_empty() => {
+                        Err(WriteError::Refused(refused_invoice(problem.actual)))
+                    }
+                    Ok(_) | Err(_) => Err(WriteError::Unknown(problem)),
+                }
+            }
+            settled => settled,
+        }
     }
 }

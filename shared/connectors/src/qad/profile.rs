@@ -156,7 +156,7 @@ impl Default for Profile {
                 "record in use",
                 "in use by",
                 "being used by",
-                "is locked",
+                "record is locked",
                 "locked by",
                 "record lock",
             ]),

@@ -5,7 +5,7 @@
 
 use super::translate::{Row, UNREADABLE, UNREADABLE_FIX};
 use super::wire::{self, Criterion};
-use super::{QadClient, unreadable};
+use super::{ALREADY_EXISTS, QadClient, unreadable};
 use crate::connection::QadSupplierDefaults;
 use crate::http::Call;
 use crate::http::transport::{Method, Response};
@@ -242,18 +242,24 @@ impl QadClient {
         Ok(found)
     }
 
+    /// What a refused create means: nothing but a refusal when the supplier is not there.
+    async fn unless_it_is_there(
+        &self,
+        code: &SupplierCode,
+        problem: Problem,
+    ) -> Result<QadSupplier, WriteError> {
+        match self.supplier_record(code).await {
+            Ok(None) => Err(WriteError::Refused(problem)),
+            Ok(Some(_)) | Err(_) => Err(WriteError::Unknown(problem)),
+        }
+    }
+
     /// Sends a save and judges QAD's answer: 200 alone is no success (seen).
     async fn save_supplier(&self, call: &Call, code: &SupplierCode) -> Result<QadSupplier, WriteError> {
         let response = self.peer.write(call).await?;
         self.supplier_saved(&response).map_err(|error| match error {
             WriteError::Refused(problem) if problem.code == "QAD_INVOICE_REFUSED" => {
-                let fix = "Correct what QAD names, in Coupa, in QAD or in suppliers.qad_defaults.";
-                WriteError::Refused(
-                    Problem::new("QAD_SUPPLIER_REFUSED", fix)
-                        .field(format!("supplier {code}"))
-                        .expected(problem.expected)
-                        .actual(problem.actual),
-                )
+                WriteError::Refused(refused_supplier(code, problem))
             }
             other => other,
         })?;
@@ -304,6 +310,15 @@ impl QadClient {
     }
 }
 
+/// QAD refuses the supplier, for the reason of the problem.
+fn refused_supplier(code: &SupplierCode, problem: Problem) -> Problem {
+    let fix = "Correct what QAD names, in Coupa, in QAD or in suppliers.qad_defaults.";
+    Problem::new("QAD_SUPPLIER_REFUSED", fix)
+        .field(format!("supplier {code}"))
+        .expected(problem.expected)
+        .actual(problem.actual)
+}
+
 #[async_trait]
 impl QadSuppliers for QadClient {
     async fn suppliers_since(&self, since: Date) -> Result<QadSupplierScan, ReadError> {
@@ -337,11 +352,13 @@ impl QadSuppliers for QadClient {
             idempotency_key: Some(idempotency_key.to_owned()),
         };
         match self.save_supplier(&call, code).await {
-            // A refusal in whatever language may mean that an earlier attempt has made it: then it is looked up.
-            Err(WriteError::Refused(problem)) => match self.supplier_record(code).await {
-                Ok(None) => Err(WriteError::Refused(problem)),
-                Ok(Some(_)) | Err(_) => Err(WriteError::Unknown(problem)),
-            },
+            // A refusal in whatever language may mean that an earlier attempt has made it: then it is looked up. "Already
+            // exists" may also speak of something else, a business relation of this code for example.
+            Err(WriteError::Refused(problem)) => self.unless_it_is_there(code, problem).await,
+            Err(WriteError::Unknown(problem)) if problem.code == ALREADY_EXISTS => {
+                self.unless_it_is_there(code, refused_supplier(code, problem))
+                    .await
+            }
             other => other,
         }
     }

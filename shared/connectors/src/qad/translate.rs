@@ -136,6 +136,7 @@ fn evaluated_receipts(field: &Node<'_>) -> Result<bool, Misread> {
 fn order_line(row: &Row<'_>, words: &OrderStatusWords) -> Result<OrderLine, Misread> {
     let of_order = status(&row.present("order-status")?, words)?;
     let of_line = status(&row.present("line-status")?, words)?;
+    let price = row.get("price");
     Ok(OrderLine {
         number: row.get("line").required_u32()?,
         part: row.get("part").text()?.unwrap_or_default(),
@@ -143,7 +144,7 @@ fn order_line(row: &Row<'_>, words: &OrderStatusWords) -> Result<OrderLine, Misr
         unit: row.get("unit").required("a unit of measure")?,
         ordered: row.get("ordered").required_decimal()?,
         received: row.get("received").decimal()?.unwrap_or_default(),
-        unit_price: row.get("price").required_decimal()?,
+        unit_price: price.price()?.ok_or_else(|| price.misread("a decimal"))?,
         status: strictest(of_order, of_line),
     })
 }

@@ -59,11 +59,26 @@ async fn one_invoice_is_there_or_404_or_an_error() {
     let bench = Bench::new();
     bench.script.then(answer(200, REALISTIC));
     bench.script.then(answer(404, r#"{"error":"not found"}"#));
+    bench.script.then(answer(
+        404,
+        "<!DOCTYPE html><html>The page you were looking for</html>",
+    ));
+    bench.script.then(answer(404, "<html>Just a moment…</html>"));
     bench
         .script
         .then(answer(200, &REALISTIC.replace("\"id\": 92010", "\"id\": 1")));
     assert_eq!(bench.coupa.invoice(ID).await.unwrap().unwrap().id, ID);
     assert_eq!(bench.coupa.invoice(ID).await.unwrap(), None);
+    assert_eq!(
+        bench.coupa.invoice(ID).await.unwrap(),
+        None,
+        "Coupa's page for it"
+    );
+    let error = bench.coupa.invoice(ID).await.unwrap_err();
+    assert!(
+        matches!(&error, ReadError::Refused(problem) if problem.code == "COUPA_BOT_CHALLENGE"),
+        "{error}"
+    );
     let error = bench.coupa.invoice(ID).await.unwrap_err();
     assert!(
         matches!(&error, ReadError::Unreadable(problem) if problem.code == "COUPA_INVOICE_UNREADABLE"),

@@ -152,7 +152,9 @@ async fn a_value_is_created_exactly_as_the_contract_says() {
         .await
         .unwrap();
     assert_eq!((shown.id, shown.code.as_deref()), (9, Some("100")));
-    bench.script.then(answer(201, &value_json(10, "110").to_string()));
+    let mut below = value_json(10, "110");
+    below["parent"] = json!({"external-ref-code": "100"});
+    bench.script.then(answer(201, &below.to_string()));
     let child = create("110", Some("100"));
     bench
         .coupa
@@ -244,7 +246,8 @@ async fn what_an_answer_to_a_write_means() {
 
 #[tokio::test]
 async fn an_accepted_write_without_its_value_is_read_back() {
-    for echo in ["", "{}", r#"{"id":9}"#] {
+    let without_its_code = r#"{"id":9,"name":"100 A","active":false}"#;
+    for echo in ["", "{}", r#"{"id":9}"#, without_its_code] {
         let bench = Bench::new();
         bench.script.then(answer(200, echo));
         let shown = json!([{"id": 9, "name": "100 Dübel \"A\"", "active": false, "external-ref-num": "100"}]);

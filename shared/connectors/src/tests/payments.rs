@@ -187,9 +187,21 @@ async fn an_order_is_read_by_its_path_or_from_the_list() {
         .script
         .then(answer(200, r#"[{"id":4711,"po-number":"PO7"}]"#));
     assert_eq!(bench.coupa.order_numbers(4711).await.unwrap().unwrap().len(), 1);
-    bench.script.then(answer(404, "{}"));
-    bench.script.then(answer(200, "[]"));
-    assert_eq!(bench.coupa.order_numbers(4711).await.unwrap(), None);
+    // None, a list that does not know the filter, a list that refuses it: this order cannot be told.
+    for list in [
+        answer(200, "[]"),
+        answer(200, r#"[{"id":1,"po-number":"PO1"}]"#),
+        answer(400, r#"{"errors":["id is no filter"]}"#),
+    ] {
+        bench.script.then(answer(404, "{}"));
+        bench.script.then(list);
+        assert_eq!(bench.coupa.order_numbers(4711).await.unwrap(), None);
+    }
+    for list in [answer(403, "{}"), answer(404, "{}")] {
+        bench.script.then(answer(404, "{}"));
+        bench.script.then(list);
+        bench.coupa.order_numbers(4711).await.unwrap_err();
+    }
 }
 
 const INVOICE: &str = include_str!("../../tests/data/coupa-invoice.json");

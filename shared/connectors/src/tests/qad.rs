@@ -1,6 +1,7 @@
 //! QAD over the wire.
 
 use super::*;
+use crate::http::transport::Method;
 use ::domain::documents::OrderStatus;
 use ::domain::ids::{DocumentKind, OrderLineKey, PurchaseOrderNumber, QadInvoiceIdentity};
 use ::domain::matching::{AdditionalCost, ReceiverMatch, SupplierInvoiceDraft};
@@ -707,6 +708,8 @@ async fn every_answer_to_a_create_has_its_meaning() {
     for (outcome, word, code) in table {
         let bench = Bench::new();
         bench.script.then(outcome.clone());
+        // What QAD says exists is looked up, and is there.
+        bench.script.then(answer(200, &records(&[record()]).to_string()));
         let error = bench.qad.create_invoice(&draft(), "key").await.unwrap_err();
         let got = match &error {
             WriteError::Unknown(_) => "unknown",
@@ -718,7 +721,26 @@ async fn every_answer_to_a_create_has_its_meaning() {
             (word, code),
             "{outcome:?}: {error}"
         );
-        assert_eq!(bench.script.sent().len(), 1, "a create is sent once");
+        let sent = bench.script.sent();
+        let creates = sent.iter().filter(|request| request.method == Method::Post);
+        assert_eq!(creates.count(), 1, "a create is sent once");
+        assert_eq!(sent.len() > 1, code == "QAD_ALREADY_EXISTS");
+    }
+    let exists = rejected("Matching already exists for receiver RC1");
+    for (look_up, word) in [
+        (answer(200, &records(&[]).to_string()), "refused"),
+        (answer(404, ""), "unknown"),
+    ] {
+        let bench = Bench::new();
+        bench.script.then(answer(200, &exists));
+        bench.script.then(look_up);
+        let error = bench.qad.create_invoice(&draft(), "key").await.unwrap_err();
+        assert_eq!(
+            matches!(error, WriteError::Refused(_)),
+            word == "refused",
+            "{error}"
+        );
+        assert!(error.problem().actual.contains("already exists"), "{error}");
     }
     let bench = Bench::new();
     bench.script.then(answer(200, &rejected("Daybook not found")));

@@ -64,11 +64,24 @@ fn the_defaults_that_the_example_documents_are_the_defaults() {
     assert_eq!(explicit.qad.requests_per_second, standard.qad.requests_per_second);
     assert_eq!(explicit.adopt_equal_documents, standard.adopt_equal_documents);
     assert_eq!(explicit.hold_recheck_seconds, standard.hold_recheck_seconds);
-    let mut lookups = document();
-    lookups["lookups"] = json!({});
-    let built_in = ConnectionDocument::parse(&lookups.to_string()).unwrap().lookups;
-    assert_eq!(explicit.lookups, standard.lookups);
-    assert_eq!(standard.lookups, built_in);
+    assert!(standard.lookups.is_none(), "only who asks for lookups has them");
+    assert_eq!(explicit.lookups, None);
+}
+
+#[test]
+fn the_section_of_lookups_that_the_example_documents_is_what_the_section_alone_means() {
+    let section: Vec<&str> = EXAMPLE
+        .lines()
+        .skip_while(|line| *line != "#   [lookups]")
+        .take_while(|line| !line.starts_with("# Any other browse"))
+        .filter_map(|line| line.strip_prefix("#   "))
+        .collect();
+    let documented = from_toml(&format!("{EXAMPLE}\n{}", section.join("\n")));
+    let mut alone = document();
+    alone["lookups"] = json!({});
+    let built_in = ConnectionDocument::parse(&alone.to_string()).unwrap().lookups;
+    assert!(built_in.is_some());
+    assert_eq!(documented.lookups, built_in);
 }
 
 /// A commented setting that shows its default (and not a mere example).

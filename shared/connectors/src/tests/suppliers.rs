@@ -368,6 +368,8 @@ fn found(records: &str) -> String {
 }
 
 const REFUSED: &str = r#"{"data":{},"submitResult":{"success":false,"errors":[{"fieldName":"x","message":"Nein","code":"1","severity":1}]}}"#;
+const EXISTS: &str =
+    r#"{"submitResult":{"success":false,"errors":[{"message":"Business relation C77 already exists"}]}}"#;
 
 #[tokio::test]
 async fn a_supplier_is_read_by_its_keys_and_none_is_only_an_empty_list() {
@@ -443,6 +445,10 @@ async fn a_create_in_qad_is_done_refused_or_unknown() {
         // Refused because it is there, in whatever language: looked up.
         (vec![answer(200, REFUSED), answer(200, &ours)], "unknown"),
         (vec![answer(200, REFUSED), answer(404, "")], "unknown"),
+        // Something exists: this supplier, or a business relation of its code.
+        (vec![answer(200, EXISTS), answer(200, &ours)], "unknown"),
+        (vec![answer(200, EXISTS), answer(404, "")], "unknown"),
+        (vec![answer(200, EXISTS), answer(200, &found(""))], "refused"),
         (vec![answer(500, "")], "unknown"),
         (vec![Err(TransportError::MaybeSent("reset".into()))], "unknown"),
         (
