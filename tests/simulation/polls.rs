@@ -179,3 +179,16 @@ fn every_message_lost_at_any_moment_is_healed_by_the_sweep_and_the_poll() {
     run.heal();
     both_posted(&run);
 }
+
+/// One 404 among good answers: a right that was taken away for a while, or a copy of Coupa's that lagged behind.
+#[test]
+fn an_invoice_that_coupa_did_not_show_once_is_taken_up_again_when_its_list_shows_it() {
+    let mut run = Harness::new(straight_through(), &Setup::default());
+    let hidden = run.sim.world().coupa.invoices.remove(&INVOICE.0).unwrap();
+    run.run(Job::Match(INVOICE, HintReason::Webhook));
+    run.assert_stands(INVOICE, "rejected", 0);
+    run.sim.world().coupa.invoices.insert(INVOICE.0, hidden);
+    run.run(Job::PollCoupa);
+    run.deliver_all();
+    run.assert_stands(INVOICE, "exported", 1);
+}

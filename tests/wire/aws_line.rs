@@ -7,6 +7,7 @@ use crate::local_dynamo::Tables;
 use async_trait::async_trait;
 use aws::clients::{AwsSettings, AwsTimes, Clients};
 use aws::dynamo::{DynamoRegister, RegisterTables};
+use aws::secrets::SecretReader;
 use aws::sqs::SqsQueue;
 use domain::ids::{ConnectionId, InvoiceId};
 use domain::lifecycle::InvoiceRecord;
@@ -15,14 +16,15 @@ use domain::timing::Timing;
 use flows::coupa_orders::OrderReads;
 use flows::match_invoice::{self, InvoiceSettings};
 use flows::ports::{
-    AuditEntry, Chance, Clock, Commit, CommitError, Hint, HintReason, Queue, RecordKey, RecordWrite,
-    Register, Subject,
+    AuditEntry, Chance, Clock, Commit, CommitError, Hint, HintReason, Queue, ReadError, RecordKey,
+    RecordWrite, Register, Subject,
 };
+use flows::receive_webhook::WebhookSecrets;
 use flows::store::{Context, invoice_audit_name, parse, verify_chain};
 use sandbox::local::aws::{LocalAws, REGION};
 use sandbox::ports::WorldPorts;
 use sandbox::scenario::policy;
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
@@ -35,7 +37,7 @@ use tests::small::{INVOICE, straight_through};
 const ATTEMPT_MILLIS: u64 = 400;
 /// Most times the register sends one request.
 const TRIES: u64 = 4;
-/// Most times the SDK itself sends a message.
+/// Most times the SDK itself sends a message or asks for a secret.
 const SENDS: u64 = 3;
 /// A call that has no end of its own is cut here, in real seconds, and the test fails: far above what any call may take.
 const ENDLESS_SECONDS: u64 = 30;
@@ -92,6 +94,7 @@ struct Bench {
     connection: ConnectionId,
 }
 
+/// SQS and Secrets Manager have one address on the local AWS.
 fn settings(dynamodb: &str, sqs: &str) -> AwsSettings {
     AwsSettings {
         region: REGION.to_owned(),
@@ -100,7 +103,7 @@ fn settings(dynamodb: &str, sqs: &str) -> AwsSettings {
         session_token: None,
         dynamodb_url: Some(dynamodb.to_owned()),
         sqs_url: Some(sqs.to_owned()),
-        secrets_manager_url: None,
+        secrets_manager_url: Some(sqs.to_owned()),
     }
 }
 
@@ -380,6 +383,50 @@ async fn a_message_that_was_taken_is_in_the_queue_whatever_the_line_does() {
     let failed: Vec<_> = done.iter().filter(|(_, taken, ..)| !taken).collect();
     assert!(failed.iter().all(|(what, ..)| what == "Garbage"), "{failed:?}");
     assert_eq!(bench.queue_line.arrived(), 0);
+}
+
+/// A secret that is there is never "not there" because of the line: a webhook would be refused for good as a stranger's, a
+/// connection would stop. A store that gives no answer at all is down, and nothing else.
+#[tokio::test]
+async fn a_secret_is_never_taken_for_absent_because_of_the_line() {
+    const DOCUMENT: &str = r#"{"scheme":"coupa-hmac"}"#;
+    let bench = Bench::new().await;
+    let secret = SecretString::from(DOCUMENT);
+    bench.local.secrets.create("wire/example", &secret).await.unwrap();
+    let spoiled = Trouble::ALL
+        .into_iter()
+        .flat_map(|trouble| [1, SENDS].map(|times| (trouble, times)));
+    let asked = spoiled.map(|(trouble, times)| {
+        let bench = &bench;
+        async move {
+            let line = Line::to(bench.local.messaging_url()).await;
+            let times_of = AwsTimes {
+                connect_millis: ATTEMPT_MILLIS,
+                attempt_millis: ATTEMPT_MILLIS,
+            };
+            let clients = Clients::with_times(settings(&line.url, &line.url), times_of);
+            (0..times).for_each(|_| line.next(trouble));
+            let clock = Arc::clone(&bench.clock) as Arc<dyn Clock>;
+            let reader = SecretReader::new(clients.secrets_manager(), "wire/".to_owned(), clock);
+            let what = format!("{trouble:?}, {times} times");
+            let found = bounded(&what, reader.document(&bench.connection)).await;
+            assert!(line.arrived() <= SENDS, "{what}: asked {} times", line.arrived());
+            match found {
+                Ok(Some(text)) => {
+                    assert_eq!(text.expose_secret(), DOCUMENT, "{what}");
+                    true
+                }
+                Ok(None) => panic!("{what}: the secret is taken for absent"),
+                Err(ReadError::Unavailable { .. }) => false,
+                Err(other) => panic!("{what}: {}", other.problem()),
+            }
+        }
+    });
+    let answered = futures_util::future::join_all(asked).await;
+    let read = answered.iter().filter(|read| **read).count();
+    // Of what is spoiled once all but Garbage is asked again; of what is spoiled each time only the complete answer counts.
+    assert!(read >= Trouble::ALL.len() - 1, "{answered:?}");
+    assert!(read < answered.len(), "{answered:?}");
 }
 
 /// Whole lives of an invoice whose register lies behind a faulty line: one document in QAD, and a trail that verifies.

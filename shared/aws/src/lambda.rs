@@ -7,10 +7,12 @@ use crate::telemetry;
 use domain::problem::Problem;
 use domain::time::Timestamp;
 use flows::ports::{Chance, Clock};
+use futures_util::FutureExt;
 use lambda_runtime::{Diagnostic, LambdaEvent, Runtime, service_fn};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::cell::Cell;
+use std::panic::AssertUnwindSafe;
 use std::process::ExitCode;
 use std::sync::Arc;
 use tracing::Instrument;
@@ -130,14 +132,24 @@ where
             request_id = invocation.request_id,
             cold_start = is_first.replace(false)
         );
-        handler(request, invocation)
-            .instrument(span)
+        // The runtime would answer with the panic's text, and nobody knows what a text holds.
+        AssertUnwindSafe(handler(request, invocation).instrument(span))
+            .catch_unwind()
             .await
+            .unwrap_or_else(|_| Err(panicked()))
             .map_err(diagnose)
     });
     runtime
         .block_on(Runtime::new(service).run())
         .map_err(|error| broken(error.to_string()))
+}
+
+/// Where it happened is in the log; the text stays in the process.
+fn panicked() -> Problem {
+    Problem::new(
+        "FUNCTION_PANICKED",
+        "Report this with the log line of the panic; the event comes again.",
+    )
 }
 
 fn diagnose(problem: Problem) -> Diagnostic {

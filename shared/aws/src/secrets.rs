@@ -26,7 +26,7 @@ pub const STALE_MILLIS: i64 = 900_000;
 /// A document is not read again sooner than this after the last time, however many credentials are refused, in
 /// milliseconds.
 pub const RELOAD_MILLIS_MIN: i64 = 60_000;
-/// Most documents kept. More connections than this still work; the oldest is read again.
+/// Most documents kept. More connections than this still work: some of them are read again and again.
 const DOCUMENTS_MAX: usize = 200;
 const CURRENT: &str = "AWSCURRENT";
 const PREVIOUS: &str = "AWSPREVIOUS";
@@ -215,6 +215,12 @@ impl SecretReader {
     }
 }
 
+/// AWS has one code for a secret that no policy lets us read and for a secret whose key we may not use ("Access to KMS is not
+/// allowed", seen). The second one is there.
+fn is_denied_by_policy(said: &str) -> bool {
+    said.starts_with(ACCESS_DENIED) && !said.contains("KMS")
+}
+
 /// Whether `then` is less than `millis` ago; an instant in the future is not.
 fn is_within(now: Timestamp, then: Timestamp, millis: i64) -> bool {
     (0..millis).contains(&now.millis_since(then))
@@ -228,7 +234,7 @@ impl WebhookSecrets for SecretReader {
             Ok(document) => Ok(document.map(|document| document.text)),
             // The name comes from outside, and readers are named by each secret itself: of a secret that does not exist
             // AWS says "denied". Seen from outside the two are the same; a forgotten policy shows in this line.
-            Err(ReadError::Refused(problem)) if problem.actual.starts_with(ACCESS_DENIED) => {
+            Err(ReadError::Refused(problem)) if is_denied_by_policy(&problem.actual) => {
                 tracing::warn!(%connection, code = %problem.code, %problem, "no secret of this name, or none that we may read");
                 Ok(None)
             }
@@ -370,11 +376,16 @@ mod tests {
             reader.current(&acme()).await,
             Err(ReadError::Refused(_))
         ));
-        store.answer(400, r#"{"__type":"KMSAccessDenied"}"#);
-        assert!(
-            reader.document(&acme()).await.is_err(),
-            "another refusal is not an unknown connection"
-        );
+        for refused in [
+            r#"{"__type":"AccessDeniedException","Message":"Access to KMS is not allowed"}"#,
+            r#"{"__type":"DecryptionFailure"}"#,
+        ] {
+            store.answer(400, refused);
+            assert!(
+                reader.document(&acme()).await.is_err(),
+                "another refusal is not an unknown connection: {refused}"
+            );
+        }
     }
 
     #[tokio::test]

@@ -14,7 +14,7 @@ use crate::time::{Date, Timestamp};
 use crate::timing::Timing;
 use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 /// One allocation of one QAD payment: `QAD <entity> <year>/<instrument>/<number>#<allocation>`. It stands at the start of
@@ -481,6 +481,7 @@ impl BillPayments {
         let mut next = self.clone();
         next.coupa_read = true;
         let mut ours = false;
+        let mut keyed = BTreeSet::new();
         for (key, state) in &mut next.allocations {
             let is_paying = |entry: &&CoupaPaymentEntry| {
                 entry.amount.is_sign_negative() == state.latest.allocated.is_sign_negative()
@@ -491,8 +492,16 @@ impl BillPayments {
             if paying.len() > 1 || back > 1 {
                 return Err(paid_twice(self.invoice, key, carrying().count()));
             }
-            let keyed_by_hand = || entries.iter().find(|entry| state.latest.is_keyed_as(entry));
-            let Some(found) = paying.first().copied().or_else(keyed_by_hand) else {
+            // One entry of a person is one allocation's.
+            let mut by_hand = || {
+                let mut entries = entries.iter().enumerate();
+                entries.find(|(place, entry)| state.latest.is_keyed_as(entry) && keyed.insert(*place))
+            };
+            let Some(found) = paying
+                .first()
+                .copied()
+                .or_else(|| by_hand().map(|(_, entry)| entry))
+            else {
                 continue;
             };
             ours = true;
@@ -505,6 +514,24 @@ impl BillPayments {
         }
         next.paid_flag = ours.then_some(paid);
         Ok(next)
+    }
+
+    /// True when a person has keyed this very payment into Coupa, and no other allocation of the bill is what they keyed.
+    pub fn is_keyed_by_hand(&self, key: &PaymentKey, entries: &[CoupaPaymentEntry]) -> bool {
+        let keyed = |state: &AllocationState| {
+            entries
+                .iter()
+                .filter(|entry| state.latest.is_keyed_as(entry))
+                .count()
+        };
+        let carries_none = |key: &PaymentKey| !entries.iter().any(|entry| key.begins(&entry.notes));
+        let others = self.allocations.iter().filter(|(other, state)| {
+            *other != key && state.written == Written::Paid && keyed(state) > 0 && carries_none(other)
+        });
+        let taken = others.count();
+        self.allocations
+            .get(key)
+            .is_some_and(|state| keyed(state) > taken)
     }
 
     /// What stands in Coupa for this bill, with the discounts that QAD shows for it, in exact decimals. `None` when out

@@ -17,16 +17,35 @@ use domain::problem::Problem;
 use domain::time::Timestamp;
 use rust_decimal::Decimal;
 
-/// A key that is computed once per effect and sent with every attempt.
-pub fn idempotency_key(effect_key: &str, request_sha256: &str) -> String {
-    sha256_hex(&format!("{effect_key}\n{request_sha256}"))
-}
-
-/// A new effect with everything that stays the same over all its attempts.
-pub fn new_effect(key: String, repetition: Repetition, request: String, now: Timestamp) -> Effect {
+/// A new effect, the successor of `earlier`, with everything that stays the same over all its attempts.
+///
+/// Its idempotency key is computed here and sent with every attempt. A system that honours such keys answers a known one
+/// with what it answered before, so the same request gets a new key once the earlier one has come to its end: a value that is
+/// switched off, on and off again is three writes. What was given up without an answer keeps its key, because the earlier
+/// attempt may still arrive.
+pub fn new_effect(
+    key: String,
+    repetition: Repetition,
+    request: String,
+    now: Timestamp,
+    earlier: Option<&Effect>,
+) -> Effect {
     let request_sha256 = sha256_hex(&request);
-    let idempotency_key = idempotency_key(&key, &request_sha256);
-    Effect::ready(key, repetition, request, request_sha256, idempotency_key, now)
+    let given_up = earlier.filter(|earlier| {
+        earlier.status == EffectStatus::Withdrawn
+            && earlier.key == key
+            && earlier.request_sha256 == request_sha256
+    });
+    let idempotency_key = given_up.map(|earlier| earlier.idempotency_key.clone());
+    let mut effect =
+        Effect::ready(key, repetition, request, request_sha256, String::new(), now).succeeding(earlier);
+    effect.idempotency_key = idempotency_key.unwrap_or_else(|| {
+        sha256_hex(&format!(
+            "{}\n{}\n{}",
+            effect.key, effect.request_sha256, effect.fence
+        ))
+    });
+    effect
 }
 
 /// The effect that marks an invoice exported in Coupa.
@@ -36,8 +55,8 @@ pub fn export_effect(record: &InvoiceRecord, now: Timestamp) -> Effect {
         Repetition::Harmless,
         "exported=true".to_owned(),
         now,
+        record.export.as_ref(),
     )
-    .succeeding(record.export.as_ref())
 }
 
 fn change(step: (InvoiceRecord, Event)) -> Change<InvoiceRecord, Event> {
@@ -522,8 +541,8 @@ pub fn due_note(record: &InvoiceRecord, outcome: Option<DocumentOutcome>, now: T
         Repetition::Harmless,
         request,
         now,
-    )
-    .succeeding(record.note.as_ref());
+        record.note.as_ref(),
+    );
     let known = record
         .note
         .as_ref()
@@ -725,9 +744,43 @@ mod tests {
             Repetition::OnlyAfterLookUp,
             request.clone(),
             Timestamp(0),
+            None,
         );
         assert_eq!(draft_of(&effect).unwrap(), draft());
         effect.request = request.replace("100", "900");
         assert_eq!(draft_of(&effect).unwrap_err().code, "REQUEST_ALTERED");
+    }
+
+    #[test]
+    fn a_request_has_a_new_idempotency_key_once_the_same_one_has_ended_and_its_old_one_after_a_lost_answer() {
+        let next = |request: &str, earlier: &Effect| {
+            new_effect(
+                "k".into(),
+                Repetition::Harmless,
+                request.into(),
+                Timestamp(1),
+                Some(earlier),
+            )
+        };
+        let mut first = new_effect("k".into(), Repetition::Harmless, "off".into(), Timestamp(0), None);
+        for ended in [EffectStatus::Done, EffectStatus::Rejected, EffectStatus::Parked] {
+            first.status = ended;
+            let mut on = next("on", &first);
+            on.status = EffectStatus::Done;
+            let off = next("off", &on);
+            let keys = [&first, &on, &off].map(|effect| effect.idempotency_key.as_str());
+            assert!(
+                keys[0] != keys[1] && keys[1] != keys[2] && keys[0] != keys[2],
+                "{keys:?}"
+            );
+            assert_ne!(
+                next("off", &first).idempotency_key,
+                first.idempotency_key,
+                "{ended:?}"
+            );
+        }
+        first.status = EffectStatus::Withdrawn;
+        assert_eq!(next("off", &first).idempotency_key, first.idempotency_key);
+        assert_ne!(next("on", &first).idempotency_key, first.idempotency_key);
     }
 }

@@ -423,9 +423,12 @@ async fn exported_before(
     move_to(deps, loaded, Event::Rejected { problem }).await
 }
 
+/// Coupa does not know the invoice, or does not show it.
+pub(crate) const INVOICE_NOT_FOUND: &str = "COUPA_INVOICE_NOT_FOUND";
+
 fn not_in_coupa(id: InvoiceId) -> Problem {
     Problem::new(
-        "COUPA_INVOICE_NOT_FOUND",
+        INVOICE_NOT_FOUND,
         "Nothing to do, unless the id is known to be right: then check the client's permissions.",
     )
     .field("id")
@@ -1229,8 +1232,13 @@ async fn approve(
     let RecordKey::Effect(key) = identity_key(&identity) else {
         return Err(impossible("no key for the identity"));
     };
-    let effect = new_effect(key.clone(), Repetition::OnlyAfterLookUp, render(&draft)?, now)
-        .succeeding(record.creation.as_ref());
+    let effect = new_effect(
+        key.clone(),
+        Repetition::OnlyAfterLookUp,
+        render(&draft)?,
+        now,
+        record.creation.as_ref(),
+    );
     let event = Event::Approved {
         identity: identity.to_string(),
         request_sha256: effect.request_sha256.clone(),

@@ -79,8 +79,12 @@ impl Pause {
 
     /// What a record that waits for its end says.
     pub fn problem(&self) -> Problem {
-        Problem::new(PAUSED, "It goes on after `qad-coupa resume`.")
-            .actual(format!("{}: {}", self.instruction.by, self.instruction.reason))
+        Problem::new(PAUSED, "It goes on after `qad-coupa resume`.").actual(format!(
+            "{}, since {}: {}",
+            self.instruction.by,
+            domain::explain::instant(self.since),
+            self.instruction.reason
+        ))
     }
 }
 

@@ -3,6 +3,7 @@
 //! Pages through what Coupa has not exported, by id and never by offset (marking exported would shift the pages), and
 //! queues what is news to the register. What waits unchanged costs its place in the list and nothing else.
 
+use crate::match_invoice::INVOICE_NOT_FOUND;
 use crate::ports::{
     Coupa, Hint, HintReason, InvoiceHead, Queue, ReadError, RecordKey, Register, StoreError, Subject,
 };
@@ -164,6 +165,8 @@ fn is_news(head: &InvoiceHead, known: Option<&InvoiceRecord>) -> bool {
         (_, CoupaStatus::Other(_)) => false,
         // A person took it out, whatever becomes of it in Coupa.
         (state, _) if state.is_skipped() => false,
+        // The list shows what could not be read: a right that was missing for a while, or a copy that lagged behind.
+        (State::Rejected { problem }, _) if problem.code == INVOICE_NOT_FOUND => true,
         // Not readable: it has its own slow recheck, and is not asked for at every poll until Coupa has changed it.
         (State::Parked { .. }, _) => {
             head.updated_at > read_at.max(record.asked_in_vain).unwrap_or(record.since)

@@ -25,11 +25,14 @@ pub const SETTINGS_AGE_MILLIS_MAX: i64 = 300_000;
 /// "there is no such connection" is remembered, in milliseconds. Bad requests cannot run up its bill.
 pub const RELOAD_INTERVAL_MILLIS_MIN: i64 = 60_000;
 const _: () = assert!(RELOAD_INTERVAL_MILLIS_MIN < SETTINGS_AGE_MILLIS_MAX);
-/// How long a failed look at the secret store is not repeated, in milliseconds.
+/// How long a failed look at the secret store is not repeated, in milliseconds; one that found a wrong document is not for
+/// [`RELOAD_INTERVAL_MILLIS_MIN`].
 pub const FAILURE_PAUSE_MILLIS: i64 = 5_000;
 /// Most looks for connections never seen before, per [`RELOAD_INTERVAL_MILLIS_MIN`] and instance: made-up names cannot
 /// run up the bill either.
 pub const FIRST_LOOKS_MAX: u32 = 30;
+/// Nobody looked, so nobody knows whether there is such a connection.
+const TOO_MANY_UNKNOWN: &str = "WEBHOOK_TOO_MANY_UNKNOWN_CONNECTIONS";
 /// Interval in which refusals for the same reason are logged ever more rarely, in milliseconds.
 pub const REFUSAL_LOG_INTERVAL_MILLIS: i64 = 60_000;
 /// Least of `Retry-After`, in seconds; as much again is added by chance.
@@ -489,8 +492,16 @@ struct Remembered {
 struct Entry {
     /// The last answer of the secret store, and when; the inner `None` says that there is no such connection.
     known: Option<(Timestamp, Option<Arc<WebhookSettings>>)>,
-    /// The last failure after that answer, and when.
-    failed: Option<(Timestamp, Problem)>,
+    /// The last failure after that answer.
+    failed: Option<Failed>,
+}
+
+/// A look that brought no settings.
+struct Failed {
+    at: Timestamp,
+    problem: Problem,
+    /// How long nobody looks again only because somebody asks, in milliseconds.
+    pause_millis: i64,
 }
 
 impl Entry {
@@ -503,10 +514,10 @@ impl Entry {
     }
 
     fn failure_within(&self, now: Timestamp, millis: i64) -> Option<Problem> {
-        self.failed
-            .as_ref()
-            .filter(|(at, _)| age_millis(now, *at) < millis)
-            .map(|(_, problem)| problem.clone())
+        let failed = self.failed.as_ref();
+        failed
+            .filter(|failed| age_millis(now, failed.at) < millis.max(failed.pause_millis))
+            .map(|failed| failed.problem.clone())
     }
 
     fn names_a_connection(&self) -> bool {
@@ -567,7 +578,7 @@ impl Memory {
                 if let (true, Some((_, settings))) = (entry.is_fresh(now), &entry.known) {
                     return Ok(settings.clone());
                 }
-                if let Some(problem) = entry.failure_within(now, FAILURE_PAUSE_MILLIS) {
+                if let Some(problem) = entry.failure_within(now, 0) {
                     return Err(problem);
                 }
             }
@@ -591,7 +602,11 @@ impl Memory {
                 return Reload::Failed(problem);
             }
             // Until the answer is here, nobody else needs to ask.
-            entry.failed = Some((now, look_is_under_way()));
+            entry.failed = Some(Failed {
+                at: now,
+                problem: look_is_under_way(),
+                pause_millis: FAILURE_PAUSE_MILLIS,
+            });
         }
         match self.fetch(deps, connection, now).await {
             Ok(Some(settings)) => Reload::Fresh(settings),
@@ -607,12 +622,14 @@ impl Memory {
         now: Timestamp,
     ) -> Result<Option<Arc<WebhookSettings>>, Problem> {
         let read = deps.secrets.document(connection).await;
-        let result = match read {
-            Ok(None) => Ok(None),
-            Ok(Some(document)) => WebhookSettings::parse(&document)
-                .map(|settings| Some(Arc::new(settings)))
-                .map_err(first_problem),
-            Err(error) => Err(error.problem().clone()),
+        // A store that is down may be up in a moment; a document that is wrong waits for a person.
+        let (result, pause_millis) = match read {
+            Ok(None) => (Ok(None), 0),
+            Ok(Some(document)) => {
+                let parsed = WebhookSettings::parse(&document).map(|settings| Some(Arc::new(settings)));
+                (parsed.map_err(first_problem), RELOAD_INTERVAL_MILLIS_MIN)
+            }
+            Err(error) => (Err(error.problem().clone()), FAILURE_PAUSE_MILLIS),
         };
         let mut remembered = self.lock();
         let entry = remembered.connections.entry(connection.clone()).or_default();
@@ -623,7 +640,13 @@ impl Memory {
                     failed: None,
                 };
             }
-            Err(problem) => entry.failed = Some((now, problem.clone())),
+            Err(problem) => {
+                entry.failed = Some(Failed {
+                    at: now,
+                    problem: problem.clone(),
+                    pause_millis,
+                });
+            }
         }
         result
     }
@@ -645,8 +668,20 @@ impl Memory {
             Outcome::NotUnderstood(problem) => {
                 tracing::warn!(outcome, status, connection, reason, %problem, "webhook not understood");
             }
-            Outcome::QueueDown(problem) | Outcome::SettingsDown(problem) => {
+            Outcome::QueueDown(problem) => {
                 tracing::error!(outcome, status, connection, reason, %problem, "webhook could not be handled");
+            }
+            // Without a signature: of names that somebody makes up, and of a connection whose document is wrong.
+            Outcome::SettingsDown(problem) if problem.code == TOO_MANY_UNKNOWN => {
+                if let Some(value) = self.lock().count_refusal(reason, now) {
+                    let metric = "webhook_rejected";
+                    tracing::warn!(outcome, status, reason, metric, value, %problem, "webhook could not be handled");
+                }
+            }
+            Outcome::SettingsDown(problem) => {
+                if let Some(count) = self.lock().count_refusal(reason, now) {
+                    tracing::error!(outcome, status, connection, reason, count, %problem, "webhook could not be handled");
+                }
             }
             Outcome::Refused(_) => {
                 if let Some(count) = self.lock().count_refusal(reason, now) {
@@ -685,7 +720,7 @@ impl Remembered {
         }
         if self.first_looks.count >= FIRST_LOOKS_MAX {
             return Err(Problem::new(
-                "WEBHOOK_TOO_MANY_UNKNOWN_CONNECTIONS",
+                TOO_MANY_UNKNOWN,
                 "Somebody tries many connection names; the sender of a real one repeats itself.",
             )
             .expected(format!("at most {FIRST_LOOKS_MAX} new connections a minute")));

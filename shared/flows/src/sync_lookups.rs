@@ -705,7 +705,7 @@ fn effect_for(action: &Action, record: &LookupValueRecord, now: Timestamp) -> Re
         "lookup-value/{}",
         LookupValueRecord::record_id(&record.lookup, &record.path)
     );
-    Ok(new_effect(key, repetition, request, now).succeeding(record.effect.as_ref()))
+    Ok(new_effect(key, repetition, request, now, record.effect.as_ref()))
 }
 
 fn action_of(effect: &Effect) -> Result<Action, Problem> {

@@ -876,13 +876,13 @@ impl<'a, 'd> Book<'a, 'd> {
 
     fn effect(&self, held: &Held, write: &SupplierWrite) -> Result<Effect, FlowError> {
         // An update may be repeated, and still not before its lost predecessor can land no more: another value may follow.
-        let effect = new_effect(
+        Ok(new_effect(
             write.key(),
             Repetition::OnlyAfterLookUp,
             render(write)?,
             self.deps.context.clock.now(),
-        );
-        Ok(effect.succeeding(held.document.effect.as_ref()))
+            held.document.effect.as_ref(),
+        ))
     }
 
     /// False while the same write was refused not long ago, unless something has changed that may lift the refusal.

@@ -256,8 +256,8 @@ async fn round(
                 Repetition::OnlyAfterLookUp,
                 render(&entry)?,
                 now,
-            )
-            .succeeding(loaded.document.entry.as_ref());
+                loaded.document.entry.as_ref(),
+            );
             let event = PaymentEvent::Ready {
                 entry,
                 request_sha256: effect.request_sha256.clone(),
@@ -653,6 +653,10 @@ fn judge_entries(
         .filter(|one| one.amount.is_sign_negative() == entry.amount.is_sign_negative())
         .collect();
     match carrying.as_slice() {
+        // An entry cannot be undone, so one that a person was faster with counts, as it does at the first look.
+        [] if entry.kind == EntryKind::Payment && bill.is_keyed_by_hand(&entry.key, &shown.entries) => {
+            there()
+        }
         [] => match paid_elsewhere(shown, settings).or_else(|| overpaid(bill, entry, shown, settings)) {
             Some(problem) => park(problem),
             None => Finding::Nothing,

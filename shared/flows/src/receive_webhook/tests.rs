@@ -343,6 +343,22 @@ fn ten_thousand_requests_for_one_unknown_connection_cause_one_look_a_minute() {
 }
 
 #[test]
+fn a_connection_whose_document_is_wrong_is_looked_at_once_a_minute() {
+    let world = World::new();
+    let request = post("example-unfilled", &"0".repeat(64), INVOICE);
+    world.set_secrets("example-unfilled", &["short"]);
+    for minute in 1..=3_usize {
+        for _ in 0..1_000 {
+            assert_eq!(world.run(&request).status, 503);
+        }
+        assert_eq!(world.looks(), minute);
+        world.pass(RELOAD_INTERVAL_MILLIS_MIN);
+    }
+    world.set_secrets("example-unfilled", &[NEXT_SECRET]);
+    assert_eq!(world.run(&request).status, 401, "and seen once it is right");
+}
+
+#[test]
 fn made_up_connections_run_up_no_bill_and_lock_nobody_out_who_is_known() {
     let world = World::new();
     assert_eq!(world.run(&signed(PLAIN_SECRET, INVOICE)).status, 202);

@@ -812,6 +812,28 @@ async fn what_others_entered_in_coupa_is_never_paid_a_second_time() {
 }
 
 #[tokio::test]
+async fn a_later_payment_that_a_person_was_faster_with_is_not_written_a_second_time() {
+    let model = model();
+    settle(&model, &[row(1, PAID, 30)]).await;
+    let keyed = CoupaPaymentEntry {
+        amount: Decimal::from(30),
+        date: Some("2026-03-20".parse().unwrap()),
+        notes: "ach-2".to_owned(),
+    };
+    model.world().coupa.get_mut(&INVOICE).unwrap().entries.push(keyed);
+    settle(&model, &[row(2, PAID, 30)]).await;
+    assert_eq!(shown(&model), (vec![30, 30], false));
+    // One entry of a person is one payment: a second one of the same cheque is written.
+    let same_cheque = Allocation {
+        reference: "ACH-2".to_owned(),
+        ..row(3, PAID, 30)
+    };
+    settle(&model, &[same_cheque]).await;
+    assert_eq!(shown(&model), (vec![30, 30, 30], false));
+    check(&model);
+}
+
+#[tokio::test]
 async fn a_parked_bill_is_decided_anew_with_its_recheck_and_goes_on_when_it_can() {
     let model = model();
     let cheque = CoupaPaymentEntry {
