@@ -13,6 +13,9 @@ use crate::problem::Problem;
 use crate::time::Timestamp;
 use rust_decimal::Decimal;
 
+/// The code of the problem that a record carries while its flow is paused: it waits, and nothing has failed.
+const PAUSED: &str = "PAUSED";
+
 /// Most reasons that a sentence tells; it says how many more there are.
 pub const REASONS_TOLD_MAX: usize = 4;
 
@@ -85,6 +88,9 @@ pub fn sentence(record: &InvoiceRecord) -> String {
         None => told,
     };
     match &record.delay {
+        Some(problem) if problem.code == PAUSED => {
+            format!("{told} {}", paused(problem, record.report.is_some()))
+        }
         Some(problem) => format!("{told} {}", delayed(problem, record.look_again)),
         None => told,
     }
@@ -116,6 +122,28 @@ pub fn paid_words(paid: &PaidState) -> String {
     }
 }
 
+/// What changed in what Coupa shows as paid, as one line of the invoice's history.
+pub fn payment_words(paid: &PaidState) -> String {
+    match paid {
+        PaidState::Partly {
+            settled,
+            total,
+            currency,
+        } => format!(
+            "payment in Coupa: {} of {} paid",
+            plain(*settled),
+            money(*total, *currency)
+        ),
+        PaidState::Fully { on, payment } => format!("payment in Coupa: paid in full on {on} (QAD {payment})"),
+        PaidState::TakenBack { total, currency } => format!(
+            "payment in Coupa taken back: {} open again",
+            money(*total, *currency)
+        ),
+        PaidState::Parked { problem } => format!("payments parked for a person: {problem}"),
+        PaidState::LeftAlone { problem } => format!("payments left alone: {problem}"),
+    }
+}
+
 /// An instant to the minute: `2026-03-05 09:12 UTC`.
 pub fn instant(when: Timestamp) -> String {
     jiff::Timestamp::from_millisecond(when.0).map_or_else(
@@ -131,6 +159,18 @@ fn delayed(problem: &Problem, look_again: Option<Timestamp>) -> String {
     format!(
         "The last look at it failed and is repeated by itself{when}: {}",
         problem_words(problem)
+    )
+}
+
+fn paused(problem: &Problem, has_figures: bool) -> String {
+    let figures = if has_figures {
+        "; the figures are those of the last look"
+    } else {
+        ""
+    };
+    format!(
+        "Posting is paused (by {}); it is looked at again after `qad-coupa resume`{figures}.",
+        problem.actual
     )
 }
 

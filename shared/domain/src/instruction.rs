@@ -62,7 +62,7 @@ impl Instruction {
 
     /// The reason a skipped invoice carries.
     pub fn skipped(&self) -> Problem {
-        Problem::new(SKIPPED, "`qad-coupa recheck` takes it up again.")
+        Problem::new(SKIPPED, "`qad-coupa recheck --reason \"…\"` takes it up again.")
             .actual(format!("{}: {}", self.by, self.reason))
     }
 }

@@ -15,7 +15,8 @@ use domain::explain;
 use domain::ids::{ConnectionId, InvoiceId};
 use domain::instruction::Instruction;
 use domain::lifecycle::{InvoiceRecord, State, Voucher};
-use domain::money::parse_decimal;
+use domain::matching::Exception;
+use domain::money::{Currency, parse_decimal};
 use domain::problem::Problem;
 use flows::operator::{self, AdoptDeps, Adoption, Done, OperatorError};
 use flows::ports::{Chance, Clock, Hint, HintReason, Queue, RecordKey, Subject};
@@ -68,8 +69,7 @@ pub(crate) struct BulkOptions {
 
 #[derive(Debug, Args)]
 pub(crate) struct RecheckOptions {
-    /// The invoice: any of its keys. An id that is not known yet is asked for in Coupa.
-    #[arg(required_unless_present_any = ["all_parked", "state", "code", "currency", "supplier", "order", "since", "older_than"])]
+    /// The invoice: any of its keys. An id that is not known yet is asked for in Coupa. Without it, give --all-parked or a filter.
     key: Option<String>,
     /// All that wait for a person.
     #[arg(long, conflicts_with = "key")]
@@ -110,7 +110,7 @@ pub(crate) struct AdoptOptions {
     #[arg(long, value_parser = voucher)]
     voucher: Voucher,
     /// QAD's total, when it differs from Coupa's and that is accepted.
-    #[arg(long, value_name = "AMOUNT", value_parser = amount)]
+    #[arg(long, value_name = "AMOUNT", value_parser = amount, allow_negative_numbers = true)]
     accept_total: Option<Decimal>,
     #[command(flatten)]
     why: ReasonOption,
@@ -378,6 +378,18 @@ pub(crate) async fn recheck(
     options: RecheckOptions,
     json: bool,
 ) -> Result<(), Failure> {
+    if options.key.is_none() && !options.all_parked && options.filter.is_empty() {
+        return Err(Failure::Refused(
+            Problem::new("FILTER_MISSING", "Say which invoices are to be looked at again.")
+                .expected("KEY, `--all-parked` or a filter")
+                .actual("none of them"),
+        ));
+    }
+    let filter = if options.all_parked {
+        options.filter.only("parked")?
+    } else {
+        options.filter
+    };
     let desk = Desk::open(place).await?;
     if let Some(key) = &options.key {
         let record = match (
@@ -394,14 +406,6 @@ pub(crate) async fn recheck(
         }
         return Ok(());
     }
-    let filter = if options.all_parked {
-        Filter {
-            state: Some("parked".to_owned()),
-            ..options.filter
-        }
-    } else {
-        options.filter
-    };
     let records = records::kept(&desk.register, &filter, SystemClock.now()).await?;
     if announced(&records, &options.bulk, json)? {
         look_at(&desk, &records, &options.bulk, json).await?;
@@ -513,6 +517,23 @@ fn tell_done(done: &Done, dry_run: bool, json: bool) {
     terminal::say(&explain::sentence(&done.after));
 }
 
+/// What a release accepts, in one line.
+fn accepted(exception: &Exception) -> String {
+    let line = exception
+        .line
+        .map_or_else(|| "-".to_owned(), |line| line.to_string());
+    let limit = match exception.limit.as_str() {
+        "" => String::new(),
+        limit => format!(" (limit {limit})"),
+    };
+    format!(
+        "Accepted: {} on line {line}: {} instead of {}{limit}",
+        exception.code.as_str(),
+        exception.actual,
+        exception.expected
+    )
+}
+
 /// `release`.
 pub(crate) async fn release(
     place: &PlaceArguments,
@@ -543,16 +564,7 @@ pub(crate) async fn release(
         } = &done.before.state
     {
         for exception in exceptions {
-            terminal::say(&format!(
-                "Accepted: {} on line {}: {} instead of {} (limit {})",
-                exception.code.as_str(),
-                exception
-                    .line
-                    .map_or_else(|| "-".to_owned(), |line| line.to_string()),
-                exception.actual,
-                exception.expected,
-                exception.limit
-            ));
+            terminal::say(&accepted(exception));
         }
     }
     if done.changed && !options.why.dry_run {
@@ -578,6 +590,19 @@ pub(crate) async fn skip(place: &PlaceArguments, options: ReleaseOptions, json: 
     Ok(())
 }
 
+/// A document that was refused for its total alone, with the option that accepts that total.
+fn with_the_flag(mut problem: Problem) -> Problem {
+    let total = problem.actual.split_once(' ').filter(|(amount, currency)| {
+        problem.code == "ADOPT_REFUSED"
+            && parse_decimal(amount).is_ok()
+            && currency.parse::<Currency>().is_ok()
+    });
+    if let Some((total, _)) = total {
+        problem.fix = format!("Correct the wrong one, or accept QAD's total with `--accept-total {total}`.");
+    }
+    problem
+}
+
 /// `adopt`.
 pub(crate) async fn adopt(place: &PlaceArguments, options: AdoptOptions, json: bool) -> Result<(), Failure> {
     let desk = Desk::open(place).await?;
@@ -596,7 +621,12 @@ pub(crate) async fn adopt(place: &PlaceArguments, options: AdoptOptions, json: b
         accepted_total: options.accept_total,
         instruction,
     };
-    let done = operator::adopt(&deps, record.id, adoption, options.why.dry_run).await?;
+    let done = operator::adopt(&deps, record.id, adoption, options.why.dry_run)
+        .await
+        .map_err(|error| match Failure::from(error) {
+            Failure::Refused(problem) => Failure::Refused(with_the_flag(problem)),
+            other => other,
+        })?;
     if done.changed && !options.why.dry_run {
         desk.hint(&[record.id]).await?;
     }
@@ -607,6 +637,37 @@ pub(crate) async fn adopt(place: &PlaceArguments, options: AdoptOptions, json: b
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_accepted_is_told_without_an_empty_limit() {
+        let exception = Exception {
+            code: domain::matching::ExceptionCode::PriceOverTolerance,
+            line: Some(1),
+            order_line: None,
+            expected: "10".to_owned(),
+            actual: "11".to_owned(),
+            limit: String::new(),
+        };
+        assert_eq!(
+            accepted(&exception),
+            "Accepted: PRICE_OVER_TOLERANCE on line 1: 11 instead of 10"
+        );
+        let limited = Exception {
+            limit: "10.50".to_owned(),
+            ..exception
+        };
+        assert!(accepted(&limited).ends_with("11 instead of 10 (limit 10.50)"));
+    }
+
+    #[test]
+    fn another_total_is_refused_with_the_option_that_accepts_it() {
+        let refused =
+            |actual: &str| with_the_flag(Problem::new("ADOPT_REFUSED", "As it was.").actual(actual)).fix;
+        assert!(refused("-795.5 USD").ends_with("`--accept-total -795.5`."));
+        for other in ["USD", "Coupa 7", "Coupa 7, INV-7"] {
+            assert_eq!(refused(other), "As it was.");
+        }
+    }
 
     #[test]
     fn a_voucher_is_read_as_it_is_shown() {

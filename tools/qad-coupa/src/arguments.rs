@@ -181,15 +181,15 @@ pub(crate) enum SandboxVerb {
         invoice: u64,
     },
     /// Makes the next call of this kind go wrong.
-    #[command(
-        after_help = "Kinds: lost-before, lost-after, unauthorized, forbidden, html-page, record-in-use, ...\nExample: qad-coupa sandbox fault qad supplier-invoices.create lost-after"
-    )]
+    #[command(after_help = "Example: qad-coupa sandbox fault qad supplier-invoices.create lost-after")]
     Fault {
-        /// coupa or qad.
+        /// Which system.
+        #[arg(value_parser = ["coupa", "qad"])]
         system: String,
         /// The operation, as the journal names it, for example supplier-invoices.create.
         operation: String,
         /// What goes wrong.
+        #[arg(value_parser = crate::sandbox_client::kinds())]
         kind: String,
     },
     /// What the simulated systems hold.
@@ -204,5 +204,25 @@ mod tests {
     #[test]
     fn the_verbs_do_not_contradict_each_other() {
         Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn a_word_that_is_none_is_a_usage_error_that_lists_them() {
+        let said = |line: &str| {
+            let told = Arguments::try_parse_from(line.split(' ')).map_err(|error| error.to_string());
+            told.map(|_| String::new()).unwrap_or_else(|error| error)
+        };
+        for (line, word) in [
+            ("qad-coupa suppliers list --state lost", "quarantined"),
+            ("qad-coupa payments --state paid", "left-alone"),
+            ("qad-coupa sandbox fault qad token unheard-of", "bot-challenge"),
+            ("qad-coupa sandbox fault sap token lost-after", "coupa"),
+        ] {
+            assert!(said(line).contains(word), "{line}: {}", said(line));
+        }
+        assert_eq!(said("qad-coupa suppliers list --state parked"), "");
+        assert_eq!(said("qad-coupa sandbox fault qad token forbidden"), "");
+        let adopted = "qad-coupa adopt 7 --voucher 2026/SI/1 --accept-total -5 --reason x";
+        assert_eq!(said(adopted), "");
     }
 }

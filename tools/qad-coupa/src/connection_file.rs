@@ -19,6 +19,8 @@ const FILE_BYTES_MAX: u64 = 1_048_576;
 const CONNECTION_SECTIONS: [&str; 6] = ["coupa", "qad", "invoices", "suppliers", "lookups", "payments"];
 /// Settings at the top of the file that go into the connection's secret too.
 const CONNECTION_SETTINGS: [&str; 2] = ["hold_recheck_seconds", "token_key"];
+/// What the values of the example begin with that nobody can work with.
+const EXAMPLE_TEXT: &str = "replace-me";
 /// Length of the key that seals cached tokens, in bytes.
 const TOKEN_KEY_BYTES: usize = 32;
 
@@ -124,6 +126,10 @@ fn take_apart(document: Map<String, Value>) -> Result<ConnectionFile, Vec<Proble
             None
         }
     };
+    for (name, value) in &connection {
+        still_the_example(name, value, &mut problems);
+    }
+    still_the_example("webhook", &webhook, &mut problems);
     let has_token_key = connection.contains_key("token_key");
     connection
         .entry("token_key")
@@ -131,12 +137,12 @@ fn take_apart(document: Map<String, Value>) -> Result<ConnectionFile, Vec<Proble
     let connection_secret = Value::Object(connection).to_string();
     let webhook_secret = webhook.to_string();
     if let Err(found) = ConnectionDocument::parse(&connection_secret) {
-        problems.extend(found);
+        problems.extend(found.into_iter().map(without_place));
     }
     if let Err(found) = WebhookSettings::parse(&SecretString::from(webhook_secret.clone())) {
         problems.extend(found.into_iter().map(|problem| {
             let field = format!("webhook.{}", problem.field);
-            problem.field(field)
+            without_place(problem.field(field))
         }));
     }
     match id {
@@ -159,6 +165,52 @@ fn take_apart(document: Map<String, Value>) -> Result<ConnectionFile, Vec<Proble
         }),
         _ => Err(problems),
     }
+}
+
+/// Names every setting that still has the example's text; a secret that everybody knows is none.
+fn still_the_example(at: &str, value: &Value, problems: &mut Vec<Problem>) {
+    match value {
+        Value::String(text) if text.trim_start().starts_with(EXAMPLE_TEXT) => {
+            let fix = if at.starts_with("webhook.") {
+                "Put your own there (`openssl rand -hex 32`)."
+            } else {
+                "Put the one there that the other system has given you."
+            };
+            problems.push(
+                Problem::new("CONNECTION_INVALID", fix)
+                    .field(at)
+                    .expected("a value of your own")
+                    .actual("still the example's text"),
+            );
+        }
+        Value::Array(values) => {
+            for (index, value) in values.iter().enumerate() {
+                still_the_example(&format!("{at}[{index}]"), value, problems);
+            }
+        }
+        Value::Object(fields) => {
+            for (name, value) in fields {
+                still_the_example(&format!("{at}.{name}"), value, problems);
+            }
+        }
+        _ => {}
+    }
+}
+
+/// Without `at line 1 column 88`: that is a place in what was made of the file, and not one in the file.
+fn without_place(problem: Problem) -> Problem {
+    let is_number = |text: &str| text.parse::<usize>().is_ok();
+    let said = match problem.actual.rsplit_once(" at line ") {
+        Some((said, place))
+            if place
+                .split_once(" column ")
+                .is_some_and(|(line, column)| is_number(line) && is_number(column)) =>
+        {
+            said.to_owned()
+        }
+        _ => return problem,
+    };
+    problem.actual(said)
 }
 
 fn line_of(text: &str, offset: usize) -> String {
@@ -212,14 +264,19 @@ fn new_token_key() -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
     const EXAMPLE: &str = include_str!("../../../docs/examples/connection.toml");
 
+    /// The example with secrets of one's own.
+    pub(crate) fn filled_in() -> String {
+        EXAMPLE.replace(EXAMPLE_TEXT, "an-own-text")
+    }
+
     #[test]
     fn the_commented_example_is_a_connection_file() {
-        let file = parse(EXAMPLE).unwrap();
+        let file = parse(&filled_in()).unwrap();
         assert_eq!(file.connection.id, "acme");
         assert!(file.connection.schedule_overrides.contains_key("Sweep"));
     }
@@ -236,6 +293,36 @@ mod tests {
     }
 
     #[test]
+    fn what_is_still_the_examples_text_is_refused_at_its_field() {
+        let problems = parse(EXAMPLE).unwrap_err();
+        let fields: Vec<&str> = problems.iter().map(|problem| problem.field.as_str()).collect();
+        for field in ["coupa.client_secret", "webhook.secrets[0]"] {
+            assert!(fields.contains(&field), "{field} in {fields:?}");
+        }
+        for problem in &problems {
+            assert_eq!(problem.code, "CONNECTION_INVALID");
+            assert_eq!(problem.actual, "still the example's text");
+            assert!(!problem.to_string().contains(EXAMPLE_TEXT), "{problem}");
+        }
+    }
+
+    #[test]
+    fn a_wrong_type_names_the_setting_and_no_place_in_inner_json() {
+        let wrong = filled_in().replace("client_secret = \"an-own-text\"", "client_secret = 5");
+        let wrong = wrong.replace(
+            "secrets = [\"an-own-text-with-at-least-24-bytes\"]",
+            "secrets = 5",
+        );
+        let problems = parse(&wrong).unwrap_err();
+        assert_eq!(problems.len(), 2, "{problems:?}");
+        for problem in problems {
+            assert!(!problem.to_string().contains(" column "), "{problem}");
+        }
+        let odd = Problem::new("X", "").actual("5 at line one column two");
+        assert_eq!(without_place(odd.clone()), odd);
+    }
+
+    #[test]
     fn a_syntax_error_names_the_line_and_shows_no_value() {
         let problems = parse("id = \"acme\"\n[coupa]\nclient_secret = \"hush\" \"hush\"\n").unwrap_err();
         assert_eq!(problems[0].field, "line 3");
@@ -244,8 +331,9 @@ mod tests {
 
     #[test]
     fn secrets_may_lie_in_a_file_of_their_own() {
-        let apart = EXAMPLE.replace("secrets = [\"replace-me-with-at-least-24-bytes\"]\n", "");
-        assert!(apart.len() < EXAMPLE.len() && parse(&apart).is_err());
+        let example = filled_in();
+        let apart = example.replace("secrets = [\"an-own-text-with-at-least-24-bytes\"]\n", "");
+        assert!(apart.len() < example.len() && parse(&apart).is_err());
         let over = "[webhook]\nsecrets = [\"another-secret-of-24-bytes-and-more\"]\n";
         let file = parse_with(&apart, over).unwrap();
         assert_eq!(file.connection.id, "acme");

@@ -13,11 +13,12 @@ use aws::dynamo::DynamoRegister;
 use connectors::http::outbound::Destination;
 use connectors::http::transport::{HttpTransport, Method, Request, Transport};
 use domain::explain;
-use domain::ids::InvoiceId;
+use domain::ids::{InvoiceId, OrderLineKey};
 use domain::lifecycle::InvoiceRecord;
 use domain::problem::Problem;
 use domain::time::Timestamp;
 use flows::ports::Clock;
+use rust_decimal::Decimal;
 use sandbox::coupa::{invoice_event, order_event, sign_event};
 use sandbox::http::{Options, Simulators};
 use sandbox::local::LocalRun;
@@ -113,7 +114,7 @@ pub(crate) async fn run(run_dir: &Path, options: &DemoOptions) -> Result<(), Fai
     let mut verdict = play_day(&stage, &scenarios).await;
     let (of_lookups, complaints) = lookups.finish().await;
     verdict.extend(complaints);
-    let outcome = report(&stage, &scenarios, &of_lookups, verdict).await;
+    let outcome = report(&stage, &scenarios, &of_lookups, verdict, options.keep).await;
     if options.keep {
         what_to_try(&stage).await;
         local::wait_for_the_end().await;
@@ -450,6 +451,7 @@ async fn report(
     scenarios: &[Scenario],
     of_lookups: &[String],
     complaints: Complaints,
+    keeps_running: bool,
 ) -> Result<(), Failure> {
     let records = records::all(&stage.register).await?;
     terminal::say(&view::invoice_table(&records).to_string());
@@ -473,9 +475,11 @@ async fn report(
     payments::report(stage, &stage.payments, &records);
     if complaints.is_empty() {
         terminal::say(&format!("All {} stories ended as they should.", scenarios.len()));
-        terminal::say(
-            "Next: `cargo demo --keep`, and in another terminal `cargo qad-coupa explain <invoice>`.",
-        );
+        if !keeps_running {
+            terminal::say(
+                "Next: `cargo demo --keep`, and in another terminal `cargo qad-coupa explain <invoice>`.",
+            );
+        }
         return Ok(());
     }
     for complaint in &complaints {
@@ -504,6 +508,15 @@ fn stories(scenarios: &[Scenario], records: &[InvoiceRecord]) {
     terminal::say("");
 }
 
+/// The first order line that an invoice waits for, and how much of it has still to be received.
+fn missing(record: &InvoiceRecord) -> Option<(&OrderLineKey, Decimal)> {
+    let line = record.awaits().first()?;
+    let rows = &record.report.as_ref()?.lines;
+    let row = rows.iter().find(|row| row.order_line.as_ref() == Some(line))?;
+    let quantity = row.this_invoice?.checked_sub(row.open.unwrap_or_default())?;
+    (quantity > Decimal::ZERO).then_some((line, quantity))
+}
+
 async fn what_to_try(stage: &Stage) {
     let records = records::all(&stage.register).await.unwrap_or_default();
     let held = records.iter().find(|record| !record.awaits().is_empty());
@@ -511,10 +524,12 @@ async fn what_to_try(stage: &Stage) {
     terminal::say("  cargo qad-coupa invoice list");
     if let Some(record) = held {
         terminal::say(&format!("  cargo qad-coupa explain {}", record.id));
-        if let Some(line) = record.awaits().first() {
+        if let Some((line, quantity)) = missing(record) {
             terminal::say(&format!(
-                "  cargo qad-coupa sandbox receipt {} --line {} --quantity 100     # releases it",
-                line.order, line.line
+                "  cargo qad-coupa sandbox receipt {} --line {} --quantity {}     # releases it",
+                line.order,
+                line.line,
+                quantity.normalize()
             ));
         }
         terminal::say(&format!("  cargo qad-coupa timeline {}", record.id));

@@ -135,6 +135,9 @@ pub(crate) async fn explain(place: &PlaceArguments, key: &str, json: bool) -> Re
     terminal::say(&explain::sentence(&record));
     if let Some(report) = &record.report {
         terminal::say("");
+        if matches!(record.state, State::Posted { .. } | State::Exported { .. }) {
+            terminal::say("As matched before posting:");
+        }
         terminal::say(&explain::matrix_text(report));
     }
     Ok(())
@@ -185,13 +188,10 @@ fn days(record: &InvoiceRecord, now: Timestamp) -> i64 {
 
 /// `holds`.
 pub(crate) async fn holds(place: &PlaceArguments, options: HoldsOptions, json: bool) -> Result<(), Failure> {
+    let filter = options.filter.only("held")?;
     let place = Place::open(place).await?;
     let register = place.register(&place.connection().await?)?;
     let now = SystemClock.now();
-    let filter = Filter {
-        state: Some("held".to_owned()),
-        ..options.filter
-    };
     let records = records::kept(&register, &filter, now).await?;
     let mut held: Vec<Hold<'_>> = records
         .iter()
@@ -316,13 +316,10 @@ fn fix(record: &InvoiceRecord, code: &str) -> String {
 
 /// `parked`: grouped by cause, so that one fix helps many.
 pub(crate) async fn parked(place: &PlaceArguments, filter: Filter, json: bool) -> Result<(), Failure> {
+    let filter = filter.only("parked")?;
     let place = Place::open(place).await?;
     let register = place.register(&place.connection().await?)?;
     let now = SystemClock.now();
-    let filter = Filter {
-        state: Some("parked".to_owned()),
-        ..filter
-    };
     let records = records::kept(&register, &filter, now).await?;
     let mut causes: BTreeMap<String, Vec<InvoiceRecord>> = BTreeMap::new();
     for record in &records {
@@ -359,4 +356,40 @@ pub(crate) async fn parked(place: &PlaceArguments, filter: Filter, json: bool) -
     }
     terminal::say(&format!("{} parked for a person", summed(&records)));
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use domain::ids::InvoiceId;
+    use domain::instruction::Instruction;
+    use domain::matching::MatchReport;
+    use flows::pause::Pause;
+
+    #[test]
+    fn a_pause_is_told_as_one_and_not_as_a_failure() {
+        let pause = Pause {
+            instruction: Instruction::new("kim", "closing of the period").unwrap(),
+            since: Timestamp(0),
+        };
+        let mut record = InvoiceRecord::new(InvoiceId(7), Timestamp(0));
+        record.delay = Some(pause.problem());
+        record.look_again = Some(Timestamp(1));
+        let told = explain::sentence(&record);
+        assert!(told.contains("Posting is paused (by kim"), "{told}");
+        assert!(
+            told.contains("closing of the period); it is looked at again after `qad-coupa resume`."),
+            "{told}"
+        );
+        assert!(!told.contains("failed"), "{told}");
+        record.report = Some(MatchReport {
+            lines: vec![],
+            tolerance_version: String::new(),
+        });
+        let told = explain::sentence(&record);
+        assert!(
+            told.ends_with("`qad-coupa resume`; the figures are those of the last look."),
+            "{told}"
+        );
+    }
 }

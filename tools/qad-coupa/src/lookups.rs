@@ -93,6 +93,11 @@ pub(crate) async fn records(register: &DynamoRegister) -> Result<Vec<LookupPlanR
     stored.iter().map(|one| parse(one).map_err(unfinished)).collect()
 }
 
+/// True when its plan is parked and no person has allowed it yet.
+pub(crate) fn waits_for_a_person(record: &LookupPlanRecord) -> bool {
+    matches!(record.state, PlanState::Parked { .. }) && record.allowed_plan.is_none()
+}
+
 // ---------------------------------------------------------------------------------------------------------------
 // Where they stand
 // ---------------------------------------------------------------------------------------------------------------

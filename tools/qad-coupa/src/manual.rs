@@ -770,7 +770,7 @@ fn the_example_shows_every_setting_and_invents_none() {
 
 #[test]
 fn the_file_takes_what_the_schema_takes() {
-    assert!(connection_file::parse(EXAMPLE).is_ok());
+    assert!(connection_file::parse(&connection_file::tests::filled_in()).is_ok());
     let problems = connection_file::parse(&format!("{UNKNOWN} = 1\n{EXAMPLE}")).unwrap_err();
     let told = problems.iter().find(|problem| problem.field == UNKNOWN).unwrap();
     for name in names_of(&schema()["properties"]) {

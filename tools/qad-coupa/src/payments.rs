@@ -18,6 +18,9 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
+/// The words of a bill's state.
+const STATES: [&str; 5] = ["settled", "paying", "waiting", "parked", "left-alone"];
+
 /// What is asked about payments.
 #[derive(Debug, Args)]
 #[command(after_help = "Example: qad-coupa payments show INV-55812")]
@@ -25,8 +28,8 @@ pub(crate) struct PaymentsOptions {
     /// The payments of supplier invoices that none of our invoices owns.
     #[arg(long)]
     unmatched: bool,
-    /// Only bills in this state: settled, paying, waiting, parked, left-alone.
-    #[arg(long)]
+    /// Only bills in this state.
+    #[arg(long, value_parser = STATES)]
     state: Option<String>,
     #[command(subcommand)]
     verb: Option<PaymentsVerb>,

@@ -17,6 +17,7 @@ use aws::secrets::SecretReader;
 use aws::sqs::SqsQueue;
 use aws::tokens::DynamoTokenStore;
 use aws_config::{BehaviorVersion, Region, SdkConfig};
+use aws_credential_types::provider::error::CredentialsError;
 use aws_smithy_types::error::display::DisplayErrorContext;
 use clap::Args;
 use connectors::connection::{ConnectionDocument, World as HttpWorld, clients};
@@ -564,6 +565,26 @@ where
     Failure::Unreachable(problem)
 }
 
+/// Why there are no credentials, in words.
+fn without_credentials(error: &CredentialsError) -> String {
+    // AWS would list every place it has looked at.
+    if matches!(error, CredentialsError::CredentialsNotLoaded(_)) {
+        return "none in the environment, the profile or the machine's role".to_owned();
+    }
+    said(error)
+}
+
+/// What an error says and what it came from, in words.
+fn said(error: &dyn std::error::Error) -> String {
+    let mut words = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        words = format!("{words}: {error}");
+        source = error.source();
+    }
+    words
+}
+
 fn read_config(variables: &BTreeMap<String, String>) -> Result<Config, Failure> {
     Config::read(|name| variables.get(name).cloned()).map_err(Failure::Failed)
 }
@@ -583,7 +604,7 @@ async fn credentials(sdk: &SdkConfig) -> Result<BTreeMap<String, String>, Failur
     let found = provider
         .provide_credentials()
         .await
-        .map_err(|error| missing("credentials", log_in, DisplayErrorContext(&error).to_string()))?;
+        .map_err(|error| missing("credentials", log_in, without_credentials(&error)))?;
     let mut variables = BTreeMap::from([
         ("AWS_REGION".to_owned(), region.to_string()),
         ("AWS_ACCESS_KEY_ID".to_owned(), found.access_key_id().to_owned()),
@@ -688,6 +709,15 @@ pub(crate) fn variable(name: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_error_is_told_in_words_with_what_it_came_from() {
+        let none = without_credentials(&CredentialsError::not_loaded("Attempted: all"));
+        assert_eq!(none, "none in the environment, the profile or the machine's role");
+        let told = without_credentials(&CredentialsError::provider_error("the token has expired"));
+        assert!(told.ends_with(": the token has expired"), "{told}");
+        assert!(!told.contains(['{', '(']), "{told}");
+    }
 
     #[test]
     fn names_of_the_template_become_the_functions_own() {

@@ -12,12 +12,13 @@ use clap::Args;
 use domain::documents::CoupaStatus;
 use domain::explain;
 use domain::ids::{InvoiceId, QadInvoiceIdentity};
-use domain::lifecycle::{InvoiceRecord, ParkReason, State};
+use domain::instruction::Instruction;
+use domain::lifecycle::{Event, InvoiceRecord, ParkReason, State};
 use domain::money::Currency;
 use domain::payments::{BillPayments, StatusMeaning};
 use domain::time::Timestamp;
 use flows::bills::bill_key;
-use flows::ports::{Clock, Coupa, InvoiceHead, Qad, QadDocument, QadPayments, RecordKey};
+use flows::ports::{AuditEntry, Clock, Coupa, InvoiceHead, Qad, QadDocument, QadPayments, RecordKey};
 use flows::store::load;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use rust_decimal::Decimal;
@@ -33,6 +34,8 @@ const UNKNOWN_MILLIS_MAX: i64 = 3_600_000;
 /// How many days of QAD's payments are read.
 const PAYMENT_DAYS: i64 = 31;
 const DAY_MILLIS: i64 = 86_400_000;
+/// The kind of a document whose total is not the invoice's.
+const AMOUNT_DIFFERS: &str = "amount-differs";
 /// The kind of a payment that nothing explains.
 const NOT_SHOWN: &str = "paid-in-qad-not-in-coupa";
 
@@ -147,7 +150,7 @@ fn judge(record: &InvoiceRecord, documents: &[QadDocument], listed: Option<&Invo
                         .is_some_and(|s| s.total != document.total || s.currency != document.currency) =>
                 {
                     found.push(difference(
-                        "amount-differs",
+                        AMOUNT_DIFFERS,
                         false,
                         format!("QAD has {}", numbers()),
                     ));
@@ -201,6 +204,47 @@ fn judge(record: &InvoiceRecord, documents: &[QadDocument], listed: Option<&Invo
         }
     }
     found
+}
+
+/// As [`judge`]; another total that a person has accepted is explained by that.
+async fn judge_with_people(
+    register: &DynamoRegister,
+    record: &InvoiceRecord,
+    documents: &[QadDocument],
+    listed: Option<&InvoiceHead>,
+) -> Result<Vec<Difference>, Failure> {
+    let mut found = judge(record, documents, listed);
+    if let ([document], Some(difference)) = (
+        documents,
+        found
+            .iter_mut()
+            .find(|difference| difference.kind == AMOUNT_DIFFERS),
+    ) && let Some(Instruction { by, reason }) =
+        accepted(&records::trail(register, record.id).await?, document)
+    {
+        difference.explained = true;
+        difference.what = format!("{}; accepted by {by}: {reason}", difference.what);
+    }
+    Ok(found)
+}
+
+/// Who took this document, with the very total that it has now, for the invoice's although the totals differ.
+fn accepted(entries: &[AuditEntry], document: &QadDocument) -> Option<Instruction> {
+    let total = format!("{} {} in QAD", document.total.normalize(), document.currency);
+    entries
+        .iter()
+        .filter_map(|entry| serde_json::from_str::<Vec<Event>>(&entry.events).ok())
+        .flatten()
+        .find_map(|event| match event {
+            Event::Adopted {
+                voucher,
+                instruction,
+                difference,
+            } if document.voucher.as_ref() == Some(&voucher) && difference.starts_with(&total) => {
+                Some(instruction)
+            }
+            _ => None,
+        })
 }
 
 async fn listed(coupa: &dyn Coupa) -> Result<BTreeMap<InvoiceId, InvoiceHead>, Failure> {
@@ -327,7 +371,7 @@ pub(crate) async fn run(
     let mut sides: BTreeMap<&'static str, Side> = BTreeMap::new();
     let mut differences = Vec::new();
     for (record, documents) in kept.iter().copied().zip(&looked_up) {
-        let mut found = judge(record, documents, listed.get(&record.id));
+        let mut found = judge_with_people(&register, record, documents, listed.get(&record.id)).await?;
         if found.iter().any(|difference| !difference.explained) {
             // It may have moved on between the two readings: only what stays is told.
             let again = load::<InvoiceRecord>(&register, RecordKey::Invoice(record.id))
@@ -336,7 +380,7 @@ pub(crate) async fn run(
             if let Some(again) = again {
                 let documents = documents_of(&systems, &again.document).await?;
                 let listed = listed.get(&record.id).filter(|_| again.document == *record);
-                found = judge(&again.document, &documents, listed);
+                found = judge_with_people(&register, &again.document, &documents, listed).await?;
             }
         }
         differences.extend(found);
@@ -477,7 +521,7 @@ fn tell(sides: &BTreeMap<&'static str, Side>, differences: &[Difference], csv: b
 mod tests {
     use super::*;
     use crate::records::tests::record;
-    use domain::lifecycle::{Event, Voucher};
+    use domain::lifecycle::Voucher;
 
     fn document(number: u64, total: i64) -> QadDocument {
         QadDocument {
@@ -532,6 +576,27 @@ mod tests {
             .unwrap();
         assert_eq!(kinds(&held, &[]), [("waits-for-qad", true)]);
         assert_eq!(kinds(&held, &[document(1, 1)]), [("in-qad-not-by-us", false)]);
+    }
+
+    #[test]
+    fn another_total_is_explained_by_who_accepted_it_and_by_no_later_one() {
+        let adopted = Event::Adopted {
+            voucher: document(100_007, 101).voucher.unwrap(),
+            instruction: Instruction::new("kim", "freight was keyed on top").unwrap(),
+            difference: "101 USD in QAD, 100 USD in Coupa".to_owned(),
+        };
+        let entries = [AuditEntry {
+            document: "invoice/7".to_owned(),
+            sequence: 1,
+            at: Timestamp(0),
+            events: serde_json::to_string(&[adopted]).unwrap(),
+            previous_hash: String::new(),
+            hash: String::new(),
+        }];
+        let by = |document| accepted(&entries, &document).map(|instruction| instruction.by);
+        assert_eq!(by(document(100_007, 101)).as_deref(), Some("kim"));
+        assert_eq!(by(document(100_007, 102)), None);
+        assert_eq!(by(document(100_008, 101)), None);
     }
 
     #[test]

@@ -116,6 +116,23 @@ impl Filter {
         state && code && currency && supplier && order && since && old
     }
 
+    /// The same, of invoices in this state alone; refused when another state was asked for.
+    pub(crate) fn only(self, state: &str) -> Result<Self, Failure> {
+        if let Some(other) = self.state.as_deref().filter(|other| *other != state) {
+            let fix = format!("Leave --state out, or use `qad-coupa invoice list --state {other}`.");
+            return Err(Failure::Refused(
+                Problem::new("FILTER_CONTRADICTS", fix)
+                    .field("--state")
+                    .expected(state)
+                    .actual(other),
+            ));
+        }
+        Ok(Self {
+            state: Some(state.to_owned()),
+            ..self
+        })
+    }
+
     /// True when nothing was asked for.
     pub(crate) fn is_empty(&self) -> bool {
         let Self {
@@ -434,6 +451,22 @@ pub(crate) mod tests {
         };
         assert!(!other.keeps(&record, now));
         assert!(age("3w").is_err() && age("-1d").is_err() && age("48h") == age("2d"));
+    }
+
+    #[test]
+    fn a_filter_for_one_state_takes_no_other() {
+        let of = |state: Option<&str>| Filter {
+            state: state.map(str::to_owned),
+            ..Filter::default()
+        };
+        for state in [None, Some("held")] {
+            assert_eq!(of(state).only("held").unwrap().state.as_deref(), Some("held"));
+        }
+        let Err(Failure::Refused(problem)) = of(Some("parked")).only("held") else {
+            panic!("it was taken");
+        };
+        assert_eq!(problem.code, "FILTER_CONTRADICTS");
+        assert_eq!(problem.actual, "parked");
     }
 
     #[test]

@@ -4,12 +4,14 @@ use crate::arguments::SandboxVerb;
 use crate::demo::post_event;
 use crate::{Failure, terminal};
 use aws::clock::SystemClock;
+use clap::builder::PossibleValuesParser;
 use connectors::http::outbound::Destination;
 use connectors::http::transport::{HttpTransport, Method, Request, Transport};
 use domain::ids::{DocumentKind, fold};
 use domain::problem::Problem;
 use flows::ports::Clock;
 use sandbox::coupa::invoice_event;
+use sandbox::faults::{Fault, RetryAfter};
 use sandbox::world::World;
 use sandbox::world::qad::SupplierInvoiceRecord;
 use serde::{Deserialize, Serialize};
@@ -132,13 +134,47 @@ pub(crate) async fn run(run_dir: &Path, verb: &SandboxVerb) -> Result<(), Failur
             operation,
             kind,
         } => {
-            let body = json!({ "system": system, "operation": operation, "when": { "next": 1 }, "fault": { "kind": kind } });
+            let body = json!({ "system": system, "operation": operation, "when": { "next": 1 }, "fault": fault(kind) });
             control(&http, &file, Method::Post, "faults", Some(body)).await?
         }
         SandboxVerb::State => control(&http, &file, Method::Get, "state", None).await?,
     };
     terminal::say(&answer);
     Ok(())
+}
+
+/// What can go wrong, by its word.
+const FAULTS: [(&str, Fault); 10] = [
+    ("lost-before", Fault::LostBefore),
+    ("lost-after", Fault::LostAfter),
+    ("unauthorized", status(401)),
+    ("forbidden", status(403)),
+    ("malformed-json", Fault::MalformedJson),
+    ("truncated-body", Fault::TruncatedBody),
+    ("html-page", Fault::HtmlPage),
+    ("bot-challenge", Fault::BotChallenge),
+    ("record-in-use", Fault::RecordInUse),
+    ("warning-only", Fault::WarningOnly),
+];
+
+const fn status(status: u16) -> Fault {
+    Fault::Status {
+        status,
+        retry_after: RetryAfter::Absent,
+        after_commit: false,
+    }
+}
+
+/// The words of [`FAULTS`].
+pub(crate) fn kinds() -> PossibleValuesParser {
+    PossibleValuesParser::new(FAULTS.map(|(word, _)| word))
+}
+
+fn fault(kind: &str) -> Option<Fault> {
+    FAULTS
+        .into_iter()
+        .find(|(word, _)| *word == kind)
+        .map(|(_, fault)| fault)
 }
 
 fn unanswered(error: String) -> Failure {

@@ -2,8 +2,9 @@
 
 use crate::place::{NamedQueue, Place, PlaceArguments, refused, unfinished};
 use crate::records::{self, Totals};
-use crate::{Failure, terminal, view};
+use crate::{Failure, lookups, payments, suppliers, terminal, view};
 use aws::clock::SystemClock;
+use aws::dynamo::DynamoRegister;
 use aws_sdk_sqs::types::QueueAttributeName;
 use clap::Args;
 use domain::effect::{Effect, EffectStatus};
@@ -14,7 +15,7 @@ use domain::time::{Date, Timestamp};
 use flows::pause;
 use flows::ports::{Clock, RecordKey, Register};
 use flows::store::parse;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, HashMap};
 
@@ -27,7 +28,7 @@ const STATES: [&str; 8] = [
 
 #[derive(Debug, Args)]
 pub(crate) struct StatusOptions {
-    /// Ends with 4 when something needs a person: parked, a lost answer, a dead letter.
+    /// Ends with 4 when something needs a person: a parked invoice, bill, supplier or lookup, a lost answer, a dead letter.
     #[arg(long)]
     check: bool,
 }
@@ -128,6 +129,68 @@ pub(crate) fn is_unknown(record: &InvoiceRecord) -> bool {
     unknown(&record.creation) || unknown(&record.export) || unknown(&record.note)
 }
 
+/// How much waits for a person, of each kind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+struct Waiting {
+    /// Parked invoices.
+    invoices: usize,
+    /// Bills whose payments are parked.
+    bills: usize,
+    /// Suppliers that are parked, or put aside because they cannot be read.
+    suppliers: usize,
+    /// Lookups whose plan is parked and not allowed yet.
+    lookups: usize,
+}
+
+impl Waiting {
+    async fn of(register: &DynamoRegister, invoices: usize) -> Result<Self, Failure> {
+        let bills = payments::bills(register).await?;
+        let suppliers = suppliers::all(register).await?;
+        let lookups = lookups::records(register).await?;
+        Ok(Self {
+            invoices,
+            bills: bills.iter().filter(|bill| bill.word() == "parked").count(),
+            suppliers: suppliers
+                .iter()
+                .filter(|known| known.waits_for_a_person())
+                .count(),
+            lookups: lookups
+                .iter()
+                .filter(|record| lookups::waits_for_a_person(record))
+                .count(),
+        })
+    }
+
+    fn words(self) -> String {
+        format!(
+            "{} invoices, {} bills, {} suppliers, {} lookups",
+            self.invoices, self.bills, self.suppliers, self.lookups
+        )
+    }
+
+    /// Everything that needs a person, each kind with the verb that shows it; `None` when nothing does.
+    fn attention(self, lost: usize, dead: u64) -> Option<String> {
+        let dead = usize::try_from(dead).unwrap_or(usize::MAX);
+        let told: Vec<String> = [
+            (self.invoices, "parked invoices", "parked"),
+            (self.bills, "parked bills", "payments --state parked"),
+            (
+                self.suppliers,
+                "parked or quarantined suppliers",
+                "suppliers list",
+            ),
+            (self.lookups, "parked lookups", "lookups"),
+            (lost, "lost answers", "status --json"),
+            (dead, "dead letters", "dlq list"),
+        ]
+        .into_iter()
+        .filter(|(count, ..)| *count > 0)
+        .map(|(count, what, verb)| format!("{count} {what} (`qad-coupa {verb}`)"))
+        .collect();
+        (!told.is_empty()).then(|| format!("NEEDS_ATTENTION: {}.", told.join(", ")))
+    }
+}
+
 /// Whole days from a date to an instant.
 fn days_since(date: Date, now: Timestamp) -> i32 {
     date.until(now.date_utc()).map_or(0, |span| span.get_days())
@@ -159,7 +222,7 @@ pub(crate) async fn run(place: &PlaceArguments, options: &StatusOptions, json: b
         .min_by_key(|record| record.since);
     let unknown: Vec<&InvoiceRecord> = records.iter().filter(|record| is_unknown(record)).collect();
     let delayed: Vec<&InvoiceRecord> = records.iter().filter(|record| record.delay.is_some()).collect();
-    let parked = of_state("parked").len();
+    let waiting = Waiting::of(&register, of_state("parked").len()).await?;
     let dead: u64 = depths
         .iter()
         .filter(|depth| depth.queue.is_dead_letter())
@@ -199,7 +262,7 @@ pub(crate) async fn run(place: &PlaceArguments, options: &StatusOptions, json: b
                     .collect::<BTreeMap<_, _>>(),
                 "oldest_hold": oldest_hold.map(view::invoice_json),
                 "unknown": unknown.iter().map(|record| view::invoice_json(record)).collect::<Vec<_>>(),
-                "delayed": delayed.len(), "watermarks": marks, "queues": queues,
+                "delayed": delayed.len(), "watermarks": marks, "queues": queues, "waiting_for_a_person": waiting,
             })
             .to_string(),
         );
@@ -248,7 +311,7 @@ pub(crate) async fn run(place: &PlaceArguments, options: &StatusOptions, json: b
             )),
             None => terminal::say("Oldest hold: none"),
         }
-        terminal::say(&format!("Parked for a person: {parked}"));
+        terminal::say(&format!("Waiting for a person: {}", waiting.words()));
         terminal::say(&format!(
             "Answers lost and not yet found again: {}",
             unknown.len()
@@ -279,12 +342,43 @@ pub(crate) async fn run(place: &PlaceArguments, options: &StatusOptions, json: b
             .collect();
         terminal::say(&view::table(&["Queue", "Waiting", "In work", "Delayed"], rows).to_string());
     }
-    if options.check && (parked > 0 || !unknown.is_empty() || dead > 0) {
-        return Err(Failure::Differs(format!(
-            "NEEDS_ATTENTION: {parked} parked, {} lost answers, {dead} dead letters. Look at `qad-coupa parked`, \
-             `qad-coupa invoice list` and `qad-coupa dlq list`.",
-            unknown.len()
-        )));
+    match waiting.attention(unknown.len(), dead) {
+        Some(told) if options.check => Err(Failure::Differs(told)),
+        _ => Ok(()),
     }
-    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whatever_waits_for_a_person_is_told_with_the_verb_that_shows_it() {
+        assert_eq!(Waiting::default().attention(0, 0), None);
+        let waiting = Waiting {
+            bills: 2,
+            lookups: 1,
+            ..Waiting::default()
+        };
+        assert_eq!(
+            waiting.attention(0, 3).as_deref(),
+            Some(
+                "NEEDS_ATTENTION: 2 parked bills (`qad-coupa payments --state parked`), 1 parked lookups \
+                 (`qad-coupa lookups`), 3 dead letters (`qad-coupa dlq list`)."
+            )
+        );
+        for waiting in [
+            Waiting {
+                invoices: 1,
+                ..Waiting::default()
+            },
+            Waiting {
+                suppliers: 1,
+                ..Waiting::default()
+            },
+        ] {
+            assert!(waiting.attention(0, 0).is_some(), "{waiting:?}");
+        }
+        assert!(Waiting::default().attention(1, 0).is_some());
+    }
 }

@@ -17,14 +17,17 @@ use flows::sync_suppliers::{self, QUARANTINE};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 
+/// The words of a supplier's state.
+const STATES: [&str; 5] = ["linked", "alone", "creating", "parked", "quarantined"];
+
 /// What can be asked about suppliers.
 #[derive(Debug, Subcommand)]
 pub(crate) enum SuppliersVerb {
     /// All suppliers: linked, alone, parked with both sides, or put aside because they cannot be read.
     #[command(after_help = "Example: qad-coupa suppliers list --state parked")]
     List {
-        /// Only those in this state: linked, alone, creating, parked, quarantined.
-        #[arg(long)]
+        /// Only those in this state.
+        #[arg(long, value_parser = STATES)]
         state: Option<String>,
     },
     /// What a run would link, create and update now, on each side, and why: reads both systems, writes nothing.
@@ -107,6 +110,11 @@ pub(crate) enum Known {
 }
 
 impl Known {
+    /// True when nothing more happens with it before a person has looked.
+    pub(crate) fn waits_for_a_person(&self) -> bool {
+        matches!(self.state(), "parked" | "quarantined")
+    }
+
     fn state(&self) -> &'static str {
         match self {
             Self::Record(record) => record.state.word(),

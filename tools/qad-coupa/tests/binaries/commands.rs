@@ -460,7 +460,7 @@ fn paused(demo: &Demo) {
     });
     assert_eq!(demo.state(&held), "held");
     let explained = demo.says(OK, &["explain", &held]);
-    assert!(explained.contains("PAUSED"), "{explained}");
+    assert!(explained.contains("Posting is paused (by local:"), "{explained}");
     assert_eq!(demo.resume("invoices")["queued"], 1);
     demo.wait_until("it goes on", || demo.state(&held) == "exported");
 }
