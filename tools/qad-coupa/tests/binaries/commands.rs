@@ -1,7 +1,7 @@
 //! The operator's verbs against one demo that keeps running: the deployable functions on the local AWS, and both systems
 //! simulated. Whatever a verb does, QAD never has a second document.
 
-use crate::support::{DIFFERS, Demo, NOT_FOUND, OK, REFUSED, UNREACHABLE, program};
+use crate::support::{DIFFERS, Demo, FAILED, NOT_FOUND, OK, REFUSED, UNREACHABLE, program};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
@@ -567,7 +567,17 @@ fn connections(demo: &Demo) {
         1,
         "an existing file is never overwritten"
     );
-    demo.says(OK, &["connection", "validate", made.to_str().unwrap()]);
+    let validate = ["connection", "validate", made.to_str().unwrap()];
+    let said = demo.says(FAILED, &validate);
+    assert!(
+        said.contains("CONNECTION_INVALID at webhook.secrets[0]"),
+        "{said}"
+    );
+    let filled_in = std::fs::read_to_string(&made)
+        .unwrap()
+        .replace("replace-me", "an-own-text");
+    std::fs::write(&made, filled_in).unwrap();
+    demo.says(OK, &validate);
 }
 
 /// Above the limit of the connection one person's release is a request, and another person's confirms it.
