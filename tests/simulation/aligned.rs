@@ -536,3 +536,21 @@ fn a_run_says_what_it_wrote() {
     run.heal();
     agree(&mut run);
 }
+
+/// The same change again is another write: systems that honour idempotency keys take each of them.
+#[test]
+fn what_is_switched_off_on_and_off_again_is_so_where_idempotency_keys_are_honoured() {
+    let mut run = with(&setup(), true);
+    run.sim.world().honours_keys = true;
+    run.heal();
+    for active in [false, true, false, true] {
+        let now = run.sim.now();
+        run.sim.world().qad.cost_centers[1].active = active;
+        run.sim
+            .world()
+            .qad
+            .change_supplier("S1001", "isActive", &json!(active), now);
+        run.heal();
+        agree(&mut run);
+    }
+}

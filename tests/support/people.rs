@@ -75,10 +75,12 @@ fn coded(code: &str, description: &str, active: bool) -> CodedValue {
     }
 }
 
-/// What the systems hold before the life begins, besides the day's own. Every other Coupa takes a name twice.
+/// What the systems hold before the life begins, besides the day's own. Every other Coupa takes a name twice, and in half of the
+/// lives both systems honour idempotency keys.
 pub fn before_the_life(world: &mut World, seed: u64) {
     before_the_day(world, BEGINNING);
     world.coupa.takes_twice = seed.is_multiple_of(2);
+    world.honours_keys = seed % 4 > 1;
     world.coupa.lookups.insert("QAD Sub Accounts".to_owned());
     world
         .qad

@@ -14,7 +14,7 @@ use crate::time::Timestamp;
 use rust_decimal::Decimal;
 
 /// The code of the problem that a record carries while its flow is paused: it waits, and nothing has failed.
-const PAUSED: &str = "PAUSED";
+pub const PAUSED: &str = "PAUSED";
 
 /// Most reasons that a sentence tells; it says how many more there are.
 pub const REASONS_TOLD_MAX: usize = 4;

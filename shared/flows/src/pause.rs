@@ -18,8 +18,7 @@ use domain::time::Timestamp;
 use domain::timing::Timing;
 use serde::{Deserialize, Serialize};
 
-/// Code of an invoice that waits for the end of a pause.
-pub const PAUSED: &str = "PAUSED";
+pub use domain::explain::PAUSED;
 
 /// A flow that a connection can pause by itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]

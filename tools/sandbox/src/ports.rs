@@ -147,12 +147,12 @@ impl WorldPorts {
         world.advance(now);
         let Some(fault) = fault else {
             return world
-                .submit(write, now, None)
+                .submit_keyed(idempotency_key, write, now, None)
                 .map_err(|refusal| refused(&refusal));
         };
         let late = fault.late(now);
         if fault.is_handled() || late.is_some() {
-            let answer = world.submit(write, now, late);
+            let answer = world.submit_keyed(idempotency_key, write, now, late);
             if matches!(fault, Fault::Drip { .. }) {
                 return answer.map_err(|refusal| refused(&refusal));
             }

@@ -82,6 +82,10 @@ pub struct World {
     qad_tokens: Tokens,
     pending: Vec<Pending>,
     late_refusals: u64,
+    /// Whether both systems answer an idempotency key they know with what they answered before, refusals too. Neither
+    /// documents such keys; a gateway in front of them may honour them.
+    pub honours_keys: bool,
+    answers: BTreeMap<String, Result<Written, WriteRefusal>>,
 }
 
 /// The bearer tokens a system has given out and until when they are good.
@@ -184,6 +188,25 @@ impl World {
                 Ok(Written::Later)
             }
         }
+    }
+
+    /// The same under an idempotency key, for systems that honour it. What commits late has no answer yet.
+    pub fn submit_keyed(
+        &mut self,
+        key: &str,
+        write: Write,
+        now: Timestamp,
+        late: Option<Timestamp>,
+    ) -> Result<Written, WriteRefusal> {
+        if !self.honours_keys || late.is_some() {
+            return self.submit(write, now, late);
+        }
+        if let Some(known) = self.answers.get(key) {
+            return known.clone();
+        }
+        let answer = self.submit(write, now, None);
+        self.answers.insert(key.to_owned(), answer.clone());
+        answer
     }
 
     /// Writes that still have to appear.
