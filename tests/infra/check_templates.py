@@ -554,7 +554,7 @@ def value_of(template, value):
 
 @check
 def timing_chain(templates):
-    """HTTP < function - margin; lease >= function + 2 s + 2 x skew; the environment says what the platform does."""
+    """HTTP < function - margin; lease >= function + 1 s + 2 x skew; the environment says what the platform does."""
     template = templates[STACK]
     for name, (_, function) in functions(template).items():
         env = variables(function)
@@ -570,7 +570,7 @@ def timing_chain(templates):
             yield f"{name} is told {seconds['FUNCTION_TIMEOUT_SECONDS']} s and ended after {timeout} s"
         if seconds["HTTP_TIMEOUT_SECONDS"] >= timeout - seconds["STOP_MARGIN_SECONDS"]:
             yield f"{name}: an HTTP exchange may outlive the function"
-        if seconds["LEASE_SECONDS"] < timeout + 2 + 2 * seconds["CLOCK_SKEW_SECONDS"]:
+        if seconds["LEASE_SECONDS"] < timeout + 1 + 2 * seconds["CLOCK_SKEW_SECONDS"]:
             yield f"{name}: the lease may end before its holder does"
 
 
@@ -1096,7 +1096,7 @@ MUTATIONS = [
     ),
     ("another default", lambda t: default(t, "LeaseSeconds", 200), "defaults_agree_with_the_code"),
     ("HTTP outlives function", lambda t: default(t, "HttpTimeoutSeconds", 170), "timing_chain"),
-    ("lease too short", lambda t: default(t, "LeaseSeconds", 185), "timing_chain"),
+    ("lease too short", lambda t: default(t, "LeaseSeconds", 184), "timing_chain"),
     (
         "half a chain",
         lambda t: variables(stack(t, "PollCoupaFunction")).pop("LEASE_SECONDS"),
