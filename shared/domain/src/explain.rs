@@ -134,7 +134,7 @@ pub fn payment_words(paid: &PaidState) -> String {
             plain(*settled),
             money(*total, *currency)
         ),
-        PaidState::Fully { on, payment } => format!("payment in Coupa: paid in full on {on} (QAD {payment})"),
+        PaidState::Fully { on, payment } => format!("payment in Coupa: paid in full on {on} ({payment})"),
         PaidState::TakenBack { total, currency } => format!(
             "payment in Coupa taken back: {} open again",
             money(*total, *currency)

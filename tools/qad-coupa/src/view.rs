@@ -337,7 +337,7 @@ mod tests {
             currency,
         };
         for (paid, words) in [
-            (fully, "payment in Coupa: paid in full on 2026-11-26 (QAD PAY/1)"),
+            (fully, "payment in Coupa: paid in full on 2026-11-26 (PAY/1)"),
             (partly, "payment in Coupa: 200 of 500.00 USD paid"),
             (
                 PaidState::TakenBack { total, currency },
