@@ -81,6 +81,23 @@ fn two_invoices_with_one_supplier_number_in_every_order_are_one_document() {
     assert!(schedules > 100, "{schedules}");
 }
 
+/// Two invoices over seven and three of ten on one receiver line: together they use it up.
+fn seven_and_three() -> Harness {
+    let both = vec![invoice(INVOICE, ORDER, 7), invoice(OTHER, ORDER, 3)];
+    let ten = world(vec![order(ORDER, 10)], vec![receipt(ORDER, "RC1", 10)], both);
+    Harness::new(ten, &Setup::default())
+}
+
+/// Both are posted after one sweep: neither waits for the slow recheck.
+fn assert_both_posted_at_once(run: &mut Harness) {
+    let start = run.sim.now();
+    run.run(Job::Sweep);
+    run.deliver_all();
+    run.assert_stands(INVOICE, "exported", 1);
+    run.assert_stands(OTHER, "exported", 1);
+    assert!(run.sim.now().millis_since(start) < 60_000, "{}", run.story());
+}
+
 /// Seven and three of ten on one receiver line: together they use it up. In every order, with the second decided while the
 /// first one's create is on its way, QAD is told by exactly one of them that nothing of the line stays open; neither waits
 /// for the slow recheck, and they never wait for each other.
@@ -89,20 +106,13 @@ fn two_invoices_that_use_up_a_receiver_line_in_every_order_finish_it_once() {
     let schedules = every_order(
         preemptions(2),
         || {
-            let both = vec![invoice(INVOICE, ORDER, 7), invoice(OTHER, ORDER, 3)];
-            let ten = world(vec![order(ORDER, 10)], vec![receipt(ORDER, "RC1", 10)], both);
-            let mut run = Harness::new(ten, &Setup::default());
+            let mut run = seven_and_three();
             run.spawn(Job::Match(INVOICE, HintReason::Webhook));
             run.spawn(Job::Match(OTHER, HintReason::Webhook));
             run
         },
         |mut run| {
-            let start = run.sim.now();
-            run.run(Job::Sweep);
-            run.deliver_all();
-            run.assert_stands(INVOICE, "exported", 1);
-            run.assert_stands(OTHER, "exported", 1);
-            assert!(run.sim.now().millis_since(start) < 60_000, "{}", run.story());
+            assert_both_posted_at_once(&mut run);
             let world = run.sim.world();
             let finishing = world
                 .qad
@@ -124,9 +134,7 @@ fn whoever_waits_for_another_invoice_in_flight_is_woken_whenever_that_one_settle
     let schedules = every_order(
         1,
         || {
-            let both = vec![invoice(INVOICE, ORDER, 7), invoice(OTHER, ORDER, 3)];
-            let ten = world(vec![order(ORDER, 10)], vec![receipt(ORDER, "RC1", 10)], both);
-            let mut run = Harness::new(ten, &Setup::default());
+            let mut run = seven_and_three();
             let first = run.spawn(Job::Match(INVOICE, HintReason::Webhook));
             while run.standing(INVOICE).0 != "approved" {
                 run.step(first);
@@ -135,12 +143,7 @@ fn whoever_waits_for_another_invoice_in_flight_is_woken_whenever_that_one_settle
             run
         },
         |mut run| {
-            let start = run.sim.now();
-            run.run(Job::Sweep);
-            run.deliver_all();
-            run.assert_stands(INVOICE, "exported", 1);
-            run.assert_stands(OTHER, "exported", 1);
-            assert!(run.sim.now().millis_since(start) < 60_000, "{}", run.story());
+            assert_both_posted_at_once(&mut run);
         },
     );
     assert!(schedules > 20, "{schedules}");
@@ -154,9 +157,7 @@ fn the_rest_of_a_receiver_line_waits_for_a_lost_answer_and_then_posts_by_itself(
         // QAD shows as invoiced what is still spoken for: counted twice until the answer is known, and never too little.
         (sandbox::faults::Fault::LostAfter, "ANOTHER_INVOICE_IN_FLIGHT"),
     ] {
-        let both = vec![invoice(INVOICE, ORDER, 7), invoice(OTHER, ORDER, 3)];
-        let ten = world(vec![order(ORDER, 10)], vec![receipt(ORDER, "RC1", 10)], both);
-        let mut run = Harness::new(ten, &Setup::default());
+        let mut run = seven_and_three();
         let rule = sandbox::faults::FaultRule::next(
             sandbox::faults::System::Qad,
             "supplier-invoices.create",

@@ -122,28 +122,6 @@ pub fn paid_words(paid: &PaidState) -> String {
     }
 }
 
-/// What changed in what Coupa shows as paid, as one line of the invoice's history.
-pub fn payment_words(paid: &PaidState) -> String {
-    match paid {
-        PaidState::Partly {
-            settled,
-            total,
-            currency,
-        } => format!(
-            "payment in Coupa: {} of {} paid",
-            plain(*settled),
-            money(*total, *currency)
-        ),
-        PaidState::Fully { on, payment } => format!("payment in Coupa: paid in full on {on} ({payment})"),
-        PaidState::TakenBack { total, currency } => format!(
-            "payment in Coupa taken back: {} open again",
-            money(*total, *currency)
-        ),
-        PaidState::Parked { problem } => format!("payments parked for a person: {problem}"),
-        PaidState::LeftAlone { problem } => format!("payments left alone: {problem}"),
-    }
-}
-
 /// An instant to the minute: `2026-03-05 09:12 UTC`.
 pub fn instant(when: Timestamp) -> String {
     jiff::Timestamp::from_millisecond(when.0).map_or_else(

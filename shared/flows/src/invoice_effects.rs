@@ -531,8 +531,7 @@ pub struct Note<'a> {
 /// A note that may be on its way at this moment is not replaced, or it could arrive after its successor: the next one is
 /// scheduled when it has ended.
 pub fn due_note(record: &InvoiceRecord, outcome: Option<DocumentOutcome>, now: Timestamp) -> Option<Effect> {
-    let on_its_way = |note: &Effect| matches!(note.status, EffectStatus::Intent | EffectStatus::Unknown);
-    if record.note.as_ref().is_some_and(on_its_way) {
+    if record.note.as_ref().is_some_and(Effect::may_have_left) {
         return None;
     }
     let request = serde_json::to_string(&outcome?).ok()?;

@@ -642,11 +642,7 @@ async fn change(
     seen: &[CoupaValue],
 ) -> Result<Changed, FlowError> {
     // What was planned but never left is planned anew; what may have left is driven to its end first.
-    let may_have_left = loaded
-        .document
-        .effect
-        .as_ref()
-        .is_some_and(|effect| matches!(effect.status, EffectStatus::Intent | EffectStatus::Unknown));
+    let may_have_left = loaded.document.effect.as_ref().is_some_and(Effect::may_have_left);
     let same_and_waiting = loaded.document.effect.as_ref().is_some_and(|effect| {
         effect.status == EffectStatus::Ready
             && action_of(effect).is_ok_and(|before| before.identity() == action.identity())

@@ -50,7 +50,8 @@ pub(crate) struct Filter {
     pub(crate) older_than: Option<i64>,
 }
 
-const STATES: [&str; 8] = [
+/// The states, in the order of an invoice's life.
+pub(crate) const STATES: [&str; 8] = [
     "received", "held", "approved", "posted", "exported", "parked", "rejected", "voided",
 ];
 

@@ -1,7 +1,7 @@
 //! The health of one connection, in figures: what stands where, what waits, what needs somebody.
 
 use crate::place::{NamedQueue, Place, PlaceArguments, refused, unfinished};
-use crate::records::{self, Totals};
+use crate::records::{self, STATES, Totals};
 use crate::{Failure, lookups, payments, suppliers, terminal, view};
 use aws::clock::SystemClock;
 use aws::dynamo::DynamoRegister;
@@ -21,10 +21,6 @@ use std::collections::{BTreeMap, HashMap};
 
 /// The polls that keep a watermark, by its name.
 const WATERMARKS: [&str; 2] = ["receipts", "payments"];
-/// The states, in the order of an invoice's life.
-const STATES: [&str; 8] = [
-    "received", "held", "approved", "posted", "exported", "parked", "rejected", "voided",
-];
 
 #[derive(Debug, Args)]
 pub(crate) struct StatusOptions {

@@ -189,9 +189,16 @@ impl flows::ports::CoupaOrders for CoupaClient {
                 let list = self.base.at("/api/purchase_orders", &query);
                 match self.peer.read(&Call::get("find_order", list)).await {
                     Ok(Some(json)) => match Node::root(&json).required_items().map_err(unreadable)?.first() {
-                        // Another one means that the list does not know this filter.
                         Some(order) if is_order(order) => order.to_json(),
-                        _ => return Ok(None),
+                        None => return Ok(None),
+                        // The list does not know this filter: as below.
+                        Some(_) => {
+                            tracing::warn!(
+                                order = id,
+                                "no order of this id can be read in Coupa: its list shows another one"
+                            );
+                            return Ok(None);
+                        }
                     },
                     Ok(None) => return Err(ReadError::Refused(not_found("purchase_orders"))),
                     // Coupa has no order at this path and no list by id: whoever waits has its own slow recheck.

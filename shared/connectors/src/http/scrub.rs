@@ -5,6 +5,8 @@ use super::address::encode;
 use super::transport::Response;
 use crate::json::{self, Json, Node};
 use memchr::memmem;
+use serde::Deserialize;
+use serde_json::value::RawValue;
 
 /// Shorter secrets are not looked for: what they would blank out is more likely a word.
 const SECRET_BYTES_MIN: usize = 8;
@@ -17,37 +19,47 @@ const HIDDEN: &str = "[hidden]";
 /// JSON is read first, so that a secret is found however its letters are escaped.
 pub(crate) fn scrub(response: &mut Response, secrets: &[&str]) {
     let is_success = matches!(response.status, 200..=299);
-    if is_success && !may_refuse(&response.body) {
+    if is_success && !refuses(&response.body) {
         return;
     }
     let forms: Vec<String> = secrets.iter().flat_map(|secret| forms(secret)).collect();
-    let clean = match json::parse(&response.body) {
-        Ok(json) if is_success && !refuses(&json) => return,
+    let as_text = |body: &[u8]| hide(&String::from_utf8_lossy(body), &forms).into_bytes();
+    response.body = match json::parse(&response.body) {
         Ok(mut json) => {
             hide_in(&mut json, &forms);
-            serde_json::to_vec(&json).unwrap_or_default()
+            serde_json::to_vec(&json).unwrap_or_else(|_| as_text(&response.body))
         }
-        Err(_) => hide(&String::from_utf8_lossy(&response.body), &forms).into_bytes(),
+        Err(_) => as_text(&response.body),
     };
-    response.body = clean;
 }
 
-/// Whether it is worth reading an answer with a good status to find out if it is a refusal.
-fn may_refuse(body: &[u8]) -> bool {
-    let holds = |part: &[u8]| memmem::find(body, part).is_some();
-    if holds(b"submitResult") {
-        holds(b"false")
-    } else {
-        holds(b"errors")
+/// QAD refuses with a good status, in one of two shapes. The data of an answer are skipped, not read.
+fn refuses(body: &[u8]) -> bool {
+    #[derive(Deserialize)]
+    struct Envelope<'a> {
+        #[serde(borrow, rename = "submitResult")]
+        submit_result: Option<&'a RawValue>,
+        #[serde(borrow)]
+        errors: Option<&'a RawValue>,
+        #[serde(borrow)]
+        data: Option<&'a RawValue>,
     }
-}
-
-/// QAD refuses with a good status, in one of two shapes.
-fn refuses(json: &Json) -> bool {
-    let root = Node::root(json);
-    let failed = root.get("submitResult").get("success").flag() != Ok(Some(true));
-    let has_errors = !root.get("errors").items().unwrap_or_default().is_empty();
-    (failed && !root.get("submitResult").is_null()) || (root.get("data").is_null() && has_errors)
+    let holds = |part: &[u8]| memmem::find(body, part).is_some();
+    if !holds(b"submitResult") && !holds(b"errors") {
+        return false;
+    }
+    // What is no such object has no message that anybody passes on.
+    let Ok(envelope) = serde_json::from_slice::<Envelope<'_>>(body) else {
+        return false;
+    };
+    let read = |raw: &RawValue| json::parse(raw.get().as_bytes()).unwrap_or(Json::Null);
+    let failed = envelope
+        .submit_result
+        .is_some_and(|raw| Node::root(&read(raw)).get("success").flag() != Ok(Some(true)));
+    let has_errors = envelope
+        .errors
+        .is_some_and(|raw| !Node::root(&read(raw)).items().unwrap_or_default().is_empty());
+    failed || (envelope.data.is_none() && has_errors)
 }
 
 /// A secret as it may be quoted: as it is, and escaped for an address, for JSON inside a text, and for XML.
