@@ -301,6 +301,20 @@ async fn what_fails_before_the_outcome_was_sent_did_not_write_it() {
 }
 
 #[tokio::test]
+async fn an_outcome_that_somebody_resolved_meanwhile_is_in_nobodys_way_and_a_missing_right_is() {
+    for (resolve, is_written) in [(404, true), (400, true), (403, false)] {
+        let bench = Bench::new();
+        bench.script.then(answer(200, r#"[{"id":5}]"#));
+        bench.script.then(answer(resolve, "{}"));
+        if is_written {
+            bench.script.then(answer(201, "{}"));
+        }
+        let written = bench.coupa.record_outcome(ID, &outcome(true), "key").await;
+        assert_eq!(written.is_ok(), is_written, "{resolve}: {written:?}");
+    }
+}
+
+#[tokio::test]
 async fn outcomes_that_are_turned_off_are_refused_and_not_forgotten() {
     let mut document = document();
     document["coupa"]["integration_history"]["enabled"] = serde_json::json!(false);

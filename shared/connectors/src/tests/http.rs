@@ -365,6 +365,18 @@ async fn a_credential_that_only_the_calls_refuse_rests_too_whatever_the_scheme()
 }
 
 #[tokio::test]
+async fn what_a_gateway_quotes_of_an_extra_header_is_not_passed_on() {
+    let mut document = document();
+    document["qad"]["extra_headers"] = json!({"x-subscription-key": "canary-subscription"});
+    let bench = Bench::with(&document);
+    let quoting = r#"{"message":"Invalid subscription key canary-subscription"}"#;
+    bench.script.then(answer(403, quoting));
+    let error = bench.qad.order(&"PO1".parse().unwrap()).await.unwrap_err();
+    assert!(error.problem().actual.contains("[hidden]"), "{error}");
+    assert!(!error.to_string().contains("canary"), "{error}");
+}
+
+#[tokio::test]
 async fn what_a_system_quotes_of_our_credentials_is_not_passed_on() {
     let bench = Bench::new();
     let quoting = r#"{"errors":{"session":["Bearer token-1 may not do this"]}}"#;

@@ -257,7 +257,8 @@ async fn an_accepted_write_without_its_value_is_read_back() {
             .update_lookup_value(LOOKUP, 9, &change(9), "key")
             .await
             .unwrap();
-        assert_eq!((value.id, value.active), (9, false), "{echo}");
+        let shown = (value.id, value.active, value.code.as_deref());
+        assert_eq!(shown, (9, false, Some("100")), "{echo}");
     }
     let bench = Bench::new();
     bench.script.then(answer(201, ""));
