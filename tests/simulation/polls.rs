@@ -184,10 +184,14 @@ fn every_message_lost_at_any_moment_is_healed_by_the_sweep_and_the_poll() {
 #[test]
 fn an_invoice_that_coupa_did_not_show_once_is_taken_up_again_when_its_list_shows_it() {
     let mut run = Harness::new(straight_through(), &Setup::default());
+    let receipts = std::mem::take(&mut run.sim.world().qad.receipts);
+    run.run(Job::Match(INVOICE, HintReason::Webhook));
+    run.assert_stands(INVOICE, "held", 0);
     let hidden = run.sim.world().coupa.invoices.remove(&INVOICE.0).unwrap();
     run.run(Job::Match(INVOICE, HintReason::Webhook));
     run.assert_stands(INVOICE, "rejected", 0);
     run.sim.world().coupa.invoices.insert(INVOICE.0, hidden);
+    run.sim.world().qad.receipts = receipts;
     run.run(Job::PollCoupa);
     run.deliver_all();
     run.assert_stands(INVOICE, "exported", 1);
