@@ -3,6 +3,7 @@
 use crate::act::{AdoptOptions, RecheckOptions, ReleaseOptions, ReplayOptions};
 use crate::audit::AuditVerb;
 use crate::backfill::BackfillOptions;
+use crate::certify::CertifyOptions;
 use crate::connections::ConnectionVerb;
 use crate::dlq::DlqVerb;
 use crate::doctor::DoctorOptions;
@@ -41,6 +42,11 @@ pub(crate) enum Verb {
     Demo(DemoOptions),
     /// The same local run against the Coupa and QAD of a connection file.
     Local(LocalOptions),
+    /// Runs Coupa's published scenarios for ERP adapters and writes a report that can be filed.
+    #[command(
+        after_help = "Example: qad-coupa certify                       plays the simulated day\n         qad-coupa certify --cases my-cases.toml  looks at what was prepared in the test systems\n\nA file of cases:\n  [cases]\n  \"2.1\" = [\"10S1001\"]             # suppliers by QAD's code\n  \"4.1\" = [\"INV-55812\", \"92010\"]   # invoices by anything that finds them"
+    )]
+    Certify(CertifyOptions),
     /// What stands where, what waits, what needs somebody, how full the queues are.
     Status(StatusOptions),
     /// What the register knows of invoices.

@@ -4,6 +4,7 @@
 mod payments;
 
 use crate::arguments::DemoOptions;
+use crate::certify::{self, Cases};
 use crate::lookup_stories::Stories;
 use crate::sandbox_client::{self, SandboxFile};
 use crate::terminal::LiveBlock;
@@ -65,10 +66,30 @@ fn now() -> Timestamp {
     SystemClock.now()
 }
 
+/// What follows the day.
+enum Then<'a> {
+    /// The end.
+    End,
+    /// Everything keeps running until Ctrl-C.
+    Keep,
+    /// A report on Coupa's own scenarios, into this folder.
+    Certify { folder: &'a Path, json: bool },
+}
+
 /// Plays the day.
 pub(crate) async fn run(run_dir: &Path, options: &DemoOptions) -> Result<(), Failure> {
-    let mut scenarios = day(options.seed);
-    let payments = sandbox::scenario::payments::payments(options.seed);
+    let then = if options.keep { Then::Keep } else { Then::End };
+    play_and(run_dir, options.seed, &then).await
+}
+
+/// Plays the day, and reports which of Coupa's scenarios for ERP adapters it has shown.
+pub(crate) async fn certify(run_dir: &Path, seed: u64, folder: &Path, json: bool) -> Result<(), Failure> {
+    play_and(run_dir, seed, &Then::Certify { folder, json }).await
+}
+
+async fn play_and(run_dir: &Path, seed: u64, then: &Then<'_>) -> Result<(), Failure> {
+    let mut scenarios = day(seed);
+    let payments = sandbox::scenario::payments::payments(seed);
     // They take the longest, so they begin first.
     scenarios.splice(0..0, payments.scenarios.iter().cloned());
     scenarios.extend(supplier_stories());
@@ -114,11 +135,20 @@ pub(crate) async fn run(run_dir: &Path, options: &DemoOptions) -> Result<(), Fai
     let mut verdict = play_day(&stage, &scenarios).await;
     let (of_lookups, complaints) = lookups.finish().await;
     verdict.extend(complaints);
-    let outcome = report(&stage, &scenarios, &of_lookups, verdict, options.keep).await;
-    if options.keep {
-        what_to_try(&stage).await;
-        local::wait_for_the_end().await;
-        terminal::say("ending");
+    let keeps_running = matches!(then, Then::Keep);
+    let mut outcome = report(&stage, &scenarios, &of_lookups, verdict, keeps_running).await;
+    match then {
+        Then::End => {}
+        Then::Keep => {
+            what_to_try(&stage).await;
+            local::wait_for_the_end().await;
+            terminal::say("ending");
+        }
+        Then::Certify { folder, json } if outcome.is_ok() => {
+            let cases = Cases::of_the_day(&scenarios);
+            outcome = certify::certify(&world, &cases, "simulated Coupa and QAD", folder, *json).await;
+        }
+        Then::Certify { .. } => {}
     }
     end(local, run_dir).await;
     outcome

@@ -13,6 +13,7 @@
 //! | [`dlq`] | the dead-letter queues |
 //! | [`audit`] | the audit trail as evidence |
 //! | [`connections`] | connections as documents |
+//! | [`certify`] | Coupa's published scenarios for ERP adapters, with a report |
 //! | [`reconcile`] | both sides against each other |
 //! | [`doctor`] | everything a connection depends on, asked once |
 //! | [`backfill`] | taking in what was approved before this product was there |
@@ -31,6 +32,7 @@ mod act;
 mod arguments;
 mod audit;
 mod backfill;
+mod certify;
 mod connection_file;
 mod connections;
 mod demo;
@@ -107,6 +109,7 @@ async fn run(arguments: Arguments) -> Result<(), Failure> {
     match verb {
         Verb::Demo(options) => demo::run(place::only_local(&place)?, &options).await,
         Verb::Local(options) => local::run(place::only_local(&place)?, &options).await,
+        Verb::Certify(options) => certify::run(&place, &options, json).await,
         Verb::Status(options) => status::run(&place, &options, json).await,
         Verb::Invoice { verb } => invoices::run(&place, verb, json).await,
         Verb::Explain(key) => invoices::explain(&place, &key.key, json).await,

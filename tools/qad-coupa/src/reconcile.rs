@@ -260,7 +260,11 @@ async fn listed(coupa: &dyn Coupa) -> Result<BTreeMap<InvoiceId, InvoiceHead>, F
     }
 }
 
-async fn documents_of(systems: &Systems, record: &InvoiceRecord) -> Result<Vec<QadDocument>, Failure> {
+/// What QAD holds under the identity of an invoice.
+pub(crate) async fn documents_of(
+    systems: &Systems,
+    record: &InvoiceRecord,
+) -> Result<Vec<QadDocument>, Failure> {
     match identity_of(systems, record) {
         Some(identity) => systems.qad.find_invoices(&identity).await.map_err(unread),
         // Without a supplier in QAD there can be nothing of it there.

@@ -238,6 +238,15 @@ pub(crate) fn state_of(known: &[Known], code: &str) -> &'static str {
         .map_or("unknown", Known::state)
 }
 
+/// The record of QAD's supplier of this code.
+pub(crate) fn record_of<'k>(known: &'k [Known], code: &str) -> Option<&'k SupplierRecord> {
+    let id = format!("qad/{}", fold(code));
+    known.iter().find_map(|one| match one {
+        Known::Record(record) if one.id() == id => Some(record.as_ref()),
+        Known::Record(_) | Known::Unreadable { .. } => None,
+    })
+}
+
 /// What a person wants to read about QAD's supplier of this code.
 pub(crate) fn lines_about(known: &[Known], code: &str) -> Vec<String> {
     let id = format!("qad/{}", fold(code));
