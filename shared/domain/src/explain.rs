@@ -13,6 +13,10 @@ use crate::problem::Problem;
 use crate::time::Timestamp;
 use rust_decimal::Decimal;
 
+mod supplier;
+
+pub use supplier::to_supplier;
+
 /// The code of the problem that a record carries while its flow is paused: it waits, and nothing has failed.
 pub const PAUSED: &str = "PAUSED";
 
