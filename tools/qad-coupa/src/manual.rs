@@ -780,3 +780,23 @@ fn the_file_takes_what_the_schema_takes() {
         );
     }
 }
+
+#[test]
+fn every_function_that_the_architecture_names_is_where_it_says() {
+    let text = read(&root().join("ARCHITECTURE.md"));
+    let mut named = 0;
+    for link in text.split("[`").skip(1) {
+        let Some((name, rest)) = link.split_once("`](") else {
+            continue;
+        };
+        let (path, _) = rest.split_once(')').expect("a link that ends");
+        let function = name.rsplit("::").next().expect("a name");
+        let source = read(&root().join(path));
+        assert!(
+            source.contains(&format!("fn {function}(")) || source.contains(&format!("fn {function}<")),
+            "{path} has no function {function}"
+        );
+        named += 1;
+    }
+    assert!(named > 15, "only {named} functions are named");
+}
