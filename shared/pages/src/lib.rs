@@ -369,10 +369,11 @@ impl FromRequestParts<Arc<Console>> for Visit {
 
 /// Signing in first, and then back to what was asked for; a form that met the end of its session is not sent again.
 fn to_login(parts: &Parts) -> Response {
+    // Behind Lambda an address is whole, with its host: only what comes after that is ours to go back to.
     let asked = parts
         .extensions
         .get::<OriginalUri>()
-        .map(|OriginalUri(uri)| uri.to_string());
+        .and_then(|OriginalUri(uri)| uri.path_and_query().map(ToString::to_string));
     let back = match asked {
         Some(path) if parts.method == Method::GET => login::local_path(&path),
         _ => "/".to_owned(),
