@@ -177,6 +177,7 @@ pub fn policy() -> Result<MatchPolicy, IdError> {
             UnitConversion {
                 to: "EA".parse()?,
                 factor,
+                items: BTreeMap::new(),
             },
         ))
     };
@@ -195,7 +196,8 @@ pub fn policy() -> Result<MatchPolicy, IdError> {
         credit_note_daybook: "SC".parse()?,
         matching_daybook: "RM".parse()?,
         invoice_status: "AP-RMALLOC".to_owned(),
-        posting_date: PostingDate::InvoiceDate,
+        posting_date: PostingDate::Latest,
+        first_open_day: None,
         credit_terms: BTreeMap::from([("NET30".to_owned(), "N30".parse()?)]),
         charge_accounts: BTreeMap::from([
             (ChargeKind::Shipping, account("6100")?),
@@ -445,6 +447,8 @@ impl Case<'_> {
             vouchered: Exact::default(),
             logistics_charge: String::new(),
             finished: false,
+            unit_cost: None,
+            consigned: false,
         }
     }
 
@@ -595,6 +599,7 @@ fn order_line(bill: &Bill) -> QadOrderLine {
         unit: "EA".to_owned(),
         ordered: Exact(bill.quantity),
         unit_price: Exact(bill.price),
+        terms: Default::default(),
         status: String::new(),
     }
 }
