@@ -3,6 +3,8 @@
 //! Secrets never stand on the command line: they are in the file, or apart from it in a second one (`--secrets FILE`, or
 //! `-` for standard input) that is laid over the first.
 
+mod check;
+
 use crate::place::{Place, PlaceArguments, refused};
 use crate::{Failure, connection_file, terminal, view};
 use aws_sdk_secretsmanager::operation::get_secret_value::GetSecretValueError;
@@ -49,6 +51,10 @@ pub(crate) enum ConnectionVerb {
     },
     /// Checks a connection file, all of it at once.
     Validate(FileOptions),
+    /// Says of every setting that is not as it comes what it is about, in words; checks the file as `validate` does.
+    Check(FileOptions),
+    /// The JSON schema of a connection file, for editors and other programs.
+    Schema,
     /// Stores a connection file in the connection's two secrets, which its stack has made.
     #[command(
         after_help = "Example: qad-coupa --stack qad-coupa connection put acme.toml --secrets - < secrets.toml"
@@ -90,6 +96,11 @@ pub(crate) async fn run(place: &PlaceArguments, verb: ConnectionVerb, json: bool
                     file.connection.id
                 ));
             }
+            Ok(())
+        }
+        ConnectionVerb::Check(options) => check::run(&read(&options)?, json),
+        ConnectionVerb::Schema => {
+            terminal::say(SCHEMA.trim_end());
             Ok(())
         }
         ConnectionVerb::Put { file, dry_run } => put(&Place::open(place).await?, &file, dry_run, json).await,
@@ -227,10 +238,17 @@ fn redacted(value: &Value, here: &[&Value], root: &Value) -> Value {
     }
 }
 
+fn root_schema() -> Result<Value, Failure> {
+    serde_json::from_str(SCHEMA).map_err(|error| {
+        Failure::from(
+            Problem::new("SCHEMA_UNREADABLE", "This is a defect; report it.").actual(error.to_string()),
+        )
+    })
+}
+
 /// What one of the two secrets holds, as it may be shown.
 fn shown(kind: &str, value: &Value) -> Result<Value, Failure> {
-    let root: Value = serde_json::from_str(SCHEMA)
-        .map_err(|error| Failure::from(Problem::new("SCHEMA_UNREADABLE", "").actual(error.to_string())))?;
+    let root = root_schema()?;
     let here = if kind == "webhook" {
         root.pointer("/properties/webhook")
     } else {
