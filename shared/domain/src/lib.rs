@@ -35,6 +35,7 @@
 pub mod coupa_orders;
 pub mod documents;
 pub mod effect;
+pub mod entities;
 pub mod explain;
 pub mod guards;
 pub mod ids;

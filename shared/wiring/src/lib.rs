@@ -17,13 +17,14 @@ use aws::secrets::SecretReader;
 use aws::sqs::SqsQueue;
 use aws::tokens::DynamoTokenStore;
 use connectors::connection::{
-    ConnectionDocument, LookupSettings, SupplierSettings, World as HttpWorld, clients,
+    ConnectionDocument, LookupSettings, SupplierSettings, World as HttpWorld, clients, entity_clients,
 };
 use connectors::coupa::CoupaClient;
 use connectors::http::pace::Paces;
 use connectors::http::transport::HttpTransport;
 use connectors::qad::QadClient;
 use credentials::{Attempt, is_refused};
+use domain::entities::EntityRule;
 use domain::ids::{ConnectionId, InvoiceId};
 use domain::lifecycle::{InvoiceRecord, State};
 use domain::problem::Problem;
@@ -77,9 +78,17 @@ pub struct Connection {
     coupa: CoupaClient,
     qad: QadClient,
     settings: InvoiceSettings,
+    entities: Vec<OpenEntity>,
     payments: PaymentSettings,
     lookups: Option<LookupSettings>,
     suppliers: SupplierSettings,
+}
+
+/// One of a connection's entities, opened.
+struct OpenEntity {
+    rule: EntityRule,
+    qad: QadClient,
+    settings: InvoiceSettings,
 }
 
 /// From a connection's name to its flows.
@@ -163,7 +172,17 @@ impl Wiring {
         let settings = ConnectionDocument::parse(document.text.expose_secret())
             .map_err(|problems| first(id, problems))?;
         let millis = u64::try_from(self.timing.http_millis).unwrap_or(0);
-        let (coupa, qad) = clients(id, &settings, &self.http, Duration::from_millis(millis));
+        let timeout = Duration::from_millis(millis);
+        let (coupa, qad) = clients(id, &settings, &self.http, timeout);
+        let opened = entity_clients(id, &settings, &self.http, timeout);
+        let entities = settings.entities.iter().zip(opened);
+        let entities = entities
+            .map(|(entity, qad)| OpenEntity {
+                rule: entity.rule.clone(),
+                qad,
+                settings: settings.entity_invoice_settings(entity),
+            })
+            .collect();
         let register = DynamoRegister::new(
             self.world.clients.dynamodb(),
             self.world.config.register_tables()?,
@@ -178,6 +197,7 @@ impl Wiring {
             coupa,
             qad,
             settings: settings.invoice_settings(),
+            entities,
             payments: settings.payment_settings(),
             lookups: settings.lookups,
             suppliers: settings.suppliers,
@@ -415,6 +435,15 @@ impl Wiring {
         reason: HintReason,
         invocation: &Invocation,
     ) -> Result<Rest, FlowError> {
+        let entities: Vec<match_invoice::Entity<'_>> = connection
+            .entities
+            .iter()
+            .map(|entity| match_invoice::Entity {
+                rule: &entity.rule,
+                qad: &entity.qad,
+                settings: &entity.settings,
+            })
+            .collect();
         let deps = match_invoice::Deps {
             context: Context {
                 register: &connection.register,
@@ -427,6 +456,7 @@ impl Wiring {
             qad: &connection.qad,
             orders: &self.order_reads(invocation),
             settings: &connection.settings,
+            entities: &entities,
         };
         match_invoice::run(&deps, invoice, reason).await
     }
@@ -599,6 +629,7 @@ fn tell(
                 .unwrap_or_default(),
         ),
         Rest::NotApproved { coupa_status } => (coupa_status.clone(), String::new()),
+        Rest::OutOfScope { problem } => (problem.code.clone(), String::new()),
         Rest::Busy => Default::default(),
     };
     tracing::info!(%connection, %invoice, reason = ?reason, trace, state = rest.word(), code = %codes, voucher = %voucher,

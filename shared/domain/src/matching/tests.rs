@@ -192,6 +192,7 @@ fn invoice(lines: Vec<InvoiceLine>) -> Invoice {
         charges: Vec::new(),
         lines,
         terms: Default::default(),
+        entity_fields: Default::default(),
         coupa_orders: Vec::new(),
     }
 }
