@@ -734,6 +734,7 @@ async fn invocation(gate: Gate, job: Job, setup: Arc<Setup>, connection: Connect
             let deps = poll_receipts::Deps {
                 connection: &connection,
                 qad: &gate,
+                scope: &Default::default(),
                 register: &gate,
                 queue: &gate,
                 clock: &gate,
@@ -769,6 +770,7 @@ async fn invocation(gate: Gate, job: Job, setup: Arc<Setup>, connection: Connect
                 context,
                 connection: &connection,
                 qad: &gate,
+                scope: &Default::default(),
                 queue: &gate,
                 settings: &settings,
                 trace: "simulated",

@@ -165,7 +165,7 @@ pub(super) fn settings(
             });
         }
     }
-    check_together(&settings, problems);
+    check_together(&settings, supplier_set, problems);
     settings
 }
 
@@ -291,12 +291,22 @@ fn check(place: &str, document: &EntityDocument, problems: &mut Vec<Problem>) {
 }
 
 /// What no two entities may share: the code, and the right to everything.
-fn check_together(settings: &[EntitySettings], problems: &mut Vec<Problem>) {
+fn check_together(settings: &[EntitySettings], supplier_set: &str, problems: &mut Vec<Problem>) {
     let mut codes = BTreeSet::new();
     for (index, entity) in settings.iter().enumerate() {
         if !codes.insert(&entity.rule.code) {
             let field = format!("entities[{index}].code");
             problems.push(invalid(&field, "each entity once", entity.rule.code.as_str()));
+        }
+        // Suppliers are kept aligned with one set; those of another one would be left out without a word.
+        if entity.shared_set != supplier_set {
+            problems.push(invalid(
+                &format!("entities[{index}].shared_set"),
+                format!(
+                    "suppliers.shared_set ({supplier_set}): one connection keeps one set of suppliers aligned"
+                ),
+                &entity.shared_set,
+            ));
         }
         if settings.len() > 1 && entity.rule.when.is_empty() {
             problems.push(invalid(
