@@ -4,10 +4,11 @@
 //! table (credit terms, charge accounts, tolerances) each entry does, as a whole. The short form, `qad.entity` with
 //! `qad.domain`, is one entity that takes everything.
 
+use super::destinations::CodingDocument;
 use super::{FIX, InvoiceDocument, QadSettings, harmless, invalid, match_policy};
 use domain::entities::{CONDITIONS_MAX, Condition, ENTITIES_MAX, EntityRule};
 use domain::ids::{DomainCode, EntityCode};
-use domain::policy::MatchPolicy;
+use domain::policy::{Coding, MatchPolicy};
 use domain::problem::Problem;
 use domain::time::Zone;
 use serde::Deserialize;
@@ -18,8 +19,9 @@ use std::collections::{BTreeMap, BTreeSet};
 type Members = BTreeMap<String, Box<RawValue>>;
 
 /// Names that are the entity's own; all others are settings of the section `invoices`.
-const OWN: [&str; 6] = [
+const OWN: [&str; 7] = [
     "code",
+    "coding",
     "domain",
     "when",
     "time_zone",
@@ -110,12 +112,13 @@ pub(super) fn settings(
     written: &[Members],
     qad: &QadSettings,
     default_domain: Option<&DomainCode>,
-    invoices: Option<&RawValue>,
+    sections: &Members,
     supplier_set: &str,
     zone: &Zone,
     problems: &mut Vec<Problem>,
 ) -> Vec<EntitySettings> {
-    let base: Members = invoices
+    let base: Members = sections
+        .get("invoices")
         .and_then(|invoices| serde_json::from_str(invoices.get()).ok())
         .unwrap_or_default();
     let mut settings: Vec<EntitySettings> = Vec::new();
@@ -150,7 +153,9 @@ pub(super) fn settings(
             entity: document.code.clone(),
             ..qad.clone()
         };
-        let policy = policy(&place, &base, members, &within, problems);
+        let coding = coding(&place, sections.get("coding"), members, problems);
+        let policy =
+            policy(&place, &base, members, &within, problems).map(|policy| MatchPolicy { coding, ..policy });
         if let (Some(policy), Some(zone), true) = (policy, its_zone, problems.len() == before) {
             settings.push(EntitySettings {
                 rule: EntityRule {
@@ -181,7 +186,7 @@ pub(super) fn no_zone(field: &str, name: Option<&str>) -> Problem {
 fn document(place: &str, members: &Members, problems: &mut Vec<Problem>) -> Option<EntityDocument> {
     let own: BTreeMap<&String, &Box<RawValue>> = members
         .iter()
-        .filter(|(name, _)| OWN.contains(&name.as_str()))
+        .filter(|(name, _)| OWN.contains(&name.as_str()) && name.as_str() != "coding")
         .collect();
     for name in NOT_BY_ENTITY.iter().filter(|name| members.contains_key(**name)) {
         problems.push(invalid(
@@ -203,6 +208,39 @@ fn document(place: &str, members: &Members, problems: &mut Vec<Problem>) -> Opti
             };
             let message = harmless(&path, &error.inner().to_string());
             problems.push(invalid(&field, "a setting as documented", message));
+            None
+        }
+    }
+}
+
+/// How this entity's accounts become QAD's coding; `None` when it gives nothing of its own.
+fn coding(
+    place: &str,
+    general: Option<&Box<RawValue>>,
+    members: &Members,
+    problems: &mut Vec<Problem>,
+) -> Option<Coding> {
+    let own = members.get("coding")?;
+    let whole = general.map_or_else(|| own.clone(), |general| laid_over(general, own));
+    let mut reader = serde_json::Deserializer::from_str(whole.get());
+    match serde_path_to_error::deserialize::<_, CodingDocument>(&mut reader) {
+        Ok(document) => {
+            let mut found = Vec::new();
+            let coding = document.settings(&mut found);
+            problems.extend(found.into_iter().map(|problem| Problem {
+                field: format!("{place}.{}", problem.field),
+                ..problem
+            }));
+            Some(coding)
+        }
+        Err(error) => {
+            let path = error.path().to_string();
+            let message = harmless(&path, &error.inner().to_string());
+            problems.push(invalid(
+                &format!("{place}.coding.{path}"),
+                "a setting as documented",
+                message,
+            ));
             None
         }
     }

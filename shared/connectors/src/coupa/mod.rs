@@ -1,6 +1,7 @@
 //! Coupa: reads invoices, sets their exported flag, writes outcomes and payments onto them.
 
 mod amounts;
+mod coding;
 mod lookups;
 mod orders;
 mod payments;
@@ -10,7 +11,7 @@ mod translate;
 mod wire;
 
 use self::orders::OrderContext;
-use crate::connection::{CoupaOrders, CoupaSupplierDefaults, IntegrationHistory, OrderNumber};
+use crate::connection::{CoupaOrders, CoupaSupplierDefaults, IntegrationHistory, NumberMaps};
 use crate::http::address::BaseUrl;
 use crate::http::transport::{Method, Response};
 use crate::http::{Call, Peer};
@@ -34,7 +35,7 @@ const OPEN_OUTCOMES_MAX: usize = 50;
 pub struct CoupaClient {
     pub(crate) peer: Peer,
     pub(crate) base: BaseUrl,
-    pub(crate) orders: OrderNumber,
+    pub(crate) numbers: NumberMaps,
     pub(crate) order_words: CoupaOrders,
     /// The connection lists its scopes, and none of them is for purchase orders.
     pub(crate) orders_left_out: bool,
@@ -184,12 +185,12 @@ impl Coupa for CoupaClient {
                 if !self.entities.is_empty() && entities::whose(&self.entities, &values) == Whose::OutOfScope
                 {
                     // Another ERP's invoice may look as it likes, and no order is asked for it.
-                    return translate::invoice(&json, id, &self.orders, &OrderContext::default(), &values)
+                    return translate::invoice(&json, id, &self.numbers, &OrderContext::default(), &values)
                         .map(Some)
                         .map_err(|_| ReadError::Refused(entities::out_of_scope(&values)));
                 }
                 let context = self.order_context(&json).await?;
-                let mut invoice = translate::invoice(&json, id, &self.orders, &context, &values)
+                let mut invoice = translate::invoice(&json, id, &self.numbers, &context, &values)
                     .map_err(Self::unreadable)?;
                 invoice.coupa_orders = context.read(&self.order_words)?;
                 Ok(Some(invoice))
@@ -235,7 +236,7 @@ impl Coupa for CoupaClient {
                 bill: translate::invoice(
                     &json,
                     id,
-                    &self.orders,
+                    &self.numbers,
                     &OrderContext::default(),
                     &FieldValues::new(),
                 )

@@ -19,13 +19,14 @@ fn two_entities() -> Value {
         "credit_terms": {"NET30": "N30", "NET60": "N60"},
         "charge_accounts": {"shipping": {"gl_account": "6100", "cost_center": "100"}},
     });
+    document["coding"] = json!({"gl_account": "segment-2", "cost_center": "segment-3"});
     document["entities"] = json!([
         {"code": "10USACO", "domain": "10USA", "time_zone": "America/Chicago", "workspace_header": true,
          "when": [{"field": "account-type.name", "is": ["QAD 10USA"]}]},
         {"code": "20GERCO", "domain": "20GER",
          "when": [{"field": "account-type.name", "is": ["QAD 20GER"]}],
          "invoice_daybook": "SIDE", "credit_terms": {"NET30": "D30"},
-         "charge_accounts": {"shipping": {"gl_account": "4730"}}},
+         "charge_accounts": {"shipping": {"gl_account": "4730"}}, "coding": {"gl_account": "segment-1"}},
     ]);
     document
 }
@@ -75,6 +76,10 @@ fn what_an_entity_does_not_give_comes_from_the_connection() {
     assert_eq!(german.policy.credit_terms["NET30"].as_str(), "D30");
     assert_eq!(german.policy.credit_terms["NET60"].as_str(), "N60");
     assert_eq!(us.policy.credit_terms["NET30"].as_str(), "N30");
+    assert_eq!(us.policy.coding.as_ref().unwrap().gl_account.field, "segment-2");
+    let coding = german.policy.coding.as_ref().unwrap();
+    assert_eq!(coding.gl_account.field, "segment-1");
+    assert_eq!(coding.cost_center.as_ref().unwrap().field, "segment-3");
     // An entry is taken as a whole: another company's cost center does not stay behind an own account.
     let shipping = &german.policy.charge_accounts[&::domain::documents::ChargeKind::Shipping];
     assert_eq!(
