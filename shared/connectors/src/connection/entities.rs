@@ -153,7 +153,12 @@ pub(super) fn settings(
             entity: document.code.clone(),
             ..qad.clone()
         };
-        let coding = coding(&place, sections.get("coding"), members, problems);
+        let coding = coding(
+            &place,
+            sections.get("coding").map(|raw| &**raw),
+            members,
+            problems,
+        );
         let policy =
             policy(&place, &base, members, &within, problems).map(|policy| MatchPolicy { coding, ..policy });
         if let (Some(policy), Some(zone), true) = (policy, its_zone, problems.len() == before) {
@@ -216,7 +221,7 @@ fn document(place: &str, members: &Members, problems: &mut Vec<Problem>) -> Opti
 /// How this entity's accounts become QAD's coding; `None` when it gives nothing of its own.
 fn coding(
     place: &str,
-    general: Option<&Box<RawValue>>,
+    general: Option<&RawValue>,
     members: &Members,
     problems: &mut Vec<Problem>,
 ) -> Option<Coding> {
