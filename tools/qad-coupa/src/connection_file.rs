@@ -103,16 +103,14 @@ fn take_apart(document: Map<String, Value>) -> Result<ConnectionFile, Vec<Proble
             ("webhook", value) => webhook = value,
             ("timing", Value::Object(values)) => parameters = texts("timing", values, &mut problems),
             ("schedules", Value::Object(values)) => schedules = texts("schedules", values, &mut problems),
-            (section, value)
-                if SECTIONS.contains(&section) || SETTINGS.contains(&section) =>
-            {
+            (section, value) if SECTIONS.contains(&section) || SETTINGS.contains(&section) => {
                 connection.insert(name, value);
             }
-            (other, _) => problems.push(invalid(
-                other,
-                "id, coupa, qad, invoices, suppliers, lookups, payments, webhook, schedules, timing, hold_recheck_seconds or token_key",
-                other,
-            )),
+            (other, _) => {
+                let ours = ["id", "webhook", "schedules", "timing"];
+                let known: Vec<&str> = SECTIONS.iter().chain(SETTINGS).chain(&ours).copied().collect();
+                problems.push(invalid(other, &known.join(", "), other));
+            }
         }
     }
     let id = match id.as_deref().unwrap_or_default().parse::<ConnectionId>() {
