@@ -87,6 +87,7 @@ impl Desk {
             coupa: &self.sim.ports,
             qad: &self.sim.ports,
             settings: &setup.settings,
+            entities: &[],
         };
         let adoption = Adoption {
             voucher: voucher.clone(),

@@ -171,6 +171,7 @@ impl Default for Setup {
                 record_outcomes: false,
                 adopt_equal_documents: true,
                 second_person: domain::instruction::SecondPerson::default(),
+                zone: domain::time::Zone::default(),
             },
             suppliers: None,
             lookups: Vec::new(),
@@ -699,6 +700,7 @@ async fn invocation(gate: Gate, job: Job, setup: Arc<Setup>, connection: Connect
                 qad: &gate,
                 orders: &OrderReads::default(),
                 settings: &setup.settings,
+                entities: &[],
             };
             let ended = match job {
                 Job::Match(id, reason) => Box::pin(match_invoice::run(&deps, id, reason)).await,
@@ -732,6 +734,7 @@ async fn invocation(gate: Gate, job: Job, setup: Arc<Setup>, connection: Connect
             let deps = poll_receipts::Deps {
                 connection: &connection,
                 qad: &gate,
+                scope: &Default::default(),
                 register: &gate,
                 queue: &gate,
                 clock: &gate,
@@ -767,6 +770,7 @@ async fn invocation(gate: Gate, job: Job, setup: Arc<Setup>, connection: Connect
                 context,
                 connection: &connection,
                 qad: &gate,
+                scope: &Default::default(),
                 queue: &gate,
                 settings: &settings,
                 trace: "simulated",

@@ -37,6 +37,7 @@ pub mod coupa_orders;
 pub mod csv;
 pub mod documents;
 pub mod effect;
+pub mod entities;
 pub mod explain;
 pub mod guards;
 pub mod ids;

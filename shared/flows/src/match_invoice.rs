@@ -19,8 +19,11 @@ use crate::store::{Change, Context, Document, FlowError, Loaded, impossible, loa
 use crate::supplier_event::{awaited_supplier_id, awaited_supplier_key};
 use domain::documents::{CoupaStatus, Invoice, ORDERS_PER_INVOICE_MAX, Order, Receipt, Reservation};
 use domain::effect::{Effect, EffectEvent, EffectStatus, Repetition, backoff_millis};
+use domain::entities::{self, ENTITY_NOT_CONFIGURED, EntityRule, OUT_OF_SCOPE, Whose};
 use domain::guards::{Guard, stands};
-use domain::ids::{InvoiceId, OrderLineKey, PurchaseOrderNumber, QadInvoiceIdentity, SupplierCode};
+use domain::ids::{
+    EntityCode, InvoiceId, OrderLineKey, PurchaseOrderNumber, QadInvoiceIdentity, SupplierCode,
+};
 use domain::instruction::SecondPerson;
 use domain::lifecycle::{Event, InvoiceEffect, InvoiceRecord, ParkReason, PostedHow, State, Summary};
 use domain::matching::{
@@ -29,7 +32,7 @@ use domain::matching::{
 };
 use domain::policy::MatchPolicy;
 use domain::problem::{CREDENTIAL_RECHECK_MILLIS, Problem};
-use domain::time::Timestamp;
+use domain::time::{Timestamp, Zone};
 use futures_util::future::{BoxFuture, join_all, try_join_all};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -64,11 +67,46 @@ pub struct Deps<'a> {
     pub qad: &'a dyn Qad,
     /// What Coupa has said about orders during this delivery.
     pub orders: &'a OrderReads,
-    /// The connection's settings.
+    /// The connection's settings; those of its entity where it has only one.
+    pub settings: &'a InvoiceSettings,
+    /// The connection's entities, each with its own view of QAD and its own settings; none where everything is the one
+    /// entity's.
+    pub entities: &'a [Entity<'a>],
+}
+
+/// One entity of a connection: whose invoices it takes, and how they are handled.
+#[derive(Clone, Copy)]
+pub struct Entity<'a> {
+    /// Its code and its conditions.
+    pub rule: &'a EntityRule,
+    /// QAD, as this entity sees it: its domain, its workspace.
+    pub qad: &'a dyn Qad,
+    /// Its settings.
     pub settings: &'a InvoiceSettings,
 }
 
-/// How a connection wants its invoices handled.
+impl<'a> Deps<'a> {
+    /// These permissions in one entity; `None` when the connection does not name it.
+    fn within(&self, code: &EntityCode) -> Option<Self> {
+        if self.entities.is_empty() {
+            return Some(*self);
+        }
+        let entity = self.entities.iter().find(|entity| entity.rule.code == *code)?;
+        Some(Self {
+            qad: entity.qad,
+            settings: entity.settings,
+            ..*self
+        })
+    }
+
+    /// Whose the invoice is; `None` where everything is the one entity's.
+    fn whose(&self, invoice: &Invoice) -> Option<Whose> {
+        let rules = self.entities.iter().map(|entity| entity.rule);
+        (!self.entities.is_empty()).then(|| entities::whose(rules, &invoice.entity_fields))
+    }
+}
+
+/// How a connection wants its invoices handled, in one entity.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct InvoiceSettings {
     /// Tolerances and posting defaults.
@@ -81,6 +119,8 @@ pub struct InvoiceSettings {
     pub adopt_equal_documents: bool,
     /// Above which amounts a release needs a second person.
     pub second_person: SecondPerson,
+    /// Where its days begin.
+    pub zone: Zone,
 }
 
 /// Where a run left the invoice.
@@ -98,6 +138,11 @@ pub enum Rest {
         /// Coupa's word.
         coupa_status: String,
     },
+    /// It belongs to none of the connection's entities, and nothing is known of it: nothing is written anywhere.
+    OutOfScope {
+        /// What was found at the fields that say whose it is.
+        problem: Problem,
+    },
     /// Somebody else is working on it; the record is due by itself.
     Busy,
 }
@@ -108,6 +153,7 @@ impl Rest {
         match self {
             Self::In { record, .. } => record.state.word(),
             Self::NotApproved { .. } => "not-approved",
+            Self::OutOfScope { .. } => "out-of-scope",
             Self::Busy => "busy",
         }
     }
@@ -215,7 +261,7 @@ async fn round(
                         Duration::from_millis(u64::try_from(deps.settings.recheck_millis).unwrap_or(0));
                     Box::pin(delay(deps, loaded, Some(slowly), pause.problem())).await
                 }
-                None => Box::pin(decide_invoice(deps, loaded)).await,
+                None => Box::pin(decide_invoice(deps, loaded, reason)).await,
             }
         }
         // Approved before the pause and not under way: taken back, and then it waits like the others.
@@ -252,13 +298,25 @@ async fn round(
         }
         State::Approved => {
             *looked = true;
+            // Wherever it was begun, there it is finished, whatever the conditions say by now.
+            let deps = match record.creation.as_ref().map(draft_of).transpose() {
+                Ok(Some(draft)) => match deps.within(&draft.identity.entity) {
+                    Some(deps) => deps,
+                    None => {
+                        let problem = not_configured(&draft.identity.entity);
+                        return Box::pin(delay(deps, loaded, None, problem)).await;
+                    }
+                },
+                Ok(None) => *deps,
+                Err(problem) => return Err(FlowError::Broken(problem)),
+            };
             let target = Creation {
                 qad: deps.qad,
                 adopt_equal_documents: deps.settings.adopt_equal_documents,
                 recheck_millis: deps.settings.recheck_millis,
                 record_outcomes: deps.settings.record_outcomes,
             };
-            follow(deps, loaded, &target).await
+            follow(&deps, loaded, &target).await
         }
         State::Voided { .. } if (ask_coupa || record.look_pending) && !is_open(&record.export) => {
             *looked = true;
@@ -348,7 +406,11 @@ fn store<'a>(
 // Reading Coupa
 // ---------------------------------------------------------------------------------------------------------------
 
-async fn decide_invoice(deps: &Deps<'_>, loaded: Loaded<InvoiceRecord>) -> Result<Next, FlowError> {
+async fn decide_invoice(
+    deps: &Deps<'_>,
+    loaded: Loaded<InvoiceRecord>,
+    reason: HintReason,
+) -> Result<Next, FlowError> {
     let id = loaded.document.id;
     if !deps.context.has_time_for_a_call() {
         return Err(FlowError::OutOfTime);
@@ -365,16 +427,41 @@ async fn decide_invoice(deps: &Deps<'_>, loaded: Loaded<InvoiceRecord>) -> Resul
             )
             .await;
         }
+        Err(ReadError::Refused(problem)) if problem.code == OUT_OF_SCOPE => {
+            return leave_alone(deps, loaded, problem, reason).await;
+        }
         Err(error) => return unread(deps, loaded, error).await,
     };
+    let whose = deps.whose(&invoice);
+    if whose == Some(Whose::OutOfScope) {
+        let problem = entities::out_of_scope(&invoice.entity_fields);
+        return leave_alone(deps, loaded, problem, reason).await;
+    }
     // Once it was seen not exported, the flag is ours to set; before that, whoever set it has dealt with the invoice.
     let others_may_have_it = !loaded.document.taken_in
         && (loaded.document.source.is_none()
-            || matches!(&loaded.document.state, State::Rejected { problem } if problem.code == EXPORTED_BY_OTHERS));
-    let loaded = Loaded {
+            || matches!(&loaded.document.state, State::Rejected { problem } if problem.code == EXPORTED_BY_OTHERS || problem.code == OUT_OF_SCOPE));
+    let mut loaded = Loaded {
         document: with_source(&loaded.document, &invoice),
         ..loaded
     };
+    loaded.document.entity = None;
+    let within = match &whose {
+        Some(Whose::Mine(code)) => {
+            loaded.document.entity = Some(code.clone());
+            deps.within(code)
+        }
+        Some(Whose::Ambiguous(codes)) => {
+            if !matches!(invoice.status, CoupaStatus::Other(_)) {
+                let problem = entities::ambiguous(codes, &invoice.entity_fields);
+                let reason = ParkReason::Problem { problem };
+                return move_to(deps, loaded, Event::Parked { reason }).await;
+            }
+            None
+        }
+        Some(Whose::OutOfScope) | None => None,
+    };
+    let deps = &within.unwrap_or(*deps);
     match &invoice.status {
         CoupaStatus::Other(word) if loaded.revision == 0 => Ok(Next::Rest(Rest::NotApproved {
             coupa_status: word.clone(),
@@ -395,6 +482,34 @@ async fn decide_invoice(deps: &Deps<'_>, loaded: Loaded<InvoiceRecord>) -> Resul
         }
         CoupaStatus::Approved => Box::pin(decide_approved(deps, loaded, &invoice)).await,
     }
+}
+
+/// Another ERP's: nothing is written, neither there nor here. Remembered only when a person asked for it by its id, or
+/// when it was known before.
+async fn leave_alone(
+    deps: &Deps<'_>,
+    loaded: Loaded<InvoiceRecord>,
+    problem: Problem,
+    reason: HintReason,
+) -> Result<Next, FlowError> {
+    if loaded.revision == 0 && reason != HintReason::Operator {
+        return Ok(Next::Rest(Rest::OutOfScope { problem }));
+    }
+    if matches!(&loaded.document.state, State::Rejected { problem: known } if *known == problem) {
+        return Ok(Next::Rest(rest(&deps.context, loaded)));
+    }
+    move_to(deps, loaded, Event::Rejected { problem }).await
+}
+
+/// Nothing may be sent for it by anyone else's settings.
+fn not_configured(entity: &EntityCode) -> Problem {
+    Problem::new(
+        ENTITY_NOT_CONFIGURED,
+        "Give the connection this entity again until the invoice is posted; then it may be taken out.",
+    )
+    .field("entities")
+    .expected(format!("the entity {entity}, in which this invoice was approved"))
+    .actual("no such entity in the connection")
 }
 
 /// Exported before this product had seen it. When QAD proves that it holds this very invoice, it is taken over as it
@@ -841,6 +956,8 @@ async fn decide_approved(
         .reserved
         .values()
         .flat_map(|order| order.document.reservations.iter().cloned())
+        // The same order number in another domain is another order.
+        .filter(|reservation| reservation.receipt.domain == deps.settings.policy.domain)
         .collect();
     // Whoever wrote it into the register: above the limit one person's word is none.
     let rule = &deps.settings.second_person;
@@ -857,7 +974,7 @@ async fn decide_approved(
             reservations: &reservations,
             coupa_orders,
             policy: &deps.settings.policy,
-            today: deps.context.clock.now().date_utc(),
+            today: deps.settings.zone.date_of(deps.context.clock.now()),
         };
         decide_accepting(&input, accepted)
     };
@@ -1467,7 +1584,7 @@ async fn receipt_missed(
         let RecordKey::Receipt(key) = &stored.key else {
             continue;
         };
-        if known.get(key) != Some(&seen.received) {
+        if key.domain == deps.settings.policy.domain && known.get(key) != Some(&seen.received) {
             return Ok(true);
         }
     }

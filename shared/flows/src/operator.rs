@@ -8,12 +8,13 @@
 use crate::bills::unmatched_key;
 use crate::invoice_effects::export_effect;
 use crate::match_invoice::{
-    EXPORTED_BY_OTHERS, IdentityClaim, InvoiceSettings, claim_writes, identity_key, index_orders,
+    EXPORTED_BY_OTHERS, Entity, IdentityClaim, InvoiceSettings, claim_writes, identity_key, index_orders,
     index_supplier, waiting_writes,
 };
 use crate::ports::{CommitError, Coupa, Qad, QadDocument, ReadError, RecordKey, RecordWrite, Voucher};
 use crate::store::{Change, Context, FlowError, Loaded, load, parse, save};
-use domain::documents::CoupaStatus;
+use domain::documents::{CoupaStatus, Invoice};
+use domain::entities::{self, Whose};
 use domain::ids::{InvoiceId, QadInvoiceIdentity};
 use domain::instruction::{Instruction, Release, SecondPerson};
 use domain::lifecycle::{Event, InvoiceEffect, InvoiceRecord, ParkReason, State};
@@ -384,6 +385,33 @@ pub struct AdoptDeps<'a> {
     pub qad: &'a dyn Qad,
     /// The connection's settings.
     pub settings: &'a InvoiceSettings,
+    /// The connection's entities; none where everything is the one entity's.
+    pub entities: &'a [Entity<'a>],
+}
+
+impl<'a> AdoptDeps<'a> {
+    /// These permissions in the entity that the invoice belongs to.
+    fn within(&self, invoice: &Invoice) -> Result<Self, Problem> {
+        if self.entities.is_empty() {
+            return Ok(*self);
+        }
+        let rules = self.entities.iter().map(|entity| entity.rule);
+        let code = match entities::whose(rules, &invoice.entity_fields) {
+            Whose::Mine(code) => code,
+            Whose::OutOfScope => {
+                return Err(entities::out_of_scope(&invoice.entity_fields));
+            }
+            Whose::Ambiguous(codes) => {
+                return Err(entities::ambiguous(&codes, &invoice.entity_fields));
+            }
+        };
+        let entity = self.entities.iter().find(|entity| entity.rule.code == code);
+        Ok(entity.map_or(*self, |entity| Self {
+            qad: entity.qad,
+            settings: entity.settings,
+            ..*self
+        }))
+    }
 }
 
 /// Which document in QAD, and what may differ.
@@ -445,6 +473,7 @@ pub async fn adopt(
             .actual(format!("{:?}", invoice.status)),
         ));
     }
+    let deps = &deps.within(&invoice).map_err(OperatorError::Refused)?;
     let supplier = invoice
         .supplier
         .number

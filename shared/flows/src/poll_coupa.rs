@@ -9,6 +9,7 @@ use crate::ports::{
 };
 use crate::store::{FlowError, parse};
 use domain::documents::CoupaStatus;
+use domain::entities::OUT_OF_SCOPE;
 use domain::ids::{ConnectionId, InvoiceId};
 use domain::lifecycle::{InvoiceRecord, State};
 use domain::problem::Problem;
@@ -150,7 +151,8 @@ async fn news_of(deps: &Deps<'_>, heads: &[InvoiceHead]) -> Result<Vec<InvoiceId
 /// Whether the register must hear of what the list says. Pure.
 fn is_news(head: &InvoiceHead, known: Option<&InvoiceRecord>) -> bool {
     let Some(record) = known else {
-        return true;
+        // Another ERP's, and never heard of: not even read.
+        return !head.out_of_scope;
     };
     let read_at = record.source.as_ref().map(|source| source.updated_at);
     match (&record.state, &head.status) {
@@ -165,6 +167,8 @@ fn is_news(head: &InvoiceHead, known: Option<&InvoiceRecord>) -> bool {
         (_, CoupaStatus::Other(_)) => false,
         // A person took it out, whatever becomes of it in Coupa.
         (state, _) if state.is_skipped() => false,
+        // Left to another ERP, and now somebody's: coded anew, or the connection has got another entity.
+        (State::Rejected { problem }, _) if problem.code == OUT_OF_SCOPE => !head.out_of_scope,
         // The list shows what could not be read: a right that was missing for a while, or a copy that lagged behind.
         (State::Rejected { problem }, _) if problem.code == INVOICE_NOT_FOUND => true,
         // Not readable: it has its own slow recheck, and is not asked for at every poll until Coupa has changed it.

@@ -10,7 +10,7 @@ use crate::ports::{
     Register, Subject,
 };
 use crate::store::{FlowError, render};
-use crate::watermark::{self, DIGESTS_MAX, count, days_before};
+use crate::watermark::{self, DIGESTS_MAX, Scope, count, days_before};
 use domain::documents::Receipt;
 use domain::guards::{Guard, stands};
 use domain::ids::{ConnectionId, InvoiceId, OrderLineKey};
@@ -32,8 +32,10 @@ const WATERMARK: &str = "receipts";
 pub struct Deps<'a> {
     /// Whose receipts.
     pub connection: &'a ConnectionId,
-    /// QAD: read receipts.
+    /// QAD: read receipts, of one domain.
     pub qad: &'a dyn Qad,
+    /// Which domain's, where the connection has several.
+    pub scope: &'a Scope,
     /// Register: receipt mirror, waiting index, watermark.
     pub register: &'a dyn Register,
     /// The queue of hints.
@@ -93,7 +95,7 @@ pub struct Polled {
 
 /// Reads the window once.
 pub async fn run(deps: &Deps<'_>) -> Result<Polled, PollError> {
-    let stored = watermark::load::<Watermark>(deps.register, WATERMARK).await?;
+    let stored = watermark::load_within::<Watermark>(deps.register, WATERMARK, deps.scope).await?;
     let before = stored.watermark;
     let today = deps.clock.now().date_utc();
     let since = days_before(

@@ -97,6 +97,8 @@ pub struct InvoiceHead {
     pub status: CoupaStatus,
     /// Coupa's `updated-at` as an instant.
     pub updated_at: Timestamp,
+    /// The list shows that it belongs to none of the connection's entities.
+    pub out_of_scope: bool,
 }
 
 /// One page of a keyset listing. A record that cannot be read does not spoil the page.

@@ -272,6 +272,7 @@ impl Coupa for WorldPorts {
                     id: InvoiceId(invoice.id),
                     status: status_of(&invoice.status),
                     updated_at: whole_seconds(invoice.updated_at),
+                    out_of_scope: false,
                 })
                 .collect();
             Ok(InvoicePage {
@@ -431,6 +432,7 @@ fn invoice_of(world: &World, invoice: &CoupaInvoice) -> Result<Invoice, ReadErro
             .collect(),
         lines,
         terms: Default::default(),
+        entity_fields: Default::default(),
         coupa_orders: Vec::new(),
     })
 }

@@ -194,6 +194,7 @@ fn invoice(lines: Vec<InvoiceLine>) -> Invoice {
         charges: Vec::new(),
         lines,
         terms: Default::default(),
+        entity_fields: Default::default(),
         coupa_orders: Vec::new(),
     }
 }
