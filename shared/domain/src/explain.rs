@@ -333,6 +333,7 @@ pub fn reason(exception: &Exception) -> String {
         Code::CanceledInCoupa => format!("it is {actual}"),
         Code::PaidElsewhere | Code::Prepaid => format!("Coupa says it is not for QAD to pay: {actual}"),
         Code::RemitToNotMapped => format!("it is to be paid at {actual}, which leads to nobody known"),
+        Code::NearDuplicate => format!("it may be the bill that was entered as {actual}"),
         Code::OutOfRange => format!("{line} has {actual}, expected {expected}"),
     }
 }

@@ -142,6 +142,7 @@ impl ExceptionCode {
                 | Self::CanceledInCoupa
                 | Self::PaidElsewhere
                 | Self::Prepaid
+                | Self::NearDuplicate
         )
     }
 }
