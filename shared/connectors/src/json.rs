@@ -455,7 +455,16 @@ mod tests {
 
     #[test]
     fn broken_texts_are_errors_and_deep_ones_too() {
-        for text in ["", "{", "[1,]", "<html>", "{\"a\":1}x", "nul", "\"\u{1}\"", "\"\\ud8\""] {
+        for text in [
+            "",
+            "{",
+            "[1,]",
+            "<html>",
+            "{\"a\":1}x",
+            "nul",
+            "\"\u{1}\"",
+            "\"\\ud8\"",
+        ] {
             assert!(parse(text.as_bytes()).is_err(), "{text:?}");
         }
         assert!(parse(&[0xff, 0xfe]).is_err());

@@ -133,7 +133,10 @@ impl GatewayRequest {
             .and_then(|http| http.method)
             .or(wire.http_method);
         let template = wire.route_key.as_deref().or(wire.resource.as_deref());
-        let name = wire.path_parameters.as_ref().and_then(|all| all.get("connection"));
+        let name = wire
+            .path_parameters
+            .as_ref()
+            .and_then(|all| all.get("connection"));
         let path = match (routed(template, name), wire.raw_path, stage) {
             (Some(path), ..) => path,
             (None, Some(path), Some(stage)) => without_stage(&path, &stage).to_owned(),
