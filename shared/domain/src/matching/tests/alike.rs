@@ -31,7 +31,7 @@ fn a_number_that_only_looks_different_is_for_a_person() {
     held.receipts.clear();
     assert_eq!(
         verdict(held, other.clone()),
-        "park RECEIPT_MISSING NEAR_DUPLICATE"
+        "park NEAR_DUPLICATE RECEIPT_MISSING"
     );
     // Any entity, also with the very number: the claim on the identity is of one entity.
     let mut elsewhere = other.clone();
