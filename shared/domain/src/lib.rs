@@ -13,6 +13,7 @@
 //! | [`problem`] | what is wrong, in the shape every error has: code, field, expected, actual, fix |
 //! | [`documents`] | invoice, purchase order, goods receipt as this product holds them true |
 //! | [`policy`] | tolerances and posting defaults: versioned data, not code |
+//! | [`tolerance`] | how far a figure may differ before a person must look |
 //! | [`matching`] | the three-way match: [`matching::decide`] |
 //! | [`lifecycle`] | the states of an invoice and the one function that moves it |
 //! | [`timing`] | the chain of times that "never twice" rests on |
@@ -52,3 +53,4 @@ pub mod reference;
 pub mod suppliers;
 pub mod time;
 pub mod timing;
+pub mod tolerance;
