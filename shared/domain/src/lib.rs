@@ -35,6 +35,7 @@
 )]
 
 pub mod coupa_orders;
+pub mod csv;
 pub mod documents;
 pub mod effect;
 pub mod explain;
