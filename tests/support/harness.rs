@@ -603,12 +603,14 @@ impl Harness {
         let Some(invoice) = world.coupa.invoices.get(&id.0) else {
             return 0;
         };
-        let reference = domain::ids::fold(&invoice.number);
+        let reference = domain::reference::fold(&invoice.number);
         world
             .qad
             .invoices
             .iter()
-            .filter(|document| domain::ids::fold(&document.record.supplier_invoice_reference) == reference)
+            .filter(|document| {
+                domain::reference::fold(&document.record.supplier_invoice_reference) == reference
+            })
             .count()
     }
 

@@ -233,6 +233,7 @@ impl Bench {
             receipts: &receipts,
             reservations: &[],
             coupa_orders: &BTreeMap::new(),
+            alike: &[],
             policy: &self.settings.policy,
             today: BEGINNING.date_utc(),
         });

@@ -12,6 +12,7 @@
 )]
 
 pub mod bills;
+pub mod claims;
 pub mod coupa_orders;
 pub mod engine;
 pub mod index;

@@ -4,7 +4,8 @@
 //! A hint only says "look at this invoice". What is done depends on the register, Coupa and QAD alone, so a hint that
 //! is lost, repeated, late or out of order changes nothing.
 
-use crate::bills::{claimed, unmatched_key};
+use crate::bills::unmatched_key;
+use crate::claims::{ClaimPlace, IdentityClaim, Near, claim_keys, claim_writes, identity_key};
 use crate::coupa_orders::{OrderReads, anew};
 use crate::engine::{Driven, Finding, Target, drive};
 use crate::invoice_effects::{
@@ -26,6 +27,7 @@ use domain::ids::{
 };
 use domain::instruction::SecondPerson;
 use domain::lifecycle::{Event, InvoiceEffect, InvoiceRecord, ParkReason, PostedHow, State, Summary};
+use domain::matching::alike::BillAlike;
 use domain::matching::{
     CoupaOrders, Decision, Exception, ExceptionCode, MatchInput, MatchReport, SupplierInvoiceDraft, Verdict,
     decide_accepting,
@@ -164,29 +166,6 @@ impl Rest {
 pub struct OrderRecord {
     /// Reservations of invoices that are being posted; those that have settled are dropped when next written.
     pub reservations: Vec<Reservation>,
-}
-
-/// Who owns a QAD identity: at most one of our invoices, ever.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct IdentityClaim {
-    /// The invoice.
-    pub owner: InvoiceId,
-}
-
-/// The register key that makes a QAD identity unique: compared as QAD compares.
-pub fn identity_key(identity: &QadInvoiceIdentity) -> RecordKey {
-    let parts = [
-        identity.entity.folded(),
-        identity.supplier.folded(),
-        identity.reference.folded(),
-        identity.kind.to_string(),
-    ];
-    // Lengths in front of the parts: no two identities can spell the same key.
-    let text: Vec<String> = parts
-        .iter()
-        .map(|part| format!("{}:{part}", part.chars().count()))
-        .collect();
-    RecordKey::Effect(format!("supplier-invoice/{}", text.join("/")))
 }
 
 /// What a round asks for.
@@ -519,16 +498,17 @@ async fn exported_before(
     loaded: Loaded<InvoiceRecord>,
     invoice: &Invoice,
 ) -> Result<Next, FlowError> {
-    let (_, claim) = ours(deps, invoice, &[]).await?;
+    let Ours { claim, near, .. } = ours(deps, invoice, &[]).await?;
     if let Claim::Free {
         identity,
-        revision,
+        place,
         payments,
     } = &claim
         && let Some(document) = keyed_by_hand(deps, invoice, identity).await
     {
         let now = deps.context.clock.now();
-        let claim = claim_writes(now, invoice.id, identity, *revision, payments.as_ref())?;
+        let mut claim = claim_writes(now, invoice.id, identity, place, payments.as_ref())?;
+        claim.extend(near.writes(invoice, &deps.settings.policy.entity)?);
         let mut change = adoption(deps, &loaded, identity, claim, document)?;
         change.document = change.document.after(&Event::Exported, now).map_err(impossible)?;
         change.events.push(Event::Exported);
@@ -921,8 +901,19 @@ async fn look_after_posted(deps: &Deps<'_>, loaded: Loaded<InvoiceRecord>) -> Re
 struct Evidence {
     orders: BTreeMap<PurchaseOrderNumber, Option<Order>>,
     receipts: Vec<Receipt>,
+    ours: Ours,
+}
+
+/// What the register knows.
+struct Ours {
+    /// What others of our invoices have reserved, by order.
     reserved: BTreeMap<PurchaseOrderNumber, Loaded<OrderRecord>>,
+    /// Whose the identity is.
     claim: Claim,
+    /// Where bills of this kind are kept.
+    near: Near,
+    /// Those of them that stand.
+    alike: Vec<BillAlike>,
 }
 
 /// Whose the QAD identity of this invoice is.
@@ -932,7 +923,7 @@ enum Claim {
     /// Free, or already ours, or left by an invoice that never reached QAD.
     Free {
         identity: QadInvoiceIdentity,
-        revision: u64,
+        place: ClaimPlace,
         /// QAD's payments of it that wait for an owner.
         payments: Option<StoredRecord>,
     },
@@ -953,6 +944,7 @@ async fn decide_approved(
         Err(error) => return Box::pin(unread(deps, loaded, error)).await,
     };
     let reservations: Vec<Reservation> = evidence
+        .ours
         .reserved
         .values()
         .flat_map(|order| order.document.reservations.iter().cloned())
@@ -973,6 +965,7 @@ async fn decide_approved(
             receipts: &evidence.receipts,
             reservations: &reservations,
             coupa_orders,
+            alike: &evidence.ours.alike,
             policy: &deps.settings.policy,
             today: deps.settings.zone.date_of(deps.context.clock.now()),
         };
@@ -1000,20 +993,22 @@ async fn decide_approved(
         Verdict::Hold { .. } | Verdict::Park { .. },
         Claim::Free {
             identity,
-            revision,
+            place,
             payments,
         },
-    ) = (&verdict, &evidence.claim)
+    ) = (&verdict, &evidence.ours.claim)
         && (matches!(verdict, Verdict::Park { .. }) || is_partly_invoiced(invoice, &evidence.receipts))
+        && !may_be_known(&verdict)
         && let Some(document) = keyed_by_hand(deps, invoice, identity).await
     {
-        let claim = claim_writes(
+        let mut claim = claim_writes(
             deps.context.clock.now(),
             invoice.id,
             identity,
-            *revision,
+            place,
             payments.as_ref(),
         )?;
+        claim.extend(evidence.ours.near.writes(invoice, &deps.settings.policy.entity)?);
         return Box::pin(adopt(deps, loaded, identity, claim, document)).await;
     }
     match verdict {
@@ -1060,20 +1055,21 @@ async fn decide_approved(
                 next => Ok(next),
             }
         }
-        Verdict::Approve { draft } => match &evidence.claim {
+        Verdict::Approve { draft } => match &evidence.ours.claim {
             Claim::Free {
                 identity,
-                revision,
+                place,
                 payments,
             } => {
-                let claim = claim_writes(
+                let mut claim = claim_writes(
                     deps.context.clock.now(),
                     invoice.id,
                     identity,
-                    *revision,
+                    place,
                     payments.as_ref(),
                 )?;
-                Box::pin(approve(deps, loaded, *draft, evidence.reserved, claim)).await
+                claim.extend(evidence.ours.near.writes(invoice, &deps.settings.policy.entity)?);
+                Box::pin(approve(deps, loaded, *draft, evidence.ours.reserved, claim)).await
             }
             Claim::Taken { identity, owner } => {
                 let problem = Problem::new(
@@ -1107,11 +1103,15 @@ async fn gather(deps: &Deps<'_>, invoice: &Invoice) -> Result<Result<Evidence, R
         return Ok(Ok(Evidence {
             orders,
             receipts: vec![],
-            reserved: BTreeMap::new(),
-            claim: Claim::None,
+            ours: Ours {
+                reserved: BTreeMap::new(),
+                claim: Claim::None,
+                near: Near::default(),
+                alike: vec![],
+            },
         }));
     }
-    let (reserved, claim) = ours(deps, invoice, &numbers).await?;
+    let ours = ours(deps, invoice, &numbers).await?;
     if !deps.context.has_time_for_a_call() {
         return Err(FlowError::OutOfTime);
     }
@@ -1139,8 +1139,7 @@ async fn gather(deps: &Deps<'_>, invoice: &Invoice) -> Result<Result<Evidence, R
     Ok(Ok(Evidence {
         orders,
         receipts,
-        reserved,
-        claim,
+        ours,
     }))
 }
 
@@ -1148,7 +1147,7 @@ async fn ours(
     deps: &Deps<'_>,
     invoice: &Invoice,
     numbers: &[PurchaseOrderNumber],
-) -> Result<(BTreeMap<PurchaseOrderNumber, Loaded<OrderRecord>>, Claim), FlowError> {
+) -> Result<Ours, FlowError> {
     let supplier: Option<SupplierCode> = invoice
         .supplier
         .number
@@ -1161,8 +1160,12 @@ async fn ours(
         kind: invoice.kind,
     });
     let mut keys: Vec<RecordKey> = numbers.iter().cloned().map(RecordKey::Order).collect();
-    keys.extend(identity.as_ref().map(identity_key));
+    let near_keys = identity
+        .as_ref()
+        .map_or_else(Vec::new, |identity| Near::keys(invoice, &identity.supplier));
+    keys.extend(near_keys.iter().cloned());
     keys.extend(identity.as_ref().map(unmatched_key));
+    keys.extend(identity.iter().flat_map(claim_keys));
     let mut found = deps.context.register.read(&keys).await?.into_iter();
     let mut reserved = BTreeMap::new();
     for number in numbers {
@@ -1178,18 +1181,29 @@ async fn ours(
         };
         reserved.insert(number.clone(), order);
     }
-    let claimed = found.next().flatten();
+    let near = Near::among(near_keys, &mut found)?;
     let payments = found.next().flatten();
+    let claimed = identity
+        .as_ref()
+        .map(|identity| ClaimPlace::among(identity, &mut found));
     let mut others: BTreeSet<InvoiceId> = reserved
         .values()
         .flat_map(|order| order.document.reservations.iter().map(|r| r.invoice))
         .collect();
     let owner = claimed
         .as_ref()
+        .and_then(|(_, claim)| claim.as_ref())
         .map(parse::<IdentityClaim>)
         .transpose()?
         .map(|claim| claim.owner);
     others.extend(owner);
+    let entity = &deps.settings.policy.entity;
+    let may_be_the_same: Vec<&BillAlike> = near
+        .bills()
+        .into_iter()
+        .filter(|bill| bill.is_near(invoice, entity))
+        .collect();
+    others.extend(may_be_the_same.iter().map(|bill| bill.invoice));
     others.remove(&invoice.id);
     let others = read_invoices(deps, others).await?;
     let holds = |id: &InvoiceId| {
@@ -1201,37 +1215,69 @@ async fn ours(
             .reservations
             .retain(|reservation| holds(&reservation.invoice));
     }
-    let claim = match identity {
-        None => Claim::None,
-        Some(identity) => {
-            let revision = claimed.map_or(0, |stored| stored.revision);
-            match owner {
-                Some(owner)
-                    if owner != invoice.id
-                        && !gave_up(others.get(&owner), &identity)
-                        && stands(Guard::IdentityClaim) =>
-                {
-                    Claim::Taken { identity, owner }
-                }
-                _ => Claim::Free {
-                    identity,
-                    revision,
-                    payments,
-                },
+    let alike = may_be_the_same
+        .into_iter()
+        .filter(|bill| !has_left(others.get(&bill.invoice), bill))
+        .cloned()
+        .collect();
+    let claim = match (identity, claimed) {
+        (Some(identity), Some((place, _))) => match owner {
+            Some(owner)
+                if owner != invoice.id
+                    && !gave_up(others.get(&owner), &identity)
+                    && stands(Guard::IdentityClaim) =>
+            {
+                Claim::Taken { identity, owner }
             }
-        }
+            _ => Claim::Free {
+                identity,
+                place,
+                payments,
+            },
+        },
+        _ => Claim::None,
     };
-    Ok((reserved, claim))
+    Ok(Ours {
+        reserved,
+        claim,
+        near,
+        alike,
+    })
+}
+
+/// True for a bill that can have nothing in QAD under this number and never will: voided before anything was sent, or since
+/// given another number.
+fn has_left(owner: Option<&InvoiceRecord>, bill: &BillAlike) -> bool {
+    owner.is_some_and(|record| {
+        let renumbered = record
+            .summary
+            .as_ref()
+            .is_some_and(|summary| summary.reference != bill.reference);
+        not_in_flight(record)
+            && record.state.voucher().is_none()
+            && (renumbered || matches!(record.state, State::Voided { .. }))
+    })
+}
+
+/// True when a person is asked whether it is another bill: a document that was keyed by hand does not answer that.
+fn may_be_known(verdict: &Verdict) -> bool {
+    matches!(verdict, Verdict::Park { exceptions }
+        if exceptions.iter().any(|exception| exception.code == ExceptionCode::NearDuplicate))
 }
 
 /// True for an owner that can have nothing of this identity in QAD and never will: voided before anything was sent, or
 /// since approved under another identity. The identity is free again.
 fn gave_up(owner: Option<&InvoiceRecord>, identity: &QadInvoiceIdentity) -> bool {
-    let RecordKey::Effect(key) = identity_key(identity) else {
-        return false;
+    let keys = claim_keys(identity);
+    let is_of_identity = |effect: &Effect| {
+        keys.iter()
+            .any(|key| matches!(key, RecordKey::Effect(text) if *text == effect.key))
     };
     owner.is_some_and(|record| {
-        let elsewhere = record.creation.as_ref().is_some_and(|effect| effect.key != key);
+        let elsewhere = record
+            .creation
+            .as_ref()
+            .is_some_and(|effect| !is_of_identity(effect));
         elsewhere || (matches!(record.state, State::Voided { .. }) && not_in_flight(record))
     })
 }
@@ -1405,22 +1451,6 @@ async fn approve(
         }
         Err(CommitError::Store(error)) => Err(FlowError::Store(error)),
     }
-}
-
-/// Claims a QAD identity. Payments of it that wait for an owner become due in the same moment.
-pub(crate) fn claim_writes(
-    now: Timestamp,
-    owner: InvoiceId,
-    identity: &QadInvoiceIdentity,
-    revision: u64,
-    payments: Option<&StoredRecord>,
-) -> Result<Vec<RecordWrite>, FlowError> {
-    let claim = plain_put(
-        identity_key(identity),
-        revision,
-        render(&IdentityClaim { owner })?,
-    );
-    Ok(vec![claim, claimed(identity, payments, now)])
 }
 
 fn plain_put(key: RecordKey, seen: u64, body: String) -> RecordWrite {

@@ -71,7 +71,7 @@ pub struct Deps<'a> {
 pub struct GatewayRequest {
     /// The method.
     pub method: String,
-    /// The path without the stage.
+    /// The path as this product names it: without stage, base path or a custom domain's mapping.
     pub path: String,
     /// The headers.
     pub headers: Headers,
@@ -87,6 +87,11 @@ pub struct GatewayRequest {
 struct WireEvent {
     raw_path: Option<String>,
     path: Option<String>,
+    /// The route of an HTTP API: method and path with parameters.
+    route_key: Option<String>,
+    /// The same of a REST API, without the method.
+    resource: Option<String>,
+    path_parameters: Option<BTreeMap<String, String>>,
     http_method: Option<String>,
     request_context: Option<WireContext>,
     headers: Option<BTreeMap<String, String>>,
@@ -127,10 +132,16 @@ impl GatewayRequest {
             .and_then(|context| context.http)
             .and_then(|http| http.method)
             .or(wire.http_method);
-        let path = match (wire.raw_path, stage) {
-            (Some(path), Some(stage)) => without_stage(&path, &stage).to_owned(),
-            (Some(path), None) => path,
-            (None, _) => wire.path.unwrap_or_default(),
+        let template = wire.route_key.as_deref().or(wire.resource.as_deref());
+        let name = wire
+            .path_parameters
+            .as_ref()
+            .and_then(|all| all.get("connection"));
+        let path = match (routed(template, name), wire.raw_path, stage) {
+            (Some(path), ..) => path,
+            (None, Some(path), Some(stage)) => without_stage(&path, &stage).to_owned(),
+            (None, Some(path), None) => path,
+            (None, None, _) => wire.path.unwrap_or_default(),
         };
         Ok(Self {
             method: method.unwrap_or_default(),
@@ -148,6 +159,14 @@ impl GatewayRequest {
             Body::Text(&self.body)
         }
     }
+}
+
+/// The path that the gateway's route stands for, whatever stands in front of it. `None` without a route of ours, as behind a
+/// Function URL.
+fn routed(template: Option<&str>, name: Option<&String>) -> Option<String> {
+    let name = name.filter(|name| !name.contains('/'))?;
+    let (_, endpoint) = template?.split_once("/webhooks/coupa/{connection}")?;
+    Some(format!("{PATH_PREFIX}{name}{endpoint}"))
 }
 
 /// HTTP APIs put the stage's name before the path, unless it is `$default`.
@@ -466,7 +485,7 @@ fn token_answer(
         Err(TokenRefused::GrantNotSupported) => {
             let problem = Problem::new(
                 "WEBHOOK_GRANT_NOT_SUPPORTED",
-                "Ask for a token with grant_type=client_credentials in a form body.",
+                "Ask for a token with grant_type=client_credentials in a form or JSON body.",
             )
             .field("grant_type")
             .expected("client_credentials");

@@ -131,6 +131,7 @@ async fn draft_of(ports: &WorldPorts, id: InvoiceId) -> Option<SupplierInvoiceDr
         receipts: &receipts,
         reservations: &[],
         coupa_orders: &Default::default(),
+        alike: &[],
         policy: &policy().unwrap(),
         today: Timestamp(START).date_utc(),
     });

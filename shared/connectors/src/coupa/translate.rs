@@ -209,9 +209,9 @@ fn supplier(root: &Node<'_>, numbers: &NumberMaps) -> Result<InvoiceSupplier, Mi
     Ok(InvoiceSupplier {
         coupa_id: node.get("id").whole()?,
         number: number.map(|number| numbers.supplier.apply(&number)),
-        name: match node.get("name").text()? {
+        name: match node.get("name").shown()? {
             Some(name) => name,
-            None => node.get("display-name").text()?.unwrap_or_default(),
+            None => node.get("display-name").shown()?.unwrap_or_default(),
         },
     })
 }
@@ -256,7 +256,7 @@ fn read_line(
         } else {
             number.required_u32()?
         },
-        description: line.get("description").text()?.unwrap_or_default(),
+        description: line.get("description").shown()?.unwrap_or_default(),
         billed,
         total,
         order_line,
@@ -452,6 +452,24 @@ mod tests {
                 "{to}"
             );
         }
+    }
+
+    #[test]
+    fn a_broken_character_parks_the_invoice_only_where_the_text_is_needed() {
+        let half = r"\ud83d";
+        let name = changed("Acme GmbH", &format!("Acme {half}"));
+        assert!(read(&name).unwrap().supplier.name.starts_with("Acme \u{fffd}"));
+        let note = changed(
+            "\"payments\": []",
+            &format!("\"payments\": [], \"internal-note\": \"{half}\""),
+        );
+        assert_eq!(read(&note).unwrap(), read(REALISTIC).unwrap());
+        let number = changed("INV-20260928-17", &format!("INV-{half}"));
+        let problem = read(&number).unwrap_err();
+        assert_eq!(
+            (problem.code.as_str(), problem.field.as_str()),
+            (UNREADABLE, "invoice-number")
+        );
     }
 
     #[test]

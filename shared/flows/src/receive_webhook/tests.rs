@@ -662,6 +662,11 @@ fn a_token_is_good_for_its_connection_its_client_and_its_time() {
         "grant_type=",
         "grant_type=client_credentials&grant_type=client_credentials",
         "grant_type=password",
+        "{}",
+        r#"{"grant_type":"password"}"#,
+        r#"{"grant_type":"client_credentials","grant_type":"client_credentials"}"#,
+        r#"{"grant_type":["client_credentials"]}"#,
+        r#"{"grant_type":"client_credentials"} x"#,
     ] {
         assert_eq!(
             call("example-call-out/token", basic(secret), form).status,
@@ -673,6 +678,42 @@ fn a_token_is_good_for_its_connection_its_client_and_its_time() {
         assert_eq!(call("example-call-out/token", basic("wrong"), "").status, 401);
     }
     assert!(world.looks() <= 6, "{} looks", world.looks());
+}
+
+/// A client whose credentials have a letter in which the two alphabets differ, twice, and need padding.
+#[test]
+fn basic_credentials_come_in_either_alphabet_padded_or_not() {
+    use base64::Engine;
+    use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD, URL_SAFE, URL_SAFE_NO_PAD};
+    let world = World::new();
+    let secret = "~~~~~~-fictional-client-secret-01";
+    set_call_out(&world, &[PLAIN_SECRET], &[secret]);
+    let text = format!("coupa-example:{secret}");
+    let status = |offered: &str| {
+        let authorization = format!("Basic {offered}");
+        call(
+            &world,
+            "example-call-out/token",
+            &authorization,
+            r#" {"grant_type": "client_credentials", "scope": "any"}"#,
+        )
+        .status
+    };
+    let standard = STANDARD.encode(&text);
+    let url_safe = URL_SAFE.encode(&text);
+    assert!(standard.contains('+') && standard.ends_with('=') && standard != url_safe);
+    for offered in [
+        &standard,
+        &url_safe,
+        &STANDARD_NO_PAD.encode(&text),
+        &URL_SAFE_NO_PAD.encode(&text),
+    ] {
+        assert_eq!(status(offered), 200, "{offered}");
+    }
+    let both = url_safe.replacen('-', "+", 1);
+    for wrong in [both, format!("{standard}="), STANDARD.encode(format!("{text}x"))] {
+        assert_eq!(status(&wrong), 401, "{wrong}");
+    }
 }
 
 #[test]

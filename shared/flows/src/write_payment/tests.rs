@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::bills::unmatched_key;
-use crate::match_invoice::{IdentityClaim, identity_key};
+use crate::claims::{IdentityClaim, identity_key};
 use crate::order_event;
 use crate::poll_payments;
 use crate::ports::*;
