@@ -730,12 +730,11 @@ async fn invocation(gate: Gate, job: Job, setup: Arc<Setup>, connection: Connect
         }
         Job::PollReceipts => {
             let deps = poll_receipts::Deps {
+                context,
                 connection: &connection,
+                scope: "",
                 qad: &gate,
-                register: &gate,
                 queue: &gate,
-                clock: &gate,
-                chance: &gate,
                 trace: "simulated",
             };
             let polled = poll_receipts::run(&deps).await;

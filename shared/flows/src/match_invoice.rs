@@ -206,6 +206,10 @@ async fn round(
         _ => false,
     };
     match &record.state {
+        // Queued twice, or woken before its time: whoever came first has looked, and told when to look again.
+        _ if reason == HintReason::Sweep && !*looked && is_not_due(record, context.clock.now()) => {
+            Ok(Next::Rest(rest(context, loaded)))
+        }
         _ if record.may_be_decided() && !*looked => {
             *looked = true;
             match pause::of(context.register, pause::Flow::Invoices).await? {
@@ -287,6 +291,11 @@ async fn round(
         _ if is_open(&record.note) => follow(deps, loaded, &Note { coupa: deps.coupa }).await,
         _ => Ok(Next::Rest(rest(&deps.context, loaded))),
     }
+}
+
+/// True when it waits for a time that has not come and nothing of it is open.
+fn is_not_due(record: &InvoiceRecord, now: Timestamp) -> bool {
+    record.may_be_decided() && !is_open(&record.note) && record.look_again.is_some_and(|at| at > now)
 }
 
 fn is_open(effect: &Option<Effect>) -> bool {

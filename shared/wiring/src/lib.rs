@@ -504,12 +504,11 @@ impl Wiring {
         let connection = &scheduled.connection;
         let work = async |connection: Arc<Connection>, _| {
             let deps = poll_receipts::Deps {
+                context: self.context(&connection, invocation),
                 connection: &connection.id,
+                scope: "",
                 qad: &connection.qad,
-                register: &connection.register,
                 queue: &self.queue,
-                clock: self.clock(),
-                chance: self.chance(),
                 trace: &invocation.request_id,
             };
             poll_receipts::run(&deps).await.map_err(|error| error.problem())
@@ -525,8 +524,13 @@ impl Wiring {
             tracing::info!(%connection, metric = "receipts_cursor_age_seconds",
                 value = age_seconds(cursor, self.clock().now()), watermark = %cursor, "poll-receipts");
         }
+        let outcome = match &polled {
+            polled if polled.overtaken => "overtaken",
+            polled if polled.incomplete => "incomplete",
+            _ => "complete",
+        };
         tracing::info!(%connection, found = polled.read, count = polled.new, queued = polled.woken,
-            outcome = "complete", "poll-receipts");
+            unreadable = polled.unreadable_others, outcome, "poll-receipts");
         Ok(())
     }
 

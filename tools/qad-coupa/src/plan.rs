@@ -202,8 +202,8 @@ impl Qad for QadReader<'_> {
     async fn receipts_of_order(&self, number: &PurchaseOrderNumber) -> Result<Vec<Receipt>, ReadError> {
         self.real.receipts_of_order(number).await
     }
-    async fn receipts_since(&self, since: Date) -> Result<ReceiptScan, ReadError> {
-        self.real.receipts_since(since).await
+    async fn receipts_since(&self, since: Date, page: u32) -> Result<ReceiptScan, ReadError> {
+        self.real.receipts_since(since, page).await
     }
     async fn find_invoices(&self, identity: &QadInvoiceIdentity) -> Result<Vec<QadDocument>, ReadError> {
         self.real.find_invoices(identity).await

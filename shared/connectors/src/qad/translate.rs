@@ -211,6 +211,7 @@ pub(crate) fn receipts(
     ReceiptScan {
         receipts: known.into_values().collect(),
         unreadable,
+        more: false,
     }
 }
 
