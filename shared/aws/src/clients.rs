@@ -167,7 +167,10 @@ fn build_http() -> SharedHttpClient {
     let roots = amazons_roots();
     if roots.is_empty() {
         // Not reached while Mozilla's list has them, which a test sees to.
-        tracing::error!(code = "TRUST_STORE_UNUSABLE", "falling back to the system's roots");
+        tracing::error!(
+            code = "TRUST_STORE_UNUSABLE",
+            "falling back to the system's roots"
+        );
         return builder.build_https();
     }
     match TlsContext::builder()

@@ -520,8 +520,10 @@ impl Register for DynamoRegister {
                 Ok(record) => due.push(record),
                 // One record of a version that is not ours must not stop the recovery of all others: it stays due, and
                 // is told at every sweep until somebody has looked at it.
-                Err(problem) => tracing::error!(code = %problem.code, %problem, metric = "record_unreadable", value = 1,
-                    "what is due"),
+                Err(problem) => {
+                    tracing::error!(code = %problem.code, %problem, metric = "record_unreadable", value = 1,
+                    "what is due")
+                }
             }
         }
         due.sort_by(|one, two| (one.due, &one.key).cmp(&(two.due, &two.key)));
@@ -562,7 +564,9 @@ impl Register for DynamoRegister {
         let mut open: BTreeMap<u64, Option<InvoiceId>> =
             (0..INVOICE_SHARDS).map(|shard| (shard, after)).collect();
         while !open.is_empty() {
-            let asked = open.iter().map(|(shard, beyond)| self.invoices_of(*shard, *beyond, share));
+            let asked = open
+                .iter()
+                .map(|(shard, beyond)| self.invoices_of(*shard, *beyond, share));
             let pages = try_join_all(asked).await?;
             let shards: Vec<u64> = open.keys().copied().collect();
             for (shard, page) in shards.into_iter().zip(pages) {
