@@ -60,7 +60,7 @@ GRANTS = {
         "InvoicesQueue": {"sqs:DeleteMessage", "sqs:GetQueueAttributes", "sqs:ReceiveMessage", "sqs:SendMessage"},
     },
     "poll-coupa": {
-        "RegisterTable": {"dynamodb:BatchGetItem", "dynamodb:GetItem"},
+        "RegisterTable": {"dynamodb:BatchGetItem", "dynamodb:GetItem", "dynamodb:PutItem"},
         "TokensTable": {"dynamodb:GetItem", "dynamodb:UpdateItem"},
         "InvoicesQueue": {"sqs:SendMessage"},
     },

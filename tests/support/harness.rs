@@ -714,8 +714,10 @@ async fn invocation(gate: Gate, job: Job, setup: Arc<Setup>, connection: Connect
         Job::PollCoupa => {
             let deps = poll_coupa::Deps {
                 connection: &connection,
+                scope: "",
                 coupa: &gate,
                 register: &gate,
+                chance: &gate,
                 queue: &gate,
                 clock: &gate,
                 deadline,

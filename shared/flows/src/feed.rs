@@ -427,4 +427,4 @@ fn endless(page: u32) -> Problem {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -473,8 +473,10 @@ impl Wiring {
         let work = async |connection: Arc<Connection>, _| {
             let deps = poll_coupa::Deps {
                 connection: &connection.id,
+                scope: "",
                 coupa: &connection.coupa,
                 register: &connection.register,
+                chance: self.chance(),
                 queue: &self.queue,
                 clock: self.clock(),
                 deadline: self.stop_at(invocation),

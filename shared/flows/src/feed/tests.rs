@@ -8,32 +8,32 @@ use std::future::Future;
 use std::sync::Mutex;
 use std::time::Duration;
 
-const START: i64 = 1_772_755_200_000; // 2026-03-06 00:00 UTC
+pub(crate) const START: i64 = 1_772_755_200_000; // 2026-03-06 00:00 UTC
 /// How long the modelled system takes for a page.
 const PAGE_MILLIS: i64 = 100;
 
 /// A list that is asked page by page, a register, a clock that every page moves, and what was taken.
 #[derive(Default)]
-struct World {
+pub(crate) struct World {
     rows: Vec<u64>,
     page_rows: usize,
     /// Answers every page with the first.
     stuck: bool,
     /// Takes no more rows once it has so many.
     breaks_at: Option<usize>,
-    elapsed: i64,
+    pub(crate) elapsed: i64,
     pages: u32,
     taken: BTreeMap<u64, u32>,
     largest_take: usize,
     item: Option<(u64, String)>,
     largest_item: usize,
-    commits: u32,
+    pub(crate) commits: u32,
 }
 
-struct Model(Mutex<World>);
+pub(crate) struct Model(Mutex<World>);
 
 impl Model {
-    fn new(rows: u64, page_rows: usize) -> Self {
+    pub(crate) fn new(rows: u64, page_rows: usize) -> Self {
         Self(Mutex::new(World {
             rows: (0..rows).collect(),
             page_rows,
@@ -41,7 +41,7 @@ impl Model {
         }))
     }
 
-    fn world(&self) -> std::sync::MutexGuard<'_, World> {
+    pub(crate) fn world(&self) -> std::sync::MutexGuard<'_, World> {
         self.0.lock().unwrap()
     }
 
@@ -67,7 +67,7 @@ impl Model {
     }
 }
 
-fn ready<T>(future: impl Future<Output = T>) -> T {
+pub(crate) fn ready<T>(future: impl Future<Output = T>) -> T {
     futures_util::FutureExt::now_or_never(future).expect("the model answers at once")
 }
 
@@ -115,7 +115,11 @@ impl Register for Model {
     async fn read(&self, keys: &[RecordKey]) -> Result<Vec<Option<StoredRecord>>, StoreError> {
         let world = self.world();
         let stored = |key: &RecordKey| {
-            world.item.clone().map(|(revision, body)| StoredRecord {
+            let (revision, body) = world
+                .item
+                .clone()
+                .filter(|_| matches!(key, RecordKey::Watermark(_)))?;
+            Some(StoredRecord {
                 key: key.clone(),
                 revision,
                 body,
