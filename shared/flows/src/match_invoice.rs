@@ -161,7 +161,7 @@ pub async fn run(deps: &Deps<'_>, id: InvoiceId, reason: HintReason) -> Result<R
     let context = &deps.context;
     let mut looked = false;
     let mut woken_meanwhile = false;
-    for _ in 0..ROUNDS_MAX {
+    for number in 0..ROUNDS_MAX {
         if context.clock.now() > context.deadline {
             return Err(FlowError::OutOfTime);
         }
@@ -171,6 +171,12 @@ pub async fn run(deps: &Deps<'_>, id: InvoiceId, reason: HintReason) -> Result<R
                 document: InvoiceRecord::new(id, context.clock.now()),
                 revision: 0,
             });
+        // Queued twice by the sweep: whoever came first has looked, and said when to look again. In a later round it is
+        // this run that has found a reason to look once more.
+        let is_first = number == 0 && reason == HintReason::Sweep;
+        if is_first && is_not_due(&loaded.document, context.clock.now()) {
+            return Ok(rest(context, loaded));
+        }
         // On the heap: it is by far the largest part of a run.
         match Box::pin(round(deps, loaded, reason, &mut looked)).await? {
             Next::Again => {}
@@ -206,10 +212,6 @@ async fn round(
         _ => false,
     };
     match &record.state {
-        // Queued twice, or woken before its time: whoever came first has looked, and told when to look again.
-        _ if reason == HintReason::Sweep && !*looked && is_not_due(record, context.clock.now()) => {
-            Ok(Next::Rest(rest(context, loaded)))
-        }
         _ if record.may_be_decided() && !*looked => {
             *looked = true;
             match pause::of(context.register, pause::Flow::Invoices).await? {

@@ -319,7 +319,8 @@ pub(crate) async fn run(place: &PlaceArguments, options: &PlanOptions, json: boo
             orders: &orders,
             settings: &settings,
         };
-        match match_invoice::run(&deps, *id, HintReason::Sweep).await {
+        // As if its receipt had come: it is decided now, due or not, and Coupa is not asked about what is posted.
+        match match_invoice::run(&deps, *id, HintReason::Receipt).await {
             Ok(Rest::In { record, .. }) if record.delay.is_some() => {
                 unanswered.extend(record.delay.clone().map(|problem| (*id, problem)));
             }
