@@ -134,6 +134,7 @@ fn a_bill_that_was_voided_before_it_was_in_qad_is_near_to_nothing() {
         None,
         Fault::BusinessRefusal {
             code: "closed".to_owned(),
+            field: String::new(),
             message: "The period is closed.".to_owned(),
         },
     );

@@ -15,7 +15,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use tests::gate::{Sim, ready};
 use tests::harness::{BEGINNING, Harness, Job, Setup};
-use tests::small::{INVOICE, ORDER, invoice, order, receipt, straight_through, without_receipt, world};
+use tests::small::{
+    INVOICE, ORDER, OTHER, invoice, order, receipt, straight_through, without_receipt, world,
+};
 
 /// The person's own clock and tokens.
 struct Desk {

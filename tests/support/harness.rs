@@ -718,8 +718,10 @@ async fn invocation(gate: Gate, job: Job, setup: Arc<Setup>, connection: Connect
         Job::PollCoupa => {
             let deps = poll_coupa::Deps {
                 connection: &connection,
+                scope: "",
                 coupa: &gate,
                 register: &gate,
+                chance: &gate,
                 queue: &gate,
                 clock: &gate,
                 deadline,
@@ -734,13 +736,11 @@ async fn invocation(gate: Gate, job: Job, setup: Arc<Setup>, connection: Connect
         }
         Job::PollReceipts => {
             let deps = poll_receipts::Deps {
+                context,
                 connection: &connection,
+                scope: "",
                 qad: &gate,
-                scope: &Default::default(),
-                register: &gate,
                 queue: &gate,
-                clock: &gate,
-                chance: &gate,
                 trace: "simulated",
             };
             let polled = poll_receipts::run(&deps).await;

@@ -121,6 +121,19 @@ pub fn digest(parts: &[String]) -> String {
     hex::encode(hash.iter().take(DIGEST_BYTES).copied().collect::<Vec<u8>>())
 }
 
+/// The same as a number.
+pub fn mark(parts: &[String]) -> u64 {
+    let hash = Sha256::digest(parts.join("\u{1f}").as_bytes());
+    hash.iter()
+        .take(DIGEST_BYTES)
+        .fold(0, |mark, byte| (mark << 8) | u64::from(*byte))
+}
+
+/// A mark as [`digest`] writes it.
+pub fn text_of(mark: u64) -> String {
+    format!("{mark:016x}")
+}
+
 /// So many days earlier.
 pub fn days_before(date: Date, days: i64) -> Date {
     date.checked_sub(jiff::Span::new().days(days))

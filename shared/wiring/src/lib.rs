@@ -579,8 +579,10 @@ impl Wiring {
         let work = async |connection: Arc<Connection>, _| {
             let deps = poll_coupa::Deps {
                 connection: &connection.id,
+                scope: "",
                 coupa: &connection.coupa,
                 register: &connection.register,
+                chance: self.chance(),
                 queue: &self.queue,
                 clock: self.clock(),
                 deadline: self.stop_at(invocation),
@@ -612,13 +614,11 @@ impl Wiring {
             let mut ended = Ok(());
             for (scope, qad) in connection.by_domain() {
                 let deps = poll_receipts::Deps {
+                    context: self.context(&connection, invocation),
                     connection: &connection.id,
+                    scope: scope.word(),
                     qad,
-                    scope: &scope,
-                    register: &connection.register,
                     queue: &self.queue,
-                    clock: self.clock(),
-                    chance: self.chance(),
                     trace: &invocation.request_id,
                 };
                 match poll_receipts::run(&deps).await {
@@ -631,7 +631,7 @@ impl Wiring {
         self.with_fresh_credentials(connection, is_refused, work).await?
     }
 
-    fn tell_receipts(&self, connection: &ConnectionId, scope: &Scope, polled: &poll_receipts::Polled) {
+    fn tell_receipts(&self, connection: &ConnectionId, scope: &Scope, polled: &flows::feed::Followed) {
         let scope = scope.word();
         for problem in &polled.unreadable {
             tracing::error!(%connection, code = %problem.code, %problem, metric = "record_unreadable",
@@ -641,8 +641,13 @@ impl Wiring {
             tracing::info!(%connection, metric = "receipts_cursor_age_seconds", scope,
                 value = age_seconds(cursor, self.clock().now()), watermark = %cursor, "poll-receipts");
         }
+        let outcome = match &polled {
+            polled if polled.overtaken => "overtaken",
+            polled if polled.incomplete => "incomplete",
+            _ => "complete",
+        };
         tracing::info!(%connection, scope, found = polled.read, count = polled.new, queued = polled.woken,
-            outcome = "complete", "poll-receipts");
+            unreadable = polled.unreadable_others, outcome, "poll-receipts");
     }
 
     /// One sweep.

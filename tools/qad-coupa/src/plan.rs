@@ -207,8 +207,8 @@ impl Qad for QadReader<'_> {
     async fn receipts_of_order(&self, number: &PurchaseOrderNumber) -> Result<Vec<Receipt>, ReadError> {
         self.real.receipts_of_order(number).await
     }
-    async fn receipts_since(&self, since: Date) -> Result<ReceiptScan, ReadError> {
-        self.real.receipts_since(since).await
+    async fn receipts_since(&self, since: Date, page: u32) -> Result<ReceiptScan, ReadError> {
+        self.real.receipts_since(since, page).await
     }
     async fn find_invoices(&self, identity: &QadInvoiceIdentity) -> Result<Vec<QadDocument>, ReadError> {
         self.real.find_invoices(identity).await
@@ -347,7 +347,8 @@ pub(crate) async fn run(place: &PlaceArguments, options: &PlanOptions, json: boo
             settings: &settings,
             entities: &entities,
         };
-        match match_invoice::run(&deps, *id, HintReason::Sweep).await {
+        // As if its receipt had come: it is decided now, due or not, and Coupa is not asked about what is posted.
+        match match_invoice::run(&deps, *id, HintReason::Receipt).await {
             Ok(Rest::In { record, .. }) if record.delay.is_some() => {
                 unanswered.extend(record.delay.clone().map(|problem| (*id, problem)));
             }
