@@ -71,9 +71,9 @@ impl Qad for Books<'_> {
         let receipts = self.qad.receipts_of_order(number).await?;
         Ok(receipts.into_iter().map(|receipt| self.seen(receipt)).collect())
     }
-    async fn receipts_since(&self, since: Date) -> Result<ReceiptScan, ReadError> {
+    async fn receipts_since(&self, since: Date, page: u32) -> Result<ReceiptScan, ReadError> {
         self.hear();
-        self.qad.receipts_since(since).await
+        self.qad.receipts_since(since, page).await
     }
     async fn find_invoices(&self, identity: &QadInvoiceIdentity) -> Result<Vec<QadDocument>, ReadError> {
         self.hear();

@@ -30,6 +30,7 @@ impl Coupa for Shop {
         let last = (first + PAGE_INVOICES - 1).min(self.invoices);
         let heads: Vec<InvoiceHead> = (first..=last)
             .map(|id| InvoiceHead {
+                out_of_scope: false,
                 id: InvoiceId(id),
                 status: CoupaStatus::Approved,
                 updated_at: Timestamp(START),
