@@ -70,7 +70,8 @@ fn bars(counts: &[i64; 3], most: i64) -> Vec<(&'static str, i64, i64)> {
         .zip(counts)
         .filter_map(|(class, count)| {
             let height = count.checked_mul(HEIGHT)?.checked_div(most)?;
-            top = top.checked_sub(height)?;
+            // What would stand out of the picture is left out of it.
+            top = top.checked_sub(height).filter(|top| *top >= 0)?;
             (height > 0).then_some((class, top, height))
         })
         .collect()

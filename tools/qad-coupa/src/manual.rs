@@ -571,7 +571,7 @@ fn places(
         places(reader, property, &inner, None, found);
     }
     if schema["additionalProperties"].is_object() {
-        let inner: Vec<String> = path.iter().cloned().chain(["X".to_owned()]).collect();
+        let inner: Vec<String> = path.iter().cloned().chain(["USD".to_owned()]).collect();
         places(reader, &schema["additionalProperties"], &inner, None, found);
     }
     found.push(Place {
