@@ -554,17 +554,14 @@ fn connections(demo: &Demo) {
         .replace("{coupa}", demo.running.address("Coupa "))
         .replace("{qad}", demo.running.address("QAD "))
         .replace("hold_recheck_seconds = 600", "hold_recheck_seconds = 3")
-        .replace(
-            "[invoices.charge_accounts]",
-            "[invoices.second_person]\nabove = { USD = 119.99 }\n\n[invoices.charge_accounts]",
-        );
+        .replace("above = { USD = 1000 }", "above = { USD = 119.99 }");
     std::fs::write(&file, text).unwrap();
     let path = file.to_str().unwrap();
     demo.says(OK, &["connection", "validate", path]);
     let planned = demo.json(OK, &["connection", "put", path, "--dry-run"]);
     assert_eq!(
         planned["secrets"][0]["changed"],
-        json!(["/hold_recheck_seconds", "/invoices/second_person"]),
+        json!(["/hold_recheck_seconds", "/invoices/second_person/above/USD"]),
         "{planned}"
     );
     assert_eq!(planned["secrets"][1]["changed"], json!([]), "{planned}");
