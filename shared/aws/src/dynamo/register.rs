@@ -573,7 +573,17 @@ impl Register for DynamoRegister {
                 let last = page.iter().map(|(id, _)| *id).max();
                 let more = page.len() >= share;
                 found.extend(page);
+                let before = open.get(&shard).copied().flatten();
                 match last {
+                    // A store that shows again what was asked to be left behind would be asked for ever.
+                    Some(last) if more && before.is_some_and(|before| last <= before) => {
+                        let fix =
+                            "Report it with this line: the table shows records that were not asked for.";
+                        let problem = Problem::new("REGISTER_KEY_UNREADABLE", fix)
+                            .expected("invoices after the one that was named")
+                            .actual(last.to_string());
+                        return Err(StoreError(problem));
+                    }
                     Some(last) if more => open.insert(shard, Some(last)),
                     _ => open.remove(&shard),
                 };
