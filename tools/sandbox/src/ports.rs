@@ -667,9 +667,8 @@ fn order_of(world: &World, order: &QadOrder) -> Result<Order, ReadError> {
 
 fn receipt_of(world: &World, receipt: &QadReceipt) -> Result<Receipt, ReadError> {
     let order = world.qad.order(&receipt.order);
-    let unit = order
-        .and_then(|order| order.lines.iter().find(|line| line.number == receipt.line))
-        .map_or("EA", |line| line.unit.as_str());
+    let line = order.and_then(|order| order.lines.iter().find(|line| line.number == receipt.line));
+    let unit = line.map_or("EA", |line| line.unit.as_str());
     Ok(Receipt {
         key: ReceiptKey {
             domain: code("prh_domain", DOMAIN)?,
@@ -693,6 +692,7 @@ fn receipt_of(world: &World, receipt: &QadReceipt) -> Result<Receipt, ReadError>
         closed: receipt.finished,
         unit_cost: receipt
             .unit_cost
+            .or_else(|| line.map(|line| line.net_price()))
             .map(|cost| cost.0)
             .filter(|cost| !cost.is_zero()),
         rounded: Vec::new(),
