@@ -187,7 +187,7 @@ impl Bench {
             transport: Arc::new(HttpTransport::new()),
             tokens: Arc::new(Tokens::default()),
             clock: Arc::new(SharedClock(Arc::clone(&time))),
-            chance: Arc::clone(&chance) as Arc<dyn Chance>,
+            chance: chance.clone(),
             paces: Arc::new(Paces::new(1)),
         };
         let connection = "example".parse().unwrap();
