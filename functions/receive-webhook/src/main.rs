@@ -8,6 +8,7 @@ use aws::sqs::SqsQueue;
 use domain::problem::Problem;
 use flows::receive_webhook::{Deps, Memory, handle};
 use serde_json::Value;
+use serde_json::value::RawValue;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
@@ -18,7 +19,10 @@ fn main() -> ExitCode {
     )
 }
 
-fn build(world: World) -> Result<impl AsyncFn(Value, Invocation) -> Result<Value, Problem>, Vec<Problem>> {
+/// The event stays the text that came: the flow reads it once, and answers even to one that it cannot read.
+fn build(
+    world: World,
+) -> Result<impl AsyncFn(Box<RawValue>, Invocation) -> Result<Value, Problem>, Vec<Problem>> {
     let World {
         config,
         clients,
@@ -30,7 +34,7 @@ fn build(world: World) -> Result<impl AsyncFn(Value, Invocation) -> Result<Value
     let secrets = SecretReader::new(clients.secrets_manager(), prefix, clock.clone());
     let queue = SqsQueue::new(clients.sqs(), text(config.queue_url())?);
     let memory = Memory::default();
-    Ok(async move |event, invocation: Invocation| {
+    Ok(async move |event: Box<RawValue>, invocation: Invocation| {
         let deps = Deps {
             secrets: &secrets,
             memory: &memory,
@@ -39,6 +43,6 @@ fn build(world: World) -> Result<impl AsyncFn(Value, Invocation) -> Result<Value
             chance: &*chance,
             ends: invocation.deadline,
         };
-        Ok(handle(deps, &event).await)
+        Ok(handle(deps, event.get()).await)
     })
 }

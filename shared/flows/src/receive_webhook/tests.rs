@@ -165,8 +165,12 @@ fn stem(path: &Path) -> String {
     path.file_stem().unwrap().to_str().unwrap().to_owned()
 }
 
+fn text(path: &Path) -> String {
+    std::fs::read_to_string(path).unwrap()
+}
+
 fn read(path: &Path) -> Value {
-    serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
+    serde_json::from_str(&text(path)).unwrap()
 }
 
 fn sign(secret: &str, body: &[u8]) -> String {
@@ -211,7 +215,7 @@ fn every_event_file_is_answered_as_the_file_beside_it_says() {
             Some("secret-store-down") => world.secrets_down.store(true, Ordering::Relaxed),
             Some(other) => panic!("{name}: unknown world {other}"),
         }
-        let request = GatewayRequest::read(&read(&path)).unwrap();
+        let request = GatewayRequest::read(&text(&path)).unwrap();
         let answer = world.run(&request);
         let gateway = answer.to_gateway();
         assert_eq!(answer.outcome.name(), expected["outcome"], "{name}");
@@ -783,7 +787,7 @@ fn events_that_are_no_http_events_get_an_answer() {
         json!({"Records": [{"eventSource": "aws:sqs"}]}),
         json!({"requestContext": null, "headers": null, "multiValueHeaders": null, "body": null, "rawPath": null}),
     ] {
-        let answer = block_on(handle(world.deps(), &event));
+        let answer = block_on(handle(world.deps(), &event.to_string()));
         let status = answer["statusCode"].as_u64().unwrap();
         assert!(status == 400 || status == 404, "{event}: {status}");
         assert_eq!(answer["isBase64Encoded"], false);
@@ -809,7 +813,7 @@ fn nothing_that_is_secret_is_in_an_answer_or_printed() {
         if stem(&path).ends_with(".expected") {
             continue;
         }
-        let answer = world.run(&GatewayRequest::read(&read(&path)).unwrap());
+        let answer = world.run(&GatewayRequest::read(&text(&path)).unwrap());
         let shown = format!("{:?} {}", answer.outcome, answer.to_gateway());
         assert!(!shown.contains("fictional"), "{}: {shown}", path.display());
     }

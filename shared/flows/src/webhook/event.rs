@@ -4,7 +4,7 @@
 use crate::ports::Subject;
 use domain::ids::InvoiceId;
 use domain::problem::{Problem, clean};
-use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde::de::{Deserialize, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 use std::collections::BTreeMap;
 use std::fmt;
 
@@ -43,21 +43,27 @@ pub struct EventReading {
 }
 
 impl EventReading {
-    /// Reads the body.
+    /// Reads the body, once: it is checked to its end, and only what the pointers point at is kept.
     pub(crate) fn read(&self, body: &[u8]) -> Result<Event, Problem> {
         if is_deeper_than(body, JSON_DEPTH_MAX) {
             return Err(not_json(format!("nested deeper than {JSON_DEPTH_MAX}")));
         }
-        let root: Node = serde_json::from_slice(body).map_err(|error| not_json(reason(&error)))?;
-        let word = match self.type_pointer.find(&root)? {
-            Node::Text(word) => word,
+        let [kind, id] =
+            find([&self.type_pointer, &self.id_pointer], body).map_err(|error| not_json(reason(&error)))?;
+        self.understand(kind, id)
+    }
+
+    /// What was found at the pointers, as an event.
+    fn understand(&self, kind: Found, id: Found) -> Result<Event, Problem> {
+        let word = match kind.value(&self.type_pointer)? {
+            Value::Text(word) => word,
             other => return Err(self.type_pointer.problem("a text", other.kind())),
         };
         let Some(document) = self.types.get(word.as_str()) else {
-            let word = clean(word).chars().take(EVENT_TYPE_CHARACTERS_MAX).collect();
+            let word = clean(&word).chars().take(EVENT_TYPE_CHARACTERS_MAX).collect();
             return Ok(Event::NotActedOn(word));
         };
-        let id = self.document_id(&root)?;
+        let id = self.document_id(id)?;
         Ok(Event::Look(match document {
             DocumentType::Invoice => Subject::Invoice(InvoiceId(id)),
             DocumentType::PurchaseOrder => Subject::PurchaseOrder(id),
@@ -67,16 +73,16 @@ impl EventReading {
     }
 
     /// Coupa writes ids as numbers in some places and as texts in others (seen), so both are read.
-    fn document_id(&self, root: &Node) -> Result<u64, Problem> {
+    fn document_id(&self, found: Found) -> Result<u64, Problem> {
         const EXPECTED: &str = "a whole number above 0, or a text of its digits";
-        let id = match self.id_pointer.find(root)? {
-            Node::Unsigned(id) => Some(*id),
-            Node::Text(text)
+        let id = match found.value(&self.id_pointer)? {
+            Value::Unsigned(id) => Some(id),
+            Value::Text(text)
                 if text.len() <= ID_DIGITS_MAX && text.bytes().all(|byte| byte.is_ascii_digit()) =>
             {
                 text.parse().ok()
             }
-            Node::Text(text) => return Err(self.id_pointer.problem(EXPECTED, text)),
+            Value::Text(text) => return Err(self.id_pointer.problem(EXPECTED, &text)),
             other => return Err(self.id_pointer.problem(EXPECTED, other.kind())),
         };
         id.filter(|id| *id > 0)
@@ -163,33 +169,6 @@ impl Pointer {
         .expected(expected)
         .actual(actual)
     }
-
-    /// Follows the pointer. A key on the way that is there twice could be read one way by the signer and another by
-    /// us, so it is refused.
-    fn find<'a>(&self, root: &'a Node) -> Result<&'a Node, Problem> {
-        let mut node = root;
-        for step in &self.steps {
-            node = match node {
-                Node::Object(entries) => {
-                    let mut found = entries.iter().filter(|(key, _)| key == step);
-                    match (found.next(), found.next()) {
-                        (Some((_, value)), None) => value,
-                        (Some(_), Some(_)) => {
-                            return Err(self.problem("each key once", "a repeated key"));
-                        }
-                        (None, _) => return Err(self.problem("a value", "nothing")),
-                    }
-                }
-                Node::List(items) => step
-                    .parse::<usize>()
-                    .ok()
-                    .and_then(|index| items.get(index))
-                    .ok_or_else(|| self.problem("a value", "nothing"))?,
-                other => return Err(self.problem("an object on the way", other.kind())),
-            };
-        }
-        Ok(node)
-    }
 }
 
 /// Undoes the pointer's own escapes: `~1` is a slash, `~0` a tilde, any other use of a tilde is an error.
@@ -209,23 +188,23 @@ fn unescape(step: &str) -> Option<String> {
     Some(text)
 }
 
-/// JSON with its repeated keys still in it.
-#[derive(Debug)]
-enum Node {
-    Object(Vec<(String, Node)>),
-    List(Vec<Node>),
+/// What stands where a pointer points.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Value {
     Text(String),
     Unsigned(u64),
     OtherNumber,
+    Object,
+    List,
     Bool,
     Null,
 }
 
-impl Node {
+impl Value {
     fn kind(&self) -> &'static str {
         match self {
-            Self::Object(_) => "an object",
-            Self::List(_) => "a list",
+            Self::Object => "an object",
+            Self::List => "a list",
             Self::Text(_) => "a text",
             Self::Unsigned(_) => "a whole number",
             Self::OtherNumber => "a negative, fractional or too large number",
@@ -235,60 +214,245 @@ impl Node {
     }
 }
 
-impl<'de> Deserialize<'de> for Node {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(NodeVisitor)
+/// How a pointer's way ended.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+enum Found {
+    /// Its next key, or its next item, is not there.
+    #[default]
+    Nothing,
+    /// A key on the way is there twice: it could be read one way by the signer and another by us.
+    Repeated,
+    /// There is a way left, and something that has no parts.
+    NoWay(Value),
+    Value(Value),
+}
+
+impl Found {
+    fn value(self, pointer: &Pointer) -> Result<Value, Problem> {
+        match self {
+            Self::Value(value) => Ok(value),
+            Self::Nothing => Err(pointer.problem("a value", "nothing")),
+            Self::Repeated => Err(pointer.problem("each key once", "a repeated key")),
+            Self::NoWay(value) => Err(pointer.problem("an object on the way", value.kind())),
+        }
     }
 }
 
-struct NodeVisitor;
+/// How many pointers are followed through one body.
+const POINTERS: usize = 2;
 
-impl<'de> Visitor<'de> for NodeVisitor {
-    type Value = Node;
+/// Follows the pointers through a body in one pass. Everything is checked as JSON, and nothing is kept but the ends of the
+/// ways: a body of 256 KiB costs no memory of its own.
+fn find(pointers: [&Pointer; POINTERS], body: &[u8]) -> Result<[Found; POINTERS], serde_json::Error> {
+    let mut found = [Found::Nothing, Found::Nothing];
+    let walk = Walk {
+        ways: pointers.map(|pointer| Some(pointer.steps.as_slice())),
+        found: &mut found,
+    };
+    let mut json = serde_json::Deserializer::from_slice(body);
+    walk.deserialize(&mut json)?;
+    json.end()?;
+    Ok(found)
+}
+
+/// One value of the body: what each pointer has still to go from here, or `None` when it leads elsewhere.
+struct Walk<'a> {
+    ways: [Option<&'a [String]>; POINTERS],
+    found: &'a mut [Found; POINTERS],
+}
+
+impl Walk<'_> {
+    /// Nothing inside this value can be pointed at any more.
+    fn ends(self, value: &Value) {
+        for (way, found) in self.ways.iter().zip(self.found) {
+            match way {
+                None => {}
+                Some([]) => *found = Found::Value(value.clone()),
+                Some(_) => *found = Found::NoWay(value.clone()),
+            }
+        }
+    }
+
+    /// Notes the value for the pointers that end here; those that go on find their part, or nothing.
+    fn opens(&mut self, value: &Value) {
+        for (way, found) in self.ways.iter_mut().zip(self.found.iter_mut()) {
+            if let Some([]) = way {
+                *found = Found::Value(value.clone());
+                *way = None;
+            }
+        }
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for Walk<'_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, json: D) -> Result<(), D::Error> {
+        if self.ways == [None; POINTERS] {
+            return Passed::deserialize(json).map(|Passed| ());
+        }
+        json.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Walk<'_> {
+    type Value = ();
 
     fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str("JSON")
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Node, A::Error> {
-        let mut entries = Vec::new();
-        while let Some(entry) = map.next_entry()? {
-            entries.push(entry);
+    fn visit_map<A: MapAccess<'de>>(mut self, mut map: A) -> Result<(), A::Error> {
+        self.opens(&Value::Object);
+        let mut seen = [false; POINTERS];
+        while let Some(fits) = map.next_key_seed(Key(self.ways))? {
+            let mut ways = [None; POINTERS];
+            for ((fits, seen), (way, (rest, found))) in fits
+                .into_iter()
+                .zip(&mut seen)
+                .zip(ways.iter_mut().zip(self.ways.iter().zip(self.found.iter_mut())))
+            {
+                match (fits, *seen) {
+                    (false, _) => {}
+                    (true, false) => *way = rest.and_then(<[String]>::split_first).map(|(_, rest)| rest),
+                    (true, true) => *found = Found::Repeated,
+                }
+                *seen |= fits;
+            }
+            map.next_value_seed(Walk {
+                ways,
+                found: self.found,
+            })?;
         }
-        Ok(Node::Object(entries))
+        Ok(())
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Node, A::Error> {
-        let mut items = Vec::new();
-        while let Some(item) = list.next_element()? {
-            items.push(item);
+    fn visit_seq<A: SeqAccess<'de>>(mut self, mut list: A) -> Result<(), A::Error> {
+        self.opens(&Value::List);
+        let places = self.ways.map(|way| {
+            let (step, rest) = way?.split_first()?;
+            Some((step.parse::<usize>().ok()?, rest))
+        });
+        let mut index = 0_usize;
+        loop {
+            let ways = places.map(|place| place.filter(|(at, _)| *at == index).map(|(_, rest)| rest));
+            let walk = Walk {
+                ways,
+                found: self.found,
+            };
+            if list.next_element_seed(walk)?.is_none() {
+                return Ok(());
+            }
+            index = index.saturating_add(1);
         }
-        Ok(Node::List(items))
     }
 
-    fn visit_str<E>(self, text: &str) -> Result<Node, E> {
-        Ok(Node::Text(text.to_owned()))
+    fn visit_str<E>(self, text: &str) -> Result<(), E> {
+        self.ends(&Value::Text(text.to_owned()));
+        Ok(())
     }
 
-    fn visit_u64<E>(self, number: u64) -> Result<Node, E> {
-        Ok(Node::Unsigned(number))
+    fn visit_u64<E>(self, number: u64) -> Result<(), E> {
+        self.ends(&Value::Unsigned(number));
+        Ok(())
     }
 
-    fn visit_i64<E>(self, number: i64) -> Result<Node, E> {
-        Ok(u64::try_from(number).map_or(Node::OtherNumber, Node::Unsigned))
+    fn visit_i64<E>(self, number: i64) -> Result<(), E> {
+        self.ends(&u64::try_from(number).map_or(Value::OtherNumber, Value::Unsigned));
+        Ok(())
     }
 
     // Serde hands a number with a point over as a float, before anybody asked; its value is never looked at.
-    fn visit_f64<E>(self, _: f64) -> Result<Node, E> {
-        Ok(Node::OtherNumber)
+    fn visit_f64<E>(self, _: f64) -> Result<(), E> {
+        self.ends(&Value::OtherNumber);
+        Ok(())
     }
 
-    fn visit_bool<E>(self, _: bool) -> Result<Node, E> {
-        Ok(Node::Bool)
+    fn visit_bool<E>(self, _: bool) -> Result<(), E> {
+        self.ends(&Value::Bool);
+        Ok(())
     }
 
-    fn visit_unit<E>(self) -> Result<Node, E> {
-        Ok(Node::Null)
+    fn visit_unit<E>(self) -> Result<(), E> {
+        self.ends(&Value::Null);
+        Ok(())
+    }
+}
+
+/// A key: for which of the ways it is the next step.
+struct Key<'a>([Option<&'a [String]>; POINTERS]);
+
+impl<'de> DeserializeSeed<'de> for Key<'_> {
+    type Value = [bool; POINTERS];
+
+    fn deserialize<D: Deserializer<'de>>(self, json: D) -> Result<Self::Value, D::Error> {
+        json.deserialize_str(self)
+    }
+}
+
+impl Visitor<'_> for Key<'_> {
+    type Value = [bool; POINTERS];
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("a key")
+    }
+
+    fn visit_str<E>(self, key: &str) -> Result<Self::Value, E> {
+        Ok(self
+            .0
+            .map(|way| way.and_then(<[String]>::first).is_some_and(|step| step == key)))
+    }
+}
+
+/// What nobody points at: read as JSON, because a body that is half broken is refused as a whole (serde's `IgnoredAny` lets
+/// broken characters and endless numbers pass), and kept nowhere.
+struct Passed;
+
+impl<'de> Deserialize<'de> for Passed {
+    fn deserialize<D: Deserializer<'de>>(json: D) -> Result<Self, D::Error> {
+        json.deserialize_any(Self)
+    }
+}
+
+impl<'de> Visitor<'de> for Passed {
+    type Value = Self;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("JSON")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self, A::Error> {
+        while map.next_entry::<Self, Self>()?.is_some() {}
+        Ok(self)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self, A::Error> {
+        while list.next_element::<Self>()?.is_some() {}
+        Ok(self)
+    }
+
+    fn visit_str<E>(self, _: &str) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_unit<E>(self) -> Result<Self, E> {
+        Ok(self)
     }
 }
 
@@ -334,6 +498,164 @@ mod tests {
         };
         assert_eq!(word.chars().count(), EVENT_TYPE_CHARACTERS_MAX);
         assert!(!word.contains('\n'));
+    }
+
+    /// The plain way to read the same: the whole document in memory, then each pointer by itself.
+    #[derive(Debug)]
+    enum Node {
+        Object(Vec<(String, Node)>),
+        List(Vec<Node>),
+        Leaf(Value),
+    }
+
+    impl Node {
+        fn at(&self, steps: &[String]) -> Found {
+            let Some((step, rest)) = steps.split_first() else {
+                return Found::Value(match self {
+                    Self::Object(_) => Value::Object,
+                    Self::List(_) => Value::List,
+                    Self::Leaf(leaf) => leaf.clone(),
+                });
+            };
+            match self {
+                Self::Object(entries) => {
+                    let values: Vec<&Self> = entries
+                        .iter()
+                        .filter(|(key, _)| key == step)
+                        .map(|(_, value)| value)
+                        .collect();
+                    match values.as_slice() {
+                        [] => Found::Nothing,
+                        [value] => value.at(rest),
+                        _ => Found::Repeated,
+                    }
+                }
+                Self::List(items) => {
+                    let item = step.parse::<usize>().ok().and_then(|index| items.get(index));
+                    item.map_or(Found::Nothing, |item| item.at(rest))
+                }
+                Self::Leaf(leaf) => Found::NoWay(leaf.clone()),
+            }
+        }
+    }
+
+    impl<'de> Deserialize<'de> for Node {
+        fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+            deserializer.deserialize_any(NodeVisitor)
+        }
+    }
+
+    struct NodeVisitor;
+
+    impl<'de> Visitor<'de> for NodeVisitor {
+        type Value = Node;
+
+        fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+            formatter.write_str("JSON")
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Node, A::Error> {
+            let mut entries = Vec::new();
+            while let Some(entry) = map.next_entry()? {
+                entries.push(entry);
+            }
+            Ok(Node::Object(entries))
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Node, A::Error> {
+            let mut items = Vec::new();
+            while let Some(item) = list.next_element()? {
+                items.push(item);
+            }
+            Ok(Node::List(items))
+        }
+
+        fn visit_str<E>(self, text: &str) -> Result<Node, E> {
+            Ok(Node::Leaf(Value::Text(text.to_owned())))
+        }
+
+        fn visit_u64<E>(self, number: u64) -> Result<Node, E> {
+            Ok(Node::Leaf(Value::Unsigned(number)))
+        }
+
+        fn visit_i64<E>(self, _: i64) -> Result<Node, E> {
+            Ok(Node::Leaf(Value::OtherNumber))
+        }
+
+        fn visit_f64<E>(self, _: f64) -> Result<Node, E> {
+            Ok(Node::Leaf(Value::OtherNumber))
+        }
+
+        fn visit_bool<E>(self, _: bool) -> Result<Node, E> {
+            Ok(Node::Leaf(Value::Bool))
+        }
+
+        fn visit_unit<E>(self) -> Result<Node, E> {
+            Ok(Node::Leaf(Value::Null))
+        }
+    }
+
+    /// Documents of few keys, so that keys repeat and pointers hit, with all that JSON can be broken by.
+    fn documents() -> impl Strategy<Value = String> {
+        let leaf = prop_oneof![
+            Just(r#""i""#),
+            Just(r#""92010""#),
+            Just(r#""\u0069""#),
+            Just(r#""half a character \ud800""#),
+            Just("7"),
+            Just("-7"),
+            Just("-0"),
+            Just("7.0"),
+            Just("1e999"),
+            Just("18446744073709551615"),
+            Just("18446744073709551616"),
+            Just("true"),
+            Just("null"),
+            Just("nul"),
+        ]
+        .prop_map(str::to_owned);
+        let key = prop_oneof![
+            Just("a"),
+            Just("b"),
+            Just("0"),
+            Just("1"),
+            Just(r"\u0061"),
+            Just("")
+        ];
+        leaf.prop_recursive(5, 40, 5, move |inner| {
+            prop_oneof![
+                proptest::collection::vec(inner.clone(), 0..4)
+                    .prop_map(|items| format!("[{}]", items.join(","))),
+                proptest::collection::vec((key.clone(), inner), 0..5).prop_map(|entries| {
+                    let entries: Vec<String> = entries
+                        .iter()
+                        .map(|(key, value)| format!("\"{key}\":{value}"))
+                        .collect();
+                    format!("{{{}}}", entries.join(","))
+                }),
+            ]
+        })
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2_000))]
+
+        #[test]
+        fn one_pass_finds_what_the_whole_document_says(
+            document in documents(),
+            kind in "(/[ab01]){1,4}|/",
+            id in "(/[ab01]){1,4}|/\\+1|/a/",
+            cut in prop_oneof![9 => Just(usize::MAX), 1 => 0_usize..60],
+            rest in prop_oneof![9 => Just(""), 1 => Just(" {}")],
+        ) {
+            let pointers = [&kind, &id].map(|text| Pointer::parse(text).unwrap());
+            let whole = format!("{document}{rest}");
+            let text = whole.get(..cut).unwrap_or(&whole);
+            let plain = serde_json::from_str::<Node>(text)
+                .map(|root| pointers.each_ref().map(|pointer| root.at(&pointer.steps)));
+            let found = find(pointers.each_ref(), text.as_bytes());
+            prop_assert_eq!(found.map_err(|error| reason(&error)), plain.map_err(|error| reason(&error)), "{}", text);
+        }
     }
 
     proptest! {
