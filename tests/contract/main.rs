@@ -2,15 +2,18 @@
 //! `DYNAMODB_ENDPOINT` names one, over another DynamoDB for a second opinion.
 
 mod local_dynamo;
+mod pace_contract;
 mod register_contract;
 
 use async_trait::async_trait;
 use aws::clock::{SystemChance, SystemClock};
 use aws::dynamo::{DynamoRegister, RegisterTables};
+use aws::paces::DynamoPaces;
 use aws::tokens::{DynamoTokenStore, TokenKeys};
 use domain::ids::{ConnectionId, InvoiceId};
 use domain::problem::Problem;
 use domain::time::Timestamp;
+use flows::pace::MemoryPaces;
 use flows::ports::{
     AuditEntry, Books, CachedToken, Chance, Clock, Commit, CommitError, RecordKey, RecordWrite, Register,
     TokenSlot, TokenStore,
@@ -192,6 +195,18 @@ async fn an_item_that_is_not_ours_is_an_error_and_never_skipped() -> Outcome {
     assert!(register.read(&[invoice(17)]).await.is_err());
     assert!(register.invoices(None, 10).await.is_err());
     Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn the_buckets_of_one_process_keep_the_contract() -> Outcome {
+    let store = Arc::new(MemoryPaces::default());
+    pace_contract::run(&|| store.clone()).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn the_buckets_in_the_table_keep_the_contract() -> Outcome {
+    let (dynamo, tables) = local().await?;
+    pace_contract::run(&|| Arc::new(DynamoPaces::new(dynamo.client(), tables.tokens.clone()))).await
 }
 
 /// One key for every connection, until it is changed.

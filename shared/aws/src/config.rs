@@ -106,10 +106,10 @@ pub const QUEUE_RECEIVE_COUNT_MAX: Variable = optional(
     "how often the queue delivers a message before it gives it up",
     "5",
 );
-/// Instances that share the pace of a connection.
+/// Instances that share the pace of a connection when it cannot be shared through the table.
 pub const INSTANCES_MAX: Variable = optional(
     "INSTANCES_MAX",
-    "most instances of the function at once; each takes its share of the connection's requests per second",
+    "most instances of the function at once; each keeps its share of the requests per second while the common pace cannot be reached",
     "1",
 );
 /// Namespace of the metrics.

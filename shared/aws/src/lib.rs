@@ -7,6 +7,7 @@
 //! | [`clients`] | the SDK clients: unmodified, built when first used, one TLS stack |
 //! | [`dynamo`] | the register and its audit trail |
 //! | [`tokens`] | the shared cache of bearer tokens, sealed |
+//! | [`paces`] | how fast all instances together talk to a host |
 //! | [`secrets`] | the connection's and the webhook's documents in Secrets Manager |
 //! | [`sqs`] | sending hints, and serving a batch of them with a partial answer |
 //! | [`telemetry`] | JSON logs and metrics, one line per event |
@@ -18,6 +19,7 @@ pub mod clock;
 pub mod config;
 pub mod dynamo;
 pub mod lambda;
+pub mod paces;
 pub mod secrets;
 pub mod sqs;
 pub mod telemetry;

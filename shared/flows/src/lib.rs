@@ -22,6 +22,7 @@ pub mod match_invoice;
 pub mod month_end;
 pub mod operator;
 pub mod order_event;
+pub mod pace;
 pub mod pause;
 pub mod poll_coupa;
 pub mod poll_payments;

@@ -13,6 +13,7 @@ pub use suppliers::SupplierRun;
 use aws::config::Variable;
 use aws::dynamo::DynamoRegister;
 use aws::lambda::{Invocation, World};
+use aws::paces::DynamoPaces;
 use aws::secrets::SecretReader;
 use aws::sqs::SqsQueue;
 use aws::tokens::DynamoTokenStore;
@@ -167,12 +168,16 @@ impl Wiring {
             world.clients.sqs(),
             world.config.queue_url().map_err(one)?.to_owned(),
         );
+        let paces = DynamoPaces::new(
+            world.clients.dynamodb(),
+            world.config.tokens_table().map_err(one)?.to_owned(),
+        );
         let http = HttpWorld {
             transport: Arc::new(HttpTransport::new()),
             tokens: Arc::new(tokens),
             clock: Arc::clone(&world.clock),
             chance: Arc::clone(&world.chance),
-            paces: Arc::new(Paces::new(world.config.instances_max())),
+            paces: Arc::new(Paces::shared(world.config.instances_max(), Arc::new(paces))),
         };
         Ok(Self {
             world,

@@ -174,11 +174,10 @@ impl Peer {
         };
         loop {
             self.take_turn(patience_end).await?;
-            let credential = self
-                .auth
-                .credential(patience_end)
-                .await
-                .map_err(|error| self.credential_failure(error))?;
+            let credential = match self.auth.credential(patience_end).await {
+                Ok(credential) => credential,
+                Err(error) => return Err(self.credential_failure(error).await),
+            };
             let time = self
                 .exchange_time(call, deadline)
                 .ok_or(Failure::NotStarted { retry_after: None })?;
@@ -189,7 +188,7 @@ impl Peer {
                 .map_err(Failure::Transport)?;
             scrub::scrub(&mut response, &self.auth.secrets(Some(&credential)));
             if response.status == 429 {
-                self.pause(retry::retry_after(&response, self.clock.now()));
+                self.pause(retry::retry_after(&response, self.clock.now())).await;
             }
             if response.status != 401 {
                 self.auth.note_acceptance();
@@ -235,6 +234,7 @@ impl Peer {
             let wait = self
                 .pace
                 .admit(self.clock.now(), self.left(patience_end))
+                .await
                 .map_err(|wait| Failure::NotStarted {
                     retry_after: Some(wait),
                 })?;
@@ -250,20 +250,20 @@ impl Peer {
         })
     }
 
-    fn pause(&self, retry_after: Option<Duration>) {
+    async fn pause(&self, retry_after: Option<Duration>) {
         let pause = retry_after.map_or(PAUSE_MILLIS_DEFAULT, millis);
         let now = self.clock.now();
-        self.pace.throttled(now, now.plus_millis(pause));
+        self.pace.throttled(now, now.plus_millis(pause)).await;
     }
 
-    fn credential_failure(&self, error: AuthError) -> Failure {
+    async fn credential_failure(&self, error: AuthError) -> Failure {
         if let AuthError::Unavailable {
             throttled: true,
             retry_after,
             ..
         } = &error
         {
-            self.pause(*retry_after);
+            self.pause(*retry_after).await;
         }
         Failure::Credential(error)
     }
