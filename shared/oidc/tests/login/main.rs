@@ -403,6 +403,9 @@ async fn a_token_that_is_not_the_providers_for_us_of_this_login_and_in_time_lets
             "a stranger under the RSA key's name",
             Box::new(|_, _| Signer::Stranger("first".into())),
         ),
+        ("a key for sealing", Box::new(|_, _| Signer::Unfit(0))),
+        ("a key that verifies nothing", Box::new(|_, _| Signer::Unfit(1))),
+        ("a key of another algorithm", Box::new(|_, _| Signer::Unfit(2))),
         head("none, signed", json!({"alg": "none", "kid": "first"}), own),
         head("HS256, signed", json!({"alg": "HS256", "kid": "first"}), own),
         head(

@@ -24,6 +24,8 @@ pub(crate) const CLIENT_SECRET: &str = "s+ecret/=:%";
 pub(crate) enum Signer {
     /// The provider's key of this number.
     Own(usize),
+    /// One of the keys that it shows for other purposes.
+    Unfit(usize),
     /// A key that it has never shown, under this name.
     Stranger(String),
     /// Nobody: the algorithm `none`.
@@ -57,6 +59,7 @@ struct Grant {
 #[derive(Default)]
 struct State {
     keys: Vec<Key>,
+    unfit: Vec<(Key, Value)>,
     grants: BTreeMap<String, Grant>,
     made: usize,
     asked: Vec<String>,
@@ -132,6 +135,11 @@ impl SimulatedProvider {
         };
         Self(Mutex::new(State {
             keys: vec![key("first", rsa()), key("second", ec())],
+            unfit: vec![
+                (key("sealing", ec()), json!({"use": "enc"})),
+                (key("signing alone", ec()), json!({"key_ops": ["sign"]})),
+                (key("another algorithm", ec()), json!({"alg": "ES384"})),
+            ],
             now_seconds,
             redirects: vec!["https://page.example.com/login/back".to_owned()],
             ..State::default()
@@ -242,6 +250,13 @@ impl State {
             json!({"kty": "oct", "kid": "shared", "k": encoded("a secret that everybody knows")}),
         ];
         keys.extend(self.keys.iter().map(Key::published));
+        keys.extend(self.unfit.iter().map(|(key, purpose)| {
+            let mut published = key.published();
+            for (name, value) in purpose.as_object().unwrap() {
+                published[name] = value.clone();
+            }
+            published
+        }));
         json!({"keys": keys})
     }
 
@@ -307,6 +322,7 @@ impl State {
         let stranger;
         let key = match signer {
             Signer::Own(number) => Some(&self.keys[number]),
+            Signer::Unfit(number) => Some(&self.unfit[number].0),
             Signer::Stranger(name) => {
                 stranger = Key { name, pair: ec() };
                 Some(&stranger)
