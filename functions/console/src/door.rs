@@ -5,7 +5,7 @@ use aws::secrets::{Document, SecretReader};
 use connectors::http::transport::HttpTransport;
 use domain::ids::ConnectionId;
 use domain::problem::Problem;
-use flows::ports::{Chance, Clock};
+use flows::ports::{Chance, Clock, ReadError};
 use oidc::{Provider, Settings};
 use pages::{Console, Login, Person, Seal};
 use secrecy::{ExposeSecret, SecretString};
@@ -65,21 +65,26 @@ impl<Make: Fn(Login, Seal) -> Console> Door<Make> {
         }
     }
 
-    /// The page as its secret is now.
+    /// The page as its secret is now. One that is not filled yet is looked at again without waiting for its time.
     pub(crate) async fn open(&self) -> Result<Arc<Console>, Problem> {
-        let document = match (&self.reader, &self.kept_as) {
-            (Some(reader), Some(name)) => {
-                let read = reader.current(name).await;
-                Some(read.map_err(|error| error.problem().clone())?)
-            }
-            _ => None,
+        let (Some(reader), Some(name)) = (&self.reader, &self.kept_as) else {
+            return self.made_of(None);
         };
-        let version = document.as_ref().map_or("", |document| &document.version);
+        let read = |error: ReadError| error.problem().clone();
+        let document = reader.current(name).await.map_err(read)?;
+        match self.made_of(Some(&document)) {
+            Err(_) => self.made_of(Some(&reader.reload(name).await.map_err(read)?)),
+            made => made,
+        }
+    }
+
+    fn made_of(&self, document: Option<&Document>) -> Result<Arc<Console>, Problem> {
+        let version = document.map_or("", |document| &document.version);
         let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((_, console)) = current.as_ref().filter(|(known, _)| known == version) {
             return Ok(Arc::clone(console));
         }
-        let (login, seal) = self.login(document.as_ref())?;
+        let (login, seal) = self.login(document)?;
         let console = Arc::new((self.make)(login, seal));
         *current = Some((version.to_owned(), Arc::clone(&console)));
         Ok(console)

@@ -296,6 +296,10 @@ async fn the_person_in_the_audit_trail_is_the_address_that_the_provider_vouches_
     };
     let person = finish(dana()).await.unwrap().person;
     assert_eq!(person.by, "oidc:login.example.com/dana@example.com");
+    let mut long = dana();
+    long["name"] = json!("\u{202e}x".repeat(5_000));
+    let name = finish(long).await.unwrap().person.name;
+    assert_eq!(name.chars().count(), 100, "a name that a cookie holds: {name}");
     for claims in [
         json!({"groups": ["AP clerks"]}),
         json!({"groups": ["AP clerks"], "email": "dana@example.com"}),
@@ -691,6 +695,7 @@ async fn a_provider_that_fails_or_lies_about_itself_lets_nobody_in_and_has_its_p
         ("token_endpoint", json!("https://localhost/token")),
         ("token_endpoint", json!("https://[::1]/token")),
         ("token_endpoint", json!("https://tokens.example.com/#x")),
+        ("token_endpoint", json!("https://tokens.example.com/?a=1#x")),
         ("token_endpoint", json!("/token")),
         ("jwks_uri", json!("file:///etc/passwd")),
         (
