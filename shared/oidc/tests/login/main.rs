@@ -13,7 +13,6 @@ mod provider;
 use async_trait::async_trait;
 use axum::body::{Body, to_bytes};
 use axum::http::{Request, StatusCode, header};
-use connectors::http::transport::Transport;
 use domain::time::Timestamp;
 use domain::timing::Timing;
 use flows::ports::{Books, Chance, Clock, Hint, Queue, StoreError};
@@ -91,7 +90,7 @@ impl World {
         let provider = Provider::new(
             settings,
             SecretString::from(CLIENT_SECRET),
-            Arc::<SimulatedProvider>::clone(&simulated) as Arc<dyn Transport>,
+            Arc::<SimulatedProvider>::clone(&simulated),
             Arc::<Fakes>::clone(&fakes),
             Arc::<Fakes>::clone(&fakes),
         );
