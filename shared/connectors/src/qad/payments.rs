@@ -6,10 +6,10 @@ use super::{Profile, QadClient};
 use crate::json::{Misread, Node};
 use crate::negative;
 use async_trait::async_trait;
-use domain::ids::{DocumentKind, EntityCode, fold};
-use domain::payments::{Allocation, PaymentKey, PaymentStatus};
+use domain::ids::{DocumentKind, EntityCode, QadInvoiceIdentity, fold};
+use domain::payments::{Allocation, InvoiceBalance, PaymentKey, PaymentStatus, QadVoucher};
 use domain::time::Date;
-use flows::ports::{PaymentScan, QadPayments, ReadError};
+use flows::ports::{BalanceScan, PaymentScan, QadPayments, ReadError};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Reads rows; an allocation that comes twice with different figures is told, not guessed.

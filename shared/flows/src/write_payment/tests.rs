@@ -315,6 +315,8 @@ fn row(number: u32, status: PaymentStatus, amount: i64) -> Allocation {
         reference: format!("ACH-{number}"),
         allocated: Decimal::from(amount),
         discount: Decimal::ZERO,
+        in_invoice_currency: None,
+        voucher: None,
     }
 }
 
