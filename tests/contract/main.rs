@@ -12,8 +12,8 @@ use domain::ids::{ConnectionId, InvoiceId};
 use domain::problem::Problem;
 use domain::time::Timestamp;
 use flows::ports::{
-    AuditEntry, CachedToken, Chance, Clock, Commit, CommitError, RecordKey, RecordWrite, Register, TokenSlot,
-    TokenStore,
+    AuditEntry, Books, CachedToken, Chance, Clock, Commit, CommitError, RecordKey, RecordWrite, Register,
+    TokenSlot, TokenStore,
 };
 use local_dynamo::{LocalDynamo, Tables, client_at};
 use secrecy::{ExposeSecret, SecretString};
@@ -38,11 +38,7 @@ impl Clock for Hurried {
     }
 }
 
-fn register(
-    client: aws_sdk_dynamodb::Client,
-    tables: &Tables,
-    connection: ConnectionId,
-) -> Arc<dyn Register> {
+fn register(client: aws_sdk_dynamodb::Client, tables: &Tables, connection: ConnectionId) -> Arc<dyn Books> {
     let tables = RegisterTables {
         register: tables.register.clone(),
         audit: tables.audit.clone(),

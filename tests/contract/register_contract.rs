@@ -14,15 +14,16 @@
 use domain::ids::{ConnectionId, InvoiceId, OrderLineKey, ReceiptKey};
 use domain::time::Timestamp;
 use flows::ports::{
-    AuditEntry, COMMIT_WRITES_MAX, Collection, Commit, CommitError, RecordGroup, RecordKey, RecordWrite,
-    Register, StoredRecord,
+    AuditEntry, Books, COMMIT_WRITES_MAX, Collection, Commit, CommitError, IndexRow, IndexWrite, RecordGroup,
+    RecordKey, RecordWrite, Register, RowsAsked, StoredRecord, TALLY_PARTS, Tally,
 };
-use std::collections::BTreeSet;
+use rust_decimal::Decimal;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Gives the register of a connection, always of the same store.
-pub(crate) type Views<'a> = &'a (dyn Fn(ConnectionId) -> Arc<dyn Register> + Sync);
+pub(crate) type Views<'a> = &'a (dyn Fn(ConnectionId) -> Arc<dyn Books> + Sync);
 
 /// Runs every case. Must be called inside a tokio runtime; races are real when that has several threads.
 pub(crate) async fn run(views: Views<'_>) {
@@ -47,6 +48,8 @@ pub(crate) async fn run(views: Views<'_>) {
     keeps_connections_apart(&*view("one"), &*view("one-2")).await;
     lets_one_racer_win(view("race")).await;
     loses_no_update(view("count")).await;
+    keeps_the_index_with_its_invoice(&*view("index"), &*view("index-2")).await;
+    counts_what_many_write_at_once(view("tallies")).await;
 }
 
 static TOKENS: AtomicU64 = AtomicU64::new(0);
@@ -720,4 +723,137 @@ async fn loses_no_update(register: Arc<dyn Register>) {
     }
     let record = one(&*register, invoice(1)).await.unwrap();
     assert_eq!((record.revision, record.body.as_str()), (41, "40"));
+}
+
+fn row(list: &str, id: &str, body: &str) -> RecordWrite {
+    RecordWrite::Index(IndexWrite::Put {
+        list: list.to_owned(),
+        id: id.to_owned(),
+        body: body.to_owned(),
+    })
+}
+
+fn tally(sheet: &str, part: u8, name: &str, count: i64, amount: &str) -> RecordWrite {
+    let amount: Decimal = amount.parse().unwrap();
+    RecordWrite::Index(IndexWrite::Count {
+        sheet: sheet.to_owned(),
+        part,
+        changes: BTreeMap::from([(name.to_owned(), Tally { count, amount })]),
+    })
+}
+
+async fn ids(
+    books: &dyn Books,
+    list: &str,
+    beyond: Option<&str>,
+    newest_first: bool,
+    limit: usize,
+) -> Vec<String> {
+    let asked = RowsAsked {
+        beyond,
+        newest_first,
+        limit,
+    };
+    let rows = books.rows(list, &asked).await.unwrap();
+    rows.into_iter().map(|row| row.id).collect()
+}
+
+async fn keeps_the_index_with_its_invoice(books: &dyn Books, other: &dyn Books) {
+    let list = "view/needs #1%";
+    let mut writes: Vec<RecordWrite> = ["1", "2", "3#4%"].map(|id| row(list, id, "a")).into();
+    writes.push(put(invoice(1), 0, "{}"));
+    writes.push(tally("now", 0, "view/x/USD", 2, "10.05"));
+    books.commit(commit(writes, Vec::new())).await.unwrap();
+    let later = vec![
+        row(list, "2", "b"),
+        RecordWrite::Index(IndexWrite::Remove {
+            list: list.to_owned(),
+            id: "1".to_owned(),
+        }),
+        put(invoice(1), 1, "{}"),
+        tally("now", TALLY_PARTS - 1, "view/x/USD", -1, "-0.06"),
+    ];
+    books.commit(commit(later, Vec::new())).await.unwrap();
+    assert_eq!(ids(books, list, None, false, 9).await, ["2", "3#4%"]);
+    assert_eq!(ids(books, list, None, true, 1).await, ["3#4%"]);
+    assert_eq!(ids(books, list, Some("3#4%"), true, 9).await, ["2"]);
+    assert_eq!(ids(books, list, Some("2"), false, 9).await, ["3#4%"]);
+    let asked = RowsAsked {
+        beyond: None,
+        newest_first: false,
+        limit: 1,
+    };
+    let second = IndexRow {
+        id: "2".to_owned(),
+        body: "b".to_owned(),
+    };
+    assert_eq!(
+        books.rows(list, &asked).await.unwrap(),
+        [second],
+        "the latest text of a row"
+    );
+    let sheets = books.tallies(&["now", "never"]).await.unwrap();
+    let sum = Tally {
+        count: 1,
+        amount: "9.99".parse().unwrap(),
+    };
+    assert_eq!(
+        sheets,
+        [BTreeMap::from([("view/x/USD".to_owned(), sum)]), BTreeMap::new()]
+    );
+
+    // With a change that does not go through, nothing of the index changes either.
+    let stale = vec![
+        put(invoice(1), 1, "{}"),
+        row(list, "9", "c"),
+        tally("now", 0, "view/x/USD", 5, "5"),
+    ];
+    conflicts(books, stale, Vec::new()).await;
+    assert_eq!(ids(books, list, None, false, 9).await, ["2", "3#4%"]);
+    assert_eq!(books.tallies(&["now"]).await.unwrap()[0]["view/x/USD"], sum);
+    assert!(
+        ids(other, list, None, false, 9).await.is_empty(),
+        "another connection's lists are its own"
+    );
+    assert!(other.tallies(&["now"]).await.unwrap()[0].is_empty());
+    assert!(
+        books
+            .list(&RecordGroup::Collection(Collection::Bill))
+            .await
+            .unwrap()
+            .is_empty()
+    );
+}
+
+async fn counts_what_many_write_at_once(books: Arc<dyn Books>) {
+    const WRITERS: u64 = 12;
+    let writers: Vec<_> = (1..=WRITERS)
+        .map(|id| {
+            let books = Arc::clone(&books);
+            tokio::spawn(async move {
+                let writes = vec![put(invoice(id), 0, "{}"), tally("now", 0, "n", 1, "0.10")];
+                let commit = commit(writes, Vec::new());
+                // Busy with another's transaction is a conflict, and the same commit may be sent again.
+                while let Err(error) = books.commit(commit.clone()).await {
+                    assert_eq!(error, CommitError::Conflict);
+                    assert_eq!(revision(&*books, invoice(id)).await, 0, "nothing was written");
+                    tokio::task::yield_now().await;
+                }
+                books.commit(commit).await.unwrap();
+            })
+        })
+        .collect();
+    for writer in writers {
+        writer.await.unwrap();
+    }
+    let count = i64::try_from(WRITERS).unwrap();
+    let sum = Tally {
+        count,
+        amount: "1.20".parse().unwrap(),
+    };
+    assert_eq!(
+        books.tallies(&["now"]).await.unwrap()[0]["n"],
+        sum,
+        "a repeat counts once"
+    );
 }

@@ -684,6 +684,8 @@ fn words_of_commit(commit: &Commit) -> String {
             RecordWrite::Put { key, seen, state, .. } => format!("put {}@{seen} {state}", word_of(key)),
             RecordWrite::Delete { key } => format!("delete {}", word_of(key)),
             RecordWrite::Check { key, seen } => format!("check {}@{seen}", word_of(key)),
+            // It follows the invoice of the same commit, which is told already.
+            RecordWrite::Index(_) => String::new(),
         };
         text.push_str(&word);
         text.push_str("; ");

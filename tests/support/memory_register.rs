@@ -6,8 +6,8 @@ use domain::ids::{ConnectionId, InvoiceId};
 use domain::problem::Problem;
 use domain::time::Timestamp;
 use flows::ports::{
-    AuditEntry, COMMIT_WRITES_MAX, Commit, CommitError, DueRecord, RecordGroup, RecordKey, RecordWrite,
-    Register, StoreError, StoredRecord,
+    AuditEntry, COMMIT_WRITES_MAX, Commit, CommitError, DueRecord, Index, IndexRow, IndexWrite, ROWS_MAX,
+    RecordGroup, RecordKey, RecordWrite, Register, RowsAsked, StoreError, StoredRecord, Tally,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -21,6 +21,9 @@ struct Content {
     records: BTreeMap<(String, RecordKey), Record>,
     audit: BTreeMap<(String, String), BTreeMap<u64, AuditEntry>>,
     done: BTreeMap<(String, String), Commit>,
+    rows: BTreeMap<(String, String), BTreeMap<String, String>>,
+    tallies: BTreeMap<(String, String), BTreeMap<String, Tally>>,
+    reads: u64,
 }
 
 #[derive(Clone)]
@@ -53,6 +56,32 @@ impl MemoryRegister {
         Self::default()
     }
 
+    /// Requests that read something, since the store was made.
+    pub fn reads(&self) -> u64 {
+        self.content().reads
+    }
+
+    fn keep_index(&self, content: &mut Content, write: &IndexWrite) {
+        let place = |name: &String| (self.connection.clone(), name.clone());
+        match write {
+            IndexWrite::Put { list, id, body } => {
+                let rows = content.rows.entry(place(list)).or_default();
+                rows.insert(id.clone(), body.clone());
+            }
+            IndexWrite::Remove { list, id } => {
+                content.rows.entry(place(list)).or_default().remove(id);
+            }
+            IndexWrite::Count { sheet, changes, .. } => {
+                let tallies = content.tallies.entry(place(sheet)).or_default();
+                for (name, change) in changes {
+                    let tally = tallies.entry(name.clone()).or_default();
+                    tally.count = tally.count.saturating_add(change.count);
+                    tally.amount = tally.amount.saturating_add(change.amount);
+                }
+            }
+        }
+    }
+
     fn content(&self) -> MutexGuard<'_, Content> {
         self.store.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -81,7 +110,7 @@ impl MemoryRegister {
         };
         let writes = commit.writes.iter().all(|write| match write {
             RecordWrite::Put { key, seen, .. } | RecordWrite::Check { key, seen } => revision(key) == *seen,
-            RecordWrite::Delete { .. } => true,
+            RecordWrite::Delete { .. } | RecordWrite::Index(_) => true,
         });
         let trail = |entry: &AuditEntry| {
             content
@@ -112,6 +141,7 @@ impl MemoryRegister {
                     content.records.remove(&self.place(key));
                 }
                 RecordWrite::Check { .. } => {}
+                RecordWrite::Index(index) => self.keep_index(content, index),
             }
         }
         for entry in &commit.audit {
@@ -127,7 +157,8 @@ impl MemoryRegister {
 #[async_trait]
 impl Register for MemoryRegister {
     async fn read(&self, keys: &[RecordKey]) -> Result<Vec<Option<StoredRecord>>, StoreError> {
-        let content = self.content();
+        let mut content = self.content();
+        content.reads = content.reads.saturating_add(1);
         let read = |key: &RecordKey| {
             content
                 .records
@@ -201,6 +232,44 @@ impl Register for MemoryRegister {
     }
 }
 
+#[async_trait]
+impl Index for MemoryRegister {
+    async fn rows(&self, list: &str, asked: &RowsAsked<'_>) -> Result<Vec<IndexRow>, StoreError> {
+        let mut content = self.content();
+        content.reads = content.reads.saturating_add(1);
+        let rows = content.rows.get(&(self.connection.clone(), list.to_owned()));
+        let beyond = |id: &str| match asked.beyond {
+            None => true,
+            Some(end) if asked.newest_first => id < end,
+            Some(end) => id > end,
+        };
+        let mut found: Vec<IndexRow> = rows
+            .into_iter()
+            .flatten()
+            .filter(|(id, _)| beyond(id))
+            .map(|(id, body)| IndexRow {
+                id: id.clone(),
+                body: body.clone(),
+            })
+            .collect();
+        if asked.newest_first {
+            found.reverse();
+        }
+        found.truncate(asked.limit.min(ROWS_MAX));
+        Ok(found)
+    }
+
+    async fn tallies(&self, sheets: &[&str]) -> Result<Vec<BTreeMap<String, Tally>>, StoreError> {
+        let mut content = self.content();
+        content.reads = content.reads.saturating_add(1);
+        let sheet = |name: &&str| {
+            let place = (self.connection.clone(), (*name).to_owned());
+            content.tallies.get(&place).cloned().unwrap_or_default()
+        };
+        Ok(sheets.iter().map(sheet).collect())
+    }
+}
+
 fn stored(key: RecordKey, record: &Record) -> StoredRecord {
     StoredRecord {
         key,
@@ -225,7 +294,10 @@ fn check(commit: &Commit) -> Result<(), CommitError> {
     let mut keys = BTreeSet::new();
     for write in &commit.writes {
         let (RecordWrite::Put { key, .. } | RecordWrite::Delete { key } | RecordWrite::Check { key, .. }) =
-            write;
+            write
+        else {
+            continue;
+        };
         if !keys.insert(key) {
             return Err(invalid("writes", "no key twice"));
         }

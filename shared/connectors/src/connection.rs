@@ -2,11 +2,13 @@
 //! setting it is about, and the clients made from them.
 
 mod lookups;
+mod payable;
 mod suppliers;
 
 pub use lookups::LookupSettings;
 pub use suppliers::{CoupaSupplierDefaults, QadSupplierDefaults, SupplierSettings};
 
+use self::payable::{NotPayableDocument, RemitToDocument};
 use crate::coupa::CoupaClient;
 use crate::http::address::BaseUrl;
 use crate::http::auth::{Authenticator, AuthenticatorParts, Login, Scheme, YOUNG_TOKEN_MILLIS};
@@ -24,7 +26,9 @@ use domain::ids::{
 use domain::instruction::SecondPerson;
 use domain::money::{Currency, parse_decimal};
 use domain::payments::{PaymentPolicy, StatusMeaning};
-use domain::policy::{ChargeAccount, MatchPolicy, PostingDate, Tolerance, UnitConversion};
+use domain::policy::{
+    ChargeAccount, MatchPolicy, NotPayable, OnNotPayable, PostingDate, Tolerance, UnitConversion,
+};
 use domain::problem::Problem;
 use flows::match_invoice::InvoiceSettings;
 use flows::ports::{Chance, Clock, TokenSlot, TokenStore};
@@ -349,6 +353,27 @@ struct InvoiceDocument {
     charge_accounts: BTreeMap<ChargeKind, ChargeAccountDocument>,
     units: BTreeMap<String, UnitDocument>,
     second_person: SecondPersonDocument,
+    when_canceled: OnNotPayable,
+    when_paid: OnNotPayable,
+    when_other_channel: OnNotPayable,
+    when_prepaid: OnNotPayable,
+    prepaid_words: Vec<String>,
+    locked_status_code: String,
+    remit_to: RemitToDocument,
+}
+
+impl InvoiceDocument {
+    /// What is done with an invoice that QAD is not to pay.
+    fn not_payable(&self) -> NotPayableDocument {
+        NotPayableDocument {
+            when_canceled: self.when_canceled,
+            when_paid: self.when_paid,
+            when_other_channel: self.when_other_channel,
+            when_prepaid: self.when_prepaid,
+            prepaid_words: self.prepaid_words.clone(),
+            locked_status_code: self.locked_status_code.clone(),
+        }
+    }
 }
 
 /// Which releases need two people.
@@ -408,6 +433,13 @@ impl Default for InvoiceDocument {
             charge_accounts: BTreeMap::new(),
             units: BTreeMap::new(),
             second_person: SecondPersonDocument::default(),
+            when_canceled: OnNotPayable::default(),
+            when_paid: OnNotPayable::default(),
+            when_other_channel: OnNotPayable::default(),
+            when_prepaid: OnNotPayable::default(),
+            prepaid_words: NotPayable::default().prepaid_words,
+            locked_status_code: String::new(),
+            remit_to: RemitToDocument::default(),
         }
     }
 }
@@ -671,6 +703,10 @@ impl ConnectionDocument {
     pub fn match_policy(&self) -> MatchPolicy {
         MatchPolicy {
             coupa_orders: self.coupa.orders.policy(),
+            not_payable: NotPayable {
+                own_channels: self.payments.own_channels.clone(),
+                ..self.policy.not_payable.clone()
+            },
             ..self.policy.clone()
         }
     }
@@ -889,6 +925,8 @@ fn match_policy(
     problems: &mut Vec<Problem>,
 ) -> Option<MatchPolicy> {
     check_limits(&invoices, problems);
+    let not_payable = invoices.not_payable().settings(problems);
+    let remit_to = invoices.remit_to.clone().settings(problems);
     let invoice_daybook = daybook("invoices.invoice_daybook", &invoices.invoice_daybook, problems);
     let credit_note_daybook = daybook(
         "invoices.credit_note_daybook",
@@ -933,6 +971,8 @@ fn match_policy(
         charge_accounts: charge_accounts.collect(),
         units: units.collect(),
         coupa_orders: Default::default(),
+        not_payable,
+        remit_to,
     })
 }
 

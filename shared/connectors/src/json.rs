@@ -276,6 +276,17 @@ impl<'a> Node<'a> {
         self.number(parse_price)
     }
 
+    /// An amount of money. Coupa computes some to 20 places (confirmed): read to those that [`parse_price`] keeps, and rounded to
+    /// the currency only where amounts are summed and sent.
+    pub(crate) fn amount(&self) -> Result<Option<Decimal>, Misread> {
+        self.number(parse_price)
+    }
+
+    /// An amount of money that has to be there.
+    pub(crate) fn required_amount(&self) -> Result<Decimal, Misread> {
+        self.amount()?.ok_or_else(|| self.misread("a decimal"))
+    }
+
     fn number(&self, parse: fn(&str) -> Result<Decimal, DecimalError>) -> Result<Option<Decimal>, Misread> {
         let text = self.text()?;
         let parsed = text.map(|text| parse(&text)).transpose();

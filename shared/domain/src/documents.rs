@@ -106,6 +106,85 @@ pub struct InvoiceLine {
     pub coupa_order: Option<CoupaOrderReference>,
 }
 
+/// Coupa's own figures of an invoice of which not all is owed to the supplier.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StatedTotal {
+    /// Coupa's total with taxes, signed.
+    pub total: Decimal,
+    /// All taxes, signed.
+    pub tax: Decimal,
+}
+
+/// Which address the supplier wants to be paid at.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
+pub struct RemitTo {
+    /// Coupa's code of the address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub code: Option<String>,
+    /// The ERP's reference of it (`external-src-ref`); it decides where it is not empty.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reference: Option<String>,
+}
+
+impl RemitTo {
+    /// True when neither says anything.
+    pub fn is_empty(&self) -> bool {
+        self.code.is_none() && self.reference.is_none()
+    }
+}
+
+/// What an invoice says beside its lines: in which smallest unit it counts, what of it is not owed, whether anybody pays it,
+/// who and to whom.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
+pub struct InvoiceTerms {
+    /// Digits after the point of the smallest unit, where Coupa counts otherwise than ISO 4217.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub minor_digits: Option<u32>,
+    /// Coupa's own figures, where the invoice's total and tax leave out tax that the customer accounts for itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stated: Option<StatedTotal>,
+    /// What is withheld when it is paid, without a sign; part of what is owed.
+    #[serde(default, skip_serializing_if = "Decimal::is_zero")]
+    pub withheld: Decimal,
+    /// Coupa says that no payment is needed.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub canceled: bool,
+    /// Coupa's paid flag. Our own payments set it, so it is no content.
+    #[serde(skip)]
+    pub paid: bool,
+    /// Who pays it, in Coupa's word.
+    #[serde(default, skip_serializing_if = "is_usual_channel")]
+    pub payment_channel: Option<String>,
+    /// What was paid in advance; more than zero.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub advance_received: Option<Decimal>,
+    /// What was agreed about the payment, in words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agreement_notes: Option<String>,
+    /// Which address it is to be paid at.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub remit_to: Option<RemitTo>,
+}
+
+/// The usual channel is no content: invoices read before channels were, keep the hash of their content.
+fn is_usual_channel(channel: &Option<String>) -> bool {
+    channel
+        .as_deref()
+        .is_none_or(|word| word.eq_ignore_ascii_case("erp"))
+}
+
+impl InvoiceTerms {
+    /// True when nothing in here is content.
+    fn is_plain(&self) -> bool {
+        let usual = Self {
+            paid: self.paid,
+            payment_channel: self.payment_channel.clone(),
+            ..Self::default()
+        };
+        is_usual_channel(&self.payment_channel) && *self == usual
+    }
+}
+
 /// An invoice or credit note, read from Coupa.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Invoice {
@@ -131,20 +210,39 @@ pub struct Invoice {
     pub currency: Currency,
     /// Coupa's payment term code, when given.
     pub payment_term: Option<String>,
-    /// Total with taxes, signed.
+    /// What is owed to the supplier, taxes included, signed: Coupa's total less tax that the customer accounts for itself.
     pub total: Decimal,
-    /// All taxes (lines and charges when taxed by line, else the header's), signed.
+    /// The taxes in it, signed.
     pub tax: Decimal,
     /// Charges that are not zero, at most one of each kind.
     pub charges: Vec<Charge>,
     /// The lines, in Coupa's order.
     pub lines: Vec<InvoiceLine>,
+    /// What it says beside its lines.
+    #[serde(default, skip_serializing_if = "InvoiceTerms::is_plain")]
+    pub terms: InvoiceTerms,
     /// Coupa's orders that had to be read to understand the invoice: they need not be read again.
     #[serde(skip)]
     pub coupa_orders: Vec<CoupaOrder>,
 }
 
 impl Invoice {
+    /// The smallest unit of its amounts: by Coupa's count of digits, else by ISO 4217.
+    pub fn minor_unit(&self) -> Decimal {
+        Decimal::new(1, self.minor_digits())
+    }
+
+    /// An amount as it is sent: to the smallest unit, halves away from zero.
+    pub fn rounded(&self, amount: Decimal) -> Decimal {
+        crate::money::round_to(amount, self.minor_digits())
+    }
+
+    fn minor_digits(&self) -> u32 {
+        self.terms
+            .minor_digits
+            .unwrap_or_else(|| self.currency.minor_digits())
+    }
+
     /// The different purchase orders the lines name, in order.
     pub fn orders(&self) -> Vec<PurchaseOrderNumber> {
         let orders: std::collections::BTreeSet<_> = self

@@ -341,6 +341,9 @@ pub fn reason(exception: &Exception) -> String {
         Code::LineContradictsItself => format!("{line} has {actual}, expected {expected}{limit}"),
         Code::NothingToPost => "no line bills a quantity or an amount".to_owned(),
         Code::TooLarge => format!("it has {actual}, {expected} are possible"),
+        Code::CanceledInCoupa => format!("it is {actual}"),
+        Code::PaidElsewhere | Code::Prepaid => format!("Coupa says it is not for QAD to pay: {actual}"),
+        Code::RemitToNotMapped => format!("it is to be paid at {actual}, which leads to nobody known"),
         Code::OutOfRange => format!("{line} has {actual}, expected {expected}"),
     }
 }

@@ -139,6 +139,9 @@ impl ExceptionCode {
                 | Self::BilledOverOrdered
                 | Self::CoupaOrderClosed
                 | Self::CoupaOrderCancelled
+                | Self::CanceledInCoupa
+                | Self::PaidElsewhere
+                | Self::Prepaid
         )
     }
 }

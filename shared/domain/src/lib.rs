@@ -38,6 +38,7 @@ pub mod effect;
 pub mod explain;
 pub mod guards;
 pub mod ids;
+pub mod index;
 pub mod instruction;
 pub mod lifecycle;
 pub mod lookups;

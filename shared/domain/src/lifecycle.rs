@@ -12,6 +12,7 @@ use crate::documents::SourceVersion;
 use crate::effect::{Effect, EffectEvent, EffectStatus, IllegalEffect};
 use crate::guards::{Guard, stands};
 use crate::ids::{DocumentKind, InvoiceId, InvoiceReference, OrderLineKey, PurchaseOrderNumber};
+use crate::index::Indexed;
 use crate::instruction::{Instruction, Release, SKIPPED};
 use crate::matching::{Exception, ExceptionCode, MatchReport};
 use crate::money::Currency;
@@ -628,6 +629,9 @@ pub struct InvoiceRecord {
     /// changed it after that, a list that shows it is no news.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub asked_in_vain: Option<Timestamp>,
+    /// Where it stands in the index of questions; `None` until a version that keeps one has written it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub indexed: Option<Indexed>,
     /// Where its audit chain ends.
     pub chain: ChainEnd,
 }
@@ -659,6 +663,7 @@ impl InvoiceRecord {
             look_again: None,
             look_pending: false,
             asked_in_vain: None,
+            indexed: None,
             chain: ChainEnd::default(),
         }
     }

@@ -6,6 +6,7 @@
 mod exact;
 mod ledger;
 mod lines;
+mod payable;
 #[cfg(test)]
 #[expect(clippy::arithmetic_side_effects, reason = "an overflow in a test fails it")]
 pub(crate) mod tests;
@@ -20,7 +21,7 @@ use crate::ids::{
     PurchaseOrderNumber, QadInvoiceIdentity, ReceiptKey, ReceiverNumber, SupplierCode, UnitCode, fold,
 };
 use crate::money::Currency;
-use crate::policy::{MatchPolicy, PostingDate};
+use crate::policy::{MatchPolicy, Payee, PostingDate};
 use crate::time::Date;
 use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
@@ -185,6 +186,14 @@ exception_codes! {
     NothingToPost => "NOTHING_TO_POST", APerson, "Void the invoice in Coupa if it is empty on purpose.";
     /// The invoice has too many lines or orders.
     TooLarge => "TOO_LARGE", APerson, "Split the invoice, or enter it in QAD by hand.";
+    /// Coupa says that no payment is needed.
+    CanceledInCoupa => "CANCELED_IN_COUPA", APerson, "Void the invoice in Coupa, or release it if QAD shall pay it all the same.";
+    /// Coupa says that it is paid, or is paid through another channel.
+    PaidElsewhere => "PAID_ELSEWHERE", APerson, "Take the invoice out if somebody else pays it, or release it if QAD shall pay it all the same.";
+    /// Coupa says that it was paid in advance.
+    Prepaid => "PREPAID", APerson, "Settle it against the advance payment in QAD, or release it if QAD shall pay it all the same.";
+    /// It is to be paid at an address that leads to nobody.
+    RemitToNotMapped => "REMIT_TO_NOT_MAPPED", APerson, "Have the address checked with the supplier, then list its reference in invoices.remit_to.codes.";
     /// A figure leaves the range in which decimals are exact.
     OutOfRange => "OUT_OF_RANGE", APerson, "Correct the figure in Coupa.";
 }
@@ -346,6 +355,9 @@ pub struct SupplierInvoiceDraft {
     pub matches: Vec<ReceiverMatch>,
     /// The charges.
     pub costs: Vec<AdditionalCost>,
+    /// Whom QAD pays, where it is not the supplier at its usual account.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub payee: Option<Payee>,
 }
 
 impl SupplierInvoiceDraft {
@@ -402,6 +414,15 @@ pub fn decide_accepting(input: &MatchInput<'_>, accepted: &[Exception]) -> Decis
         check_order(invoice, supplier.as_ref(), order, &mut exceptions);
     }
     check_document_signs(invoice, &mut exceptions);
+    let payable::Payable {
+        exceptions: not_payable,
+        locked,
+    } = payable::check(input);
+    exceptions.extend(not_payable);
+    let payee = payable::payee(input)
+        .map_err(|exception| exceptions.push(exception))
+        .ok()
+        .flatten();
     let costs = additional_costs(input, &mut exceptions);
     check_total(input, &matched, &mut exceptions);
 
@@ -424,7 +445,11 @@ pub fn decide_accepting(input: &MatchInput<'_>, accepted: &[Exception]) -> Decis
     exceptions.retain(|exception| !(exception.code.is_releasable() && accepted.contains(exception)));
     let verdict = match supplier {
         Some(supplier) if exceptions.is_empty() => Verdict::Approve {
-            draft: Box::new(draft(input, supplier, &orders, matches, costs)),
+            draft: Box::new(SupplierInvoiceDraft {
+                invoice_status: status_code(input.policy, locked),
+                payee,
+                ..draft(input, supplier, &orders, matches, costs)
+            }),
         },
         _ => not_posted(exceptions),
     };
@@ -647,7 +672,7 @@ fn additional_costs(input: &MatchInput<'_>, exceptions: &mut Vec<Exception>) -> 
             gl_account: account.gl_account.clone(),
             cost_center: account.cost_center.clone(),
             project: account.project.clone(),
-            amount: *amount,
+            amount: input.invoice.rounded(*amount),
             description: charge_name(*kind).to_owned(),
         });
     }
@@ -696,7 +721,7 @@ fn check_total(input: &MatchInput<'_>, matched: &[lines::MatchedLine<'_>], excep
 /// One smallest unit of the currency per line with something to post, but not more than the tolerance, and never
 /// less than one.
 fn total_limit(input: &MatchInput<'_>, valued_lines: usize) -> Option<Decimal> {
-    let unit = input.invoice.currency.minor_unit();
+    let unit = input.invoice.minor_unit();
     let by_lines = exact::multiply(unit, Decimal::from(valued_lines.max(1)))?;
     Some(by_lines.min(input.policy.tolerance.total_amount.max(unit)))
 }
@@ -773,12 +798,22 @@ fn draft(
         },
         matching_daybook: policy.matching_daybook.clone(),
         invoice_status: policy.invoice_status.clone(),
+        payee: None,
         credit_terms: credit_terms(invoice, policy),
-        total: invoice.total,
-        tax: invoice.tax,
+        total: invoice.rounded(invoice.total),
+        tax: invoice.rounded(invoice.tax),
         orders: orders.iter().map(|order| order.number.clone()).collect(),
         matches,
         costs,
+    }
+}
+
+/// A bill that QAD is not to pay has the status that no payment run takes.
+fn status_code(policy: &MatchPolicy, locked: bool) -> String {
+    if locked {
+        policy.not_payable.locked_status.clone()
+    } else {
+        policy.invoice_status.clone()
     }
 }
 

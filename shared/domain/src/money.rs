@@ -143,12 +143,17 @@ impl Currency {
         Decimal::new(1, self.minor_digits())
     }
 
-    /// The one place where money is rounded: to the currency's smallest unit, halves away from zero.
+    /// To the currency's smallest unit, see [`round_to`].
     pub fn round(&self, exact: Decimal) -> Decimal {
-        exact
-            .round_dp_with_strategy(self.minor_digits(), RoundingStrategy::MidpointAwayFromZero)
-            .normalize()
+        round_to(exact, self.minor_digits())
     }
+}
+
+/// The one place where money is rounded: to so many digits after the point, halves away from zero.
+pub fn round_to(exact: Decimal, digits: u32) -> Decimal {
+    exact
+        .round_dp_with_strategy(digits, RoundingStrategy::MidpointAwayFromZero)
+        .normalize()
 }
 
 impl FromStr for Currency {

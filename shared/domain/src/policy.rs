@@ -2,7 +2,9 @@
 
 use crate::coupa_orders::CoupaOrderPolicy;
 use crate::documents::ChargeKind;
-use crate::ids::{CreditTermsCode, DaybookCode, DomainCode, EntityCode, GlAccountCode, UnitCode};
+use crate::ids::{
+    CreditTermsCode, DaybookCode, DomainCode, EntityCode, GlAccountCode, SupplierCode, UnitCode,
+};
 use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -65,6 +67,82 @@ pub enum PostingDate {
     MatchingDate,
 }
 
+/// What is done with an invoice that QAD is not to pay, as far as Coupa says so.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[serde(rename_all = "kebab-case")]
+pub enum OnNotPayable {
+    /// A person decides.
+    #[default]
+    Park,
+    /// Posted with the status that no payment run takes.
+    PostLocked,
+    /// Posted like any other.
+    Post,
+}
+
+/// Invoices that somebody else pays, or nobody.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NotPayable {
+    /// Canceled in Coupa: no payment is needed (confirmed).
+    pub when_canceled: OnNotPayable,
+    /// Marked as paid in Coupa.
+    pub when_paid: OnNotPayable,
+    /// Paid through a channel that is not QAD's.
+    pub when_other_channel: OnNotPayable,
+    /// Paid in advance.
+    pub when_prepaid: OnNotPayable,
+    /// Words of the payment agreement that mean paid.
+    pub prepaid_words: Vec<String>,
+    /// Coupa's payment channels that QAD pays.
+    pub own_channels: Vec<String>,
+    /// QAD invoice status code that no payment run takes; blank when none is configured.
+    pub locked_status: String,
+}
+
+impl Default for NotPayable {
+    fn default() -> Self {
+        Self {
+            when_canceled: OnNotPayable::Park,
+            when_paid: OnNotPayable::Park,
+            when_other_channel: OnNotPayable::Park,
+            when_prepaid: OnNotPayable::Park,
+            prepaid_words: vec!["paid".to_owned()],
+            own_channels: vec!["ERP".to_owned()],
+            locked_status: String::new(),
+        }
+    }
+}
+
+/// Whom QAD pays instead of the supplier's own account.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Payee {
+    /// A bank account of the supplier, by QAD's number of it (assumed).
+    BankNumber(String),
+    /// Another supplier (assumed).
+    PayingSupplier(SupplierCode),
+}
+
+/// What happens to a remit-to reference that leads to nobody.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[serde(rename_all = "kebab-case")]
+pub enum OnUnknownRemitTo {
+    /// A person decides: nobody pays an account that was not agreed.
+    #[default]
+    Park,
+    /// It says nothing, for those who use the field otherwise.
+    Ignore,
+}
+
+/// Which of Coupa's remit-to addresses lead to whom.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
+pub struct RemitToPolicy {
+    /// By the address's reference, or its code where it has none.
+    pub codes: BTreeMap<String, Payee>,
+    /// What an unknown reference does.
+    pub unknown: OnUnknownRemitTo,
+}
+
 /// Everything a match decision depends on besides the documents.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MatchPolicy {
@@ -93,4 +171,10 @@ pub struct MatchPolicy {
     /// How Coupa's own orders count.
     #[serde(default)]
     pub coupa_orders: CoupaOrderPolicy,
+    /// What is done with an invoice that QAD is not to pay.
+    #[serde(default)]
+    pub not_payable: NotPayable,
+    /// Whom QAD pays, by Coupa's remit-to address.
+    #[serde(default)]
+    pub remit_to: RemitToPolicy,
 }

@@ -679,6 +679,7 @@ mod tests {
             orders: vec![],
             matches: vec![],
             costs: vec![],
+            payee: None,
         }
     }
 

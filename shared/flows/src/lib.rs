@@ -14,6 +14,7 @@
 pub mod bills;
 pub mod coupa_orders;
 pub mod engine;
+pub mod index;
 pub mod invoice_effects;
 pub mod match_invoice;
 pub mod operator;

@@ -414,7 +414,92 @@ pub enum RecordWrite {
         /// The revision.
         seen: u64,
     },
+    /// Follows the invoice of the same commit in the index of questions; never in the way of anything.
+    Index(IndexWrite),
 }
+
+/// One step of keeping the index of questions. It needs no condition of its own: a row belongs to one invoice, and the
+/// commit names the revision of that invoice.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum IndexWrite {
+    /// Writes a row, whatever is there.
+    Put {
+        /// Which list.
+        list: String,
+        /// Its place in the list: lists are read in the order of these texts.
+        id: String,
+        /// JSON text.
+        body: String,
+    },
+    /// Removes a row, whether or not it is there.
+    Remove {
+        /// Which list.
+        list: String,
+        /// Its place in the list.
+        id: String,
+    },
+    /// Adds to a sheet of tallies.
+    Count {
+        /// Which sheet.
+        sheet: String,
+        /// Which of its parts, below [`TALLY_PARTS`]: writers at the same time seldom meet.
+        part: u8,
+        /// What to add, by the tally's name; the same name once.
+        changes: std::collections::BTreeMap<String, Tally>,
+    },
+}
+
+/// Parts of a sheet of tallies. Never made smaller: what was counted in a part stays there.
+pub const TALLY_PARTS: u8 = 4;
+
+/// A number of invoices and the sum of their totals, in one currency.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Tally {
+    /// How many.
+    pub count: i64,
+    /// Of how much.
+    pub amount: Decimal,
+}
+
+/// A row of the index of questions.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IndexRow {
+    /// Its place in the list.
+    pub id: String,
+    /// JSON text.
+    pub body: String,
+}
+
+/// Which rows of a list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RowsAsked<'a> {
+    /// Only those beyond this place, in the direction of reading.
+    pub beyond: Option<&'a str>,
+    /// The last first.
+    pub newest_first: bool,
+    /// At most so many.
+    pub limit: usize,
+}
+
+/// Most rows of one answer.
+pub const ROWS_MAX: usize = 500;
+
+/// Answers the questions of people from what was kept for them; each answer is one read. May lag by a moment.
+#[async_trait]
+pub trait Index: Send + Sync {
+    /// Rows of a list, in the order of their places.
+    async fn rows(&self, list: &str, asked: &RowsAsked<'_>) -> Result<Vec<IndexRow>, StoreError>;
+
+    /// Sheets of tallies, each summed over its parts, in the order of `sheets`; one read for all of them.
+    async fn tallies(
+        &self,
+        sheets: &[&str],
+    ) -> Result<Vec<std::collections::BTreeMap<String, Tally>>, StoreError>;
+}
+
+/// A register that answers questions too.
+pub trait Books: Register + Index {}
+impl<T: Register + Index> Books for T {}
 
 /// One entry of the audit trail, appended in the same transaction as what it tells. Append only: the store refuses a
 /// second entry with the same place.

@@ -103,6 +103,10 @@ pub trait Document: Clone + Serialize + DeserializeOwned + Send + Sync {
     fn due(&self, timing: &Timing) -> Option<Timestamp>;
     /// Where its chain ends.
     fn chain(&mut self) -> &mut ChainEnd;
+    /// What keeps the index of questions as the record now stands. Only invoices are asked for by what is in them.
+    fn follow(&mut self, _now: Timestamp) -> Result<Vec<RecordWrite>, FlowError> {
+        Ok(Vec::new())
+    }
 }
 
 /// The audit name of an invoice.
@@ -125,6 +129,9 @@ impl Document for InvoiceRecord {
     }
     fn chain(&mut self) -> &mut ChainEnd {
         &mut self.chain
+    }
+    fn follow(&mut self, now: Timestamp) -> Result<Vec<RecordWrite>, FlowError> {
+        crate::index::follow(self, now)
     }
 }
 
@@ -256,6 +263,7 @@ fn build<D: Document, E: Serialize>(
         };
         audit.push(entry);
     }
+    writes.extend(document.follow(context.clock.now())?);
     let put = RecordWrite::Put {
         key: document.key(),
         seen: revision,

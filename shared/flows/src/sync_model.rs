@@ -215,7 +215,7 @@ fn applied(state: &mut State, commit: &Commit) -> Result<(), CommitError> {
         RecordWrite::Put { key, seen, .. } | RecordWrite::Check { key, seen } => {
             revision(state, key) == *seen
         }
-        RecordWrite::Delete { .. } => true,
+        RecordWrite::Delete { .. } | RecordWrite::Index(_) => true,
     });
     let audit_fits = commit
         .audit
@@ -233,7 +233,7 @@ fn applied(state: &mut State, commit: &Commit) -> Result<(), CommitError> {
             RecordWrite::Delete { key } => {
                 state.records.remove(key);
             }
-            RecordWrite::Check { .. } => {}
+            RecordWrite::Check { .. } | RecordWrite::Index(_) => {}
         }
     }
     for entry in &commit.audit {

@@ -102,6 +102,8 @@ pub(crate) enum Verb {
     Pause(PauseOptions),
     /// Lets a flow go on, and has what waited looked at.
     Resume(PauseOptions),
+    /// Takes into the index of questions what a version without one has written. End it and start it again as you like.
+    Reindex,
     /// Coupa, the register and QAD against each other: every difference named. Ends with 4 when one is unexplained.
     Reconcile(ReconcileOptions),
     /// Takes in approved invoices from before this product was there, exported or not; what QAD has already is adopted.

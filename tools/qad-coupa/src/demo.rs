@@ -114,6 +114,10 @@ async fn play_and(run_dir: &Path, seed: u64, then: &Then<'_>) -> Result<(), Fail
     sandbox_file.write(run_dir)?;
     let world = place::Place::local(place::running(run_dir)?, None)?;
     let register = world.register(&world.connection().await?)?;
+    // Nothing is in it yet: from the first invoice on, questions are answered from the index.
+    flows::index::rebuild_step(&world.context(&register))
+        .await
+        .map_err(place::unfinished)?;
     let stage = Arc::new(Stage {
         simulators,
         register,

@@ -75,7 +75,7 @@ pub(crate) async fn run(place: &PlaceArguments, verb: InvoiceVerb, json: bool) -
             Ok(())
         }
         InvoiceVerb::Find(Key { key }) => {
-            let found = records::matches(&records::all(&register).await?, &key);
+            let found = records::found(&register, &key).await?;
             if found.is_empty() {
                 return Err(Failure::NotFound(
                     Problem::new("INVOICE_NOT_FOUND", "Look it up in `qad-coupa invoice list`.")

@@ -50,6 +50,7 @@ mod place;
 mod plan;
 mod reconcile;
 mod records;
+mod reindex;
 mod sandbox_client;
 mod sandbox_pay;
 mod status;
@@ -126,6 +127,7 @@ async fn run(arguments: Arguments) -> Result<(), Failure> {
         Verb::Run(options) => flow::run(&place, &options).await,
         Verb::Pause(options) => flow::switch(&place, &options, true, json).await,
         Verb::Resume(options) => flow::switch(&place, &options, false, json).await,
+        Verb::Reindex => reindex::run(&place, json).await,
         Verb::Reconcile(options) => reconcile::run(&place, &options, json).await,
         Verb::Backfill(options) => backfill::run(&place, options, json).await,
         Verb::Doctor(options) => doctor::run(&place, &options, json).await,

@@ -107,14 +107,19 @@ impl Register for Shadow<'_> {
         let keys: Vec<RecordKey> = commit
             .writes
             .iter()
-            .map(|write| match write {
+            .filter_map(|write| match write {
                 RecordWrite::Put { key, .. }
                 | RecordWrite::Delete { key }
-                | RecordWrite::Check { key, .. } => key.clone(),
+                | RecordWrite::Check { key, .. } => Some(key.clone()),
+                RecordWrite::Index(_) => None,
             })
             .collect();
         let current = self.read(&keys).await.map_err(CommitError::Store)?;
-        for (write, stored) in commit.writes.iter().zip(current) {
+        let of_records = commit
+            .writes
+            .iter()
+            .filter(|write| !matches!(write, RecordWrite::Index(_)));
+        for (write, stored) in of_records.zip(current) {
             let revision = stored.map_or(0, |stored| stored.revision);
             if let RecordWrite::Put { seen, .. } | RecordWrite::Check { seen, .. } = write
                 && *seen != revision
@@ -136,7 +141,7 @@ impl Register for Shadow<'_> {
                 RecordWrite::Delete { key } => {
                     changes.insert(key, None);
                 }
-                RecordWrite::Check { .. } => {}
+                RecordWrite::Check { .. } | RecordWrite::Index(_) => {}
             }
         }
         Ok(())

@@ -5,11 +5,13 @@ use crate::place::unfinished;
 use aws::dynamo::DynamoRegister;
 use clap::Args;
 use domain::ids::InvoiceId;
+use domain::index::View;
 use domain::lifecycle::InvoiceRecord;
 use domain::money::{Currency, parse_decimal};
 use domain::problem::Problem;
 use domain::time::{Date, Timestamp};
-use flows::ports::{AuditEntry, RecordKey, Register};
+use flows::index;
+use flows::ports::{AuditEntry, RecordKey, Register, RowsAsked};
 use flows::store::{invoice_audit_name, load, parse};
 use rust_decimal::Decimal;
 use std::collections::BTreeMap;
@@ -155,19 +157,9 @@ impl Filter {
     }
 }
 
-/// A text as people compare it: without blanks, case and leading zeros.
+/// A text as people compare it: see [`domain::index::folded`].
 fn forgiving(text: &str) -> String {
-    let folded: String = text
-        .chars()
-        .filter(|letter| !letter.is_whitespace())
-        .collect::<String>()
-        .to_uppercase();
-    let stripped = folded.trim_start_matches('0');
-    if stripped.is_empty() {
-        folded
-    } else {
-        stripped.to_owned()
-    }
+    domain::index::folded(text)
 }
 
 fn is_of_supplier(record: &InvoiceRecord, text: &str) -> bool {
@@ -222,13 +214,64 @@ pub(crate) async fn all(register: &DynamoRegister) -> Result<Vec<InvoiceRecord>,
     }
 }
 
+/// Everything that waits for the other system or for a person, by the lists of the index: what is not listed there is not
+/// read. `None` while the index does not hold all invoices.
+async fn listed(
+    register: &DynamoRegister,
+    state: Option<&str>,
+) -> Result<Option<Vec<InvoiceRecord>>, Failure> {
+    let views: &[View] = match state {
+        Some("held") => &[View::Waits, View::NeedsYou],
+        Some("parked") => &[View::NeedsYou],
+        _ => return Ok(None),
+    };
+    if !index::progress(register).await.map_err(unfinished)?.complete {
+        return Ok(None);
+    }
+    let mut records = Vec::new();
+    for view in views {
+        records.extend(of_list(register, &index::list_of(*view, None)).await?);
+    }
+    records.sort_by_key(|record: &InvoiceRecord| record.id);
+    Ok(Some(records))
+}
+
+/// All invoices of one list of the index.
+pub(crate) async fn of_list(register: &DynamoRegister, list: &str) -> Result<Vec<InvoiceRecord>, Failure> {
+    let mut records = Vec::new();
+    let mut beyond: Option<String> = None;
+    loop {
+        let asked = RowsAsked {
+            beyond: beyond.as_deref(),
+            newest_first: false,
+            limit: PAGE_RECORDS,
+        };
+        let (rows, next) = index::page(register, list, &asked).await.map_err(unfinished)?;
+        let keys: Vec<RecordKey> = rows.iter().map(|row| RecordKey::Invoice(row.id)).collect();
+        let stored = register
+            .read(&keys)
+            .await
+            .map_err(|error| Failure::Unreachable(error.0))?;
+        for one in stored.iter().flatten() {
+            records.push(parse(one).map_err(unfinished)?);
+        }
+        let Some(next) = next else {
+            return Ok(records);
+        };
+        beyond = Some(next);
+    }
+}
+
 /// The invoices a filter keeps.
 pub(crate) async fn kept(
     register: &DynamoRegister,
     filter: &Filter,
     now: Timestamp,
 ) -> Result<Vec<InvoiceRecord>, Failure> {
-    let mut records = all(register).await?;
+    let mut records = match listed(register, filter.state.as_deref()).await? {
+        Some(listed) => listed,
+        None => all(register).await?,
+    };
     records.retain(|record| filter.keeps(record, now));
     Ok(records)
 }
@@ -261,8 +304,30 @@ fn amount(text: &str) -> Option<Decimal> {
     parse_decimal(&plain).ok()
 }
 
+/// Everything that has this text as one of its keys, and as which: by the index, and by looking at all of them only while
+/// the index does not hold all.
+pub(crate) async fn found(
+    register: &DynamoRegister,
+    text: &str,
+) -> Result<Vec<(InvoiceRecord, &'static str)>, Failure> {
+    let found = index::find(register, text).await.map_err(unfinished)?;
+    if found.more {
+        let fix = "Name it by another of its keys, or use `qad-coupa invoice list` with a filter.";
+        return Err(Problem::new("TOO_MANY_FOUND", fix)
+            .field("invoice")
+            .expected(format!("at most {} invoices", index::FOUND_MAX))
+            .actual(text)
+            .into());
+    }
+    let by_index = matches(&found.records, text);
+    if !by_index.is_empty() || index::progress(register).await.map_err(unfinished)?.complete {
+        return Ok(by_index);
+    }
+    Ok(matches(&all(register).await?, text))
+}
+
 /// Everything that has this text as one of its business keys, and as which.
-pub(crate) fn matches(records: &[InvoiceRecord], text: &str) -> Vec<(InvoiceRecord, &'static str)> {
+fn matches(records: &[InvoiceRecord], text: &str) -> Vec<(InvoiceRecord, &'static str)> {
     records
         .iter()
         .filter_map(|record| {
@@ -281,7 +346,7 @@ pub(crate) async fn one(register: &DynamoRegister, text: &str) -> Result<Invoice
     {
         return Ok(loaded.document);
     }
-    let found = matches(&all(register).await?, text);
+    let found = found(register, text).await?;
     let mut by_key: BTreeMap<usize, Vec<InvoiceRecord>> = BTreeMap::new();
     for (record, key) in found {
         let rank = KEYS.iter().position(|known| *known == key).unwrap_or(KEYS.len());

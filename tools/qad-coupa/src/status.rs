@@ -1,20 +1,20 @@
 //! The health of one connection, in figures: what stands where, what waits, what needs somebody.
 
 use crate::place::{NamedQueue, Place, PlaceArguments, refused, unfinished};
-use crate::records::{self, STATES, Totals};
+use crate::records::{self, Filter, STATES, Totals};
 use crate::{Failure, lookups, payments, suppliers, terminal, view};
 use aws::clock::SystemClock;
 use aws::dynamo::DynamoRegister;
 use aws_sdk_sqs::types::QueueAttributeName;
 use clap::Args;
-use domain::effect::{Effect, EffectStatus};
 use domain::explain;
+use domain::index::is_unknown;
 use domain::lifecycle::{InvoiceRecord, State};
 use domain::problem::Problem;
 use domain::time::{Date, Timestamp};
-use flows::pause;
 use flows::ports::{Clock, RecordKey, Register};
 use flows::store::parse;
+use flows::{index, pause};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, HashMap};
@@ -115,14 +115,82 @@ async fn watermarks(register: &dyn Register) -> Result<Vec<(&'static str, Option
         .collect()
 }
 
-/// True when the answer to a write of this invoice was lost and has not been found again yet.
-pub(crate) fn is_unknown(record: &InvoiceRecord) -> bool {
-    let unknown = |effect: &Option<Effect>| {
-        effect
-            .as_ref()
-            .is_some_and(|effect| effect.status == EffectStatus::Unknown)
-    };
-    unknown(&record.creation) || unknown(&record.export) || unknown(&record.note)
+/// What stands where, with the two that are named.
+struct Figures {
+    /// Count and totals of each state.
+    states: BTreeMap<String, (usize, Totals)>,
+    oldest_hold: Option<InvoiceRecord>,
+    unknown: Vec<InvoiceRecord>,
+    delayed: usize,
+}
+
+impl Figures {
+    /// From the index; from all invoices while the index does not hold all.
+    async fn of(register: &DynamoRegister) -> Result<Self, Failure> {
+        if index::progress(register).await.map_err(unfinished)?.complete {
+            Self::of_index(register).await
+        } else {
+            Ok(Self::of_records(records::all(register).await?))
+        }
+    }
+
+    async fn of_index(register: &DynamoRegister) -> Result<Self, Failure> {
+        let (standing, _) = index::figures(register, &[])
+            .await
+            .map_err(|error| Failure::Unreachable(error.0))?;
+        let states = standing
+            .states
+            .into_iter()
+            .map(|(word, sums)| {
+                (
+                    word,
+                    (usize::try_from(sums.count).unwrap_or(0), Totals(sums.amounts)),
+                )
+            })
+            .collect();
+        // What Coupa has not approved yet waits too: the first that is held is the oldest hold.
+        let held = records::kept(
+            register,
+            &Filter {
+                state: Some("held".to_owned()),
+                ..Filter::default()
+            },
+            SystemClock.now(),
+        )
+        .await?;
+        Ok(Self {
+            states,
+            oldest_hold: held.into_iter().min_by_key(|record| record.since),
+            unknown: records::of_list(register, index::UNKNOWN_LIST).await?,
+            delayed: usize::try_from(standing.delayed.count).unwrap_or(0),
+        })
+    }
+
+    fn of_records(records: Vec<InvoiceRecord>) -> Self {
+        let states = STATES
+            .iter()
+            .map(|word| {
+                let of_state = || records.iter().filter(|record| record.state.word() == *word);
+                ((*word).to_owned(), (of_state().count(), Totals::of(of_state())))
+            })
+            .collect();
+        let delayed = records.iter().filter(|record| record.delay.is_some()).count();
+        let oldest_hold = records
+            .iter()
+            .filter(|record| matches!(record.state, State::Held { .. }))
+            .min_by_key(|record| record.since)
+            .cloned();
+        Self {
+            states,
+            oldest_hold,
+            delayed,
+            unknown: records.into_iter().filter(is_unknown).collect(),
+        }
+    }
+
+    fn of_state(&self, word: &str) -> (usize, Totals) {
+        self.states.get(word).cloned().unwrap_or_default()
+    }
 }
 
 /// How much waits for a person, of each kind.
@@ -198,7 +266,7 @@ pub(crate) async fn run(place: &PlaceArguments, options: &StatusOptions, json: b
     let connection = place.connection().await?;
     let register = place.register(&connection)?;
     let now = SystemClock.now();
-    let records = records::all(&register).await?;
+    let figures = Figures::of(&register).await?;
     let watermarks = watermarks(&register).await?;
     let depths = depths(&place).await?;
     let mut pauses = Vec::new();
@@ -206,19 +274,13 @@ pub(crate) async fn run(place: &PlaceArguments, options: &StatusOptions, json: b
         pauses.push((flow, pause::of(&register, flow).await.map_err(unfinished)?));
     }
 
-    let of_state = |word: &str| -> Vec<&InvoiceRecord> {
-        records
-            .iter()
-            .filter(|record| record.state.word() == word)
-            .collect()
-    };
-    let oldest_hold = records
-        .iter()
-        .filter(|record| matches!(record.state, State::Held { .. }))
-        .min_by_key(|record| record.since);
-    let unknown: Vec<&InvoiceRecord> = records.iter().filter(|record| is_unknown(record)).collect();
-    let delayed: Vec<&InvoiceRecord> = records.iter().filter(|record| record.delay.is_some()).collect();
-    let waiting = Waiting::of(&register, of_state("parked").len()).await?;
+    let Figures {
+        oldest_hold,
+        unknown,
+        delayed,
+        ..
+    } = &figures;
+    let waiting = Waiting::of(&register, figures.of_state("parked").0).await?;
     let dead: u64 = depths
         .iter()
         .filter(|depth| depth.queue.is_dead_letter())
@@ -229,11 +291,10 @@ pub(crate) async fn run(place: &PlaceArguments, options: &StatusOptions, json: b
         let states: serde_json::Map<String, Value> = STATES
             .iter()
             .map(|word| {
-                let records = of_state(word);
-                let totals = Totals::of(records.iter().copied()).json();
+                let (count, totals) = figures.of_state(word);
                 (
                     (*word).to_owned(),
-                    json!({ "count": records.len(), "totals": totals }),
+                    json!({ "count": count, "totals": totals.json() }),
                 )
             })
             .collect();
@@ -256,9 +317,9 @@ pub(crate) async fn run(place: &PlaceArguments, options: &StatusOptions, json: b
                 "connection": connection, "place": place.name(), "as_of": now.to_string(), "invoices": states,
                 "paused": pauses.iter().filter_map(|(flow, pause)| Some((flow.word(), pause.as_ref()?)))
                     .collect::<BTreeMap<_, _>>(),
-                "oldest_hold": oldest_hold.map(view::invoice_json),
-                "unknown": unknown.iter().map(|record| view::invoice_json(record)).collect::<Vec<_>>(),
-                "delayed": delayed.len(), "watermarks": marks, "queues": queues, "waiting_for_a_person": waiting,
+                "oldest_hold": oldest_hold.as_ref().map(view::invoice_json),
+                "unknown": unknown.iter().map(view::invoice_json).collect::<Vec<_>>(),
+                "delayed": delayed, "watermarks": marks, "queues": queues, "waiting_for_a_person": waiting,
             })
             .to_string(),
         );
@@ -271,12 +332,8 @@ pub(crate) async fn run(place: &PlaceArguments, options: &StatusOptions, json: b
         let rows = STATES
             .iter()
             .map(|word| {
-                let records = of_state(word);
-                vec![
-                    (*word).to_owned(),
-                    records.len().to_string(),
-                    Totals::of(records).to_string(),
-                ]
+                let (count, totals) = figures.of_state(word);
+                vec![(*word).to_owned(), count.to_string(), totals.to_string()]
             })
             .collect();
         terminal::say(&view::table(&["State", "Invoices", "Totals"], rows).to_string());
@@ -313,8 +370,7 @@ pub(crate) async fn run(place: &PlaceArguments, options: &StatusOptions, json: b
             unknown.len()
         ));
         terminal::say(&format!(
-            "Could not be looked at, tried again by themselves: {}",
-            delayed.len()
+            "Could not be looked at, tried again by themselves: {delayed}"
         ));
         for (name, date) in &watermarks {
             terminal::say(&match date {

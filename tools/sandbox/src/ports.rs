@@ -429,6 +429,7 @@ fn invoice_of(world: &World, invoice: &CoupaInvoice) -> Result<Invoice, ReadErro
             })
             .collect(),
         lines,
+        terms: Default::default(),
         coupa_orders: Vec::new(),
     })
 }

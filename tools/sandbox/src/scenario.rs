@@ -203,6 +203,8 @@ pub fn policy() -> Result<MatchPolicy, IdError> {
         ]),
         units: BTreeMap::from([unit("PCE", Decimal::ONE)?, unit("BX", Decimal::from(12))?]),
         coupa_orders: CoupaOrderPolicy::default(),
+        not_payable: Default::default(),
+        remit_to: Default::default(),
     })
 }
 

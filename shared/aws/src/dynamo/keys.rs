@@ -11,6 +11,8 @@
 //! | receipt | `<connection>#receipt#<number>#<line>` | `<domain>#<receiver>` |
 //! | watermark | `<connection>#watermark#<name>` | `-` |
 //! | member of a collection | `<connection>#<collection>` | its id, escaped |
+//! | row of the index of questions | `<connection>#index#<list>` | its place, escaped |
+//! | part of a sheet of tallies | `<connection>#tally#<sheet>#<part>` | `-` |
 //! | audit entry (own table) | `<connection>#<document>` | sequence, 20 digits |
 //!
 //! Codes stand folded, as QAD compares them. Invoices lie in [`INVOICE_SHARDS`] partitions: a list of all of them is then
@@ -86,6 +88,27 @@ impl Keys {
             RecordGroup::WaitingForOrder(number) => self.join("waiting-order", &[&number.folded()]),
             RecordGroup::ReceiptsOf(line) => self.of_line("receipt", line),
             RecordGroup::Collection(collection) => self.join(collection.word(), &[]),
+        }
+    }
+
+    /// Where a row of the index of questions lies.
+    pub fn row(&self, list: &str, id: &str) -> ItemKey {
+        ItemKey {
+            pk: self.rows(list),
+            sk: escape(id),
+        }
+    }
+
+    /// The partition of a list of the index.
+    pub fn rows(&self, list: &str) -> String {
+        self.join("index", &[list])
+    }
+
+    /// Where a part of a sheet of tallies lies.
+    pub fn tally(&self, sheet: &str, part: u8) -> ItemKey {
+        ItemKey {
+            pk: self.join("tally", &[sheet, &part.to_string()]),
+            sk: ALONE.to_owned(),
         }
     }
 
@@ -204,7 +227,7 @@ fn escape(part: &str) -> String {
     part.replace('%', "%25").replace(SEPARATOR, "%23")
 }
 
-fn unescape(part: &str) -> Option<String> {
+pub(super) fn unescape(part: &str) -> Option<String> {
     let mut text = String::with_capacity(part.len());
     let mut rest = part;
     while let Some((before, after)) = rest.split_once('%') {

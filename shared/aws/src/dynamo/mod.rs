@@ -3,6 +3,7 @@
 mod call;
 mod item;
 pub mod keys;
+mod questions;
 pub mod register;
 
 pub(crate) use call::Tries;

@@ -55,10 +55,10 @@ pub struct RegisterTables {
 /// The register of one connection.
 #[derive(Clone)]
 pub struct DynamoRegister {
-    client: Client,
-    tables: RegisterTables,
-    keys: Keys,
-    tries: Tries,
+    pub(super) client: Client,
+    pub(super) tables: RegisterTables,
+    pub(super) keys: Keys,
+    pub(super) tries: Tries,
 }
 
 impl DynamoRegister {
@@ -247,6 +247,9 @@ impl DynamoRegister {
             return transact_put(&self.tables.register, item, condition);
         }
         let action = match write {
+            RecordWrite::Index(index) => {
+                return super::questions::action(&self.tables.register, &self.keys, index);
+            }
             RecordWrite::Delete { key } => {
                 let delete = Delete::builder()
                     .table_name(&self.tables.register)
@@ -379,13 +382,19 @@ impl DynamoRegister {
         }
         let mut places = BTreeSet::new();
         for write in &commit.writes {
-            let (RecordWrite::Put { key, .. } | RecordWrite::Delete { key } | RecordWrite::Check { key, .. }) =
-                write;
-            let place = self.keys.place(key);
-            // What could not be read back must not be written.
-            self.keys.record(&place)?;
+            let place = match write {
+                RecordWrite::Index(index) => super::questions::place(&self.keys, index)?,
+                RecordWrite::Put { key, .. }
+                | RecordWrite::Delete { key }
+                | RecordWrite::Check { key, .. } => {
+                    let place = self.keys.place(key);
+                    // What could not be read back must not be written.
+                    self.keys.record(&place)?;
+                    place
+                }
+            };
             if !places.insert(place) {
-                return Err(invalid_commit("writes", "no key twice", format!("{key:?}")));
+                return Err(invalid_commit("writes", "no key twice", format!("{write:?}")));
             }
         }
         let mut entries = BTreeSet::new();
@@ -568,10 +577,10 @@ impl Condition {
 }
 
 /// One action of a transaction.
-struct Action {
-    action: TransactWriteItem,
+pub(super) struct Action {
+    pub(super) action: TransactWriteItem,
     /// True when the item it writes carries the commit's token.
-    signed: bool,
+    pub(super) signed: bool,
 }
 
 fn transact_put(table: &str, item: Item, condition: Condition) -> Result<Action, Problem> {
@@ -685,12 +694,12 @@ fn ambiguous(problem: Problem) -> CommitError {
     CommitError::Store(StoreError(problem))
 }
 
-fn unbuildable(error: BuildError) -> Failure {
+pub(super) fn unbuildable(error: BuildError) -> Failure {
     let fix = "This is a fault in the program: report it with this line.";
     Failure::Refused(Problem::new("DYNAMODB_REQUEST_INVALID", fix).actual(error.to_string()))
 }
 
-fn invalid_commit(field: &str, expected: &str, actual: String) -> Problem {
+pub(super) fn invalid_commit(field: &str, expected: &str, actual: String) -> Problem {
     Problem::new(
         "REGISTER_COMMIT_INVALID",
         "Nothing was written. This is a fault in the program: report it with this line.",

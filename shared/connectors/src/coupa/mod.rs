@@ -1,9 +1,11 @@
 //! Coupa: reads invoices, sets their exported flag, writes outcomes and payments onto them.
 
+mod amounts;
 mod lookups;
 mod orders;
 mod payments;
 mod suppliers;
+mod terms;
 mod translate;
 mod wire;
 

@@ -3,12 +3,13 @@
 //! Coupa writes decimals as strings (numbers are taken too), leaves out what is null or writes `null`, and may spell
 //! keys with underscores. Dates are midnight in the company's time zone, so the calendar date is taken as written.
 
+use super::amounts;
 use super::orders::OrderContext;
 use crate::connection::OrderNumber;
 use crate::json::{Json, Misread, Node};
 use crate::negative;
 use domain::documents::{
-    Billed, Charge, ChargeKind, CoupaStatus, Invoice, InvoiceLine, InvoiceSupplier, SourceVersion,
+    Billed, CoupaStatus, Invoice, InvoiceLine, InvoiceSupplier, InvoiceTerms, SourceVersion,
 };
 use domain::ids::{DocumentKind, InvoiceId, OrderLineKey, PurchaseOrderNumber};
 use domain::money::Currency;
@@ -104,9 +105,10 @@ fn read_invoice(
             .required::<Currency>("a currency")?,
         payment_term: root.get("payment-term").get("code").text()?,
         total,
-        tax: tax(root)?,
-        charges: charges(root)?,
+        tax: amounts::tax(root, total)?,
+        charges: amounts::charges(root)?,
         lines: Vec::new(),
+        terms: InvoiceTerms::default(),
         coupa_orders: Vec::new(),
     };
     if kind == DocumentKind::CreditNote {
@@ -118,6 +120,8 @@ fn read_invoice(
         sign_credit_lines(&mut lines);
     }
     invoice.lines = lines;
+    invoice.terms = super::terms::terms(root, invoice.currency)?;
+    amounts::reduce_to_owed(&mut invoice, root)?;
     // Last, because these two are no part of the content that is hashed.
     invoice.source.updated_at = root.get("updated-at").required_instant()?;
     invoice.exported = root.get("exported").flag()?.unwrap_or(false);
@@ -188,7 +192,7 @@ fn read_line(line: &Node<'_>, orders: &OrderNumber, context: &OrderContext) -> R
         number: line.get("line-num").required_u32()?,
         description: line.get("description").text()?.unwrap_or_default(),
         billed,
-        total: line.get("total").required_decimal()?,
+        total: line.get("total").required_amount()?,
         order_line: order_line(line, orders, context)?,
         coupa_order: super::orders::reference(line)?,
     })
@@ -227,93 +231,6 @@ fn order_line(
         None => own.required_u32()?,
     };
     Ok(Some(OrderLineKey { order, line }))
-}
-
-/// All taxes. Taxed by line: the lines' and the charges' taxes, or the header's when no line says anything; else the
-/// header's amount, or its tax lines.
-fn tax(root: &Node<'_>) -> Result<Decimal, Misread> {
-    let header = match root.get("tax-amount").decimal()? {
-        Some(amount) => Some(amount),
-        None => tax_lines(root)?,
-    };
-    if root.get("line-level-taxation").flag()? == Some(true) {
-        let mut by_line = None;
-        for line in root.get("invoice-lines").items()? {
-            by_line = plus(by_line, tax_of(&line)?, &line)?;
-        }
-        if by_line.is_some() {
-            for charge in root.get("invoice-charges").items()? {
-                by_line = plus(by_line, tax_of(&charge)?, &charge)?;
-            }
-            return Ok(by_line.unwrap_or_default());
-        }
-    }
-    // No tax anywhere is no tax: what is missing shows as a difference to the total.
-    Ok(header.unwrap_or_default())
-}
-
-fn tax_of(node: &Node<'_>) -> Result<Option<Decimal>, Misread> {
-    match node.get("tax-amount").decimal()? {
-        Some(amount) => Ok(Some(amount)),
-        None => tax_lines(node),
-    }
-}
-
-fn tax_lines(node: &Node<'_>) -> Result<Option<Decimal>, Misread> {
-    let mut sum = None;
-    for line in node.get("tax-lines").items()? {
-        sum = plus(sum, line.get("amount").decimal()?, &line)?;
-    }
-    Ok(sum)
-}
-
-fn plus(sum: Option<Decimal>, amount: Option<Decimal>, at: &Node<'_>) -> Result<Option<Decimal>, Misread> {
-    match (sum, amount) {
-        (sum, None) => Ok(sum),
-        (None, amount) => Ok(amount),
-        (Some(sum), Some(amount)) => sum
-            .checked_add(amount)
-            .map(Some)
-            .ok_or_else(|| at.misread("an amount within range")),
-    }
-}
-
-/// The charges that are not zero. `invoice-charges` and the header's amounts are the same money: per kind the charges
-/// when there are any, else the header's.
-fn charges(root: &Node<'_>) -> Result<Vec<Charge>, Misread> {
-    const HEADER: [(ChargeKind, &str); 3] = [
-        (ChargeKind::Shipping, "shipping-amount"),
-        (ChargeKind::Handling, "handling-amount"),
-        (ChargeKind::Misc, "misc-amount"),
-    ];
-    let mut listed: Vec<(ChargeKind, Decimal)> = Vec::new();
-    for charge in root.get("invoice-charges").items()? {
-        let word = charge.get("type");
-        let kind = match word.required_text()?.as_str() {
-            "InvoiceShippingCharge" => ChargeKind::Shipping,
-            "InvoiceHandlingCharge" => ChargeKind::Handling,
-            "InvoiceMiscCharge" => ChargeKind::Misc,
-            _ => {
-                return Err(word.misread("InvoiceShippingCharge, InvoiceHandlingCharge or InvoiceMiscCharge"));
-            }
-        };
-        listed.push((kind, charge.get("total").required_decimal()?));
-    }
-    let mut charges = Vec::new();
-    for (kind, field) in HEADER {
-        let mut sum = None;
-        for (_, amount) in listed.iter().filter(|(listed, _)| *listed == kind) {
-            sum = plus(sum, Some(*amount), &root.get("invoice-charges"))?;
-        }
-        let amount = match sum {
-            Some(amount) => Some(amount),
-            None => root.get(field).decimal()?,
-        };
-        if let Some(amount) = amount.filter(|amount| !amount.is_zero()) {
-            charges.push(Charge { kind, amount });
-        }
-    }
-    Ok(charges)
 }
 
 /// Makes the lines of a credit note negative. Coupa tenants write credit notes with either sign, but one document has
@@ -363,6 +280,7 @@ fn sign(line: &InvoiceLine) -> i8 {
 mod tests {
     use super::*;
     use crate::json::parse;
+    use domain::documents::{Charge, ChargeKind};
 
     const REALISTIC: &str = include_str!("../../tests/data/coupa-invoice.json");
 
@@ -611,6 +529,137 @@ mod tests {
             "\"tax-lines\": [{\"amount\": \"200.00\"}, {\"amount\": \"41.50\"}],",
         );
         assert_eq!(read(&header_tax_lines).unwrap().tax, decimal("241.5"));
+    }
+
+    /// An invoice of the given header fields, lines and charges.
+    fn owed(header: &str, lines: &str, charges: &str) -> Invoice {
+        read(&format!(
+            r#"{{"id":92010,"updated-at":"2026-09-30T09:12:44Z","status":"approved","invoice-number":"X","invoice-date":"2026-09-28",
+                "currency":{{"code":"USD","decimals":2}},{header},"invoice-lines":[{lines}],"invoice-charges":[{charges}]}}"#
+        ))
+        .unwrap()
+    }
+
+    const GOODS: &str = r#"{"line-num":1,"type":"InvoiceAmountLine","total":"100.00"}"#;
+
+    #[test]
+    fn tax_that_is_not_paid_to_the_supplier_is_not_owed() {
+        let thousand = r#"{"line-num":1,"type":"InvoiceAmountLine","total":"1000.00"}"#;
+        let reverse_charge =
+            r#""total-with-taxes":"1210.00","tax-amount":"210.00","tax-due-to-supplier":"0.00""#;
+        let invoice = owed(reverse_charge, thousand, "");
+        assert_eq!((invoice.total, invoice.tax), (decimal("1000"), decimal("0")));
+        let stated = invoice.terms.stated.unwrap();
+        assert_eq!((stated.total, stated.tax), (decimal("1210"), decimal("210")));
+        // Some tenants' totals leave out what is not due.
+        let without = r#""total-with-taxes":"1000.00","tax-amount":"210.00","tax-due-to-supplier":"0.00""#;
+        assert_eq!(owed(without, thousand, "").total, decimal("1000"));
+        // Part of it due; and all of it, which is the usual bill.
+        let part = r#""total-with-taxes":"1210.00","tax-amount":"210.00","tax-due-to-supplier":"60.00""#;
+        assert_eq!(
+            (owed(part, thousand, "").total, owed(part, thousand, "").tax),
+            (decimal("1060"), decimal("60"))
+        );
+        let all = r#""total-with-taxes":"1210.00","tax-amount":"210.00","tax-due-to-supplier":"210.00""#;
+        let usual = owed(all, thousand, "");
+        assert_eq!((usual.total, usual.terms.stated), (decimal("1210"), None));
+        // A total that is off stays off by as much.
+        let off = r#""total-with-taxes":"1215.00","tax-amount":"210.00","tax-due-to-supplier":"0.00""#;
+        assert_eq!(owed(off, thousand, "").total, decimal("1005"));
+        let credit = r#""document-type":"Credit Note","total-with-taxes":"1210.00","tax-amount":"210.00","tax-due-to-supplier":"0""#;
+        assert_eq!(owed(credit, thousand, "").total, decimal("-1000"));
+    }
+
+    #[test]
+    fn a_tax_on_freight_alone_counts_wherever_the_goods_are_taxed() {
+        let freight = r#"{"type":"InvoiceShippingCharge","total":"20.00","tax-lines":[{"amount":"4.20","type":"TaxLine"}]}"#;
+        for header in [
+            r#""total-with-taxes":"124.20","tax-amount":null"#,
+            r#""total-with-taxes":"124.20","tax-amount":null,"line-level-taxation":true"#,
+            r#""total-with-taxes":"124.20","tax-amount":"0.00""#,
+            r#""total-with-taxes":"124.20","tax-amount":"4.20""#,
+            r#""total-with-taxes":"124.20","tax-amount":"4.20","line-level-taxation":true"#,
+        ] {
+            assert_eq!(owed(header, GOODS, freight).tax, decimal("4.2"), "{header}");
+        }
+        // The goods' tax at the header, the freight's beside it.
+        let beside = r#""total-with-taxes":"145.20","tax-amount":"21.00""#;
+        assert_eq!(owed(beside, GOODS, freight).tax, decimal("25.2"));
+    }
+
+    #[test]
+    fn where_there_are_rows_of_tax_the_amount_beside_them_does_not_count() {
+        let line = r#"{"line-num":1,"type":"InvoiceAmountLine","total":"100.00","tax-amount":"0.00","tax-lines":[{"amount":"5.00"},{"amount":"7.00","type":"TaxLine"}]}"#;
+        let header = r#""total-with-taxes":"112.00","line-level-taxation":true"#;
+        assert_eq!(owed(header, line, "").tax, decimal("12"));
+    }
+
+    #[test]
+    fn what_is_withheld_is_no_tax_and_part_of_what_is_owed() {
+        for (header, line) in [
+            (
+                r#""total-with-taxes":"118.00","tax-lines":[{"amount":"18.00","type":"TaxLine"},{"amount":"10.00","type":"WithholdingTaxLine"}]"#,
+                GOODS,
+            ),
+            (
+                r#""total-with-taxes":"118.00","tax-amount":"18.00","withholding-tax-lines":[{"amount":"-10.00"}]"#,
+                GOODS,
+            ),
+            (
+                r#""total-with-taxes":"118.00","line-level-taxation":true"#,
+                r#"{"line-num":1,"type":"InvoiceAmountLine","total":"100.00","tax-amount":"18.00","tax-lines":[{"amount":"10.00","type":"WithholdingTaxLine"}]}"#,
+            ),
+        ] {
+            let invoice = owed(header, line, "");
+            assert_eq!(
+                (invoice.total, invoice.tax, invoice.terms.withheld),
+                (decimal("118"), decimal("18"), decimal("10")),
+                "{header}"
+            );
+        }
+        let unknown = r#"{"id":92010,"updated-at":"2026-09-30T09:12:44Z","status":"approved","invoice-number":"X","invoice-date":"2026-09-28",
+            "currency":{"code":"USD"},"total-with-taxes":"1","invoice-lines":[],"tax-lines":[{"amount":"1","type":"OtherLine"}]}"#;
+        assert_eq!(read(unknown).unwrap_err().field, "tax-lines[0].type");
+    }
+
+    #[test]
+    fn totals_of_twenty_places_and_coupas_digits_are_read() {
+        let line = r#"{"line-num":1,"type":"InvoiceQuantityLine","quantity":"3","price":"0.33333333333333333333","total":"0.99999999999999999999"}"#;
+        let invoice = owed(r#""total-with-taxes":"1.00""#, line, "");
+        assert_eq!(
+            (invoice.total, invoice.lines[0].total),
+            (decimal("1"), decimal("1"))
+        );
+        let forint =
+            changed("\"code\": \"EUR\"", "\"code\": \"HUF\"").replace("\"decimals\": 2", "\"decimals\": 0");
+        let read_whole = read(&forint).unwrap();
+        assert_eq!(
+            (read_whole.terms.minor_digits, read_whole.minor_unit()),
+            (Some(0), decimal("1"))
+        );
+        assert_eq!(read(REALISTIC).unwrap().terms.minor_digits, None);
+    }
+
+    #[test]
+    fn who_pays_is_read_and_our_own_payment_changes_no_content() {
+        let usual = owed(r#""total-with-taxes":"100.00""#, GOODS, "");
+        let paid = owed(
+            r#""total-with-taxes":"100.00","paid":true,"payment-channel":"ERP""#,
+            GOODS,
+            "",
+        );
+        assert!(paid.terms.paid);
+        assert_eq!(paid.source.content_sha256, usual.source.content_sha256);
+        let elsewhere = owed(
+            r#""total-with-taxes":"100.00","canceled":true,"payment-channel":"Coupa Pay Virtual Card","advance-payment-received-amount":"0.00",
+               "payment-agreement-notes":" ","remit-to-address":{"remit-to-code":"B-2","external-src-ref":null}"#,
+            GOODS,
+            "",
+        );
+        assert!(elsewhere.terms.canceled && elsewhere.terms.advance_received.is_none());
+        assert_eq!(elsewhere.terms.agreement_notes, None);
+        assert_eq!(elsewhere.terms.remit_to.unwrap().code.as_deref(), Some("B-2"));
+        assert_ne!(elsewhere.source.content_sha256, usual.source.content_sha256);
     }
 
     #[test]

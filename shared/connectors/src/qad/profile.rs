@@ -253,6 +253,8 @@ fn supplier_invoices() -> Resource {
             ("posting-date", "postingDate"),
             ("credit-terms", "creditTermsCode"),
             ("invoice-status", "invoiceStatusCode"),
+            ("bank-number", "bankNumber"),
+            ("paying-supplier", "payingSupplierCode"),
             ("total", "totalAmount"),
             ("tax", "taxAmount"),
             ("description", "description"),

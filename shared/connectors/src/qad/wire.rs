@@ -4,6 +4,7 @@ use super::profile::{Constant, Profile, Resource};
 use crate::http::address::BaseUrl;
 use domain::ids::DocumentKind;
 use domain::matching::SupplierInvoiceDraft;
+use domain::policy::Payee;
 use domain::time::Date;
 use rust_decimal::Decimal;
 use serde::ser::{Serialize, SerializeMap, Serializer};
@@ -164,6 +165,14 @@ pub(crate) fn create_body(
     // Left out, QAD takes the supplier's terms.
     if let Some(terms) = &draft.credit_terms {
         record.push(named("credit-terms", text(terms.as_str())));
+    }
+    // Left out, QAD pays the supplier at its usual account.
+    match &draft.payee {
+        Some(Payee::BankNumber(bank)) => record.push(named("bank-number", text(bank.as_str()))),
+        Some(Payee::PayingSupplier(supplier)) => {
+            record.push(named("paying-supplier", text(supplier.as_str())));
+        }
+        None => {}
     }
     record.extend([
         named("invoice-status", text(draft.invoice_status.as_str())),

@@ -524,6 +524,7 @@ pub(crate) fn draft() -> SupplierInvoiceDraft {
             amount: decimal("0.0"),
             description: "Freight".to_owned(),
         }],
+        payee: None,
     }
 }
 

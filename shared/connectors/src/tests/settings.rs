@@ -255,3 +255,43 @@ fn a_document_cannot_print_its_secrets() {
     let document = ConnectionDocument::parse(&value.to_string()).unwrap();
     assert!(!format!("{document:?}").contains("canary"));
 }
+
+#[test]
+fn what_is_posted_locked_needs_the_status_that_locks_it_and_a_payee_is_one_of_two() {
+    let with = |invoices: serde_json::Value| {
+        let mut whole = document();
+        whole["invoices"] = invoices;
+        ConnectionDocument::parse(&whole.to_string())
+    };
+    let problems = with(json!({ "when_paid": "post-locked" })).unwrap_err();
+    assert_eq!(problems.len(), 1);
+    assert_eq!(problems[0].field, "invoices.locked_status_code");
+    assert!(
+        problems[0].expected.contains("invoices.when_paid"),
+        "{}",
+        problems[0]
+    );
+    let settings = with(json!({
+        "when_paid": "post-locked", "locked_status_code": "AP-LOCKED",
+        "remit_to": { "codes": { "B2": { "bank_number": "2" } }, "unknown": "ignore" }
+    }))
+    .unwrap()
+    .match_policy();
+    assert_eq!(settings.not_payable.locked_status, "AP-LOCKED");
+    assert_eq!(settings.remit_to.codes.len(), 1);
+    for (payee, actual) in [
+        (json!({}), "neither"),
+        (
+            json!({ "bank_number": "2", "paying_supplier_code": "10S1" }),
+            "both bank_number and paying_supplier_code",
+        ),
+    ] {
+        let problems = with(json!({ "remit_to": { "codes": { "B2": payee } } })).unwrap_err();
+        assert_eq!(
+            (problems[0].field.as_str(), problems[0].actual.as_str()),
+            ("invoices.remit_to.codes.B2", actual)
+        );
+    }
+    let own = with(json!({})).unwrap().match_policy().not_payable.own_channels;
+    assert_eq!(own, ["ERP"]);
+}

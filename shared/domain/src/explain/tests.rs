@@ -287,6 +287,36 @@ fn every_exception_has_its_exact_sentence() {
              the invoice, or enter it in QAD by hand.",
         ),
         (
+            ExceptionCode::CanceledInCoupa,
+            |case| case.invoice.terms.canceled = true,
+            "Parked for a person since 2026-03-05 09:12 UTC: it is canceled in Coupa: no payment is needed. Void the \
+             invoice in Coupa, or release it if QAD shall pay it all the same.",
+        ),
+        (
+            ExceptionCode::PaidElsewhere,
+            |case| case.invoice.terms.paid = true,
+            "Parked for a person since 2026-03-05 09:12 UTC: Coupa says it is not for QAD to pay: marked as paid in \
+             Coupa. Take the invoice out if somebody else pays it, or release it if QAD shall pay it all the same.",
+        ),
+        (
+            ExceptionCode::Prepaid,
+            |case| case.invoice.terms.advance_received = Some(rust_decimal::Decimal::TEN),
+            "Parked for a person since 2026-03-05 09:12 UTC: Coupa says it is not for QAD to pay: 10.00 USD paid in \
+             advance. Settle it against the advance payment in QAD, or release it if QAD shall pay it all the same.",
+        ),
+        (
+            ExceptionCode::RemitToNotMapped,
+            |case| {
+                case.invoice.terms.remit_to = Some(crate::documents::RemitTo {
+                    code: None,
+                    reference: Some("S00999".to_owned()),
+                });
+            },
+            "Parked for a person since 2026-03-05 09:12 UTC: it is to be paid at remit-to reference \"S00999\", which \
+             leads to nobody known. Have the address checked with the supplier, then list its reference in \
+             invoices.remit_to.codes.",
+        ),
+        (
             ExceptionCode::OutOfRange,
             |case| case.order_line().unit_price = rust_decimal::Decimal::MAX,
             "Parked for a person since 2026-03-05 09:12 UTC: invoice line 1 has quantity 100 at 10.00 USD, total \

@@ -230,12 +230,12 @@ impl<'a> LineCheck<'_, 'a> {
         let product = exact::multiply(quantity, unit_price)?;
         self.outcome.value = Some(product);
         let difference = exact::subtract(product, self.line.total)?.abs();
-        if signs_agree && difference > currency.minor_unit() {
+        if signs_agree && difference > self.input.invoice.minor_unit() {
             self.add(
                 ExceptionCode::LineContradictsItself,
                 format!("a total of {}", text::money(product, currency)),
                 self.own_words(),
-                text::money(currency.minor_unit(), currency),
+                text::money(self.input.invoice.minor_unit(), currency),
             );
         }
         Some(())

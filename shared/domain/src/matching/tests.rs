@@ -1,5 +1,6 @@
 //! One test per rule; the names are the rules. [`properties`] compares with an independent model.
 
+mod payable;
 mod properties;
 
 use super::*;
@@ -190,6 +191,7 @@ fn invoice(lines: Vec<InvoiceLine>) -> Invoice {
         tax: Decimal::ZERO,
         charges: Vec::new(),
         lines,
+        terms: Default::default(),
         coupa_orders: Vec::new(),
     }
 }
@@ -335,6 +337,8 @@ fn policy() -> MatchPolicy {
             soft_closed: OnCoupaOrder::Park,
             ..CoupaOrderPolicy::default()
         },
+        not_payable: Default::default(),
+        remit_to: Default::default(),
     }
 }
 
@@ -384,6 +388,7 @@ fn an_invoice_that_agrees_is_approved_with_the_complete_document() {
             amount: d("12.50"),
             description: "Freight".to_owned(),
         }],
+        payee: None,
     };
     assert_eq!(case.draft(), expected);
     assert_eq!(case.draft().description(), "Coupa 92010");

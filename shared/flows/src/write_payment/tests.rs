@@ -112,7 +112,7 @@ fn applied(world: &mut World, commit: &Commit) -> Result<(), CommitError> {
         RecordWrite::Put { key, seen, .. } | RecordWrite::Check { key, seen } => {
             world.records.get(key).map_or(0, |record| record.0) == *seen
         }
-        RecordWrite::Delete { .. } => true,
+        RecordWrite::Delete { .. } | RecordWrite::Index(_) => true,
     });
     let fits = commit
         .audit
@@ -132,7 +132,7 @@ fn applied(world: &mut World, commit: &Commit) -> Result<(), CommitError> {
             RecordWrite::Delete { key } => {
                 world.records.remove(key);
             }
-            RecordWrite::Check { .. } => {}
+            RecordWrite::Check { .. } | RecordWrite::Index(_) => {}
         }
     }
     for entry in &commit.audit {

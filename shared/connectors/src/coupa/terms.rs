@@ -1,0 +1,44 @@
+//! What a Coupa invoice says about its payment: whether anybody pays it, who, and to whom.
+
+use crate::json::{Misread, Node};
+use domain::documents::{InvoiceTerms, RemitTo};
+use domain::money::Currency;
+use rust_decimal::Decimal;
+
+/// Most digits after the point that a currency may have in Coupa.
+const MINOR_DIGITS_MAX: u64 = 6;
+
+/// Reads the terms; what Coupa leaves out says nothing.
+pub(super) fn terms(root: &Node<'_>, currency: Currency) -> Result<InvoiceTerms, Misread> {
+    let address = root.get("remit-to-address");
+    let remit_to = RemitTo {
+        code: address.get("remit-to-code").text()?,
+        reference: address.get("external-src-ref").text()?,
+    };
+    Ok(InvoiceTerms {
+        minor_digits: minor_digits(&root.get("currency").get("decimals"), currency)?,
+        stated: None,
+        withheld: super::amounts::withheld(root)?,
+        canceled: root.get("canceled").flag()?.unwrap_or(false),
+        paid: root.get("paid").flag()?.unwrap_or(false),
+        payment_channel: root.get("payment-channel").text()?,
+        advance_received: root
+            .get("advance-payment-received-amount")
+            .amount()?
+            .filter(|amount| *amount > Decimal::ZERO),
+        agreement_notes: root.get("payment-agreement-notes").text()?,
+        remit_to: (!remit_to.is_empty()).then_some(remit_to),
+    })
+}
+
+/// Coupa's own count of digits, when it is another than ISO's.
+fn minor_digits(field: &Node<'_>, currency: Currency) -> Result<Option<u32>, Misread> {
+    let Some(digits) = field.whole()? else {
+        return Ok(None);
+    };
+    if digits > MINOR_DIGITS_MAX {
+        return Err(field.misread(format!("at most {MINOR_DIGITS_MAX} digits")));
+    }
+    let digits = u32::try_from(digits).map_err(|_| field.misread("a number of digits"))?;
+    Ok((digits != currency.minor_digits()).then_some(digits))
+}

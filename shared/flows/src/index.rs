@@ -1,0 +1,558 @@
+//! The index of questions: lists, numbers that are looked up and sums, kept in the same transaction as the change they
+//! tell of, so that an answer costs what was asked and not what the register holds.
+//!
+//! | list or sheet | its rows or tallies |
+//! |---|---|
+//! | `view/<view>` | one row per invoice of the view, by how long it has stood there |
+//! | `code/<view>/<code>` | the same of those that wait, by their first reason |
+//! | `flag/unknown` | the same of those whose write lost its answer |
+//! | `find/<text>` | one row per invoice found by a number, name or amount |
+//! | sheet `now` | what stands in each view and state, per currency; of those that wait, per code too; lost answers, delays |
+//! | sheet `<year>-<month>` | what entered a view on which day (UTC), per currency |
+//!
+//! Amounts of different currencies are never added.
+
+use crate::ports::{
+    Index, IndexRow, IndexWrite, ROWS_MAX, RecordKey, RecordWrite, Register, RowsAsked, StoreError,
+    TALLY_PARTS, Tally,
+};
+use crate::store::{Change, Context, FlowError, Loaded, load, parse, render, save, sha256_hex};
+use domain::ids::InvoiceId;
+use domain::index::{Indexed, View, first_code, wanted};
+use domain::lifecycle::InvoiceRecord;
+use domain::problem::Problem;
+use domain::time::{Date, Timestamp};
+use rust_decimal::Decimal;
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// The sheet of what stands where.
+pub const NOW: &str = "now";
+/// What stands for the currency of an invoice that could not be read yet.
+pub const NO_CURRENCY: &str = "-";
+/// Letters of a row's hash that are kept in the record: enough to see a change.
+const ROW_HASH_LETTERS: usize = 16;
+/// Most invoices that one search answers with.
+pub const FOUND_MAX: usize = 50;
+/// Invoices that a rebuilding run looks at between two notes of how far it is.
+pub const REBUILD_STEP: usize = 200;
+
+/// What a list shows of an invoice.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Row {
+    /// Coupa's id.
+    pub id: InvoiceId,
+    /// Since when it stands there.
+    pub since: Timestamp,
+    /// The state's word.
+    pub state: String,
+    /// The first reason it is not further; empty when nothing is in the way.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub code: String,
+    /// The supplier's number of it; empty until it could be read, as what follows.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub reference: String,
+    /// The supplier's name.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub supplier: String,
+    /// The first order it names.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub order: String,
+    /// The invoice's date.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub date: Option<Date>,
+    /// Total with taxes, signed.
+    #[serde(default)]
+    pub total: Decimal,
+    /// Its currency.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub currency: String,
+    /// QAD's number of it.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub voucher: String,
+}
+
+impl Row {
+    /// The row of an invoice.
+    pub fn of(record: &InvoiceRecord) -> Self {
+        let summary = record.summary.as_ref();
+        let text = |text: Option<&str>| text.unwrap_or_default().to_owned();
+        Self {
+            id: record.id,
+            since: record.since,
+            state: record.state.word().to_owned(),
+            code: first_code(record, View::of(record)),
+            reference: text(summary.map(|summary| summary.reference.as_str())),
+            supplier: text(summary.map(|summary| summary.supplier_name.as_str())),
+            order: text(summary.and_then(|summary| summary.orders.first().map(|order| order.as_str()))),
+            date: summary.map(|summary| summary.invoice_date),
+            total: summary.map(|summary| summary.total).unwrap_or_default(),
+            currency: summary
+                .map(|summary| summary.currency.to_string())
+                .unwrap_or_default(),
+            voucher: record
+                .state
+                .voucher()
+                .map(ToString::to_string)
+                .unwrap_or_default(),
+        }
+    }
+}
+
+/// The list of a view, or of one reason in it.
+pub fn list_of(view: View, code: Option<&str>) -> String {
+    match code {
+        Some(code) => format!("code/{}/{code}", view.word()),
+        None => format!("view/{}", view.word()),
+    }
+}
+
+/// The list of those whose write lost its answer.
+pub const UNKNOWN_LIST: &str = "flag/unknown";
+
+fn place(since: Timestamp, id: InvoiceId) -> String {
+    format!("{:020}-{:020}", since.0.max(0), id.0)
+}
+
+fn found_list(text: &str) -> String {
+    format!("find/{text}")
+}
+
+fn found_place(id: InvoiceId) -> String {
+    format!("{:020}", id.0)
+}
+
+/// What keeps the index as the record now stands; the record remembers it.
+pub(crate) fn follow(record: &mut InvoiceRecord, now: Timestamp) -> Result<Vec<RecordWrite>, FlowError> {
+    let body = render(&Row::of(record))?;
+    let hash: String = sha256_hex(&body).chars().take(ROW_HASH_LETTERS).collect();
+    let new = Indexed::of(record, hash);
+    if record.indexed.as_ref() == Some(&new) {
+        return Ok(Vec::new());
+    }
+    let old = record.indexed.replace(new.clone());
+    let mut writes = rows_of_change(record.id, old.as_ref(), &new, &body);
+    writes.extend(counts_of_change(record.id, old.as_ref(), &new, now));
+    Ok(writes.into_iter().map(RecordWrite::Index).collect())
+}
+
+/// Every row an invoice has: list and place.
+fn rows_of(id: InvoiceId, indexed: &Indexed) -> BTreeSet<(String, String)> {
+    let mut rows = BTreeSet::from([(list_of(indexed.view, None), place(indexed.since, id))]);
+    if !indexed.code.is_empty() {
+        rows.insert((
+            list_of(indexed.view, Some(&indexed.code)),
+            place(indexed.since, id),
+        ));
+    }
+    if indexed.unknown {
+        rows.insert((UNKNOWN_LIST.to_owned(), place(indexed.since, id)));
+    }
+    rows.extend(
+        indexed
+            .found_by
+            .iter()
+            .map(|text| (found_list(text), found_place(id))),
+    );
+    rows
+}
+
+fn rows_of_change(id: InvoiceId, old: Option<&Indexed>, new: &Indexed, body: &str) -> Vec<IndexWrite> {
+    let before = old.map(|old| rows_of(id, old)).unwrap_or_default();
+    let after = rows_of(id, new);
+    let gone = before.difference(&after).map(|(list, id)| IndexWrite::Remove {
+        list: list.clone(),
+        id: id.clone(),
+    });
+    let shows_another = old.is_none_or(|old| old.row != new.row);
+    let is_found = |list: &str| list.starts_with("find/");
+    let put = after
+        .iter()
+        .filter(|row| !before.contains(row) || (shows_another && !is_found(&row.0)))
+        .map(|(list, id)| IndexWrite::Put {
+            list: list.clone(),
+            id: id.clone(),
+            // What is found is read itself: its row need not change with it.
+            body: if is_found(list) {
+                "{}".to_owned()
+            } else {
+                body.to_owned()
+            },
+        });
+    gone.chain(put).collect()
+}
+
+fn currency_of(indexed: &Indexed) -> &str {
+    if indexed.currency.is_empty() {
+        NO_CURRENCY
+    } else {
+        &indexed.currency
+    }
+}
+
+/// The tallies of the sheet [`NOW`] in which an invoice is counted.
+fn tallies_of(indexed: &Indexed) -> Vec<String> {
+    let (view, currency) = (indexed.view.word(), currency_of(indexed));
+    let mut names = vec![
+        format!("view/{view}/{currency}"),
+        format!("state/{}/{currency}", indexed.state),
+    ];
+    let flags = [(indexed.unknown, "unknown"), (indexed.delayed, "delayed")];
+    for (_, flag) in flags.into_iter().filter(|(is_set, _)| *is_set) {
+        names.push(format!("flag/{flag}/{currency}"));
+    }
+    if !indexed.code.is_empty() {
+        names.push(format!("code/{view}/{}/{currency}", indexed.code));
+    }
+    names
+}
+
+fn counts_of_change(id: InvoiceId, old: Option<&Indexed>, new: &Indexed, now: Timestamp) -> Vec<IndexWrite> {
+    let mut changes: BTreeMap<String, Tally> = BTreeMap::new();
+    let mut add = |indexed: &Indexed, sign: i64| {
+        for name in tallies_of(indexed) {
+            let tally = changes.entry(name).or_default();
+            tally.count = tally.count.saturating_add(sign);
+            tally.amount = if sign < 0 {
+                tally.amount.saturating_sub(indexed.amount)
+            } else {
+                tally.amount.saturating_add(indexed.amount)
+            };
+        }
+    };
+    if let Some(old) = old {
+        add(old, -1);
+    }
+    add(new, 1);
+    changes.retain(|_, tally| *tally != Tally::default());
+    let part = u8::try_from(id.0.checked_rem(u64::from(TALLY_PARTS)).unwrap_or(0)).unwrap_or(0);
+    let mut counts = Vec::new();
+    if !changes.is_empty() {
+        counts.push(IndexWrite::Count {
+            sheet: NOW.to_owned(),
+            part,
+            changes,
+        });
+    }
+    if old.is_none_or(|old| old.view != new.view) {
+        let entered = if old.is_some() { now } else { new.since };
+        let day = entered.date_utc().to_string();
+        let (month, day) = day.split_at_checked(7).unwrap_or((&day, ""));
+        let name = format!(
+            "{}/{}/{}",
+            day.trim_start_matches('-'),
+            new.view.word(),
+            currency_of(new)
+        );
+        counts.push(IndexWrite::Count {
+            sheet: month.to_owned(),
+            part,
+            changes: BTreeMap::from([(
+                name,
+                Tally {
+                    count: 1,
+                    amount: new.amount,
+                },
+            )]),
+        });
+    }
+    counts
+}
+
+/// Count and sums of one group, per currency.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Sums {
+    /// How many, all currencies together.
+    pub count: i64,
+    /// The sum of each currency; what could not be read yet has none.
+    pub amounts: BTreeMap<String, Decimal>,
+}
+
+impl Sums {
+    /// Adds a tally of one currency.
+    pub fn add(&mut self, currency: &str, tally: Tally) {
+        self.count = self.count.saturating_add(tally.count);
+        if currency != NO_CURRENCY && tally.count != 0 {
+            let sum = self.amounts.entry(currency.to_owned()).or_default();
+            *sum = sum.saturating_add(tally.amount);
+        }
+    }
+}
+
+/// What stands where.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Standing {
+    /// Per view.
+    pub views: BTreeMap<View, Sums>,
+    /// Per view and code, of those that wait.
+    pub codes: BTreeMap<(View, String), Sums>,
+    /// Per state, by its word.
+    pub states: BTreeMap<String, Sums>,
+    /// Those whose write lost its answer.
+    pub unknown: Sums,
+    /// Those that could not be looked at and are again by themselves.
+    pub delayed: Sums,
+}
+
+/// What entered which view on a day.
+pub type Entered = BTreeMap<(Date, View), Sums>;
+
+/// Reads the figures of now and of these months (`2026-11`), in one read.
+///
+/// # Errors
+/// No answer from the register.
+pub async fn figures(index: &dyn Index, months: &[String]) -> Result<(Standing, Entered), StoreError> {
+    let sheets: Vec<&str> = std::iter::once(NOW)
+        .chain(months.iter().map(String::as_str))
+        .collect();
+    let mut read = index.tallies(&sheets).await?.into_iter();
+    let mut standing = Standing::default();
+    for (name, tally) in read.next().unwrap_or_default() {
+        let parts: Vec<&str> = name.split('/').collect();
+        match parts.as_slice() {
+            ["view", view, currency] => {
+                if let Some(view) = View::of_word(view) {
+                    standing.views.entry(view).or_default().add(currency, tally);
+                }
+            }
+            ["code", view, code, currency] => {
+                if let Some(view) = View::of_word(view) {
+                    let sums = standing.codes.entry((view, (*code).to_owned())).or_default();
+                    sums.add(currency, tally);
+                }
+            }
+            ["state", state, currency] => {
+                standing
+                    .states
+                    .entry((*state).to_owned())
+                    .or_default()
+                    .add(currency, tally);
+            }
+            ["flag", "unknown", currency] => standing.unknown.add(currency, tally),
+            ["flag", "delayed", currency] => standing.delayed.add(currency, tally),
+            _ => return Err(unreadable(&name)),
+        }
+    }
+    standing.codes.retain(|_, sums| sums.count != 0);
+    let mut entered = Entered::new();
+    for (month, sheet) in months.iter().zip(read) {
+        for (name, tally) in sheet {
+            let parts: Vec<&str> = name.split('/').collect();
+            let [day, view, currency] = parts.as_slice() else {
+                return Err(unreadable(&name));
+            };
+            let date: Date = format!("{month}-{day}").parse().map_err(|_| unreadable(&name))?;
+            let view = View::of_word(view).ok_or_else(|| unreadable(&name))?;
+            entered.entry((date, view)).or_default().add(currency, tally);
+        }
+    }
+    Ok((standing, entered))
+}
+
+fn unreadable(name: &str) -> StoreError {
+    StoreError(
+        Problem::new(
+            "INDEX_UNREADABLE",
+            "Deploy the version that wrote it, or rebuild the index.",
+        )
+        .field(name),
+    )
+}
+
+/// A page of a list: its rows, and the place after which the next page begins.
+///
+/// # Errors
+/// No answer from the register, or a row this version cannot read.
+pub async fn page(
+    index: &dyn Index,
+    list: &str,
+    asked: &RowsAsked<'_>,
+) -> Result<(Vec<Row>, Option<String>), FlowError> {
+    let limit = asked.limit.min(ROWS_MAX.saturating_sub(1));
+    let one_more = RowsAsked {
+        limit: limit.saturating_add(1),
+        ..*asked
+    };
+    let found = index.rows(list, &one_more).await?;
+    let more = found.len() > limit;
+    let shown = found.get(..limit.min(found.len())).unwrap_or_default();
+    let next = shown.last().filter(|_| more).map(|row| row.id.clone());
+    Ok((shown.iter().map(row).collect::<Result<_, _>>()?, next))
+}
+
+fn row(row: &IndexRow) -> Result<Row, FlowError> {
+    serde_json::from_str(&row.body).map_err(|error| {
+        FlowError::Broken(
+            Problem::new(
+                "INDEX_UNREADABLE",
+                "Deploy the version that wrote it, or rebuild the index.",
+            )
+            .field(row.id.clone())
+            .actual(error.to_string()),
+        )
+    })
+}
+
+/// What a search found.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Found {
+    /// The invoices, newest first.
+    pub records: Vec<InvoiceRecord>,
+    /// There are more than [`FOUND_MAX`].
+    pub more: bool,
+}
+
+/// Finds invoices by a number, an order, a voucher, a supplier, an amount or Coupa's id: at most four reads.
+///
+/// # Errors
+/// No answer from the register, or a record this version cannot read.
+pub async fn find<B: Register + Index + ?Sized>(books: &B, text: &str) -> Result<Found, FlowError> {
+    let mut ids: BTreeSet<InvoiceId> = text.trim().parse::<InvoiceId>().into_iter().collect();
+    let asked = RowsAsked {
+        beyond: None,
+        newest_first: true,
+        limit: FOUND_MAX.saturating_add(1),
+    };
+    for wanted in wanted(text) {
+        for row in books.rows(&found_list(&wanted), &asked).await? {
+            let id = row
+                .id
+                .parse::<u64>()
+                .map_err(|_| FlowError::Store(unreadable(&row.id)))?;
+            ids.insert(InvoiceId(id));
+        }
+    }
+    let more = ids.len() > FOUND_MAX;
+    let keys: Vec<RecordKey> = ids
+        .into_iter()
+        .rev()
+        .take(FOUND_MAX)
+        .map(RecordKey::Invoice)
+        .collect();
+    if keys.is_empty() {
+        return Ok(Found::default());
+    }
+    let stored = books.read(&keys).await?;
+    let records = stored.iter().flatten().map(parse).collect::<Result<_, _>>()?;
+    Ok(Found { records, more })
+}
+
+/// How far a rebuilding of the index has come.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Rebuilt {
+    /// Every invoice up to this one is in it.
+    #[serde(default)]
+    pub through: Option<InvoiceId>,
+    /// All are: what is not found in the index is not there.
+    #[serde(default)]
+    pub complete: bool,
+    /// See [`domain::index::INDEX_VERSION`].
+    #[serde(default)]
+    pub version: u32,
+}
+
+fn rebuilt_key() -> RecordKey {
+    RecordKey::Watermark("index".to_owned())
+}
+
+/// How far the index of this register is.
+///
+/// # Errors
+/// No answer from the register.
+pub async fn progress(register: &dyn Register) -> Result<Rebuilt, FlowError> {
+    Ok(progress_of(register).await?.0)
+}
+
+async fn progress_of(register: &dyn Register) -> Result<(Rebuilt, u64), FlowError> {
+    let stored = register
+        .read(&[rebuilt_key()])
+        .await?
+        .into_iter()
+        .next()
+        .flatten();
+    let Some(stored) = stored else {
+        return Ok((Rebuilt::default(), 0));
+    };
+    let rebuilt: Rebuilt = parse(&stored)?;
+    let revision = stored.revision;
+    if rebuilt.version == domain::index::INDEX_VERSION {
+        Ok((rebuilt, revision))
+    } else {
+        Ok((Rebuilt::default(), revision))
+    }
+}
+
+/// Takes the next [`REBUILD_STEP`] invoices into the index that an older version wrote, and notes how far it came. Repeated
+/// until [`Rebuilt::complete`]; what is in the index already costs a read. Others may work meanwhile.
+///
+/// # Errors
+/// No answer from the register, a record that cannot be read, or somebody else rebuilds at the same time.
+pub async fn rebuild_step(context: &Context<'_>) -> Result<Rebuilt, FlowError> {
+    let (before, revision) = progress_of(context.register).await?;
+    if before.complete {
+        return Ok(before);
+    }
+    let stored = context.register.invoices(before.through, REBUILD_STEP).await?;
+    let mut last = before.through;
+    for one in &stored {
+        let record: InvoiceRecord = parse(one)?;
+        last = Some(record.id);
+        take_in(context, record.id).await?;
+    }
+    let after = Rebuilt {
+        through: last,
+        complete: stored.len() < REBUILD_STEP,
+        version: domain::index::INDEX_VERSION,
+    };
+    let commit = crate::ports::Commit {
+        token: context.chance.token(),
+        writes: vec![RecordWrite::Put {
+            key: rebuilt_key(),
+            seen: revision,
+            body: render(&after)?,
+            state: String::new(),
+            due: None,
+        }],
+        audit: vec![],
+    };
+    context
+        .register
+        .commit(commit)
+        .await
+        .map_err(|error| match error {
+            crate::ports::CommitError::Conflict => FlowError::Contended,
+            crate::ports::CommitError::Store(error) => FlowError::Store(error),
+        })?;
+    Ok(after)
+}
+
+/// Tries of one invoice that others keep changing: whoever changes it takes it into the index too.
+const TAKE_IN_TRIES_MAX: u32 = 3;
+
+async fn take_in(context: &Context<'_>, id: InvoiceId) -> Result<(), FlowError> {
+    for _ in 0..TAKE_IN_TRIES_MAX {
+        let Some(Loaded { document, revision }) =
+            load::<InvoiceRecord>(context.register, RecordKey::Invoice(id)).await?
+        else {
+            return Ok(());
+        };
+        let mut probe = document.clone();
+        if follow(&mut probe, context.clock.now())?.is_empty() {
+            return Ok(());
+        }
+        let change = Change::<InvoiceRecord, ()> {
+            document,
+            events: vec![],
+            writes: vec![],
+        };
+        match save(context, revision, change).await {
+            Ok(_) => return Ok(()),
+            Err(crate::ports::CommitError::Conflict) => {}
+            Err(crate::ports::CommitError::Store(error)) => return Err(FlowError::Store(error)),
+        }
+    }
+    Err(FlowError::Contended)
+}
+
+#[cfg(test)]
+mod tests;

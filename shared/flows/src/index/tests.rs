@@ -1,0 +1,182 @@
+use super::*;
+use domain::ids::DocumentKind;
+use domain::lifecycle::{Event, ParkReason, PostedHow, State, Summary, Voucher};
+use domain::matching::{Exception, ExceptionCode};
+
+fn record(id: u64) -> InvoiceRecord {
+    let mut record = InvoiceRecord::new(InvoiceId(id), Timestamp(1_764_547_200_000));
+    record.summary = Some(Summary {
+        reference: format!("INV-{id}").parse().unwrap(),
+        kind: DocumentKind::Invoice,
+        supplier_name: "Example Castings".into(),
+        supplier_number: Some("10S1001".into()),
+        invoice_date: "2026-03-05".parse().unwrap(),
+        total: Decimal::from(100),
+        currency: "USD".parse().unwrap(),
+        orders: vec!["PO0042".parse().unwrap()],
+    });
+    record
+}
+
+fn exception() -> Exception {
+    Exception {
+        code: ExceptionCode::PriceOverTolerance,
+        line: None,
+        order_line: None,
+        expected: String::new(),
+        actual: String::new(),
+        limit: String::new(),
+    }
+}
+
+/// Rows and tallies as the index writes build them, and how often each row was written.
+#[derive(Default)]
+struct Sheets {
+    rows: BTreeMap<(String, String), String>,
+    tallies: BTreeMap<(String, String), Tally>,
+}
+
+impl Sheets {
+    fn apply(&mut self, writes: Vec<RecordWrite>) -> usize {
+        let count = writes.len();
+        for write in writes {
+            match write {
+                RecordWrite::Index(IndexWrite::Put { list, id, body }) => {
+                    self.rows.insert((list, id), body);
+                }
+                RecordWrite::Index(IndexWrite::Remove { list, id }) => {
+                    assert!(
+                        self.rows.remove(&(list, id)).is_some(),
+                        "what is removed was there"
+                    );
+                }
+                RecordWrite::Index(IndexWrite::Count { sheet, changes, .. }) => {
+                    for (name, change) in changes {
+                        let tally = self.tallies.entry((sheet.clone(), name)).or_default();
+                        tally.count += change.count;
+                        tally.amount += change.amount;
+                    }
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+        count
+    }
+
+    fn lists(&self) -> Vec<&str> {
+        self.rows
+            .keys()
+            .map(|(list, _)| list.as_str())
+            .filter(|list| !list.starts_with("find/"))
+            .collect()
+    }
+
+    fn now(&self) -> Vec<(&str, i64, String)> {
+        let of_now = self
+            .tallies
+            .iter()
+            .filter(|((sheet, _), tally)| sheet == NOW && tally.count != 0);
+        of_now
+            .map(|((_, name), tally)| (name.as_str(), tally.count, tally.amount.to_string()))
+            .collect()
+    }
+}
+
+#[test]
+fn rows_and_sums_follow_an_invoice_through_its_life_and_leave_nothing_behind() {
+    let mut sheets = Sheets::default();
+    let mut one = record(7);
+    let now = Timestamp(1_764_550_800_000);
+    sheets.apply(follow(&mut one, now).unwrap());
+    assert_eq!(sheets.lists(), ["view/working"]);
+    let parked = Event::Parked {
+        reason: ParkReason::Match {
+            exceptions: vec![exception()],
+        },
+    };
+    let mut one = one.after(&parked, now).unwrap();
+    sheets.apply(follow(&mut one, now).unwrap());
+    assert_eq!(
+        sheets.lists(),
+        ["code/needs-you/PRICE_OVER_TOLERANCE", "view/needs-you"]
+    );
+    assert_eq!(
+        sheets.now(),
+        [
+            ("code/needs-you/PRICE_OVER_TOLERANCE/USD", 1, "100".to_owned()),
+            ("state/parked/USD", 1, "100".to_owned()),
+            ("view/needs-you/USD", 1, "100".to_owned()),
+        ]
+    );
+    one.state = State::Exported {
+        voucher: Voucher {
+            year: 2026,
+            daybook: "SI".into(),
+            number: 100_007,
+        },
+        how: PostedHow::Created,
+    };
+    if let Some(summary) = &mut one.summary {
+        summary.total = Decimal::from(90);
+    }
+    sheets.apply(follow(&mut one, now).unwrap());
+    assert_eq!(sheets.lists(), ["view/posted"]);
+    assert_eq!(
+        sheets.now(),
+        [
+            ("state/exported/USD", 1, "90".to_owned()),
+            ("view/posted/USD", 1, "90".to_owned())
+        ]
+    );
+    for found in [
+        "find/100007",
+        "find/INV7",
+        "find/PO0042",
+        "find/=90",
+        "find/EXAMPLE",
+    ] {
+        assert!(sheets.rows.keys().any(|(list, _)| list == found), "{found}");
+    }
+    assert!(
+        !sheets.rows.keys().any(|(list, _)| list == "find/=100"),
+        "the old amount finds it no more"
+    );
+}
+
+#[test]
+fn what_changes_nothing_that_is_shown_writes_nothing() {
+    let mut one = record(7);
+    assert!(!follow(&mut one, Timestamp(0)).unwrap().is_empty());
+    one.setbacks = 3;
+    one.look_again = Some(Timestamp(5));
+    assert!(follow(&mut one, Timestamp(9)).unwrap().is_empty());
+}
+
+#[test]
+fn the_index_of_the_largest_invoice_leaves_room_in_its_transaction() {
+    let mut one = record(7);
+    if let Some(summary) = &mut one.summary {
+        summary.orders = (0..500)
+            .map(|number| format!("PO{number}").parse().unwrap())
+            .collect();
+    }
+    let mut sheets = Sheets::default();
+    let first = sheets.apply(follow(&mut one, Timestamp(0)).unwrap());
+    if let Some(summary) = &mut one.summary {
+        summary.orders = (500..900)
+            .map(|number| format!("PO{number}").parse().unwrap())
+            .collect();
+    }
+    let second = sheets.apply(follow(&mut one, Timestamp(0)).unwrap());
+    assert!(first <= 20 && second <= 30, "{first} and {second} writes");
+}
+
+#[test]
+fn a_record_of_an_older_version_is_read_and_taken_in() {
+    let mut old = serde_json::to_value(record(7)).unwrap();
+    assert!(old.as_object().unwrap().get("indexed").is_none());
+    old.as_object_mut().unwrap().remove("indexed");
+    let mut read: InvoiceRecord = serde_json::from_value(old).unwrap();
+    assert!(read.indexed.is_none());
+    assert!(!follow(&mut read, Timestamp(0)).unwrap().is_empty());
+}
