@@ -635,6 +635,13 @@ impl BillPayments {
         self.is_closed().or(by_sum)
     }
 
+    /// Whether QAD has paid any of it, and not taken it back.
+    pub fn is_being_paid(&self, policy: &PaymentPolicy) -> bool {
+        self.allocations
+            .values()
+            .any(|state| state.meaning(policy) == StatusMeaning::Counts)
+    }
+
     /// Whether QAD has closed the supplier invoice; `None` where QAD does not show it.
     pub fn is_closed(&self) -> Option<bool> {
         self.qad.as_ref().and_then(InvoiceBalance::is_closed)
@@ -1106,6 +1113,8 @@ pub fn paid_twice(invoice: InvoiceId, key: &PaymentKey, entries: usize) -> Probl
     .actual(entries.to_string())
 }
 
+/// The code of a bill that QAD pays although Coupa pays it.
+pub const PAID_TWICE: &str = "PAID_TWICE";
 const OVERPAID: &str = "PAID_OVER_TOTAL";
 const OVERPAID_FIX: &str =
     "Find out why more was paid than the invoice; nothing more is written to Coupa for it.";
