@@ -1,13 +1,16 @@
 //! The settings of one connection (a Coupa instance with a QAD tenant): parsed once at the door, every error with the
 //! setting it is about, and the clients made from them.
 
+mod destinations;
 mod lookups;
 mod payable;
 mod suppliers;
 
+pub use destinations::NumberMap;
 pub use lookups::LookupSettings;
 pub use suppliers::{CoupaSupplierDefaults, QadSupplierDefaults, SupplierSettings};
 
+use self::destinations::{CodingDocument, LineDocument};
 use self::payable::{NotPayableDocument, RemitToDocument};
 use crate::coupa::CoupaClient;
 use crate::http::address::BaseUrl;
@@ -105,8 +108,14 @@ pub struct CoupaSettings {
     #[serde(default = "coupa_requests_per_second")]
     pub requests_per_second: u32,
     /// Where a line names its QAD order.
-    #[serde(default)]
-    pub order_number: OrderNumber,
+    #[serde(default = "order_number", deserialize_with = "read_order_number")]
+    pub order_number: NumberMap,
+    /// Where a line names its line of the QAD order.
+    #[serde(default = "order_line", deserialize_with = "read_order_line")]
+    pub order_line: NumberMap,
+    /// Where the invoice names its QAD supplier.
+    #[serde(default = "supplier_code", deserialize_with = "read_supplier_code")]
+    pub supplier_code: NumberMap,
     /// How Coupa's orders are read, and how they count.
     #[serde(default)]
     pub orders: CoupaOrders,
@@ -125,26 +134,50 @@ fn coupa_requests_per_second() -> u32 {
     20
 }
 
-/// Where an invoice line names its QAD order.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct OrderNumber {
-    /// Field of the line, with dots into objects, for example `order-line-custom-fields.cf-qad-order`.
-    pub field: String,
-    /// Taken off the front of the number when it is there.
-    pub strip_prefix: String,
+/// Coupa's own order number of a line.
+pub const ORDER_FIELD: &str = "po-number";
+/// Coupa's own number of the order line.
+pub const ORDER_LINE_FIELD: &str = "order-line-num";
+/// Coupa's number of the invoice's supplier.
+pub const SUPPLIER_FIELD: &str = "supplier.number";
+
+fn order_number() -> NumberMap {
+    NumberMap::of(ORDER_FIELD)
+}
+fn order_line() -> NumberMap {
+    NumberMap::of(ORDER_LINE_FIELD)
+}
+fn supplier_code() -> NumberMap {
+    NumberMap::of(SUPPLIER_FIELD)
 }
 
-impl OrderNumber {
-    /// Coupa's own order number.
-    pub const FIELD_DEFAULT: &'static str = "po-number";
+fn read_order_number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<NumberMap, D::Error> {
+    destinations::number_map(deserializer, ORDER_FIELD)
+}
+fn read_order_line<'de, D: Deserializer<'de>>(deserializer: D) -> Result<NumberMap, D::Error> {
+    destinations::number_map(deserializer, ORDER_LINE_FIELD)
+}
+fn read_supplier_code<'de, D: Deserializer<'de>>(deserializer: D) -> Result<NumberMap, D::Error> {
+    destinations::number_map(deserializer, SUPPLIER_FIELD)
 }
 
-impl Default for OrderNumber {
+/// How Coupa's numbers on an invoice become QAD's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NumberMaps {
+    /// The order of a line.
+    pub order: NumberMap,
+    /// The order's line.
+    pub line: NumberMap,
+    /// The supplier.
+    pub supplier: NumberMap,
+}
+
+impl Default for NumberMaps {
     fn default() -> Self {
         Self {
-            field: Self::FIELD_DEFAULT.to_owned(),
-            strip_prefix: String::new(),
+            order: order_number(),
+            line: order_line(),
+            supplier: supplier_code(),
         }
     }
 }
@@ -353,6 +386,7 @@ struct InvoiceDocument {
     charge_accounts: BTreeMap<ChargeKind, ChargeAccountDocument>,
     units: BTreeMap<String, UnitDocument>,
     second_person: SecondPersonDocument,
+    gl_status_code: String,
     when_canceled: OnNotPayable,
     when_paid: OnNotPayable,
     when_other_channel: OnNotPayable,
@@ -433,6 +467,7 @@ impl Default for InvoiceDocument {
             charge_accounts: BTreeMap::new(),
             units: BTreeMap::new(),
             second_person: SecondPersonDocument::default(),
+            gl_status_code: "AP-GLALLOC".to_owned(),
             when_canceled: OnNotPayable::default(),
             when_paid: OnNotPayable::default(),
             when_other_channel: OnNotPayable::default(),
@@ -522,6 +557,8 @@ struct ToleranceDocument {
 #[serde(deny_unknown_fields)]
 struct ChargeAccountDocument {
     gl_account: GlAccountCode,
+    #[serde(default)]
+    sub_account: String,
     #[serde(default)]
     cost_center: String,
     #[serde(default)]
@@ -623,6 +660,8 @@ impl ConnectionDocument {
             "coupa",
             "qad",
             "invoices",
+            "lines",
+            "coding",
             "payments",
             "lookups",
             "suppliers",
@@ -665,6 +704,18 @@ impl ConnectionDocument {
             (Some(qad), Some(invoices)) => match_policy(qad, invoices, &mut problems),
             _ => None,
         };
+        let coding: Option<Option<CodingDocument>> =
+            section(&sections, "coding", Some("null"), &mut problems);
+        let coding = coding.flatten().map(|coding| coding.settings(&mut problems));
+        let reads_orders = coupa.as_ref().is_none_or(|coupa| coupa.orders.read);
+        let lines = section::<LineDocument>(&sections, "lines", Some("{}"), &mut problems)
+            .map(|lines| lines.settings(coding.is_some(), reads_orders, &mut problems))
+            .unwrap_or_default();
+        let policy = policy.map(|policy| MatchPolicy {
+            lines,
+            coding,
+            ..policy
+        });
         let profile = match qad.as_ref().map(|qad| Profile::with_overrides(&qad.profile)) {
             Some(Ok(profile)) => Some(profile),
             Some(Err(found)) => {
@@ -797,7 +848,9 @@ fn check_coupa(coupa: &CoupaSettings, problems: &mut Vec<Problem>) {
         coupa.client_secret.expose_secret(),
         problems,
     );
-    require("coupa.order_number.field", &coupa.order_number.field, problems);
+    coupa.order_number.check("coupa.order_number", problems);
+    coupa.order_line.check("coupa.order_line", problems);
+    coupa.supplier_code.check("coupa.supplier_code", problems);
     require(
         "coupa.orders.receipt_required_field",
         &coupa.orders.receipt_required_field,
@@ -944,6 +997,7 @@ fn match_policy(
     let charge_accounts = invoices.charge_accounts.into_iter().map(|(kind, account)| {
         let ChargeAccountDocument {
             gl_account,
+            sub_account,
             cost_center,
             project,
         } = account;
@@ -951,6 +1005,7 @@ fn match_policy(
             kind,
             ChargeAccount {
                 gl_account,
+                sub_account,
                 cost_center,
                 project,
             },
@@ -978,6 +1033,9 @@ fn match_policy(
         charge_accounts: charge_accounts.collect(),
         units: units.collect(),
         coupa_orders: Default::default(),
+        gl_status: invoices.gl_status_code.trim().to_owned(),
+        lines: Default::default(),
+        coding: None,
         not_payable,
         remit_to,
     })
@@ -991,6 +1049,7 @@ fn daybook(field: &str, text: &str, problems: &mut Vec<Problem>) -> Option<Daybo
 
 fn check_limits(invoices: &InvoiceDocument, problems: &mut Vec<Problem>) {
     require("invoices.invoice_status", &invoices.invoice_status, problems);
+    require("invoices.gl_status_code", &invoices.gl_status_code, problems);
     let tolerance = &invoices.tolerance;
     for (name, limit) in [
         ("unit_price_percent_over", tolerance.unit_price_percent_over),
@@ -1121,7 +1180,11 @@ fn coupa_client(
     CoupaClient {
         peer,
         base: settings.base_url.clone(),
-        orders: settings.order_number.clone(),
+        numbers: NumberMaps {
+            order: settings.order_number.clone(),
+            line: settings.order_line.clone(),
+            supplier: settings.supplier_code.clone(),
+        },
         order_words: settings.orders.clone(),
         orders_left_out: !settings.scopes.is_empty()
             && !settings

@@ -21,14 +21,5 @@ pub mod http;
 mod json;
 pub mod qad;
 
-use rust_decimal::Decimal;
-
-/// `-|x|`, and zero stays zero: the sign of everything in a credit note or a return.
-fn negative(amount: Decimal) -> Decimal {
-    let mut negative = amount;
-    negative.set_sign_negative(!amount.is_zero());
-    negative
-}
-
 #[cfg(test)]
 mod tests;

@@ -69,6 +69,8 @@ pub struct CoupaOrderLine {
     pub status: CoupaOrderStatus,
     /// Whether Coupa wants a receipt before it pays (three-way); `None` when it does not say.
     pub receipt_required: Option<bool>,
+    /// How much of it Coupa has received; `None` when it does not say.
+    pub received: Option<rust_decimal::Decimal>,
 }
 
 /// A purchase order, read from Coupa.

@@ -11,6 +11,7 @@ use crate::money::Currency;
 use crate::time::Date;
 use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// Most lines an invoice may have; more are parked, not cut.
 pub const INVOICE_LINES_MAX: usize = 500;
@@ -61,6 +62,27 @@ pub enum ChargeKind {
     Misc,
 }
 
+/// How much of a line or charge is coded to one account.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Share {
+    /// All of it.
+    Whole,
+    /// So many percent.
+    Percent(Decimal),
+    /// So much, without a sign.
+    Amount(Decimal),
+}
+
+/// One account that a line or charge is coded to, with its share.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CodedShare {
+    /// The account's fields that are not blank, by Coupa's names: `code`, `name`, `segment-1` to `segment-20`.
+    pub account: BTreeMap<String, String>,
+    /// Its share.
+    pub share: Share,
+}
+
 /// A charge and its amount (signed by the document kind). Header amounts and `invoice-charges` are the same money and
 /// were reconciled when translated.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -69,6 +91,9 @@ pub struct Charge {
     pub kind: ChargeKind,
     /// Net amount, in the invoice's currency.
     pub amount: Decimal,
+    /// What it is coded to, where Coupa shows it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub coding: Vec<CodedShare>,
 }
 
 /// What a line bills: a quantity at a price, or an amount.
@@ -101,6 +126,15 @@ pub struct InvoiceLine {
     pub total: Decimal,
     /// The order line it bills; `None` on a line without order.
     pub order_line: Option<OrderLineKey>,
+    /// What the line names as its order line and leads to none, when it names an order.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub order_line_unmapped: Option<String>,
+    /// What it is coded to, where Coupa shows it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub coding: Vec<CodedShare>,
+    /// True when Coupa says that the line is outside of a tolerance of its own.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub failed_tolerances: bool,
     /// The same order line in Coupa's terms; no content of its own, so it is not hashed with the invoice.
     #[serde(skip)]
     pub coupa_order: Option<CoupaOrderReference>,
@@ -214,7 +248,7 @@ pub struct Invoice {
     pub total: Decimal,
     /// The taxes in it, signed.
     pub tax: Decimal,
-    /// Charges that are not zero, at most one of each kind.
+    /// Charges that are not zero, those of one kind and coding together.
     pub charges: Vec<Charge>,
     /// The lines, in Coupa's order.
     pub lines: Vec<InvoiceLine>,

@@ -343,6 +343,10 @@ pub fn reason(exception: &Exception) -> String {
         Code::TooLarge => format!("it has {actual}, {expected} are possible"),
         Code::CanceledInCoupa => format!("it is {actual}"),
         Code::PaidElsewhere | Code::Prepaid => format!("Coupa says it is not for QAD to pay: {actual}"),
+        Code::LineNegative => format!("{line} is negative ({actual})"),
+        Code::OrderLineNotMapped => format!("{line} names {actual} as its order line, expected {expected}"),
+        Code::AccountNotMapped => format!("{line} has no account of QAD's: {actual}"),
+        Code::CreditTermsNotMapped => format!("{actual} fits no {expected}"),
         Code::RemitToNotMapped => format!("it is to be paid at {actual}, which leads to nobody known"),
         Code::OutOfRange => format!("{line} has {actual}, expected {expected}"),
     }

@@ -3,6 +3,7 @@
 //! [`decide`] is pure and total. Its answer is the one value that is stored, audited, shown to the clerk, written to
 //! Coupa and compared by the tests.
 
+mod destination;
 mod exact;
 mod ledger;
 mod lines;
@@ -14,7 +15,7 @@ pub(crate) mod text;
 
 use crate::coupa_orders::{CoupaOrder, CoupaOrderFacts};
 use crate::documents::{
-    Charge, ChargeKind, INVOICE_LINES_MAX, Invoice, ORDERS_PER_INVOICE_MAX, Order, Receipt, Reservation,
+    ChargeKind, INVOICE_LINES_MAX, Invoice, ORDERS_PER_INVOICE_MAX, Order, Receipt, Reservation,
 };
 use crate::ids::{
     CreditTermsCode, DaybookCode, DocumentKind, DomainCode, GlAccountCode, InvoiceId, OrderLineKey,
@@ -192,6 +193,14 @@ exception_codes! {
     PaidElsewhere => "PAID_ELSEWHERE", APerson, "Take the invoice out if somebody else pays it, or release it if QAD shall pay it all the same.";
     /// Coupa says that it was paid in advance.
     Prepaid => "PREPAID", APerson, "Settle it against the advance payment in QAD, or release it if QAD shall pay it all the same.";
+    /// A line of an invoice is negative.
+    LineNegative => "LINE_NEGATIVE", APerson, "Have a credit note of its own entered, or let such lines go to the general ledger (lines.negative).";
+    /// A line names an order, and its order line leads to none of QAD's.
+    OrderLineNotMapped => "ORDER_LINE_NOT_MAPPED", APerson, "Correct the order line on the invoice, or map it in coupa.order_line, then recheck.";
+    /// What a line or charge is coded to leads to no account of QAD's.
+    AccountNotMapped => "ACCOUNT_NOT_MAPPED", APerson, "Correct the account in Coupa, or map it in [coding], then recheck.";
+    /// The payment term fits no credit terms of QAD's.
+    CreditTermsNotMapped => "CREDIT_TERMS_NOT_MAPPED", APerson, "Give the payment term its QAD code in invoices.credit_terms, then recheck.";
     /// It is to be paid at an address that leads to nobody.
     RemitToNotMapped => "REMIT_TO_NOT_MAPPED", APerson, "Have the address checked with the supplier, then list its reference in invoices.remit_to.codes.";
     /// A figure leaves the range in which decimals are exact.
@@ -287,6 +296,9 @@ pub struct LineReport {
     pub exceptions: Vec<ExceptionCode>,
     /// True for a line without value: nothing is posted for it.
     pub nothing_to_post: bool,
+    /// True for a line that goes to the general ledger, not to receivers.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub to_ledger: bool,
     /// What Coupa's order said about it; `None` when Coupa was not asked, has no such order, or the line names none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub coupa_order: Option<CoupaOrderFacts>,
@@ -307,11 +319,14 @@ pub struct ReceiverMatch {
     pub finished: bool,
 }
 
-/// A cost that is on no receiver: freight, handling, misc.
+/// A cost that is on no receiver: a charge, or a line that goes to the general ledger.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AdditionalCost {
     /// The account.
     pub gl_account: GlAccountCode,
+    /// May be blank.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub sub_account: String,
     /// May be blank.
     pub cost_center: String,
     /// May be blank.
@@ -423,7 +438,11 @@ pub fn decide_accepting(input: &MatchInput<'_>, accepted: &[Exception]) -> Decis
         .map_err(|exception| exceptions.push(exception))
         .ok()
         .flatten();
-    let costs = additional_costs(input, &mut exceptions);
+    let mut costs = additional_costs(input, &mut exceptions);
+    let credit_terms = credit_terms(invoice, input.policy)
+        .map_err(|exception| exceptions.push(exception))
+        .ok()
+        .flatten();
     check_total(input, &matched, &mut exceptions);
 
     let mut rows = Vec::with_capacity(matched.len());
@@ -432,6 +451,7 @@ pub fn decide_accepting(input: &MatchInput<'_>, accepted: &[Exception]) -> Decis
         exceptions.extend(line.exceptions);
         rows.push(line.report);
         parts.extend(line.parts);
+        costs.extend(line.costs);
     }
     for ledger in ledgers.values().flatten() {
         check_shared_rests(ledger, &mut rows, &mut exceptions);
@@ -446,8 +466,9 @@ pub fn decide_accepting(input: &MatchInput<'_>, accepted: &[Exception]) -> Decis
     let verdict = match supplier {
         Some(supplier) if exceptions.is_empty() => Verdict::Approve {
             draft: Box::new(SupplierInvoiceDraft {
-                invoice_status: status_code(input.policy, locked),
+                invoice_status: status_code(input.policy, locked, matches.is_empty()),
                 payee,
+                credit_terms,
                 ..draft(input, supplier, &orders, matches, costs)
             }),
         },
@@ -649,32 +670,16 @@ fn charge_name(kind: ChargeKind) -> &'static str {
 
 fn additional_costs(input: &MatchInput<'_>, exceptions: &mut Vec<Exception>) -> Vec<AdditionalCost> {
     let mut costs = Vec::new();
-    for Charge { kind, amount } in input
+    for charge in input
         .invoice
         .charges
         .iter()
         .filter(|charge| !charge.amount.is_zero())
     {
-        let Some(account) = input.policy.charge_accounts.get(kind) else {
-            let actual = format!(
-                "{} of {}",
-                charge_name(*kind),
-                text::money(*amount, input.invoice.currency)
-            );
-            exceptions.push(of_document(
-                ExceptionCode::ChargeNotMapped,
-                "a GL account for it",
-                actual,
-            ));
-            continue;
-        };
-        costs.push(AdditionalCost {
-            gl_account: account.gl_account.clone(),
-            cost_center: account.cost_center.clone(),
-            project: account.project.clone(),
-            amount: input.invoice.rounded(*amount),
-            description: charge_name(*kind).to_owned(),
-        });
+        match destination::costs_of_charge(input, charge, charge_name(charge.kind)) {
+            Ok(coded) => costs.extend(coded),
+            Err(exception) => exceptions.push(exception),
+        }
     }
     costs
 }
@@ -799,32 +804,48 @@ fn draft(
         matching_daybook: policy.matching_daybook.clone(),
         invoice_status: policy.invoice_status.clone(),
         payee: None,
-        credit_terms: credit_terms(invoice, policy),
+        credit_terms: None,
         total: invoice.rounded(invoice.total),
         tax: invoice.rounded(invoice.tax),
-        orders: orders.iter().map(|order| order.number.clone()).collect(),
+        orders: orders
+            .iter()
+            .map(|order| order.number.clone())
+            .filter(|number| matches.iter().any(|found| found.order_line.order == *number))
+            .collect(),
         matches,
         costs,
     }
 }
 
-/// A bill that QAD is not to pay has the status that no payment run takes.
-fn status_code(policy: &MatchPolicy, locked: bool) -> String {
-    if locked {
-        policy.not_payable.locked_status.clone()
-    } else {
-        policy.invoice_status.clone()
+/// A bill that QAD is not to pay has the status that no payment run takes; one that goes to the general ledger alone has one
+/// of its own.
+fn status_code(policy: &MatchPolicy, locked: bool, to_ledger_alone: bool) -> String {
+    match (locked, to_ledger_alone) {
+        (true, _) => policy.not_payable.locked_status.clone(),
+        (false, true) if !policy.gl_status.is_empty() => policy.gl_status.clone(),
+        (false, _) => policy.invoice_status.clone(),
     }
 }
 
-/// The mapped code, else Coupa's own when it can be one of QAD's; `None` lets QAD take the supplier's terms.
-fn credit_terms(invoice: &Invoice, policy: &MatchPolicy) -> Option<CreditTermsCode> {
-    let code = invoice
+/// The mapped code, else Coupa's own when it can be one of QAD's. `Ok(None)`, when Coupa names none, lets QAD take the
+/// supplier's terms; a term that can be none of QAD's is never dropped.
+fn credit_terms(invoice: &Invoice, policy: &MatchPolicy) -> Result<Option<CreditTermsCode>, Exception> {
+    let Some(code) = invoice
         .payment_term
         .as_deref()
         .map(str::trim)
-        .filter(|code| !code.is_empty())?;
-    lines::find_folded(&policy.credit_terms, code)
-        .cloned()
-        .or_else(|| code.parse().ok())
+        .filter(|code| !code.is_empty())
+    else {
+        return Ok(None);
+    };
+    match lines::find_folded(&policy.credit_terms, code) {
+        Some(mapped) => Ok(Some(mapped.clone())),
+        None => code.parse().map(Some).map_err(|_| {
+            of_document(
+                ExceptionCode::CreditTermsNotMapped,
+                "credit terms of QAD's",
+                format!("payment term {code:?}"),
+            )
+        }),
+    }
 }

@@ -149,6 +149,13 @@ impl Currency {
     }
 }
 
+/// A figure without its sign, taken back: what a credit note or a return is.
+pub fn negative(figure: Decimal) -> Decimal {
+    let mut negative = figure;
+    negative.set_sign_negative(!figure.is_zero());
+    negative
+}
+
 /// The one place where money is rounded: to so many digits after the point, halves away from zero.
 pub fn round_to(exact: Decimal, digits: u32) -> Decimal {
     exact

@@ -48,6 +48,9 @@ pub struct UnitConversion {
 pub struct ChargeAccount {
     /// The account.
     pub gl_account: GlAccountCode,
+    /// Sub-account, may be blank.
+    #[serde(default)]
+    pub sub_account: String,
     /// Cost center, may be blank.
     #[serde(default)]
     pub cost_center: String,
@@ -143,6 +146,63 @@ pub struct RemitToPolicy {
     pub unknown: OnUnknownRemitTo,
 }
 
+/// What happens to a line that no receiver takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[serde(rename_all = "kebab-case")]
+pub enum OnLine {
+    /// A person decides.
+    #[default]
+    Park,
+    /// It goes to the general ledger, as the document codes it.
+    Gl,
+}
+
+/// What happens to a line whose order only Coupa has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[serde(rename_all = "kebab-case")]
+pub enum OnOrderOnlyInCoupa {
+    /// It waits for the order to appear in QAD.
+    #[default]
+    Hold,
+    /// It goes to the general ledger once Coupa itself has matched it.
+    Gl,
+}
+
+/// What happens to lines that no receiver takes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
+pub struct LinePolicy {
+    /// A line without an order.
+    pub without_order: OnLine,
+    /// A negative line of an invoice: a discount, a returned pallet, a deposit.
+    pub negative: OnLine,
+    /// A line that wants no receipt in Coupa (two-way, services).
+    pub without_receipt: OnLine,
+    /// A line whose order only Coupa has.
+    pub order_only_in_coupa: OnOrderOnlyInCoupa,
+}
+
+/// One field of QAD's coding, from a field of Coupa's account.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CodedField {
+    /// Coupa's field of the account, for example `segment-2`.
+    pub field: String,
+    /// Coupa's value = QAD's; empty: as it is.
+    pub map: BTreeMap<String, String>,
+}
+
+/// How Coupa's accounts become QAD's coding.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Coding {
+    /// The account.
+    pub gl_account: CodedField,
+    /// Sub-account.
+    pub sub_account: Option<CodedField>,
+    /// Cost center.
+    pub cost_center: Option<CodedField>,
+    /// Project.
+    pub project: Option<CodedField>,
+}
+
 /// Everything a match decision depends on besides the documents.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MatchPolicy {
@@ -171,6 +231,15 @@ pub struct MatchPolicy {
     /// How Coupa's own orders count.
     #[serde(default)]
     pub coupa_orders: CoupaOrderPolicy,
+    /// Status code of an invoice that goes to the general ledger alone.
+    #[serde(default)]
+    pub gl_status: String,
+    /// What happens to lines that no receiver takes.
+    #[serde(default)]
+    pub lines: LinePolicy,
+    /// How Coupa's accounts become QAD's coding; `None`: they do not.
+    #[serde(default)]
+    pub coding: Option<Coding>,
     /// What is done with an invoice that QAD is not to pay.
     #[serde(default)]
     pub not_payable: NotPayable,

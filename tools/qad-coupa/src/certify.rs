@@ -9,7 +9,7 @@ use crate::{Failure, demo, place, reconcile, records, suppliers, terminal};
 use aws::clock::SystemClock;
 use aws::dynamo::DynamoRegister;
 use clap::Args;
-use connectors::connection::OrderNumber;
+use connectors::connection::ORDER_FIELD;
 use domain::explain;
 use domain::payments::BillPayments;
 use domain::problem::Problem;
@@ -258,7 +258,7 @@ async fn of_invoices(
             documents: reconcile::documents_of(systems, &record).await?,
             shown: systems.coupa.bill(record.id).await.map_err(unread)?,
             bill: bill.map(|bill| bill.document),
-            custom_field: systems.document.coupa.order_number.field != OrderNumber::FIELD_DEFAULT,
+            custom_field: systems.document.coupa.order_number.field != ORDER_FIELD,
             trail: records::trail(register, record.id).await?.len(),
             record,
         };

@@ -426,6 +426,7 @@ fn invoice_of(world: &World, invoice: &CoupaInvoice) -> Result<Invoice, ReadErro
             .map(|charge| Charge {
                 kind: charge.kind,
                 amount: signed(charge.amount),
+                coding: Vec::new(),
             })
             .collect(),
         lines,
@@ -468,6 +469,7 @@ fn coupa_order_of(record: &Map<String, Value>) -> CoupaOrder {
                 number: Some(text(line, "line-num")),
                 status: status(line, CoupaOrderStanding::NotTold),
                 receipt_required: line.get("receipt-required").and_then(Value::as_bool),
+                received: None,
             })
             .collect(),
     }
@@ -500,6 +502,9 @@ fn line_of(
         billed,
         total: signed(line.net(&invoice.currency)),
         order_line,
+        order_line_unmapped: None,
+        coding: Vec::new(),
+        failed_tolerances: false,
         coupa_order: line.order.as_ref().map(|order| CoupaOrderReference {
             order: order.clone(),
             line_id: None,

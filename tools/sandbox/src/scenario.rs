@@ -183,6 +183,7 @@ pub fn policy() -> Result<MatchPolicy, IdError> {
     let account = |gl: &str| {
         Ok(ChargeAccount {
             gl_account: gl.parse()?,
+            sub_account: String::new(),
             cost_center: String::new(),
             project: String::new(),
         })
@@ -203,6 +204,9 @@ pub fn policy() -> Result<MatchPolicy, IdError> {
         ]),
         units: BTreeMap::from([unit("PCE", Decimal::ONE)?, unit("BX", Decimal::from(12))?]),
         coupa_orders: CoupaOrderPolicy::default(),
+        gl_status: "AP-GLALLOC".to_owned(),
+        lines: Default::default(),
+        coding: None,
         not_payable: Default::default(),
         remit_to: Default::default(),
     })

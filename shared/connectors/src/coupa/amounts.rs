@@ -10,7 +10,7 @@ use domain::documents::{Charge, ChargeKind, Invoice, StatedTotal};
 use domain::ids::DocumentKind;
 use rust_decimal::Decimal;
 
-use crate::negative;
+use domain::money::negative;
 
 /// Coupa's word for a row of tax, and for one that is withheld (confirmed).
 const TAX_ROW: &str = "taxline";
@@ -33,14 +33,14 @@ pub(super) fn plus(
 }
 
 /// The charges that are not zero. `invoice-charges` and the header's amounts are the same money: per kind the charges
-/// when there are any, else the header's.
+/// when there are any, else the header's, which is coded to nothing. Charges of one kind and coding are one.
 pub(super) fn charges(root: &Node<'_>) -> Result<Vec<Charge>, Misread> {
     const HEADER: [(ChargeKind, &str); 3] = [
         (ChargeKind::Shipping, "shipping-amount"),
         (ChargeKind::Handling, "handling-amount"),
         (ChargeKind::Misc, "misc-amount"),
     ];
-    let mut listed: Vec<(ChargeKind, Decimal)> = Vec::new();
+    let mut listed: Vec<Charge> = Vec::new();
     for charge in root.get("invoice-charges").items()? {
         let word = charge.get("type");
         let kind = match word.required_text()?.as_str() {
@@ -51,22 +51,35 @@ pub(super) fn charges(root: &Node<'_>) -> Result<Vec<Charge>, Misread> {
                 return Err(word.misread("InvoiceShippingCharge, InvoiceHandlingCharge or InvoiceMiscCharge"));
             }
         };
-        listed.push((kind, charge.get("total").required_amount()?));
+        let amount = charge.get("total").required_amount()?;
+        let coding = super::coding::coding(&charge, amount)?;
+        let same = listed
+            .iter_mut()
+            .find(|known| known.kind == kind && known.coding == coding);
+        match same {
+            Some(known) => {
+                known.amount = plus(Some(known.amount), Some(amount), &charge)?.unwrap_or_default();
+            }
+            None => listed.push(Charge { kind, amount, coding }),
+        }
     }
     let mut charges = Vec::new();
     for (kind, field) in HEADER {
-        let mut sum = None;
-        for (_, amount) in listed.iter().filter(|(listed, _)| *listed == kind) {
-            sum = plus(sum, Some(*amount), &root.get("invoice-charges"))?;
+        let of_kind: Vec<Charge> = listed
+            .iter()
+            .filter(|charge| charge.kind == kind)
+            .cloned()
+            .collect();
+        if of_kind.is_empty() {
+            charges.extend(root.get(field).amount()?.map(|amount| Charge {
+                kind,
+                amount,
+                coding: Vec::new(),
+            }));
         }
-        let amount = match sum {
-            Some(amount) => Some(amount),
-            None => root.get(field).amount()?,
-        };
-        if let Some(amount) = amount.filter(|amount| !amount.is_zero()) {
-            charges.push(Charge { kind, amount });
-        }
+        charges.extend(of_kind);
     }
+    charges.retain(|charge| !charge.amount.is_zero());
     Ok(charges)
 }
 

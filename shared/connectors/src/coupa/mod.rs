@@ -1,6 +1,7 @@
 //! Coupa: reads invoices, sets their exported flag, writes outcomes and payments onto them.
 
 mod amounts;
+mod coding;
 mod lookups;
 mod orders;
 mod payments;
@@ -10,7 +11,7 @@ mod translate;
 mod wire;
 
 use self::orders::OrderContext;
-use crate::connection::{CoupaOrders, CoupaSupplierDefaults, IntegrationHistory, OrderNumber};
+use crate::connection::{CoupaOrders, CoupaSupplierDefaults, IntegrationHistory, NumberMaps};
 use crate::http::address::BaseUrl;
 use crate::http::transport::{Method, Response};
 use crate::http::{Call, Peer};
@@ -32,7 +33,7 @@ const OPEN_OUTCOMES_MAX: usize = 50;
 pub struct CoupaClient {
     pub(crate) peer: Peer,
     pub(crate) base: BaseUrl,
-    pub(crate) orders: OrderNumber,
+    pub(crate) numbers: NumberMaps,
     pub(crate) order_words: CoupaOrders,
     /// The connection lists its scopes, and none of them is for purchase orders.
     pub(crate) orders_left_out: bool,
@@ -167,7 +168,7 @@ impl Coupa for CoupaClient {
             Some(json) => {
                 let context = self.order_context(&json).await?;
                 let mut invoice =
-                    translate::invoice(&json, id, &self.orders, &context).map_err(Self::unreadable)?;
+                    translate::invoice(&json, id, &self.numbers, &context).map_err(Self::unreadable)?;
                 invoice.coupa_orders = context.read(&self.order_words)?;
                 Ok(Some(invoice))
             }
@@ -206,7 +207,7 @@ impl Coupa for CoupaClient {
                     .flatten()
                     .map(|word| translate::status_of(&word)),
                 // The answer need not show the whole invoice; what it does not show says nothing.
-                bill: translate::invoice(&json, id, &self.orders, &OrderContext::default())
+                bill: translate::invoice(&json, id, &self.numbers, &OrderContext::default())
                     .ok()
                     .map(|invoice| (invoice.reference, invoice.total, invoice.currency)),
             }),

@@ -5,7 +5,7 @@
 //! the id of the order line, or the connection keeps QAD's number in a field of the order, the order has to be asked.
 
 use super::CoupaClient;
-use crate::connection::{CoupaOrders, OrderNumber};
+use crate::connection::{CoupaOrders, NumberMap, NumberMaps, ORDER_FIELD};
 use crate::http::Call;
 use crate::json::{Json, Misread, Node};
 use domain::coupa_orders::{
@@ -44,15 +44,16 @@ pub(crate) fn reference(line: &Node<'_>) -> Result<Option<CoupaOrderReference>, 
 }
 
 /// The numbers of the orders that some line needs to be understood; empty for almost every invoice.
-pub(crate) fn needed(json: &Json, orders: &OrderNumber) -> Result<BTreeSet<String>, Misread> {
-    let is_mapped = orders.field != OrderNumber::FIELD_DEFAULT;
+pub(crate) fn needed(json: &Json, maps: &NumberMaps) -> Result<BTreeSet<String>, Misread> {
+    let orders = &maps.order;
+    let is_mapped = orders.field != ORDER_FIELD;
     let mut numbers = BTreeSet::new();
     for line in Node::root(json).get("invoice-lines").items()? {
         let Some(number) = coupa_number(&line)? else {
             continue;
         };
         let unmapped = is_mapped && line.walk(&orders.field).is_null();
-        if unmapped || line.get("order-line-num").is_null() {
+        if unmapped || line.walk(&maps.line.field).is_null() {
             numbers.insert(number);
         }
     }
@@ -88,7 +89,7 @@ impl OrderContext {
     pub(crate) fn mapped_number(
         &self,
         line: &Node<'_>,
-        orders: &OrderNumber,
+        orders: &NumberMap,
     ) -> Result<Option<String>, Misread> {
         let Some((order, order_line)) = self.of(line)? else {
             return Ok(None);
@@ -126,7 +127,7 @@ impl CoupaClient {
     /// Reads the orders that the lines of an invoice need to be understood: none for almost every invoice.
     pub(super) async fn order_context(&self, invoice: &Json) -> Result<OrderContext, ReadError> {
         let mut context = OrderContext::default();
-        let needed = needed(invoice, &self.orders).map_err(unreadable)?;
+        let needed = needed(invoice, &self.numbers).map_err(unreadable)?;
         for number in needed.into_iter().take(ORDERS_PER_INVOICE_MAX) {
             // Without the order the line says what it says, and the invoice is told unreadable where that is too little.
             if let Some(order) = self.order_json(&number).await? {
@@ -233,5 +234,6 @@ fn order_line(line: &Node<'_>, words: &CoupaOrders) -> Result<CoupaOrderLine, Mi
         number: line.get("line-num").text()?,
         status: own,
         receipt_required: flag.or(by_word),
+        received: line.get("received").decimal()?,
     })
 }

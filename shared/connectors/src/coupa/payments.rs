@@ -146,7 +146,7 @@ impl CoupaPayments for CoupaClient {
 /// A purchase order's QAD numbers: Coupa's own number, or what the connection's mapping names on its lines.
 fn order_numbers(
     json: &Json,
-    orders: &crate::connection::OrderNumber,
+    orders: &crate::connection::NumberMap,
 ) -> Result<Vec<domain::ids::PurchaseOrderNumber>, Misread> {
     let root = Node::root(json);
     // The mapping is about invoice lines; what it names on an order stands on the order or on its lines.
@@ -159,7 +159,7 @@ fn order_numbers(
     let mut numbers: Vec<domain::ids::PurchaseOrderNumber> = Vec::new();
     for place in places {
         let Some(text) = place.text()? else { continue };
-        let text = text.strip_prefix(orders.strip_prefix.as_str()).unwrap_or(&text);
+        let text = orders.apply(&text);
         let number = text
             .parse()
             .map_err(|error: domain::ids::IdError| place.misread(error.expected))?;
@@ -216,6 +216,8 @@ impl flows::ports::CoupaOrders for CoupaClient {
                 shown.misread(format!("the id that was asked for ({id})")),
             ));
         }
-        order_numbers(&json, &self.orders).map(Some).map_err(unreadable)
+        order_numbers(&json, &self.numbers.order)
+            .map(Some)
+            .map_err(unreadable)
     }
 }

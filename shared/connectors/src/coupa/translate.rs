@@ -5,14 +5,14 @@
 
 use super::amounts;
 use super::orders::OrderContext;
-use crate::connection::OrderNumber;
+use crate::connection::{NumberMaps, ORDER_FIELD};
 use crate::json::{Json, Misread, Node};
-use crate::negative;
 use domain::documents::{
     Billed, CoupaStatus, Invoice, InvoiceLine, InvoiceSupplier, InvoiceTerms, SourceVersion,
 };
 use domain::ids::{DocumentKind, InvoiceId, OrderLineKey, PurchaseOrderNumber};
 use domain::money::Currency;
+use domain::money::negative;
 use domain::problem::Problem;
 use domain::time::Timestamp;
 use flows::ports::InvoiceHead;
@@ -27,11 +27,11 @@ const UNREADABLE_FIX: &str =
 pub(crate) fn invoice(
     json: &Json,
     asked: InvoiceId,
-    orders: &OrderNumber,
+    numbers: &NumberMaps,
     context: &OrderContext,
 ) -> Result<Invoice, Problem> {
     let root = Node::root(json);
-    let read = read_invoice(&root, asked, orders, context)
+    let read = read_invoice(&root, asked, numbers, context)
         .map_err(|misread| misread.problem(UNREADABLE, UNREADABLE_FIX))?;
     with_content_hash(read)
 }
@@ -65,7 +65,7 @@ pub(crate) fn status_of(word: &str) -> CoupaStatus {
 fn read_invoice(
     root: &Node<'_>,
     asked: InvoiceId,
-    orders: &OrderNumber,
+    numbers: &NumberMaps,
     context: &OrderContext,
 ) -> Result<Invoice, Misread> {
     let id = root.get("id");
@@ -77,7 +77,8 @@ fn read_invoice(
         .get("invoice-lines")
         .required_items()?
         .iter()
-        .map(|line| read_line(line, orders, context))
+        .zip(1..)
+        .map(|(line, place)| read_line(line, place, numbers, context))
         .collect::<Result<Vec<_>, _>>()?;
     let total = match root.get("total-with-taxes").decimal()? {
         Some(total) => total,
@@ -98,7 +99,7 @@ fn read_invoice(
             .required("the supplier's invoice number")?,
         original_reference: root.get("original-invoice-number").text()?,
         invoice_date: root.get("invoice-date").required_date()?,
-        supplier: supplier(&root.get("supplier"))?,
+        supplier: supplier(root, numbers)?,
         currency: root
             .get("currency")
             .get("code")
@@ -156,10 +157,12 @@ fn kind(root: &Node<'_>) -> Result<DocumentKind, Misread> {
     }
 }
 
-fn supplier(node: &Node<'_>) -> Result<InvoiceSupplier, Misread> {
+fn supplier(root: &Node<'_>, numbers: &NumberMaps) -> Result<InvoiceSupplier, Misread> {
+    let node = root.get("supplier");
+    let number = root.walk(&numbers.supplier.field).text()?;
     Ok(InvoiceSupplier {
         coupa_id: node.get("id").whole()?,
-        number: node.get("number").text()?,
+        number: number.map(|number| numbers.supplier.apply(&number)),
         name: match node.get("name").text()? {
             Some(name) => name,
             None => node.get("display-name").text()?.unwrap_or_default(),
@@ -167,7 +170,13 @@ fn supplier(node: &Node<'_>) -> Result<InvoiceSupplier, Misread> {
     })
 }
 
-fn read_line(line: &Node<'_>, orders: &OrderNumber, context: &OrderContext) -> Result<InvoiceLine, Misread> {
+/// Reads a line; `place` is its place among the lines, which counts where Coupa gives it no number.
+fn read_line(
+    line: &Node<'_>,
+    place: u32,
+    numbers: &NumberMaps,
+    context: &OrderContext,
+) -> Result<InvoiceLine, Misread> {
     let word = line.get("type");
     let billed = match word.required_text()?.as_str() {
         "InvoiceQuantityLine" => {
@@ -188,49 +197,69 @@ fn read_line(line: &Node<'_>, orders: &OrderNumber, context: &OrderContext) -> R
         "InvoiceAmountLine" => Billed::Amount,
         _ => return Err(word.misread("InvoiceQuantityLine or InvoiceAmountLine")),
     };
+    let total = line.get("total").required_amount()?;
+    let (order_line, order_line_unmapped) = match order_line(line, numbers, context)? {
+        Named::Line(key) => (Some(key), None),
+        Named::Nothing => (None, None),
+        Named::Unmapped(text) => (None, Some(text)),
+    };
+    let number = line.get("line-num");
     Ok(InvoiceLine {
-        number: line.get("line-num").required_u32()?,
+        number: if number.is_null() {
+            place
+        } else {
+            number.required_u32()?
+        },
         description: line.get("description").text()?.unwrap_or_default(),
         billed,
-        total: line.get("total").required_amount()?,
-        order_line: order_line(line, orders, context)?,
+        total,
+        order_line,
+        order_line_unmapped,
+        coding: super::coding::coding(line, total)?,
+        failed_tolerances: !line.get("failed-tolerances").items()?.is_empty(),
         coupa_order: super::orders::reference(line)?,
     })
 }
 
+/// What a line says about the order line it bills.
+enum Named {
+    /// This one.
+    Line(OrderLineKey),
+    /// An order, and an order line that leads to none of QAD's: what it names.
+    Unmapped(String),
+    /// No order.
+    Nothing,
+}
+
 /// The order line a line bills. The order is named on lines only; an order without a line number cannot be matched and
 /// is not the same as no order. What the line leaves open, the order in Coupa may say.
-fn order_line(
-    line: &Node<'_>,
-    orders: &OrderNumber,
-    context: &OrderContext,
-) -> Result<Option<OrderLineKey>, Misread> {
-    let mut field = line.walk(&orders.field);
-    if field.is_null() && orders.field == OrderNumber::FIELD_DEFAULT {
+fn order_line(line: &Node<'_>, numbers: &NumberMaps, context: &OrderContext) -> Result<Named, Misread> {
+    let mut field = line.walk(&numbers.order.field);
+    if field.is_null() && numbers.order.field == ORDER_FIELD {
         field = line.get("order-header-num");
     }
     let text = match field.text()? {
         Some(text) => Some(text),
-        None => context.mapped_number(line, orders)?,
+        None => context.mapped_number(line, &numbers.order)?,
     };
     let Some(text) = text else {
-        return Ok(None);
+        return Ok(Named::Nothing);
     };
-    let number = text.strip_prefix(orders.strip_prefix.as_str()).unwrap_or(&text);
-    let order: PurchaseOrderNumber = number
+    let order: PurchaseOrderNumber = numbers
+        .order
+        .apply(&text)
         .parse()
         .map_err(|error: domain::ids::IdError| field.misread(error.expected))?;
-    let own = line.get("order-line-num");
-    let found = if own.is_null() {
-        context.line_number(line)?
-    } else {
-        None
+    let own = line.walk(&numbers.line.field).text()?;
+    let found = match &own {
+        None => context.line_number(line)?,
+        Some(text) => numbers.line.apply(text).parse::<u32>().ok(),
     };
-    let line = match found {
-        Some(number) => number,
-        None => own.required_u32()?,
-    };
-    Ok(Some(OrderLineKey { order, line }))
+    Ok(match (found, own) {
+        (Some(line), _) => Named::Line(OrderLineKey { order, line }),
+        (None, Some(named)) => Named::Unmapped(format!("line {named} of order {order}")),
+        (None, None) => Named::Unmapped(format!("no line of order {order}")),
+    })
 }
 
 /// Makes the lines of a credit note negative. Coupa tenants write credit notes with either sign, but one document has
@@ -279,8 +308,9 @@ fn sign(line: &InvoiceLine) -> i8 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::connection::NumberMap;
     use crate::json::parse;
-    use domain::documents::{Charge, ChargeKind};
+    use domain::documents::{Charge, ChargeKind, Share};
 
     const REALISTIC: &str = include_str!("../../tests/data/coupa-invoice.json");
 
@@ -288,7 +318,7 @@ mod tests {
         invoice(
             &parse(text.as_bytes()).unwrap(),
             InvoiceId(92010),
-            &OrderNumber::default(),
+            &NumberMaps::default(),
             &OrderContext::default(),
         )
     }
@@ -317,7 +347,8 @@ mod tests {
             invoice.charges,
             [Charge {
                 kind: ChargeKind::Shipping,
-                amount: decimal("50")
+                amount: decimal("50"),
+                coding: Vec::new()
             }]
         );
         assert_eq!(invoice.lines.len(), 2);
@@ -384,16 +415,6 @@ mod tests {
                 "\"price\": \"100.00\", \"uom\"",
                 "\"price\": \"1OO\", \"uom\"",
                 "invoice-lines[0].price",
-            ),
-            (
-                "\"order-line-num\": \"1\"",
-                "\"order-line-num\": \"1.1\"",
-                "invoice-lines[0].order-line-num",
-            ),
-            (
-                "\"order-line-num\": \"1\"",
-                "\"order-line-num\": null",
-                "invoice-lines[0].order-line-num",
             ),
             (
                 "\"document-type\": \"Invoice\"",
@@ -663,6 +684,72 @@ mod tests {
     }
 
     #[test]
+    fn an_order_line_that_leads_to_none_is_told_and_a_line_without_a_number_has_its_place() {
+        let unmapped = |to: &str| {
+            let invoice = read(&changed("\"order-line-num\": \"1\"", to)).unwrap();
+            (
+                invoice.lines[0].order_line.clone(),
+                invoice.lines[0].order_line_unmapped.clone(),
+            )
+        };
+        assert_eq!(
+            unmapped("\"order-line-num\": \"1.1\""),
+            (None, Some("line 1.1 of order 4711".to_owned()))
+        );
+        assert_eq!(
+            unmapped("\"order-line-num\": null"),
+            (None, Some("no line of order 4711".to_owned()))
+        );
+        let numbers: Vec<u32> = owed(
+            r#""total-with-taxes":"2""#,
+            r#"{"line-num":null,"type":"InvoiceAmountLine","total":"1"},{"type":"InvoiceAmountLine","total":"1"}"#,
+            "",
+        )
+        .lines
+        .iter()
+        .map(|line| line.number)
+        .collect();
+        assert_eq!(numbers, [1, 2]);
+    }
+
+    #[test]
+    fn what_a_line_is_coded_to_is_read_by_account_by_amounts_that_add_up_or_by_percent() {
+        let coded = |coding: &str| {
+            let line = format!(r#"{{"line-num":1,"type":"InvoiceAmountLine","total":"100.00",{coding}}}"#);
+            let lines = owed(r#""total-with-taxes":"100.00""#, &line, "").lines;
+            let shown = |share: &domain::documents::CodedShare| {
+                let account = share.account.get("segment-2").cloned().unwrap_or_default();
+                match share.share {
+                    Share::Whole => format!("{account} whole"),
+                    Share::Percent(percent) => format!("{account} {percent} %"),
+                    Share::Amount(amount) => format!("{account} {amount}"),
+                }
+            };
+            lines[0].coding.iter().map(shown).collect::<Vec<_>>()
+        };
+        let account = |segment: &str| {
+            format!(r#"{{"id":1,"code":"10USA-{segment}","segment-1":"10USA","segment-2":"{segment}"}}"#)
+        };
+        assert_eq!(
+            coded(&format!(
+                r#""account":{},"account-allocations":[]"#,
+                account("6150")
+            )),
+            ["6150 whole"]
+        );
+        let split = |one: &str, two: &str| {
+            coded(&format!(
+                r#""account":null,"account-allocations":[{{"pct":"60.0","amount":"{one}","account":{}}},{{"pct":"40.0","amount":"{two}","account":{}}}]"#,
+                account("6150"),
+                account("6160")
+            ))
+        };
+        assert_eq!(split("60.00", "40.00"), ["6150 60", "6160 40"]);
+        assert_eq!(split("72.60", "48.40"), ["6150 60 %", "6160 40 %"]);
+        assert!(coded(r#""account":null"#).is_empty());
+    }
+
+    #[test]
     fn taxed_by_line_without_any_tax_on_a_line_takes_the_header() {
         let text = r#"{"id":92010,"updated-at":"2026-09-30T09:12:44Z","status":"approved","invoice-number":"X","invoice-date":"2026-09-28",
             "currency":{"code":"KWD"},"total-with-taxes":"11.0025","tax-amount":"1.0025","line-level-taxation":true,
@@ -682,11 +769,13 @@ mod tests {
             [
                 Charge {
                     kind: ChargeKind::Shipping,
-                    amount: decimal("50")
+                    amount: decimal("50"),
+                    coding: Vec::new()
                 },
                 Charge {
                     kind: ChargeKind::Misc,
-                    amount: decimal("50")
+                    amount: decimal("50"),
+                    coding: Vec::new()
                 },
             ]
         );
@@ -694,9 +783,12 @@ mod tests {
 
     #[test]
     fn the_order_number_can_be_mapped() {
-        let orders = OrderNumber {
-            field: "order-line-custom-fields.cf-qad-order".to_owned(),
-            strip_prefix: "QAD-".to_owned(),
+        let numbers = NumberMaps {
+            order: NumberMap {
+                strip_prefix: "QAD-".to_owned(),
+                ..NumberMap::of("order-line-custom-fields.cf-qad-order")
+            },
+            ..NumberMaps::default()
         };
         let text = changed(
             "\"order-line-num\": \"1\"",
@@ -704,7 +796,7 @@ mod tests {
         );
         let read = |text: &str| {
             let json = parse(text.as_bytes()).unwrap();
-            invoice(&json, InvoiceId(92010), &orders, &OrderContext::default()).unwrap()
+            invoice(&json, InvoiceId(92010), &numbers, &OrderContext::default()).unwrap()
         };
         let invoice = read(&text);
         assert_eq!(

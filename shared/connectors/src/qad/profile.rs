@@ -273,6 +273,7 @@ fn supplier_invoices() -> Resource {
             ("match-finished", "isFinished"),
             ("costs", "additionalCosts"),
             ("cost-account", "glAccountCode"),
+            ("cost-sub-account", "subAccountCode"),
             ("cost-center", "costCenterCode"),
             ("cost-project", "projectCode"),
             ("cost-amount", "amount"),

@@ -2,13 +2,13 @@
 
 use super::profile::{OrderStatusWords, Profile, Resource};
 use crate::json::{Misread, Node};
-use crate::negative;
 use domain::documents::{Order, OrderLine, OrderStatus, Receipt};
 use domain::ids::{
     DocumentKind, DomainCode, InvoiceReference, OrderLineKey, PurchaseOrderNumber, QadInvoiceIdentity,
     ReceiptKey, fold,
 };
 use domain::money::Currency;
+use domain::money::negative;
 use domain::problem::Problem;
 use flows::ports::{QadDocument, ReceiptScan, Voucher};
 use rust_decimal::Decimal;

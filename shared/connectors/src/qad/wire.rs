@@ -232,13 +232,17 @@ fn costs(resource: &Resource, draft: &SupplierInvoiceDraft) -> Result<Out, serde
     let named = |name: &'static str, value: Out| (resource.field(name).to_owned(), value);
     let mut list = Vec::with_capacity(draft.costs.len());
     for cost in &draft.costs {
-        list.push(Out::Object(vec![
-            named("cost-account", text(cost.gl_account.as_str())),
+        let mut one = vec![named("cost-account", text(cost.gl_account.as_str()))];
+        if !cost.sub_account.is_empty() {
+            one.push(named("cost-sub-account", text(cost.sub_account.as_str())));
+        }
+        one.extend([
             named("cost-center", text(cost.cost_center.as_str())),
             named("cost-project", text(cost.project.as_str())),
             named("cost-amount", number(cost.amount)?),
             named("cost-description", text(cost.description.as_str())),
-        ]));
+        ]);
+        list.push(Out::Object(one));
     }
     Ok(Out::List(list))
 }

@@ -409,14 +409,14 @@ async fn an_order_that_cannot_be_read_is_not_an_order_without_lines() {
     for (outcome, expected) in [
         (answer(500, ""), "unavailable"),
         (answer(403, "{}"), "refused"),
-        (answer(200, "[]"), "unreadable invoice-lines[0].order-line-num"),
+        (answer(200, "[]"), "unmapped no line of order 4711"),
         // Another order than the one that was asked for.
         (
             answer(
                 200,
                 r#"[{"id":1,"po-number":"47110","order-lines":[{"id":9001,"line-num":"7"}]}]"#,
             ),
-            "unreadable invoice-lines[0].order-line-num",
+            "unmapped no line of order 4711",
         ),
     ] {
         let bench = Bench::new();
@@ -425,7 +425,10 @@ async fn an_order_that_cannot_be_read_is_not_an_order_without_lines() {
             bench.script.then(outcome.clone());
         }
         let actual = match bench.coupa.invoice(InvoiceId(92_010)).await {
-            Ok(_) => "read".to_owned(),
+            Ok(invoice) => {
+                let unmapped = invoice.and_then(|invoice| invoice.lines[0].order_line_unmapped.clone());
+                format!("unmapped {}", unmapped.unwrap_or_default())
+            }
             Err(ReadError::Unavailable { .. }) => "unavailable".to_owned(),
             Err(ReadError::Refused(_)) => "refused".to_owned(),
             Err(ReadError::Unreadable(problem)) => format!("unreadable {}", problem.field),

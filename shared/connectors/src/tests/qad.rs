@@ -519,6 +519,7 @@ pub(crate) fn draft() -> SupplierInvoiceDraft {
         }],
         costs: vec![AdditionalCost {
             gl_account: "6100".parse().unwrap(),
+            sub_account: String::new(),
             cost_center: String::new(),
             project: String::new(),
             amount: decimal("0.0"),

@@ -239,6 +239,7 @@ fn every_exception_has_its_exact_sentence() {
                 case.invoice.charges = vec![Charge {
                     kind: ChargeKind::Misc,
                     amount: d("5"),
+                    coding: Vec::new(),
                 }];
                 case.invoice.total = d("1005");
             },
@@ -303,6 +304,46 @@ fn every_exception_has_its_exact_sentence() {
             |case| case.invoice.terms.advance_received = Some(rust_decimal::Decimal::TEN),
             "Parked for a person since 2026-03-05 09:12 UTC: Coupa says it is not for QAD to pay: 10.00 USD paid in \
              advance. Settle it against the advance payment in QAD, or release it if QAD shall pay it all the same.",
+        ),
+        (
+            ExceptionCode::LineNegative,
+            |case| {
+                case.bill(vec![
+                    line(1, "100", "10", "PO1", 1),
+                    line(2, "-1", "50", "PO1", 1),
+                ])
+            },
+            "Parked for a person since 2026-03-05 09:12 UTC: invoice line 2 is negative (quantity -1 at 50.00 USD, \
+             total -50.00 USD). Have a credit note of its own entered, or let such lines go to the general ledger \
+             (lines.negative).",
+        ),
+        (
+            ExceptionCode::OrderLineNotMapped,
+            |case| {
+                case.invoice.lines[0].order_line = None;
+                case.invoice.lines[0].order_line_unmapped = Some("line 1.1 of order PO1".to_owned());
+            },
+            "Parked for a person since 2026-03-05 09:12 UTC: invoice line 1 names line 1.1 of order PO1 as its order \
+             line, expected the number of an order line of QAD's. Correct the order line on the invoice, or map it in \
+             coupa.order_line, then recheck.",
+        ),
+        (
+            ExceptionCode::AccountNotMapped,
+            |case| {
+                case.policy.lines.negative = crate::policy::OnLine::Gl;
+                case.bill(vec![
+                    line(1, "100", "10", "PO1", 1),
+                    line(2, "-1", "50", "PO1", 1),
+                ]);
+            },
+            "Parked for a person since 2026-03-05 09:12 UTC: invoice line 2 has no account of QAD's: no account on the \
+             line (-50.00 USD). Correct the account in Coupa, or map it in [coding], then recheck.",
+        ),
+        (
+            ExceptionCode::CreditTermsNotMapped,
+            |case| case.invoice.payment_term = Some("2% 10 Days Net 30 End Of Month".to_owned()),
+            "Parked for a person since 2026-03-05 09:12 UTC: payment term \"2% 10 Days Net 30 End Of Month\" fits no \
+             credit terms of QAD's. Give the payment term its QAD code in invoices.credit_terms, then recheck.",
         ),
         (
             ExceptionCode::RemitToNotMapped,

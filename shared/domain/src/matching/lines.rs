@@ -1,7 +1,8 @@
 //! One invoice line against its order line and the receipts.
 
+use super::destination::{self, Destination};
 use super::ledger::{Claim, Ledger, Part};
-use super::{Exception, ExceptionCode, LineReport, MatchInput, exact, text};
+use super::{AdditionalCost, Exception, ExceptionCode, LineReport, MatchInput, exact, text};
 use crate::coupa_orders::{CoupaOrderFacts, CoupaOrderStanding, OnCoupaOrder};
 use crate::documents::{Billed, InvoiceLine, Order, OrderLine, OrderStatus};
 use crate::ids::{DocumentKind, OrderLineKey, fold};
@@ -22,6 +23,8 @@ pub(super) struct MatchedLine<'a> {
     pub(super) report: LineReport,
     pub(super) exceptions: Vec<Exception>,
     pub(super) parts: Vec<PricedPart<'a>>,
+    /// What of it goes to the general ledger.
+    pub(super) costs: Vec<AdditionalCost>,
     /// What it adds to the total; `None` when that leaves the exact range.
     pub(super) value: Option<Decimal>,
 }
@@ -52,6 +55,7 @@ pub(super) fn bare_report(line: &InvoiceLine) -> LineReport {
         price_limit: None,
         exceptions: Vec::new(),
         nothing_to_post: has_nothing_to_post(line),
+        to_ledger: false,
         coupa_order: None,
     }
 }
@@ -69,6 +73,7 @@ pub(super) fn match_line<'a>(
             report: bare_report(line),
             exceptions: Vec::new(),
             parts: Vec::new(),
+            costs: Vec::new(),
             value: Some(Decimal::ZERO),
         },
     };
@@ -127,6 +132,18 @@ impl<'a> LineCheck<'_, 'a> {
             self.show_order_line(ledger.as_deref());
             return Some(());
         }
+        match destination::of(self.input, self.line) {
+            Destination::Receiver => {}
+            Destination::Ledger => return self.send_to_ledger(ledger.as_deref()),
+            // What has no order at all is told with its order, as ever.
+            Destination::Person(ExceptionCode::LineWithoutOrder) => {}
+            Destination::Person(code) => {
+                self.outcome.value = Some(self.line.total);
+                self.show_order_line(ledger.as_deref());
+                self.leave_to_person(code);
+                return Some(());
+            }
+        }
         self.outcome.value = None;
         let signs_agree = self.check_signs();
         self.check_own_figures(signs_agree)?;
@@ -145,6 +162,28 @@ impl<'a> LineCheck<'_, 'a> {
             self.check_quantity(order, order_line, &billed, ledger, status_allows)?;
         }
         Some(())
+    }
+
+    /// The line is costs on the accounts it is coded to; receipts have nothing to say about it.
+    fn send_to_ledger(&mut self, ledger: Option<&Ledger<'a>>) -> Option<()> {
+        self.outcome.value = Some(self.line.total);
+        self.show_order_line(ledger);
+        self.outcome.report.to_ledger = true;
+        match destination::costs_of_line(self.input, self.line) {
+            Ok(costs) => self.outcome.costs = costs,
+            Err(exception) => self.outcome.exceptions.push(exception),
+        }
+        Some(())
+    }
+
+    fn leave_to_person(&mut self, code: ExceptionCode) {
+        let (expected, actual) = match &self.line.order_line_unmapped {
+            Some(named) if code == ExceptionCode::OrderLineNotMapped => {
+                ("the number of an order line of QAD's".to_owned(), named.clone())
+            }
+            _ => ("nothing negative on an invoice".to_owned(), self.own_words()),
+        };
+        self.add(code, expected, crate::problem::clean(&actual), String::new());
     }
 
     fn is_credit_note(&self) -> bool {

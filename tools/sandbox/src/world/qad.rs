@@ -474,7 +474,13 @@ impl QadWorld {
             matchings: set(&["RM"]),
         };
         self.credit_terms = set(&["N30", "N60"]);
-        self.invoice_statuses = set(&["AP-INITIAL", "AP-NOALLOC", "AP-RMALLOC", "AP-GLALLOC"]);
+        self.invoice_statuses = set(&[
+            "AP-INITIAL",
+            "AP-NOALLOC",
+            "AP-RMALLOC",
+            "AP-GLALLOC",
+            "AP-LOCKED",
+        ]);
         self.cost_centers = coded(&[
             ("100", "Assembly", true),
             ("200", "Sales", true),

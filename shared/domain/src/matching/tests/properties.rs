@@ -222,6 +222,9 @@ fn any_line() -> impl Strategy<Value = InvoiceLine> {
                 },
                 total,
                 order_line: key.map(|(order, line)| super::key(order, line)),
+                order_line_unmapped: None,
+                coding: Vec::new(),
+                failed_tolerances: false,
                 coupa_order: key.map(|(order, line)| coupa_reference(order, line)),
             },
         )
@@ -284,8 +287,8 @@ prop_compose! {
         case.invoice.total = figures[2];
         case.invoice.tax = figures[3];
         case.invoice.charges = vec![
-            Charge { kind: ChargeKind::Shipping, amount: figures[4] },
-            Charge { kind: ChargeKind::Misc, amount: figures[5] },
+            Charge { kind: ChargeKind::Shipping, amount: figures[4], coding: Vec::new() },
+            Charge { kind: ChargeKind::Misc, amount: figures[5], coding: Vec::new() },
         ];
         case.policy.tolerance.unit_price_percent_over = figures[6];
         case.policy.tolerance.total_amount = figures[7];
