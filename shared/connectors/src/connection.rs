@@ -55,6 +55,20 @@ pub const HOLD_RECHECK_SECONDS: (u64, u64) = (1, 30 * 86_400);
 /// Largest document that is read, in bytes (what a secret may hold is far less).
 pub const DOCUMENT_BYTES_MAX: usize = 256 * 1024;
 
+/// The sections of a connection's document.
+pub const SECTIONS: &[&str] = &[
+    "coupa",
+    "qad",
+    "invoices",
+    "lines",
+    "coding",
+    "payments",
+    "lookups",
+    "suppliers",
+];
+/// The settings that stand in no section. `token_key` seals cached tokens; whoever keeps them reads it himself.
+pub const SETTINGS: &[&str] = &["hold_recheck_seconds", "token_key"];
+
 const FIX: &str = "Correct the setting; docs/examples/connection.toml lists all of them.";
 
 /// All settings of one connection, as they are kept in its secret (JSON).
@@ -655,19 +669,7 @@ impl ConnectionDocument {
             vec![invalid("", "a JSON object with coupa, qad and invoices", actual)]
         })?;
         let mut problems = Vec::new();
-        // `token_key` seals cached tokens; whoever keeps them reads it himself.
-        let known = [
-            "coupa",
-            "qad",
-            "invoices",
-            "lines",
-            "coding",
-            "payments",
-            "lookups",
-            "suppliers",
-            "hold_recheck_seconds",
-            "token_key",
-        ];
+        let known: Vec<&str> = SECTIONS.iter().chain(SETTINGS).copied().collect();
         for name in sections.keys().filter(|name| !known.contains(&name.as_str())) {
             problems.push(invalid(name, format!("one of {}", known.join(", ")), name));
         }

@@ -3,7 +3,7 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use connectors::connection::ConnectionDocument;
+use connectors::connection::{ConnectionDocument, SECTIONS, SETTINGS};
 use domain::ids::ConnectionId;
 use domain::problem::Problem;
 use flows::webhook::settings::WebhookSettings;
@@ -15,10 +15,6 @@ use std::path::Path;
 
 /// Largest file that is read, in bytes.
 const FILE_BYTES_MAX: u64 = 1_048_576;
-/// Sections that make up the connection's secret.
-const CONNECTION_SECTIONS: [&str; 6] = ["coupa", "qad", "invoices", "suppliers", "lookups", "payments"];
-/// Settings at the top of the file that go into the connection's secret too.
-const CONNECTION_SETTINGS: [&str; 2] = ["hold_recheck_seconds", "token_key"];
 /// What the values of the example begin with that nobody can work with.
 const EXAMPLE_TEXT: &str = "replace-me";
 /// Length of the key that seals cached tokens, in bytes.
@@ -108,7 +104,7 @@ fn take_apart(document: Map<String, Value>) -> Result<ConnectionFile, Vec<Proble
             ("timing", Value::Object(values)) => parameters = texts("timing", values, &mut problems),
             ("schedules", Value::Object(values)) => schedules = texts("schedules", values, &mut problems),
             (section, value)
-                if CONNECTION_SECTIONS.contains(&section) || CONNECTION_SETTINGS.contains(&section) =>
+                if SECTIONS.contains(&section) || SETTINGS.contains(&section) =>
             {
                 connection.insert(name, value);
             }
