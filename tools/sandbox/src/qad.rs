@@ -789,9 +789,9 @@ fn changed_invoice_rows(qad: &QadWorld) -> Vec<Row> {
                     Cell::Number(Decimal::from(invoice.posting_year)),
                     Cell::Number(Decimal::from(invoice.voucher)),
                     text(&invoice.record.currency_code),
-                    Cell::Flag(invoice.is_open),
-                    Cell::Number(invoice.balance.0),
-                    text(&qad_date(invoice.last_modified)),
+                    Cell::Flag(!qad.owed(invoice).is_zero()),
+                    Cell::Number(qad.owed(invoice)),
+                    text(&qad_date(qad.changed_on(invoice))),
                 ],
             )
         })

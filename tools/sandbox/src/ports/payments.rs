@@ -3,7 +3,7 @@
 use super::{WorldPorts, code, unreadable};
 use crate::faults::System;
 use crate::world::coupa::{CoupaInvoice, CoupaPayment, InvoiceChange};
-use crate::world::qad::{ENTITY, PaymentAllocation, SupplierInvoice};
+use crate::world::qad::{ENTITY, PaymentAllocation, QadWorld, SupplierInvoice};
 use crate::world::{Write, Written};
 use async_trait::async_trait;
 use domain::ids::{DocumentKind, EntityCode, InvoiceId, PurchaseOrderNumber, QadInvoiceIdentity};
@@ -87,7 +87,7 @@ impl CoupaPayments for WorldPorts {
 }
 
 /// What is owed of a supplier invoice, as QAD shows it.
-fn balance_of(invoice: &SupplierInvoice, on: Date) -> Result<InvoiceBalance, ReadError> {
+fn balance_of(qad: &QadWorld, invoice: &SupplierInvoice, on: Date) -> Result<InvoiceBalance, ReadError> {
     let (entity, supplier, reference, kind) = invoice.record.identity();
     let kind = if kind == "CREDITNOTE" {
         DocumentKind::CreditNote
@@ -95,8 +95,8 @@ fn balance_of(invoice: &SupplierInvoice, on: Date) -> Result<InvoiceBalance, Rea
         DocumentKind::Invoice
     };
     let balance = match kind {
-        DocumentKind::Invoice => invoice.balance.0,
-        DocumentKind::CreditNote => Decimal::ZERO.saturating_sub(invoice.balance.0.abs()),
+        DocumentKind::Invoice => qad.owed(invoice),
+        DocumentKind::CreditNote => Decimal::ZERO.saturating_sub(qad.owed(invoice).abs()),
     };
     Ok(InvoiceBalance {
         invoice: Allocation::identity(&entity, &supplier, &reference, kind)
@@ -106,7 +106,7 @@ fn balance_of(invoice: &SupplierInvoice, on: Date) -> Result<InvoiceBalance, Rea
             number: invoice.voucher,
         }),
         currency: code("currencyCode", &invoice.record.currency_code)?,
-        is_open: Some(invoice.is_open),
+        is_open: Some(!balance.is_zero()),
         balance: Some(balance),
         on,
     })
@@ -155,10 +155,11 @@ fn allocation_of(payment: &PaymentAllocation) -> Result<Allocation, ReadError> {
 impl QadPayments for WorldPorts {
     async fn balances_since(&self, since: Date) -> Result<BalanceScan, ReadError> {
         self.read(System::Qad, "browse.changed-invoices", &[], |world| {
-            let changed = world.qad.invoices.iter().filter(|one| one.last_modified >= since);
+            let on = |one: &SupplierInvoice| world.qad.changed_on(one);
+            let changed = world.qad.invoices.iter().filter(|one| on(one) >= since);
             Ok(BalanceScan {
                 balances: changed
-                    .map(|one| balance_of(one, one.last_modified))
+                    .map(|one| balance_of(&world.qad, one, on(one)))
                     .collect::<Result<_, _>>()?,
                 unreadable: Vec::new(),
             })
@@ -179,7 +180,7 @@ impl QadPayments for WorldPorts {
                     invoice.supplier.as_str(),
                     invoice.reference.as_str(),
                 )
-                .map(|found| balance_of(found, on))
+                .map(|found| balance_of(&world.qad, found, on))
                 .filter(|found| found.as_ref().map_or(true, |found| found.invoice == *invoice))
                 .collect()
         })

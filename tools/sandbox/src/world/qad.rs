@@ -735,28 +735,50 @@ impl QadWorld {
     }
 
     /// What is owed of an invoice: its total less what counts as paid and what was settled otherwise.
-    fn balance_again(&mut self, identity: &(String, String, String), today: Date) {
-        let pays = |one: &PaymentAllocation| {
-            (
-                fold(&one.supplier),
-                fold(&one.invoice_reference),
-                fold(&one.invoice_type),
-            ) == *identity
-                && one.status == "Paid"
+    pub fn owed(&self, invoice: &SupplierInvoice) -> Decimal {
+        let (_, supplier, reference, kind) = invoice.record.identity();
+        let pays = |one: &&PaymentAllocation| {
+            one.status == "Paid"
+                && fold(&one.supplier) == supplier
+                && fold(&one.invoice_reference) == reference
+                && fold(&one.invoice_type) == kind
         };
-        let paid = self
+        let settled = self
             .payments
             .iter()
-            .filter(|one| pays(one))
-            .fold(Decimal::ZERO, |sum, one| sum.saturating_add(one.settled()));
-        for invoice in self.invoices.iter_mut().filter(|invoice| {
+            .filter(pays)
+            .fold(invoice.adjusted.0, |sum, one| sum.saturating_add(one.settled()));
+        invoice.record.total_amount.0.saturating_sub(settled)
+    }
+
+    /// The day of an invoice's last change: of itself, or of a payment of it.
+    pub fn changed_on(&self, invoice: &SupplierInvoice) -> Date {
+        let (_, supplier, reference, _) = invoice.record.identity();
+        self.payments
+            .iter()
+            .filter(|one| fold(&one.supplier) == supplier && fold(&one.invoice_reference) == reference)
+            .map(|one| one.last_modified)
+            .chain([invoice.last_modified])
+            .max()
+            .unwrap_or(invoice.last_modified)
+    }
+
+    fn balance_again(&mut self, identity: &(String, String, String), today: Date) {
+        let is_it = |invoice: &SupplierInvoice| {
             let (_, supplier, reference, kind) = invoice.record.identity();
             (supplier, reference, kind) == *identity
-        }) {
-            let settled = paid.saturating_add(invoice.adjusted.0);
-            invoice.balance = Exact(invoice.record.total_amount.0.saturating_sub(settled));
-            invoice.is_open = !invoice.balance.0.is_zero();
-            invoice.last_modified = today;
+        };
+        let owed: Vec<Option<Decimal>> = self
+            .invoices
+            .iter()
+            .map(|invoice| is_it(invoice).then(|| self.owed(invoice)))
+            .collect();
+        for (invoice, owed) in self.invoices.iter_mut().zip(owed) {
+            if let Some(owed) = owed {
+                invoice.balance = Exact(owed);
+                invoice.is_open = !owed.is_zero();
+                invoice.last_modified = today;
+            }
         }
     }
 
