@@ -122,6 +122,20 @@ GRANTS = {
         "TokensTable": {"dynamodb:GetItem", "dynamodb:UpdateItem"},
         "InvoicesQueue": {"sqs:SendMessage"},
     },
+    # The page: what people decide, and no credential of Coupa or QAD.
+    "console": {
+        "RegisterTable": {
+            "dynamodb:BatchGetItem",
+            "dynamodb:ConditionCheckItem",
+            "dynamodb:DeleteItem",
+            "dynamodb:GetItem",
+            "dynamodb:PutItem",
+            "dynamodb:Query",
+            "dynamodb:UpdateItem",
+        },
+        "AuditTable": {"dynamodb:PutItem", "dynamodb:Query"},
+        "InvoicesQueue": {"sqs:SendMessage"},
+    },
     "sweep": {
         "RegisterTable/index/due": {"dynamodb:Query"},
         "InvoicesQueue": {"sqs:SendMessage"},
@@ -361,6 +375,8 @@ def grants_are_exactly_these(templates):
             yield f"{name} allows {show(allowed)}, expected {show(GRANTS[name])}"
 
 
+# What the page is given instead of a flow's `Deps`: shared/pages reads the register, acts through flows::operator and sends hints.
+PAGE = "Context<'a> dyn Register dyn Queue"
 # Flows that a function runs besides the one it is named after.
 ALSO_RUNS = {"match-invoice": ["order-event", "supplier-event"]}
 
@@ -371,7 +387,7 @@ def grants_follow_from_what_the_flows_are_given(templates):
     `Context` writes records with their audit entries; a client of Coupa or QAD needs the cache of tokens."""
     template = templates[STACK]
     for name in functions(template):
-        fields = "".join(deps_of(flow) for flow in [name, *ALSO_RUNS.get(name, [])])
+        fields = PAGE if name == "console" else "".join(deps_of(flow) for flow in [name, *ALSO_RUNS.get(name, [])])
         needed = {
             "RegisterTable": "Context<" in fields or "dyn Register" in fields,
             "AuditTable": "Context<" in fields,
@@ -404,11 +420,12 @@ def show(grants):
 
 @check
 def audit_is_append_only(templates):
-    """Whoever reaches the audit table may put, and nothing else."""
+    """Whoever reaches the audit table may put, and nothing else; the page shows what happened, so it may read too."""
     for name, role in roles(templates):
         for statement in statements(role):
             reaches = any(target(r).startswith("AuditTable") for r in as_list(statement["Resource"]))
-            if reaches and as_list(statement["Action"]) != ["dynamodb:PutItem"]:
+            allowed = ["dynamodb:PutItem"] if name != "ConsoleRole" else ["dynamodb:PutItem", "dynamodb:Query"]
+            if reaches and as_list(statement["Action"]) != allowed:
                 yield f"{name} may do {statement['Action']} on the audit table"
 
 
@@ -773,9 +790,12 @@ def dashboard_shows_everything(templates):
     template = templates[STACK]
     shown = set(dashboard_metrics(template))
     wanted = []
+    always = {n for n, r in template["Resources"].items() if "Condition" not in r}
     for name, (resource, _) in functions(template).items():
+        if resource not in always:
+            continue  # a dashboard cannot name what may not be there
         wanted += [("AWS/Lambda", metric, resource) for metric in ("Errors", "Invocations", "Duration")]
-    wanted += [("AWS/Logs", "IncomingBytes", name) for name in of_type(template, "AWS::Logs::LogGroup")]
+    wanted += [("AWS/Logs", "IncomingBytes", name) for name in of_type(template, "AWS::Logs::LogGroup") if name in always]
     for name in of_type(template, "AWS::DynamoDB::Table"):
         wanted += [("AWS/DynamoDB", f"Consumed{kind}CapacityUnits", name) for kind in ("Read", "Write")]
     wanted += [("AWS/SQS", "ApproximateNumberOfMessagesVisible", name) for name in of_type(template, "AWS::SQS::Queue")]
@@ -783,8 +803,8 @@ def dashboard_shows_everything(templates):
         if (namespace, metric, f"s/{resource}") not in shown:
             yield f"{metric} of {resource} is not shown"
     queries = [w["properties"]["query"] for w in dashboard(template) if w["type"] == "log"]
-    for name in functions(template):
-        if not any(f"SOURCE 's/{logical(name)}LogGroup'" in q and "by code" in q for q in queries):
+    for name, (resource, _) in functions(template).items():
+        if resource in always and not any(f"SOURCE 's/{logical(name)}LogGroup'" in q and "by code" in q for q in queries):
             yield f"errors of {name} are not shown by code"
     for widget in dashboard(template):
         if widget["x"] + widget["width"] > 24 or not widget["properties"].get("title"):
@@ -845,6 +865,10 @@ def edge_is_throttled(templates):
             yield f"{name} has an address of its own"
         for event in function.get("Events", {}).values():
             if event["Type"] != "HttpApi":
+                continue
+            if name == "console" and event["Properties"]["Path"] in ("/", "/{proxy+}"):
+                if event["Properties"]["ApiId"] != {"Ref": "ConsoleApi"}:
+                    yield "the page is not on an address of its own"
                 continue
             if name != "receive-webhook" or event["Properties"]["Method"] != "ANY":
                 yield f"{name} answers {event['Properties']['Method']} {event['Properties']['Path']}"

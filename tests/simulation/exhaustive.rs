@@ -345,6 +345,10 @@ fn received(number: u32, date: Date) -> Receipt {
         date,
         packing_slip: String::new(),
         currency: None,
+        pending: Default::default(),
+        closed: false,
+        unit_cost: None,
+        rounded: Vec::new(),
     }
 }
 

@@ -52,6 +52,7 @@ pub fn order(number: &str, ordered: u32) -> QadOrder {
             unit: "EA".to_owned(),
             ordered: Exact(Decimal::from(ordered)),
             unit_price: Exact(Decimal::TEN),
+            terms: Default::default(),
             status: String::new(),
         }],
     }
@@ -70,6 +71,8 @@ pub fn receipt(order: &str, receiver: &str, quantity: u32) -> QadReceipt {
         vouchered: Exact::default(),
         logistics_charge: String::new(),
         finished: false,
+        unit_cost: None,
+        consigned: false,
     }
 }
 

@@ -125,6 +125,23 @@ pub const LOG_LEVEL: Variable = optional(
     "info",
 );
 
+/// Who may look at the page: `off` until an identity provider is named, `local` on a machine of one's own.
+pub const CONSOLE_LOGIN: Variable = required(
+    "CONSOLE_LOGIN",
+    "how people sign in to the page: local (a person is chosen) with AWS on this machine",
+);
+/// The connections that the page shows.
+pub const CONSOLE_CONNECTIONS: Variable = required(
+    "CONSOLE_CONNECTIONS",
+    "the connections that the page shows, separated by commas; the first one without its name in the address",
+);
+/// The plant's time zone.
+pub const CONSOLE_TIME_ZONE: Variable = optional(
+    "CONSOLE_TIME_ZONE",
+    "IANA name of the time zone in which the page tells times",
+    "UTC",
+);
+
 /// Every variable that the template sets.
 pub const VARIABLES: &[Variable] = &[
     REGISTER_TABLE,
@@ -143,6 +160,9 @@ pub const VARIABLES: &[Variable] = &[
     QUEUE_VISIBILITY_SECONDS,
     QUEUE_RECEIVE_COUNT_MAX,
     INSTANCES_MAX,
+    CONSOLE_LOGIN,
+    CONSOLE_CONNECTIONS,
+    CONSOLE_TIME_ZONE,
     METRICS_NAMESPACE,
     LOG_LEVEL,
 ];
@@ -339,6 +359,15 @@ impl Config {
         u32::try_from(self.instances).unwrap_or(u32::MAX).max(1)
     }
 
+    /// True when all of AWS is on this machine.
+    pub fn is_loopback(&self) -> bool {
+        let services = [ENDPOINT_DYNAMODB, ENDPOINT_SQS, ENDPOINT_SECRETS_MANAGER];
+        services.iter().all(|service| {
+            let url = self.get(service).or_else(|_| self.get(&ENDPOINT));
+            url.is_ok_and(is_on_this_machine)
+        })
+    }
+
     /// The chain of times. Whether its links hold is asked with [`Timing::broken_links`].
     pub fn timing(&self) -> Timing {
         self.timing
@@ -411,17 +440,21 @@ fn read_level(values: &Values, problems: &mut Vec<Problem>) -> tracing::Level {
 
 /// Plain HTTP is for an AWS on the same machine alone.
 fn check_endpoint(variable: &Variable, url: &str) -> Option<Problem> {
-    let local = ["http://127.0.0.1", "http://localhost", "http://[::1]"]
+    let fits = (url.starts_with("https://") || is_on_this_machine(url)) && !url.contains('@');
+    (!fits).then(|| invalid(variable, "an https address, or http on this machine", url))
+}
+
+fn is_on_this_machine(url: &str) -> bool {
+    ["http://127.0.0.1", "http://localhost", "http://[::1]"]
         .iter()
         .any(|start| {
             url.strip_prefix(start)
                 .is_some_and(|rest| rest.is_empty() || rest.starts_with([':', '/']))
-        });
-    let fits = (url.starts_with("https://") || local) && !url.contains('@');
-    (!fits).then(|| invalid(variable, "an https address, or http on this machine", url))
+        })
 }
 
-fn invalid(variable: &Variable, expected: &str, actual: &str) -> Problem {
+/// What is wrong with the text of a variable.
+pub fn invalid(variable: &Variable, expected: &str, actual: &str) -> Problem {
     Problem::new("CONFIG_INVALID", "Correct this environment variable.")
         .field(variable.name)
         .expected(expected)

@@ -65,6 +65,17 @@ where
     ExitCode::FAILURE
 }
 
+/// An answer as JSON, for a function whose answer's type has no name.
+///
+/// # Errors
+/// `ANSWER_UNWRITABLE`: a defect.
+pub fn as_json(answer: impl Serialize) -> Result<serde_json::Value, Problem> {
+    serde_json::to_value(answer).map_err(|error| {
+        Problem::new("ANSWER_UNWRITABLE", "This is a defect: report it with this line.")
+            .actual(error.to_string())
+    })
+}
+
 fn prepare(function: &'static str, needed: &[Variable]) -> Result<World, Vec<Problem>> {
     let read = Config::from_env();
     // Even a broken environment is told as JSON lines.

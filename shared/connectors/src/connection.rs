@@ -5,6 +5,7 @@ mod destinations;
 mod lookups;
 mod payable;
 mod suppliers;
+mod tolerances;
 
 pub use destinations::NumberMap;
 pub use lookups::LookupSettings;
@@ -12,6 +13,7 @@ pub use suppliers::{CoupaSupplierDefaults, QadSupplierDefaults, SupplierSettings
 
 use self::destinations::{CodingDocument, LineDocument};
 use self::payable::{NotPayableDocument, RemitToDocument};
+use self::tolerances::ToleranceDocument;
 use crate::coupa::CoupaClient;
 use crate::http::address::BaseUrl;
 use crate::http::auth::{Authenticator, AuthenticatorParts, Login, Scheme, YOUNG_TOKEN_MILLIS};
@@ -29,9 +31,7 @@ use domain::ids::{
 use domain::instruction::SecondPerson;
 use domain::money::{Currency, parse_decimal};
 use domain::payments::{PaymentPolicy, StatusMeaning};
-use domain::policy::{
-    ChargeAccount, MatchPolicy, NotPayable, OnNotPayable, PostingDate, Tolerance, UnitConversion,
-};
+use domain::policy::{ChargeAccount, MatchPolicy, NotPayable, OnNotPayable, PostingDate, UnitConversion};
 use domain::problem::Problem;
 use flows::match_invoice::InvoiceSettings;
 use flows::ports::{Chance, Clock, TokenSlot, TokenStore};
@@ -394,6 +394,7 @@ struct InvoiceDocument {
     matching_daybook: String,
     invoice_status: String,
     posting_date: PostingDate,
+    first_open_day: Option<domain::time::Date>,
     adopt_equal_documents: bool,
     tolerance: ToleranceDocument,
     credit_terms: BTreeMap<String, CreditTermsCode>,
@@ -475,6 +476,7 @@ impl Default for InvoiceDocument {
             matching_daybook: "RM".to_owned(),
             invoice_status: "AP-RMALLOC".to_owned(),
             posting_date: PostingDate::default(),
+            first_open_day: None,
             adopt_equal_documents: true,
             tolerance: ToleranceDocument::default(),
             credit_terms: BTreeMap::new(),
@@ -556,16 +558,6 @@ impl PaymentDocument {
     }
 }
 
-/// Limits of a match.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-struct ToleranceDocument {
-    version: String,
-    unit_price_percent_over: Exact,
-    quantity_percent_over: Exact,
-    total_amount: Exact,
-}
-
 /// Where a charge goes.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -586,6 +578,8 @@ struct UnitDocument {
     to: UnitCode,
     #[serde(default = "Exact::one")]
     factor: Exact,
+    #[serde(default)]
+    items: BTreeMap<String, Exact>,
 }
 
 /// An exact decimal, written as a number or as a text.
@@ -605,52 +599,6 @@ impl<'de> Deserialize<'de> for Exact {
         parse_decimal(raw.get().trim_matches('"'))
             .map(Self)
             .map_err(serde::de::Error::custom)
-    }
-}
-
-impl Default for ToleranceDocument {
-    fn default() -> Self {
-        let standard = Tolerance::default();
-        Self {
-            version: String::new(),
-            unit_price_percent_over: Exact(standard.unit_price_percent_over),
-            quantity_percent_over: Exact(standard.quantity_percent_over),
-            total_amount: Exact(standard.total_amount),
-        }
-    }
-}
-
-impl ToleranceDocument {
-    /// The limits; a set without a name gets one that changes with them.
-    fn tolerance(&self) -> Tolerance {
-        let standard = Tolerance::default();
-        let limits = Tolerance {
-            version: self.version.trim().to_owned(),
-            unit_price_percent_over: self.unit_price_percent_over.0,
-            quantity_percent_over: self.quantity_percent_over.0,
-            total_amount: self.total_amount.0,
-        };
-        if !limits.version.is_empty() {
-            return limits;
-        }
-        let unnamed_standard = Tolerance {
-            version: String::new(),
-            ..standard.clone()
-        };
-        if limits == unnamed_standard {
-            return standard;
-        }
-        let text = format!(
-            "{} {} {}",
-            limits.unit_price_percent_over.normalize(),
-            limits.quantity_percent_over.normalize(),
-            limits.total_amount.normalize()
-        );
-        let digest = hex::encode(Sha256::digest(text.as_bytes()));
-        Tolerance {
-            version: format!("custom-{}", digest.get(..8).unwrap_or_default()),
-            ..limits
-        }
     }
 }
 
@@ -1019,11 +967,17 @@ fn match_policy(
             UnitConversion {
                 to: unit.to,
                 factor: unit.factor.0,
+                items: unit
+                    .items
+                    .into_iter()
+                    .map(|(item, factor)| (item, factor.0))
+                    .collect(),
             },
         )
     });
     Some(MatchPolicy {
-        tolerance: invoices.tolerance.tolerance(),
+        tolerance: invoices.tolerance.tolerance(problems),
+        first_open_day: invoices.first_open_day,
         domain: qad.domain.clone(),
         entity: qad.entity.clone(),
         invoice_daybook: invoice_daybook?,
@@ -1052,24 +1006,14 @@ fn daybook(field: &str, text: &str, problems: &mut Vec<Problem>) -> Option<Daybo
 fn check_limits(invoices: &InvoiceDocument, problems: &mut Vec<Problem>) {
     require("invoices.invoice_status", &invoices.invoice_status, problems);
     require("invoices.gl_status_code", &invoices.gl_status_code, problems);
-    let tolerance = &invoices.tolerance;
-    for (name, limit) in [
-        ("unit_price_percent_over", tolerance.unit_price_percent_over),
-        ("quantity_percent_over", tolerance.quantity_percent_over),
-        ("total_amount", tolerance.total_amount),
-    ] {
-        if limit.0 < Decimal::ZERO {
-            problems.push(invalid(
-                &format!("invoices.tolerance.{name}"),
-                "zero or more",
-                limit.0.to_string(),
-            ));
-        }
-    }
     for (code, unit) in &invoices.units {
         if unit.factor.0 <= Decimal::ZERO {
             let field = format!("invoices.units.{code}.factor");
             problems.push(invalid(&field, "more than zero", unit.factor.0.to_string()));
+        }
+        for (item, factor) in unit.items.iter().filter(|(_, factor)| factor.0 <= Decimal::ZERO) {
+            let field = format!("invoices.units.{code}.items.{item}");
+            problems.push(invalid(&field, "more than zero", factor.0.to_string()));
         }
     }
 }

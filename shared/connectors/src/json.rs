@@ -1,7 +1,7 @@
 //! JSON as it came: numbers keep their digits (no float ever), and every value knows its path, so that whatever cannot
 //! be read is named exactly.
 
-use domain::money::{DecimalError, parse_decimal, parse_price};
+use domain::money::{DecimalError, parse_decimal, parse_noisy, parse_price};
 use domain::problem::Problem;
 use domain::time::{Date, Timestamp, date_as_written};
 use rust_decimal::Decimal;
@@ -285,6 +285,13 @@ impl<'a> Node<'a> {
     /// An amount of money that has to be there.
     pub(crate) fn required_amount(&self) -> Result<Decimal, Misread> {
         self.amount()?.ok_or_else(|| self.misread("a decimal"))
+    }
+
+    /// A quantity or amount of a system that counts in binary, and whether its noise was rounded away.
+    pub(crate) fn noisy(&self) -> Result<Option<(Decimal, bool)>, Misread> {
+        let text = self.text()?;
+        let parsed = text.map(|text| parse_noisy(&text)).transpose();
+        parsed.map_err(|error| self.misread(error.expected))
     }
 
     fn number(&self, parse: fn(&str) -> Result<Decimal, DecimalError>) -> Result<Option<Decimal>, Misread> {

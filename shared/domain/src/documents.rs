@@ -7,6 +7,7 @@ use crate::coupa_orders::{CoupaOrder, CoupaOrderReference};
 use crate::ids::{
     DocumentKind, InvoiceId, InvoiceReference, OrderLineKey, PurchaseOrderNumber, ReceiptKey, UnitCode,
 };
+use crate::matching::exact;
 use crate::money::Currency;
 use crate::time::Date;
 use rust_decimal::Decimal;
@@ -317,10 +318,38 @@ pub struct OrderLine {
     pub ordered: Decimal,
     /// Quantity received as the order itself counts it (for people; matching counts receipts).
     pub received: Decimal,
-    /// Price per unit in the order's currency.
+    /// Price per unit in the order's currency, before the discount.
     pub unit_price: Decimal,
+    /// The line's discount in percent (`pod_disc_pct`); zero when the tenant does not show one.
+    #[serde(default)]
+    pub discount_percent: Decimal,
+    /// A scheduled order's line (`pod_sched`): its receipts are the limit, not the quantity ordered.
+    #[serde(default)]
+    pub scheduled: bool,
+    /// Received on consignment (`pod_consignment`): nothing is owed until it is used.
+    #[serde(default)]
+    pub consignment: bool,
+    /// Evaluated receipts by the line's own word; `None` when that says nothing, and then the header's counts.
+    #[serde(default)]
+    pub evaluated_receipts: Option<bool>,
+    /// Quantities with more places than are kept, and how they were read.
+    #[serde(default)]
+    pub rounded: Vec<String>,
     /// Status of the line; a closed or cancelled order closes or cancels its lines.
     pub status: OrderStatus,
+}
+
+impl OrderLine {
+    /// Price per unit less the discount; `None` when it leaves the exact range.
+    pub fn net_price(&self) -> Option<Decimal> {
+        if self.discount_percent.is_zero() {
+            return Some(self.unit_price);
+        }
+        exact::raised_by_percent(
+            self.unit_price,
+            exact::subtract(Decimal::ZERO, self.discount_percent)?,
+        )
+    }
 }
 
 /// A purchase order, read from QAD.
@@ -332,10 +361,24 @@ pub struct Order {
     pub supplier: String,
     /// Its currency.
     pub currency: Currency,
-    /// Evaluated receipts: QAD invoices itself, so nothing of ours may be posted on it.
+    /// Evaluated receipts by the header's word: QAD invoices itself, so nothing of ours may be posted on lines that do not
+    /// say otherwise.
     pub evaluated_receipts: bool,
     /// The lines.
     pub lines: Vec<OrderLine>,
+}
+
+/// What QAD's pending voucher says about a receipt: how much is there to be invoiced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[serde(rename_all = "kebab-case")]
+pub enum Pending {
+    /// The tenant does not show it: the quantity received is taken.
+    #[default]
+    NotShown,
+    /// There is none, while other receipts have one: goods on consignment that nobody has used.
+    Missing,
+    /// So much (`pvo_trans_qty`), signed as the quantity received.
+    Quantity(Decimal),
 }
 
 /// One goods receipt line, or one return (all its quantities negative). Logistics charges were dropped when read.
@@ -355,6 +398,18 @@ pub struct Receipt {
     pub packing_slip: String,
     /// Currency of its cost, when QAD gives one.
     pub currency: Option<Currency>,
+    /// The pending voucher.
+    #[serde(default)]
+    pub pending: Pending,
+    /// An invoice was said to be the last of it (`pvo_last_voucher`): nothing is open, whatever is left.
+    #[serde(default)]
+    pub closed: bool,
+    /// Cost per unit in the order's currency at the time of the receipt (`prh_curr_amt`); `None` when it is not shown or zero.
+    #[serde(default)]
+    pub unit_cost: Option<Decimal>,
+    /// Quantities with more places than are kept, and how they were read.
+    #[serde(default)]
+    pub rounded: Vec<String>,
 }
 
 impl Receipt {

@@ -315,8 +315,22 @@ pub fn reason(exception: &Exception) -> String {
         Code::CurrencyDiffers => format!("currency {actual}, expected {expected}"),
         Code::UnitDiffers => format!("unit {actual} on {line}, expected {expected}"),
         Code::PriceOverTolerance => {
-            format!("unit price {actual} on {place} is over the order's {expected}{limit}")
+            format!(
+                "unit price {actual} on {place} is over {}{limit}",
+                agreed(expected)
+            )
         }
+        Code::PriceUnderTolerance => {
+            format!(
+                "unit price {actual} on {place} is below {}{limit}",
+                agreed(expected)
+            )
+        }
+        Code::CreditNoteMissing => {
+            format!("{actual} on {place}, so the credit note for the return is awaited")
+        }
+        Code::ConsignedNotUsed => format!("{actual} used of the consigned goods on {place}"),
+        Code::NothingLeftToBill => format!("nothing is left to bill on {place} ({actual} open)"),
         Code::BilledOverOrdered => format!("{actual} on {place}, {expected}{limit}"),
         Code::TotalsDisagree => format!("{expected} against {actual}{limit}"),
         Code::LineWithoutOrder => format!("{line} names no order ({actual})"),
@@ -352,6 +366,15 @@ pub fn reason(exception: &Exception) -> String {
     }
 }
 
+/// Whose price was agreed: the order's, unless the text names its receiver.
+fn agreed(expected: &str) -> String {
+    if expected.contains(" on receiver ") {
+        format!("the {expected}")
+    } else {
+        format!("the order's {expected}")
+    }
+}
+
 /// When a held invoice goes on.
 fn what_heals(exceptions: &[Exception], report: Option<&MatchReport>) -> String {
     // That a line is two-way in Coupa is no reason of its own.
@@ -369,6 +392,10 @@ fn what_heals(exceptions: &[Exception], report: Option<&MatchReport>) -> String 
     match exception.code {
         ExceptionCode::ReceiptMissing => "it posts by itself when they are received".to_owned(),
         ExceptionCode::ReceiptShort => format!("it posts by itself when {rest} received"),
+        ExceptionCode::CreditNoteMissing => {
+            "it posts by itself when the credit note for the return has posted".to_owned()
+        }
+        ExceptionCode::ConsignedNotUsed => "it posts by itself when they are used in QAD".to_owned(),
         ExceptionCode::ReturnMissing => format!("it posts by itself when {rest} returned"),
         ExceptionCode::OrderNotFound | ExceptionCode::OrderLineNotFound => {
             "it posts by itself when QAD has it; if the number is wrong, correct it on the Coupa line"

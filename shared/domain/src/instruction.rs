@@ -136,6 +136,8 @@ impl ExceptionCode {
         matches!(
             self,
             Self::PriceOverTolerance
+                | Self::PriceUnderTolerance
+                | Self::OrderIsEvaluatedReceipts
                 | Self::BilledOverOrdered
                 | Self::CoupaOrderClosed
                 | Self::CoupaOrderCancelled

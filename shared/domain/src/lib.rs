@@ -12,6 +12,7 @@
 //! | [`problem`] | what is wrong, in the shape every error has: code, field, expected, actual, fix |
 //! | [`documents`] | invoice, purchase order, goods receipt as this product holds them true |
 //! | [`policy`] | tolerances and posting defaults: versioned data, not code |
+//! | [`tolerance`] | how far a figure may differ before a person must look |
 //! | [`matching`] | the three-way match: [`matching::decide`] |
 //! | [`lifecycle`] | the states of an invoice and the one function that moves it |
 //! | [`timing`] | the chain of times that "never twice" rests on |
@@ -33,6 +34,7 @@
 )]
 
 pub mod coupa_orders;
+pub mod csv;
 pub mod documents;
 pub mod effect;
 pub mod explain;
@@ -50,3 +52,4 @@ pub mod problem;
 pub mod suppliers;
 pub mod time;
 pub mod timing;
+pub mod tolerance;

@@ -4,10 +4,11 @@
 //! Coupa and compared by the tests.
 
 mod destination;
-mod exact;
+pub(crate) mod exact;
 mod ledger;
 mod lines;
 mod payable;
+mod price;
 #[cfg(test)]
 #[expect(clippy::arithmetic_side_effects, reason = "an overflow in a test fails it")]
 pub(crate) mod tests;
@@ -44,7 +45,7 @@ pub struct MatchInput<'a> {
     pub coupa_orders: &'a CoupaOrders,
     /// Limits and defaults.
     pub policy: &'a MatchPolicy,
-    /// Today (UTC), for [`crate::policy::PostingDate::MatchingDate`].
+    /// Today in the entity's time zone, for [`crate::policy::PostingDate::MatchingDate`].
     pub today: Date,
 }
 
@@ -130,6 +131,12 @@ exception_codes! {
     ReceiptShort => "RECEIPT_SHORT", TheOtherSystem, "Nothing to do: it posts by itself when the rest is received in QAD.";
     /// A credit note finds no return, or too small a one.
     ReturnMissing => "RETURN_MISSING", TheOtherSystem, "Nothing to do: it posts by itself when the return is posted in QAD.";
+    /// Goods went back and the credit note for them has not come: what replaced them cannot be billed before it.
+    CreditNoteMissing => "CREDIT_NOTE_MISSING", TheOtherSystem, "Nothing to do: it posts by itself when the credit note for the return has posted.";
+    /// Received on consignment, and not used.
+    ConsignedNotUsed => "CONSIGNED_NOT_USED", TheOtherSystem, "Nothing to do: it posts by itself when the consigned goods are used in QAD.";
+    /// Nothing is open, and nothing more can come.
+    NothingLeftToBill => "NOTHING_LEFT_TO_BILL", APerson, "Everything received is invoiced already: dispute the invoice, or reopen the order line in QAD, then recheck.";
     /// QAD has no such order.
     OrderNotFound => "ORDER_NOT_FOUND", TheOtherSystem, "It is looked for again; if the number is wrong, correct the order on the Coupa line.";
     /// The order has no such line.
@@ -151,6 +158,9 @@ exception_codes! {
     UnitDiffers => "UNIT_DIFFERS", APerson, "Correct the unit on the invoice, or configure the conversion, then recheck.";
     /// The unit price is over the order's by more than allowed.
     PriceOverTolerance => "PRICE_OVER_TOLERANCE", APerson, "Have the buyer change the order's price, or dispute the invoice, then recheck.";
+    /// The unit price is below what was agreed by more than allowed: on an invoice a mistake that comes back, on a credit
+    /// note our loss.
+    PriceUnderTolerance => "PRICE_UNDER_TOLERANCE", APerson, "Ask the supplier whether the price is meant, then have it corrected, or release it.";
     /// More is billed than was ordered.
     BilledOverOrdered => "BILLED_OVER_ORDERED", APerson, "Have the buyer change the order, or dispute the invoice, then recheck.";
     /// Lines, charges and tax do not add up to the total.
@@ -174,7 +184,7 @@ exception_codes! {
     /// Coupa asks no receipt for the line (two-way), and QAD has too little of one: nothing is posted ahead of its receipt.
     TwoWayLine => "TWO_WAY_LINE", TheOtherSystem, "Have what is billed received in QAD, or enter the invoice in QAD by hand.";
     /// QAD invoices this order by itself (evaluated receipts).
-    OrderIsEvaluatedReceipts => "ORDER_IS_ERS", APerson, "QAD creates this invoice itself; void the one in Coupa.";
+    OrderIsEvaluatedReceipts => "ORDER_IS_ERS", APerson, "QAD invoices it; compare, then void in Coupa or release.";
     /// A charge has no GL account in the connection.
     ChargeNotMapped => "CHARGE_NOT_MAPPED", APerson, "Give the charge a GL account in the connection's settings, then recheck.";
     /// An amount line is no exact quantity at the order's price within what is open.
@@ -292,6 +302,12 @@ pub struct LineReport {
     pub invoice_price: Option<Decimal>,
     /// The highest unit price the tolerance allows.
     pub price_limit: Option<Decimal>,
+    /// What the price was compared with; `None` when it was not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub price: Option<PriceFinding>,
+    /// Quantities of QAD with more places than are kept, and how they were read.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rounded: Vec<String>,
     /// Empty when the line matches, or has nothing to post.
     pub exceptions: Vec<ExceptionCode>,
     /// True for a line without value: nothing is posted for it.
@@ -302,6 +318,27 @@ pub struct LineReport {
     /// What Coupa's order said about it; `None` when Coupa was not asked, has no such order, or the line names none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub coupa_order: Option<CoupaOrderFacts>,
+}
+
+/// Whose price the invoice's was compared with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PriceReference {
+    /// The order's, less its discount.
+    Order,
+    /// What each matched receiver has cost.
+    Receiver,
+    /// The receivers' where they say it, else the order's.
+    ReceiverAndOrder,
+}
+
+/// What the comparison of prices found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PriceFinding {
+    /// What was compared with.
+    pub reference: PriceReference,
+    /// Effect on the line in the order's currency; more than agreed is positive.
+    pub difference: Decimal,
 }
 
 /// One receiver line that the supplier invoice is matched to.
@@ -427,6 +464,7 @@ pub fn decide_accepting(input: &MatchInput<'_>, accepted: &[Exception]) -> Decis
     let orders = billed_orders(input);
     for order in &orders {
         check_order(invoice, supplier.as_ref(), order, &mut exceptions);
+        check_evaluated_receipts(invoice, order, &mut exceptions);
     }
     check_document_signs(invoice, &mut exceptions);
     let payable::Payable {
@@ -456,6 +494,7 @@ pub fn decide_accepting(input: &MatchInput<'_>, accepted: &[Exception]) -> Decis
     for ledger in ledgers.values().flatten() {
         check_shared_rests(ledger, &mut rows, &mut exceptions);
     }
+    let received = parts.iter().map(|priced| priced.part.receipt.date).max();
     let used_up = ledgers
         .values()
         .flatten()
@@ -468,6 +507,7 @@ pub fn decide_accepting(input: &MatchInput<'_>, accepted: &[Exception]) -> Decis
             draft: Box::new(SupplierInvoiceDraft {
                 invoice_status: status_code(input.policy, locked, matches.is_empty()),
                 payee,
+                posting_date: posting_date(input, received),
                 credit_terms,
                 ..draft(input, supplier, &orders, matches, costs)
             }),
@@ -626,7 +666,26 @@ fn check_order(
             invoice.currency.to_string(),
         ));
     }
-    if order.evaluated_receipts {
+}
+
+/// A line's own word counts before its header's.
+fn check_evaluated_receipts(invoice: &Invoice, order: &Order, exceptions: &mut Vec<Exception>) {
+    let is_evaluated = |line: &crate::documents::InvoiceLine| {
+        let Some(key) = line.order_line.as_ref().filter(|key| key.order == order.number) else {
+            return false;
+        };
+        order
+            .lines
+            .iter()
+            .find(|line| line.number == key.line)
+            .and_then(|line| line.evaluated_receipts)
+            .unwrap_or(order.evaluated_receipts)
+    };
+    if invoice
+        .lines
+        .iter()
+        .any(|line| !lines::has_nothing_to_post(line) && is_evaluated(line))
+    {
         exceptions.push(of_document(
             ExceptionCode::OrderIsEvaluatedReceipts,
             "an order that QAD does not invoice by itself",
@@ -728,7 +787,9 @@ fn check_total(input: &MatchInput<'_>, matched: &[lines::MatchedLine<'_>], excep
 fn total_limit(input: &MatchInput<'_>, valued_lines: usize) -> Option<Decimal> {
     let unit = input.invoice.minor_unit();
     let by_lines = exact::multiply(unit, Decimal::from(valued_lines.max(1)))?;
-    Some(by_lines.min(input.policy.tolerance.total_amount.max(unit)))
+    let supplier = input.invoice.supplier.number.as_deref().map(str::trim);
+    let limits = input.policy.tolerance.of(input.invoice.currency, supplier);
+    Some(by_lines.min(limits.total.free.max(unit)))
 }
 
 fn out_of_range(actual: String) -> Exception {
@@ -793,10 +854,7 @@ fn draft(
         domain: policy.domain.clone(),
         currency: invoice.currency,
         invoice_date: invoice.invoice_date,
-        posting_date: match policy.posting_date {
-            PostingDate::InvoiceDate => invoice.invoice_date,
-            PostingDate::MatchingDate => input.today,
-        },
+        posting_date: posting_date(input, None),
         daybook: match invoice.kind {
             DocumentKind::Invoice => policy.invoice_daybook.clone(),
             DocumentKind::CreditNote => policy.credit_note_daybook.clone(),
@@ -815,6 +873,20 @@ fn draft(
         matches,
         costs,
     }
+}
+
+/// When it is posted, given the date of the latest receipt it is matched to; never before the books are open.
+fn posting_date(input: &MatchInput<'_>, received: Option<Date>) -> Date {
+    let invoice_date = input.invoice.invoice_date;
+    let wanted = match input.policy.posting_date {
+        PostingDate::Latest => received.map_or(invoice_date, |received| received.max(invoice_date)),
+        PostingDate::InvoiceDate => invoice_date,
+        PostingDate::MatchingDate => input.today,
+    };
+    input
+        .policy
+        .first_open_day
+        .map_or(wanted, |first_open| first_open.max(wanted))
 }
 
 /// A bill that QAD is not to pay has the status that no payment run takes; one that goes to the general ledger alone has one

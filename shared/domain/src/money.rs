@@ -116,6 +116,43 @@ fn read(text: &str, rounds: bool) -> Result<Decimal, DecimalError> {
         .map_err(|_| refuse())
 }
 
+/// Digits after the point to which a quantity or amount is kept that comes out of somebody's binary arithmetic.
+pub const NOISE_PLACES: u32 = 8;
+
+/// Reads a quantity or amount of a system that counts in binary: like [`parse_decimal`], but digits beyond [`NOISE_PLACES`]
+/// are rounded half-even. True beside it when that changed the figure.
+pub fn parse_noisy(text: &str) -> Result<(Decimal, bool), DecimalError> {
+    let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
+    let digits = fraction.bytes().take_while(u8::is_ascii_digit).count();
+    let exact = match parse_decimal(text) {
+        Ok(exact) => exact,
+        // Everything beyond what is kept only has to say on which side of the middle it is.
+        Err(error) if digits > DECIMAL_PLACES_MAX => {
+            let kept = fraction.get(..DECIMAL_PLACES_MAX).unwrap_or_default();
+            let beyond = fraction.get(DECIMAL_PLACES_MAX..digits).unwrap_or_default();
+            let rest = fraction.get(digits..).unwrap_or_default();
+            if !rest.is_empty() {
+                return Err(error);
+            }
+            let cut = parse_decimal(&format!("{whole}.{kept}"))?;
+            let tail = match (
+                beyond.bytes().any(|digit| digit != b'0'),
+                whole.trim_start().starts_with('-'),
+            ) {
+                (false, _) => Decimal::ZERO,
+                (true, false) => Decimal::new(1, 13),
+                (true, true) => Decimal::new(-1, 13),
+            };
+            cut.saturating_add(tail)
+        }
+        Err(error) => return Err(error),
+    };
+    let rounded = exact
+        .round_dp_with_strategy(NOISE_PLACES, RoundingStrategy::MidpointNearestEven)
+        .normalize();
+    Ok((rounded, rounded != exact))
+}
+
 /// A currency: three capital letters (ISO 4217).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
@@ -256,6 +293,26 @@ mod tests {
         assert!(parse_decimal("0.33333333333333333333").is_err());
         for text in ["", "1.", "NaN", "1000000000000000.5"] {
             assert!(parse_price(text).is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn noise_is_rounded_half_even_and_said() {
+        for (text, expected, said) in [
+            ("0.30000000000000004", "0.3", true),
+            ("-0.30000000000000004", "-0.3", true),
+            ("0.3", "0.3", false),
+            ("9980.00", "9980", false),
+            ("1.000000005", "1", true),
+            ("1.000000015", "1.00000002", true),
+            ("1.0000000050000000000001", "1.00000001", true),
+            ("0.083333333333333333", "0.08333333", true),
+        ] {
+            let (read, changed) = parse_noisy(text).unwrap();
+            assert_eq!((read.to_string().as_str(), changed), (expected, said), "{text}");
+        }
+        for text in ["?", "", "1.00000000000000000x", "0.30000000000000004e1"] {
+            assert!(parse_noisy(text).is_err(), "{text}");
         }
     }
 

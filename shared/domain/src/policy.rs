@@ -5,34 +5,11 @@ use crate::documents::ChargeKind;
 use crate::ids::{
     CreditTermsCode, DaybookCode, DomainCode, EntityCode, GlAccountCode, SupplierCode, UnitCode,
 };
+use crate::time::Date;
+pub use crate::tolerance::{Band, Limit, LimitChanges, Limits, Tolerance};
 use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-
-/// How far an invoice may differ from its order before a person must look.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Tolerance {
-    /// Name of this set of limits; written into every decision made with it.
-    pub version: String,
-    /// Percent by which the invoice's unit price may exceed the order's. Cheaper is always fine.
-    pub unit_price_percent_over: Decimal,
-    /// Percent by which the quantity billed may exceed the quantity ordered. Never lets a bill run ahead of receipts.
-    pub quantity_percent_over: Decimal,
-    /// Amount in the invoice's currency by which lines, charges and tax may differ from the total.
-    pub total_amount: Decimal,
-}
-
-impl Default for Tolerance {
-    /// Two percent on the price, nothing on the quantity, 0.05 on the total.
-    fn default() -> Self {
-        Self {
-            version: "default-1".to_owned(),
-            unit_price_percent_over: Decimal::TWO,
-            quantity_percent_over: Decimal::ZERO,
-            total_amount: Decimal::new(5, 2),
-        }
-    }
-}
 
 /// How many of the order's units are in one of the invoice's.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,6 +18,9 @@ pub struct UnitConversion {
     pub to: UnitCode,
     /// Order units per invoice unit; more than zero. 1 when the codes merely differ in spelling.
     pub factor: Decimal,
+    /// The factor of an item that is packed otherwise, by QAD's item; before `factor`.
+    #[serde(default)]
+    pub items: BTreeMap<String, Decimal>,
 }
 
 /// Where a charge goes in the general ledger.
@@ -63,10 +43,12 @@ pub struct ChargeAccount {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
 #[serde(rename_all = "kebab-case")]
 pub enum PostingDate {
-    /// The invoice's own date: QAD's default (confirmed).
+    /// The later of the invoice's date and the latest matched receipt's: goods are never expensed before they came.
     #[default]
+    Latest,
+    /// The invoice's own date: QAD's default (confirmed).
     InvoiceDate,
-    /// The day (UTC) on which the invoice was matched.
+    /// The day, in the entity's time zone, on which the invoice was matched.
     MatchingDate,
 }
 
@@ -222,6 +204,9 @@ pub struct MatchPolicy {
     pub invoice_status: String,
     /// Date policy.
     pub posting_date: PostingDate,
+    /// The first day on which the entity's books are open; nothing is posted before it, whatever the date policy says.
+    #[serde(default)]
+    pub first_open_day: Option<Date>,
     /// Coupa payment term code to QAD credit terms; identity when a code is not in here.
     pub credit_terms: BTreeMap<String, CreditTermsCode>,
     /// GL accounts of charges; a charge without one is parked.

@@ -59,6 +59,27 @@ impl Done {
     }
 }
 
+/// The revision of the record that a person had in sight; `None` when nobody is asked, as on the command line, where the
+/// record is read and changed in one breath.
+pub type Seen = Option<u64>;
+
+async fn read_as_seen(
+    context: &Context<'_>,
+    id: InvoiceId,
+    seen: Seen,
+) -> Result<Loaded<InvoiceRecord>, OperatorError> {
+    let loaded = read(context, id).await?;
+    match seen {
+        Some(revision) if revision != loaded.revision => Err(refuse(
+            "SEEN_IS_STALE",
+            &loaded.document,
+            &format!("revision {revision}, which was looked at"),
+            "It has changed since it was looked at. Nothing was done: look at it again, then decide.",
+        )),
+        _ => Ok(loaded),
+    }
+}
+
 async fn read(context: &Context<'_>, id: InvoiceId) -> Result<Loaded<InvoiceRecord>, OperatorError> {
     load::<InvoiceRecord>(context.register, RecordKey::Invoice(id))
         .await?
@@ -150,7 +171,22 @@ pub async fn release(
     rule: &SecondPerson,
     dry_run: bool,
 ) -> Result<Done, OperatorError> {
-    let loaded = read(context, id).await?;
+    release_as_seen(context, id, instruction, rule, None, dry_run).await
+}
+
+/// As [`release`], and refused with `SEEN_IS_STALE` when the record is not the one that was looked at.
+///
+/// # Errors
+/// See [`OperatorError`].
+pub async fn release_as_seen(
+    context: &Context<'_>,
+    id: InvoiceId,
+    instruction: Instruction,
+    rule: &SecondPerson,
+    seen: Seen,
+    dry_run: bool,
+) -> Result<Done, OperatorError> {
+    let loaded = read_as_seen(context, id, seen).await?;
     let record = &loaded.document;
     let content = record.source.as_ref().map(|source| source.content_sha256.clone());
     let exceptions = match &record.state {
@@ -248,7 +284,21 @@ pub async fn skip(
     instruction: Instruction,
     dry_run: bool,
 ) -> Result<Done, OperatorError> {
-    let loaded = read(context, id).await?;
+    skip_as_seen(context, id, instruction, None, dry_run).await
+}
+
+/// As [`skip`], and refused with `SEEN_IS_STALE` when the record is not the one that was looked at.
+///
+/// # Errors
+/// See [`OperatorError`].
+pub async fn skip_as_seen(
+    context: &Context<'_>,
+    id: InvoiceId,
+    instruction: Instruction,
+    seen: Seen,
+    dry_run: bool,
+) -> Result<Done, OperatorError> {
+    let loaded = read_as_seen(context, id, seen).await?;
     let record = &loaded.document;
     if record.state.is_skipped() {
         return Ok(Done::already(loaded.document));
@@ -274,7 +324,21 @@ pub async fn reopen(
     instruction: Instruction,
     dry_run: bool,
 ) -> Result<Done, OperatorError> {
-    let loaded = read(context, id).await?;
+    reopen_as_seen(context, id, instruction, None, dry_run).await
+}
+
+/// As [`reopen`], and refused with `SEEN_IS_STALE` when the record is not the one that was looked at.
+///
+/// # Errors
+/// See [`OperatorError`].
+pub async fn reopen_as_seen(
+    context: &Context<'_>,
+    id: InvoiceId,
+    instruction: Instruction,
+    seen: Seen,
+    dry_run: bool,
+) -> Result<Done, OperatorError> {
+    let loaded = read_as_seen(context, id, seen).await?;
     if !loaded.document.state.is_skipped() {
         return Ok(Done::already(loaded.document));
     }

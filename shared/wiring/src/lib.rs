@@ -33,6 +33,7 @@ use flows::coupa_orders::OrderReads;
 use flows::match_invoice::{self, InvoiceSettings, Rest};
 use flows::pause::{self, PAUSED, Pause};
 use flows::ports::{Chance, Clock, Collection, Hint, HintReason, Subject};
+use flows::published::{self, Published};
 use flows::store::{Context, FlowError};
 use flows::write_payment::{self, PaymentSettings};
 use flows::{order_event, poll_coupa, poll_payments, poll_receipts, sweep};
@@ -92,6 +93,8 @@ pub struct Wiring {
     open: Mutex<BTreeMap<ConnectionId, (String, Arc<Connection>)>>,
     /// By the delivery's request id.
     order_reads: std::sync::Mutex<(String, Arc<OrderReads>)>,
+    /// Which version of each connection's settings was told to the page.
+    told: std::sync::Mutex<BTreeMap<ConnectionId, String>>,
 }
 
 impl Wiring {
@@ -136,6 +139,7 @@ impl Wiring {
             http,
             open: Mutex::default(),
             order_reads: std::sync::Mutex::default(),
+            told: std::sync::Mutex::default(),
         })
     }
 
@@ -432,7 +436,35 @@ impl Wiring {
             orders: &self.order_reads(invocation),
             settings: &connection.settings,
         };
+        self.tell_settings(connection, &deps.context).await;
         match_invoice::run(&deps, invoice, reason).await
+    }
+
+    fn told(&self) -> std::sync::MutexGuard<'_, BTreeMap<ConnectionId, String>> {
+        self.told
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// Once per version of the settings: what the page must know of them. It is never in the way of an invoice.
+    async fn tell_settings(&self, connection: &Connection, context: &Context<'_>) {
+        let is_told =
+            |told: &BTreeMap<ConnectionId, String>| told.get(&connection.id) == Some(&connection.version);
+        if is_told(&self.told()) {
+            return;
+        }
+        let published = Published::of(&connection.settings.second_person);
+        match published::publish(context, &published).await {
+            Ok(()) => {
+                self.told()
+                    .insert(connection.id.clone(), connection.version.clone());
+            }
+            Err(error) => {
+                let problem = error.problem();
+                tracing::warn!(connection = %connection.id, code = %problem.code, %problem,
+                    "the page does not know the latest limits yet");
+            }
+        }
     }
 
     async fn match_invoice(

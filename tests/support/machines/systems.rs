@@ -394,6 +394,10 @@ fn goods(number: usize, pieces: u32) -> Goods {
             date: BEGINNING.date_utc(),
             packing_slip: String::new(),
             currency: None,
+            pending: Default::default(),
+            closed: false,
+            unit_cost: None,
+            rounded: Vec::new(),
         },
     }
 }

@@ -267,6 +267,14 @@ fn prospect(record: &InvoiceRecord) -> &'static str {
     }
 }
 
+/// A number that was named is meant exactly, of one invoice too; one alone needs none.
+fn is_confirmed(bulk: &BulkOptions, count: usize) -> bool {
+    match bulk.confirm {
+        Some(named) => named == count,
+        None => bulk.yes || count <= 1,
+    }
+}
+
 /// Says what would happen to these invoices; true when it is to be done.
 fn announced(records: &[InvoiceRecord], bulk: &BulkOptions, json: bool) -> Result<bool, Failure> {
     let mut groups: BTreeMap<(&'static str, &'static str), Vec<InvoiceRecord>> = BTreeMap::new();
@@ -303,8 +311,7 @@ fn announced(records: &[InvoiceRecord], bulk: &BulkOptions, json: bool) -> Resul
         tell("Nothing was done (--dry-run).");
         return Ok(false);
     }
-    let confirmed = bulk.yes || bulk.confirm == Some(records.len()) || records.len() <= 1;
-    if confirmed {
+    if is_confirmed(bulk, records.len()) {
         return Ok(true);
     }
     Err(Failure::Refused(
@@ -379,7 +386,7 @@ pub(crate) async fn recheck(
     json: bool,
 ) -> Result<(), Failure> {
     if options.key.is_none() && !options.all_parked && options.filter.is_empty() {
-        return Err(Failure::Refused(
+        return Err(Failure::Usage(
             Problem::new("FILTER_MISSING", "Say which invoices are to be looked at again.")
                 .expected("KEY, `--all-parked` or a filter")
                 .actual("none of them"),
@@ -475,7 +482,7 @@ pub(crate) async fn replay(
     json: bool,
 ) -> Result<(), Failure> {
     if options.filter.is_empty() && !options.all {
-        return Err(Failure::Refused(
+        return Err(Failure::Usage(
             Problem::new("FILTER_MISSING", "Say which, or give --all.").expected("a filter, or --all"),
         ));
     }
@@ -637,6 +644,26 @@ pub(crate) async fn adopt(place: &PlaceArguments, options: AdoptOptions, json: b
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_number_that_was_named_is_meant_exactly() {
+        let bulk = |yes, confirm| BulkOptions {
+            dry_run: false,
+            yes,
+            confirm,
+            wait: 0,
+        };
+        for (count, named, done) in [(1, 37, false), (0, 37, false), (37, 37, true), (38, 37, false)] {
+            assert_eq!(
+                is_confirmed(&bulk(false, Some(named)), count),
+                done,
+                "{count} of {named}"
+            );
+        }
+        assert!(is_confirmed(&bulk(false, None), 1));
+        assert!(!is_confirmed(&bulk(false, None), 2));
+        assert!(is_confirmed(&bulk(true, None), 2));
+    }
 
     #[test]
     fn what_is_accepted_is_told_without_an_empty_limit() {

@@ -8,10 +8,16 @@ use aws::dynamo::DynamoRegister;
 use clap::{Args, Subcommand};
 use domain::explain;
 use domain::lifecycle::{ChainEnd, Event, InvoiceRecord, State};
+use domain::lookups::{LookupPlanRecord, LookupValueRecord};
+use domain::payments::{BillPayments, UnmatchedPayments};
 use domain::problem::Problem;
+use domain::suppliers::SupplierRecord;
 use flows::bills::bill_key;
-use flows::ports::{AuditEntry, Clock, RecordKey, Register};
-use flows::store::{invoice_audit_name, load, verify_chain};
+use flows::pause::Flow;
+use flows::ports::{AuditEntry, Clock, Collection, RecordGroup, RecordKey, Register, StoredRecord};
+use flows::store::{Document, invoice_audit_name, load, parse, verify_chain};
+use flows::sync_suppliers::QUARANTINE;
+use serde::Deserialize;
 use serde_json::json;
 use std::io::Write;
 use std::path::PathBuf;
@@ -20,12 +26,14 @@ use std::path::PathBuf;
 pub(crate) enum AuditVerb {
     /// Every entry of one invoice: when, what, and the hash that chains it.
     Show(crate::invoices::Key),
-    /// Verifies every chain, and that replaying it gives the state the register holds. Ends with 4 when one does not.
+    /// Verifies every chain, of invoices, payments, suppliers, lookups and pauses, and that replaying an invoice's gives
+    /// the state the register holds. Ends with 4 when one does not.
     Verify {
         /// One invoice only: any of its keys.
         key: Option<String>,
     },
-    /// All entries as NDJSON, one object per line.
+    /// All entries as NDJSON, one object per line: of invoices and their payments, and without a filter those of suppliers,
+    /// lookups, payments of no invoice and pauses too.
     #[command(after_help = "Example: qad-coupa audit export --out audit.ndjson")]
     Export(ExportOptions),
 }
@@ -116,34 +124,137 @@ fn ends_at(document: &str, entries: &[AuditEntry], expected: &ChainEnd) -> Resul
     .actual(format!("{} entries ending with {}", end.sequence, end.hash)))
 }
 
-async fn payments_of(register: &DynamoRegister, record: &InvoiceRecord) -> Result<Vec<Problem>, Failure> {
-    let RecordKey::Entry { .. } = bill_key(record.id) else {
-        return Ok(Vec::new());
-    };
-    let Some(bill) = load::<domain::payments::BillPayments>(register, bill_key(record.id))
-        .await
-        .map_err(unfinished)?
-    else {
-        return Ok(Vec::new());
-    };
-    let document = flows::store::Document::audit_name(&bill.document);
-    let entries = register
-        .audit(&document)
+/// A document with an audit chain that is no invoice.
+struct Other {
+    key: RecordKey,
+    name: String,
+    end: ChainEnd,
+}
+
+/// What every record with a chain holds of it.
+#[derive(Deserialize)]
+struct Tail {
+    chain: ChainEnd,
+}
+
+fn other<D: Document>(stored: &StoredRecord) -> Result<Other, Problem> {
+    let mut document: D = parse(stored).map_err(|error| error.problem())?;
+    Ok(Other {
+        key: stored.key.clone(),
+        name: document.audit_name(),
+        end: document.chain().clone(),
+    })
+}
+
+/// A member of a collection as a document with a chain; `None` for what has none of its own: a mark that an invoice waits,
+/// or why a supplier cannot be read.
+fn member(collection: Collection, stored: &StoredRecord) -> Option<Result<Other, Problem>> {
+    match collection {
+        Collection::Bill => Some(other::<BillPayments>(stored)),
+        Collection::UnmatchedPayment => Some(other::<UnmatchedPayments>(stored)),
+        Collection::Supplier => match &stored.key {
+            RecordKey::Entry { id, .. } if id.starts_with(QUARANTINE) => None,
+            _ => Some(other::<SupplierRecord>(stored)),
+        },
+        Collection::AwaitedSupplier => None,
+        Collection::LookupValue => Some(other::<LookupValueRecord>(stored)),
+        Collection::LookupPlan => Some(other::<LookupPlanRecord>(stored)),
+    }
+}
+
+/// Every document with a chain that is no invoice, and what is wrong with those that cannot be read.
+async fn others(register: &DynamoRegister) -> Result<(Vec<Other>, Vec<Problem>), Failure> {
+    let (mut found, mut unreadable) = (Vec::new(), Vec::new());
+    for collection in Collection::ALL {
+        let members = register
+            .list(&RecordGroup::Collection(collection))
+            .await
+            .map_err(|error| Failure::Unreachable(error.0))?;
+        for read in members.iter().filter_map(|stored| member(collection, stored)) {
+            match read {
+                Ok(other) => found.push(other),
+                Err(problem) => unreadable.push(problem),
+            }
+        }
+    }
+    for flow in Flow::ALL {
+        match tail(register, flow.key()).await {
+            Ok(Some(end)) => found.push(Other {
+                key: flow.key(),
+                name: flow.audit_name(),
+                end,
+            }),
+            Ok(None) => {}
+            Err(Failure::Failed(problems)) => unreadable.extend(problems),
+            Err(failure) => return Err(failure),
+        }
+    }
+    Ok((found, unreadable))
+}
+
+/// Where the register says that a chain ends now; `None` when the record is gone.
+async fn tail(register: &DynamoRegister, key: RecordKey) -> Result<Option<ChainEnd>, Failure> {
+    let read = register
+        .read(&[key])
         .await
         .map_err(|error| Failure::Unreachable(error.0))?;
-    Ok(ends_at(&document, &entries, &bill.document.chain)
-        .err()
-        .into_iter()
-        .collect())
+    match read.into_iter().flatten().next() {
+        Some(stored) => Ok(Some(
+            parse::<Tail>(&stored).map_err(|error| error.problem())?.chain,
+        )),
+        None => Ok(None),
+    }
+}
+
+async fn entries_of(register: &DynamoRegister, name: &str) -> Result<Vec<AuditEntry>, Failure> {
+    register
+        .audit(name)
+        .await
+        .map_err(|error| Failure::Unreachable(error.0))
+}
+
+/// How many entries a document has, and what is wrong with its chain.
+async fn check_other(register: &DynamoRegister, other: &Other) -> Result<(usize, Option<Problem>), Failure> {
+    let entries = entries_of(register, &other.name).await?;
+    let found = ends_at(&other.name, &entries, &other.end).err();
+    if found.is_none() {
+        return Ok((entries.len(), None));
+    }
+    // It may have moved on between the two reads; only what stays wrong is wrong.
+    let end = tail(register, other.key.clone()).await?;
+    let entries = entries_of(register, &other.name).await?;
+    let found = match end {
+        Some(end) => ends_at(&other.name, &entries, &end).err(),
+        None => verify_chain(&entries).err(),
+    };
+    Ok((entries.len(), found))
+}
+
+/// The payments of one invoice, if QAD has shown any.
+async fn bill_of(register: &DynamoRegister, record: &InvoiceRecord) -> Result<Option<Other>, Failure> {
+    let bill = load::<BillPayments>(register, bill_key(record.id))
+        .await
+        .map_err(unfinished)?;
+    Ok(bill.map(|mut bill| Other {
+        key: bill_key(record.id),
+        name: bill.document.audit_name(),
+        end: bill.document.chain().clone(),
+    }))
 }
 
 async fn verify(register: &DynamoRegister, key: Option<&str>, json: bool) -> Result<(), Failure> {
-    let records = match key {
-        Some(key) => vec![records::one(register, key).await?],
-        None => records::all(register).await?,
+    let (records, others, mut problems) = match key {
+        Some(key) => {
+            let record = records::one(register, key).await?;
+            let bill = bill_of(register, &record).await?;
+            (vec![record], bill.into_iter().collect(), Vec::new())
+        }
+        None => {
+            let (others, unreadable) = others(register).await?;
+            (records::all(register).await?, others, unreadable)
+        }
     };
     let mut entries_seen = 0usize;
-    let mut problems = Vec::new();
     for record in &records {
         let mut entries = records::trail(register, record.id).await?;
         let mut found = check(record, &entries).err();
@@ -155,16 +266,22 @@ async fn verify(register: &DynamoRegister, key: Option<&str>, json: bool) -> Res
         }
         entries_seen = entries_seen.saturating_add(entries.len());
         problems.extend(found);
-        problems.extend(payments_of(register, record).await?);
+    }
+    for other in &others {
+        let (entries, found) = check_other(register, other).await?;
+        entries_seen = entries_seen.saturating_add(entries);
+        problems.extend(found);
     }
     if json {
         terminal::say(
-            &json!({ "invoices": records.len(), "entries": entries_seen, "broken": problems }).to_string(),
+            &json!({ "invoices": records.len(), "others": others.len(), "entries": entries_seen, "broken": problems })
+                .to_string(),
         );
     } else {
         terminal::say(&format!(
-            "{} invoices with {entries_seen} entries, {} broken",
+            "{} invoices and {} other documents with {entries_seen} entries, {} broken",
             records.len(),
+            others.len(),
             problems.len()
         ));
     }
@@ -194,22 +311,23 @@ async fn export(register: &DynamoRegister, options: &ExportOptions) -> Result<()
         )),
         None => None,
     };
-    let mut count = 0usize;
-    for record in &records {
-        let bill = load::<domain::payments::BillPayments>(register, bill_key(record.id))
-            .await
-            .map_err(unfinished)?;
-        let mut entries = records::trail(register, record.id).await?;
-        if let Some(bill) = bill {
-            let document = flows::store::Document::audit_name(&bill.document);
-            entries.extend(
-                register
-                    .audit(&document)
-                    .await
-                    .map_err(|error| Failure::Unreachable(error.0))?,
-            );
+    // Of all that there is when nothing was asked for; a filter is about invoices, and their payments follow them.
+    let (others, unreadable) = if options.filter.is_empty() {
+        others(register).await?
+    } else {
+        let mut bills = Vec::new();
+        for record in &records {
+            bills.extend(bill_of(register, record).await?);
         }
-        for entry in &entries {
+        (bills, Vec::new())
+    };
+    let names = records
+        .iter()
+        .map(|record| invoice_audit_name(record.id))
+        .chain(others.iter().map(|other| other.name.clone()));
+    let mut count = 0usize;
+    for name in names {
+        for entry in &entries_of(register, &name).await? {
             let line = json!(entry).to_string();
             match &mut file {
                 Some((path, file)) => writeln!(file, "{line}").map_err(|error| failed(path, error))?,
@@ -220,10 +338,60 @@ async fn export(register: &DynamoRegister, options: &ExportOptions) -> Result<()
     }
     if let Some((path, _)) = &file {
         terminal::say(&format!(
-            "{count} entries of {} invoices in {}",
+            "{count} entries of {} invoices and {} other documents in {}",
             records.len(),
+            others.len(),
             path.display()
         ));
     }
-    Ok(())
+    if unreadable.is_empty() {
+        return Ok(());
+    }
+    // What could be read is written; what could not is named, and the export is not whole.
+    Err(Failure::Failed(unreadable))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stored(collection: Collection, id: &str, body: &str) -> StoredRecord {
+        StoredRecord {
+            key: RecordKey::Entry {
+                collection,
+                id: id.to_owned(),
+            },
+            revision: 1,
+            body: body.to_owned(),
+        }
+    }
+
+    /// A kind of record whose chain nobody reads would be missing from the evidence without a word.
+    #[test]
+    fn every_collection_is_read_for_its_chain_but_what_has_none() {
+        for collection in Collection::ALL {
+            let read = member(collection, &stored(collection, "x", "{}"));
+            let has_chain = collection != Collection::AwaitedSupplier;
+            assert_eq!(read.is_some(), has_chain, "{collection:?}");
+            assert!(
+                read.is_none_or(|read| read.is_err()),
+                "what cannot be read is told"
+            );
+        }
+        let why = stored(Collection::Supplier, &format!("{QUARANTINE}7"), "{}");
+        assert!(member(Collection::Supplier, &why).is_none());
+    }
+
+    #[test]
+    fn a_switch_tells_where_its_chain_ends() {
+        let hash = "a".repeat(64);
+        let body = json!({ "flow": "invoices", "pause": null, "chain": { "sequence": 2, "hash": hash } });
+        let record = StoredRecord {
+            key: Flow::Invoices.key(),
+            revision: 1,
+            body: body.to_string(),
+        };
+        let tail: Tail = parse(&record).unwrap();
+        assert_eq!((tail.chain.sequence, tail.chain.hash), (2, hash));
+    }
 }

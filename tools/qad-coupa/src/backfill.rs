@@ -45,8 +45,25 @@ pub(crate) struct BackfillOptions {
     confirm: Option<usize>,
 }
 
+/// A range that ends before it begins holds nothing, and nobody means that.
+fn in_order(options: &BackfillOptions) -> Result<(), Failure> {
+    match options.until {
+        Some(until) if until < options.from => Err(Failure::Usage(
+            Problem::new(
+                "RANGE_REVERSED",
+                "Give the earlier day to --from and the later one to --until.",
+            )
+            .field("--until")
+            .expected(format!("{} or later", options.from))
+            .actual(until.to_string()),
+        )),
+        _ => Ok(()),
+    }
+}
+
 /// `backfill`.
 pub(crate) async fn run(place: &PlaceArguments, options: BackfillOptions, json: bool) -> Result<(), Failure> {
+    in_order(&options)?;
     let place = Place::open(place).await?;
     let connection = place.connection().await?;
     let register = place.register(&connection)?;

@@ -90,6 +90,17 @@ fn read_toml(text: &str) -> Result<Map<String, Value>, Vec<Problem>> {
     })
 }
 
+/// What may stand at the top of the file: the document's own names, and what goes elsewhere.
+fn known_names() -> String {
+    let names = ["id"]
+        .iter()
+        .chain(SECTIONS)
+        .chain(&["webhook", "schedules", "timing"])
+        .chain(SETTINGS);
+    let names: Vec<&str> = names.copied().collect();
+    format!("one of {}", names.join(", "))
+}
+
 fn take_apart(document: Map<String, Value>) -> Result<ConnectionFile, Vec<Problem>> {
     let mut problems = Vec::new();
     let mut connection = Map::new();
@@ -103,16 +114,10 @@ fn take_apart(document: Map<String, Value>) -> Result<ConnectionFile, Vec<Proble
             ("webhook", value) => webhook = value,
             ("timing", Value::Object(values)) => parameters = texts("timing", values, &mut problems),
             ("schedules", Value::Object(values)) => schedules = texts("schedules", values, &mut problems),
-            (section, value)
-                if SECTIONS.contains(&section) || SETTINGS.contains(&section) =>
-            {
+            (section, value) if SECTIONS.contains(&section) || SETTINGS.contains(&section) => {
                 connection.insert(name, value);
             }
-            (other, _) => problems.push(invalid(
-                other,
-                "id, coupa, qad, invoices, suppliers, lookups, payments, webhook, schedules, timing, hold_recheck_seconds or token_key",
-                other,
-            )),
+            (other, _) => problems.push(invalid(other, &known_names(), other)),
         }
     }
     let id = match id.as_deref().unwrap_or_default().parse::<ConnectionId>() {

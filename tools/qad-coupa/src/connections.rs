@@ -3,6 +3,8 @@
 //! Secrets never stand on the command line: they are in the file, or apart from it in a second one (`--secrets FILE`, or
 //! `-` for standard input) that is laid over the first.
 
+mod check;
+
 use crate::place::{Place, PlaceArguments, refused};
 use crate::{Failure, connection_file, terminal, view};
 use aws_sdk_secretsmanager::operation::get_secret_value::GetSecretValueError;
@@ -14,6 +16,8 @@ use std::collections::BTreeSet;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
+/// Every setting there is; what is not in it is never shown.
+const SCHEMA: &str = include_str!("../../../docs/connection.schema.json");
 /// The commented example that `init` writes.
 const EXAMPLE: &str = include_str!("../../../docs/examples/connection.toml");
 /// Largest file of secrets, in bytes.
@@ -30,7 +34,11 @@ const SECRET_WORDS: [&str; 8] = [
     "api_key",
 ];
 /// Settings that hold values of a tenant's choosing, which may be secrets.
-const SECRET_SECTIONS: [&str; 2] = ["extra_headers", "clients"];
+const SECRET_SECTIONS: [&str; 3] = ["extra_headers", "extra_query", "clients"];
+/// What stands for a value under a name that is no setting: a misspelt secret is one too.
+const NO_SETTING: &str = "(hidden: no known setting)";
+/// How deep the schema refers to other parts of itself, at most.
+const REFERENCES_MAX: u8 = 8;
 /// Addresses and paths that speak of tokens without holding one.
 const PLAIN_WORDS: [&str; 2] = ["token_path", "token_field"];
 
@@ -43,6 +51,10 @@ pub(crate) enum ConnectionVerb {
     },
     /// Checks a connection file, all of it at once.
     Validate(FileOptions),
+    /// Says of every setting that is not as it comes what it is about, in words; checks the file as `validate` does.
+    Check(FileOptions),
+    /// The JSON schema of a connection file, for editors and other programs.
+    Schema,
     /// Stores a connection file in the connection's two secrets, which its stack has made.
     #[command(
         after_help = "Example: qad-coupa --stack qad-coupa connection put acme.toml --secrets - < secrets.toml"
@@ -84,6 +96,11 @@ pub(crate) async fn run(place: &PlaceArguments, verb: ConnectionVerb, json: bool
                     file.connection.id
                 ));
             }
+            Ok(())
+        }
+        ConnectionVerb::Check(options) => check::run(&read(&options)?, json),
+        ConnectionVerb::Schema => {
+            terminal::say(SCHEMA.trim_end());
             Ok(())
         }
         ConnectionVerb::Put { file, dry_run } => put(&Place::open(place).await?, &file, dry_run, json).await,
@@ -142,25 +159,106 @@ fn is_secret(name: &str) -> bool {
     !PLAIN_WORDS.contains(&name.as_str()) && SECRET_WORDS.iter().any(|word| name.contains(word))
 }
 
-/// The document without any secret.
-fn redacted(value: &Value) -> Value {
+/// The parts of the schema that speak of one place: itself, what it refers to, and its alternatives.
+fn parts<'a>(schema: &'a Value, root: &'a Value, left: u8, found: &mut Vec<&'a Value>) {
+    found.push(schema);
+    let Some(left) = left.checked_sub(1) else { return };
+    let referred = schema
+        .get("$ref")
+        .and_then(Value::as_str)
+        .and_then(|pointer| root.pointer(pointer.trim_start_matches('#')));
+    let alternatives = ["allOf", "oneOf", "anyOf"]
+        .into_iter()
+        .filter_map(|word| schema.get(word).and_then(Value::as_array))
+        .flatten();
+    for part in referred.into_iter().chain(alternatives) {
+        parts(part, root, left, found);
+    }
+}
+
+/// Where the schema speaks of what is called `name` here. Empty: nowhere.
+fn below<'a>(here: &[&'a Value], name: &str, root: &'a Value) -> Vec<&'a Value> {
+    let named = |part: &&'a Value| part.get("properties").and_then(|all| all.get(name));
+    let mut next: Vec<&Value> = here.iter().filter_map(named).collect();
+    if next.is_empty() {
+        let any = here.iter().filter_map(|part| part.get("additionalProperties"));
+        next = any.filter(|schema| schema.is_object()).collect();
+    }
+    let mut found = Vec::new();
+    for schema in next {
+        parts(schema, root, REFERENCES_MAX, &mut found);
+    }
+    found
+}
+
+/// Whether a plain text is what the schema wants here. An address may carry a password before its host.
+fn is_plain_text(text: &str, here: &[&Value]) -> bool {
+    let wanted = here.iter().any(|part| {
+        let kind = part.get("type");
+        let is_text = kind.is_some_and(|kind| {
+            kind == "string"
+                || kind
+                    .as_array()
+                    .is_some_and(|kinds| kinds.contains(&json!("string")))
+        });
+        is_text || part.get("enum").is_some() || part.get("const").is_some()
+    });
+    wanted && !(text.contains("://") && text.contains('@'))
+}
+
+/// The document without any secret: a value is shown where the schema `root` knows a setting that is none, and nowhere
+/// else.
+fn redacted(value: &Value, here: &[&Value], root: &Value) -> Value {
     match value {
         Value::Object(fields) => {
             let shown = fields.iter().map(|(name, value)| {
+                let next = below(here, name, root);
                 let value = if is_secret(name) {
                     hidden(value)
                 } else if SECRET_SECTIONS.contains(&name.as_str()) {
                     hide_all(value)
+                } else if next.is_empty() {
+                    json!(NO_SETTING)
                 } else {
-                    redacted(value)
+                    redacted(value, &next, root)
                 };
                 (name.clone(), value)
             });
             Value::Object(shown.collect())
         }
-        Value::Array(values) => Value::Array(values.iter().map(redacted).collect()),
+        Value::Array(values) => {
+            let mut next = Vec::new();
+            for items in here.iter().filter_map(|part| part.get("items")) {
+                parts(items, root, REFERENCES_MAX, &mut next);
+            }
+            Value::Array(values.iter().map(|value| redacted(value, &next, root)).collect())
+        }
+        Value::String(text) if !is_plain_text(text, here) => json!(NO_SETTING),
         other => other.clone(),
     }
+}
+
+fn root_schema() -> Result<Value, Failure> {
+    serde_json::from_str(SCHEMA).map_err(|error| {
+        Failure::from(
+            Problem::new("SCHEMA_UNREADABLE", "This is a defect; report it.").actual(error.to_string()),
+        )
+    })
+}
+
+/// What one of the two secrets holds, as it may be shown.
+fn shown(kind: &str, value: &Value) -> Result<Value, Failure> {
+    let root = root_schema()?;
+    let here = if kind == "webhook" {
+        root.pointer("/properties/webhook")
+    } else {
+        Some(&root)
+    };
+    let here: Vec<&Value> = here.into_iter().collect();
+    Ok(match value {
+        Value::Object(_) | Value::Null => redacted(value, &here, &root),
+        _ => json!(NO_SETTING),
+    })
 }
 
 fn hidden(value: &Value) -> Value {
@@ -314,20 +412,20 @@ async fn put(place: &Place, options: &FileOptions, dry_run: bool, json: bool) ->
 
 async fn show(place: &Place, json: bool) -> Result<(), Failure> {
     let id = place.connection().await?;
-    let mut shown = Map::new();
+    let mut all = Map::new();
     for (kind, name) in names(place, id.as_str())? {
         let value = stored(place, &name).await?.ok_or_else(|| {
             Failure::NotFound(
                 Problem::new("SECRET_NOT_FOUND", "Deploy the connection's stack first.").field(&*name),
             )
         })?;
-        shown.insert(kind.to_owned(), redacted(&value));
+        all.insert(kind.to_owned(), shown(kind, &value)?);
     }
-    let shown = Value::Object(shown);
+    let all = Value::Object(all);
     let text = if json {
-        shown.to_string()
+        all.to_string()
     } else {
-        serde_json::to_string_pretty(&shown).unwrap_or_else(|_| shown.to_string())
+        serde_json::to_string_pretty(&all).unwrap_or_else(|_| all.to_string())
     };
     terminal::say(&text);
     Ok(())
@@ -349,24 +447,60 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nothing_secret_is_ever_shown() {
+    fn nothing_secret_is_ever_shown_and_every_other_setting_is() {
         let file = connection_file::parse(&connection_file::tests::filled_in()).unwrap();
-        for text in [
-            &file.connection.connection_secret,
-            &file.connection.webhook_secret,
+        for (kind, text) in [
+            ("connection", &file.connection.connection_secret),
+            ("webhook", &file.connection.webhook_secret),
         ] {
             let value: Value = serde_json::from_str(text.expose_secret()).unwrap();
-            let shown = redacted(&value).to_string();
+            let told = shown(kind, &value).unwrap().to_string();
             for hush in ["an-own-text", "a-secret"] {
-                assert!(!shown.contains(hush), "{shown}");
+                assert!(!told.contains(hush), "{told}");
             }
+            assert!(!told.contains(NO_SETTING), "a setting is taken for none: {told}");
         }
-        let shown = redacted(&json!({
-            "client_secret": "hush", "password": "hush", "token_key": "hush", "secrets": ["hush", "hush"],
-            "extra_headers": { "x-key": "hush" }, "clients": [{ "id": "hush" }], "token_path": "/oauth2/token"
-        }));
-        assert!(!shown.to_string().contains("hush"), "{shown}");
-        assert_eq!(shown["token_path"], "/oauth2/token");
+        let told = shown(
+            "connection",
+            &json!({
+                "token_key": "hush",
+                "coupa": { "client_secret": "hush", "token_path": "/oauth2/token", "client_id": "an id" },
+                "qad": {
+                    "extra_headers": { "x-key": "hush" },
+                    "auth": { "type": "basic", "username": "a user", "password": "hush" },
+                    "profile": { "receipts": { "extra_query": { "key": "hush" }, "page_rows": 7 } }
+                }
+            }),
+        )
+        .unwrap();
+        assert!(!told.to_string().contains("hush"), "{told}");
+        assert_eq!(told["coupa"]["token_path"], "/oauth2/token");
+        assert_eq!(told["coupa"]["client_id"], "an id");
+        assert_eq!(told["qad"]["auth"]["username"], "a user");
+        assert_eq!(told["qad"]["profile"]["receipts"]["page_rows"], 7);
+        let hooks = shown(
+            "webhook",
+            &json!({ "secrets": ["hush", "hush"], "call_out": { "clients": [{ "id": "hush" }] } }),
+        );
+        assert!(!hooks.unwrap().to_string().contains("hush"));
+    }
+
+    #[test]
+    fn a_misspelt_secret_is_not_shown_wherever_it_stands() {
+        let wrong = json!({
+            "coupa": { "client_secert": "hush", "order_number": "hush", "base_url": "https://me:hush@example.com" },
+            "qad": { "auth": { "type": "basic", "passwort": "hush", "pin": 4711 }, "passphrase": { "it": "hush" } },
+            "invoices": "hush",
+            "unused": "hush"
+        });
+        for kind in ["connection", "webhook"] {
+            let told = shown(kind, &wrong).unwrap().to_string();
+            assert!(!told.contains("hush") && !told.contains("4711"), "{told}");
+            assert!(!shown(kind, &json!("hush")).unwrap().to_string().contains("hush"));
+        }
+        let told = shown("connection", &wrong).unwrap();
+        assert_eq!(told["coupa"]["client_secert"], NO_SETTING);
+        assert_eq!(told["qad"]["auth"]["type"], "basic");
     }
 
     #[test]

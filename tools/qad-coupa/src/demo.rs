@@ -118,8 +118,10 @@ async fn play_and(run_dir: &Path, seed: u64, then: &Then<'_>) -> Result<(), Fail
     flows::index::rebuild_step(&world.context(&register))
         .await
         .map_err(place::unfinished)?;
+    let page = format!("{}/", local.gateway_url());
     let stage = Arc::new(Stage {
         simulators,
+        page: page.clone(),
         register,
         webhook_url: sandbox_file.webhook_url,
         http: HttpTransport::new(),
@@ -130,6 +132,7 @@ async fn play_and(run_dir: &Path, seed: u64, then: &Then<'_>) -> Result<(), Fail
         "Simulated Coupa {} and QAD {}; webhook {}",
         stage.simulators.coupa_url, stage.simulators.qad_url, stage.webhook_url
     ));
+    terminal::say(&format!("Page: {page}"));
     let invoices: usize = scenarios.iter().map(|scenario| scenario.invoices.len()).sum();
     terminal::say(&format!(
         "Playing {} stories with {invoices} invoices.",
@@ -168,6 +171,8 @@ struct Stage {
     simulators: Simulators,
     register: DynamoRegister,
     webhook_url: String,
+    /// Where the page is.
+    page: String,
     http: HttpTransport,
     payments: PaymentDay,
 }
@@ -554,7 +559,8 @@ fn missing(record: &InvoiceRecord) -> Option<(&OrderLineKey, Decimal)> {
 async fn what_to_try(stage: &Stage) {
     let records = records::all(&stage.register).await.unwrap_or_default();
     let held = records.iter().find(|record| !record.awaits().is_empty());
-    terminal::say("Still running. In another terminal:");
+    terminal::say(&format!("Still running. The page: {}", stage.page));
+    terminal::say("In another terminal:");
     terminal::say("  cargo qad-coupa invoice list");
     if let Some(record) = held {
         terminal::say(&format!("  cargo qad-coupa explain {}", record.id));

@@ -2,7 +2,7 @@
 //! starts; a message says only "look at this", so moving it twice, or weeks later, changes nothing.
 
 use crate::place::{NamedQueue, Place, PlaceArguments, refused};
-use crate::status::{attributes, depths};
+use crate::status::{Depth, attributes, depth, depths};
 use crate::{Failure, terminal, view};
 use aws::clock::SystemClock;
 use aws_sdk_sqs::types::{MessageSystemAttributeName, QueueAttributeName};
@@ -10,7 +10,7 @@ use clap::Subcommand;
 use domain::explain;
 use domain::problem::{Problem, clean};
 use domain::time::Timestamp;
-use flows::ports::{Clock, Hint};
+use flows::ports::{Clock, Hint, HintReason, Subject};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
@@ -19,6 +19,8 @@ use std::time::Duration;
 const RECEIVE_MAX: i32 = 10;
 /// How long a message that is shown stays hidden, in seconds: long enough not to be shown twice.
 const HIDDEN_SECONDS: i32 = 5;
+/// How long a redrive waits for hidden messages to be seen again, in seconds: longer than they are hidden by `show`.
+const UNHIDE_SECONDS_MAX: i64 = 15;
 /// Receives in a row without anything new after which a queue counts as shown.
 const EMPTY_RECEIVES_MAX: u32 = 2;
 /// How often a move is looked at, in milliseconds, and how long at most, in seconds.
@@ -111,6 +113,31 @@ struct Shown {
     connection: String,
 }
 
+/// What a message wants looked at.
+fn of(subject: &Subject) -> String {
+    match subject {
+        Subject::Invoice(id) => format!("invoice {id}"),
+        Subject::PurchaseOrder(id) => format!("Coupa order {id}"),
+        Subject::Supplier(id) => format!("Coupa supplier {id}"),
+        Subject::Payment(id) => format!("Coupa payment {id}"),
+        Subject::Entry { collection, id } => format!("{} {id}", collection.word().replace('-', " ")),
+    }
+}
+
+/// Why it was sent.
+fn because(reason: HintReason) -> &'static str {
+    match reason {
+        HintReason::Webhook => "by an event from Coupa",
+        HintReason::Poll => "by the poll of Coupa",
+        HintReason::Receipt => "because of a receipt",
+        HintReason::Order => "because of its order",
+        HintReason::Supplier => "because of its supplier",
+        HintReason::Payment => "because of a payment",
+        HintReason::Sweep => "because it was due",
+        HintReason::Operator => "because a person asked",
+    }
+}
+
 fn shown(message: &aws_sdk_sqs::types::Message) -> Shown {
     let body = message.body().unwrap_or_default();
     let (about, connection) = match serde_json::from_str::<Hint>(body) {
@@ -120,7 +147,7 @@ fn shown(message: &aws_sdk_sqs::types::Message) -> Shown {
             reason,
             ..
         }) => (
-            format!("{subject:?}, because of {reason:?}"),
+            format!("{}, {}", of(&subject), because(reason)),
             connection.to_string(),
         ),
         Err(_) => (
@@ -207,6 +234,25 @@ fn value_of(attributes: &Attributes, name: &QueueAttributeName) -> String {
     attributes.get(name).cloned().unwrap_or_default()
 }
 
+/// The queue once nothing in it is hidden: what `dlq show` has shown is hidden for a few seconds, and AWS would not move it.
+async fn in_view(place: &Place, queue: &NamedQueue) -> Result<Depth, Failure> {
+    let end = SystemClock.now().plus_seconds(UNHIDE_SECONDS_MAX);
+    loop {
+        let depth = depth(place, queue).await?;
+        if depth.in_work == 0 || SystemClock.now() >= end {
+            return Ok(depth);
+        }
+        SystemClock.sleep(Duration::from_millis(LOOK_MILLIS)).await;
+    }
+}
+
+fn still_hidden(queue: &str, hidden: u64) -> String {
+    format!(
+        "MESSAGES_HIDDEN: {hidden} messages of {queue} are hidden because somebody has them in hand. Nothing was moved; \
+         repeat it when `qad-coupa dlq list` shows none in work."
+    )
+}
+
 async fn redrive(place: &Place, queue: &NamedQueue, dry_run: bool, json: bool) -> Result<(), Failure> {
     let origin = queue.name.strip_suffix("-dead-letter").unwrap_or_default();
     let Ok(destination) = place.queue(origin) else {
@@ -220,11 +266,18 @@ async fn redrive(place: &Place, queue: &NamedQueue, dry_run: bool, json: bool) -
         ));
     };
     let sqs = place.clients().sqs();
-    let of_queue = attributes(place, queue).await?;
-    let waiting = value_of(&of_queue, &QueueAttributeName::ApproximateNumberOfMessages);
-    if dry_run || waiting == "0" {
-        let value =
-            json!({ "queue": queue.name, "to": origin, "messages": waiting, "moved": 0, "dry_run": dry_run });
+    let depth = if dry_run {
+        depth(place, queue).await?
+    } else {
+        in_view(place, queue).await?
+    };
+    if !dry_run && depth.in_work > 0 {
+        return Err(Failure::Differs(still_hidden(&queue.name, depth.in_work)));
+    }
+    let waiting = depth.visible.saturating_add(depth.in_work);
+    if dry_run || waiting == 0 {
+        let value = json!({ "queue": queue.name, "to": origin, "messages": waiting, "hidden": depth.in_work,
+                            "moved": 0, "dry_run": dry_run });
         terminal::say(&if json {
             value.to_string()
         } else {
@@ -235,6 +288,7 @@ async fn redrive(place: &Place, queue: &NamedQueue, dry_run: bool, json: bool) -
         });
         return Ok(());
     }
+    let of_queue = attributes(place, queue).await?;
     let arn = value_of(&of_queue, &QueueAttributeName::QueueArn);
     let to = attributes(place, destination).await?;
     // Named, although it is where they came from: a message that was put there by hand came from nowhere.
@@ -285,5 +339,23 @@ async fn redrive(place: &Place, queue: &NamedQueue, dry_run: bool, json: bool) -
                 .into());
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use flows::ports::Collection;
+
+    #[test]
+    fn a_message_is_told_in_words() {
+        let invoice = Subject::Invoice(domain::ids::InvoiceId(92_009));
+        let told = format!("{}, {}", of(&invoice), because(HintReason::Webhook));
+        assert_eq!(told, "invoice 92009, by an event from Coupa");
+        let entry = Subject::Entry {
+            collection: Collection::LookupPlan,
+            id: "x".to_owned(),
+        };
+        assert_eq!(of(&entry), "lookup plan x");
     }
 }

@@ -208,7 +208,10 @@ impl Findings {
             Failure::Failed(problems) => problems
                 .iter()
                 .for_each(|problem| self.problem(area, check, problem)),
-            Failure::NotFound(problem) | Failure::Refused(problem) | Failure::Unreachable(problem) => {
+            Failure::Usage(problem)
+            | Failure::NotFound(problem)
+            | Failure::Refused(problem)
+            | Failure::Unreachable(problem) => {
                 self.problem(area, check, problem);
             }
             Failure::Differs(text) => self.add(area, check, Verdict::Fail, text.clone(), ""),

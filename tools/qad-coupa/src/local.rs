@@ -31,6 +31,18 @@ pub(crate) async fn start(
     let program = std::env::current_exe()
         .map_err(|error| Failure::from(Problem::new("PROGRAM_MISSING", "").actual(error.to_string())))?;
     let binaries_dir = program.parent().map(Path::to_owned).unwrap_or_default();
+    let names: Vec<&str> = connections
+        .iter()
+        .map(|connection| connection.id.as_str())
+        .collect();
+    let mut parameters = parameters;
+    // The page is there at once, and a person is chosen instead of signing in: everything is on this machine.
+    for (name, value) in [
+        ("ConsoleLogin", "local".to_owned()),
+        ("ConsoleConnections", names.join(",")),
+    ] {
+        parameters.entry(name.to_owned()).or_insert(value);
+    }
     let options = RunOptions {
         stack_name: STACK_NAME.to_owned(),
         stack_template: root.join("infra/stack.yaml"),
@@ -73,6 +85,7 @@ pub(crate) async fn run(run_dir: &Path, options: &LocalOptions) -> Result<(), Fa
     for name in &names {
         terminal::say(&format!("{name}: webhook address {}", local.webhook_url(name)?));
     }
+    terminal::say(&format!("Page: {}/", local.gateway_url()));
     terminal::say(&format!(
         "Logs in {}. State: `cargo qad-coupa invoice list`. Ctrl-C ends it.",
         run_dir.join("logs").display()

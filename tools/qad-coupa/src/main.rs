@@ -23,6 +23,7 @@
 //! | [`view`] | what people and programs are shown |
 //! | [`lookups`] | where the lookups stand, what would change, allowing a plan |
 //! | [`lookup_stories`] | the demo's stories about lookup values |
+//! | [`nearest`] | the right name beside a mistyped one |
 //! | [`local`] | the local run against any Coupa and QAD |
 //! | [`demo`] | the local run against the simulators, with a seeded day |
 //! | [`sandbox_pay`] | paying invoices in a demo that keeps running |
@@ -45,6 +46,7 @@ mod lookup_stories;
 mod lookups;
 #[cfg(test)]
 mod manual;
+mod nearest;
 mod payments;
 mod place;
 mod plan;
@@ -61,13 +63,16 @@ mod view;
 use arguments::{Arguments, Verb};
 use clap::Parser;
 use domain::problem::Problem;
+use serde_json::{Value, json};
 use std::process::ExitCode;
 
-/// How a command ended, as its exit code says it (2 is clap's: usage). Documented in `docs/commands.md`.
+/// How a command ended, as its exit code says it. Documented in `docs/commands.md`.
 #[derive(Debug)]
 pub(crate) enum Failure {
     /// 1: it did not work.
     Failed(Vec<Problem>),
+    /// 2: what was typed cannot be meant; clap says the same of what it can see by itself.
+    Usage(Problem),
     /// 3: there is no such thing.
     NotFound(Problem),
     /// 4: it worked, and what it found is not as it should be.
@@ -90,8 +95,47 @@ impl From<sandbox::local::LocalError> for Failure {
     }
 }
 
+impl Failure {
+    fn exit_code(&self) -> u8 {
+        match self {
+            Self::Failed(_) => 1,
+            Self::Usage(_) => 2,
+            Self::NotFound(_) => 3,
+            Self::Differs(_) => 4,
+            Self::Refused(_) => 5,
+            Self::Unreachable(_) => 6,
+        }
+    }
+
+    /// One line each: code, field, expected, actual, fix.
+    fn lines(&self) -> Vec<String> {
+        match self {
+            Self::Failed(problems) => problems.iter().map(Problem::to_string).collect(),
+            Self::Differs(what) => vec![what.clone()],
+            Self::Usage(problem)
+            | Self::NotFound(problem)
+            | Self::Refused(problem)
+            | Self::Unreachable(problem) => vec![problem.to_string()],
+        }
+    }
+
+    /// The same for programs.
+    fn json(&self) -> Value {
+        let problems = match self {
+            Self::Failed(problems) => json!(problems),
+            Self::Differs(_) => json!([]),
+            Self::Usage(problem)
+            | Self::NotFound(problem)
+            | Self::Refused(problem)
+            | Self::Unreachable(problem) => json!([problem]),
+        };
+        json!({ "error": { "exit_code": self.exit_code(), "message": self.lines().join("\n"), "problems": problems } })
+    }
+}
+
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    let json = arguments.json;
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -99,9 +143,38 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    match runtime.block_on(run(arguments)) {
+    let ended = written(runtime.block_on(run(arguments)), terminal::lost());
+    match ended {
         Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => explain(&failure),
+        Err(failure) => {
+            if json {
+                terminal::complain(&failure.json().to_string());
+            } else {
+                for line in failure.lines() {
+                    terminal::complain(&line);
+                }
+            }
+            ExitCode::from(failure.exit_code())
+        }
+    }
+}
+
+/// What was done well and told to nobody has failed: who exports evidence must know that it is not there.
+fn written(ended: Result<(), Failure>, lost: Option<&str>) -> Result<(), Failure> {
+    let Some(reason) = lost else { return ended };
+    let problem = Problem::new(
+        "OUTPUT_NOT_WRITTEN",
+        "Make room, or write to another place, and repeat it: what was written so far is not whole.",
+    )
+    .field("standard output")
+    .actual(reason);
+    match ended {
+        Err(Failure::Failed(problems)) => Err(Failure::Failed([problems, vec![problem]].concat())),
+        Err(failure) => {
+            terminal::complain(&problem.to_string());
+            Err(failure)
+        }
+        Ok(()) => Err(problem.into()),
     }
 }
 
@@ -140,29 +213,30 @@ async fn run(arguments: Arguments) -> Result<(), Failure> {
     }
 }
 
-fn explain(failure: &Failure) -> ExitCode {
-    match failure {
-        Failure::Failed(problems) => {
-            for problem in problems {
-                terminal::complain(&problem.to_string());
-            }
-            ExitCode::FAILURE
-        }
-        Failure::NotFound(problem) => {
-            terminal::complain(&problem.to_string());
-            ExitCode::from(3)
-        }
-        Failure::Differs(what) => {
-            terminal::complain(what);
-            ExitCode::from(4)
-        }
-        Failure::Refused(problem) => {
-            terminal::complain(&problem.to_string());
-            ExitCode::from(5)
-        }
-        Failure::Unreachable(problem) => {
-            terminal::complain(&problem.to_string());
-            ExitCode::from(6)
-        }
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_result_that_was_not_written_fails_what_had_worked() {
+        let full = Some("No space left on device");
+        let ended = written(Ok(()), full).unwrap_err();
+        assert_eq!(ended.exit_code(), 1);
+        assert!(ended.lines()[0].starts_with("OUTPUT_NOT_WRITTEN"), "{ended:?}");
+        let worse = Err(Failure::Differs("DOCTOR_FOUND".to_owned()));
+        assert_eq!(written(worse, full).unwrap_err().exit_code(), 4);
+        assert!(written(Ok(()), None).is_ok());
+    }
+
+    #[test]
+    fn programs_read_an_error_as_json_with_its_code_and_its_exit() {
+        let told =
+            Failure::NotFound(Problem::new("CONNECTION_UNKNOWN", "Look again.").actual("demmo")).json();
+        assert_eq!(told["error"]["exit_code"], 3);
+        assert_eq!(told["error"]["problems"][0]["code"], "CONNECTION_UNKNOWN");
+        assert!(
+            told["error"]["message"].as_str().unwrap().contains("demmo"),
+            "{told}"
+        );
     }
 }

@@ -7,7 +7,7 @@
 //! | names and times | the run file | the stack's outputs and parameters, or the functions' own variables in the environment |
 //! | credentials | the run file | as every AWS tool finds them: `--profile`, `--region`, environment, SSO, roles |
 
-use crate::{Failure, terminal};
+use crate::{Failure, nearest, terminal};
 use aws::clients::{Clients, http_client};
 use aws::clock::{SystemChance, SystemClock};
 use aws::config::{Config, Variable};
@@ -18,6 +18,8 @@ use aws::sqs::SqsQueue;
 use aws::tokens::DynamoTokenStore;
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_credential_types::provider::error::CredentialsError;
+use aws_sdk_cloudformation::error::ProvideErrorMetadata;
+use aws_sdk_secretsmanager::operation::describe_secret::DescribeSecretError;
 use aws_smithy_types::error::display::DisplayErrorContext;
 use clap::Args;
 use connectors::connection::{ConnectionDocument, World as HttpWorld, clients};
@@ -369,10 +371,18 @@ impl Place {
         }
     }
 
-    /// The connection that was named, or the only one.
+    /// The connection that was named, if there is one of this name, or the only one.
     pub(crate) async fn connection(&self) -> Result<ConnectionId, Failure> {
         if let Some(id) = &self.connection {
-            return Ok(id.clone());
+            return if self.is_known(id).await? {
+                Ok(id.clone())
+            } else {
+                // Who may ask for one secret may not be allowed to list them: the names are a help, not the answer.
+                Err(unknown_connection(
+                    id,
+                    &self.connections().await.unwrap_or_default(),
+                ))
+            };
         }
         let mut all = self.connections().await?;
         if all.len() == 1
@@ -386,6 +396,26 @@ impl Place {
                 .expected(known.join(", "))
                 .into(),
         )
+    }
+
+    /// Whether there is a connection of this name. Its register cannot tell: that of a mistyped name is empty and well.
+    async fn is_known(&self, id: &ConnectionId) -> Result<bool, Failure> {
+        if matches!(self.kind, Kind::Local(_)) {
+            return Ok(self.connections().await?.contains(id));
+        }
+        let prefix = self.variable(&aws::config::CONNECTION_SECRET_PREFIX)?;
+        let asked = self
+            .clients
+            .secrets_manager()
+            .describe_secret()
+            .secret_id(format!("{prefix}{id}"))
+            .send()
+            .await;
+        match asked.map_err(|error| error.into_service_error()) {
+            Ok(_) => Ok(true),
+            Err(DescribeSecretError::ResourceNotFoundException(_)) => Ok(false),
+            Err(error) => Err(refused("SECRETS_MANAGER", "DescribeSecret", &error)),
+        }
     }
 
     /// The register of a connection.
@@ -503,6 +533,19 @@ impl Place {
             }
         }
     }
+}
+
+/// Nothing is done for a connection that is not there: an empty register would look like a healthy one.
+fn unknown_connection(id: &ConnectionId, known: &[ConnectionId]) -> Failure {
+    let names: Vec<&str> = known.iter().map(ConnectionId::as_str).collect();
+    let hint = nearest::hint(id.as_str(), names.iter().copied());
+    let fix = format!("{hint}`qad-coupa connection list` shows all of them.");
+    Failure::NotFound(
+        Problem::new("CONNECTION_UNKNOWN", fix)
+            .field("--connection-id")
+            .expected(names.join(", "))
+            .actual(id.as_str()),
+    )
 }
 
 /// The local world that runs in `run_dir`.
@@ -628,6 +671,16 @@ async fn describe(sdk: &SdkConfig, stack: &str) -> Result<BTreeMap<String, Strin
         .await
         .map_err(|error| {
             let told = error.into_service_error();
+            // CloudFormation has no kind of its own for it.
+            if told.message().is_some_and(|message| message.contains("does not exist")) {
+                let region = sdk.region().map_or_else(String::new, ToString::to_string);
+                return Failure::NotFound(
+                    Problem::new("STACK_NOT_FOUND", "Check --stack, --region and --profile.")
+                        .field("--stack")
+                        .expected(format!("a stack in {region}"))
+                        .actual(stack),
+                );
+            }
             let problem = Problem::new(
                 "STACK_NOT_READ",
                 "Check the name, region and profile. Without rights in CloudFormation set the functions' variables \
@@ -717,6 +770,22 @@ mod tests {
         let told = without_credentials(&CredentialsError::provider_error("the token has expired"));
         assert!(told.ends_with(": the token has expired"), "{told}");
         assert!(!told.contains(['{', '(']), "{told}");
+    }
+
+    #[test]
+    fn a_mistyped_connection_is_not_there_and_the_right_one_is_named() {
+        let id = |text: &str| text.parse::<ConnectionId>().unwrap();
+        let Failure::NotFound(problem) = unknown_connection(&id("demmo"), &[id("demo"), id("plant-2")])
+        else {
+            panic!("a name that is not there");
+        };
+        assert_eq!(problem.code, "CONNECTION_UNKNOWN");
+        assert!(problem.fix.starts_with("Did you mean `demo`? "), "{problem}");
+        assert_eq!(problem.expected, "demo, plant-2");
+        let Failure::NotFound(far) = unknown_connection(&id("other"), &[id("demo")]) else {
+            panic!("a name that is not there");
+        };
+        assert!(far.fix.starts_with("`qad-coupa connection list`"), "{far}");
     }
 
     #[test]

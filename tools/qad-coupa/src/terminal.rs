@@ -1,12 +1,36 @@
 //! The only place that prints.
 //!
-//! Whoever reads may go away before everything is said (`| head`); that is no reason to fail.
+//! Whoever reads may go away before everything is said (`| head`); that is no reason to fail. A result that could not be
+//! written for any other reason is lost, and the command says so at its end ([`lost`]).
 
-use std::io::{IsTerminal, Write};
+use std::io::{ErrorKind, IsTerminal, Write};
+use std::sync::OnceLock;
+
+/// Why a part of the result was not written: the first reason.
+static LOST: OnceLock<String> = OnceLock::new();
 
 /// Prints a line of result.
 pub(crate) fn say(line: &str) {
-    let _ = writeln!(std::io::stdout(), "{line}");
+    write_to(&mut std::io::stdout(), line, &LOST);
+}
+
+/// Why a part of the result is missing; `None` when all of it was written, or the reader had enough.
+pub(crate) fn lost() -> Option<&'static str> {
+    kept(std::io::stdout().flush(), &LOST);
+    LOST.get().map(String::as_str)
+}
+
+fn write_to(out: &mut dyn Write, line: &str, lost: &OnceLock<String>) {
+    kept(writeln!(out, "{line}"), lost);
+}
+
+/// Keeps the first error that is more than a reader who went away.
+fn kept(written: std::io::Result<()>, lost: &OnceLock<String>) {
+    if let Err(error) = written
+        && error.kind() != ErrorKind::BrokenPipe
+    {
+        lost.get_or_init(|| error.to_string());
+    }
 }
 
 /// Prints a line of complaint.
@@ -62,5 +86,37 @@ impl LiveBlock {
     /// Removes the block.
     pub(crate) fn clear(&mut self) {
         self.paint(&[]);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Takes nothing, for one reason.
+    struct Full(ErrorKind);
+
+    impl Write for Full {
+        fn write(&mut self, _: &[u8]) -> std::io::Result<usize> {
+            Err(self.0.into())
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_result_that_could_not_be_written_is_lost_unless_the_reader_had_enough() {
+        let said = |kind| {
+            let lost = OnceLock::new();
+            write_to(&mut Full(kind), "evidence", &lost);
+            lost.get().is_some()
+        };
+        assert!(said(ErrorKind::StorageFull));
+        assert!(said(ErrorKind::PermissionDenied));
+        assert!(!said(ErrorKind::BrokenPipe));
+        let lost = OnceLock::new();
+        write_to(&mut Vec::new(), "evidence", &lost);
+        assert_eq!(lost.get(), None);
     }
 }

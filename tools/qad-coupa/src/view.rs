@@ -1,6 +1,7 @@
 //! What people and programs are shown of a record: rows, sentences, JSON with stable names.
 
 use comfy_table::{ContentArrangement, Table};
+pub(crate) use domain::csv::csv;
 use domain::explain;
 use domain::ids::OrderLineKey;
 use domain::instruction::{Instruction, Release};
@@ -91,31 +92,6 @@ pub(crate) fn table(header: &[&str], rows: Vec<Vec<String>>) -> Table {
         table.add_row(row);
     }
     table
-}
-
-/// Comma-separated values (RFC 4180), without the last line break.
-pub(crate) fn csv(header: &[&str], rows: &[Vec<String>]) -> String {
-    // A text that a spreadsheet would take for a formula is kept a text.
-    let cell = |text: &str| {
-        let guarded = if text.starts_with(['=', '+', '-', '@']) && domain::money::parse_decimal(text).is_err()
-        {
-            format!("'{text}")
-        } else {
-            text.to_owned()
-        };
-        if guarded.contains([',', '"', '\n', '\r']) {
-            format!("\"{}\"", guarded.replace('"', "\"\""))
-        } else {
-            guarded
-        }
-    };
-    let line = |cells: Vec<&str>| cells.into_iter().map(cell).collect::<Vec<_>>().join(",");
-    let mut lines = vec![line(header.to_vec())];
-    lines.extend(
-        rows.iter()
-            .map(|row| line(row.iter().map(String::as_str).collect())),
-    );
-    lines.join("\r\n")
 }
 
 /// Everything that is known of one invoice, as names and values.
@@ -315,22 +291,5 @@ fn how_word(how: domain::lifecycle::PostedHow) -> &'static str {
         domain::lifecycle::PostedHow::Created => "created",
         domain::lifecycle::PostedHow::Recovered => "its answer was lost; found by look-up",
         domain::lifecycle::PostedHow::Adopted => "keyed by hand; adopted",
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::csv;
-
-    #[test]
-    fn csv_quotes_what_it_must_and_gives_a_spreadsheet_no_formula() {
-        let text = csv(
-            &["a", "b"],
-            &[
-                vec!["x, \"y\"".into(), "=1+1".into()],
-                vec!["-5".into(), "".into()],
-            ],
-        );
-        assert_eq!(text, "a,b\r\n\"x, \"\"y\"\"\",'=1+1\r\n-5,");
     }
 }

@@ -138,6 +138,8 @@ fn post_receipt(world: &mut World, request: &WireRequest, now: Timestamp) -> Don
         vouchered: Exact::default(),
         logistics_charge: String::new(),
         finished: false,
+        unit_cost: None,
+        consigned: false,
     };
     let posted = world
         .qad

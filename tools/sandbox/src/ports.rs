@@ -26,7 +26,7 @@ use domain::coupa_orders::{
 };
 use domain::documents::{
     Billed, Charge, CoupaStatus, Invoice, InvoiceLine, InvoiceSupplier, Order, OrderLine, OrderStatus,
-    Receipt, SourceVersion,
+    Pending, Receipt, SourceVersion,
 };
 use domain::ids::{
     DocumentKind, InvoiceId, OrderLineKey, PurchaseOrderNumber, QadInvoiceIdentity, ReceiptKey, fold,
@@ -625,6 +625,14 @@ fn order_of(world: &World, order: &QadOrder) -> Result<Order, ReadError> {
             ordered: line.ordered.0,
             received: world.qad.received(&order.number, line.number),
             unit_price: line.unit_price.0,
+            discount_percent: line.terms.discount_percent.0,
+            scheduled: line.terms.scheduled,
+            consignment: line.terms.consignment,
+            evaluated_receipts: match line.terms.evaluated_receipts.trim() {
+                "" => None,
+                word => Some(matches!(word, "2" | "3")),
+            },
+            rounded: Vec::new(),
             status: match (&header, order_status(&line.status)) {
                 (OrderStatus::Open, status) => status,
                 (header, OrderStatus::Open) => header.clone(),
@@ -665,6 +673,17 @@ fn receipt_of(world: &World, receipt: &QadReceipt) -> Result<Receipt, ReadError>
         date: receipt.date,
         packing_slip: receipt.packing_slip.clone(),
         currency: order.map(|order| code("prh_curr", &order.currency)).transpose()?,
+        pending: if receipt.consigned {
+            Pending::Missing
+        } else {
+            Pending::Quantity(receipt.signed_quantity())
+        },
+        closed: receipt.finished,
+        unit_cost: receipt
+            .unit_cost
+            .map(|cost| cost.0)
+            .filter(|cost| !cost.is_zero()),
+        rounded: Vec::new(),
     })
 }
 

@@ -421,6 +421,7 @@ enum Cell {
     Text(String),
     Number(Decimal),
     Flag(bool),
+    Null,
 }
 
 impl Cell {
@@ -429,6 +430,7 @@ impl Cell {
             Self::Text(text) => Value::from(text.as_str()).to_string(),
             Self::Number(number) => number.to_string(),
             Self::Flag(flag) => flag.to_string(),
+            Self::Null => "null".to_owned(),
         }
     }
 
@@ -440,6 +442,7 @@ impl Cell {
                 Err(_) => number.to_string().as_str().cmp(literal),
             },
             Self::Flag(flag) => flag.to_string().as_str().cmp(literal),
+            Self::Null => "".cmp(literal),
             Self::Text(text) => match (date_as_written(text), date_as_written(literal)) {
                 (Some(left), Some(right)) => left.cmp(&right),
                 _ => fold(text).cmp(&fold(literal)),
@@ -625,7 +628,11 @@ const ORDER_COLUMNS: &[&str] = &[
     "po_mstr.po_curr",
     "po_mstr.po_stat",
     "po_mstr.po_site",
-    "po_mstr.po_ers",
+    "po_mstr.po_ers_opt",
+    "pod_det.pod_ers_opt",
+    "pod_det.pod_disc_pct",
+    "pod_det.pod_sched",
+    "pod_det.pod_consignment",
 ];
 
 fn order_rows(qad: &QadWorld) -> Vec<Row> {
@@ -649,7 +656,11 @@ fn order_rows(qad: &QadWorld) -> Vec<Row> {
                     text(&order.currency),
                     text(&order.status),
                     text(SITE),
-                    Cell::Flag(order.evaluated_receipts),
+                    text(if order.evaluated_receipts { "2" } else { "1" }),
+                    text(&line.terms.evaluated_receipts),
+                    Cell::Number(line.terms.discount_percent.0),
+                    Cell::Flag(line.terms.scheduled),
+                    Cell::Flag(line.terms.consignment),
                 ],
             ));
         }
@@ -673,6 +684,9 @@ const RECEIPT_COLUMNS: &[&str] = &[
     "prh_hist.prh_curr",
     "pvo_mstr.pvo_vouchered_qty",
     "pvo_mstr.pvo_lc_charge",
+    "pvo_mstr.pvo_trans_qty",
+    "pvo_mstr.pvo_last_voucher",
+    "prh_hist.prh_curr_amt",
 ];
 
 fn receipt_rows(qad: &QadWorld) -> Vec<Row> {
@@ -697,6 +711,13 @@ fn receipt_rows(qad: &QadWorld) -> Vec<Row> {
                 text(&order.currency),
                 Cell::Number(receipt.vouchered.0),
                 text(&receipt.logistics_charge),
+                if receipt.consigned {
+                    Cell::Null
+                } else {
+                    Cell::Number(receipt.quantity.0)
+                },
+                text(if receipt.finished { "LAST" } else { "" }),
+                Cell::Number(receipt.unit_cost.unwrap_or_else(|| line.net_price()).0),
             ],
         ))
     };

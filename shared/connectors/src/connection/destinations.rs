@@ -4,6 +4,8 @@
 use super::invalid;
 use domain::policy::{CodedField, Coding, LinePolicy, OnLine, OnOrderOnlyInCoupa};
 use domain::problem::Problem;
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use std::collections::BTreeMap;
 
@@ -73,29 +75,53 @@ pub(super) struct CodingDocument {
     project: Option<CodedFieldDocument>,
 }
 
-/// A field of Coupa's account by its name, or with a map of its values.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(untagged)]
-enum CodedFieldDocument {
-    Field(String),
-    Mapped {
-        field: String,
-        #[serde(default)]
-        map: BTreeMap<String, String>,
-    },
+/// A field of Coupa's account, as it is written: by its name alone, or with a map of its values.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct CodedFieldDocument(CodedField);
+
+/// The long form.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct MappedFieldDocument {
+    field: String,
+    #[serde(default)]
+    map: BTreeMap<String, String>,
+}
+
+impl<'de> Deserialize<'de> for CodedFieldDocument {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(CodedFieldVisitor)
+    }
+}
+
+/// Reads both forms; an untagged enum would take a misspelt name in silence, and could not say which ones there are.
+struct CodedFieldVisitor;
+
+impl<'de> Visitor<'de> for CodedFieldVisitor {
+    type Value = CodedFieldDocument;
+
+    fn expecting(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("a field of Coupa's account, or a table with field and map")
+    }
+
+    fn visit_str<E: serde::de::Error>(self, field: &str) -> Result<Self::Value, E> {
+        Ok(CodedFieldDocument(CodedField {
+            field: field.to_owned(),
+            map: BTreeMap::new(),
+        }))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
+        let MappedFieldDocument { field, map } =
+            MappedFieldDocument::deserialize(MapAccessDeserializer::new(map))?;
+        Ok(CodedFieldDocument(CodedField { field, map }))
+    }
 }
 
 impl CodingDocument {
     /// The settings.
     pub(super) fn settings(self, problems: &mut Vec<Problem>) -> Coding {
-        let mut read = |name: &str, field: CodedFieldDocument| {
-            let field = match field {
-                CodedFieldDocument::Field(field) => CodedField {
-                    field,
-                    map: BTreeMap::new(),
-                },
-                CodedFieldDocument::Mapped { field, map } => CodedField { field, map },
-            };
+        let mut read = |name: &str, CodedFieldDocument(field): CodedFieldDocument| {
             let known = field.field == "code"
                 || field.field == "name"
                 || field
@@ -231,5 +257,27 @@ mod tests {
             assert_eq!(map.apply(value), expected, "{value:?}");
         }
         assert_eq!(NumberMap::of("x").apply("00123"), "00123");
+    }
+
+    #[test]
+    fn a_field_of_the_account_is_a_name_or_a_table_and_nothing_else() {
+        let read = |text: &str| serde_json::from_str::<CodedFieldDocument>(text).map(|read| read.0);
+        assert_eq!(read("\"segment-1\"").unwrap().field, "segment-1");
+        let mapped = read(r#"{ "field": "code", "map": { "100": "6100" } }"#).unwrap();
+        assert_eq!(
+            (mapped.field.as_str(), mapped.map["100"].as_str()),
+            ("code", "6100")
+        );
+        for (wrong, told) in [
+            (
+                r#"{ "field": "code", "mapp": {} }"#,
+                "unknown field `mapp`, expected `field` or `map`",
+            ),
+            (r#"{ "map": {} }"#, "missing field `field`"),
+            ("7", "a field of Coupa's account"),
+        ] {
+            let error = read(wrong).unwrap_err().to_string();
+            assert!(error.contains(told), "{wrong}: {error}");
+        }
     }
 }

@@ -71,6 +71,17 @@ pub struct OrderStatusWords {
     pub cancelled: Vec<String>,
 }
 
+/// The words a tenant uses for evaluated receipts, of an order and of a line; compared without case and blanks. A word that is
+/// in no list is unreadable, for on such an order QAD invoices itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EvaluatedReceiptsWords {
+    /// QAD does not invoice by itself (confirmed: 1).
+    pub disallowed: Vec<String>,
+    /// QAD invoices by itself (confirmed: 2 initial, 3 confirmed).
+    pub allowed: Vec<String>,
+}
+
 /// A constant field that a tenant wants in every record we create.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
@@ -103,6 +114,8 @@ pub struct Profile {
     pub supplier: Resource,
     /// Words of `po_stat` and `pod_status`.
     pub order_status: OrderStatusWords,
+    /// Words of `po_ers_opt` and `pod_ers_opt`.
+    pub evaluated_receipts: EvaluatedReceiptsWords,
     /// Words of the receipt type that mean a return.
     pub return_types: Vec<String>,
     /// QAD's word for a supplier invoice.
@@ -150,6 +163,10 @@ impl Default for Profile {
                 open: words(["", "o"]),
                 closed: words(["c"]),
                 cancelled: words(["x"]),
+            },
+            evaluated_receipts: EvaluatedReceiptsWords {
+                disallowed: words(["", "0", "1", "no", "false"]),
+                allowed: words(["2", "3", "yes", "true"]),
             },
             return_types: words(["R"]),
             invoice_type: "INVOICE".to_owned(),
@@ -200,7 +217,11 @@ fn order_lines() -> Resource {
             ("supplier", "po_mstr.po_vend"),
             ("currency", "po_mstr.po_curr"),
             ("order-status", "po_mstr.po_stat"),
-            ("evaluated-receipts", "po_mstr.po_ers"),
+            ("evaluated-receipts", "po_mstr.po_ers_opt"),
+            ("line-evaluated-receipts", "pod_det.pod_ers_opt"),
+            ("discount-percent", "pod_det.pod_disc_pct"),
+            ("scheduled", "pod_det.pod_sched"),
+            ("consignment", "pod_det.pod_consignment"),
         ]),
     )
 }
@@ -225,6 +246,9 @@ fn receipts() -> Resource {
             ("packing-slip", "prh_hist.prh_ps_nbr"),
             ("currency", "prh_hist.prh_curr"),
             ("vouchered", "pvo_mstr.pvo_vouchered_qty"),
+            ("pending", "pvo_mstr.pvo_trans_qty"),
+            ("last-voucher", "pvo_mstr.pvo_last_voucher"),
+            ("unit-cost", "prh_hist.prh_curr_amt"),
             ("logistics-charge", "pvo_mstr.pvo_lc_charge"),
         ]),
     )

@@ -1,8 +1,8 @@
 //! From QAD's rows and records to our documents. QAD's words end here.
 
-use super::profile::{OrderStatusWords, Profile, Resource};
+use super::profile::{EvaluatedReceiptsWords, OrderStatusWords, Profile, Resource};
 use crate::json::{Misread, Node};
-use domain::documents::{Order, OrderLine, OrderStatus, Receipt};
+use domain::documents::{Order, OrderLine, OrderStatus, Pending, Receipt};
 use domain::ids::{
     DocumentKind, DomainCode, InvoiceReference, OrderLineKey, PurchaseOrderNumber, QadInvoiceIdentity,
     ReceiptKey, fold,
@@ -17,6 +17,21 @@ use std::collections::BTreeMap;
 pub(crate) const UNREADABLE: &str = "QAD_ANSWER_UNREADABLE";
 pub(crate) const UNREADABLE_FIX: &str =
     "Correct the record in QAD, or the field names in the connection's qad.profile.";
+
+/// QAD's unknown value: the record has no figure, and no figure is not zero.
+const UNKNOWN_VALUE: &str = "?";
+const VALUE_UNKNOWN: &str = "QAD_VALUE_UNKNOWN";
+const VALUE_UNKNOWN_FIX: &str =
+    "QAD itself does not know this value: have the record completed there, then recheck.";
+
+/// What could not be read, as a problem; a value that QAD itself does not know is told as that.
+fn unreadable(misread: Misread) -> Problem {
+    if misread.actual == format!("{UNKNOWN_VALUE:?}") {
+        misread.problem(VALUE_UNKNOWN, VALUE_UNKNOWN_FIX)
+    } else {
+        misread.problem(UNREADABLE, UNREADABLE_FIX)
+    }
+}
 
 /// A row or record, read by our names of its fields.
 pub(crate) struct Row<'a> {
@@ -74,7 +89,7 @@ pub(crate) fn order(
     domain: &DomainCode,
     asked: &PurchaseOrderNumber,
 ) -> Result<Option<Order>, Problem> {
-    read_order(rows, profile, domain, asked).map_err(|misread| misread.problem(UNREADABLE, UNREADABLE_FIX))
+    read_order(rows, profile, domain, asked).map_err(unreadable)
 }
 
 fn read_order(
@@ -86,18 +101,18 @@ fn read_order(
     let Some(first) = rows.first() else {
         return Ok(None);
     };
-    let mut order = header(first, asked)?;
+    let mut order = header(first, asked, &profile.evaluated_receipts)?;
     let mut lines: BTreeMap<u32, OrderLine> = BTreeMap::new();
     for row in rows {
         row.same("order", asked.as_str())?;
         row.same_domain(domain)?;
-        let again = header(row, asked)?;
+        let again = header(row, asked, &profile.evaluated_receipts)?;
         if again != order {
             return Err(row
                 .get("supplier")
                 .misread("one header on all lines of the order"));
         }
-        let line = order_line(row, &profile.order_status)?;
+        let line = order_line(row, profile)?;
         let number = row.get("line");
         match lines.get(&line.number) {
             Some(known) if *known != line => return Err(number.misread("each order line once")),
@@ -111,40 +126,98 @@ fn read_order(
     Ok(Some(order))
 }
 
-fn header(row: &Row<'_>, asked: &PurchaseOrderNumber) -> Result<Order, Misread> {
+fn header(
+    row: &Row<'_>,
+    asked: &PurchaseOrderNumber,
+    words: &EvaluatedReceiptsWords,
+) -> Result<Order, Misread> {
     Ok(Order {
         number: asked.clone(),
         supplier: row.get("supplier").required_text()?,
         currency: row.get("currency").required("a currency")?,
-        evaluated_receipts: evaluated_receipts(&row.present("evaluated-receipts")?)?,
+        evaluated_receipts: evaluated_receipts(&row.present("evaluated-receipts")?, words)?,
         lines: Vec::new(),
     })
 }
 
 /// On an evaluated-receipts order QAD invoices itself, so this is never guessed: an unknown word is unreadable.
-fn evaluated_receipts(field: &Node<'_>) -> Result<bool, Misread> {
-    if let Ok(Some(flag)) = field.flag() {
-        return Ok(flag);
-    }
-    match field.text()?.map(|text| text.to_ascii_lowercase()).as_deref() {
-        None | Some("no" | "n" | "0") => Ok(false),
-        Some("yes" | "y" | "1") => Ok(true),
-        Some(_) => Err(field.misread("true, false, yes or no")),
+fn evaluated_receipts(field: &Node<'_>, words: &EvaluatedReceiptsWords) -> Result<bool, Misread> {
+    let word = match field.flag() {
+        Ok(Some(flag)) => flag.to_string(),
+        _ => field.text()?.unwrap_or_default(),
+    };
+    let is_in = |list: &[String]| list.iter().any(|known| fold(known) == fold(&word));
+    if is_in(&words.allowed) {
+        Ok(true)
+    } else if is_in(&words.disallowed) {
+        Ok(false)
+    } else {
+        let known: Vec<_> = words
+            .disallowed
+            .iter()
+            .chain(&words.allowed)
+            .map(String::as_str)
+            .collect();
+        Err(field.misread(format!("one of {known:?}")))
     }
 }
 
-fn order_line(row: &Row<'_>, words: &OrderStatusWords) -> Result<OrderLine, Misread> {
-    let of_order = status(&row.present("order-status")?, words)?;
-    let of_line = status(&row.present("line-status")?, words)?;
+/// A quantity, and in `rounded` how it was read when it has more places than are kept.
+fn quantity(field: &Node<'_>, name: &str, rounded: &mut Vec<String>) -> Result<Option<Decimal>, Misread> {
+    let Some((quantity, is_rounded)) = field.noisy()? else {
+        return Ok(None);
+    };
+    if is_rounded {
+        let written = field.text()?.unwrap_or_default();
+        rounded.push(format!("{name} {written} read as {quantity}"));
+    }
+    Ok(Some(quantity))
+}
+
+/// A truth value; false where the tenant does not show it.
+fn optional_flag(field: &Node<'_>) -> Result<bool, Misread> {
+    if field.text().is_ok_and(|text| text.is_none()) {
+        return Ok(false);
+    }
+    match field
+        .text()
+        .ok()
+        .flatten()
+        .map(|word| word.to_ascii_lowercase())
+        .as_deref()
+    {
+        Some("yes" | "1") => Ok(true),
+        Some("no" | "0") => Ok(false),
+        _ => Ok(field.flag()?.unwrap_or_default()),
+    }
+}
+
+fn order_line(row: &Row<'_>, profile: &Profile) -> Result<OrderLine, Misread> {
+    let of_order = status(&row.present("order-status")?, &profile.order_status)?;
+    let of_line = status(&row.present("line-status")?, &profile.order_status)?;
     let price = row.get("price");
+    let mut rounded = Vec::new();
+    let ordered = row.get("ordered");
+    let own_word = row.get("line-evaluated-receipts");
+    let says_nothing = own_word.text().is_ok_and(|text| text.is_none());
+    let discount = row.get("discount-percent");
     Ok(OrderLine {
         number: row.get("line").required_u32()?,
         part: row.get("part").text()?.unwrap_or_default(),
         description: row.get("description").text()?.unwrap_or_default(),
         unit: row.get("unit").required("a unit of measure")?,
-        ordered: row.get("ordered").required_decimal()?,
-        received: row.get("received").decimal()?.unwrap_or_default(),
+        ordered: quantity(&ordered, "ordered", &mut rounded)?.ok_or_else(|| ordered.misread("a decimal"))?,
+        received: quantity(&row.get("received"), "received by the order", &mut rounded)?.unwrap_or_default(),
         unit_price: price.price()?.ok_or_else(|| price.misread("a decimal"))?,
+        discount_percent: discount.noisy()?.map(|(percent, _)| percent).unwrap_or_default(),
+        scheduled: optional_flag(&row.get("scheduled"))?,
+        consignment: optional_flag(&row.get("consignment"))?,
+        evaluated_receipts: if says_nothing {
+            None
+        } else {
+            Some(evaluated_receipts(&own_word, &profile.evaluated_receipts)?)
+        },
+        rounded,
         status: strictest(of_order, of_line),
     })
 }
@@ -183,11 +256,11 @@ pub(crate) fn receipts(
 ) -> ReceiptScan {
     let mut known: BTreeMap<ReceiptKey, Receipt> = BTreeMap::new();
     let mut ambiguous: BTreeMap<ReceiptKey, Misread> = BTreeMap::new();
-    let mut unreadable = Vec::new();
+    let mut problems = Vec::new();
     for row in rows {
         match receipt(row, profile, domain, asked) {
             Ok(None) => {}
-            Err(misread) => unreadable.push(misread.problem(UNREADABLE, UNREADABLE_FIX)),
+            Err(misread) => problems.push(unreadable(misread)),
             Ok(Some(receipt)) => match known.get(&receipt.key) {
                 Some(same) if *same == receipt => {}
                 Some(_) => {
@@ -203,14 +276,24 @@ pub(crate) fn receipts(
             },
         }
     }
+    // A receipt without a pending voucher, where others have one, is on consignment; where none has one, the tenant does not
+    // show them.
+    let shows_pending = known
+        .values()
+        .any(|receipt| matches!(receipt.pending, Pending::Quantity(_)));
+    if !shows_pending {
+        for receipt in known.values_mut() {
+            receipt.pending = Pending::NotShown;
+        }
+    }
     for (key, misread) in ambiguous {
         known.remove(&key);
         let fix = "Two rows of one receipt line differ: name the logistics charge or the receiver field in qad.profile.receipts.";
-        unreadable.push(misread.problem("QAD_RECEIPT_AMBIGUOUS", fix));
+        problems.push(misread.problem("QAD_RECEIPT_AMBIGUOUS", fix));
     }
     ReceiptScan {
         receipts: known.into_values().collect(),
-        unreadable,
+        unreadable: problems,
     }
 }
 
@@ -228,9 +311,12 @@ fn receipt(
         return Ok(None);
     }
     let kind = row.get("type").text()?.unwrap_or_default();
-    let received = row.get("received").required_decimal()?;
+    let mut rounded = Vec::new();
+    let shown = row.get("received");
+    let received = quantity(&shown, "received", &mut rounded)?.ok_or_else(|| shown.misread("a decimal"))?;
     // Blank before anything was invoiced; a field that is missing altogether would make everything look open.
-    let vouchered = row.present("vouchered")?.decimal()?.unwrap_or_default();
+    let vouchered = quantity(&row.present("vouchered")?, "invoiced", &mut rounded)?.unwrap_or_default();
+    let cost = row.get("unit-cost").price()?.filter(|cost| !cost.is_zero());
     let is_return = received.is_sign_negative() && !received.is_zero()
         || profile.return_types.iter().any(|word| fold(word) == fold(&kind));
     let signed = |quantity: Decimal| if is_return { negative(quantity) } else { quantity };
@@ -249,7 +335,26 @@ fn receipt(
         date: row.get("date").required_date()?,
         packing_slip: row.get("packing-slip").text()?.unwrap_or_default(),
         currency: row.get("currency").parsed::<Currency>()?,
+        pending: match quantity(&row.get("pending"), "pending", &mut rounded)? {
+            Some(pending) => Pending::Quantity(signed(pending)),
+            None => Pending::Missing,
+        },
+        closed: is_closed(&row.get("last-voucher"))?,
+        unit_cost: cost,
+        rounded,
     }))
+}
+
+/// Whether a voucher was the last of the receipt: any word but blank, zero or no says so.
+fn is_closed(field: &Node<'_>) -> Result<bool, Misread> {
+    if let Ok(Some(flag)) = field.flag() {
+        return Ok(flag);
+    }
+    match field.text()? {
+        Some(word) if word == UNKNOWN_VALUE => Err(field.misread("the last voucher, or blank")),
+        Some(_) => Ok(true),
+        None => Ok(false),
+    }
 }
 
 /// Reads one supplier invoice; `None` for a type that is neither invoice nor credit note (a prepayment, a correction).

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::http::transport::Method;
-use ::domain::documents::OrderStatus;
+use ::domain::documents::{OrderStatus, Pending};
 use ::domain::ids::{DocumentKind, OrderLineKey, PurchaseOrderNumber, QadInvoiceIdentity};
 use ::domain::matching::{AdditionalCost, ReceiverMatch, SupplierInvoiceDraft};
 use ::domain::money::parse_decimal;
@@ -38,7 +38,7 @@ fn order_row(line: u32) -> Value {
         "pod_det.pod_domain": "10USA", "pod_det.pod_nbr": "PO100234", "pod_det.pod_line": line, "pod_det.pod_part": "02-0009",
         "pod_det.pod_desc": "Bracket", "pod_det.pod_um": "EA", "pod_det.pod_qty_ord": 100.0, "pod_det.pod_qty_rcvd": "60.0",
         "pod_det.pod_pur_cost": 12.5, "pod_det.pod_status": "", "po_mstr.po_vend": "10S1001", "po_mstr.po_curr": "USD",
-        "po_mstr.po_stat": null, "po_mstr.po_site": "10-100", "po_mstr.po_ers": false,
+        "po_mstr.po_stat": null, "po_mstr.po_site": "10-100", "po_mstr.po_ers_opt": false,
     })
 }
 
@@ -127,15 +127,19 @@ async fn evaluated_receipts_are_never_guessed() {
     for (word, expected) in [
         (json!(true), Some(true)),
         (json!("yes"), Some(true)),
-        (json!(1), Some(true)),
+        (json!(1), Some(false)),
+        (json!("2"), Some(true)),
+        (json!(3), Some(true)),
         (json!("false"), Some(false)),
+        (json!("no"), Some(false)),
         (json!(""), Some(false)),
         (json!(null), Some(false)),
-        (json!("3"), None),
+        (json!("4"), None),
+        (json!("?"), None),
     ] {
         let bench = Bench::new();
         bench.script.then(rows(
-            &[with(order_row(1), "po_mstr.po_ers", word.clone())],
+            &[with(order_row(1), "po_mstr.po_ers_opt", word.clone())],
             json!("false"),
         ));
         let read = bench.qad.order(&number()).await;
@@ -174,7 +178,10 @@ async fn rows_that_cannot_be_trusted_are_no_order() {
             with(order_row(1), "po_mstr.po_curr", json!("")),
             "data[0].po_mstr.po_curr",
         ),
-        (without(order_row(1), "po_mstr.po_ers"), "data[0].po_mstr.po_ers"),
+        (
+            without(order_row(1), "po_mstr.po_ers_opt"),
+            "data[0].po_mstr.po_ers_opt",
+        ),
         (
             without(order_row(1), "pod_det.pod_status"),
             "data[0].pod_det.pod_status",
@@ -410,7 +417,7 @@ async fn logistics_charges_are_dropped_and_returns_are_negative() {
             with(
                 with(receipt_row("RC2"), "prh_hist.prh_rcvd", json!("-5")),
                 "pvo_mstr.pvo_vouchered_qty",
-                json!("-2.0000000001"),
+                json!("-2.0000000000000004"),
             ),
             with(
                 with(receipt_row("RC3"), "prh_hist.prh_rcp_type", json!("r")),
@@ -429,7 +436,7 @@ async fn logistics_charges_are_dropped_and_returns_are_negative() {
         figures,
         [
             ("RC1", decimal("60"), decimal("0")),
-            ("RC2", decimal("-5"), decimal("-2.0000000001")),
+            ("RC2", decimal("-5"), decimal("-2")),
             ("RC3", decimal("-60"), decimal("-3")),
         ]
     );
@@ -879,5 +886,105 @@ proptest! {
         let text = format!("\"totalAmount\":{total},");
         prop_assert!(body(&sent[0]).contains(&text));
         prop_assert_eq!(parse_decimal(&total.to_string()).unwrap(), total);
+    }
+}
+
+#[tokio::test]
+async fn what_the_tenant_shows_of_a_line_is_read_and_what_it_does_not_show_falls_back() {
+    let read = |row: serde_json::Value| async move {
+        let bench = Bench::new();
+        bench.script.then(rows(&[row], json!("false")));
+        bench
+            .qad
+            .order(&number())
+            .await
+            .map(|order| order.unwrap().lines[0].clone())
+    };
+    let plain = read(order_row(1)).await.unwrap();
+    assert_eq!(
+        (
+            plain.discount_percent,
+            plain.scheduled,
+            plain.consignment,
+            plain.evaluated_receipts
+        ),
+        (decimal("0"), false, false, None)
+    );
+    let shown = [
+        ("pod_det.pod_disc_pct", json!(10)),
+        ("pod_det.pod_sched", json!("yes")),
+        ("pod_det.pod_consignment", json!(true)),
+        ("pod_det.pod_ers_opt", json!("3")),
+    ];
+    let row = shown.iter().fold(order_row(1), |row, (field, value)| {
+        with(row, field, value.clone())
+    });
+    let line = read(row).await.unwrap();
+    assert_eq!(
+        (
+            line.discount_percent,
+            line.scheduled,
+            line.consignment,
+            line.evaluated_receipts
+        ),
+        (decimal("10"), true, true, Some(true))
+    );
+    for field in [
+        "pod_det.pod_qty_ord",
+        "pod_det.pod_disc_pct",
+        "pod_det.pod_sched",
+        "pod_det.pod_ers_opt",
+    ] {
+        let error = read(with(order_row(1), field, json!("?"))).await.unwrap_err();
+        assert_eq!(error.problem().code, "QAD_VALUE_UNKNOWN", "{field}");
+    }
+}
+
+#[tokio::test]
+async fn a_receipt_says_what_is_pending_and_what_it_has_cost_and_noise_is_told() {
+    let read = |rows_of: Vec<serde_json::Value>| async move {
+        let bench = Bench::new();
+        bench.script.then(rows(&rows_of, json!("false")));
+        bench.qad.receipts_of_order(&number()).await
+    };
+    let shown = with(
+        with(
+            with(receipt_row("RC1"), "pvo_mstr.pvo_trans_qty", json!(60)),
+            "pvo_mstr.pvo_last_voucher",
+            json!("000123"),
+        ),
+        "prh_hist.prh_curr_amt",
+        json!(12.25),
+    );
+    let noisy = with(
+        receipt_row("RC2"),
+        "prh_hist.prh_rcvd",
+        serde_json::from_str("0.30000000000000004").unwrap(),
+    );
+    let both = read(vec![shown, noisy.clone()]).await.unwrap();
+    assert_eq!(
+        (both[0].pending, both[0].closed, both[0].unit_cost),
+        (Pending::Quantity(decimal("60")), true, Some(decimal("12.25")))
+    );
+    assert_eq!(
+        (both[1].pending, both[1].closed),
+        (Pending::Missing, false),
+        "on consignment"
+    );
+    assert_eq!(both[1].received, decimal("0.3"));
+    assert_eq!(both[1].rounded.len(), 1, "{:?}", both[1].rounded);
+    let alone = read(vec![noisy]).await.unwrap();
+    assert_eq!(alone[0].pending, Pending::NotShown, "a tenant that shows none");
+    for field in [
+        "prh_hist.prh_rcvd",
+        "pvo_mstr.pvo_vouchered_qty",
+        "pvo_mstr.pvo_trans_qty",
+        "pvo_mstr.pvo_last_voucher",
+        "prh_hist.prh_curr_amt",
+    ] {
+        let error = read(vec![with(receipt_row("RC1"), field, json!("?"))])
+            .await
+            .unwrap_err();
+        assert_eq!(error.problem().code, "QAD_VALUE_UNKNOWN", "{field}");
     }
 }

@@ -22,13 +22,13 @@ fn the_documented_example_is_a_connection() {
     let document = from_toml(EXAMPLE);
     let policy = document.match_policy();
     assert_eq!(policy.invoice_daybook.as_str(), "SI");
-    assert_eq!(policy.tolerance.version, "default-1");
+    assert_eq!(policy.tolerance.version, "default-2");
     assert_eq!(policy.units["DOZEN"].factor, Decimal::from(12));
     assert_eq!(
         policy.charge_accounts[&ChargeKind::Shipping].gl_account.as_str(),
         "6100"
     );
-    assert_eq!(policy.posting_date, PostingDate::InvoiceDate);
+    assert_eq!(policy.posting_date, PostingDate::Latest);
     assert_eq!(document.hold_recheck_seconds, 86_400);
     assert!(!document.invoice_settings().record_outcomes);
 }
@@ -86,7 +86,9 @@ fn the_section_of_lookups_that_the_example_documents_is_what_the_section_alone_m
 
 /// A commented setting that shows its default (and not a mere example).
 fn is_default(setting: &str) -> bool {
-    const EXAMPLES: [&str; 8] = [
+    const EXAMPLES: [&str; 10] = [
+        "currency",
+        "first_open_day",
         "NET30",
         "isTaxableSupplier",
         "version",
@@ -240,8 +242,8 @@ fn a_changed_limit_changes_the_name_of_the_limits() {
             .tolerance
             .version
     };
-    assert_eq!(version(json!("0.05")), "default-1");
-    assert_eq!(version(json!(0.05)), "default-1");
+    assert_eq!(version(json!("0.05")), "default-2");
+    assert_eq!(version(json!(0.05)), "default-2");
     assert!(version(json!("0.1")).starts_with("custom-"));
     assert_eq!(version(json!("0.1")), version(json!("0.10")));
     assert_ne!(version(json!("0.1")), version(json!("0.2")));
@@ -294,4 +296,63 @@ fn what_is_posted_locked_needs_the_status_that_locks_it_and_a_payee_is_one_of_tw
     }
     let own = with(json!({})).unwrap().match_policy().not_payable.own_channels;
     assert_eq!(own, ["ERP"]);
+}
+
+#[test]
+fn a_tolerance_is_percent_amount_and_free_by_currency_and_supplier() {
+    let with = |tolerance: serde_json::Value| {
+        ConnectionDocument::parse(&changed("/invoices", json!({"tolerance": tolerance})))
+            .map(|document| document.match_policy().tolerance)
+    };
+    let read = with(json!({
+        "currency": "EUR",
+        "price": {"over": {"percent": 3, "amount": "250"}},
+        "received": {"over": {"percent": 0.5}},
+        "total": 0.02,
+        "by_currency": {"JPY": {"price": {"over": {"free": 500}}}},
+        "by_supplier": {"10S1001": {"ordered": {"over": {"percent": 10}}}},
+    }))
+    .unwrap();
+    let limits = read.of("EUR".parse().unwrap(), Some("10s1001"));
+    let over = limits.price.over;
+    assert_eq!(
+        (over.percent, over.amount, over.free),
+        (Some(Decimal::from(3)), Some(Decimal::from(250)), Decimal::ZERO)
+    );
+    assert_eq!(limits.price.under, domain::policy::Limits::default().price.under);
+    assert_eq!(limits.received_over.percent, Some(Decimal::new(5, 1)));
+    assert_eq!(limits.ordered_over.unwrap().percent, Some(Decimal::TEN));
+    assert_eq!(limits.total.free, Decimal::new(2, 2));
+    assert_eq!(
+        read.of("JPY".parse().unwrap(), None).price.over.free,
+        Decimal::from(500)
+    );
+    // The names of before mean what they meant.
+    let old = with(json!({"unit_price_percent_over": 5, "quantity_percent_over": 1}))
+        .unwrap()
+        .limits;
+    assert_eq!(old.price.over.percent, Some(Decimal::from(5)));
+    assert_eq!(old.ordered_over.unwrap().percent, Some(Decimal::ONE));
+    for (wrong, field) in [
+        (
+            json!({"price": {"over": {"percent": -1}}}),
+            "invoices.tolerance.price.over.percent",
+        ),
+        (
+            json!({"received": {"under": {"percent": 1}}}),
+            "invoices.tolerance.received",
+        ),
+        (json!({"total": {"percent": 1}}), "invoices.tolerance.total"),
+        (
+            json!({"unit_price_percent_over": 5, "price": {"over": 1}}),
+            "invoices.tolerance.unit_price_percent_over",
+        ),
+        (
+            json!({"by_supplier": {"S1": {"ordered": {"over": -1}}}}),
+            "invoices.tolerance.by_supplier.S1.ordered.over.free",
+        ),
+    ] {
+        let problems = with(wrong).unwrap_err();
+        assert!(problems[0].field.starts_with(field), "{problems:?}");
+    }
 }

@@ -123,7 +123,7 @@ fn in_question(exceptions: &[Exception]) -> &'static str {
         .iter()
         .find(|exception| exception.code.remedy() == Remedy::APerson);
     match first.map(|exception| exception.code) {
-        Some(ExceptionCode::PriceOverTolerance) => {
+        Some(ExceptionCode::PriceOverTolerance | ExceptionCode::PriceUnderTolerance) => {
             "Its price differs from our purchase order's; our buyer is clearing that up."
         }
         Some(ExceptionCode::BilledOverOrdered) => {
@@ -140,6 +140,7 @@ fn in_question(exceptions: &[Exception]) -> &'static str {
         }
         Some(
             ExceptionCode::OrderLineClosed
+            | ExceptionCode::NothingLeftToBill
             | ExceptionCode::OrderLineCancelled
             | ExceptionCode::CoupaOrderCancelled
             | ExceptionCode::CoupaOrderClosed,

@@ -6,7 +6,7 @@ use crate::effect::Repetition;
 use crate::ids::InvoiceId;
 use crate::lifecycle::{Summary, Voucher};
 use crate::matching::Verdict;
-use crate::matching::tests::{Case, amount_line, d, in_unit, line};
+use crate::matching::tests::{Case, amount_line, d, in_unit, line, receipt};
 use std::collections::BTreeSet;
 
 /// 2026-03-05 09:12 UTC.
@@ -188,8 +188,42 @@ fn every_exception_has_its_exact_sentence() {
              dispute the invoice, then recheck.",
         ),
         (
+            ExceptionCode::PriceUnderTolerance,
+            |case| case.bill(vec![line(1, "100", "1", "PO1", 1)]),
+            "Parked for a person since 2026-03-05 09:12 UTC: unit price 1.00 USD per EA on PO PO1 line 1 is below the \
+             order's 10.00 USD per EA (limit 7.50 USD per EA). Ask the supplier whether the price is meant, then have \
+             it corrected, or release it.",
+        ),
+        (
+            ExceptionCode::CreditNoteMissing,
+            |case| case.receipts.push(receipt("RT1", "PO1", 1, "-10", "2026-03-02")),
+            "Held since 2026-03-05 09:12 UTC: 90 of 100 EA, 10 EA returned and not yet credited on PO PO1 line 1, so \
+             the credit note for the return is awaited; it posts by itself when the credit note for the return has \
+             posted.",
+        ),
+        (
+            ExceptionCode::ConsignedNotUsed,
+            |case| case.order_line().consignment = true,
+            "Held since 2026-03-05 09:12 UTC: 0 of 100 EA used of the consigned goods on PO PO1 line 1; it posts by \
+             itself when they are used in QAD.",
+        ),
+        (
+            ExceptionCode::NothingLeftToBill,
+            |case| {
+                case.order_line().status = OrderStatus::Closed;
+                case.order_line().ordered = d("200");
+                case.receipts[0].vouchered = d("100");
+            },
+            "Parked for a person since 2026-03-05 09:12 UTC: nothing is left to bill on PO PO1 line 1 (0 of 100 EA \
+             open). Everything received is invoiced already: dispute the invoice, or reopen the order line in QAD, \
+             then recheck.",
+        ),
+        (
             ExceptionCode::BilledOverOrdered,
-            |case| case.order_line().ordered = d("90"),
+            |case| {
+                case.order_line().ordered = d("90");
+                case.policy.tolerance.limits.ordered_over = Some(Default::default());
+            },
             "Parked for a person since 2026-03-05 09:12 UTC: 100 EA billed in all on PO PO1 line 1, 90 EA ordered \
              (limit 90 EA). Have the buyer change the order, or dispute the invoice, then recheck.",
         ),
@@ -231,7 +265,7 @@ fn every_exception_has_its_exact_sentence() {
             ExceptionCode::OrderIsEvaluatedReceipts,
             |case| case.order().evaluated_receipts = true,
             "Parked for a person since 2026-03-05 09:12 UTC: order PO1 with evaluated receipts is invoiced by QAD \
-             itself. QAD creates this invoice itself; void the one in Coupa.",
+             itself. QAD invoices it; compare, then void in Coupa or release.",
         ),
         (
             ExceptionCode::ChargeNotMapped,
@@ -251,13 +285,13 @@ fn every_exception_has_its_exact_sentence() {
             |case| {
                 case.bill(vec![
                     amount_line(1, "10.01", "PO1", 1),
-                    amount_line(2, "995", "PO1", 1),
+                    amount_line(2, "1095", "PO1", 1),
                 ])
             },
-            "Parked for a person since 2026-03-05 09:12 UTC: 100.501 EA billed in all on PO PO1 line 1, 100 EA \
-             ordered (limit 100 EA); invoice line 2 bills 995.00 USD, that is 99.5 EA, expected an exact quantity at \
-             10.00 USD per EA within 98.999 EA open on PO PO1 line 1. Have the buyer change the order, or dispute \
-             the invoice, then recheck. Bill it as a quantity line, or enter the invoice in QAD by hand.",
+            "Parked for a person since 2026-03-05 09:12 UTC: 110.501 EA billed in all on PO PO1 line 1, 100 EA \
+             ordered (limit 100 EA); invoice line 2 bills 1095.00 USD, that is 109.5 EA, expected a quantity at 10.00 \
+             USD per EA within 98.999 EA open on PO PO1 line 1. Have the buyer change the order, or dispute the \
+             invoice, then recheck. Bill it as a quantity line, or enter the invoice in QAD by hand.",
         ),
         (
             ExceptionCode::SignContradicts,
@@ -542,10 +576,10 @@ fn many_reasons_are_counted_and_those_for_a_person_come_first() {
          PO1 line 1; nothing of 1 EA received on PO PO1 line 1; nothing of 1 EA received on PO PO1 line 1; and 2 \
          more reasons; it posts by itself when all of that is settled."
     );
-    case.bill(vec![line(1, "1", "10", "PO1", 1), line(2, "1", "11", "PO1", 1)]);
+    case.bill(vec![line(1, "1", "10", "PO1", 1), line(2, "1", "12", "PO1", 1)]);
     let told = sentence(&decided(&case));
     assert!(
-        told.contains("UTC: unit price 11.00 USD per EA on PO PO1 line 1"),
+        told.contains("UTC: unit price 12.00 USD per EA on PO PO1 line 1"),
         "{told}"
     );
     assert!(told.ends_with("dispute the invoice, then recheck."), "{told}");

@@ -5,19 +5,19 @@
 use rust_decimal::{Decimal, RoundingStrategy};
 
 /// Digits after the point to which a unit price is rounded when it is converted to another unit.
-pub(super) const CONVERTED_PRICE_PLACES: u32 = 10;
-/// Most digits after the point that a quantity computed from an amount may have.
-pub(super) const RESOLVED_QUANTITY_PLACES_MAX: u32 = 10;
+pub(crate) const CONVERTED_PRICE_PLACES: u32 = 10;
+/// Digits after the point to which a quantity computed from an amount is rounded.
+pub(crate) const RESOLVED_QUANTITY_PLACES: u32 = 8;
 
 const TEN: i128 = 10;
 
 /// `left + right`.
-pub(super) fn add(left: Decimal, right: Decimal) -> Option<Decimal> {
+pub(crate) fn add(left: Decimal, right: Decimal) -> Option<Decimal> {
     combine(left, right, i128::checked_add)
 }
 
 /// `left - right`.
-pub(super) fn subtract(left: Decimal, right: Decimal) -> Option<Decimal> {
+pub(crate) fn subtract(left: Decimal, right: Decimal) -> Option<Decimal> {
     combine(left, right, i128::checked_sub)
 }
 
@@ -36,7 +36,7 @@ fn mantissa_at(decimal: Decimal, scale: u32) -> Option<i128> {
 }
 
 /// `left * right`.
-pub(super) fn multiply(left: Decimal, right: Decimal) -> Option<Decimal> {
+pub(crate) fn multiply(left: Decimal, right: Decimal) -> Option<Decimal> {
     let (left, right) = (left.normalize(), right.normalize());
     from_parts(
         left.mantissa().checked_mul(right.mantissa())?,
@@ -51,12 +51,12 @@ fn from_parts(mantissa: i128, scale: u32) -> Option<Decimal> {
 }
 
 /// Sum of all.
-pub(super) fn sum(figures: impl IntoIterator<Item = Decimal>) -> Option<Decimal> {
+pub(crate) fn sum(figures: impl IntoIterator<Item = Decimal>) -> Option<Decimal> {
     figures.into_iter().try_fold(Decimal::ZERO, add)
 }
 
 /// `base` raised by `percent` percent.
-pub(super) fn raised_by_percent(base: Decimal, percent: Decimal) -> Option<Decimal> {
+pub(crate) fn raised_by_percent(base: Decimal, percent: Decimal) -> Option<Decimal> {
     multiply(
         multiply(base, add(Decimal::ONE_HUNDRED, percent)?)?,
         Decimal::new(1, 2),
@@ -64,7 +64,7 @@ pub(super) fn raised_by_percent(base: Decimal, percent: Decimal) -> Option<Decim
 }
 
 /// A price per unit divided by `factor`, rounded to [`CONVERTED_PRICE_PLACES`]: the one division that may round.
-pub(super) fn converted_price(price: Decimal, factor: Decimal) -> Option<Decimal> {
+pub(crate) fn converted_price(price: Decimal, factor: Decimal) -> Option<Decimal> {
     let exact = price.checked_div(factor)?;
     Some(
         exact
@@ -73,12 +73,13 @@ pub(super) fn converted_price(price: Decimal, factor: Decimal) -> Option<Decimal
     )
 }
 
-/// The quantity that costs exactly `amount` at `price`; `None` when there is none of at most
-/// [`RESOLVED_QUANTITY_PLACES_MAX`] digits after the point.
-pub(super) fn quantity_for(amount: Decimal, price: Decimal) -> Option<Decimal> {
-    let quantity = amount.checked_div(price)?.normalize();
-    let fits = quantity.scale() <= RESOLVED_QUANTITY_PLACES_MAX && multiply(quantity, price) == Some(amount);
-    fits.then_some(quantity)
+/// The quantity that costs `amount` at `price`, rounded half-even to [`RESOLVED_QUANTITY_PLACES`]; `None` when there is none.
+pub(crate) fn quantity_for(amount: Decimal, price: Decimal) -> Option<Decimal> {
+    let quantity = amount
+        .checked_div(price)?
+        .round_dp_with_strategy(RESOLVED_QUANTITY_PLACES, RoundingStrategy::MidpointNearestEven)
+        .normalize();
+    (!quantity.is_zero()).then_some(quantity)
 }
 
 #[cfg(test)]
@@ -96,8 +97,20 @@ mod tests {
         assert_eq!(subtract(Decimal::MIN, Decimal::ONE), None);
         assert_eq!(multiply(Decimal::MAX, Decimal::TWO), None);
         assert_eq!(quantity_for(Decimal::TEN, Decimal::ZERO), None);
-        assert_eq!(quantity_for(Decimal::TEN, Decimal::from(3)), None);
+        assert_eq!(quantity_for(Decimal::new(1, 9), Decimal::ONE), None);
         assert_eq!(converted_price(Decimal::TEN, Decimal::ZERO), None);
+    }
+
+    #[test]
+    fn a_quantity_for_an_amount_has_eight_places() {
+        for (amount, price, quantity) in [
+            (1000, 3000, "0.33333333"),
+            (2000, 3000, "0.66666667"),
+            (1000, 12_000, "0.08333333"),
+        ] {
+            let found = quantity_for(Decimal::from(amount), Decimal::from(price)).unwrap();
+            assert_eq!(found.to_string(), quantity);
+        }
     }
 
     #[test]

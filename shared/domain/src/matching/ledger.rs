@@ -4,10 +4,14 @@
 
 use super::MatchInput;
 use super::exact;
-use crate::documents::{Receipt, Reservation};
+use crate::documents::{OrderLine, Pending, Receipt, Reservation};
 use crate::ids::{DocumentKind, InvoiceId, OrderLineKey, ReceiptKey};
+use crate::policy::Limit;
 use rust_decimal::Decimal;
 use std::collections::{BTreeMap, BTreeSet};
+
+/// Part of the ordered quantity below which what would stay open is next to nothing: a millionth.
+const CRUMB: Decimal = Decimal::from_parts(1, 0, 0, false, 6);
 
 /// The account of one order line for one kind of document.
 #[derive(Debug)]
@@ -25,7 +29,13 @@ pub(super) struct Ledger<'a> {
     /// What can still be claimed.
     pub(super) open: Decimal,
     /// What could still be claimed if no other invoice were in flight.
-    open_without_reservations: Decimal,
+    pub(super) open_without_reservations: Decimal,
+    /// Returned and not yet credited, as far as it lowers what an invoice may claim.
+    pub(super) not_credited: Decimal,
+    /// Received on consignment and not used: nothing is owed for it yet.
+    pub(super) consigned: Decimal,
+    /// What may be matched and finished along with the last of a receiver line, because it is next to nothing.
+    crumb: Decimal,
     /// Claimed so far by this document, whether it fitted or not.
     claimed: Decimal,
     sources: Vec<Source<'a>>,
@@ -66,8 +76,12 @@ pub(super) struct Claim<'a> {
     pub(super) parts: Vec<Part<'a>>,
     /// Whether what is open suffices.
     pub(super) fits: bool,
+    /// Whether all that is open is matched to a quantity that is more, within the tolerance.
+    pub(super) is_over_within_tolerance: bool,
     /// Whether it would suffice if no other invoice were in flight.
     pub(super) fits_without_reservations: bool,
+    /// Whether it would suffice if what was returned were credited.
+    pub(super) fits_once_credited: bool,
     /// Invoiced in QAD, reserved and claimed by this document up to and with this claim.
     pub(super) billed: Decimal,
     /// The same if no other invoice were in flight.
@@ -78,15 +92,22 @@ impl<'a> Ledger<'a> {
     /// Opens the account; `None` when a sum leaves the exact range.
     fn open(
         kind: DocumentKind,
+        order_line: Option<&OrderLine>,
         mut receipts: Vec<&'a Receipt>,
         reservations: &[&Reservation],
     ) -> Option<Self> {
         receipts
             .sort_by(|left, right| (left.date, &left.key.receiver).cmp(&(right.date, &right.key.receiver)));
+        let on_consignment = order_line.is_some_and(|line| line.consignment);
         let mut sources = Vec::new();
-        let mut not_credited = Decimal::ZERO;
+        let (mut not_credited, mut consigned) = (Decimal::ZERO, Decimal::ZERO);
         for &receipt in &receipts {
-            let remaining = open_quantity(receipt)?;
+            let remaining = if is_consigned(receipt, on_consignment) {
+                consigned = exact::add(consigned, receipt.received.abs())?;
+                Decimal::ZERO
+            } else {
+                open_quantity(receipt)?
+            };
             if receipt.is_return() == (kind == DocumentKind::CreditNote) {
                 sources.push(Source {
                     receipt,
@@ -113,6 +134,12 @@ impl<'a> Ledger<'a> {
                 .collect(),
             open: not_below_zero(exact::subtract(without, reserved)?),
             open_without_reservations: not_below_zero(without),
+            not_credited,
+            consigned,
+            crumb: match order_line {
+                Some(line) if line.ordered > Decimal::ZERO => exact::multiply(line.ordered, CRUMB)?,
+                _ => Decimal::ZERO,
+            },
             claimed: Decimal::ZERO,
             sources,
             receipts,
@@ -126,32 +153,68 @@ impl<'a> Ledger<'a> {
             .any(|receipt| receipt.received > Decimal::ZERO)
     }
 
-    /// Claims a quantity for one invoice line. What does not fit still uses up what is open, so that later lines of
-    /// the same order line are told the truth. `None` when a sum leaves the exact range.
-    pub(super) fn claim(&mut self, quantity: Decimal) -> Option<Claim<'a>> {
+    /// What the oldest receipt that has something open has cost per unit, where QAD says so.
+    pub(super) fn first_unit_cost(&self) -> Option<Decimal> {
+        self.sources
+            .iter()
+            .find(|source| !source.remaining.is_zero())
+            .and_then(|source| source.receipt.unit_cost)
+    }
+
+    /// Whether another return could still be credited, or more could be billed.
+    pub(super) fn nothing_is_open(&self) -> bool {
+        self.open_without_reservations.is_zero() && self.not_credited.is_zero() && self.consigned.is_zero()
+    }
+
+    /// Claims a quantity for one invoice line; a little more than is open takes all of it where `over` allows that. What
+    /// does not fit still uses up what is open, so that later lines of the same order line are told the truth. `None` when
+    /// a sum leaves the exact range.
+    pub(super) fn claim(&mut self, quantity: Decimal, over: &Limit) -> Option<Claim<'a>> {
         self.claimed = exact::add(self.claimed, quantity)?;
-        let billed_without_reservations = exact::add(self.already_invoiced, self.claimed)?;
-        let fits = quantity <= self.open;
-        let claim = Claim {
-            parts: if fits { self.take(quantity)? } else { Vec::new() },
-            fits,
-            fits_without_reservations: quantity <= self.open_without_reservations,
-            billed: exact::add(billed_without_reservations, self.reserved)?,
-            billed_without_reservations,
+        // A return that is not yet credited does not count as billed again.
+        let billed_without_reservations = exact::subtract(
+            exact::add(self.already_invoiced, self.claimed)?,
+            self.not_credited,
+        )?;
+        let suffices = |open: Decimal| {
+            Some(
+                quantity <= open
+                    || (open > Decimal::ZERO && over.allows(exact::subtract(quantity, open)?, open)?),
+            )
         };
+        let fits = suffices(self.open)?;
+        let taken = quantity.min(self.open);
+        let fits_without_reservations = suffices(self.open_without_reservations)?;
+        let fits_once_credited = suffices(exact::add(self.open, self.not_credited)?)?;
         self.open = not_below_zero(exact::subtract(self.open, quantity)?);
         self.open_without_reservations =
             not_below_zero(exact::subtract(self.open_without_reservations, quantity)?);
-        Some(claim)
+        Some(Claim {
+            parts: if fits { self.take(taken)? } else { Vec::new() },
+            fits,
+            is_over_within_tolerance: fits && taken < quantity,
+            fits_without_reservations,
+            fits_once_credited,
+            billed: exact::add(billed_without_reservations, self.reserved)?,
+            billed_without_reservations,
+        })
     }
 
     fn take(&mut self, quantity: Decimal) -> Option<Vec<Part<'a>>> {
         let mut wanted = quantity;
         let mut parts = Vec::new();
         for source in &mut self.sources {
-            let part = wanted.min(source.remaining);
+            let mut part = wanted.min(source.remaining);
             if part > Decimal::ZERO {
                 wanted = exact::subtract(wanted, part)?;
+                let left = exact::subtract(source.remaining, part)?;
+                let is_crumb = left < self.crumb && left <= self.open && source.reserved.is_zero();
+                if is_crumb && !left.is_zero() {
+                    part = source.remaining;
+                    self.open = exact::subtract(self.open, left)?;
+                    self.open_without_reservations =
+                        not_below_zero(exact::subtract(self.open_without_reservations, left)?);
+                }
                 source.remaining = exact::subtract(source.remaining, part)?;
                 source.is_taken = true;
                 parts.push(Part {
@@ -176,11 +239,17 @@ impl<'a> Ledger<'a> {
             })
     }
 
-    /// Receipt lines of which nothing stays open, not even for another invoice that is being posted.
+    /// Receipt lines of which nothing stays open, not even for another invoice that is being posted, and whose pending
+    /// voucher is not of less than was received.
     pub(super) fn used_up(&self) -> impl Iterator<Item = &'a ReceiptKey> + '_ {
         self.sources
             .iter()
             .filter(|source| source.remaining.is_zero() && source.reserved.is_zero())
+            .filter(|source| match source.receipt.pending {
+                Pending::NotShown => true,
+                Pending::Missing => false,
+                Pending::Quantity(pending) => pending.abs() >= source.receipt.received.abs(),
+            })
             .map(|source| &source.receipt.key)
     }
 }
@@ -201,7 +270,11 @@ pub(super) fn ledgers<'a>(input: &MatchInput<'a>) -> BTreeMap<&'a OrderLineKey, 
         .map(|key| {
             let receipts = receipts.remove(key).unwrap_or_default();
             let reservations = reservations.remove(key).unwrap_or_default();
-            (key, Ledger::open(kind, receipts, &reservations))
+            let order_line = input
+                .orders
+                .get(&key.order)
+                .and_then(|order| order.as_ref()?.lines.iter().find(|line| line.number == key.line));
+            (key, Ledger::open(kind, order_line, receipts, &reservations))
         })
         .collect()
 }
@@ -252,12 +325,28 @@ fn reservations_by_order_line<'a>(
     grouped
 }
 
-/// Received and not invoiced, or returned and not credited.
+/// Goods on consignment have no pending voucher until somebody uses them: nothing of them is owed.
+fn is_consigned(receipt: &Receipt, on_consignment: bool) -> bool {
+    match receipt.pending {
+        Pending::Missing => true,
+        Pending::NotShown => on_consignment,
+        Pending::Quantity(_) => false,
+    }
+}
+
+/// Received and not invoiced, or returned and not credited: what the pending voucher has, where the tenant shows it. Nothing
+/// once an invoice was the last of it.
 fn open_quantity(receipt: &Receipt) -> Option<Decimal> {
+    let whole = match receipt.pending {
+        _ if receipt.closed => return Some(Decimal::ZERO),
+        Pending::Missing => return Some(Decimal::ZERO),
+        Pending::NotShown => receipt.received,
+        Pending::Quantity(pending) => pending,
+    };
     let open = if receipt.is_return() {
-        exact::subtract(receipt.received.abs(), receipt.vouchered.abs())
+        exact::subtract(whole.abs(), receipt.vouchered.abs())
     } else {
-        exact::subtract(receipt.received, receipt.vouchered)
+        exact::subtract(whole, receipt.vouchered)
     };
     open.map(not_below_zero)
 }

@@ -2,11 +2,11 @@
 
 use super::destination::{self, Destination};
 use super::ledger::{Claim, Ledger, Part};
-use super::{AdditionalCost, Exception, ExceptionCode, LineReport, MatchInput, exact, text};
+use super::{AdditionalCost, Exception, ExceptionCode, LineReport, MatchInput, exact, price, text};
 use crate::coupa_orders::{CoupaOrderFacts, CoupaOrderStanding, OnCoupaOrder};
 use crate::documents::{Billed, InvoiceLine, Order, OrderLine, OrderStatus};
 use crate::ids::{DocumentKind, OrderLineKey, fold};
-use crate::policy::UnitConversion;
+use crate::policy::{Limits, UnitConversion};
 use rust_decimal::Decimal;
 use std::collections::BTreeMap;
 
@@ -53,6 +53,8 @@ pub(super) fn bare_report(line: &InvoiceLine) -> LineReport {
         order_price: None,
         invoice_price: None,
         price_limit: None,
+        price: None,
+        rounded: Vec::new(),
         exceptions: Vec::new(),
         nothing_to_post: has_nothing_to_post(line),
         to_ledger: false,
@@ -66,9 +68,11 @@ pub(super) fn match_line<'a>(
     line: &'a InvoiceLine,
     ledgers: &mut BTreeMap<&'a OrderLineKey, Option<Ledger<'a>>>,
 ) -> MatchedLine<'a> {
+    let supplier = input.invoice.supplier.number.as_deref().map(str::trim);
     let mut check = LineCheck {
         input,
         line,
+        limits: input.policy.tolerance.of(input.invoice.currency, supplier),
         outcome: MatchedLine {
             report: bare_report(line),
             exceptions: Vec::new(),
@@ -104,6 +108,7 @@ pub(super) fn match_line<'a>(
 struct LineCheck<'i, 'a> {
     input: &'i MatchInput<'a>,
     line: &'a InvoiceLine,
+    limits: Limits,
     outcome: MatchedLine<'a>,
 }
 
@@ -112,6 +117,19 @@ struct InOrderUnit {
     /// `None` on an amount line.
     quantity: Option<Decimal>,
     price: Decimal,
+    /// The invoice's own words, when it was converted.
+    converted_from: Option<String>,
+}
+
+/// What a line took of the ledger.
+struct Taken<'a> {
+    claim: Claim<'a>,
+    /// Magnitude, in the order's unit.
+    quantity: Decimal,
+    /// What was open before.
+    open: Decimal,
+    /// What is posted per unit.
+    unit_price: Decimal,
 }
 
 impl<'a> LineCheck<'_, 'a> {
@@ -157,9 +175,14 @@ impl<'a> LineCheck<'_, 'a> {
         let Some(billed) = self.in_order_unit(order, order_line)? else {
             return Some(());
         };
-        self.check_price(order, order_line, &billed)?;
-        if signs_agree && receipts_comparable {
-            self.check_quantity(order, order_line, &billed, ledger, status_allows)?;
+        let taken = if signs_agree && receipts_comparable {
+            self.claim(order, order_line, &billed, ledger)?
+        } else {
+            None
+        };
+        self.check_price(order, order_line, &billed, taken.as_ref())?;
+        if let Some(taken) = taken {
+            self.check_quantity(order, order_line, taken, ledger, status_allows)?;
         }
         Some(())
     }
@@ -334,7 +357,18 @@ impl<'a> LineCheck<'_, 'a> {
         let report = &mut self.outcome.report;
         report.unit = Some(order_line.unit.clone());
         report.ordered = Some(order_line.ordered);
-        report.order_price = Some(order_line.unit_price);
+        report.order_price = order_line.net_price();
+        report.rounded.clone_from(&order_line.rounded);
+        if let Some(ledger) = ledger {
+            let of_receipts = ledger.receipts.iter().flat_map(|receipt| {
+                let receiver = &receipt.key.receiver;
+                receipt
+                    .rounded
+                    .iter()
+                    .map(move |told| format!("receiver {receiver}: {told}"))
+            });
+            report.rounded.extend(of_receipts);
+        }
         report.received = ledger.map(|ledger| ledger.received);
         report.already_invoiced = ledger.map(|ledger| ledger.already_invoiced);
         report.reserved = reserved;
@@ -461,22 +495,34 @@ impl<'a> LineCheck<'_, 'a> {
             Billed::Amount => {
                 return Some(Some(InOrderUnit {
                     quantity: None,
-                    price: order_line.unit_price,
+                    price: order_line.net_price()?,
+                    converted_from: None,
                 }));
             }
         };
         let unit = unit.as_ref().unwrap_or(&order_line.unit);
         let conversion = find_folded(&self.input.policy.units, unit.as_str());
         let converted = match conversion {
-            Some(UnitConversion { to, factor }) if *to == order_line.unit && *factor > Decimal::ZERO => {
+            Some(UnitConversion { to, factor, items })
+                if *to == order_line.unit && *item_factor(items, order_line, factor) > Decimal::ZERO =>
+            {
+                let factor = *item_factor(items, order_line, factor);
+                let words = format!(
+                    "{} of {} {} each",
+                    text::price(unit_price, self.input.invoice.currency, unit),
+                    text::plain(factor),
+                    order_line.unit
+                );
                 InOrderUnit {
-                    quantity: Some(exact::multiply(quantity, *factor)?),
-                    price: exact::converted_price(unit_price, *factor)?,
+                    quantity: Some(exact::multiply(quantity, factor)?),
+                    price: exact::converted_price(unit_price, factor)?,
+                    converted_from: (factor != Decimal::ONE).then_some(words),
                 }
             }
             _ if *unit == order_line.unit => InOrderUnit {
                 quantity: Some(quantity),
                 price: unit_price.normalize(),
+                converted_from: None,
             },
             _ => {
                 self.add(
@@ -499,21 +545,149 @@ impl<'a> LineCheck<'_, 'a> {
         Some(Some(converted))
     }
 
-    fn check_price(&mut self, order: &Order, order_line: &OrderLine, billed: &InOrderUnit) -> Option<()> {
-        let percent = self.input.policy.tolerance.unit_price_percent_over;
-        let limit = exact::raised_by_percent(order_line.unit_price, percent)?;
-        self.outcome.report.invoice_price = Some(billed.price);
-        self.outcome.report.price_limit = Some(limit);
+    /// Takes what the line bills from what is open. `Some(None)` when that cannot be told; `None` when out of range.
+    fn claim(
+        &mut self,
+        order: &Order,
+        order_line: &OrderLine,
+        billed: &InOrderUnit,
+        ledger: &mut Ledger<'a>,
+    ) -> Option<Option<Taken<'a>>> {
+        let open = ledger.open;
+        let quantity = match billed.quantity {
+            Some(quantity) => quantity.abs(),
+            None if order.currency != self.input.invoice.currency => return Some(None),
+            None => match self.quantity_of_amount(billed.price, ledger)? {
+                Some(quantity) => quantity,
+                None => {
+                    self.add_unresolved_amount(order, order_line, None, open);
+                    return Some(None);
+                }
+            },
+        };
+        self.outcome.report.this_invoice = Some(self.signed(quantity));
+        let claim = ledger.claim(quantity, &self.limits.received_over)?;
+        let matched = exact::sum(claim.parts.iter().map(|part| part.quantity))?;
+        let total = self.line.total.abs();
+        let unit_price = if claim.is_over_within_tolerance {
+            exact::converted_price(total, matched)?
+        } else if billed.quantity.is_none() && !self.costs_the_total(quantity, billed.price)? {
+            exact::converted_price(total, quantity)?
+        } else {
+            billed.price
+        };
+        self.outcome.parts = claim
+            .parts
+            .iter()
+            .map(|part| PricedPart {
+                part: Part {
+                    quantity: self.signed(part.quantity),
+                    ..*part
+                },
+                unit_price,
+            })
+            .collect();
+        Some(Some(Taken {
+            claim,
+            quantity,
+            open,
+            unit_price,
+        }))
+    }
+
+    /// The quantity that an amount line bills: its amount at the price, rounded, and no more than what is open where the
+    /// difference that makes is within the price tolerance. `Some(None)` when there is none.
+    fn quantity_of_amount(&self, net_price: Decimal, ledger: &Ledger<'a>) -> Option<Option<Decimal>> {
+        let price = ledger.first_unit_cost().unwrap_or(net_price);
+        let amount = self.line.total.abs();
+        if price <= Decimal::ZERO {
+            return Some(None);
+        }
+        let Some(quantity) = exact::quantity_for(amount, price) else {
+            return Some(None);
+        };
+        let open = ledger.open_without_reservations;
+        if quantity > open && open > Decimal::ZERO {
+            let worth = exact::multiply(open, price)?;
+            let over = self.price_band().over;
+            if over.allows(exact::subtract(amount, worth)?, worth)? {
+                return Some(Some(open));
+            }
+        }
+        Some(Some(quantity))
+    }
+
+    /// Whether so much at this price makes the line's total, but for less than half a smallest unit.
+    fn costs_the_total(&self, quantity: Decimal, price: Decimal) -> Option<bool> {
+        let difference = exact::subtract(exact::multiply(quantity, price)?, self.line.total.abs())?.abs();
+        Some(exact::multiply(difference, Decimal::TWO)? <= self.input.invoice.minor_unit())
+    }
+
+    /// The limits of the price: on a credit note a higher one is our gain.
+    fn price_band(&self) -> crate::policy::Band {
+        if self.is_credit_note() {
+            self.limits.price.reversed()
+        } else {
+            self.limits.price.clone()
+        }
+    }
+
+    /// The invoice's price against what was agreed: each part with what its own receiver has cost, else the order's price.
+    fn check_price(
+        &mut self,
+        order: &Order,
+        order_line: &OrderLine,
+        billed: &InOrderUnit,
+        taken: Option<&Taken<'a>>,
+    ) -> Option<()> {
+        let net = order_line.net_price()?;
+        let parts = taken.map_or(&[][..], |taken| &taken.claim.parts);
+        // Of an amount only what it was matched at says anything about the price.
+        let price = match (billed.quantity, taken) {
+            (Some(_), _) => billed.price,
+            (None, Some(taken)) => taken.unit_price,
+            (None, None) => billed.price,
+        };
+        self.outcome.report.invoice_price = Some(price);
+        let quantity = billed.quantity.map(|quantity| quantity.abs());
+        let (compared, reference) = price::references(parts, quantity.unwrap_or_default(), net);
+        let band = self.price_band();
+        let weight = exact::sum(compared.iter().map(|reference| reference.quantity))?;
+        let first = compared.first().map_or(net, |reference| reference.unit_price);
+        let highest = band.over.furthest(first, weight);
+        self.outcome.report.price_limit = highest.and_then(|more| price::shown_limit(first, more));
         // Prices of different currencies cannot be compared; the document already says that they differ.
-        let comparable = billed.quantity.is_some() && order.currency == self.input.invoice.currency;
-        if comparable && billed.price > limit {
-            let shown = |amount| text::price(amount, order.currency, &order_line.unit);
-            self.add(
-                ExceptionCode::PriceOverTolerance,
-                shown(order_line.unit_price),
-                shown(billed.price),
-                shown(limit),
-            );
+        if order.currency != self.input.invoice.currency || weight.is_zero() {
+            return Some(());
+        }
+        let found = price::compare(&compared, price, &band)?;
+        self.outcome.report.price = Some(super::PriceFinding {
+            reference,
+            difference: found.difference,
+        });
+        let shown = |amount| text::price(amount, order.currency, &order_line.unit);
+        for (code, worst, limit) in [
+            (ExceptionCode::PriceOverTolerance, found.over, &band.over),
+            (ExceptionCode::PriceUnderTolerance, found.under, &band.under),
+        ] {
+            let Some(worst) = worst else { continue };
+            let expected = match &worst.receiver {
+                Some(receiver) => format!("{} on receiver {receiver}", shown(worst.unit_price)),
+                None => shown(worst.unit_price),
+            };
+            let actual = match &billed.converted_from {
+                Some(words) => format!("{} ({words})", shown(price)),
+                None => shown(price),
+            };
+            let allowed = limit.furthest(worst.unit_price, weight).and_then(|furthest| {
+                let signed = if code == ExceptionCode::PriceUnderTolerance {
+                    exact::subtract(Decimal::ZERO, furthest.round_dp(exact::CONVERTED_PRICE_PLACES))?
+                } else {
+                    furthest
+                };
+                price::shown_limit(worst.unit_price, signed)
+            });
+            self.add(code, expected, actual, allowed.map(shown).unwrap_or_default());
         }
         Some(())
     }
@@ -523,40 +697,14 @@ impl<'a> LineCheck<'_, 'a> {
         &mut self,
         order: &Order,
         order_line: &OrderLine,
-        billed: &InOrderUnit,
-        ledger: &mut Ledger<'a>,
+        taken: Taken<'a>,
+        ledger: &Ledger<'a>,
         status_allows: bool,
     ) -> Option<()> {
-        let quantity = match billed.quantity {
-            Some(quantity) => quantity,
-            None if order.currency != self.input.invoice.currency => return Some(()),
-            None => match exact::quantity_for(self.line.total, billed.price) {
-                Some(quantity) => quantity,
-                None => {
-                    self.add_unresolved_amount(order, order_line, None, ledger.open);
-                    return Some(());
-                }
-            },
-        };
-        self.outcome.report.this_invoice = Some(quantity.normalize());
-        let magnitude = quantity.abs();
-        let open = ledger.open;
-        let claim = ledger.claim(magnitude)?;
         if status_allows {
-            self.check_billed_over_ordered(order_line, &claim, ledger)?;
-            self.check_open(order, order_line, magnitude, open, &claim, ledger);
+            self.check_billed_over_ordered(order_line, &taken.claim, ledger)?;
+            self.check_open(order, order_line, &taken, ledger)?;
         }
-        self.outcome.parts = claim
-            .parts
-            .iter()
-            .map(|part| PricedPart {
-                part: Part {
-                    quantity: self.signed(part.quantity),
-                    ..*part
-                },
-                unit_price: billed.price,
-            })
-            .collect();
         Some(())
     }
 
@@ -564,30 +712,51 @@ impl<'a> LineCheck<'_, 'a> {
         &mut self,
         order: &Order,
         order_line: &OrderLine,
-        billed: Decimal,
-        open: Decimal,
-        claim: &Claim<'a>,
+        taken: &Taken<'a>,
         ledger: &Ledger<'a>,
-    ) {
+    ) -> Option<()> {
+        let (claim, billed, open) = (&taken.claim, taken.quantity, taken.open);
         if claim.fits {
-            return;
+            return Some(());
         }
         let expected = text::quantity(billed, &order_line.unit);
         let actual = text::part_of(open, billed, &order_line.unit);
         if claim.fits_without_reservations {
             self.add_in_flight(expected, actual, order_line, ledger);
-            return;
+            return Some(());
         }
-        let code = match (&self.line.billed, self.is_credit_note(), &order_line.status) {
-            (Billed::Amount, _, _) => {
-                return self.add_unresolved_amount(order, order_line, Some(billed), open);
+        let is_amount = matches!(self.line.billed, Billed::Amount);
+        let limit = ordered_limit(&self.limits, order_line, ledger)?;
+        let may_never_be_received = limit.is_some_and(|limit| claim.billed_without_reservations > limit);
+        let is_spent = ledger.nothing_is_open()
+            && open.is_zero()
+            && (order_line.status == OrderStatus::Closed
+                || (limit.is_some_and(|limit| ledger.already_invoiced >= limit)
+                    && ledger.anything_received()));
+        let code = match &order_line.status {
+            _ if self.is_credit_note() && is_amount => {
+                self.add_unresolved_amount(order, order_line, Some(billed), open);
+                return Some(());
             }
-            (_, true, _) => ExceptionCode::ReturnMissing,
-            (_, false, OrderStatus::Closed) => ExceptionCode::OrderLineClosed,
-            (_, false, _) if ledger.anything_received() => ExceptionCode::ReceiptShort,
+            _ if self.is_credit_note() => ExceptionCode::ReturnMissing,
+            _ if is_spent => ExceptionCode::NothingLeftToBill,
+            _ if !ledger.not_credited.is_zero() && claim.fits_once_credited => {
+                let returned = text::quantity(ledger.not_credited, &order_line.unit);
+                let actual = format!("{actual}, {returned} returned and not yet credited");
+                self.add(ExceptionCode::CreditNoteMissing, expected, actual, String::new());
+                return Some(());
+            }
+            _ if is_amount && may_never_be_received => {
+                self.add_unresolved_amount(order, order_line, Some(billed), open);
+                return Some(());
+            }
+            OrderStatus::Closed => ExceptionCode::OrderLineClosed,
+            _ if !ledger.consigned.is_zero() => ExceptionCode::ConsignedNotUsed,
+            _ if ledger.anything_received() => ExceptionCode::ReceiptShort,
             _ => ExceptionCode::ReceiptMissing,
         };
         self.add(code, expected, actual, String::new());
+        Some(())
     }
 
     fn check_billed_over_ordered(
@@ -599,8 +768,9 @@ impl<'a> LineCheck<'_, 'a> {
         if self.is_credit_note() {
             return Some(());
         }
-        let percent = self.input.policy.tolerance.quantity_percent_over;
-        let limit = exact::raised_by_percent(order_line.ordered, percent)?;
+        let Some(limit) = ordered_limit(&self.limits, order_line, ledger)? else {
+            return Some(());
+        };
         let expected = format!("{} ordered", text::quantity(order_line.ordered, &order_line.unit));
         if claim.billed_without_reservations > limit {
             let billed = text::quantity(claim.billed_without_reservations, &order_line.unit);
@@ -636,20 +806,54 @@ impl<'a> LineCheck<'_, 'a> {
         quantity: Option<Decimal>,
         open: Decimal,
     ) {
-        let price = text::price(order_line.unit_price, order.currency, &order_line.unit);
+        let net = order_line.net_price().unwrap_or(order_line.unit_price);
+        let price = text::price(net, order.currency, &order_line.unit);
         let open = text::quantity(open, &order_line.unit);
         let total = text::money(self.line.total, self.input.invoice.currency);
         let actual = match quantity {
             Some(quantity) => format!("{total}, that is {}", text::quantity(quantity, &order_line.unit)),
-            None => format!("{total}, that is no exact quantity"),
+            None => format!("{total}, that is no quantity"),
         };
         self.add(
             ExceptionCode::AmountLineUnresolved,
-            format!("an exact quantity at {price} within {open} open"),
+            format!("a quantity at {price} within {open} open"),
             actual,
             String::new(),
         );
     }
+}
+
+/// How much may be billed of an order line in all: what was ordered, and what QAD has accepted beyond it, as far as the limit
+/// of over-receipts goes. `Some(None)` for a scheduled order, whose receipts are the limit.
+fn ordered_limit(limits: &Limits, order_line: &OrderLine, ledger: &Ledger<'_>) -> Option<Option<Decimal>> {
+    if order_line.scheduled {
+        return Some(None);
+    }
+    let ordered = order_line.ordered;
+    let Some(over) = &limits.ordered_over else {
+        return Some(Some(ordered.max(ledger.received)));
+    };
+    let by_percent = match over.percent {
+        Some(percent) => Some(exact::subtract(
+            exact::raised_by_percent(ordered, percent)?,
+            ordered,
+        )?),
+        None => None,
+    };
+    let given = match (by_percent, over.amount) {
+        (Some(percent), Some(amount)) => percent.min(amount),
+        (percent, amount) => percent.or(amount).unwrap_or_default(),
+    };
+    Some(Some(exact::add(ordered, given.max(over.free))?))
+}
+
+/// The factor of the order line's item, else that of the unit.
+fn item_factor<'m>(
+    items: &'m BTreeMap<String, Decimal>,
+    order_line: &OrderLine,
+    of_unit: &'m Decimal,
+) -> &'m Decimal {
+    find_folded(items, &order_line.part).unwrap_or(of_unit)
 }
 
 /// Finds a code the way QAD compares codes; the exact spelling wins.

@@ -44,6 +44,8 @@ impl Bench {
             vouchered: Exact::default(),
             logistics_charge: String::new(),
             finished: false,
+            unit_cost: None,
+            consigned: false,
         };
         world.qad.post_receipt(receipt).unwrap();
         Self::with(world).await

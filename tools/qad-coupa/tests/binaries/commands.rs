@@ -1,7 +1,7 @@
 //! The operator's verbs against one demo that keeps running: the deployable functions on the local AWS, and both systems
 //! simulated. Whatever a verb does, QAD never has a second document.
 
-use crate::support::{DIFFERS, Demo, FAILED, NOT_FOUND, OK, REFUSED, UNREACHABLE, program};
+use crate::support::{DIFFERS, Demo, FAILED, NOT_FOUND, OK, REFUSED, UNREACHABLE, USAGE, program};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
@@ -430,7 +430,7 @@ fn many(demo: &Demo) {
         demo.says(REFUSED, &["replay", "--all", "--confirm", "1"])
             .contains("NOT_CONFIRMED")
     );
-    assert!(demo.says(REFUSED, &["replay"]).contains("FILTER_MISSING"));
+    assert!(demo.says(USAGE, &["replay"]).contains("FILTER_MISSING"));
     let count = preview["count"].to_string();
     for _ in 0..2 {
         demo.says(OK, &["replay", "--all", "--confirm", &count, "--wait", "20"]);
@@ -853,6 +853,35 @@ fn evidence(demo: &Demo) {
     demo.says(OK, &["audit", "export", "--out", file.to_str().unwrap()]);
     let lines = std::fs::read_to_string(&file).unwrap();
     assert!(u64::try_from(lines.lines().count()).unwrap() >= verified["entries"].as_u64().unwrap());
+    for kind in [
+        "invoice/",
+        "payments/",
+        "supplier/",
+        "lookup/",
+        "lookup-value/",
+        "flow/pause-",
+    ] {
+        assert!(
+            lines.contains(&format!("\"document\":\"{kind}")),
+            "no entry of {kind}"
+        );
+    }
+    for line in [
+        &["status", "--check"][..],
+        &["audit", "verify"],
+        &["holds"],
+        &["pause", "--reason", "a mistyped name"],
+    ] {
+        let told = demo.says(NOT_FOUND, &[&["-c", "demmo"], line].concat());
+        assert!(
+            told.contains("CONNECTION_UNKNOWN") && told.contains("Did you mean `demo`?"),
+            "{told}"
+        );
+    }
+    let (ended, _, told) = demo.run(&["-c", "demmo", "holds", "--json"]);
+    assert_eq!(ended, NOT_FOUND);
+    let told: Value = serde_json::from_str(&told).unwrap();
+    assert_eq!(told["error"]["problems"][0]["code"], "CONNECTION_UNKNOWN");
     for line in lines.lines() {
         assert!(serde_json::from_str::<Value>(line).unwrap()["hash"].is_string());
     }

@@ -15,6 +15,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(200);
 /// Exit codes.
 pub const OK: i32 = 0;
 pub const FAILED: i32 = 1;
+pub const USAGE: i32 = 2;
 pub const NOT_FOUND: i32 = 3;
 pub const DIFFERS: i32 = 4;
 pub const REFUSED: i32 = 5;

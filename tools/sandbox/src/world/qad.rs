@@ -64,11 +64,28 @@ pub struct QadOrder {
     /// `po_stat`: blank, `c`, `x` or a tenant's own.
     #[serde(default)]
     pub status: String,
-    /// `po_ers`.
+    /// `po_ers_opt` is 2.
     #[serde(default)]
     pub evaluated_receipts: bool,
     /// The lines.
     pub lines: Vec<QadOrderLine>,
+}
+
+impl QadOrder {
+    /// Whether QAD invoices what this matching matches by itself: a line's own word counts before its header's.
+    fn evaluates(&self, matching: &ReceiverMatching) -> bool {
+        if fold(&matching.purchase_order_number) != fold(&self.number) {
+            return false;
+        }
+        let line = self
+            .lines
+            .iter()
+            .find(|line| line.number == matching.purchase_order_line);
+        match line.map(|line| line.terms.evaluated_receipts.trim()) {
+            None | Some("") => self.evaluated_receipts,
+            Some(word) => matches!(word, "2" | "3"),
+        }
+    }
 }
 
 /// A line of a purchase order. What was received is counted from the receipts.
@@ -86,9 +103,43 @@ pub struct QadOrderLine {
     pub ordered: Exact,
     /// `pod_pur_cost`.
     pub unit_price: Exact,
+    /// What else QAD knows of the line.
+    #[serde(default)]
+    pub terms: QadLineTerms,
     /// `pod_status`: blank, `c`, `x` or a tenant's own.
     #[serde(default)]
     pub status: String,
+}
+
+impl QadOrderLine {
+    /// `pod_pur_cost` less the discount.
+    pub fn net_price(&self) -> Exact {
+        let percent = Decimal::ONE_HUNDRED.saturating_sub(self.terms.discount_percent.0);
+        Exact(
+            self.unit_price
+                .0
+                .saturating_mul(percent)
+                .saturating_mul(Decimal::new(1, 2))
+                .normalize(),
+        )
+    }
+}
+
+/// What not every line has: a discount, a schedule, consigned stock, a word of its own about evaluated receipts.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
+pub struct QadLineTerms {
+    /// `pod_disc_pct`.
+    #[serde(default)]
+    pub discount_percent: Exact,
+    /// `pod_sched`.
+    #[serde(default)]
+    pub scheduled: bool,
+    /// `pod_consignment`.
+    #[serde(default)]
+    pub consignment: bool,
+    /// `pod_ers_opt`: 1 disallowed, 2 initial, 3 confirmed; blank: the header's.
+    #[serde(default)]
+    pub evaluated_receipts: String,
 }
 
 /// One receipt or return line with its pending voucher (`prh_hist` with `pvo_mstr`).
@@ -116,9 +167,15 @@ pub struct QadReceipt {
     /// `pvo_lc_charge`: blank for goods.
     #[serde(default)]
     pub logistics_charge: String,
-    /// True when a matching with `isFinished` closed it.
+    /// True when a matching with `isFinished` closed it: `pvo_last_voucher` has a voucher.
     #[serde(default)]
     pub finished: bool,
+    /// `prh_curr_amt`: cost per unit when it was received; `None`: the order line's net price.
+    #[serde(default)]
+    pub unit_cost: Option<Exact>,
+    /// On consignment and not used: there is no pending voucher.
+    #[serde(default)]
+    pub consigned: bool,
 }
 
 impl QadReceipt {
@@ -142,7 +199,7 @@ impl QadReceipt {
 
     /// What can still be matched, signed; zero once finished.
     pub fn open(&self) -> Decimal {
-        if self.finished {
+        if self.finished || self.consigned {
             Decimal::ZERO
         } else {
             self.signed_quantity().saturating_sub(self.signed_vouchered())
@@ -417,6 +474,8 @@ pub struct QadWorld {
     pub orders: BTreeMap<String, QadOrder>,
     /// Receipts and returns, in the order of posting.
     pub receipts: Vec<QadReceipt>,
+    /// Months of the purchase ledger that are closed, as `YYYY-MM`.
+    pub closed_periods: BTreeSet<String>,
     /// Supplier invoices, in the order of creation.
     pub invoices: Vec<SupplierInvoice>,
     /// Suppliers (`supplierV2` records) by folded code.
@@ -692,6 +751,13 @@ impl QadWorld {
                 "Receiver already exists for this line",
             ));
         }
+        // What it costs is fixed when it is received, whatever becomes of the order's price.
+        if receipt.unit_cost.is_none() {
+            receipt.unit_cost = self
+                .order(&receipt.order)
+                .and_then(|order| order.lines.iter().find(|line| line.number == receipt.line))
+                .map(QadOrderLine::net_price);
+        }
         self.receipts.push(receipt.clone());
         Ok(receipt)
     }
@@ -964,6 +1030,13 @@ impl QadWorld {
             "postingDate",
             "Posting date is not a date",
         );
+        let month = record.posting_date.get(..7).unwrap_or_default();
+        check(
+            !self.closed_periods.contains(month),
+            "PERIOD",
+            "postingDate",
+            "The accounting period is closed for the purchase ledger",
+        );
         check(
             record.currency_code.parse::<Currency>().is_ok(),
             "CURRENCY",
@@ -1014,11 +1087,18 @@ impl QadWorld {
                         format!("Purchase order {number} is in {}", order.currency),
                     ));
                 }
-                Some(order) if order.evaluated_receipts => refusals.push(QadRefusal::new(
-                    "PO-ERS",
-                    "purchaseOrderNumber",
-                    format!("Purchase order {number} is invoiced by evaluated receipts"),
-                )),
+                Some(order)
+                    if record
+                        .receiver_matchings
+                        .iter()
+                        .any(|matching| order.evaluates(matching)) =>
+                {
+                    refusals.push(QadRefusal::new(
+                        "PO-ERS",
+                        "purchaseOrderNumber",
+                        format!("Purchase order {number} is invoiced by evaluated receipts"),
+                    ));
+                }
                 Some(_) => {}
             }
         }

@@ -104,6 +104,7 @@ impl World {
         let mut spoken_for = vec![0; self.goods.len()];
         let mut blocked = 0;
         let mut invoiced = 0;
+        let received: i64 = self.goods.iter().map(|goods| goods.received).sum();
         for (number, goods) in self.goods.iter().enumerate() {
             let is_return = goods.received < 0;
             let mut units = 0;
@@ -132,13 +133,15 @@ impl World {
             if counts {
                 pots.push((goods.day, number, units));
             } else if is_return {
+                // Not yet credited: it lowers what may be matched, and is not billed again.
                 blocked += units;
+                invoiced -= units;
             }
         }
         pots.sort();
         let billed: i64 = self.billed.iter().sum();
         let open: i64 = pots.iter().map(|(_, _, units)| units).sum();
-        if open - blocked < billed || (!self.credit && invoiced + billed > self.ordered) {
+        if open - blocked < billed || (!self.credit && invoiced + billed > self.ordered.max(received)) {
             return None;
         }
         let mut taken = vec![0; self.goods.len()];
@@ -290,10 +293,11 @@ prop_compose! {
             Charge { kind: ChargeKind::Shipping, amount: figures[4], coding: Vec::new() },
             Charge { kind: ChargeKind::Misc, amount: figures[5], coding: Vec::new() },
         ];
-        case.policy.tolerance.unit_price_percent_over = figures[6];
-        case.policy.tolerance.total_amount = figures[7];
+        case.policy.tolerance.limits.price.over.percent = Some(figures[6]);
+        case.policy.tolerance.limits.total = Limit::free(figures[7]);
+        case.policy.tolerance.limits.price.under.amount = Some(figures[5]);
         case.policy.units =
-            [("DZ".to_owned(), UnitConversion { to: "EA".parse().unwrap(), factor: figures[5] })].into();
+            [("DZ".to_owned(), UnitConversion { to: "EA".parse().unwrap(), factor: figures[5], items: BTreeMap::new() })].into();
         case.invoice.supplier.number = number;
         if credit {
             case.invoice.kind = DocumentKind::CreditNote;
@@ -390,9 +394,11 @@ proptest! {
         case.invoice.total = case.invoice.lines.iter().map(|line| line.total).sum::<Decimal>() + Decimal::new(off, 2);
         let verdict_at = |percent: i64| {
             let mut case = case.clone();
-            case.policy.tolerance.unit_price_percent_over = percent.into();
-            case.policy.tolerance.quantity_percent_over = percent.into();
-            case.policy.tolerance.total_amount = Decimal::new(percent, 2);
+            let limit = Limit::percent(percent.into());
+            case.policy.tolerance.limits.price = crate::policy::Band { over: limit.clone(), under: limit.clone() };
+            case.policy.tolerance.limits.received_over = limit.clone();
+            case.policy.tolerance.limits.ordered_over = Some(limit);
+            case.policy.tolerance.limits.total = Limit::free(Decimal::new(percent, 2));
             case.verdict()
         };
         if verdict_at(narrow) == "approve" {

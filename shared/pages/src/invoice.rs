@@ -1,0 +1,369 @@
+//! One invoice: where it stands and why, line by line, what happened, what may be done.
+
+use crate::invoices::tag;
+use crate::layout::{Part, page, refused};
+use crate::words::{figure, money, price};
+use crate::{Fields, Problems, Visit};
+use axum::extract::{Path, Query};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use domain::explain;
+use domain::ids::InvoiceId;
+use domain::index::View;
+use domain::lifecycle::{Event, InvoiceRecord, ParkReason, PostedHow, State};
+use domain::matching::{ExceptionCode, LineReport};
+use flows::ports::{AuditEntry, RecordKey};
+use flows::store::{Loaded, invoice_audit_name, load, verify_chain};
+use maud::{Markup, html};
+use rust_decimal::Decimal;
+
+/// An invoice by the id in an address.
+pub(crate) async fn read(visit: &Visit, id: &str) -> Result<Loaded<InvoiceRecord>, Problems> {
+    let unknown = || {
+        Problems::new(
+            StatusCode::NOT_FOUND,
+            "Not known here",
+            "No invoice of this id is known here. Coupa may not have approved it yet, or it belongs to another connection: \
+             search for its number.",
+        )
+    };
+    let id: InvoiceId = id.parse().map_err(|_| unknown())?;
+    let found = load::<InvoiceRecord>(&*visit.books, RecordKey::Invoice(id)).await?;
+    found.ok_or_else(unknown)
+}
+
+/// `GET /invoices/{id}`.
+pub(crate) async fn show(visit: Visit, Path(id): Path<String>, Query(fields): Query<Fields>) -> Response {
+    let read = async {
+        let loaded = read(&visit, &id).await?;
+        let trail = visit.books.audit(&invoice_audit_name(loaded.document.id)).await?;
+        Ok::<_, Problems>((loaded, trail))
+    };
+    match read.await {
+        Ok((loaded, trail)) => {
+            let title = heading(&loaded.document);
+            page(
+                &visit,
+                Part::Invoices,
+                &title,
+                content(&visit, &loaded, &trail, &fields),
+            )
+            .into_response()
+        }
+        Err(problems) => refused(&visit, &problems, "/invoices"),
+    }
+}
+
+/// `INV-92014 of Example Fasteners, 1,296.00 USD`.
+pub(crate) fn heading(record: &InvoiceRecord) -> String {
+    record.summary.as_ref().map_or_else(
+        || format!("Coupa invoice {}", record.id),
+        |summary| {
+            let kind = match summary.kind {
+                domain::ids::DocumentKind::Invoice => "",
+                domain::ids::DocumentKind::CreditNote => "Credit note ",
+            };
+            format!(
+                "{kind}{} of {}, {}",
+                summary.reference,
+                summary.supplier_name,
+                money(summary.total, summary.currency.as_str())
+            )
+        },
+    )
+}
+
+fn mood(view: View) -> &'static str {
+    match view {
+        View::NeedsYou => "sentence need",
+        View::Posted => "sentence done",
+        View::Waits | View::Working | View::Closed => "sentence",
+    }
+}
+
+fn content(visit: &Visit, loaded: &Loaded<InvoiceRecord>, trail: &[AuditEntry], fields: &Fields) -> Markup {
+    let record = &loaded.document;
+    let view = View::of(record);
+    let base = &visit.base;
+    html! {
+        p { a href={ (base) "/invoices?view=" (view.word()) } { "Invoices" } }
+        h1 { bdi { (heading(record)) } }
+        @if let Some(done) = fields.get("done").and_then(|word| crate::acts::told(word)) {
+            p.sentence.done role="status" { (done) }
+        }
+        p { (tag(view)) " " span.soft {
+            "Coupa " (record.id)
+            @if let Some(summary) = &record.summary { ", invoice of " (crate::words::date(summary.invoice_date)) }
+        } }
+        p class=(mood(view)) { bdi { (visit.clock.sentence(&explain::sentence(record))) } }
+        @if let Some(request) = &record.release_request {
+            @if matches!(record.state, State::Parked { .. }) {
+                p.sentence {
+                    bdi { (person_of(&request.instruction.by)) } " has asked for its release ("
+                    bdi { (request.instruction.reason) } "). Another person must confirm it."
+                }
+            }
+        }
+        (actions(visit, record))
+        (lines(record))
+        (related(base, record))
+        h2 { "What happened" }
+        (history(visit, trail))
+        h2 { "To tell the supplier" }
+        p { "“" bdi { (visit.clock.sentence(&explain::to_supplier(record))) } "”" }
+        (technical(record, loaded.revision, trail))
+    }
+}
+
+/// The person in what an audit entry says of who it was.
+pub(crate) fn person_of(by: &str) -> &str {
+    by.rsplit(['/', ':']).next().unwrap_or(by)
+}
+
+/// Whether every reason it is parked for is one that a person may accept.
+pub(crate) fn is_releasable(record: &InvoiceRecord) -> bool {
+    matches!(&record.state, State::Parked { reason: ParkReason::Match { exceptions } }
+        if !exceptions.is_empty() && exceptions.iter().all(|exception| exception.code.is_releasable()))
+}
+
+fn actions(visit: &Visit, record: &InvoiceRecord) -> Markup {
+    let at = format!("/invoices/{}", record.id);
+    let path = |act: &str| format!("{at}/{act}");
+    let may = visit.session.person.may_act();
+    html! {
+        @if may {
+            div.actions {
+                @if !record.state.is_skipped() {
+                    form method="post" action=(visit.path(&path("recheck"))) {
+                        input type="hidden" name="t" value=(visit.token(&path("recheck")));
+                        button.main { "Look again now" }
+                    }
+                }
+                @if is_releasable(record) { a.button href=(visit.path(&path("release"))) { "Accept and release…" } }
+                @if record.state.is_skipped() { a.button href=(visit.path(&path("reopen"))) { "Take up again…" } }
+                @else if record.may_be_decided() { a.button href=(visit.path(&path("skip"))) { "Take out…" } }
+            }
+        } @else {
+            p.soft { "You can read this. What to do with it is decided by a clerk or an approver." }
+        }
+    }
+}
+
+/// Line by line, with the one thing that is wrong marked.
+pub(crate) fn lines(record: &InvoiceRecord) -> Markup {
+    let Some(report) = record.report.as_ref().filter(|report| !report.lines.is_empty()) else {
+        return html! {};
+    };
+    let quantity = |value: Option<Decimal>, line: &LineReport| match (value, &line.unit) {
+        (None, _) => "–".to_owned(),
+        (Some(value), Some(unit)) => format!("{} {unit}", figure(value)),
+        (Some(value), None) => figure(value),
+    };
+    let amount = |value: Option<Decimal>| value.map_or_else(|| "–".to_owned(), price);
+    html! {
+        h2 { "Line by line" }
+        div.wrap { table.cards {
+            thead { tr {
+                th scope="col" { "Order line" }
+                @for name in ["Ordered", "Received", "Invoiced before", "This invoice", "Order price", "Invoice price", "Limit"] {
+                    th.n scope="col" { (name) }
+                }
+                th scope="col" { "Result" }
+            } }
+            tbody { @for line in &report.lines {
+                tr {
+                    th scope="row" { @match &line.order_line {
+                        Some(key) => { bdi { (key.order) } " line " (key.line) },
+                        None => { "Invoice line " (line.line) }
+                    } }
+                    td.n data-h="Ordered" { (quantity(line.ordered, line)) }
+                    td.n data-h="Received" { (quantity(line.received, line)) }
+                    td.n data-h="Invoiced before" { (quantity(line.already_invoiced, line)) }
+                    td.n data-h="This invoice" { (quantity(line.this_invoice, line)) }
+                    td.n data-h="Order price" { (amount(line.order_price)) }
+                    td.n data-h="Invoice price" { (amount(line.invoice_price)) }
+                    td.n data-h="Limit" { (amount(line.price_limit)) }
+                    td data-h="Result" { (result(line)) }
+                }
+            } }
+        } }
+    }
+}
+
+fn result(line: &LineReport) -> Markup {
+    if line.exceptions.is_empty() {
+        let word = if line.nothing_to_post {
+            "Nothing to post"
+        } else {
+            "Matches"
+        };
+        return html! { span.tag.done { (word) } };
+    }
+    let over = difference(line);
+    html! {
+        @for code in &line.exceptions {
+            @let class = if code.remedy() == domain::matching::Remedy::APerson { "tag need" } else { "tag hold" };
+            span class=(class) {
+                @match (code, &over) {
+                    (ExceptionCode::PriceOverTolerance, Some(over)) => (over),
+                    _ => (crate::words::code(code.as_str())),
+                }
+            } " "
+        }
+    }
+}
+
+/// How far the price is over the order's: `Price 8.0 % over, 96.00 in all`.
+fn difference(line: &LineReport) -> Option<String> {
+    let (order, invoice) = (line.order_price?, line.invoice_price?);
+    let over = invoice.checked_sub(order)?;
+    let percent = over
+        .checked_mul(Decimal::ONE_HUNDRED)?
+        .checked_div(order)?
+        .round_dp(1);
+    let in_all = line
+        .this_invoice
+        .and_then(|quantity| over.checked_mul(quantity))
+        .map(|sum| format!(", {} in all", price(sum.round_dp(2))));
+    Some(format!("Price {percent} % over{}", in_all.unwrap_or_default()))
+}
+
+fn related(base: &str, record: &InvoiceRecord) -> Markup {
+    let orders = record
+        .summary
+        .as_ref()
+        .map(|summary| summary.orders.as_slice())
+        .unwrap_or_default();
+    let supplier = record
+        .summary
+        .as_ref()
+        .and_then(|summary| summary.supplier_number.as_deref());
+    if orders.is_empty() && supplier.is_none() && record.state.voucher().is_none() {
+        return html! {};
+    }
+    html! {
+        h2 { "Belongs to" }
+        dl.facts {
+            @if let Some(voucher) = record.state.voucher() { dt { "QAD voucher" } dd { (voucher) } }
+            @if !orders.is_empty() {
+                dt { "Orders" }
+                dd { @for order in orders {
+                    a href={ (base) "/find?q=" (crate::login::encoded(order.as_str())) } { bdi { (order) } } " "
+                } }
+            }
+            @if let Some(supplier) = supplier {
+                dt { "Supplier in QAD" }
+                dd { a href={ (base) "/find?q=" (crate::login::encoded(supplier)) } { bdi { (supplier) } } }
+            }
+            @if let Some(paid) = &record.paid { dt { "Payments" } dd { (explain::paid_words(paid)) } }
+        }
+    }
+}
+
+fn history(visit: &Visit, trail: &[AuditEntry]) -> Markup {
+    html! {
+        @if trail.is_empty() { p { "Nothing is written in its audit trail yet." } }
+        ol.line { @for entry in trail.iter().rev() {
+            li {
+                time datetime=(entry.at.to_string()) { (visit.clock.short(entry.at)) } " "
+                @match serde_json::from_str::<Vec<Event>>(&entry.events) {
+                    Ok(events) => bdi { (visit.clock.sentence(&events.iter().map(told).collect::<Vec<_>>().join(" "))) },
+                    Err(_) => { "An entry of another version of this product, which this page cannot read." }
+                }
+            }
+        } }
+    }
+}
+
+/// One event, for people.
+fn told(event: &Event) -> String {
+    let codes = |codes: Vec<&str>| {
+        codes
+            .iter()
+            .map(|code| crate::words::code(code).to_lowercase())
+            .collect::<Vec<_>>()
+            .join(", ")
+    };
+    match event {
+        Event::Received { coupa_status: None } => "Taken in.".to_owned(),
+        Event::Received {
+            coupa_status: Some(status),
+        } => format!("Coupa says it is {status}."),
+        Event::Delayed { problem } => format!("Could not be looked at, and is again by itself: {problem}"),
+        Event::Held { exceptions, .. } => format!(
+            "Compared with order and receipts: waits ({}).",
+            codes(
+                exceptions
+                    .iter()
+                    .map(|exception| exception.code.as_str())
+                    .collect()
+            )
+        ),
+        Event::Approved { .. } => "Compared with order and receipts: everything fits.".to_owned(),
+        Event::Parked { reason } => format!("Needs a person: {}.", codes(vec![reason.code().as_str()])),
+        Event::Creating { step, .. } => format!("Creation in QAD: {}.", step.name()),
+        Event::Posted { voucher, how } => format!(
+            "In QAD as voucher {voucher}{}.",
+            match how {
+                PostedHow::Created => "",
+                PostedHow::Recovered => ", found there after the answer was lost",
+                PostedHow::Adopted => ", which was keyed by hand",
+            }
+        ),
+        Event::Exporting { step, .. } => format!("Mark in Coupa: {}.", step.name()),
+        Event::Noting { step, .. } => format!("Note in Coupa: {}.", step.name()),
+        Event::Exported => "Coupa knows that it is in QAD.".to_owned(),
+        Event::Paid { paid } => explain::paid_words(paid),
+        Event::Voided => "Voided in Coupa before it was posted.".to_owned(),
+        Event::Rejected { problem } => format!("Nothing will be done with it: {problem}"),
+        Event::ReleaseRequested { release } => format!(
+            "{} asked for its release: {}.",
+            person_of(&release.instruction.by),
+            release.instruction.reason
+        ),
+        Event::Released { release } => {
+            let first = release
+                .requested
+                .as_ref()
+                .map(|first| format!("; asked for by {}", person_of(&first.by)));
+            format!(
+                "{} released it: {}{}.",
+                person_of(&release.instruction.by),
+                release.instruction.reason,
+                first.unwrap_or_default()
+            )
+        }
+        Event::Skipped { instruction } => by("took it out", instruction),
+        Event::Reopened { instruction } => by("took it up again", instruction),
+        Event::TakenIn { instruction } => by("had it taken in", instruction),
+        Event::Adopted {
+            voucher, instruction, ..
+        } => by(&format!("named QAD's {voucher} as its document"), instruction),
+    }
+}
+
+fn by(did: &str, instruction: &domain::instruction::Instruction) -> String {
+    format!("{} {did}: {}.", person_of(&instruction.by), instruction.reason)
+}
+
+fn technical(record: &InvoiceRecord, revision: u64, trail: &[AuditEntry]) -> Markup {
+    let chain = match verify_chain(trail) {
+        Ok(end) if end == record.chain => format!("{} entries, chain verified", trail.len()),
+        Ok(_) | Err(_) => "the chain does not fit: tell the one who runs this product".to_owned(),
+    };
+    let codes = record.state.codes();
+    html! {
+        details {
+            summary { "Technical details" }
+            dl.facts {
+                dt { "State" } dd { (record.state.word()) }
+                @if !codes.is_empty() {
+                    dt { "Codes" } dd { @for code in &codes { a href={ "/help/" (code) } { (code) } " " } }
+                }
+                @if let Some(report) = &record.report { dt { "Tolerances" } dd { (report.tolerance_version) } }
+                dt { "Revision" } dd { (revision) }
+                dt { "Audit entries" } dd { (chain) }
+            }
+        }
+    }
+}

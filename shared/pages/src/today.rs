@@ -1,0 +1,172 @@
+//! The first page: one sentence, four figures, the causes, what the last days were like.
+
+use crate::layout::{Part, page, refused};
+use crate::words::{amounts, code, invoices, money};
+use crate::{Problems, Visit, picture};
+use axum::response::{IntoResponse, Response};
+use domain::index::View;
+use domain::time::{Date, Timestamp};
+use flows::index::{self, Entered, Row, Standing, Sums};
+use flows::pause;
+use flows::ports::RowsAsked;
+use maud::{Markup, html};
+
+/// Days of the picture.
+const PICTURE_DAYS: usize = 14;
+/// Milliseconds of a day.
+const DAY_MILLIS: i64 = 86_400_000;
+
+/// `GET /`.
+pub(crate) async fn show(visit: Visit) -> Response {
+    match read(&visit).await {
+        Ok(today) => page(&visit, Part::Today, "Today", content(&visit, &today)).into_response(),
+        Err(problems) => refused(&visit, &problems, "/"),
+    }
+}
+
+struct Today {
+    standing: Standing,
+    days: Vec<Date>,
+    entered: Entered,
+    oldest: Option<Row>,
+    paused: Option<pause::Pause>,
+    whole: bool,
+}
+
+async fn read(visit: &Visit) -> Result<Today, Problems> {
+    let days: Vec<Date> = (0..PICTURE_DAYS)
+        .rev()
+        .map(|ago| {
+            let ago = i64::try_from(ago).unwrap_or(0).saturating_mul(DAY_MILLIS);
+            visit.now.plus_millis(ago.saturating_neg()).date_utc()
+        })
+        .collect();
+    let mut months: Vec<String> = days.iter().map(|day| day.strftime("%Y-%m").to_string()).collect();
+    months.dedup();
+    let books = &*visit.books;
+    let (standing, entered) = index::figures(books, &months).await?;
+    let asked = RowsAsked {
+        beyond: None,
+        newest_first: false,
+        limit: 1,
+    };
+    let (oldest, _) = index::page(books, &index::list_of(View::NeedsYou, None), &asked).await?;
+    Ok(Today {
+        standing,
+        days,
+        entered,
+        oldest: oldest.into_iter().next(),
+        paused: pause::of(books, pause::Flow::Invoices).await?,
+        whole: index::progress(books).await?.complete,
+    })
+}
+
+fn of(standing: &Standing, view: View) -> Sums {
+    standing.views.get(&view).cloned().unwrap_or_default()
+}
+
+/// How long ago, in whole days: `today`, `3 days`.
+pub(crate) fn age(since: Timestamp, now: Timestamp) -> String {
+    match now
+        .millis_since(since)
+        .max(0)
+        .checked_div(DAY_MILLIS)
+        .unwrap_or(0)
+    {
+        0 => "today".to_owned(),
+        1 => "1 day".to_owned(),
+        days => format!("{days} days"),
+    }
+}
+
+fn content(visit: &Visit, today: &Today) -> Markup {
+    let of = |view| of(&today.standing, view);
+    let (needs, waits, working, posted) = (
+        of(View::NeedsYou),
+        of(View::Waits),
+        of(View::Working),
+        of(View::Posted),
+    );
+    let base = &visit.base;
+    let nothing_known = [&needs, &waits, &working, &posted]
+        .iter()
+        .all(|sums| sums.count == 0);
+    let mood = if needs.count > 0 { "need" } else { "done" };
+    html! {
+        h1 { "Today" }
+        @if let Some(pause) = &today.paused {
+            p.sentence {
+                strong { "Posting is paused" } " since " (visit.clock.instant(pause.since)) ": "
+                bdi { (pause.instruction.reason) } ". Nothing is lost; what waits goes on when the pause ends."
+            }
+        }
+        @if !today.whole {
+            p.sentence { "The lists below may not hold every older invoice yet: they are being taken in. A search finds what is in them." }
+        }
+        p class={ "sentence " (mood) } {
+            @if nothing_known { "No invoice is known yet. The first one shows up here when Coupa has approved it." }
+            @else {
+                (invoices(needs.count)) @if needs.count == 1 { " needs" } @else { " need" } " a person, "
+                (waits.count) @if waits.count == 1 { " waits by itself, " } @else { " wait by themselves, " }
+                (posted.count) @if posted.count == 1 { " is" } @else { " are" } " in QAD."
+                @if working.count > 0 { " " (working.count) " being worked on." }
+                @if today.standing.unknown.count > 0 {
+                    " The answer of QAD or Coupa was lost for " (today.standing.unknown.count) "; it is looked up by itself."
+                }
+            }
+        }
+        ul.tiles {
+            (tile(base, "needs-you", "Need you", &needs, today.oldest.as_ref().map(|row| age(row.since, visit.now))))
+            (tile(base, "waits", "Wait by themselves", &waits, None))
+            (tile(base, "working", "On their way", &working, None))
+            (tile(base, "posted", "In QAD", &posted, None))
+        }
+        (causes(base, &today.standing))
+        div.pics { (picture::days(&today.days, &today.entered)) }
+    }
+}
+
+fn tile(base: &str, view: &str, name: &str, sums: &Sums, oldest: Option<String>) -> Markup {
+    html! {
+        li {
+            strong { (sums.count) }
+            a href={ (base) "/invoices?view=" (view) } { (name) } br;
+            span.soft {
+                @if sums.count == 0 { "nothing" } @else { (amounts(&sums.amounts)) }
+                @if let Some(oldest) = oldest { "; oldest " (oldest) }
+            }
+        }
+    }
+}
+
+fn causes(base: &str, standing: &Standing) -> Markup {
+    let causes: Vec<(&String, &Sums)> = standing
+        .codes
+        .iter()
+        .filter(|((view, _), _)| *view == View::NeedsYou)
+        .map(|((_, code), sums)| (code, sums))
+        .collect();
+    html! {
+        h2 { "What needs you, by cause" }
+        @if causes.is_empty() { p { "Nothing needs a person." } }
+        @else {
+            div.wrap { table.cards {
+                thead { tr {
+                    th scope="col" { "Cause" } th scope="col" { "What to do" }
+                    th.n scope="col" { "Invoices" } th.n scope="col" { "Amount" }
+                } }
+                tbody { @for (cause, sums) in causes {
+                    tr {
+                        th scope="row" { a href={ (base) "/invoices?view=needs-you&code=" (cause) } { (code(cause)) } }
+                        td data-h="What to do" { (crate::suppliers::fix_of(cause)) }
+                        td.n data-h="Invoices" { (sums.count) }
+                        td.n data-h="Amount" {
+                            @for (currency, sum) in &sums.amounts { (money(*sum, currency)) " " }
+                            @if sums.amounts.is_empty() { "–" }
+                        }
+                    }
+                } }
+            } }
+        }
+    }
+}

@@ -1,0 +1,236 @@
+//! Figures, instants and sentences in one format everywhere on the page.
+
+use domain::money::Currency;
+use domain::time::{Date, Timestamp};
+use flows::index::Sums;
+use jiff::tz::TimeZone;
+use rust_decimal::Decimal;
+use std::collections::BTreeMap;
+
+/// Digits between two separators of an amount.
+const GROUP: usize = 3;
+
+/// An amount with its currency: `1,296.00 USD`, `16,500 JPY`. Digits that are there are never cut off.
+pub(crate) fn money(amount: Decimal, currency: &str) -> String {
+    let digits = currency
+        .parse::<Currency>()
+        .map_or(2, |currency| currency.minor_digits());
+    let mut shown = amount.normalize();
+    if shown.scale() < digits {
+        shown.rescale(digits);
+    }
+    format!("{} {currency}", grouped(&shown.to_string()))
+}
+
+/// A quantity or a price, without zeros that say nothing.
+pub(crate) fn figure(figure: Decimal) -> String {
+    grouped(&figure.normalize().to_string())
+}
+
+/// A price: at least two digits after the point.
+pub(crate) fn price(price: Decimal) -> String {
+    let mut shown = price.normalize();
+    if shown.scale() < 2 {
+        shown.rescale(2);
+    }
+    grouped(&shown.to_string())
+}
+
+fn grouped(text: &str) -> String {
+    let (sign, rest) = text.strip_prefix('-').map_or(("", text), |rest| ("-", rest));
+    let (whole, fraction) = rest
+        .split_once('.')
+        .map_or((rest, None), |(whole, rest)| (whole, Some(rest)));
+    let length = whole.len();
+    let mut out = sign.to_owned();
+    for (place, digit) in whole.chars().enumerate() {
+        let left = length.saturating_sub(place);
+        if place > 0 && left.checked_rem(GROUP) == Some(0) {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    if let Some(fraction) = fraction {
+        out.push('.');
+        out.push_str(fraction);
+    }
+    out
+}
+
+/// Sums of several currencies, each by itself: `100.00 EUR · 4,076.50 USD`.
+pub(crate) fn amounts(amounts: &BTreeMap<String, Decimal>) -> String {
+    let parts: Vec<String> = amounts
+        .iter()
+        .map(|(currency, sum)| money(*sum, currency))
+        .collect();
+    if parts.is_empty() {
+        "no amount".to_owned()
+    } else {
+        parts.join(" · ")
+    }
+}
+
+/// `3 invoices`, `1 invoice`.
+pub(crate) fn invoices(count: i64) -> String {
+    if count == 1 {
+        "1 invoice".to_owned()
+    } else {
+        format!("{count} invoices")
+    }
+}
+
+/// Count and amounts of a group.
+pub(crate) fn sums(sums: &Sums) -> String {
+    format!("{}, {}", invoices(sums.count), amounts(&sums.amounts))
+}
+
+/// A date: `5 Mar 2026`.
+pub(crate) fn date(date: Date) -> String {
+    date.strftime("%-d %b %Y").to_string()
+}
+
+/// The plant's clock.
+#[derive(Debug, Clone)]
+pub struct PlantClock {
+    zone: TimeZone,
+    name: String,
+}
+
+impl PlantClock {
+    /// The clock of a zone by its IANA name, `Europe/Berlin`.
+    ///
+    /// # Errors
+    /// There is no such zone.
+    pub fn new(name: &str) -> Result<Self, domain::problem::Problem> {
+        let zone = TimeZone::get(name).map_err(|_| {
+            domain::problem::Problem::new(
+                "TIME_ZONE_UNKNOWN",
+                "Give the IANA name of the plant's time zone.",
+            )
+            .field("time zone")
+            .expected("a name as Europe/Berlin, America/Detroit or UTC")
+            .actual(name)
+        })?;
+        Ok(Self {
+            zone,
+            name: name.to_owned(),
+        })
+    }
+
+    /// The zone's name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn at(&self, when: Timestamp, form: &str) -> String {
+        jiff::Timestamp::from_millisecond(when.0).map_or_else(
+            |_| when.to_string(),
+            |instant| instant.to_zoned(self.zone.clone()).strftime(form).to_string(),
+        )
+    }
+
+    /// `Mon 30 Nov 2026, 03:31`.
+    pub(crate) fn instant(&self, when: Timestamp) -> String {
+        self.at(when, "%a %-d %b %Y, %H:%M")
+    }
+
+    /// `30 Nov 03:31`.
+    pub(crate) fn short(&self, when: Timestamp) -> String {
+        self.at(when, "%-d %b %H:%M")
+    }
+
+    /// A sentence of `explain` for readers without a terminal: instants in the plant's zone, and what to do instead of
+    /// what to type.
+    pub(crate) fn sentence(&self, text: &str) -> String {
+        let mut out = String::with_capacity(text.len());
+        let mut rest = text;
+        while let Some(at) = rest.find(" UTC") {
+            let (before, after) = rest.split_at(at);
+            match stamp_at_end(before) {
+                Some((kept, when)) => {
+                    out.push_str(kept);
+                    out.push_str(&self.instant(when));
+                }
+                None => {
+                    out.push_str(before);
+                    out.push_str(" UTC");
+                }
+            }
+            rest = after.strip_prefix(" UTC").unwrap_or(after);
+        }
+        out.push_str(rest);
+        without_commands(&out)
+    }
+}
+
+/// Letters of `2026-03-05 09:12`.
+const STAMP_LETTERS: usize = 16;
+
+fn stamp_at_end(text: &str) -> Option<(&str, Timestamp)> {
+    let start = text.len().checked_sub(STAMP_LETTERS)?;
+    let (kept, stamp) = text.split_at_checked(start)?;
+    let when: jiff::civil::DateTime = stamp.replacen(' ', "T", 1).parse().ok()?;
+    let when = when.to_zoned(TimeZone::UTC).ok()?.timestamp().as_millisecond();
+    Some((kept, Timestamp(when)))
+}
+
+/// What stands in for a command: words for those who have none.
+fn without_commands(text: &str) -> String {
+    let known = text
+        .replace(
+            "`qad-coupa recheck --reason \"…\"` takes it up again.",
+            "It can be taken up again.",
+        )
+        .replace(
+            "it is looked at again after `qad-coupa resume`",
+            "it is looked at again when posting goes on",
+        )
+        .replace(
+            "It goes on after `qad-coupa resume`.",
+            "It goes on when the pause ends.",
+        );
+    let mut out = String::with_capacity(known.len());
+    for (number, part) in known.split('`').enumerate() {
+        let is_command = number.checked_rem(2) == Some(1) && part.starts_with("qad-coupa");
+        out.push_str(if is_command { "the command line" } else { part });
+    }
+    out
+}
+
+/// A code as words: `PRICE_OVER_TOLERANCE` is `Price over tolerance`.
+pub(crate) fn code(code: &str) -> String {
+    let lower = code.replace('_', " ").to_lowercase();
+    let mut letters = lower.chars();
+    letters
+        .next()
+        .map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn money_has_one_format() {
+        let text = |amount: &str, currency| money(amount.parse().unwrap(), currency);
+        assert_eq!(text("1296", "USD"), "1,296.00 USD");
+        assert_eq!(text("-1234567.5", "EUR"), "-1,234,567.50 EUR");
+        assert_eq!(text("16500", "JPY"), "16,500 JPY");
+        assert_eq!(text("0.125", "USD"), "0.125 USD", "nothing is rounded away");
+        assert_eq!(price("10".parse().unwrap()), "10.00");
+        assert_eq!(figure("1200.50".parse().unwrap()), "1,200.5");
+    }
+
+    #[test]
+    fn a_sentence_tells_the_plants_time_and_no_command() {
+        let clock = PlantClock::new("Europe/Berlin").unwrap();
+        let told = clock.sentence(
+            "Held since 2026-03-05 09:12 UTC: x. Posting is paused (by a); it is looked at again after `qad-coupa resume`. \
+             See `qad-coupa explain 7`.",
+        );
+        assert!(told.starts_with("Held since Thu 5 Mar 2026, 10:12: x."), "{told}");
+        assert!(!told.contains("qad-coupa") && !told.contains("UTC"), "{told}");
+        assert_eq!(clock.sentence("at UTC, not a time"), "at UTC, not a time");
+        assert!(PlantClock::new("Mars/Olympus").is_err());
+    }
+}
