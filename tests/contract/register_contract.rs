@@ -598,7 +598,14 @@ async fn takes_the_largest_commit(register: &dyn Register) {
 }
 
 async fn pages_through_invoices(register: &dyn Register) {
-    let ids: Vec<u64> = (1..=45).map(|number| number * 37).chain([u64::MAX]).collect();
+    // Some of them are a multiple of 16 apart, so that a store that spreads them by their ids has them in one place.
+    let mut ids: Vec<u64> = (1..=45)
+        .map(|number| number * 37)
+        .chain((1..=40).map(|number| 700 + number * 16))
+        .chain([u64::MAX])
+        .collect();
+    ids.sort_unstable();
+    ids.dedup();
     write(
         register,
         ids.iter()

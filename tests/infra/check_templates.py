@@ -60,7 +60,7 @@ GRANTS = {
         "InvoicesQueue": {"sqs:DeleteMessage", "sqs:GetQueueAttributes", "sqs:ReceiveMessage", "sqs:SendMessage"},
     },
     "poll-coupa": {
-        "RegisterTable": {"dynamodb:BatchGetItem", "dynamodb:GetItem"},
+        "RegisterTable": {"dynamodb:BatchGetItem", "dynamodb:GetItem", "dynamodb:PutItem"},
         "TokensTable": {"dynamodb:GetItem", "dynamodb:UpdateItem"},
         "InvoicesQueue": {"sqs:SendMessage"},
     },
@@ -70,7 +70,9 @@ GRANTS = {
             "dynamodb:GetItem",
             "dynamodb:PutItem",
             "dynamodb:Query",
+            "dynamodb:UpdateItem",
         },
+        "AuditTable": {"dynamodb:PutItem"},
         "TokensTable": {"dynamodb:GetItem", "dynamodb:UpdateItem"},
         "InvoicesQueue": {"sqs:SendMessage"},
     },
@@ -1069,7 +1071,7 @@ MUTATIONS = [
     ("shared role", lambda t: stack(t, "SweepFunction").update(Role=arn("PollCoupaRole")), "one_role_per_function"),
     (
         "one action too many",
-        lambda t: allow(t, "PollCoupaRole", "dynamodb:PutItem", arn("RegisterTable")),
+        lambda t: allow(t, "PollCoupaRole", "dynamodb:DeleteItem", arn("RegisterTable")),
         "grants_are_exactly_these",
     ),
     ("one action too few", lambda t: policy(t, "MatchInvoiceRole").pop(0), "grants_are_exactly_these"),

@@ -2,6 +2,7 @@
 
 use crate::preemptions;
 use flows::ports::HintReason;
+use sandbox::faults::{Fault, FaultRule, System};
 use tests::harness::{Harness, Job, Setup, every_order};
 use tests::small::{INVOICE, ORDER, OTHER, invoice, order, receipt, straight_through, world};
 
@@ -57,7 +58,8 @@ fn two_invoices_with_one_supplier_number_in_every_order_are_one_document() {
         || {
             let first = invoice(INVOICE, ORDER, 10);
             let mut second = invoice(OTHER, ORDER, 10);
-            second.number = first.number.to_lowercase();
+            // The same for the eye.
+            second.number = format!("{}\u{200b}", first.number.to_lowercase());
             let receipts = vec![receipt(ORDER, "RC1", 10), receipt(ORDER, "RC2", 10)];
             let run_world = world(vec![order(ORDER, 20)], receipts, vec![first, second]);
             let mut run = Harness::new(run_world, &Setup::default());
@@ -79,6 +81,79 @@ fn two_invoices_with_one_supplier_number_in_every_order_are_one_document() {
         },
     );
     assert!(schedules > 100, "{schedules}");
+}
+
+/// One bill that was entered twice, once with a leading zero; what it bills is received twice over.
+pub(crate) fn the_same_bill_with_a_zero_in_front() -> Harness {
+    let mut first = invoice(INVOICE, ORDER, 10);
+    first.number = "3856/GST23-24".to_owned();
+    let mut second = invoice(OTHER, ORDER, 10);
+    second.number = "03856/GST23-24".to_owned();
+    let receipts = vec![receipt(ORDER, "RC1", 10), receipt(ORDER, "RC2", 10)];
+    Harness::new(
+        world(vec![order(ORDER, 20)], receipts, vec![first, second]),
+        &Setup::default(),
+    )
+}
+
+#[test]
+fn a_bill_that_was_entered_twice_in_every_order_is_one_document() {
+    let schedules = every_order(
+        2,
+        || {
+            let mut run = the_same_bill_with_a_zero_in_front();
+            run.spawn(Job::Match(INVOICE, HintReason::Webhook));
+            run.spawn(Job::Match(OTHER, HintReason::Webhook));
+            run
+        },
+        |mut run| {
+            run.heal();
+            run.recheck();
+            let mut standing = [run.standing(INVOICE), run.standing(OTHER)];
+            standing.sort();
+            assert_eq!(standing[0].0, "exported", "{}", run.story());
+            assert_eq!(
+                standing[1],
+                ("parked".to_owned(), vec!["NEAR_DUPLICATE".to_owned()]),
+                "{}",
+                run.story()
+            );
+            assert_eq!(run.documents(INVOICE) + run.documents(OTHER), 1);
+        },
+    );
+    assert!(schedules > 100, "{schedules}");
+}
+
+/// Approved, refused by QAD and voided: nothing of it can be in QAD, so the one that was entered correctly is posted.
+#[test]
+fn a_bill_that_was_voided_before_it_was_in_qad_is_near_to_nothing() {
+    let mut run = the_same_bill_with_a_zero_in_front();
+    let refusal = FaultRule::next(
+        System::Qad,
+        "supplier-invoices.create",
+        None,
+        Fault::BusinessRefusal {
+            code: "closed".to_owned(),
+            field: String::new(),
+            message: "The period is closed.".to_owned(),
+        },
+    );
+    run.sim.ports.faults.lock().unwrap().arm(refusal);
+    run.run(Job::Match(OTHER, HintReason::Webhook));
+    run.assert_stands(OTHER, "parked", 0);
+    run.run(Job::Match(INVOICE, HintReason::Webhook));
+    assert_eq!(
+        run.standing(INVOICE),
+        ("parked".to_owned(), vec!["NEAR_DUPLICATE".to_owned()]),
+        "it may yet be posted"
+    );
+    run.spawn_step("voided", |world, now| world.coupa.void(OTHER.0, now).unwrap());
+    run.run_all();
+    run.run(Job::Match(OTHER, HintReason::Webhook));
+    run.run(Job::Match(INVOICE, HintReason::Webhook));
+    run.heal();
+    run.assert_stands(INVOICE, "exported", 1);
+    run.assert_stands(OTHER, "voided", 0);
 }
 
 /// Two invoices over seven and three of ten on one receiver line: together they use it up.

@@ -166,7 +166,7 @@ fn rows() -> Vec<Row> {
         ),
         row(
             "watermark moves last",
-            "`flows::poll_receipts`",
+            "`flows::feed`",
             switch(WatermarkLast),
             Machines(usual),
         ),

@@ -15,7 +15,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use tests::gate::{Sim, ready};
 use tests::harness::{BEGINNING, Harness, Job, Setup};
-use tests::small::{INVOICE, ORDER, invoice, order, receipt, straight_through, without_receipt, world};
+use tests::small::{
+    INVOICE, ORDER, OTHER, invoice, order, receipt, straight_through, without_receipt, world,
+};
 
 /// The person's own clock and tokens.
 struct Desk {
@@ -87,6 +89,7 @@ impl Desk {
             coupa: &self.sim.ports,
             qad: &self.sim.ports,
             settings: &setup.settings,
+            entities: &[],
         };
         let adoption = Adoption {
             voucher: voucher.clone(),
@@ -139,6 +142,22 @@ fn a_released_price_posts_once_and_a_second_release_changes_nothing() {
     run.assert_stands(INVOICE, "exported", 1);
     assert_eq!(code(desk.release()), "done, changed false");
     assert!(run.trail(INVOICE).contains(&"released".to_owned()));
+}
+
+#[test]
+fn a_bill_that_a_person_says_is_another_one_posts_beside_it() {
+    let mut run = crate::competition::the_same_bill_with_a_zero_in_front();
+    run.run(Job::Match(OTHER, HintReason::Webhook));
+    run.assert_stands(OTHER, "exported", 1);
+    run.run(Job::Match(INVOICE, HintReason::Webhook));
+    assert_eq!(
+        run.standing(INVOICE),
+        ("parked".to_owned(), vec!["NEAR_DUPLICATE".to_owned()])
+    );
+    assert_eq!(code(Desk::of(&run).release()), "done, changed true");
+    run.heal();
+    run.assert_stands(INVOICE, "exported", 1);
+    assert_eq!(run.documents(INVOICE) + run.documents(OTHER), 2);
 }
 
 /// Ten pieces at 11.00: above 109.99, and at 110.00 not.

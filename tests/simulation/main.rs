@@ -16,6 +16,7 @@ mod aligned_guards;
 mod competition;
 mod coupa_orders;
 mod effect_machine;
+mod entities;
 mod exhaustive;
 #[cfg(debug_assertions)]
 mod guards;

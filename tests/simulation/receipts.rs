@@ -2,6 +2,9 @@
 
 use crate::{every_single_fault, preemptions};
 use flows::ports::HintReason;
+use std::sync::{Arc, Mutex};
+use tests::fates::Script;
+use tests::gate::Method;
 use tests::harness::{Ended, Harness, Job, Setup, every_order};
 use tests::small::{INVOICE, ORDER, receipt, without_receipt};
 
@@ -52,6 +55,42 @@ fn a_poll_repeated_wakes_nobody_twice() {
         2,
         "an idle cycle reads the watermark and QAD, and writes nothing"
     );
+}
+
+#[test]
+fn a_hint_of_the_poll_that_gets_lost_is_made_up_for_by_the_sweep() {
+    let mut run = Harness::new(without_receipt(), &Setup::default());
+    run.run(Job::Match(INVOICE, HintReason::Webhook));
+    post_receipt(&mut run);
+    run.run_all();
+    assert_eq!(run.run(Job::PollReceipts), Some(Ended::Polled(Ok(1))));
+    run.sim.shared().queue.clear();
+    assert_eq!(
+        run.run(Job::Sweep),
+        Some(Ended::Polled(Ok(0))),
+        "the hint has some time first"
+    );
+    let due = run.record(INVOICE).unwrap().due(&run.sim.timing).unwrap();
+    run.sim.advance_to(due.0);
+    run.run(Job::Sweep);
+    run.deliver_all();
+    run.assert_stands(INVOICE, "exported", 1);
+}
+
+#[test]
+fn a_hint_of_the_sweep_about_what_is_not_due_asks_nobody_outside_and_writes_nothing() {
+    let mut run = Harness::new(without_receipt(), &Setup::default());
+    run.run(Job::Match(INVOICE, HintReason::Webhook));
+    let called = Arc::new(Mutex::new(Vec::new()));
+    run.fate(Script {
+        called: called.clone(),
+        ..Script::default()
+    });
+    for _ in 0..3 {
+        run.run(Job::Match(INVOICE, HintReason::Sweep));
+    }
+    assert_eq!(*called.lock().unwrap(), [Method::Read; 3]);
+    run.assert_stands(INVOICE, "held", 0);
 }
 
 #[test]

@@ -827,8 +827,8 @@ impl Qad for Gate {
         .await
     }
 
-    async fn receipts_since(&self, since: Date) -> Result<ReceiptScan, ReadError> {
-        let make = || self.sim.ports.receipts_since(since);
+    async fn receipts_since(&self, since: Date, page: u32) -> Result<ReceiptScan, ReadError> {
+        let make = || self.sim.ports.receipts_since(since, page);
         self.pass(Method::ReceiptsSince, || since.to_string(), true, make, read_lost)
             .await
     }

@@ -171,6 +171,7 @@ impl Default for Setup {
                 record_outcomes: false,
                 adopt_equal_documents: true,
                 second_person: domain::instruction::SecondPerson::default(),
+                zone: domain::time::Zone::default(),
             },
             suppliers: None,
             lookups: Vec::new(),
@@ -602,12 +603,14 @@ impl Harness {
         let Some(invoice) = world.coupa.invoices.get(&id.0) else {
             return 0;
         };
-        let reference = domain::ids::fold(&invoice.number);
+        let reference = domain::reference::fold(&invoice.number);
         world
             .qad
             .invoices
             .iter()
-            .filter(|document| domain::ids::fold(&document.record.supplier_invoice_reference) == reference)
+            .filter(|document| {
+                domain::reference::fold(&document.record.supplier_invoice_reference) == reference
+            })
             .count()
     }
 
@@ -699,6 +702,7 @@ async fn invocation(gate: Gate, job: Job, setup: Arc<Setup>, connection: Connect
                 qad: &gate,
                 orders: &OrderReads::default(),
                 settings: &setup.settings,
+                entities: &[],
             };
             let ended = match job {
                 Job::Match(id, reason) => Box::pin(match_invoice::run(&deps, id, reason)).await,
@@ -714,8 +718,10 @@ async fn invocation(gate: Gate, job: Job, setup: Arc<Setup>, connection: Connect
         Job::PollCoupa => {
             let deps = poll_coupa::Deps {
                 connection: &connection,
+                scope: "",
                 coupa: &gate,
                 register: &gate,
+                chance: &gate,
                 queue: &gate,
                 clock: &gate,
                 deadline,
@@ -730,12 +736,11 @@ async fn invocation(gate: Gate, job: Job, setup: Arc<Setup>, connection: Connect
         }
         Job::PollReceipts => {
             let deps = poll_receipts::Deps {
+                context,
                 connection: &connection,
+                scope: "",
                 qad: &gate,
-                register: &gate,
                 queue: &gate,
-                clock: &gate,
-                chance: &gate,
                 trace: "simulated",
             };
             let polled = poll_receipts::run(&deps).await;
@@ -767,6 +772,7 @@ async fn invocation(gate: Gate, job: Job, setup: Arc<Setup>, connection: Connect
                 context,
                 connection: &connection,
                 qad: &gate,
+                scope: &Default::default(),
                 queue: &gate,
                 settings: &settings,
                 trace: "simulated",

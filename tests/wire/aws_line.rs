@@ -438,6 +438,7 @@ async fn whole_lives_over_a_faulty_line_to_the_register_end_with_one_document() 
         record_outcomes: false,
         adopt_equal_documents: true,
         second_person: domain::instruction::SecondPerson::default(),
+        zone: domain::time::Zone::default(),
     };
     let lives = (1..=LIVES).map(|seed| {
         let settings = &settings;
@@ -465,6 +466,7 @@ async fn whole_lives_over_a_faulty_line_to_the_register_end_with_one_document() 
                     qad: &ports,
                     orders: &OrderReads::default(),
                     settings,
+                    entities: &[],
                 };
                 // A run that fails leaves its record as it is, and due.
                 let run = Box::pin(match_invoice::run(&deps, INVOICE, HintReason::Sweep));

@@ -150,6 +150,7 @@ impl Bench {
                 record_outcomes: true,
                 adopt_equal_documents: true,
                 second_person: domain::instruction::SecondPerson::default(),
+                zone: domain::time::Zone::default(),
             },
         }
     }
@@ -206,6 +207,7 @@ impl Bench {
             qad: &self.qad,
             orders: &OrderReads::default(),
             settings: &self.settings,
+            entities: &[],
         };
         // A run that fails leaves its record as it is, and due.
         let _ = match_invoice::run(&deps, INVOICE, HintReason::Sweep).await;
@@ -231,6 +233,7 @@ impl Bench {
             receipts: &receipts,
             reservations: &[],
             coupa_orders: &BTreeMap::new(),
+            alike: &[],
             policy: &self.settings.policy,
             today: BEGINNING.date_utc(),
         });

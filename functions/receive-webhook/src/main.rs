@@ -30,13 +30,14 @@ fn build(world: World) -> Result<impl AsyncFn(Value, Invocation) -> Result<Value
     let secrets = SecretReader::new(clients.secrets_manager(), prefix, clock.clone());
     let queue = SqsQueue::new(clients.sqs(), text(config.queue_url())?);
     let memory = Memory::default();
-    Ok(async move |event, _| {
+    Ok(async move |event, invocation: Invocation| {
         let deps = Deps {
             secrets: &secrets,
             memory: &memory,
             queue: &queue,
             clock: &*clock,
             chance: &*chance,
+            ends: invocation.deadline,
         };
         Ok(handle(deps, &event).await)
     })

@@ -1,5 +1,5 @@
 //! The SDK clients, unmodified. Each is built when it is first asked for and once; all share one HTTP client and one
-//! TLS stack (rustls with ring, Mozilla's roots compiled in, so that no file is read at start-up).
+//! TLS stack (rustls with ring, Amazon's roots compiled in, so that no file is read at start-up).
 
 use aws_credential_types::Credentials;
 use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
@@ -164,8 +164,17 @@ pub fn http_client() -> SharedHttpClient {
 
 fn build_http() -> SharedHttpClient {
     let builder = aws_smithy_http_client::Builder::new().tls_provider(Provider::Rustls(CryptoMode::Ring));
+    let roots = amazons_roots();
+    if roots.is_empty() {
+        // Not reached while Mozilla's list has them, which a test sees to.
+        tracing::error!(
+            code = "TRUST_STORE_UNUSABLE",
+            "falling back to the system's roots"
+        );
+        return builder.build_https();
+    }
     match TlsContext::builder()
-        .with_trust_store(TrustStore::empty().with_pem_certificate(roots_as_pem()))
+        .with_trust_store(TrustStore::empty().with_pem_certificate(roots))
         .build()
     {
         Ok(context) => builder.tls_context(context).build_https(),
@@ -177,13 +186,22 @@ fn build_http() -> SharedHttpClient {
     }
 }
 
-/// The roots in the one form that the SDK's trust store takes.
-fn roots_as_pem() -> String {
+/// What the names of Amazon's roots have in them: AWS's endpoints chain to Amazon Trust Services only (confirmed, "Amazon
+/// Trust Services Repository"). Trusting no one else there is safer, and reading 145 roots was four fifths of a cold start.
+const AMAZONS: [&[u8]; 2] = [b"Amazon Root CA", b"Starfield Services Root"];
+
+/// Amazon's roots in the one form that the SDK's trust store takes.
+fn amazons_roots() -> String {
     let mut pem = String::new();
     for root in webpki_root_certs::TLS_SERVER_ROOT_CERTS {
-        pem.push_str("-----BEGIN CERTIFICATE-----\n");
-        STANDARD.encode_string(root, &mut pem);
-        pem.push_str("\n-----END CERTIFICATE-----\n");
+        let is_amazons = AMAZONS
+            .iter()
+            .any(|name| root.windows(name.len()).any(|part| part == *name));
+        if is_amazons {
+            pem.push_str("-----BEGIN CERTIFICATE-----\n");
+            STANDARD.encode_string(root, &mut pem);
+            pem.push_str("\n-----END CERTIFICATE-----\n");
+        }
     }
     pem
 }
@@ -295,6 +313,12 @@ pub(crate) mod failure {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_amazons_own_roots_are_trusted_for_aws() {
+        // Amazon Root CA 1 to 4 and Starfield Services Root Certificate Authority - G2.
+        assert_eq!(amazons_roots().matches("BEGIN CERTIFICATE").count(), 5);
+    }
 
     #[test]
     fn clients_are_built_once_from_the_compiled_in_roots() {

@@ -2,12 +2,14 @@
 //! setting it is about, and the clients made from them.
 
 mod destinations;
+mod entities;
 mod lookups;
 mod payable;
 mod suppliers;
 mod tolerances;
 
 pub use destinations::NumberMap;
+pub use entities::EntitySettings;
 pub use lookups::LookupSettings;
 pub use suppliers::{CoupaSupplierDefaults, QadSupplierDefaults, SupplierSettings};
 
@@ -25,6 +27,7 @@ use crate::qad::QadClient;
 use crate::qad::profile::Profile;
 use domain::coupa_orders::{CoupaOrderPolicy, CoupaOrderStanding, OnCoupaOrder};
 use domain::documents::ChargeKind;
+use domain::entities::EntityRule;
 use domain::ids::{
     ConnectionId, CreditTermsCode, DaybookCode, DomainCode, EntityCode, GlAccountCode, IdError, UnitCode,
 };
@@ -33,6 +36,7 @@ use domain::money::{Currency, parse_decimal};
 use domain::payments::{PaymentPolicy, StatusMeaning};
 use domain::policy::{ChargeAccount, MatchPolicy, NotPayable, OnNotPayable, PostingDate, UnitConversion};
 use domain::problem::Problem;
+use domain::time::Zone;
 use flows::match_invoice::InvoiceSettings;
 use flows::ports::{Chance, Clock, TokenSlot, TokenStore};
 use flows::write_payment::PaymentSettings;
@@ -59,6 +63,7 @@ pub const DOCUMENT_BYTES_MAX: usize = 256 * 1024;
 pub const SECTIONS: &[&str] = &[
     "coupa",
     "qad",
+    "entities",
     "invoices",
     "lines",
     "coding",
@@ -67,7 +72,7 @@ pub const SECTIONS: &[&str] = &[
     "suppliers",
 ];
 /// The settings that stand in no section. `token_key` seals cached tokens; whoever keeps them reads it himself.
-pub const SETTINGS: &[&str] = &["hold_recheck_seconds", "token_key"];
+pub const SETTINGS: &[&str] = &["hold_recheck_seconds", "time_zone", "token_key"];
 
 const FIX: &str = "Correct the setting; docs/examples/connection.toml lists all of them.";
 
@@ -94,6 +99,10 @@ pub struct ConnectionDocument {
     pub lookups: Option<LookupSettings>,
     /// How suppliers are kept aligned.
     pub suppliers: SupplierSettings,
+    /// The entities it serves; none in the short form, where everything is `qad.entity`'s.
+    pub entities: Vec<EntitySettings>,
+    /// Where the connection's days begin.
+    pub zone: Zone,
 }
 
 /// The section `coupa`.
@@ -121,6 +130,9 @@ pub struct CoupaSettings {
     /// Most requests per second.
     #[serde(default = "coupa_requests_per_second")]
     pub requests_per_second: u32,
+    /// Which invoices are listed.
+    #[serde(default)]
+    pub invoices: CoupaInvoices,
     /// Where a line names its QAD order.
     #[serde(default = "order_number", deserialize_with = "read_order_number")]
     pub order_number: NumberMap,
@@ -146,6 +158,14 @@ fn coupa_api_version() -> String {
 }
 fn coupa_requests_per_second() -> u32 {
     20
+}
+
+/// Which invoices of the instance are listed.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+pub struct CoupaInvoices {
+    /// Further parameters of the list, for example `account-type[name]`: what does not fit them is not even read.
+    pub filter: BTreeMap<String, String>,
 }
 
 /// Coupa's own order number of a line.
@@ -612,7 +632,7 @@ impl ConnectionDocument {
                 json.len().to_string(),
             )]);
         }
-        let sections: BTreeMap<String, Box<RawValue>> = serde_json::from_str(json).map_err(|error| {
+        let mut sections: BTreeMap<String, Box<RawValue>> = serde_json::from_str(json).map_err(|error| {
             let actual = format!("line {} column {}", error.line(), error.column());
             vec![invalid("", "a JSON object with coupa, qad and invoices", actual)]
         })?;
@@ -621,6 +641,23 @@ impl ConnectionDocument {
         for name in sections.keys().filter(|name| !known.contains(&name.as_str())) {
             problems.push(invalid(name, format!("one of {}", known.join(", ")), name));
         }
+        let written = entities::written(&sections, &mut problems);
+        let default_domain = sections
+            .get("qad")
+            .and_then(|qad| serde_json::from_str::<DefaultDomain>(qad.get()).ok())
+            .and_then(|qad| qad.domain);
+        entities::qad_of_first(
+            &mut sections,
+            written.as_deref().unwrap_or_default(),
+            &mut problems,
+        );
+        let zone = section::<String>(&sections, "time_zone", Some("\"UTC\""), &mut problems).map(|name| {
+            Zone::named(&name).unwrap_or_else(|| {
+                problems.push(entities::no_zone("time_zone", Some(&name)));
+                Zone::default()
+            })
+        });
+        let zone = zone.unwrap_or_default();
         let coupa: Option<CoupaSettings> = section(&sections, "coupa", None, &mut problems);
         let qad: Option<QadSettings> = section(&sections, "qad", None, &mut problems);
         let invoices: Option<InvoiceDocument> = section(&sections, "invoices", Some("{}"), &mut problems);
@@ -650,6 +687,20 @@ impl ConnectionDocument {
             .as_ref()
             .map(|invoices| invoices.second_person.rule(&mut problems))
             .unwrap_or_default();
+        let mut entities = match &qad {
+            Some(qad) => entities::settings(
+                written.as_deref().unwrap_or_default(),
+                qad,
+                default_domain.as_ref(),
+                &sections,
+                suppliers
+                    .as_ref()
+                    .map_or("", |suppliers| suppliers.shared_set.as_str()),
+                &zone,
+                &mut problems,
+            ),
+            None => Vec::new(),
+        };
         let policy = match (&qad, invoices) {
             (Some(qad), Some(invoices)) => match_policy(qad, invoices, &mut problems),
             _ => None,
@@ -659,8 +710,18 @@ impl ConnectionDocument {
         let coding = coding.flatten().map(|coding| coding.settings(&mut problems));
         let reads_orders = coupa.as_ref().is_none_or(|coupa| coupa.orders.read);
         let lines = section::<LineDocument>(&sections, "lines", Some("{}"), &mut problems)
-            .map(|lines| lines.settings(coding.is_some(), reads_orders, &mut problems))
+            .map(|lines| {
+                let all_have = |entities: &[EntitySettings]| {
+                    !entities.is_empty() && entities.iter().all(|entity| entity.policy.coding.is_some())
+                };
+                let has_coding = coding.is_some() || all_have(&entities);
+                lines.settings(has_coding, reads_orders, &mut problems)
+            })
             .unwrap_or_default();
+        for entity in &mut entities {
+            entity.policy.lines = lines.clone();
+            entity.policy.coding = entity.policy.coding.take().or_else(|| coding.clone());
+        }
         let policy = policy.map(|policy| MatchPolicy {
             lines,
             coding,
@@ -702,6 +763,8 @@ impl ConnectionDocument {
                 payments,
                 lookups,
                 suppliers,
+                entities,
+                zone,
             }),
             _ => Err(problems),
         }
@@ -709,13 +772,32 @@ impl ConnectionDocument {
 
     /// Everything a match decision depends on besides the documents.
     pub fn match_policy(&self) -> MatchPolicy {
+        self.whole(self.entities.first().map_or(&self.policy, |first| &first.policy))
+    }
+
+    /// A policy with what other sections say.
+    fn whole(&self, policy: &MatchPolicy) -> MatchPolicy {
         MatchPolicy {
             coupa_orders: self.coupa.orders.policy(),
             not_payable: NotPayable {
                 own_channels: self.payments.own_channels.clone(),
-                ..self.policy.not_payable.clone()
+                ..policy.not_payable.clone()
             },
-            ..self.policy.clone()
+            ..policy.clone()
+        }
+    }
+
+    /// The codes and conditions of the entities.
+    pub fn entity_rules(&self) -> Vec<EntityRule> {
+        self.entities.iter().map(|entity| entity.rule.clone()).collect()
+    }
+
+    /// What the invoice flow needs to know of one entity.
+    pub fn entity_invoice_settings(&self, entity: &EntitySettings) -> InvoiceSettings {
+        InvoiceSettings {
+            policy: self.whole(&entity.policy),
+            zone: entity.zone.clone(),
+            ..self.invoice_settings()
         }
     }
 
@@ -737,8 +819,19 @@ impl ConnectionDocument {
             record_outcomes: self.coupa.integration_history.enabled,
             adopt_equal_documents: self.adopt_equal_documents,
             second_person: self.second_person.clone(),
+            zone: self
+                .entities
+                .first()
+                .map_or(&self.zone, |first| &first.zone)
+                .clone(),
         }
     }
+}
+
+/// The domain that entities fall back to.
+#[derive(Deserialize)]
+struct DefaultDomain {
+    domain: Option<DomainCode>,
 }
 
 fn invalid(field: &str, expected: impl Into<String>, actual: impl Into<String>) -> Problem {
@@ -1090,7 +1183,7 @@ pub fn clients(
 ) -> (CoupaClient, QadClient) {
     (
         coupa_client(connection, document, world, http_timeout),
-        qad_client(connection, document, world, http_timeout),
+        qad_client(connection, document, &View::of(document), world, http_timeout),
     )
 }
 
@@ -1139,21 +1232,69 @@ fn coupa_client(
                 .any(|scope| scope.starts_with("core.purchase_order")),
         history: settings.integration_history.clone(),
         supplier_defaults: document.suppliers.coupa_defaults.clone(),
+        filter: settings.invoices.filter.clone(),
+        entity_fields: domain::entities::fields(document.entities.iter().map(|entity| &entity.rule)),
+        entities: document.entity_rules(),
     }
+}
+
+/// QAD as one entity sees it.
+struct View<'a> {
+    domain: &'a DomainCode,
+    entity: &'a EntityCode,
+    workspace_header: bool,
+    shared_set: &'a str,
+}
+
+impl<'a> View<'a> {
+    /// The connection's: its first entity's.
+    fn of(document: &'a ConnectionDocument) -> Self {
+        let first = document.entities.first().map(Self::within);
+        first.unwrap_or(Self {
+            domain: &document.qad.domain,
+            entity: &document.qad.entity,
+            workspace_header: document.qad.workspace_header,
+            shared_set: &document.suppliers.shared_set,
+        })
+    }
+
+    fn within(entity: &'a EntitySettings) -> Self {
+        Self {
+            domain: &entity.domain,
+            entity: &entity.rule.code,
+            workspace_header: entity.workspace_header,
+            shared_set: &entity.shared_set,
+        }
+    }
+}
+
+/// One client for each entity, in the order of the settings; none in the short form. All of them share the way out, the
+/// token and the pace.
+pub fn entity_clients(
+    connection: &ConnectionId,
+    document: &ConnectionDocument,
+    world: &World,
+    http_timeout: Duration,
+) -> Vec<QadClient> {
+    let views = document.entities.iter().map(View::within);
+    views
+        .map(|view| qad_client(connection, document, &view, world, http_timeout))
+        .collect()
 }
 
 fn qad_client(
     connection: &ConnectionId,
     document: &ConnectionDocument,
+    view: &View<'_>,
     world: &World,
     http_timeout: Duration,
 ) -> QadClient {
     let settings = &document.qad;
     let mut headers = vec![("user-agent".to_owned(), USER_AGENT.to_owned())];
-    if settings.workspace_header {
+    if view.workspace_header {
         headers.push((
             "x-qad-workspace-id".to_owned(),
-            format!("{}_{}", settings.domain, settings.entity),
+            format!("{}_{}", view.domain, view.entity),
         ));
     }
     headers.extend(
@@ -1178,15 +1319,15 @@ fn qad_client(
     QadClient {
         peer,
         base: settings.base_url.clone(),
-        domain: settings.domain.clone(),
-        entity: settings.entity.clone(),
+        domain: view.domain.clone(),
+        entity: view.entity.clone(),
         profile: document.profile.clone(),
         sources: document
             .lookups
             .as_ref()
             .map(|lookups| lookups.sources.clone())
             .unwrap_or_default(),
-        supplier_set: document.suppliers.shared_set.clone(),
+        supplier_set: view.shared_set.to_owned(),
         supplier_defaults: document.suppliers.qad_defaults.clone(),
     }
 }

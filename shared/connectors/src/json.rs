@@ -5,8 +5,10 @@ use domain::money::{DecimalError, parse_decimal, parse_noisy, parse_price};
 use domain::problem::Problem;
 use domain::time::{Date, Timestamp, date_as_written};
 use rust_decimal::Decimal;
+use serde::de::{Deserialize, Deserializer, Visitor};
 use serde::ser::{Serialize, Serializer};
 use serde_json::value::RawValue;
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 /// Deepest nesting that is read; real documents have less than ten levels.
@@ -25,6 +27,9 @@ pub(crate) enum Json {
     Number(String),
     /// A string.
     Text(String),
+    /// A string with what is no character (half of a surrogate pair, bytes that are no UTF-8), which U+FFFD stands for. It is
+    /// shown, never taken for a value and never written back.
+    Garbled(String),
     /// A list.
     List(Vec<Json>),
     /// An object.
@@ -41,6 +46,7 @@ impl Serialize for Json {
                 .map_err(serde::ser::Error::custom)?
                 .serialize(serializer),
             Self::Text(text) => serializer.serialize_str(text),
+            Self::Garbled(_) => Err(serde::ser::Error::custom("a text with broken characters")),
             Self::List(items) => serializer.collect_seq(items),
             Self::Object(members) => serializer.collect_map(members),
         }
@@ -49,13 +55,42 @@ impl Serialize for Json {
 
 static NULL: Json = Json::Null;
 
-/// Reads one JSON document. The error says where the text stops being JSON; it holds none of its content.
+/// Reads one JSON document. The error says where the text stops being JSON; it holds none of its content. A string with what
+/// is no character does not make the others unreadable.
 pub(crate) fn parse(body: &[u8]) -> Result<Json, String> {
-    let text =
-        std::str::from_utf8(body).map_err(|error| format!("no UTF-8 from byte {}", error.valid_up_to()))?;
-    let text = text.trim_start_matches('\u{feff}');
-    let raw: &RawValue = serde_json::from_str(text).map_err(|error| position(&error))?;
-    grow(raw, DEPTH_MAX)
+    let text = String::from_utf8_lossy(body);
+    let garbled = matches!(text, Cow::Owned(_));
+    let raw: &RawValue =
+        serde_json::from_str(text.trim_start_matches('\u{feff}')).map_err(|error| position(&error))?;
+    grow(raw, DEPTH_MAX, garbled)
+}
+
+/// A string that may hold halves of surrogate pairs.
+struct Lossy(String);
+
+impl<'de> Deserialize<'de> for Lossy {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Bytes;
+        impl Visitor<'_> for Bytes {
+            type Value = Lossy;
+            fn expecting(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                formatter.write_str("a string")
+            }
+            fn visit_bytes<E: serde::de::Error>(self, bytes: &[u8]) -> Result<Lossy, E> {
+                Ok(Lossy(String::from_utf8_lossy(bytes).into_owned()))
+            }
+        }
+        deserializer.deserialize_bytes(Bytes)
+    }
+}
+
+/// Reads a string. `garbled` says that U+FFFD may stand for bytes that were none.
+fn string(text: &str, garbled: bool) -> Result<Json, serde_json::Error> {
+    match serde_json::from_str::<String>(text) {
+        Ok(read) if garbled && read.contains(char::REPLACEMENT_CHARACTER) => Ok(Json::Garbled(read)),
+        Ok(read) => Ok(Json::Text(read)),
+        Err(_) => serde_json::from_str(text).map(|Lossy(read)| Json::Garbled(read)),
+    }
 }
 
 fn position(error: &serde_json::Error) -> String {
@@ -67,7 +102,7 @@ fn position(error: &serde_json::Error) -> String {
     )
 }
 
-fn grow(raw: &RawValue, depth: usize) -> Result<Json, String> {
+fn grow(raw: &RawValue, depth: usize, garbled: bool) -> Result<Json, String> {
     let below = depth
         .checked_sub(1)
         .ok_or_else(|| format!("more than {DEPTH_MAX} levels"))?;
@@ -78,7 +113,7 @@ fn grow(raw: &RawValue, depth: usize) -> Result<Json, String> {
             let members: BTreeMap<String, &RawValue> = serde_json::from_str(text).map_err(read)?;
             let grown = members
                 .into_iter()
-                .map(|(key, value)| Ok((key, grow(value, below)?)))
+                .map(|(key, value)| Ok((key, grow(value, below, garbled)?)))
                 .collect::<Result<_, String>>()?;
             Ok(Json::Object(grown))
         }
@@ -86,11 +121,11 @@ fn grow(raw: &RawValue, depth: usize) -> Result<Json, String> {
             let items: Vec<&RawValue> = serde_json::from_str(text).map_err(read)?;
             let grown = items
                 .into_iter()
-                .map(|item| grow(item, below))
+                .map(|item| grow(item, below, garbled))
                 .collect::<Result<_, String>>()?;
             Ok(Json::List(grown))
         }
-        Some(b'"') => Ok(Json::Text(serde_json::from_str(text).map_err(read)?)),
+        Some(b'"') => string(text, garbled).map_err(read),
         Some(b't') => Ok(Json::Bool(true)),
         Some(b'f') => Ok(Json::Bool(false)),
         Some(b'n') => Ok(Json::Null),
@@ -218,6 +253,7 @@ impl<'a> Node<'a> {
             Json::Bool(flag) => flag.to_string(),
             Json::Number(digits) => excerpt(digits),
             Json::Text(text) => format!("{:?}", excerpt(text)),
+            Json::Garbled(text) => format!("{:?}, with broken characters", excerpt(text)),
             Json::List(items) => format!("a list of {}", items.len()),
             Json::Object(_) => "an object".to_owned(),
         };
@@ -235,6 +271,14 @@ impl<'a> Node<'a> {
             Json::Number(digits) => Ok(Some(digits.clone())),
             Json::Text(text) => Ok(Some(text.trim().to_owned()).filter(|trimmed| !trimmed.is_empty())),
             _ => Err(self.misread("a text")),
+        }
+    }
+
+    /// A text that nothing but people's eyes depends on: broken characters are shown as such.
+    pub(crate) fn shown(&self) -> Result<Option<String>, Misread> {
+        match self.json {
+            Json::Garbled(text) => Ok(Some(text.trim().to_owned())),
+            _ => self.text(),
         }
     }
 
@@ -418,12 +462,49 @@ mod tests {
 
     #[test]
     fn broken_texts_are_errors_and_deep_ones_too() {
-        for text in ["", "{", "[1,]", "<html>", "{\"a\":1}x", "nul", "\"\\ud800\""] {
+        for text in [
+            "",
+            "{",
+            "[1,]",
+            "<html>",
+            "{\"a\":1}x",
+            "nul",
+            "\"\u{1}\"",
+            "\"\\ud8\"",
+        ] {
             assert!(parse(text.as_bytes()).is_err(), "{text:?}");
         }
         assert!(parse(&[0xff, 0xfe]).is_err());
+        assert!(parse(&[b'[', 0xff, b']']).is_err());
         let deep = format!("{}{}", "[".repeat(DEPTH_MAX + 1), "]".repeat(DEPTH_MAX + 1));
         assert!(parse(deep.as_bytes()).is_err());
+    }
+
+    #[test]
+    fn a_broken_character_breaks_its_own_text_alone() {
+        let bytes = [
+            br#"{"note":"half \ud83d of it","name":"M"#.as_slice(),
+            &[0xfc],
+            br#"ller","number":"INV-1","plain":"\ud83d\ude00"}"#,
+        ]
+        .concat();
+        let json = parse(&bytes).unwrap();
+        let root = Node::root(&json);
+        assert_eq!(root.get("number").required_text().unwrap(), "INV-1");
+        assert_eq!(root.get("plain").required_text().unwrap(), "\u{1f600}");
+        for (key, start) in [("note", "half "), ("name", "M\u{fffd}ller")] {
+            let misread = root.get(key).text().unwrap_err();
+            assert!(misread.actual.ends_with("with broken characters"), "{misread:?}");
+            assert!(root.get(key).shown().unwrap().unwrap().starts_with(start));
+        }
+        assert!(
+            serde_json::to_vec(&json).is_err(),
+            "what was not read is not written back"
+        );
+        // A text that came with the replacement character says just that.
+        let replaced = parse("[\"M\u{fffd}ller\"]".as_bytes()).unwrap();
+        let items = Node::root(&replaced).items().unwrap();
+        assert_eq!(items[0].required_text().unwrap(), "M\u{fffd}ller");
     }
 
     proptest! {

@@ -1,6 +1,7 @@
 //! Tests of the whole crate against a scripted transport: no socket, no real time.
 
 mod coupa;
+mod entities;
 mod http;
 mod lookups;
 mod payments;

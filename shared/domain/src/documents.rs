@@ -4,6 +4,7 @@
 //! establish it when they translate; nothing after them asks again.
 
 use crate::coupa_orders::{CoupaOrder, CoupaOrderReference};
+use crate::entities::FieldValues;
 use crate::ids::{
     DocumentKind, InvoiceId, InvoiceReference, OrderLineKey, PurchaseOrderNumber, ReceiptKey, UnitCode,
 };
@@ -256,6 +257,9 @@ pub struct Invoice {
     /// What it says beside its lines.
     #[serde(default, skip_serializing_if = "InvoiceTerms::is_plain")]
     pub terms: InvoiceTerms,
+    /// What stands at the fields that say whose it is; empty where the connection has no conditions.
+    #[serde(default, skip_serializing_if = "FieldValues::is_empty")]
+    pub entity_fields: FieldValues,
     /// Coupa's orders that had to be read to understand the invoice: they need not be read again.
     #[serde(skip)]
     pub coupa_orders: Vec<CoupaOrder>,

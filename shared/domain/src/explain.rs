@@ -362,6 +362,7 @@ pub fn reason(exception: &Exception) -> String {
         Code::AccountNotMapped => format!("{line} has no account of QAD's: {actual}"),
         Code::CreditTermsNotMapped => format!("{actual} fits no {expected}"),
         Code::RemitToNotMapped => format!("it is to be paid at {actual}, which leads to nobody known"),
+        Code::NearDuplicate => format!("it may be the bill that was entered as {actual}"),
         Code::OutOfRange => format!("{line} has {actual}, expected {expected}"),
     }
 }

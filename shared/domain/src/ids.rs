@@ -40,6 +40,9 @@ pub fn fold(text: &str) -> String {
 
 macro_rules! code {
     ($(#[$doc:meta])* $name:ident, $kind:literal, $max:literal) => {
+        code! { $(#[$doc])* $name, $kind, $max, fold }
+    };
+    ($(#[$doc:meta])* $name:ident, $kind:literal, $max:literal, $fold:path) => {
         $(#[$doc])*
         #[derive(Debug, Clone, Serialize, Deserialize)]
         #[serde(try_from = "String", into = "String")]
@@ -56,7 +59,7 @@ macro_rules! code {
 
             /// The form in which two codes are compared and keys are built: blanks trimmed, case folded.
             pub fn folded(&self) -> String {
-                fold(&self.0)
+                $fold(&self.0)
             }
         }
 
@@ -118,8 +121,8 @@ macro_rules! code {
 
 code! {
     /// The supplier's own invoice number: QAD's supplier invoice reference, Coupa's `invoice-number`
-    /// (at most 40 characters, confirmed by Coupa's swagger).
-    InvoiceReference, "invoice reference", 40
+    /// (at most 40 characters, confirmed by Coupa's swagger). Two are equal as [`crate::reference`] compares them.
+    InvoiceReference, "invoice reference", 40, crate::reference::fold
 }
 code! {
     /// QAD supplier code (`CreditorCode`, at most 8 characters, confirmed).

@@ -144,6 +144,7 @@ impl ExceptionCode {
                 | Self::CanceledInCoupa
                 | Self::PaidElsewhere
                 | Self::Prepaid
+                | Self::NearDuplicate
         )
     }
 }

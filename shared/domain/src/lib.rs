@@ -7,6 +7,7 @@
 //! | module | what it holds |
 //! |---|---|
 //! | [`ids`] | codes and numbers that cannot be wrong once they exist |
+//! | [`reference`] | when two invoice numbers are one, and when they are near |
 //! | [`money`] | currencies, exact decimals, the one rounding function |
 //! | [`time`] | instants and calendar dates as data |
 //! | [`problem`] | what is wrong, in the shape every error has: code, field, expected, actual, fix |
@@ -37,6 +38,7 @@ pub mod coupa_orders;
 pub mod csv;
 pub mod documents;
 pub mod effect;
+pub mod entities;
 pub mod explain;
 pub mod guards;
 pub mod ids;
@@ -49,6 +51,7 @@ pub mod money;
 pub mod payments;
 pub mod policy;
 pub mod problem;
+pub mod reference;
 pub mod suppliers;
 pub mod time;
 pub mod timing;

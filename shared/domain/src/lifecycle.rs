@@ -11,7 +11,7 @@
 use crate::documents::SourceVersion;
 use crate::effect::{Effect, EffectEvent, EffectStatus, IllegalEffect};
 use crate::guards::{Guard, stands};
-use crate::ids::{DocumentKind, InvoiceId, InvoiceReference, OrderLineKey, PurchaseOrderNumber};
+use crate::ids::{DocumentKind, EntityCode, InvoiceId, InvoiceReference, OrderLineKey, PurchaseOrderNumber};
 use crate::index::Indexed;
 use crate::instruction::{Instruction, Release, SKIPPED};
 use crate::matching::{Exception, ExceptionCode, MatchReport};
@@ -580,6 +580,9 @@ pub struct InvoiceRecord {
     /// What people recognise it by; `None` until it could be read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub summary: Option<Summary>,
+    /// Which of the connection's entities it is decided for; `None` where the connection has only one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub entity: Option<EntityCode>,
     /// Line by line, what the last decision rested on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub report: Option<MatchReport>,
@@ -647,6 +650,7 @@ impl InvoiceRecord {
             first_seen: now,
             source: None,
             summary: None,
+            entity: None,
             report: None,
             creation: None,
             export: None,

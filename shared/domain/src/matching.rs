@@ -3,6 +3,7 @@
 //! [`decide`] is pure and total. Its answer is the one value that is stored, audited, shown to the clerk, written to
 //! Coupa and compared by the tests.
 
+pub mod alike;
 mod destination;
 pub(crate) mod exact;
 mod ledger;
@@ -14,6 +15,7 @@ mod price;
 pub(crate) mod tests;
 pub(crate) mod text;
 
+use self::alike::BillAlike;
 use crate::coupa_orders::{CoupaOrder, CoupaOrderFacts};
 use crate::documents::{
     ChargeKind, INVOICE_LINES_MAX, Invoice, ORDERS_PER_INVOICE_MAX, Order, Receipt, Reservation,
@@ -43,6 +45,8 @@ pub struct MatchInput<'a> {
     /// Coupa's orders behind the lines by their folded number, with `None` for one that Coupa does not have (a complete,
     /// successful look-up); one that was not asked for is not in here, and says nothing.
     pub coupa_orders: &'a CoupaOrders,
+    /// Bills of ours that are kept under one of this invoice's [`alike::near_texts`] and stand.
+    pub alike: &'a [BillAlike],
     /// Limits and defaults.
     pub policy: &'a MatchPolicy,
     /// Today in the entity's time zone, for [`crate::policy::PostingDate::MatchingDate`].
@@ -213,6 +217,8 @@ exception_codes! {
     CreditTermsNotMapped => "CREDIT_TERMS_NOT_MAPPED", APerson, "Give the payment term its QAD code in invoices.credit_terms, then recheck.";
     /// It is to be paid at an address that leads to nobody.
     RemitToNotMapped => "REMIT_TO_NOT_MAPPED", APerson, "Have the address checked with the supplier, then list its reference in invoices.remit_to.codes.";
+    /// Another bill of the supplier and amount has a number of the same letters and digits.
+    NearDuplicate => "NEAR_DUPLICATE", APerson, "Void the invoice in Coupa if it is the same bill, or release it if it is another.";
     /// A figure leaves the range in which decimals are exact.
     OutOfRange => "OUT_OF_RANGE", APerson, "Correct the figure in Coupa.";
 }
@@ -472,6 +478,7 @@ pub fn decide_accepting(input: &MatchInput<'_>, accepted: &[Exception]) -> Decis
         locked,
     } = payable::check(input);
     exceptions.extend(not_payable);
+    exceptions.extend(alike::check(input));
     let payee = payable::payee(input)
         .map_err(|exception| exceptions.push(exception))
         .ok()

@@ -35,6 +35,30 @@ impl Timestamp {
     }
 }
 
+/// The time zone of a company: what day it is there. Its name is one of the IANA database, for example `America/Chicago`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Zone(jiff::tz::TimeZone);
+
+impl Default for Zone {
+    fn default() -> Self {
+        Self(jiff::tz::TimeZone::UTC)
+    }
+}
+
+impl Zone {
+    /// The zone of that name; `None` when there is none. The name's case does not matter.
+    pub fn named(name: &str) -> Option<Self> {
+        jiff::tz::TimeZone::get(name.trim()).ok().map(Self)
+    }
+
+    /// The calendar date of an instant there.
+    pub fn date_of(&self, instant: Timestamp) -> Date {
+        jiff::Timestamp::from_millisecond(instant.0)
+            .map(|instant| instant.to_zoned(self.0.clone()).date())
+            .unwrap_or(Date::ZERO)
+    }
+}
+
 impl fmt::Display for Timestamp {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match jiff::Timestamp::from_millisecond(self.0) {
@@ -82,6 +106,18 @@ mod tests {
         ] {
             assert_eq!(date_as_written(text), None, "{text:?}");
         }
+    }
+
+    #[test]
+    fn a_company_has_its_own_today() {
+        let instant = Timestamp(1_772_755_200_000); // 2026-03-06 00:00 UTC
+        let there = |name: &str| Zone::named(name).unwrap().date_of(instant).to_string();
+        assert_eq!(there("America/Chicago"), "2026-03-05");
+        assert_eq!(there("Europe/Berlin"), "2026-03-06");
+        assert_eq!(there("Pacific/Auckland"), "2026-03-06");
+        assert_eq!(Zone::default().date_of(instant), instant.date_utc());
+        assert_eq!(Zone::named("Chicago"), None);
+        assert_eq!(Zone::named(""), None);
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! kept beside it; the transaction that claims the identity makes them due, and neither can miss the other, because each
 //! checks in its own transaction that the other has not happened.
 
-use crate::match_invoice::{IdentityClaim, identity_key};
+use crate::claims::{ClaimPlace, IdentityClaim, claim_keys, identity_key};
 use crate::ports::{Collection, CommitError, RecordKey, RecordWrite, StoredRecord};
 use crate::store::{Change, Context, Document, FlowError, Loaded, load, parse, render, save};
 use domain::guards::{Guard, stands};
@@ -197,23 +197,19 @@ async fn record_some(
     recording: &mut Recording,
 ) -> Result<Recorded, FlowError> {
     let (identity, readings) = (shown.identity, shown.readings);
-    let claim_key = identity_key(identity);
-    let mut keys = vec![claim_key.clone(), right.key.clone()];
+    let mut keys = claim_keys(identity);
+    keys.push(right.key.clone());
     keys.extend(readings.iter().map(|reading| place_key(&reading.key)));
     for attempt in 0..TRIES_MAX {
         let found = context.register.read(&keys).await?;
         let mut found = found.into_iter();
-        let claim = found.next().flatten();
+        let (place, claim) = ClaimPlace::among(identity, &mut found);
         let watermark = found.next().flatten();
         if watermark.map_or(0, |stored| stored.revision) != right.revision && stands(Guard::PollersRight) {
             return Ok(Recorded::Overtaken);
         }
         let (places, moved) = places(identity, readings, found)?;
-        let claimed_at = claim.as_ref().map_or(0, |stored| stored.revision);
-        let unowned = RecordWrite::Check {
-            key: claim_key.clone(),
-            seen: claimed_at,
-        };
+        let unowned = place.check();
         let tried = async {
             for (from, reading) in moved {
                 recording
@@ -281,9 +277,8 @@ async fn leave(
     from: &QadInvoiceIdentity,
     moved: &Allocation,
 ) -> Result<Option<InvoiceId>, Tried> {
-    let claim_key = identity_key(from);
-    let found = context.register.read(std::slice::from_ref(&claim_key)).await;
-    let claim = found.map_err(FlowError::from)?.into_iter().next().flatten();
+    let found = context.register.read(&claim_keys(from)).await;
+    let (place, claim) = ClaimPlace::among(from, &mut found.map_err(FlowError::from)?.into_iter());
     let event = || PaymentEvent::Moved {
         key: moved.key.clone(),
         to: moved.invoice.clone(),
@@ -322,10 +317,7 @@ async fn leave(
         && waiting.document.allocations.remove(&moved.key).is_some()
     {
         let mut writes = right.check();
-        writes.push(RecordWrite::Check {
-            key: claim_key,
-            seen: claim.map_or(0, |stored| stored.revision),
-        });
+        writes.push(place.check());
         let change = Change {
             document: waiting.document,
             events: vec![event()],
@@ -605,20 +597,12 @@ pub async fn link(
             return Ok(None);
         };
         let unmatched = loaded.document;
-        let claim = context
-            .register
-            .read(&[identity_key(&unmatched.invoice)])
-            .await?
-            .into_iter()
-            .next()
-            .flatten();
+        let found = context.register.read(&claim_keys(&unmatched.invoice)).await?;
+        let (place, claim) = ClaimPlace::among(&unmatched.invoice, &mut found.into_iter());
         let owner = owner_by(context, claim.as_ref(), &unmatched.invoice).await?;
         let Some(owner) = owner else {
             // Still nobody's: not due any more, until the next claim makes it so.
-            let unowned = RecordWrite::Check {
-                key: identity_key(&unmatched.invoice),
-                seen: claim.map_or(0, |stored| stored.revision),
-            };
+            let unowned = place.check();
             let change = Change::<_, PaymentEvent> {
                 document: unmatched,
                 events: vec![],

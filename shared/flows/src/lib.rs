@@ -12,8 +12,10 @@
 )]
 
 pub mod bills;
+pub mod claims;
 pub mod coupa_orders;
 pub mod engine;
+pub mod feed;
 pub mod index;
 pub mod invoice_effects;
 pub mod match_invoice;

@@ -4,7 +4,8 @@
 //! A hint only says "look at this invoice". What is done depends on the register, Coupa and QAD alone, so a hint that
 //! is lost, repeated, late or out of order changes nothing.
 
-use crate::bills::{claimed, unmatched_key};
+use crate::bills::unmatched_key;
+use crate::claims::{ClaimPlace, IdentityClaim, Near, claim_keys, claim_writes, identity_key};
 use crate::coupa_orders::{OrderReads, anew};
 use crate::engine::{Driven, Finding, Target, drive};
 use crate::invoice_effects::{
@@ -19,17 +20,21 @@ use crate::store::{Change, Context, Document, FlowError, Loaded, impossible, loa
 use crate::supplier_event::{awaited_supplier_id, awaited_supplier_key};
 use domain::documents::{CoupaStatus, Invoice, ORDERS_PER_INVOICE_MAX, Order, Receipt, Reservation};
 use domain::effect::{Effect, EffectEvent, EffectStatus, Repetition, backoff_millis};
+use domain::entities::{self, ENTITY_NOT_CONFIGURED, EntityRule, OUT_OF_SCOPE, Whose};
 use domain::guards::{Guard, stands};
-use domain::ids::{InvoiceId, OrderLineKey, PurchaseOrderNumber, QadInvoiceIdentity, SupplierCode};
+use domain::ids::{
+    EntityCode, InvoiceId, OrderLineKey, PurchaseOrderNumber, QadInvoiceIdentity, SupplierCode,
+};
 use domain::instruction::SecondPerson;
 use domain::lifecycle::{Event, InvoiceEffect, InvoiceRecord, ParkReason, PostedHow, State, Summary};
+use domain::matching::alike::BillAlike;
 use domain::matching::{
     CoupaOrders, Decision, Exception, ExceptionCode, MatchInput, MatchReport, SupplierInvoiceDraft, Verdict,
     decide_accepting,
 };
 use domain::policy::MatchPolicy;
 use domain::problem::{CREDENTIAL_RECHECK_MILLIS, Problem};
-use domain::time::Timestamp;
+use domain::time::{Timestamp, Zone};
 use futures_util::future::{BoxFuture, join_all, try_join_all};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -64,11 +69,46 @@ pub struct Deps<'a> {
     pub qad: &'a dyn Qad,
     /// What Coupa has said about orders during this delivery.
     pub orders: &'a OrderReads,
-    /// The connection's settings.
+    /// The connection's settings; those of its entity where it has only one.
+    pub settings: &'a InvoiceSettings,
+    /// The connection's entities, each with its own view of QAD and its own settings; none where everything is the one
+    /// entity's.
+    pub entities: &'a [Entity<'a>],
+}
+
+/// One entity of a connection: whose invoices it takes, and how they are handled.
+#[derive(Clone, Copy)]
+pub struct Entity<'a> {
+    /// Its code and its conditions.
+    pub rule: &'a EntityRule,
+    /// QAD, as this entity sees it: its domain, its workspace.
+    pub qad: &'a dyn Qad,
+    /// Its settings.
     pub settings: &'a InvoiceSettings,
 }
 
-/// How a connection wants its invoices handled.
+impl<'a> Deps<'a> {
+    /// These permissions in one entity; `None` when the connection does not name it.
+    fn within(&self, code: &EntityCode) -> Option<Self> {
+        if self.entities.is_empty() {
+            return Some(*self);
+        }
+        let entity = self.entities.iter().find(|entity| entity.rule.code == *code)?;
+        Some(Self {
+            qad: entity.qad,
+            settings: entity.settings,
+            ..*self
+        })
+    }
+
+    /// Whose the invoice is; `None` where everything is the one entity's.
+    fn whose(&self, invoice: &Invoice) -> Option<Whose> {
+        let rules = self.entities.iter().map(|entity| entity.rule);
+        (!self.entities.is_empty()).then(|| entities::whose(rules, &invoice.entity_fields))
+    }
+}
+
+/// How a connection wants its invoices handled, in one entity.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct InvoiceSettings {
     /// Tolerances and posting defaults.
@@ -81,6 +121,8 @@ pub struct InvoiceSettings {
     pub adopt_equal_documents: bool,
     /// Above which amounts a release needs a second person.
     pub second_person: SecondPerson,
+    /// Where its days begin.
+    pub zone: Zone,
 }
 
 /// Where a run left the invoice.
@@ -98,6 +140,11 @@ pub enum Rest {
         /// Coupa's word.
         coupa_status: String,
     },
+    /// It belongs to none of the connection's entities, and nothing is known of it: nothing is written anywhere.
+    OutOfScope {
+        /// What was found at the fields that say whose it is.
+        problem: Problem,
+    },
     /// Somebody else is working on it; the record is due by itself.
     Busy,
 }
@@ -108,6 +155,7 @@ impl Rest {
         match self {
             Self::In { record, .. } => record.state.word(),
             Self::NotApproved { .. } => "not-approved",
+            Self::OutOfScope { .. } => "out-of-scope",
             Self::Busy => "busy",
         }
     }
@@ -118,29 +166,6 @@ impl Rest {
 pub struct OrderRecord {
     /// Reservations of invoices that are being posted; those that have settled are dropped when next written.
     pub reservations: Vec<Reservation>,
-}
-
-/// Who owns a QAD identity: at most one of our invoices, ever.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct IdentityClaim {
-    /// The invoice.
-    pub owner: InvoiceId,
-}
-
-/// The register key that makes a QAD identity unique: compared as QAD compares.
-pub fn identity_key(identity: &QadInvoiceIdentity) -> RecordKey {
-    let parts = [
-        identity.entity.folded(),
-        identity.supplier.folded(),
-        identity.reference.folded(),
-        identity.kind.to_string(),
-    ];
-    // Lengths in front of the parts: no two identities can spell the same key.
-    let text: Vec<String> = parts
-        .iter()
-        .map(|part| format!("{}:{part}", part.chars().count()))
-        .collect();
-    RecordKey::Effect(format!("supplier-invoice/{}", text.join("/")))
 }
 
 /// What a round asks for.
@@ -161,7 +186,7 @@ pub async fn run(deps: &Deps<'_>, id: InvoiceId, reason: HintReason) -> Result<R
     let context = &deps.context;
     let mut looked = false;
     let mut woken_meanwhile = false;
-    for _ in 0..ROUNDS_MAX {
+    for number in 0..ROUNDS_MAX {
         if context.clock.now() > context.deadline {
             return Err(FlowError::OutOfTime);
         }
@@ -171,6 +196,12 @@ pub async fn run(deps: &Deps<'_>, id: InvoiceId, reason: HintReason) -> Result<R
                 document: InvoiceRecord::new(id, context.clock.now()),
                 revision: 0,
             });
+        // Queued twice by the sweep: whoever came first has looked, and said when to look again. In a later round it is
+        // this run that has found a reason to look once more.
+        let is_first = number == 0 && reason == HintReason::Sweep;
+        if is_first && is_not_due(&loaded.document, context.clock.now()) {
+            return Ok(rest(context, loaded));
+        }
         // On the heap: it is by far the largest part of a run.
         match Box::pin(round(deps, loaded, reason, &mut looked)).await? {
             Next::Again => {}
@@ -215,7 +246,7 @@ async fn round(
                         Duration::from_millis(u64::try_from(deps.settings.recheck_millis).unwrap_or(0));
                     Box::pin(delay(deps, loaded, Some(slowly), pause.problem())).await
                 }
-                None => Box::pin(decide_invoice(deps, loaded)).await,
+                None => Box::pin(decide_invoice(deps, loaded, reason)).await,
             }
         }
         // Approved before the pause and not under way: taken back, and then it waits like the others.
@@ -252,13 +283,25 @@ async fn round(
         }
         State::Approved => {
             *looked = true;
+            // Wherever it was begun, there it is finished, whatever the conditions say by now.
+            let deps = match record.creation.as_ref().map(draft_of).transpose() {
+                Ok(Some(draft)) => match deps.within(&draft.identity.entity) {
+                    Some(deps) => deps,
+                    None => {
+                        let problem = not_configured(&draft.identity.entity);
+                        return Box::pin(delay(deps, loaded, None, problem)).await;
+                    }
+                },
+                Ok(None) => *deps,
+                Err(problem) => return Err(FlowError::Broken(problem)),
+            };
             let target = Creation {
                 qad: deps.qad,
                 adopt_equal_documents: deps.settings.adopt_equal_documents,
                 recheck_millis: deps.settings.recheck_millis,
                 record_outcomes: deps.settings.record_outcomes,
             };
-            follow(deps, loaded, &target).await
+            follow(&deps, loaded, &target).await
         }
         State::Voided { .. } if (ask_coupa || record.look_pending) && !is_open(&record.export) => {
             *looked = true;
@@ -287,6 +330,11 @@ async fn round(
         _ if is_open(&record.note) => follow(deps, loaded, &Note { coupa: deps.coupa }).await,
         _ => Ok(Next::Rest(rest(&deps.context, loaded))),
     }
+}
+
+/// True when it waits for a time that has not come and nothing of it is open.
+fn is_not_due(record: &InvoiceRecord, now: Timestamp) -> bool {
+    record.may_be_decided() && !is_open(&record.note) && record.look_again.is_some_and(|at| at > now)
 }
 
 fn is_open(effect: &Option<Effect>) -> bool {
@@ -348,7 +396,11 @@ fn store<'a>(
 // Reading Coupa
 // ---------------------------------------------------------------------------------------------------------------
 
-async fn decide_invoice(deps: &Deps<'_>, loaded: Loaded<InvoiceRecord>) -> Result<Next, FlowError> {
+async fn decide_invoice(
+    deps: &Deps<'_>,
+    loaded: Loaded<InvoiceRecord>,
+    reason: HintReason,
+) -> Result<Next, FlowError> {
     let id = loaded.document.id;
     if !deps.context.has_time_for_a_call() {
         return Err(FlowError::OutOfTime);
@@ -365,16 +417,41 @@ async fn decide_invoice(deps: &Deps<'_>, loaded: Loaded<InvoiceRecord>) -> Resul
             )
             .await;
         }
+        Err(ReadError::Refused(problem)) if problem.code == OUT_OF_SCOPE => {
+            return leave_alone(deps, loaded, problem, reason).await;
+        }
         Err(error) => return unread(deps, loaded, error).await,
     };
+    let whose = deps.whose(&invoice);
+    if whose == Some(Whose::OutOfScope) {
+        let problem = entities::out_of_scope(&invoice.entity_fields);
+        return leave_alone(deps, loaded, problem, reason).await;
+    }
     // Once it was seen not exported, the flag is ours to set; before that, whoever set it has dealt with the invoice.
     let others_may_have_it = !loaded.document.taken_in
         && (loaded.document.source.is_none()
-            || matches!(&loaded.document.state, State::Rejected { problem } if problem.code == EXPORTED_BY_OTHERS));
-    let loaded = Loaded {
+            || matches!(&loaded.document.state, State::Rejected { problem } if problem.code == EXPORTED_BY_OTHERS || problem.code == OUT_OF_SCOPE));
+    let mut loaded = Loaded {
         document: with_source(&loaded.document, &invoice),
         ..loaded
     };
+    loaded.document.entity = None;
+    let within = match &whose {
+        Some(Whose::Mine(code)) => {
+            loaded.document.entity = Some(code.clone());
+            deps.within(code)
+        }
+        Some(Whose::Ambiguous(codes)) => {
+            if !matches!(invoice.status, CoupaStatus::Other(_)) {
+                let problem = entities::ambiguous(codes, &invoice.entity_fields);
+                let reason = ParkReason::Problem { problem };
+                return move_to(deps, loaded, Event::Parked { reason }).await;
+            }
+            None
+        }
+        Some(Whose::OutOfScope) | None => None,
+    };
+    let deps = &within.unwrap_or(*deps);
     match &invoice.status {
         CoupaStatus::Other(word) if loaded.revision == 0 => Ok(Next::Rest(Rest::NotApproved {
             coupa_status: word.clone(),
@@ -397,6 +474,34 @@ async fn decide_invoice(deps: &Deps<'_>, loaded: Loaded<InvoiceRecord>) -> Resul
     }
 }
 
+/// Another ERP's: nothing is written, neither there nor here. Remembered only when a person asked for it by its id, or
+/// when it was known before.
+async fn leave_alone(
+    deps: &Deps<'_>,
+    loaded: Loaded<InvoiceRecord>,
+    problem: Problem,
+    reason: HintReason,
+) -> Result<Next, FlowError> {
+    if loaded.revision == 0 && reason != HintReason::Operator {
+        return Ok(Next::Rest(Rest::OutOfScope { problem }));
+    }
+    if matches!(&loaded.document.state, State::Rejected { problem: known } if *known == problem) {
+        return Ok(Next::Rest(rest(&deps.context, loaded)));
+    }
+    move_to(deps, loaded, Event::Rejected { problem }).await
+}
+
+/// Nothing may be sent for it by anyone else's settings.
+fn not_configured(entity: &EntityCode) -> Problem {
+    Problem::new(
+        ENTITY_NOT_CONFIGURED,
+        "Give the connection this entity again until the invoice is posted; then it may be taken out.",
+    )
+    .field("entities")
+    .expected(format!("the entity {entity}, in which this invoice was approved"))
+    .actual("no such entity in the connection")
+}
+
 /// Exported before this product had seen it. When QAD proves that it holds this very invoice, it is taken over as it
 /// stands, so that its payments find it; nothing is sent. Otherwise it is not ours.
 async fn exported_before(
@@ -404,16 +509,17 @@ async fn exported_before(
     loaded: Loaded<InvoiceRecord>,
     invoice: &Invoice,
 ) -> Result<Next, FlowError> {
-    let (_, claim) = ours(deps, invoice, &[]).await?;
+    let Ours { claim, near, .. } = ours(deps, invoice, &[]).await?;
     if let Claim::Free {
         identity,
-        revision,
+        place,
         payments,
     } = &claim
         && let Some(document) = keyed_by_hand(deps, invoice, identity).await
     {
         let now = deps.context.clock.now();
-        let claim = claim_writes(now, invoice.id, identity, *revision, payments.as_ref())?;
+        let mut claim = claim_writes(now, invoice.id, identity, place, payments.as_ref())?;
+        claim.extend(near.writes(invoice, &deps.settings.policy.entity)?);
         let mut change = adoption(deps, &loaded, identity, claim, document)?;
         change.document = change.document.after(&Event::Exported, now).map_err(impossible)?;
         change.events.push(Event::Exported);
@@ -806,8 +912,19 @@ async fn look_after_posted(deps: &Deps<'_>, loaded: Loaded<InvoiceRecord>) -> Re
 struct Evidence {
     orders: BTreeMap<PurchaseOrderNumber, Option<Order>>,
     receipts: Vec<Receipt>,
+    ours: Ours,
+}
+
+/// What the register knows.
+struct Ours {
+    /// What others of our invoices have reserved, by order.
     reserved: BTreeMap<PurchaseOrderNumber, Loaded<OrderRecord>>,
+    /// Whose the identity is.
     claim: Claim,
+    /// Where bills of this kind are kept.
+    near: Near,
+    /// Those of them that stand.
+    alike: Vec<BillAlike>,
 }
 
 /// Whose the QAD identity of this invoice is.
@@ -817,7 +934,7 @@ enum Claim {
     /// Free, or already ours, or left by an invoice that never reached QAD.
     Free {
         identity: QadInvoiceIdentity,
-        revision: u64,
+        place: ClaimPlace,
         /// QAD's payments of it that wait for an owner.
         payments: Option<StoredRecord>,
     },
@@ -838,9 +955,12 @@ async fn decide_approved(
         Err(error) => return Box::pin(unread(deps, loaded, error)).await,
     };
     let reservations: Vec<Reservation> = evidence
+        .ours
         .reserved
         .values()
         .flat_map(|order| order.document.reservations.iter().cloned())
+        // The same order number in another domain is another order.
+        .filter(|reservation| reservation.receipt.domain == deps.settings.policy.domain)
         .collect();
     // Whoever wrote it into the register: above the limit one person's word is none.
     let rule = &deps.settings.second_person;
@@ -856,8 +976,9 @@ async fn decide_approved(
             receipts: &evidence.receipts,
             reservations: &reservations,
             coupa_orders,
+            alike: &evidence.ours.alike,
             policy: &deps.settings.policy,
-            today: deps.context.clock.now().date_utc(),
+            today: deps.settings.zone.date_of(deps.context.clock.now()),
         };
         decide_accepting(&input, accepted)
     };
@@ -883,20 +1004,22 @@ async fn decide_approved(
         Verdict::Hold { .. } | Verdict::Park { .. },
         Claim::Free {
             identity,
-            revision,
+            place,
             payments,
         },
-    ) = (&verdict, &evidence.claim)
+    ) = (&verdict, &evidence.ours.claim)
         && (matches!(verdict, Verdict::Park { .. }) || is_partly_invoiced(invoice, &evidence.receipts))
+        && !may_be_known(&verdict)
         && let Some(document) = keyed_by_hand(deps, invoice, identity).await
     {
-        let claim = claim_writes(
+        let mut claim = claim_writes(
             deps.context.clock.now(),
             invoice.id,
             identity,
-            *revision,
+            place,
             payments.as_ref(),
         )?;
+        claim.extend(evidence.ours.near.writes(invoice, &deps.settings.policy.entity)?);
         return Box::pin(adopt(deps, loaded, identity, claim, document)).await;
     }
     match verdict {
@@ -943,20 +1066,21 @@ async fn decide_approved(
                 next => Ok(next),
             }
         }
-        Verdict::Approve { draft } => match &evidence.claim {
+        Verdict::Approve { draft } => match &evidence.ours.claim {
             Claim::Free {
                 identity,
-                revision,
+                place,
                 payments,
             } => {
-                let claim = claim_writes(
+                let mut claim = claim_writes(
                     deps.context.clock.now(),
                     invoice.id,
                     identity,
-                    *revision,
+                    place,
                     payments.as_ref(),
                 )?;
-                Box::pin(approve(deps, loaded, *draft, evidence.reserved, claim)).await
+                claim.extend(evidence.ours.near.writes(invoice, &deps.settings.policy.entity)?);
+                Box::pin(approve(deps, loaded, *draft, evidence.ours.reserved, claim)).await
             }
             Claim::Taken { identity, owner } => {
                 let problem = Problem::new(
@@ -990,11 +1114,15 @@ async fn gather(deps: &Deps<'_>, invoice: &Invoice) -> Result<Result<Evidence, R
         return Ok(Ok(Evidence {
             orders,
             receipts: vec![],
-            reserved: BTreeMap::new(),
-            claim: Claim::None,
+            ours: Ours {
+                reserved: BTreeMap::new(),
+                claim: Claim::None,
+                near: Near::default(),
+                alike: vec![],
+            },
         }));
     }
-    let (reserved, claim) = ours(deps, invoice, &numbers).await?;
+    let ours = ours(deps, invoice, &numbers).await?;
     if !deps.context.has_time_for_a_call() {
         return Err(FlowError::OutOfTime);
     }
@@ -1022,8 +1150,7 @@ async fn gather(deps: &Deps<'_>, invoice: &Invoice) -> Result<Result<Evidence, R
     Ok(Ok(Evidence {
         orders,
         receipts,
-        reserved,
-        claim,
+        ours,
     }))
 }
 
@@ -1031,7 +1158,7 @@ async fn ours(
     deps: &Deps<'_>,
     invoice: &Invoice,
     numbers: &[PurchaseOrderNumber],
-) -> Result<(BTreeMap<PurchaseOrderNumber, Loaded<OrderRecord>>, Claim), FlowError> {
+) -> Result<Ours, FlowError> {
     let supplier: Option<SupplierCode> = invoice
         .supplier
         .number
@@ -1044,8 +1171,12 @@ async fn ours(
         kind: invoice.kind,
     });
     let mut keys: Vec<RecordKey> = numbers.iter().cloned().map(RecordKey::Order).collect();
-    keys.extend(identity.as_ref().map(identity_key));
+    let near_keys = identity
+        .as_ref()
+        .map_or_else(Vec::new, |identity| Near::keys(invoice, &identity.supplier));
+    keys.extend(near_keys.iter().cloned());
     keys.extend(identity.as_ref().map(unmatched_key));
+    keys.extend(identity.iter().flat_map(claim_keys));
     let mut found = deps.context.register.read(&keys).await?.into_iter();
     let mut reserved = BTreeMap::new();
     for number in numbers {
@@ -1061,18 +1192,29 @@ async fn ours(
         };
         reserved.insert(number.clone(), order);
     }
-    let claimed = found.next().flatten();
+    let near = Near::among(near_keys, &mut found)?;
     let payments = found.next().flatten();
+    let claimed = identity
+        .as_ref()
+        .map(|identity| ClaimPlace::among(identity, &mut found));
     let mut others: BTreeSet<InvoiceId> = reserved
         .values()
         .flat_map(|order| order.document.reservations.iter().map(|r| r.invoice))
         .collect();
     let owner = claimed
         .as_ref()
+        .and_then(|(_, claim)| claim.as_ref())
         .map(parse::<IdentityClaim>)
         .transpose()?
         .map(|claim| claim.owner);
     others.extend(owner);
+    let entity = &deps.settings.policy.entity;
+    let may_be_the_same: Vec<&BillAlike> = near
+        .bills()
+        .into_iter()
+        .filter(|bill| bill.is_near(invoice, entity))
+        .collect();
+    others.extend(may_be_the_same.iter().map(|bill| bill.invoice));
     others.remove(&invoice.id);
     let others = read_invoices(deps, others).await?;
     let holds = |id: &InvoiceId| {
@@ -1084,37 +1226,69 @@ async fn ours(
             .reservations
             .retain(|reservation| holds(&reservation.invoice));
     }
-    let claim = match identity {
-        None => Claim::None,
-        Some(identity) => {
-            let revision = claimed.map_or(0, |stored| stored.revision);
-            match owner {
-                Some(owner)
-                    if owner != invoice.id
-                        && !gave_up(others.get(&owner), &identity)
-                        && stands(Guard::IdentityClaim) =>
-                {
-                    Claim::Taken { identity, owner }
-                }
-                _ => Claim::Free {
-                    identity,
-                    revision,
-                    payments,
-                },
+    let alike = may_be_the_same
+        .into_iter()
+        .filter(|bill| !has_left(others.get(&bill.invoice), bill))
+        .cloned()
+        .collect();
+    let claim = match (identity, claimed) {
+        (Some(identity), Some((place, _))) => match owner {
+            Some(owner)
+                if owner != invoice.id
+                    && !gave_up(others.get(&owner), &identity)
+                    && stands(Guard::IdentityClaim) =>
+            {
+                Claim::Taken { identity, owner }
             }
-        }
+            _ => Claim::Free {
+                identity,
+                place,
+                payments,
+            },
+        },
+        _ => Claim::None,
     };
-    Ok((reserved, claim))
+    Ok(Ours {
+        reserved,
+        claim,
+        near,
+        alike,
+    })
+}
+
+/// True for a bill that can have nothing in QAD under this number and never will: voided before anything was sent, or since
+/// given another number.
+fn has_left(owner: Option<&InvoiceRecord>, bill: &BillAlike) -> bool {
+    owner.is_some_and(|record| {
+        let renumbered = record
+            .summary
+            .as_ref()
+            .is_some_and(|summary| summary.reference != bill.reference);
+        not_in_flight(record)
+            && record.state.voucher().is_none()
+            && (renumbered || matches!(record.state, State::Voided { .. }))
+    })
+}
+
+/// True when a person is asked whether it is another bill: a document that was keyed by hand does not answer that.
+fn may_be_known(verdict: &Verdict) -> bool {
+    matches!(verdict, Verdict::Park { exceptions }
+        if exceptions.iter().any(|exception| exception.code == ExceptionCode::NearDuplicate))
 }
 
 /// True for an owner that can have nothing of this identity in QAD and never will: voided before anything was sent, or
 /// since approved under another identity. The identity is free again.
 fn gave_up(owner: Option<&InvoiceRecord>, identity: &QadInvoiceIdentity) -> bool {
-    let RecordKey::Effect(key) = identity_key(identity) else {
-        return false;
+    let keys = claim_keys(identity);
+    let is_of_identity = |effect: &Effect| {
+        keys.iter()
+            .any(|key| matches!(key, RecordKey::Effect(text) if *text == effect.key))
     };
     owner.is_some_and(|record| {
-        let elsewhere = record.creation.as_ref().is_some_and(|effect| effect.key != key);
+        let elsewhere = record
+            .creation
+            .as_ref()
+            .is_some_and(|effect| !is_of_identity(effect));
         elsewhere || (matches!(record.state, State::Voided { .. }) && not_in_flight(record))
     })
 }
@@ -1290,22 +1464,6 @@ async fn approve(
     }
 }
 
-/// Claims a QAD identity. Payments of it that wait for an owner become due in the same moment.
-pub(crate) fn claim_writes(
-    now: Timestamp,
-    owner: InvoiceId,
-    identity: &QadInvoiceIdentity,
-    revision: u64,
-    payments: Option<&StoredRecord>,
-) -> Result<Vec<RecordWrite>, FlowError> {
-    let claim = plain_put(
-        identity_key(identity),
-        revision,
-        render(&IdentityClaim { owner })?,
-    );
-    Ok(vec![claim, claimed(identity, payments, now)])
-}
-
 fn plain_put(key: RecordKey, seen: u64, body: String) -> RecordWrite {
     RecordWrite::Put {
         key,
@@ -1467,7 +1625,7 @@ async fn receipt_missed(
         let RecordKey::Receipt(key) = &stored.key else {
             continue;
         };
-        if known.get(key) != Some(&seen.received) {
+        if key.domain == deps.settings.policy.domain && known.get(key) != Some(&seen.received) {
             return Ok(true);
         }
     }

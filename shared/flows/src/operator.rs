@@ -6,14 +6,15 @@
 //! the flow that posts does, from the register, as always.
 
 use crate::bills::unmatched_key;
+use crate::claims::{ClaimPlace, IdentityClaim, Near, claim_keys, claim_writes};
 use crate::invoice_effects::export_effect;
 use crate::match_invoice::{
-    EXPORTED_BY_OTHERS, IdentityClaim, InvoiceSettings, claim_writes, identity_key, index_orders,
-    index_supplier, waiting_writes,
+    EXPORTED_BY_OTHERS, Entity, InvoiceSettings, index_orders, index_supplier, waiting_writes,
 };
 use crate::ports::{CommitError, Coupa, Qad, QadDocument, ReadError, RecordKey, RecordWrite, Voucher};
 use crate::store::{Change, Context, FlowError, Loaded, load, parse, save};
-use domain::documents::CoupaStatus;
+use domain::documents::{CoupaStatus, Invoice};
+use domain::entities::{self, Whose};
 use domain::ids::{InvoiceId, QadInvoiceIdentity};
 use domain::instruction::{Instruction, Release, SecondPerson};
 use domain::lifecycle::{Event, InvoiceEffect, InvoiceRecord, ParkReason, State};
@@ -384,6 +385,33 @@ pub struct AdoptDeps<'a> {
     pub qad: &'a dyn Qad,
     /// The connection's settings.
     pub settings: &'a InvoiceSettings,
+    /// The connection's entities; none where everything is the one entity's.
+    pub entities: &'a [Entity<'a>],
+}
+
+impl<'a> AdoptDeps<'a> {
+    /// These permissions in the entity that the invoice belongs to.
+    fn within(&self, invoice: &Invoice) -> Result<Self, Problem> {
+        if self.entities.is_empty() {
+            return Ok(*self);
+        }
+        let rules = self.entities.iter().map(|entity| entity.rule);
+        let code = match entities::whose(rules, &invoice.entity_fields) {
+            Whose::Mine(code) => code,
+            Whose::OutOfScope => {
+                return Err(entities::out_of_scope(&invoice.entity_fields));
+            }
+            Whose::Ambiguous(codes) => {
+                return Err(entities::ambiguous(&codes, &invoice.entity_fields));
+            }
+        };
+        let entity = self.entities.iter().find(|entity| entity.rule.code == code);
+        Ok(entity.map_or(*self, |entity| Self {
+            qad: entity.qad,
+            settings: entity.settings,
+            ..*self
+        }))
+    }
 }
 
 /// Which document in QAD, and what may differ.
@@ -445,6 +473,7 @@ pub async fn adopt(
             .actual(format!("{:?}", invoice.status)),
         ));
     }
+    let deps = &deps.within(&invoice).map_err(OperatorError::Refused)?;
     let supplier = invoice
         .supplier
         .number
@@ -472,7 +501,7 @@ pub async fn adopt(
     let documents = deps.qad.find_invoices(&identity).await?;
     let document = the_one(documents, &identity, &adoption.voucher)?;
     let difference = proven(&document, &invoice, &adoption)?;
-    let claim = claim_of(deps, &identity, id).await?;
+    let claim = claim_of(deps, &identity, &invoice).await?;
     let event = Event::Adopted {
         voucher: adoption.voucher,
         instruction: adoption.instruction,
@@ -585,9 +614,13 @@ fn proven(
 async fn claim_of(
     deps: &AdoptDeps<'_>,
     identity: &QadInvoiceIdentity,
-    id: InvoiceId,
+    invoice: &domain::documents::Invoice,
 ) -> Result<Vec<RecordWrite>, OperatorError> {
-    let keys = [identity_key(identity), unmatched_key(identity)];
+    let id = invoice.id;
+    let near_keys = Near::keys(invoice, &identity.supplier);
+    let mut keys = claim_keys(identity);
+    keys.push(unmatched_key(identity));
+    keys.extend(near_keys.iter().cloned());
     let mut found = deps
         .context
         .register
@@ -595,8 +628,9 @@ async fn claim_of(
         .await
         .map_err(FlowError::Store)?
         .into_iter();
-    let claimed = found.next().flatten();
+    let (place, claimed) = ClaimPlace::among(identity, &mut found);
     let payments = found.next().flatten();
+    let near = Near::among(near_keys, &mut found)?;
     let owner = claimed
         .as_ref()
         .map(parse::<IdentityClaim>)
@@ -613,12 +647,7 @@ async fn claim_of(
             .actual(format!("Coupa invoice {other} has it")),
         ));
     }
-    let revision = claimed.map_or(0, |stored| stored.revision);
-    Ok(claim_writes(
-        deps.context.clock.now(),
-        id,
-        identity,
-        revision,
-        payments.as_ref(),
-    )?)
+    let mut writes = claim_writes(deps.context.clock.now(), id, identity, &place, payments.as_ref())?;
+    writes.extend(near.writes(invoice, &identity.entity)?);
+    Ok(writes)
 }

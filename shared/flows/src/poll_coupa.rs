@@ -1,21 +1,28 @@
 //! Finds approved and voided invoices that the webhooks missed.
 //!
 //! Pages through what Coupa has not exported, by id and never by offset (marking exported would shift the pages), and
-//! queues what is news to the register. What waits unchanged costs its place in the list and nothing else.
+//! queues what is news to the register. What waits unchanged costs its place in the list and nothing else. A list that is
+//! longer than a run has time for is read on by the next one, however long it is.
 
 use crate::match_invoice::INVOICE_NOT_FOUND;
 use crate::ports::{
-    Coupa, Hint, HintReason, InvoiceHead, Queue, ReadError, RecordKey, Register, StoreError, Subject,
+    Chance, Coupa, Hint, HintReason, InvoiceHead, InvoicePage, Queue, ReadError, RecordKey, Register,
+    StoreError, Subject,
 };
 use crate::store::{FlowError, parse};
+use crate::watermark::{self, Stored, count};
 use domain::documents::CoupaStatus;
+use domain::entities::OUT_OF_SCOPE;
 use domain::ids::{ConnectionId, InvoiceId};
 use domain::lifecycle::{InvoiceRecord, State};
 use domain::problem::Problem;
 use domain::time::Timestamp;
+use serde::{Deserialize, Serialize};
 
-/// Most pages one run reads (of 50 invoices each); the next run goes on from the beginning.
-const PAGES_MAX: u32 = 400;
+/// After so many pages (of 50 invoices each) a run remembers its place, so that one that is cut off has come further.
+const PAGES_PER_PLACE: u32 = 100;
+/// The watermark's name; a part of the list has a scope behind it.
+const WATERMARK: &str = "coupa";
 
 /// What this flow needs: its permissions.
 #[derive(Clone, Copy)]
@@ -24,8 +31,12 @@ pub struct Deps<'a> {
     pub connection: &'a ConnectionId,
     /// Coupa: list invoices.
     pub coupa: &'a dyn Coupa,
-    /// Register: read.
+    /// Which part of the list `coupa` shows, when it does not show all: the place is kept by part. Empty for all.
+    pub scope: &'a str,
+    /// Register: read, and the place of a run that was too long.
     pub register: &'a dyn Register,
+    /// Tokens of commits.
+    pub chance: &'a dyn Chance,
     /// The queue of hints.
     pub queue: &'a dyn Queue,
     /// What time it is.
@@ -45,11 +56,18 @@ pub struct Polled {
     pub queued: u64,
     /// Records on the list that could not be read; each is named in the log.
     pub unreadable: Vec<Problem>,
-    /// True when the list was longer than the time, or the page limit, allowed.
+    /// True when the list was longer than the time allowed; the next run goes on.
     pub incomplete: bool,
 }
 
-/// Why a run ended early. Nothing is lost: the list is read from the beginning again.
+/// Where the next run goes on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Place {
+    /// After this invoice; `None` for the beginning.
+    after: Option<InvoiceId>,
+}
+
+/// Why a run ended early. Nothing is lost: the list is read again.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PollError {
     /// The other system gave no answer.
@@ -76,50 +94,88 @@ impl PollError {
     }
 }
 
-/// Reads the whole list once.
+/// Reads the list from its beginning, or from where the run before was out of time.
+///
+/// # Errors
+/// Coupa, the register or the queue gave no answer, or Coupa's list does not advance.
 pub async fn run(deps: &Deps<'_>) -> Result<Polled, PollError> {
+    let name = match deps.scope {
+        "" => WATERMARK.to_owned(),
+        scope => format!("{WATERMARK}/{scope}"),
+    };
+    let mut stored = watermark::load::<Place>(deps.register, &name).await?;
     let mut polled = Polled::default();
-    let mut after: Option<InvoiceId> = None;
-    for _ in 0..PAGES_MAX {
+    let mut after = stored.watermark.as_ref().and_then(|place| place.after);
+    let mut pages = 0_u32;
+    loop {
         if deps.clock.now() > deps.deadline {
             polled.incomplete = true;
+            remember(deps, &mut stored, after).await?;
             return Ok(polled);
         }
         let page = deps.coupa.exportable_invoices(after).await?;
-        polled.read = polled
-            .read
-            .saturating_add(u64::try_from(page.heads.len()).unwrap_or(u64::MAX));
-        // A record whose id could be read is handed to the flow that parks it; one without id can only be reported.
-        let mut news: Vec<InvoiceId> = page.unreadable.iter().filter_map(|(id, _)| *id).collect();
-        polled
-            .unreadable
-            .extend(page.unreadable.into_iter().map(|(_, problem)| problem));
-        news.extend(news_of(deps, &page.heads).await?);
-        let hints: Vec<Hint> = news.into_iter().map(|id| hint(deps, id)).collect();
-        if !hints.is_empty() {
-            deps.queue.send(&hints).await?;
-        }
-        polled.queued = polled
-            .queued
-            .saturating_add(u64::try_from(hints.len()).unwrap_or(u64::MAX));
-        match page.last {
-            Some(last) if page.more && after.is_none_or(|before| last > before) => after = Some(last),
-            Some(last) if page.more => {
-                return Err(PollError::Read(ReadError::Unreadable(
-                    Problem::new(
-                        "COUPA_PAGE_DOES_NOT_ADVANCE",
-                        "Check that Coupa honours id[gt] and order_by.",
-                    )
-                    .field("id")
-                    .expected(format!("more than {}", after.map_or(0, |id| id.0)))
-                    .actual(last.to_string()),
-                )));
+        let (last, more) = (page.last, page.more);
+        take(deps, page, &mut polled).await?;
+        match last {
+            Some(last) if more && after.is_none_or(|before| last > before) => after = Some(last),
+            Some(last) if more => return Err(does_not_advance(after, last)),
+            _ => {
+                remember(deps, &mut stored, None).await?;
+                return Ok(polled);
             }
-            _ => return Ok(polled),
+        }
+        pages = pages.saturating_add(1);
+        if pages.is_multiple_of(PAGES_PER_PLACE) {
+            remember(deps, &mut stored, after).await?;
         }
     }
-    polled.incomplete = true;
-    Ok(polled)
+}
+
+/// Queues what is news on a page.
+async fn take(deps: &Deps<'_>, page: InvoicePage, polled: &mut Polled) -> Result<(), PollError> {
+    polled.read = polled.read.saturating_add(count(page.heads.len()));
+    // A record whose id could be read is handed to the flow that parks it; one without id can only be reported.
+    let mut news: Vec<InvoiceId> = page.unreadable.iter().filter_map(|(id, _)| *id).collect();
+    polled
+        .unreadable
+        .extend(page.unreadable.into_iter().map(|(_, problem)| problem));
+    news.extend(news_of(deps, &page.heads).await?);
+    let hints: Vec<Hint> = news.into_iter().map(|id| hint(deps, id)).collect();
+    if !hints.is_empty() {
+        deps.queue.send(&hints).await?;
+    }
+    polled.queued = polled.queued.saturating_add(count(hints.len()));
+    Ok(())
+}
+
+/// Keeps where the next run goes on, after everything before it is queued. When another run was faster, its place stands:
+/// at worst a part of the list is read twice.
+async fn remember(
+    deps: &Deps<'_>,
+    stored: &mut Stored<Place>,
+    after: Option<InvoiceId>,
+) -> Result<(), FlowError> {
+    let before = stored.watermark.as_ref().and_then(|place| place.after);
+    if before == after {
+        return Ok(());
+    }
+    let place = Place { after };
+    watermark::advance(deps.register, deps.chance, &stored.key, stored.revision, &place).await?;
+    stored.revision = stored.revision.saturating_add(1);
+    stored.watermark = Some(place);
+    Ok(())
+}
+
+fn does_not_advance(after: Option<InvoiceId>, last: InvoiceId) -> PollError {
+    PollError::Read(ReadError::Unreadable(
+        Problem::new(
+            "COUPA_PAGE_DOES_NOT_ADVANCE",
+            "Check that Coupa honours id[gt] and order_by.",
+        )
+        .field("id")
+        .expected(format!("more than {}", after.map_or(0, |id| id.0)))
+        .actual(last.to_string()),
+    ))
 }
 
 fn hint(deps: &Deps<'_>, id: InvoiceId) -> Hint {
@@ -150,7 +206,8 @@ async fn news_of(deps: &Deps<'_>, heads: &[InvoiceHead]) -> Result<Vec<InvoiceId
 /// Whether the register must hear of what the list says. Pure.
 fn is_news(head: &InvoiceHead, known: Option<&InvoiceRecord>) -> bool {
     let Some(record) = known else {
-        return true;
+        // Another ERP's, and never heard of: not even read.
+        return !head.out_of_scope;
     };
     let read_at = record.source.as_ref().map(|source| source.updated_at);
     match (&record.state, &head.status) {
@@ -165,6 +222,8 @@ fn is_news(head: &InvoiceHead, known: Option<&InvoiceRecord>) -> bool {
         (_, CoupaStatus::Other(_)) => false,
         // A person took it out, whatever becomes of it in Coupa.
         (state, _) if state.is_skipped() => false,
+        // Left to another ERP, and now somebody's: coded anew, or the connection has got another entity.
+        (State::Rejected { problem }, _) if problem.code == OUT_OF_SCOPE => !head.out_of_scope,
         // The list shows what could not be read: a right that was missing for a while, or a copy that lagged behind.
         (State::Rejected { problem }, _) if problem.code == INVOICE_NOT_FOUND => true,
         // Not readable: it has its own slow recheck, and is not asked for at every poll until Coupa has changed it.
@@ -174,3 +233,6 @@ fn is_news(head: &InvoiceHead, known: Option<&InvoiceRecord>) -> bool {
         _ => read_at.is_none_or(|read_at| head.updated_at > read_at),
     }
 }
+
+#[cfg(test)]
+mod tests;

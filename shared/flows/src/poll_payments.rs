@@ -11,7 +11,7 @@ use crate::bills::{Recorded, Recording, Right, Shown, bill_key, record, unmatche
 use crate::poll_coupa::PollError;
 use crate::ports::{Hint, HintReason, PaymentScan, QadPayments, Queue, ReadError, RecordKey, Subject};
 use crate::store::{Context, FlowError};
-use crate::watermark::{self, DIGESTS_MAX, count, days_before};
+use crate::watermark::{self, DIGESTS_MAX, Scope, count, days_before};
 use crate::write_payment::PaymentSettings;
 use domain::ids::{ConnectionId, InvoiceId, QadInvoiceIdentity};
 use domain::payments::{Allocation, InvoiceBalance, PaymentPolicy, PaymentStatus, StatusMeaning};
@@ -32,8 +32,10 @@ pub struct Deps<'a> {
     pub context: Context<'a>,
     /// Whose payments.
     pub connection: &'a ConnectionId,
-    /// QAD: read payments.
+    /// QAD: read payments, of one entity.
     pub qad: &'a dyn QadPayments,
+    /// Which entity's, where the connection has several.
+    pub scope: &'a Scope,
     /// The queue of hints about payments.
     pub queue: &'a dyn Queue,
     /// Which status means what, and how far back is looked.
@@ -107,7 +109,7 @@ pub struct Polled {
 /// Reads the window once.
 pub async fn run(deps: &Deps<'_>) -> Result<Polled, PollError> {
     let context = &deps.context;
-    let stored = watermark::load::<Watermark>(context.register, WATERMARK).await?;
+    let stored = watermark::load_within::<Watermark>(context.register, WATERMARK, deps.scope).await?;
     let (key, before) = (stored.key, stored.watermark);
     let today = context.clock.now().date_utc();
     let horizon = days_before(today, deps.settings.lookback_days);

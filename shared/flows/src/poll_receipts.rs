@@ -1,47 +1,51 @@
 //! Finds new goods receipts in QAD and wakes the invoices that wait for them.
 //!
-//! QAD's only cursor is the receipt date, by day, and receipts may be back-dated: a window of days is read again each
-//! time and known rows are recognised by their digest. An idle cycle costs one read of the register and the pages of
-//! QAD, whatever waits.
+//! QAD's only cursor is the receipt date, by day, and receipts may be back-dated: a window of days is followed as a
+//! [`feed`](crate::feed). An idle cycle costs one read of the register and the pages of QAD, whatever waits.
 
+use crate::feed::{self, Followed, Marks, Page, Source, Taken, Watermark};
 use crate::poll_coupa::PollError;
 use crate::ports::{
-    Chance, Clock, Commit, CommitError, Hint, HintReason, Qad, Queue, RecordGroup, RecordKey, RecordWrite,
-    Register, Subject,
+    Commit, CommitError, Hint, HintReason, Qad, Queue, ReadError, RecordGroup, RecordKey, RecordWrite,
+    Subject,
 };
-use crate::store::{FlowError, render};
-use crate::watermark::{self, DIGESTS_MAX, count, days_before};
+use crate::store::{Change, Context, FlowError, load, render, save};
+use crate::watermark::{self, count};
+use async_trait::async_trait;
 use domain::documents::Receipt;
 use domain::guards::{Guard, stands};
 use domain::ids::{ConnectionId, InvoiceId, OrderLineKey};
-use domain::problem::Problem;
+use domain::lifecycle::{Event, InvoiceRecord, State};
 use domain::time::Date;
+use futures_util::future::try_join_all;
 use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Days that are read again, because receipts may be back-dated.
 pub const OVERLAP_DAYS: i64 = 7;
 /// Receipts mirrored in one transaction.
 const RECEIPTS_PER_COMMIT: usize = 50;
-/// The watermark's name.
+/// Order lines and invoices asked for at the same time.
+const AT_ONCE: usize = 16;
+/// How long a woken invoice is left to its hint before the sweep looks at it too, in milliseconds.
+const HINT_MILLIS: i64 = 120_000;
+/// The watermark's name; a part of the receipts has a scope behind it.
 const WATERMARK: &str = "receipts";
 
 /// What this flow needs: its permissions.
 #[derive(Clone, Copy)]
 pub struct Deps<'a> {
+    /// Register (receipt mirror, waiting index, invoices, watermark), clock, chance, deadline.
+    pub context: Context<'a>,
     /// Whose receipts.
     pub connection: &'a ConnectionId,
+    /// Which part of them `qad` shows, when it does not show all: the watermark is kept by part. Empty for all.
+    pub scope: &'a str,
     /// QAD: read receipts.
     pub qad: &'a dyn Qad,
-    /// Register: receipt mirror, waiting index, watermark.
-    pub register: &'a dyn Register,
     /// The queue of hints.
     pub queue: &'a dyn Queue,
-    /// What time it is.
-    pub clock: &'a dyn Clock,
-    /// Tokens of commits.
-    pub chance: &'a dyn Chance,
     /// Follows this run through all logs.
     pub trace: &'a str,
 }
@@ -55,96 +59,69 @@ pub struct SeenReceipt {
     pub date: Date,
 }
 
-/// How far the poller has come.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Watermark {
-    /// Latest receipt date seen, never in the future.
-    cursor: Date,
-    /// Digests of the rows in the window that are safely mirrored, sorted.
-    digests: BTreeSet<String>,
-}
-
-impl Watermark {
-    /// Latest receipt date seen, never in the future.
-    pub fn cursor(&self) -> Date {
-        self.cursor
-    }
-
-    /// True when this row is safely mirrored already.
-    pub fn knows(&self, receipt: &Receipt) -> bool {
-        self.digests.contains(&digest(receipt))
-    }
-}
-
-/// What a run saw.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Polled {
-    /// Rows in the window.
-    pub read: u64,
-    /// Rows that were new.
-    pub new: u64,
-    /// Invoices woken.
-    pub woken: u64,
-    /// Rows that could not be read; each is named in the log and raises an alarm, and the rest goes on.
-    pub unreadable: Vec<Problem>,
-    /// Latest receipt date known afterwards.
-    pub cursor: Option<Date>,
-}
-
-/// Reads the window once.
-pub async fn run(deps: &Deps<'_>) -> Result<Polled, PollError> {
-    let stored = watermark::load::<Watermark>(deps.register, WATERMARK).await?;
-    let before = stored.watermark;
-    let today = deps.clock.now().date_utc();
-    let since = days_before(
-        before
-            .as_ref()
-            .map_or(today, |watermark| watermark.cursor.min(today)),
-        OVERLAP_DAYS,
-    );
-    let scan = deps.qad.receipts_since(since).await?;
-    let known = before
-        .as_ref()
-        .map(|watermark| watermark.digests.clone())
-        .unwrap_or_default();
-    let mut polled = Polled {
-        read: count(scan.receipts.len()),
-        unreadable: scan.unreadable,
-        ..Polled::default()
+/// Reads the window, or as much of it as there is time for.
+///
+/// # Errors
+/// QAD, the register or the queue gave no answer. What was recorded before stays recorded, and the next run goes on.
+pub async fn run(deps: &Deps<'_>) -> Result<Followed, PollError> {
+    let name = match deps.scope {
+        "" => WATERMARK.to_owned(),
+        scope => format!("{WATERMARK}/{scope}"),
     };
-    let new: Vec<&Receipt> = scan
-        .receipts
-        .iter()
-        .filter(|receipt| !known.contains(&digest(receipt)))
-        .collect();
-    polled.new = count(new.len());
-    let after = watermark_after(before.as_ref(), &scan.receipts, today);
-    polled.cursor = Some(after.cursor);
-    if !stands(Guard::WatermarkLast) && before.as_ref() != Some(&after) {
-        watermark::advance(deps.register, deps.chance, &stored.key, stored.revision, &after).await?;
+    let feed = feed::Deps {
+        register: deps.context.register,
+        clock: deps.context.clock,
+        chance: deps.context.chance,
+        deadline: deps.context.deadline,
+        name: &name,
+        overlap_days: OVERLAP_DAYS,
+    };
+    feed::run(&feed, &Receipts(deps)).await
+}
+
+struct Receipts<'a>(&'a Deps<'a>);
+
+#[async_trait]
+impl Source for Receipts<'_> {
+    type Row = Receipt;
+
+    fn mark(&self, row: &Receipt) -> u64 {
+        mark(row)
     }
-    if !new.is_empty() {
-        if !stands(Guard::RecordBeforeWake) {
-            polled.woken = wake(deps, &new).await?;
-        }
-        mirror(deps, &new).await?;
+
+    fn day(&self, row: &Receipt) -> Date {
+        row.date
+    }
+
+    async fn page(&self, since: Date, page: u32) -> Result<Page<Receipt>, ReadError> {
+        let scan = self.0.qad.receipts_since(since, page).await?;
+        Ok(Page {
+            rows: scan.receipts,
+            unreadable: scan.unreadable,
+            more: scan.more,
+        })
+    }
+
+    /// First the receipts are recorded, then the waiting invoices are looked for: whichever of an invoice and its receipt
+    /// comes second sees the first.
+    async fn take(&self, rows: &[Receipt]) -> Result<Taken, FlowError> {
         if stands(Guard::RecordBeforeWake) {
-            polled.woken = wake(deps, &new).await?;
+            let new = mirror(self.0, rows).await?;
+            let woken = wake(self.0, rows).await?;
+            Ok(Taken { new, woken })
+        } else {
+            let woken = wake(self.0, rows).await?;
+            let new = mirror(self.0, rows).await?;
+            Ok(Taken { new, woken })
         }
     }
-    if before.as_ref() != Some(&after) {
-        // After everything before it is safely in. An overlapping run that was faster has seen the same window or a later
-        // one; ours is then read again in the next cycle, which loses nothing.
-        watermark::advance(deps.register, deps.chance, &stored.key, stored.revision, &after).await?;
-    }
-    Ok(polled)
 }
 
 /// What makes a row the same row: its key, quantity and date. What QAD has invoiced of it is left out, for our own
 /// postings change that.
-fn digest(receipt: &Receipt) -> String {
+fn mark(receipt: &Receipt) -> u64 {
     let key = &receipt.key;
-    watermark::digest(&[
+    watermark::mark(&[
         key.domain.folded(),
         key.receiver.folded(),
         key.order_line.order.folded(),
@@ -154,105 +131,103 @@ fn digest(receipt: &Receipt) -> String {
     ])
 }
 
-/// The watermark after a whole window was mirrored: never behind the one before. Pure.
+/// True when this receipt is safely recorded, as far as this watermark tells rows apart.
+pub fn knows(watermark: &Watermark, receipt: &Receipt) -> bool {
+    watermark.knows(mark(receipt))
+}
+
+/// The watermark after a whole window was recorded: never behind the one before. Pure.
 pub fn watermark_after(before: Option<&Watermark>, receipts: &[Receipt], today: Date) -> Watermark {
     let latest = receipts
         .iter()
         .map(|receipt| receipt.date)
         .filter(|date| *date <= today)
         .max();
-    let cursor = before
-        .map(|watermark| watermark.cursor)
-        .into_iter()
-        .chain(latest)
-        .max()
-        .unwrap_or(today)
-        .min(today);
-    let since = days_before(cursor, OVERLAP_DAYS);
-    let mut inside: Vec<&Receipt> = receipts.iter().filter(|receipt| receipt.date >= since).collect();
-    inside.sort_by_key(|receipt| std::cmp::Reverse(receipt.date));
-    Watermark {
-        cursor,
-        digests: inside.into_iter().take(DIGESTS_MAX).map(digest).collect(),
+    let mut marks = Marks::default();
+    for receipt in receipts {
+        marks.push(mark(receipt), u32::MAX);
     }
+    Watermark::after(before, latest, &marks, today)
 }
 
-/// First the receipts are recorded, then the waiting invoices are looked for: whichever of an invoice and its receipt
-/// comes second sees the first.
-async fn mirror(deps: &Deps<'_>, new: &[&Receipt]) -> Result<(), FlowError> {
-    for chunk in new.chunks(RECEIPTS_PER_COMMIT) {
-        let keys: BTreeSet<RecordKey> = chunk
-            .iter()
-            .map(|receipt| RecordKey::Receipt(receipt.key.clone()))
-            .collect();
-        let keys: Vec<RecordKey> = keys.into_iter().collect();
-        /// Overlapping runs of this poller may write the same rows; they agree, so a few tries are enough.
-        const TRIES_MAX: u32 = 4;
-        let mut stored = false;
-        for _ in 0..TRIES_MAX {
-            let found = deps.register.read(&keys).await?;
-            let mut writes = Vec::new();
-            for (key, known) in keys.iter().zip(found) {
-                let Some(receipt) = chunk
-                    .iter()
-                    .rev()
-                    .find(|receipt| RecordKey::Receipt(receipt.key.clone()) == *key)
-                else {
-                    continue;
-                };
-                let body = render(&SeenReceipt {
-                    received: receipt.received.normalize(),
-                    date: receipt.date,
-                })?;
-                if known.as_ref().is_some_and(|known| known.body == body) {
-                    continue;
-                }
-                let seen = known.map_or(0, |known| known.revision);
-                writes.push(RecordWrite::Put {
-                    key: key.clone(),
-                    seen,
-                    body,
-                    state: String::new(),
-                    due: None,
-                });
-            }
-            if writes.is_empty() {
-                stored = true;
-                break;
-            }
-            match deps
-                .register
-                .commit(Commit {
-                    token: deps.chance.token(),
-                    writes,
-                    audit: vec![],
-                })
-                .await
-            {
-                Ok(()) => {
-                    stored = true;
-                    break;
-                }
-                Err(CommitError::Conflict) => {}
-                Err(CommitError::Store(error)) => return Err(error.into()),
-            }
-        }
-        if !stored {
-            return Err(FlowError::Contended);
-        }
+/// Records receipts; the answer is how many were new or different.
+async fn mirror(deps: &Deps<'_>, rows: &[Receipt]) -> Result<u64, FlowError> {
+    let latest: BTreeMap<RecordKey, &Receipt> = rows
+        .iter()
+        .map(|receipt| (RecordKey::Receipt(receipt.key.clone()), receipt))
+        .collect();
+    let latest: Vec<(RecordKey, &Receipt)> = latest.into_iter().collect();
+    let mut new = 0_u64;
+    for chunk in latest.chunks(RECEIPTS_PER_COMMIT) {
+        new = new.saturating_add(mirror_chunk(deps, chunk).await?);
     }
-    Ok(())
+    Ok(new)
 }
 
-async fn wake(deps: &Deps<'_>, new: &[&Receipt]) -> Result<u64, FlowError> {
-    let lines: BTreeSet<OrderLineKey> = new.iter().map(|receipt| receipt.key.order_line.clone()).collect();
+async fn mirror_chunk(deps: &Deps<'_>, chunk: &[(RecordKey, &Receipt)]) -> Result<u64, FlowError> {
+    /// Overlapping runs of this poller may write the same rows; they agree, so a few tries are enough.
+    const TRIES_MAX: u32 = 4;
+    let register = deps.context.register;
+    let keys: Vec<RecordKey> = chunk.iter().map(|(key, _)| key.clone()).collect();
+    for _ in 0..TRIES_MAX {
+        let found = register.read(&keys).await?;
+        let mut writes = Vec::new();
+        for ((key, receipt), known) in chunk.iter().zip(found) {
+            let body = render(&SeenReceipt {
+                received: receipt.received.normalize(),
+                date: receipt.date,
+            })?;
+            if known.as_ref().is_some_and(|known| known.body == body) {
+                continue;
+            }
+            writes.push(RecordWrite::Put {
+                key: key.clone(),
+                seen: known.map_or(0, |known| known.revision),
+                body,
+                state: String::new(),
+                due: None,
+            });
+        }
+        let new = count(writes.len());
+        if writes.is_empty() {
+            return Ok(0);
+        }
+        let commit = Commit {
+            token: deps.context.chance.token(),
+            writes,
+            audit: vec![],
+        };
+        match register.commit(commit).await {
+            Ok(()) => return Ok(new),
+            Err(CommitError::Conflict) => {}
+            Err(CommitError::Store(error)) => return Err(error.into()),
+        }
+    }
+    Err(FlowError::Contended)
+}
+
+/// Wakes whoever waits for these receipts; the answer is how many.
+async fn wake(deps: &Deps<'_>, rows: &[Receipt]) -> Result<u64, FlowError> {
+    let lines: BTreeSet<OrderLineKey> = rows
+        .iter()
+        .map(|receipt| receipt.key.order_line.clone())
+        .collect();
+    let lines: Vec<OrderLineKey> = lines.into_iter().collect();
     let mut waiting: BTreeSet<InvoiceId> = BTreeSet::new();
-    for line in lines {
-        let found = deps.register.list(&RecordGroup::WaitingFor(line)).await?;
-        waiting.extend(found.into_iter().filter_map(|stored| match stored.key {
+    for some in lines.chunks(AT_ONCE) {
+        let lists = some.iter().map(|line| async move {
+            let group = RecordGroup::WaitingFor(line.clone());
+            deps.context.register.list(&group).await
+        });
+        let found = try_join_all(lists).await?;
+        waiting.extend(found.iter().flatten().filter_map(|stored| match stored.key {
             RecordKey::Waiting(_, invoice) => Some(invoice),
             _ => None,
         }));
+    }
+    let waiting: Vec<InvoiceId> = waiting.into_iter().collect();
+    for some in waiting.chunks(AT_ONCE) {
+        try_join_all(some.iter().map(|id| remember(deps, *id))).await?;
     }
     let hints: Vec<Hint> = waiting
         .iter()
@@ -267,4 +242,31 @@ async fn wake(deps: &Deps<'_>, new: &[&Receipt]) -> Result<u64, FlowError> {
         deps.queue.send(&hints).await?;
     }
     Ok(count(hints.len()))
+}
+
+/// Makes the invoice due soon, so that a hint that gets lost is made up for by the sweep.
+async fn remember(deps: &Deps<'_>, id: InvoiceId) -> Result<(), FlowError> {
+    let Some(loaded) = load::<InvoiceRecord>(deps.context.register, RecordKey::Invoice(id)).await? else {
+        return Ok(());
+    };
+    let soon = deps.context.clock.now().plus_millis(HINT_MILLIS);
+    let is_held = matches!(loaded.document.state, State::Held { .. });
+    if !is_held || loaded.document.look_again.is_some_and(|at| at <= soon) {
+        // Whoever is not held is under way, and one that is due by then is looked at anyway.
+        return Ok(());
+    }
+    let document = InvoiceRecord {
+        look_again: Some(soon),
+        ..loaded.document
+    };
+    let change = Change::<_, Event> {
+        document,
+        events: vec![],
+        writes: vec![],
+    };
+    match save(&deps.context, loaded.revision, change).await {
+        // Somebody decides it in this moment, and looks for receipts afterwards.
+        Ok(_) | Err(CommitError::Conflict) => Ok(()),
+        Err(CommitError::Store(error)) => Err(FlowError::Store(error)),
+    }
 }

@@ -97,6 +97,8 @@ pub struct InvoiceHead {
     pub status: CoupaStatus,
     /// Coupa's `updated-at` as an instant.
     pub updated_at: Timestamp,
+    /// The list shows that it belongs to none of the connection's entities.
+    pub out_of_scope: bool,
 }
 
 /// One page of a keyset listing. A record that cannot be read does not spoil the page.
@@ -194,13 +196,15 @@ pub struct QadDocument {
     pub description: String,
 }
 
-/// What a receipt poll brings. A row that cannot be read does not stop the others.
+/// One page of a receipt poll. A row that cannot be read does not stop the others.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReceiptScan {
     /// What could be read.
     pub receipts: Vec<Receipt>,
     /// What could not, and why.
     pub unreadable: Vec<Problem>,
+    /// True when another page follows.
+    pub more: bool,
 }
 
 /// What we ask of QAD.
@@ -212,8 +216,9 @@ pub trait Qad: Send + Sync {
     /// Reads all receipts and returns of one order, complete or not at all. Logistics rows are dropped.
     async fn receipts_of_order(&self, number: &PurchaseOrderNumber) -> Result<Vec<Receipt>, ReadError>;
 
-    /// Reads all receipts and returns dated `since` or later, complete or not at all.
-    async fn receipts_since(&self, since: Date) -> Result<ReceiptScan, ReadError>;
+    /// Reads one page (from 1) of the receipts and returns dated `since` or later, in an order that stays the same from one
+    /// call to the next (assumed of QAD's browses, whose order is that of the receiver).
+    async fn receipts_since(&self, since: Date, page: u32) -> Result<ReceiptScan, ReadError>;
 
     /// Looks for supplier invoices of exactly this identity, complete or not at all.
     async fn find_invoices(&self, identity: &QadInvoiceIdentity) -> Result<Vec<QadDocument>, ReadError>;

@@ -13,11 +13,13 @@ use async_trait::async_trait;
 use domain::ids::ConnectionId;
 use domain::problem::Problem;
 use domain::time::Timestamp;
+use futures_util::future::{Either, select};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 /// Longest time settings are used without looking at the secret store again, in milliseconds.
 pub const SETTINGS_AGE_MILLIS_MAX: i64 = 300_000;
@@ -37,6 +39,9 @@ const TOO_MANY_UNKNOWN: &str = "WEBHOOK_TOO_MANY_UNKNOWN_CONNECTIONS";
 pub const REFUSAL_LOG_INTERVAL_MILLIS: i64 = 60_000;
 /// Least of `Retry-After`, in seconds; as much again is added by chance.
 pub const RETRY_AFTER_SECONDS: u64 = 30;
+/// How long before the invocation's end an answer is given whatever is still open, in milliseconds: an end by Lambda would
+/// be a 500 without `Retry-After`, and a cold start for whoever comes next.
+pub const ANSWER_MARGIN_MILLIS: i64 = 1_000;
 /// Beginning of every webhook's path.
 const PATH_PREFIX: &str = "/webhooks/coupa/";
 /// The one body of every 401 of the webhook.
@@ -64,6 +69,8 @@ pub struct Deps<'a> {
     pub clock: &'a dyn Clock,
     /// Spreads the retries.
     pub chance: &'a dyn Chance,
+    /// When Lambda ends the invocation.
+    pub ends: Timestamp,
 }
 
 /// A request as API Gateway (HTTP API v2 or REST) or a Function URL hands it over. The query string plays no part.
@@ -71,7 +78,7 @@ pub struct Deps<'a> {
 pub struct GatewayRequest {
     /// The method.
     pub method: String,
-    /// The path without the stage.
+    /// The path as this product names it: without stage, base path or a custom domain's mapping.
     pub path: String,
     /// The headers.
     pub headers: Headers,
@@ -87,6 +94,11 @@ pub struct GatewayRequest {
 struct WireEvent {
     raw_path: Option<String>,
     path: Option<String>,
+    /// The route of an HTTP API: method and path with parameters.
+    route_key: Option<String>,
+    /// The same of a REST API, without the method.
+    resource: Option<String>,
+    path_parameters: Option<BTreeMap<String, String>>,
     http_method: Option<String>,
     request_context: Option<WireContext>,
     headers: Option<BTreeMap<String, String>>,
@@ -127,10 +139,16 @@ impl GatewayRequest {
             .and_then(|context| context.http)
             .and_then(|http| http.method)
             .or(wire.http_method);
-        let path = match (wire.raw_path, stage) {
-            (Some(path), Some(stage)) => without_stage(&path, &stage).to_owned(),
-            (Some(path), None) => path,
-            (None, _) => wire.path.unwrap_or_default(),
+        let template = wire.route_key.as_deref().or(wire.resource.as_deref());
+        let name = wire
+            .path_parameters
+            .as_ref()
+            .and_then(|all| all.get("connection"));
+        let path = match (routed(template, name), wire.raw_path, stage) {
+            (Some(path), ..) => path,
+            (None, Some(path), Some(stage)) => without_stage(&path, &stage).to_owned(),
+            (None, Some(path), None) => path,
+            (None, None, _) => wire.path.unwrap_or_default(),
         };
         Ok(Self {
             method: method.unwrap_or_default(),
@@ -148,6 +166,14 @@ impl GatewayRequest {
             Body::Text(&self.body)
         }
     }
+}
+
+/// The path that the gateway's route stands for, whatever stands in front of it. `None` without a route of ours, as behind a
+/// Function URL.
+fn routed(template: Option<&str>, name: Option<&String>) -> Option<String> {
+    let name = name.filter(|name| !name.contains('/'))?;
+    let (_, endpoint) = template?.split_once("/webhooks/coupa/{connection}")?;
+    Some(format!("{PATH_PREFIX}{name}{endpoint}"))
 }
 
 /// HTTP APIs put the stage's name before the path, unless it is `$default`.
@@ -186,6 +212,8 @@ pub enum Outcome {
     QueueDown(Problem),
     /// The webhook settings could not be read, or are wrong.
     SettingsDown(Problem),
+    /// Queue or secret store did not answer before the invocation's end. The hint may be in the queue.
+    OutOfTime(Problem),
 }
 
 impl Outcome {
@@ -202,6 +230,7 @@ impl Outcome {
             Self::MethodNotAllowed => "method-not-allowed",
             Self::QueueDown(_) => "queue-down",
             Self::SettingsDown(_) => "settings-down",
+            Self::OutOfTime(_) => "out-of-time",
         }
     }
 
@@ -209,9 +238,10 @@ impl Outcome {
     pub fn reason(&self) -> &str {
         match self {
             Self::Refused(reason) => reason.name(),
-            Self::NotUnderstood(problem) | Self::QueueDown(problem) | Self::SettingsDown(problem) => {
-                &problem.code
-            }
+            Self::NotUnderstood(problem)
+            | Self::QueueDown(problem)
+            | Self::SettingsDown(problem)
+            | Self::OutOfTime(problem) => &problem.code,
             _ => "",
         }
     }
@@ -264,6 +294,18 @@ impl Answer {
             Refused::TooLarge => Self::too_large(),
             Refused::Distrusted(reason) => Self::new(401, UNAUTHORIZED_BODY, Outcome::Refused(reason))
                 .header("www-authenticate", "Bearer"),
+        }
+    }
+
+    /// A stranger who makes up names learns nothing from the answer, and cannot raise the alarm of true outages; the log
+    /// tells it apart. What a real sender loses by it the polls find.
+    fn because_nobody_looked(self, problem: Problem) -> Self {
+        match self.outcome {
+            Outcome::Refused(_) => Self {
+                outcome: Outcome::SettingsDown(problem),
+                ..self
+            },
+            _ => self,
         }
     }
 
@@ -326,9 +368,30 @@ pub async fn handle(deps: Deps<'_>, event: &Value) -> Value {
 
 /// Handles one request.
 pub async fn run(deps: Deps<'_>, request: &GatewayRequest) -> Answer {
-    let (connection, answer) = answer(&deps, request).await;
+    let left = deps
+        .ends
+        .millis_since(deps.clock.now())
+        .saturating_sub(ANSWER_MARGIN_MILLIS);
+    let left = Duration::from_millis(u64::try_from(left).unwrap_or(0));
+    let asked = Box::pin(answer(&deps, request));
+    let (connection, answer) = match select(asked, deps.clock.sleep(left)).await {
+        Either::Left((answered, _)) => answered,
+        Either::Right(_) => (
+            None,
+            Answer::unavailable(&deps, Outcome::OutOfTime(out_of_time())),
+        ),
+    };
     deps.memory.log(&answer, connection.as_ref(), deps.clock.now());
     answer
+}
+
+fn out_of_time() -> Problem {
+    Problem::new(
+        "WEBHOOK_OUT_OF_TIME",
+        "Nothing to do: the sender comes again. If it lasts, look at AWS's health: queue or secret store do not answer.",
+    )
+    .field("answer")
+    .expected(format!("{ANSWER_MARGIN_MILLIS} ms before the function's timeout"))
 }
 
 /// What a path asks for.
@@ -378,6 +441,9 @@ async fn receive(deps: &Deps<'_>, connection: Option<&ConnectionId>, request: &G
     let settings = match deps.memory.settings(deps, connection).await {
         Ok(Some(settings)) => settings,
         Ok(None) => return Answer::refused(request.body().refuse_unknown()),
+        Err(problem) if problem.code == TOO_MANY_UNKNOWN => {
+            return Answer::refused(request.body().refuse_unknown()).because_nobody_looked(problem);
+        }
         Err(problem) => return Answer::unavailable(deps, Outcome::SettingsDown(problem)),
     };
     let unverified = Unverified {
@@ -428,6 +494,9 @@ async fn issue_token(deps: &Deps<'_>, connection: Option<&ConnectionId>, request
     let settings = match deps.memory.settings(deps, connection).await {
         Ok(Some(settings)) => settings,
         Ok(None) => return Answer::client_refused(Distrust::UnknownConnection),
+        Err(problem) if problem.code == TOO_MANY_UNKNOWN => {
+            return Answer::client_refused(Distrust::UnknownConnection).because_nobody_looked(problem);
+        }
         Err(problem) => return Answer::unavailable(deps, Outcome::SettingsDown(problem)),
     };
     let answer = token_answer(deps, connection, &settings, request);
@@ -466,7 +535,7 @@ fn token_answer(
         Err(TokenRefused::GrantNotSupported) => {
             let problem = Problem::new(
                 "WEBHOOK_GRANT_NOT_SUPPORTED",
-                "Ask for a token with grant_type=client_credentials in a form body.",
+                "Ask for a token with grant_type=client_credentials in a form or JSON body.",
             )
             .field("grant_type")
             .expected("client_credentials");
@@ -668,7 +737,7 @@ impl Memory {
             Outcome::NotUnderstood(problem) => {
                 tracing::warn!(outcome, status, connection, reason, %problem, "webhook not understood");
             }
-            Outcome::QueueDown(problem) => {
+            Outcome::QueueDown(problem) | Outcome::OutOfTime(problem) => {
                 tracing::error!(outcome, status, connection, reason, %problem, "webhook could not be handled");
             }
             // Without a signature: of names that somebody makes up, and of a connection whose document is wrong.

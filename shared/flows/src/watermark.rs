@@ -26,6 +26,52 @@ pub struct Stored<W> {
     pub watermark: Option<W>,
 }
 
+/// Of what a poller reads: all of a connection, or one of its entities or domains.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Scope {
+    /// The connection's only one.
+    #[default]
+    Whole,
+    /// One of several.
+    Part {
+        /// Its code, folded.
+        code: String,
+        /// It stands first in the settings: what the connection's only one has come to is continued here.
+        first: bool,
+    },
+}
+
+impl Scope {
+    /// Its code; nothing for the whole.
+    pub fn word(&self) -> &str {
+        match self {
+            Self::Whole => "",
+            Self::Part { code, .. } => code,
+        }
+    }
+}
+
+/// Reads the watermark of a poller in a scope. The first of several begins where the connection's only one had come to;
+/// the others begin anew.
+pub async fn load_within<W: DeserializeOwned>(
+    register: &dyn Register,
+    name: &str,
+    scope: &Scope,
+) -> Result<Stored<W>, FlowError> {
+    let Scope::Part { code, first } = scope else {
+        return load(register, name).await;
+    };
+    let stored = load::<W>(register, &format!("{name}/{code}")).await?;
+    if stored.revision > 0 || !first {
+        return Ok(stored);
+    }
+    let before = load::<W>(register, name).await?;
+    Ok(Stored {
+        watermark: before.watermark,
+        ..stored
+    })
+}
+
 /// Reads the watermark of a poller.
 pub async fn load<W: DeserializeOwned>(register: &dyn Register, name: &str) -> Result<Stored<W>, FlowError> {
     let key = RecordKey::Watermark(name.to_owned());
@@ -73,6 +119,19 @@ pub async fn advance<W: Serialize>(
 pub fn digest(parts: &[String]) -> String {
     let hash = Sha256::digest(parts.join("\u{1f}").as_bytes());
     hex::encode(hash.iter().take(DIGEST_BYTES).copied().collect::<Vec<u8>>())
+}
+
+/// The same as a number.
+pub fn mark(parts: &[String]) -> u64 {
+    let hash = Sha256::digest(parts.join("\u{1f}").as_bytes());
+    hash.iter()
+        .take(DIGEST_BYTES)
+        .fold(0, |mark, byte| (mark << 8) | u64::from(*byte))
+}
+
+/// A mark as [`digest`] writes it.
+pub fn text_of(mark: u64) -> String {
+    format!("{mark:016x}")
 }
 
 /// So many days earlier.

@@ -17,13 +17,14 @@ use aws::secrets::SecretReader;
 use aws::sqs::SqsQueue;
 use aws::tokens::DynamoTokenStore;
 use connectors::connection::{
-    ConnectionDocument, LookupSettings, SupplierSettings, World as HttpWorld, clients,
+    ConnectionDocument, LookupSettings, SupplierSettings, World as HttpWorld, clients, entity_clients,
 };
 use connectors::coupa::CoupaClient;
 use connectors::http::pace::Paces;
 use connectors::http::transport::HttpTransport;
 use connectors::qad::QadClient;
 use credentials::{Attempt, is_refused};
+use domain::entities::EntityRule;
 use domain::ids::{ConnectionId, InvoiceId};
 use domain::lifecycle::{InvoiceRecord, State};
 use domain::problem::Problem;
@@ -35,6 +36,7 @@ use flows::pause::{self, PAUSED, Pause};
 use flows::ports::{Chance, Clock, Collection, Hint, HintReason, Subject};
 use flows::published::{self, Published};
 use flows::store::{Context, FlowError};
+use flows::watermark::Scope;
 use flows::write_payment::{self, PaymentSettings};
 use flows::{order_event, poll_coupa, poll_payments, poll_receipts, sweep};
 use secrecy::ExposeSecret;
@@ -78,9 +80,50 @@ pub struct Connection {
     coupa: CoupaClient,
     qad: QadClient,
     settings: InvoiceSettings,
+    entities: Vec<OpenEntity>,
     payments: PaymentSettings,
     lookups: Option<LookupSettings>,
     suppliers: SupplierSettings,
+}
+
+/// One of a connection's entities, opened.
+struct OpenEntity {
+    rule: EntityRule,
+    qad: QadClient,
+    settings: InvoiceSettings,
+}
+
+impl Connection {
+    /// QAD as each entity sees it, each once.
+    fn by_entity(&self) -> Vec<(Scope, &QadClient)> {
+        self.each(|entity| entity.rule.code.folded())
+    }
+
+    /// QAD as each domain sees it, each once.
+    fn by_domain(&self) -> Vec<(Scope, &QadClient)> {
+        self.each(|entity| entity.settings.policy.domain.folded())
+    }
+
+    /// A connection with one entity keeps what it has come to, whichever way its settings are written.
+    fn each(&self, code: impl Fn(&OpenEntity) -> String) -> Vec<(Scope, &QadClient)> {
+        let [first, _, ..] = self.entities.as_slice() else {
+            return vec![(Scope::Whole, &self.qad)];
+        };
+        let first = code(first);
+        let views: BTreeMap<String, &QadClient> = self
+            .entities
+            .iter()
+            .rev()
+            .map(|entity| (code(entity), &entity.qad))
+            .collect();
+        views
+            .into_iter()
+            .map(|(code, qad)| {
+                let first = code == first;
+                (Scope::Part { code, first }, qad)
+            })
+            .collect()
+    }
 }
 
 /// From a connection's name to its flows.
@@ -167,7 +210,17 @@ impl Wiring {
         let settings = ConnectionDocument::parse(document.text.expose_secret())
             .map_err(|problems| first(id, problems))?;
         let millis = u64::try_from(self.timing.http_millis).unwrap_or(0);
-        let (coupa, qad) = clients(id, &settings, &self.http, Duration::from_millis(millis));
+        let timeout = Duration::from_millis(millis);
+        let (coupa, qad) = clients(id, &settings, &self.http, timeout);
+        let opened = entity_clients(id, &settings, &self.http, timeout);
+        let entities = settings.entities.iter().zip(opened);
+        let entities = entities
+            .map(|(entity, qad)| OpenEntity {
+                rule: entity.rule.clone(),
+                qad,
+                settings: settings.entity_invoice_settings(entity),
+            })
+            .collect();
         let register = DynamoRegister::new(
             self.world.clients.dynamodb(),
             self.world.config.register_tables()?,
@@ -182,6 +235,7 @@ impl Wiring {
             coupa,
             qad,
             settings: settings.invoice_settings(),
+            entities,
             payments: settings.payment_settings(),
             lookups: settings.lookups,
             suppliers: settings.suppliers,
@@ -319,19 +373,30 @@ impl Wiring {
         let connection = &scheduled.connection;
         let queue = self.payments_queue()?;
         let work = async |connection: Arc<Connection>, _| {
-            let deps = poll_payments::Deps {
-                context: self.context(&connection, invocation),
-                connection: &connection.id,
-                qad: &connection.qad,
-                queue: &queue,
-                settings: &connection.payments,
-                trace: &invocation.request_id,
-            };
-            poll_payments::run(&deps).await.map_err(|error| error.problem())
+            let mut ended = Ok(());
+            for (scope, qad) in connection.by_entity() {
+                let deps = poll_payments::Deps {
+                    context: self.context(&connection, invocation),
+                    connection: &connection.id,
+                    qad,
+                    scope: &scope,
+                    queue: &queue,
+                    settings: &connection.payments,
+                    trace: &invocation.request_id,
+                };
+                // One entity that gives no answer keeps no other one waiting.
+                match poll_payments::run(&deps).await {
+                    Ok(polled) => self.tell_payments(&connection.id, &scope, &polled),
+                    Err(error) => ended = ended.and(Err(error.problem())),
+                }
+            }
+            ended
         };
-        let polled = self
-            .with_fresh_credentials(connection, is_refused, work)
-            .await??;
+        self.with_fresh_credentials(connection, is_refused, work).await?
+    }
+
+    fn tell_payments(&self, connection: &ConnectionId, scope: &Scope, polled: &poll_payments::Polled) {
+        let scope = scope.word();
         for problem in &polled.quarantined {
             tracing::error!(%connection, code = %problem.code, %problem, metric = "record_unreadable",
                 value = 1, "poll-payments");
@@ -349,7 +414,7 @@ impl Wiring {
                 "payments of invoices that are none of ours");
         }
         if let Some(cursor) = polled.cursor {
-            tracing::info!(%connection, metric = "payments_cursor_age_seconds",
+            tracing::info!(%connection, metric = "payments_cursor_age_seconds", scope,
                 value = age_seconds(cursor, self.clock().now()), watermark = %cursor, "poll-payments");
         }
         let outcome = match polled.left_over {
@@ -357,9 +422,8 @@ impl Wiring {
             0 => "complete",
             _ => "incomplete",
         };
-        tracing::info!(%connection, found = polled.read, count = polled.new, queued = polled.bills,
+        tracing::info!(%connection, scope, found = polled.read, count = polled.new, queued = polled.bills,
             others = polled.others, outcome, "poll-payments");
-        Ok(())
     }
 
     /// Says for how long a flow is paused when a record has just been found to wait for its end. The record itself is done
@@ -423,6 +487,15 @@ impl Wiring {
         reason: HintReason,
         invocation: &Invocation,
     ) -> Result<Rest, FlowError> {
+        let entities: Vec<match_invoice::Entity<'_>> = connection
+            .entities
+            .iter()
+            .map(|entity| match_invoice::Entity {
+                rule: &entity.rule,
+                qad: &entity.qad,
+                settings: &entity.settings,
+            })
+            .collect();
         let deps = match_invoice::Deps {
             context: Context {
                 register: &connection.register,
@@ -435,6 +508,7 @@ impl Wiring {
             qad: &connection.qad,
             orders: &self.order_reads(invocation),
             settings: &connection.settings,
+            entities: &entities,
         };
         self.tell_settings(connection, &deps.context).await;
         match_invoice::run(&deps, invoice, reason).await
@@ -509,8 +583,10 @@ impl Wiring {
         let work = async |connection: Arc<Connection>, _| {
             let deps = poll_coupa::Deps {
                 connection: &connection.id,
+                scope: "",
                 coupa: &connection.coupa,
                 register: &connection.register,
+                chance: self.chance(),
                 queue: &self.queue,
                 clock: self.clock(),
                 deadline: self.stop_at(invocation),
@@ -539,31 +615,43 @@ impl Wiring {
     pub async fn poll_receipts(&self, scheduled: &Scheduled, invocation: &Invocation) -> Result<(), Problem> {
         let connection = &scheduled.connection;
         let work = async |connection: Arc<Connection>, _| {
-            let deps = poll_receipts::Deps {
-                connection: &connection.id,
-                qad: &connection.qad,
-                register: &connection.register,
-                queue: &self.queue,
-                clock: self.clock(),
-                chance: self.chance(),
-                trace: &invocation.request_id,
-            };
-            poll_receipts::run(&deps).await.map_err(|error| error.problem())
+            let mut ended = Ok(());
+            for (scope, qad) in connection.by_domain() {
+                let deps = poll_receipts::Deps {
+                    context: self.context(&connection, invocation),
+                    connection: &connection.id,
+                    scope: scope.word(),
+                    qad,
+                    queue: &self.queue,
+                    trace: &invocation.request_id,
+                };
+                match poll_receipts::run(&deps).await {
+                    Ok(polled) => self.tell_receipts(&connection.id, &scope, &polled),
+                    Err(error) => ended = ended.and(Err(error.problem())),
+                }
+            }
+            ended
         };
-        let polled = self
-            .with_fresh_credentials(connection, is_refused, work)
-            .await??;
+        self.with_fresh_credentials(connection, is_refused, work).await?
+    }
+
+    fn tell_receipts(&self, connection: &ConnectionId, scope: &Scope, polled: &flows::feed::Followed) {
+        let scope = scope.word();
         for problem in &polled.unreadable {
             tracing::error!(%connection, code = %problem.code, %problem, metric = "record_unreadable",
                 value = 1, "poll-receipts");
         }
         if let Some(cursor) = polled.cursor {
-            tracing::info!(%connection, metric = "receipts_cursor_age_seconds",
+            tracing::info!(%connection, metric = "receipts_cursor_age_seconds", scope,
                 value = age_seconds(cursor, self.clock().now()), watermark = %cursor, "poll-receipts");
         }
-        tracing::info!(%connection, found = polled.read, count = polled.new, queued = polled.woken,
-            outcome = "complete", "poll-receipts");
-        Ok(())
+        let outcome = match &polled {
+            polled if polled.overtaken => "overtaken",
+            polled if polled.incomplete => "incomplete",
+            _ => "complete",
+        };
+        tracing::info!(%connection, scope, found = polled.read, count = polled.new, queued = polled.woken,
+            unreadable = polled.unreadable_others, outcome, "poll-receipts");
     }
 
     /// One sweep.
@@ -635,6 +723,7 @@ fn tell(
                 .unwrap_or_default(),
         ),
         Rest::NotApproved { coupa_status } => (coupa_status.clone(), String::new()),
+        Rest::OutOfScope { problem } => (problem.code.clone(), String::new()),
         Rest::Busy => Default::default(),
     };
     tracing::info!(%connection, %invoice, reason = ?reason, trace, state = rest.word(), code = %codes, voucher = %voucher,

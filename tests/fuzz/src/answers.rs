@@ -113,7 +113,7 @@ pub(crate) fn qad(bytes: &[u8]) {
         match choice % 6 {
             0 => drop(qad.order(&number).await),
             1 => drop(qad.receipts_of_order(&number).await),
-            2 => drop(qad.receipts_since(day).await),
+            2 => drop(qad.receipts_since(day, 1).await),
             3 => drop(qad.find_invoices(&identity).await),
             4 => drop(qad.payments_since(day).await),
             _ => drop(qad.create_invoice(&draft(), "key").await),

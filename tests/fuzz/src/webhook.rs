@@ -4,6 +4,7 @@ use crate::block_on;
 use crate::ports::{Clockwork, NoChance};
 use async_trait::async_trait;
 use domain::ids::ConnectionId;
+use domain::time::Timestamp;
 use flows::ports::{Hint, Queue, ReadError, StoreError};
 use flows::receive_webhook::{Deps, GatewayRequest, Memory, WebhookSecrets, handle, run};
 use flows::webhook::Headers;
@@ -171,5 +172,6 @@ fn deps<'a>(door: &'a Door, memory: &'a Memory, clock: &'a Clockwork) -> Deps<'a
         queue: door,
         clock,
         chance: &NoChance,
+        ends: Timestamp(i64::MAX),
     }
 }

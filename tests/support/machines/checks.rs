@@ -6,6 +6,7 @@ use crate::machines::worker::{Outcome, Seen, Worker, counts};
 use domain::effect::EffectStatus;
 use domain::lifecycle::{State, is_done};
 use domain::time::Date;
+use flows::poll_receipts::knows;
 use rust_decimal::Decimal;
 use std::collections::BTreeMap;
 
@@ -209,7 +210,7 @@ impl Run {
             .receipts
             .iter()
             .enumerate()
-            .find(|(number, goods)| watermark.knows(&goods.receipt) && !self.systems.mirror.contains(number))
+            .find(|(number, goods)| knows(watermark, &goods.receipt) && !self.systems.mirror.contains(number))
             .map(|(number, _)| number);
         self.watch.cursor = Some(cursor);
         if back {

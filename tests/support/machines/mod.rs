@@ -4,7 +4,7 @@
 //! One life is one invoice with its receipts and its payments: the invoice's record with the two writes that it causes,
 //! the bill's ledger with its entries, the waiting index, the mirror of receipts, both watermarks, a queue, a sweep, two
 //! polls, and both other systems. What decides and moves is the product's ([`domain::effect`], [`domain::lifecycle`],
-//! [`domain::payments`], [`flows::poll_receipts::Watermark`]); who calls whom in which order is written down here once
+//! [`domain::payments`], [`flows::feed::Watermark`]); who calls whom in which order is written down here once
 //! more, step by step, so that anything can happen between any two steps. The flows themselves are tested, more slowly,
 //! by [`crate::life`].
 //!

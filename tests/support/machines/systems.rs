@@ -10,7 +10,7 @@ use domain::payments::{
 };
 use domain::time::Timestamp;
 use domain::timing::Timing;
-use flows::poll_receipts::Watermark;
+use flows::feed::Watermark;
 use rust_decimal::Decimal;
 use std::collections::BTreeSet;
 use std::rc::Rc;

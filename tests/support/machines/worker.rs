@@ -13,7 +13,8 @@ use domain::payments::{BillPayments, NextEntry, PaymentEntry, PaymentPolicy, Pay
 use domain::problem::Problem;
 use domain::time::Timestamp;
 use domain::timing::Timing;
-use flows::poll_receipts::{Watermark, watermark_after};
+use flows::feed::Watermark;
+use flows::poll_receipts::{knows, watermark_after};
 use rust_decimal::Decimal;
 use std::collections::BTreeSet;
 use std::rc::Rc;
@@ -1080,7 +1081,7 @@ impl Run {
         let new: Vec<usize> = posted
             .iter()
             .zip(&shown)
-            .filter(|(_, receipt)| before.is_none_or(|watermark| !watermark.knows(receipt)))
+            .filter(|(_, receipt)| before.is_none_or(|watermark| !knows(watermark, receipt)))
             .map(|(number, _)| *number)
             .collect();
         let after = watermark_after(before, &shown, today);

@@ -18,6 +18,7 @@ use domain::lifecycle::{InvoiceRecord, State, Voucher};
 use domain::matching::Exception;
 use domain::money::{Currency, parse_decimal};
 use domain::problem::Problem;
+use flows::match_invoice::Entity;
 use flows::operator::{self, AdoptDeps, Adoption, Done, OperatorError};
 use flows::ports::{Chance, Clock, Hint, HintReason, Queue, RecordKey, Subject};
 use flows::store::load;
@@ -617,11 +618,21 @@ pub(crate) async fn adopt(place: &PlaceArguments, options: AdoptOptions, json: b
     let instruction = desk.instruction(&options.why.reason).await?;
     let systems = desk.place.systems(&desk.connection).await?;
     let settings = systems.document.invoice_settings();
+    let entities: Vec<Entity<'_>> = systems
+        .entities
+        .iter()
+        .map(|entity| Entity {
+            rule: &entity.rule,
+            qad: &entity.qad,
+            settings: &entity.settings,
+        })
+        .collect();
     let deps = AdoptDeps {
         context: desk.place.context(&desk.register),
         coupa: &systems.coupa,
         qad: &systems.qad,
         settings: &settings,
+        entities: &entities,
     };
     let adoption = Adoption {
         voucher: options.voucher,

@@ -85,6 +85,7 @@ pub(crate) async fn run(place: &PlaceArguments, options: BackfillOptions, json: 
         let ids = page
             .heads
             .iter()
+            .filter(|head| !head.out_of_scope)
             .map(|head| head.id)
             .chain(page.unreadable.iter().filter_map(|(id, _)| *id));
         for id in ids {

@@ -464,7 +464,7 @@ async fn qad(watching: &Watching, systems: &Systems, known: &[InvoiceRecord], fi
         .now()
         .plus_millis(LOOK_BACK_DAYS.saturating_mul(DAY_MILLIS).saturating_neg())
         .date_utc();
-    let receipts = systems.qad.receipts_since(since).await;
+    let receipts = systems.qad.receipts_since(since, 1).await;
     let order = receipts
         .as_ref()
         .ok()

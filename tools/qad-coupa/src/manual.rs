@@ -247,6 +247,16 @@ fn every_alarm_is_in_the_operators_manual_and_no_other() {
     assert!(alarms.len() > 30, "{alarms:?}");
 }
 
+/// Alarms that are there only when something is switched on; the table of costs is of the stack as it comes.
+fn conditional_alarms() -> usize {
+    let text = read(&root().join("infra/stack.yaml"));
+    let lines: Vec<&str> = text.lines().map(str::trim).collect();
+    lines
+        .windows(2)
+        .filter(|pair| pair[0] == "Type: AWS::CloudWatch::Alarm" && pair[1].starts_with("Condition:"))
+        .count()
+}
+
 /// What alarms and metrics cost is the number of them, and the last line but one the sum of those above.
 #[test]
 fn the_costs_add_up() {
@@ -263,7 +273,10 @@ fn the_costs_add_up() {
         })
         .collect();
     let cents = |text: &str| text.replace('.', "").parse::<u64>().unwrap();
-    let (alarms, metrics) = (alarms().len(), aws::telemetry::METRICS.len());
+    let (alarms, metrics) = (
+        alarms().len() - conditional_alarms(),
+        aws::telemetry::METRICS.len(),
+    );
     let row = rows.iter().find(|row| row[1].contains("alarms")).unwrap();
     assert!(
         row[1].starts_with(&format!("{alarms} alarms, {metrics} metrics")),
@@ -779,4 +792,24 @@ fn the_file_takes_what_the_schema_takes() {
             "the file refuses the section {name}"
         );
     }
+}
+
+#[test]
+fn every_function_that_the_architecture_names_is_where_it_says() {
+    let text = read(&root().join("ARCHITECTURE.md"));
+    let mut named = 0;
+    for link in text.split("[`").skip(1) {
+        let Some((name, rest)) = link.split_once("`](") else {
+            continue;
+        };
+        let (path, _) = rest.split_once(')').expect("a link that ends");
+        let function = name.rsplit("::").next().expect("a name");
+        let source = read(&root().join(path));
+        assert!(
+            source.contains(&format!("fn {function}(")) || source.contains(&format!("fn {function}<")),
+            "{path} has no function {function}"
+        );
+        named += 1;
+    }
+    assert!(named > 15, "only {named} functions are named");
 }

@@ -22,14 +22,16 @@ use aws_sdk_cloudformation::error::ProvideErrorMetadata;
 use aws_sdk_secretsmanager::operation::describe_secret::DescribeSecretError;
 use aws_smithy_types::error::display::DisplayErrorContext;
 use clap::Args;
-use connectors::connection::{ConnectionDocument, World as HttpWorld, clients};
+use connectors::connection::{ConnectionDocument, World as HttpWorld, clients, entity_clients};
 use connectors::coupa::CoupaClient;
 use connectors::http::pace::Paces;
 use connectors::http::transport::{HttpTransport, Transport};
 use connectors::qad::QadClient;
+use domain::entities::EntityRule;
 use domain::ids::ConnectionId;
 use domain::problem::Problem;
 use domain::timing::Timing;
+use flows::match_invoice::InvoiceSettings;
 use flows::ports::{Chance, Clock, ReadError};
 use flows::store::{Context, FlowError};
 use sandbox::local::RunFile;
@@ -121,8 +123,20 @@ pub(crate) struct Systems {
     pub(crate) document: ConnectionDocument,
     /// Coupa.
     pub(crate) coupa: CoupaClient,
-    /// QAD.
+    /// QAD, as the connection's first entity sees it.
     pub(crate) qad: QadClient,
+    /// The entities; none in the short form.
+    pub(crate) entities: Vec<OpenEntity>,
+}
+
+/// One of a connection's entities, opened.
+pub(crate) struct OpenEntity {
+    /// Its code and conditions.
+    pub(crate) rule: EntityRule,
+    /// QAD as it sees it.
+    pub(crate) qad: QadClient,
+    /// Its settings.
+    pub(crate) settings: InvoiceSettings,
 }
 
 impl Place {
@@ -507,7 +521,21 @@ impl Place {
         };
         let timeout = Duration::from_millis(u64::try_from(self.timing.http_millis).unwrap_or(0));
         let (coupa, qad) = clients(connection, &document, &http, timeout);
-        Ok(Systems { document, coupa, qad })
+        let opened = entity_clients(connection, &document, &http, timeout);
+        let entities = document.entities.iter().zip(opened);
+        let entities = entities
+            .map(|(entity, qad)| OpenEntity {
+                rule: entity.rule.clone(),
+                qad,
+                settings: document.entity_invoice_settings(entity),
+            })
+            .collect();
+        Ok(Systems {
+            document,
+            coupa,
+            qad,
+            entities,
+        })
     }
 
     /// Who is at work, for the audit trail: in AWS the caller's own identity as AWS tells it.

@@ -19,7 +19,7 @@ use domain::matching::SupplierInvoiceDraft;
 use domain::problem::Problem;
 use domain::time::{Date, Timestamp};
 use flows::coupa_orders::OrderReads;
-use flows::match_invoice::{self, Rest};
+use flows::match_invoice::{self, Entity, InvoiceSettings, Rest};
 use flows::pause;
 use flows::ports::{
     AuditEntry, Clock, Commit, CommitError, Coupa, DocumentOutcome, DueRecord, Flagged, HintReason,
@@ -207,8 +207,8 @@ impl Qad for QadReader<'_> {
     async fn receipts_of_order(&self, number: &PurchaseOrderNumber) -> Result<Vec<Receipt>, ReadError> {
         self.real.receipts_of_order(number).await
     }
-    async fn receipts_since(&self, since: Date) -> Result<ReceiptScan, ReadError> {
-        self.real.receipts_since(since).await
+    async fn receipts_since(&self, since: Date, page: u32) -> Result<ReceiptScan, ReadError> {
+        self.real.receipts_since(since, page).await
     }
     async fn find_invoices(&self, identity: &QadInvoiceIdentity) -> Result<Vec<QadDocument>, ReadError> {
         self.real.find_invoices(identity).await
@@ -258,7 +258,7 @@ async fn candidates(
         let mut after = None;
         loop {
             let page = coupa.exportable_invoices(after).await.map_err(unread)?;
-            for head in &page.heads {
+            for head in page.heads.iter().filter(|head| !head.out_of_scope) {
                 let key = RecordKey::Invoice(head.id);
                 let found = register.read(std::slice::from_ref(&key)).await;
                 let stored = found.map_err(|error| Failure::Unreachable(error.0))?;
@@ -297,6 +297,33 @@ pub(crate) async fn run(place: &PlaceArguments, options: &PlanOptions, json: boo
     let orders = OrderReads::default();
     let mut settings = systems.document.invoice_settings();
     settings.record_outcomes = false;
+    let views: Vec<QadReader<'_>> = systems
+        .entities
+        .iter()
+        .map(|entity| QadReader {
+            real: &entity.qad,
+            drafts: Mutex::default(),
+        })
+        .collect();
+    let of_entities: Vec<InvoiceSettings> = systems
+        .entities
+        .iter()
+        .map(|entity| InvoiceSettings {
+            record_outcomes: false,
+            ..entity.settings.clone()
+        })
+        .collect();
+    let entities: Vec<Entity<'_>> = systems
+        .entities
+        .iter()
+        .zip(&views)
+        .zip(&of_entities)
+        .map(|((entity, qad), settings)| Entity {
+            rule: &entity.rule,
+            qad,
+            settings,
+        })
+        .collect();
     let known = records::all(&register).await?;
     let ids = candidates(&register, &coupa, &known, options).await?;
     let mut prospects = Vec::new();
@@ -318,21 +345,25 @@ pub(crate) async fn run(place: &PlaceArguments, options: &PlanOptions, json: boo
             qad: &qad,
             orders: &orders,
             settings: &settings,
+            entities: &entities,
         };
-        match match_invoice::run(&deps, *id, HintReason::Sweep).await {
+        // As if its receipt had come: it is decided now, due or not, and Coupa is not asked about what is posted.
+        match match_invoice::run(&deps, *id, HintReason::Receipt).await {
             Ok(Rest::In { record, .. }) if record.delay.is_some() => {
                 unanswered.extend(record.delay.clone().map(|problem| (*id, problem)));
             }
             Ok(Rest::In { record, .. }) => {
-                let drafts = qad.drafts.lock().unwrap_or_else(PoisonError::into_inner);
-                let draft = drafts.get(id).cloned();
+                let draft = views.iter().chain([&qad]).find_map(|view| {
+                    let drafts = view.drafts.lock().unwrap_or_else(PoisonError::into_inner);
+                    drafts.get(id).cloned()
+                });
                 prospects.push(Prospect {
                     before,
                     record: *record,
                     draft,
                 });
             }
-            Ok(Rest::NotApproved { .. } | Rest::Busy) => {}
+            Ok(Rest::NotApproved { .. } | Rest::OutOfScope { .. } | Rest::Busy) => {}
             Err(error) => return Err(unfinished(error)),
         }
     }

@@ -614,6 +614,7 @@ mod tests {
             id: posted.id,
             status: CoupaStatus::Approved,
             updated_at: Timestamp(0),
+            out_of_scope: false,
         };
         let found = judge(&posted, &[document(100_007, 100)], Some(&head));
         assert_eq!(

@@ -50,6 +50,8 @@ pub type Now = Arc<dyn Fn() -> Timestamp + Send + Sync>;
 
 /// Invoices on one page of the list, as in Coupa.
 const PAGE_INVOICES_MAX: usize = 50;
+/// Receipts on a page.
+const RECEIPTS_PER_PAGE: usize = 50;
 
 /// Locks; a panic of another holder does not spoil plain data.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -272,6 +274,7 @@ impl Coupa for WorldPorts {
                     id: InvoiceId(invoice.id),
                     status: status_of(&invoice.status),
                     updated_at: whole_seconds(invoice.updated_at),
+                    out_of_scope: false,
                 })
                 .collect();
             Ok(InvoicePage {
@@ -431,6 +434,7 @@ fn invoice_of(world: &World, invoice: &CoupaInvoice) -> Result<Invoice, ReadErro
             .collect(),
         lines,
         terms: Default::default(),
+        entity_fields: Default::default(),
         coupa_orders: Vec::new(),
     })
 }
@@ -538,14 +542,21 @@ impl Qad for WorldPorts {
         })
     }
 
-    async fn receipts_since(&self, since: Date) -> Result<ReceiptScan, ReadError> {
+    async fn receipts_since(&self, since: Date, page: u32) -> Result<ReceiptScan, ReadError> {
+        let skipped = usize::try_from(page.saturating_sub(1))
+            .unwrap_or(usize::MAX)
+            .saturating_mul(RECEIPTS_PER_PAGE);
         self.read(System::Qad, "browse.receipts", &[], |world| {
+            let mut shown = goods(world).filter(|receipt| receipt.date >= since).skip(skipped);
+            let receipts = shown
+                .by_ref()
+                .take(RECEIPTS_PER_PAGE)
+                .map(|receipt| receipt_of(world, receipt))
+                .collect::<Result<_, _>>()?;
             Ok(ReceiptScan {
-                receipts: goods(world)
-                    .filter(|receipt| receipt.date >= since)
-                    .map(|receipt| receipt_of(world, receipt))
-                    .collect::<Result<_, _>>()?,
+                receipts,
                 unreadable: Vec::new(),
+                more: shown.next().is_some(),
             })
         })
     }

@@ -1530,6 +1530,7 @@ mod tests {
             receipts: &receipts,
             reservations: &[],
             coupa_orders: &coupa_orders,
+            alike: &[],
             policy: &policy().unwrap(),
             today: NOW.date_utc(),
         });

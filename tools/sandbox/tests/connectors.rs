@@ -131,6 +131,7 @@ async fn draft_of(ports: &WorldPorts, id: InvoiceId) -> Option<SupplierInvoiceDr
         receipts: &receipts,
         reservations: &[],
         coupa_orders: &Default::default(),
+        alike: &[],
         policy: &policy().unwrap(),
         today: Timestamp(START).date_utc(),
     });
@@ -206,8 +207,8 @@ async fn the_whole_list_of_exportable_invoices_is_the_same() {
     }
     assert!(after.is_some(), "more than one page");
     let since = jiff::civil::date(2026, 3, 2);
-    let over_http = bench.qad.receipts_since(since).await.unwrap();
-    let direct = bench.ports.receipts_since(since).await.unwrap();
+    let over_http = bench.qad.receipts_since(since, 1).await.unwrap();
+    let direct = bench.ports.receipts_since(since, 1).await.unwrap();
     assert_eq!(over_http.receipts.len(), direct.receipts.len());
     assert_eq!(over_http.unreadable, []);
     assert_eq!(bench.violations(), Vec::<String>::new());

@@ -38,6 +38,8 @@ const READ_KEYS_MAX: usize = 5_000;
 const LIST_PAGES_MAX: u32 = 100;
 /// Most due records of one call.
 const DUE_LIMIT_MAX: usize = 1_000;
+/// How many invoices more than its even share a shard is asked for at once.
+const SHARE_SLACK: usize = 4;
 /// Most invoices of one page.
 const INVOICES_LIMIT_MAX: usize = 200;
 /// Longest commit token, in characters (DynamoDB's limit).
@@ -407,6 +409,28 @@ impl DynamoRegister {
         Ok(())
     }
 
+    /// So many invoices of one shard beyond an id, in the order of their ids.
+    async fn invoices_of(
+        &self,
+        shard: u64,
+        beyond: Option<InvoiceId>,
+        limit: usize,
+    ) -> Result<Vec<(InvoiceId, StoredRecord)>, StoreError> {
+        let query = PartitionQuery {
+            table: &self.tables.register,
+            pk: self.keys.invoices(shard),
+            range: beyond.map_or(Range::All, |id| Range::After(sortable(id.0))),
+            limit: Some(limit),
+        };
+        let mut records = Vec::new();
+        for record in self.records(&self.query(query).await?)? {
+            if let RecordKey::Invoice(id) = record.key {
+                records.push((id, record));
+            }
+        }
+        Ok(records)
+    }
+
     fn records(&self, items: &[Item]) -> Result<Vec<StoredRecord>, StoreError> {
         let read = |item: &Item| item::to_record(item, self.keys.record(&item::place(item)?)?);
         items
@@ -492,7 +516,15 @@ impl Register for DynamoRegister {
         });
         let mut due = Vec::new();
         for item in try_join_all(shards).await?.iter().flatten() {
-            due.push(item::to_due(item, &self.keys).map_err(StoreError)?);
+            match item::to_due(item, &self.keys) {
+                Ok(record) => due.push(record),
+                // One record of a version that is not ours must not stop the recovery of all others: it stays due, and
+                // is told at every sweep until somebody has looked at it.
+                Err(problem) => {
+                    tracing::error!(code = %problem.code, %problem, metric = "record_unreadable", value = 1,
+                    "what is due")
+                }
+            }
         }
         due.sort_by(|one, two| (one.due, &one.key).cmp(&(two.due, &two.key)));
         due.truncate(limit);
@@ -523,21 +555,34 @@ impl Register for DynamoRegister {
         if limit == 0 {
             return Ok(Vec::new());
         }
-        let shards = (0..INVOICE_SHARDS).map(|shard| {
-            self.query(PartitionQuery {
-                table: &self.tables.register,
-                pk: self.keys.invoices(shard),
-                range: after.map_or(Range::All, |id| Range::After(sortable(id.0))),
-                limit: Some(limit),
-            })
-        });
-        let mut records = Vec::new();
-        for items in try_join_all(shards).await? {
-            records.extend(self.records(&items)?);
+        // Ids are spread evenly over the shards, so that each has its share of the page. One that has more of it than its
+        // share is asked again; nothing that was read is thrown away but the few beyond the page.
+        let share = limit
+            .div_ceil(usize::try_from(INVOICE_SHARDS).unwrap_or(1))
+            .saturating_add(SHARE_SLACK);
+        let mut found: BTreeMap<InvoiceId, StoredRecord> = BTreeMap::new();
+        let mut open: BTreeMap<u64, Option<InvoiceId>> =
+            (0..INVOICE_SHARDS).map(|shard| (shard, after)).collect();
+        while !open.is_empty() {
+            let asked = open
+                .iter()
+                .map(|(shard, beyond)| self.invoices_of(*shard, *beyond, share));
+            let pages = try_join_all(asked).await?;
+            let shards: Vec<u64> = open.keys().copied().collect();
+            for (shard, page) in shards.into_iter().zip(pages) {
+                let last = page.iter().map(|(id, _)| *id).max();
+                let more = page.len() >= share;
+                found.extend(page);
+                match last {
+                    Some(last) if more => open.insert(shard, Some(last)),
+                    _ => open.remove(&shard),
+                };
+            }
+            // What a shard has not shown yet comes after what it has shown last.
+            let end = found.keys().nth(limit.saturating_sub(1)).copied();
+            open.retain(|_, last| end.is_none_or(|end| last.is_none_or(|last| last < end)));
         }
-        records.sort_by(|one, two| one.key.cmp(&two.key));
-        records.truncate(limit);
-        Ok(records)
+        Ok(found.into_values().take(limit).collect())
     }
 }
 

@@ -19,10 +19,12 @@ use crate::json::{self, Node};
 use async_trait::async_trait;
 use domain::coupa_orders::CoupaOrder;
 use domain::documents::Invoice;
+use domain::entities::{self, EntityRule, FieldValues, Whose};
 use domain::ids::InvoiceId;
 use domain::problem::Problem;
 use domain::time::Date;
 use flows::ports::{Coupa, CoupaHistory, DocumentOutcome, Flagged, InvoicePage, ReadError, WriteError};
+use std::collections::BTreeMap;
 
 /// Most records of one page that are looked at; Coupa sends at most 50 (confirmed).
 const PAGE_RECORDS_MAX: usize = 500;
@@ -39,9 +41,22 @@ pub struct CoupaClient {
     pub(crate) orders_left_out: bool,
     pub(crate) history: IntegrationHistory,
     pub(crate) supplier_defaults: CoupaSupplierDefaults,
+    /// Further parameters of the lists of invoices.
+    pub(crate) filter: BTreeMap<String, String>,
+    /// Whose an invoice is; none where everything is the one entity's.
+    pub(crate) entities: Vec<EntityRule>,
+    /// The fields that say it.
+    pub(crate) entity_fields: Vec<String>,
 }
 
 impl CoupaClient {
+    fn listing(&self) -> wire::Listing<'_> {
+        wire::Listing {
+            filter: &self.filter,
+            fields: &self.entity_fields,
+        }
+    }
+
     fn unreadable(problem: Problem) -> ReadError {
         ReadError::Unreadable(problem)
     }
@@ -114,7 +129,7 @@ impl CoupaClient {
             more: false,
         };
         for item in &items {
-            let id = match translate::head(item) {
+            let id = match translate::head(item, &self.entities, &self.entity_fields) {
                 Ok(head) => {
                     let id = head.id;
                     page.heads.push(head);
@@ -166,9 +181,17 @@ impl Coupa for CoupaClient {
         match self.peer.read(&call).await? {
             None => Ok(None),
             Some(json) => {
+                let values = translate::entity_fields(&Node::root(&json), &self.entity_fields);
+                if !self.entities.is_empty() && entities::whose(&self.entities, &values) == Whose::OutOfScope
+                {
+                    // Another ERP's invoice may look as it likes, and no order is asked for it.
+                    return translate::invoice(&json, id, &self.numbers, &OrderContext::default(), &values)
+                        .map(Some)
+                        .map_err(|_| ReadError::Refused(entities::out_of_scope(&values)));
+                }
                 let context = self.order_context(&json).await?;
-                let mut invoice =
-                    translate::invoice(&json, id, &self.numbers, &context).map_err(Self::unreadable)?;
+                let mut invoice = translate::invoice(&json, id, &self.numbers, &context, &values)
+                    .map_err(Self::unreadable)?;
                 invoice.coupa_orders = context.read(&self.order_words)?;
                 Ok(Some(invoice))
             }
@@ -181,7 +204,10 @@ impl Coupa for CoupaClient {
 
     async fn exportable_invoices(&self, after: Option<InvoiceId>) -> Result<InvoicePage, ReadError> {
         let after = after.unwrap_or(InvoiceId(0));
-        let call = Call::get("list_invoices", wire::exportable_invoices(&self.base, after));
+        let call = Call::get(
+            "list_invoices",
+            wire::exportable_invoices(&self.base, self.listing(), after),
+        );
         self.invoice_page(&call, after).await
     }
 
@@ -207,9 +233,15 @@ impl Coupa for CoupaClient {
                     .flatten()
                     .map(|word| translate::status_of(&word)),
                 // The answer need not show the whole invoice; what it does not show says nothing.
-                bill: translate::invoice(&json, id, &self.numbers, &OrderContext::default())
-                    .ok()
-                    .map(|invoice| (invoice.reference, invoice.total, invoice.currency)),
+                bill: translate::invoice(
+                    &json,
+                    id,
+                    &self.numbers,
+                    &OrderContext::default(),
+                    &FieldValues::new(),
+                )
+                .ok()
+                .map(|invoice| (invoice.reference, invoice.total, invoice.currency)),
             }),
             Ok(Some(false)) | Err(_) => {
                 let misread = exported.misread("true");
@@ -298,7 +330,7 @@ impl CoupaHistory for CoupaClient {
         let after = after.unwrap_or(InvoiceId(0));
         let call = Call::get(
             "list_approved_invoices",
-            wire::approved_invoices(&self.base, from, until, after),
+            wire::approved_invoices(&self.base, self.listing(), from, until, after),
         );
         self.invoice_page(&call, after).await
     }

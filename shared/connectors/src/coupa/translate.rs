@@ -10,6 +10,7 @@ use crate::json::{Json, Misread, Node};
 use domain::documents::{
     Billed, CoupaStatus, Invoice, InvoiceLine, InvoiceSupplier, InvoiceTerms, SourceVersion,
 };
+use domain::entities::{EntityRule, FieldValues, Whose, whose};
 use domain::ids::{DocumentKind, InvoiceId, OrderLineKey, PurchaseOrderNumber};
 use domain::money::Currency;
 use domain::money::negative;
@@ -29,21 +30,65 @@ pub(crate) fn invoice(
     asked: InvoiceId,
     numbers: &NumberMaps,
     context: &OrderContext,
+    entity_fields: &FieldValues,
 ) -> Result<Invoice, Problem> {
     let root = Node::root(json);
-    let read = read_invoice(&root, asked, numbers, context)
+    let mut read = read_invoice(&root, asked, numbers, context)
         .map_err(|misread| misread.problem(UNREADABLE, UNREADABLE_FIX))?;
+    read.entity_fields.clone_from(entity_fields);
     with_content_hash(read)
 }
 
+/// What stands at these paths. Where a path leads through a list, once for each element.
+pub(crate) fn entity_fields(root: &Node<'_>, paths: &[String]) -> FieldValues {
+    paths
+        .iter()
+        .map(|path| {
+            let values = path
+                .split('.')
+                .fold(vec![root.clone()], |nodes, name| {
+                    let below = nodes.iter().map(|node| node.get(name));
+                    below.flat_map(elements).collect()
+                })
+                .iter()
+                .map(|node| match node.text() {
+                    Ok(text) => text,
+                    Err(_) => node.flag().ok().flatten().map(|flag| flag.to_string()),
+                })
+                .collect();
+            (path.clone(), values)
+        })
+        .collect()
+}
+
+/// The elements of a list; anything else is its own only element.
+fn elements<'a>(node: Node<'a>) -> Vec<Node<'a>> {
+    match node.items() {
+        Ok(items) if !node.is_null() => items,
+        _ => vec![node],
+    }
+}
+
 /// What a listing tells of one invoice; the id alone when nothing else can be read.
-pub(crate) fn head(node: &Node<'_>) -> Result<InvoiceHead, (Option<InvoiceId>, Problem)> {
+///
+/// A list that does not show a field which conditions ask for says nothing about whose the invoice is: it is then read.
+pub(crate) fn head(
+    node: &Node<'_>,
+    rules: &[EntityRule],
+    fields: &[String],
+) -> Result<InvoiceHead, (Option<InvoiceId>, Problem)> {
     let id = node.get("id").whole().ok().flatten().map(InvoiceId);
+    let shown = fields
+        .iter()
+        .all(|path| node.present(path.split('.').next().unwrap_or_default()).is_ok());
+    let out_of_scope =
+        !rules.is_empty() && shown && whose(rules, &entity_fields(node, fields)) == Whose::OutOfScope;
     let read = || -> Result<InvoiceHead, Misread> {
         Ok(InvoiceHead {
             id: id.ok_or_else(|| node.get("id").misread("an invoice id"))?,
             status: status(node)?,
             updated_at: node.get("updated-at").required_instant()?,
+            out_of_scope,
         })
     };
     read().map_err(|misread| (id, misread.problem(UNREADABLE, UNREADABLE_FIX)))
@@ -110,6 +155,7 @@ fn read_invoice(
         charges: amounts::charges(root)?,
         lines: Vec::new(),
         terms: InvoiceTerms::default(),
+        entity_fields: FieldValues::new(),
         coupa_orders: Vec::new(),
     };
     if kind == DocumentKind::CreditNote {
@@ -163,9 +209,9 @@ fn supplier(root: &Node<'_>, numbers: &NumberMaps) -> Result<InvoiceSupplier, Mi
     Ok(InvoiceSupplier {
         coupa_id: node.get("id").whole()?,
         number: number.map(|number| numbers.supplier.apply(&number)),
-        name: match node.get("name").text()? {
+        name: match node.get("name").shown()? {
             Some(name) => name,
-            None => node.get("display-name").text()?.unwrap_or_default(),
+            None => node.get("display-name").shown()?.unwrap_or_default(),
         },
     })
 }
@@ -210,7 +256,7 @@ fn read_line(
         } else {
             number.required_u32()?
         },
-        description: line.get("description").text()?.unwrap_or_default(),
+        description: line.get("description").shown()?.unwrap_or_default(),
         billed,
         total,
         order_line,
@@ -320,6 +366,7 @@ mod tests {
             InvoiceId(92010),
             &NumberMaps::default(),
             &OrderContext::default(),
+            &FieldValues::new(),
         )
     }
 
@@ -405,6 +452,24 @@ mod tests {
                 "{to}"
             );
         }
+    }
+
+    #[test]
+    fn a_broken_character_parks_the_invoice_only_where_the_text_is_needed() {
+        let half = r"\ud83d";
+        let name = changed("Acme GmbH", &format!("Acme {half}"));
+        assert!(read(&name).unwrap().supplier.name.starts_with("Acme \u{fffd}"));
+        let note = changed(
+            "\"payments\": []",
+            &format!("\"payments\": [], \"internal-note\": \"{half}\""),
+        );
+        assert_eq!(read(&note).unwrap(), read(REALISTIC).unwrap());
+        let number = changed("INV-20260928-17", &format!("INV-{half}"));
+        let problem = read(&number).unwrap_err();
+        assert_eq!(
+            (problem.code.as_str(), problem.field.as_str()),
+            (UNREADABLE, "invoice-number")
+        );
     }
 
     #[test]
@@ -796,7 +861,14 @@ mod tests {
         );
         let read = |text: &str| {
             let json = parse(text.as_bytes()).unwrap();
-            invoice(&json, InvoiceId(92010), &numbers, &OrderContext::default()).unwrap()
+            invoice(
+                &json,
+                InvoiceId(92010),
+                &numbers,
+                &OrderContext::default(),
+                &FieldValues::new(),
+            )
+            .unwrap()
         };
         let invoice = read(&text);
         assert_eq!(

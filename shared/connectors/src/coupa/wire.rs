@@ -5,11 +5,12 @@ use domain::ids::InvoiceId;
 use domain::time::Date;
 use flows::ports::DocumentOutcome;
 use serde::Serialize;
+use std::collections::BTreeMap;
 
 /// Most records on a page (confirmed by Coupa's reference).
 pub(crate) const PAGE_RECORDS: usize = 50;
 /// What a listing asks for of each invoice.
-const HEAD_FIELDS: &str = r#"["id","status","updated-at"]"#;
+const HEAD_FIELDS: [&str; 3] = ["id", "status", "updated-at"];
 /// Coupa's word for an invoice as a document.
 const INVOICE_DOCUMENT_TYPE: &str = "InvoiceHeader";
 
@@ -18,37 +19,73 @@ pub(crate) fn invoice(base: &BaseUrl, id: InvoiceId) -> String {
     base.at(&format!("/api/invoices/{id}"), &[])
 }
 
-/// One page of invoices to be exported, by id after `after` (keyset: an offset would skip records as flags change).
-pub(crate) fn exportable_invoices(base: &BaseUrl, after: InvoiceId) -> String {
-    base.at(
-        "/api/invoices",
-        &[
-            ("exported", "false".to_owned()),
-            ("status[in]", "approved,voided".to_owned()),
+/// The parameter `fields` of a listing: what every head needs, and the fields that say whose it is. Nested as Coupa
+/// writes it: `{"account-type":["name"]}`.
+fn head_fields(asked: &[String]) -> String {
+    let nested = |path: &String| {
+        let mut names = path.rsplit('.');
+        let last = serde_json::Value::from(names.next().unwrap_or_default());
+        names.fold(last, |below, name| serde_json::json!({ name: [below] }))
+    };
+    let all: Vec<serde_json::Value> = HEAD_FIELDS
+        .into_iter()
+        .map(serde_json::Value::from)
+        .chain(asked.iter().map(nested))
+        .collect();
+    serde_json::Value::from(all).to_string()
+}
+
+/// Which invoices a connection lists, and what it asks of each.
+#[derive(Clone, Copy)]
+pub(crate) struct Listing<'a> {
+    /// Further parameters of the query, the connection's own.
+    pub(crate) filter: &'a BTreeMap<String, String>,
+    /// Paths of the fields that say whose an invoice is.
+    pub(crate) fields: &'a [String],
+}
+
+impl Listing<'_> {
+    fn at(&self, base: &BaseUrl, first: Vec<(&str, String)>, after: InvoiceId) -> String {
+        let mut query = first;
+        query.extend(
+            self.filter
+                .iter()
+                .map(|(name, value)| (name.as_str(), value.clone())),
+        );
+        query.extend([
             ("id[gt]", after.to_string()),
             ("order_by", "id".to_owned()),
             ("dir", "asc".to_owned()),
             ("limit", PAGE_RECORDS.to_string()),
-            ("fields", HEAD_FIELDS.to_owned()),
-        ],
-    )
+            ("fields", head_fields(self.fields)),
+        ]);
+        base.at("/api/invoices", &query)
+    }
+}
+
+/// One page of invoices to be exported, by id after `after` (keyset: an offset would skip records as flags change).
+pub(crate) fn exportable_invoices(base: &BaseUrl, listing: Listing<'_>, after: InvoiceId) -> String {
+    let first = vec![
+        ("exported", "false".to_owned()),
+        ("status[in]", "approved,voided".to_owned()),
+    ];
+    listing.at(base, first, after)
 }
 
 /// One page of approved invoices by their date, exported or not, by id after `after`.
-pub(crate) fn approved_invoices(base: &BaseUrl, from: Date, until: Option<Date>, after: InvoiceId) -> String {
+pub(crate) fn approved_invoices(
+    base: &BaseUrl,
+    listing: Listing<'_>,
+    from: Date,
+    until: Option<Date>,
+    after: InvoiceId,
+) -> String {
     let mut query = vec![
         ("status", "approved".to_owned()),
         ("invoice-date[gt_or_eq]", from.to_string()),
     ];
     query.extend(until.map(|until| ("invoice-date[lt_or_eq]", until.to_string())));
-    query.extend([
-        ("id[gt]", after.to_string()),
-        ("order_by", "id".to_owned()),
-        ("dir", "asc".to_owned()),
-        ("limit", PAGE_RECORDS.to_string()),
-        ("fields", HEAD_FIELDS.to_owned()),
-    ]);
-    base.at("/api/invoices", &query)
+    listing.at(base, query, after)
 }
 
 /// Sets the exported flag: a request of its own, without a body.

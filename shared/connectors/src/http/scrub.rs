@@ -110,6 +110,8 @@ fn hide_in(json: &mut Json, forms: &[String]) {
             }
         }
         Json::Text(text) => *text = hide(text, forms),
+        // A message, and from here on one that can be read.
+        Json::Garbled(text) => *json = Json::Text(hide(text, forms)),
         Json::List(items) => items.iter_mut().for_each(|item| hide_in(item, forms)),
         Json::Object(members) => {
             *members = std::mem::take(members)

@@ -109,23 +109,16 @@ impl QadClient {
         for criterion in criteria {
             check_filter_value(criterion).map_err(ReadError::Refused)?;
         }
-        let page_rows = usize::try_from(resource.page_rows).unwrap_or(usize::MAX);
         let mut rows: Vec<Json> = Vec::new();
         let mut seen: BTreeSet<String> = BTreeSet::new();
         for page in 1..=PAGES_MAX {
-            let url = wire::browse_page(&self.base, resource, criteria, page);
-            let json = self.ask(operation, url).await?;
-            let root = Node::root(&json);
-            let items = root.get("data").required_items().map_err(unreadable)?;
-            let more = has_more(&root, items.len() >= page_rows).map_err(unreadable)?;
+            let json = self
+                .ask(operation, wire::browse_page(&self.base, resource, criteria, page))
+                .await?;
+            let (items, more) = page_of(&json, resource, page)?;
             let keys = page_keys(&items, resource);
             if !items.is_empty() && !seen.insert(keys) {
                 return Err(endless(&format!("page {page} repeats an earlier one")));
-            }
-            if items.is_empty() && more {
-                return Err(endless(&format!(
-                    "page {page} is empty and says that more follows"
-                )));
             }
             if rows.len().saturating_add(items.len()) > ROWS_MAX {
                 return Err(endless(&format!("more than {ROWS_MAX} rows")));
@@ -147,6 +140,27 @@ impl QadClient {
         ];
         let resource = &self.profile.supplier_invoices;
         self.rows("find_invoices", resource, &criteria).await
+    }
+
+    /// Reads one page (from 1) of a resource, and whether another follows. An entity is answered whole, as its first page.
+    async fn page(
+        &self,
+        operation: &'static str,
+        resource: &Resource,
+        criteria: &[Criterion],
+        page: u32,
+    ) -> Result<(Vec<Json>, bool), ReadError> {
+        if resource.family == Family::Entity {
+            return Ok((self.entity(operation, resource, criteria).await?, false));
+        }
+        for criterion in criteria {
+            check_filter_value(criterion).map_err(ReadError::Refused)?;
+        }
+        let json = self
+            .ask(operation, wire::browse_page(&self.base, resource, criteria, page))
+            .await?;
+        let (items, more) = page_of(&json, resource, page)?;
+        Ok((items.iter().map(Node::to_json).collect(), more))
     }
 
     fn view<'a>(&self, rows: &'a [Json], resource: &'a Resource) -> Vec<Row<'a>> {
@@ -291,6 +305,20 @@ fn check_filter_value(criterion: &Criterion) -> Result<(), Problem> {
     Ok(())
 }
 
+/// The rows of a page, and whether another follows.
+fn page_of<'a>(json: &'a Json, resource: &Resource, page: u32) -> Result<(Vec<Node<'a>>, bool), ReadError> {
+    let page_rows = usize::try_from(resource.page_rows).unwrap_or(usize::MAX);
+    let root = Node::root(json);
+    let items = root.get("data").required_items().map_err(unreadable)?;
+    let more = has_more(&root, items.len() >= page_rows).map_err(unreadable)?;
+    if items.is_empty() && more {
+        return Err(endless(&format!(
+            "page {page} is empty and says that more follows"
+        )));
+    }
+    Ok((items, more))
+}
+
 /// Whether another page follows: `HasMoreParams` as a text or a truth value (the text is seen). When it is missing, a
 /// full page is asked on from.
 fn has_more(root: &Node<'_>, page_is_full: bool) -> Result<bool, Misread> {
@@ -356,15 +384,16 @@ impl Qad for QadClient {
         }
     }
 
-    async fn receipts_since(&self, since: Date) -> Result<ReceiptScan, ReadError> {
+    async fn receipts_since(&self, since: Date, page: u32) -> Result<ReceiptScan, ReadError> {
         let resource = &self.profile.receipts;
         let criteria = [
             Criterion::equal("domain", self.domain.as_str()),
             Criterion::at_least("since", since.to_string()),
         ];
-        let rows = self.rows("list_receipts", resource, &criteria).await?;
+        let (rows, more) = self.page("list_receipts", resource, &criteria, page).await?;
         let rows = self.view(&rows, resource);
-        Ok(translate::receipts(&rows, &self.profile, &self.domain, None))
+        let scan = translate::receipts(&rows, &self.profile, &self.domain, None);
+        Ok(ReceiptScan { more, ..scan })
     }
 
     async fn find_invoices(&self, identity: &QadInvoiceIdentity) -> Result<Vec<QadDocument>, ReadError> {

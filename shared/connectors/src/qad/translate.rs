@@ -294,6 +294,7 @@ pub(crate) fn receipts(
     ReceiptScan {
         receipts: known.into_values().collect(),
         unreadable: problems,
+        more: false,
     }
 }
 

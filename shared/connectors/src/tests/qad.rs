@@ -386,7 +386,7 @@ async fn receipts_are_asked_for_by_order_and_by_date() {
         .script
         .then(rows(&[receipt_row("RC000871")], json!("false")));
     let of_order = bench.qad.receipts_of_order(&number()).await.unwrap();
-    let since = bench.qad.receipts_since(date("2026-02-23")).await.unwrap();
+    let since = bench.qad.receipts_since(date("2026-02-23"), 1).await.unwrap();
     assert_eq!(of_order, since.receipts);
     let receipt = &of_order[0];
     assert_eq!(
@@ -460,7 +460,7 @@ async fn a_receipt_line_that_comes_twice_is_one_or_a_problem() {
     );
 
     bench.script.then(rows(&three, json!("false")));
-    let scan = bench.qad.receipts_since(date("2026-01-01")).await.unwrap();
+    let scan = bench.qad.receipts_since(date("2026-01-01"), 1).await.unwrap();
     assert_eq!((scan.receipts.len(), scan.unreadable.len()), (1, 1));
     assert_eq!(scan.receipts[0].key.receiver.as_str(), "RC2");
 }
@@ -484,7 +484,7 @@ async fn a_bad_row_stops_an_order_and_not_a_poll() {
             .then(rows(&[receipt_row("RC1"), bad.clone()], json!("false")));
         let error = bench.qad.receipts_of_order(&number()).await.unwrap_err();
         assert!(matches!(error, ReadError::Unreadable(_)), "{bad}");
-        let scan = bench.qad.receipts_since(date("2026-01-01")).await.unwrap();
+        let scan = bench.qad.receipts_since(date("2026-01-01"), 1).await.unwrap();
         assert_eq!((scan.receipts.len(), scan.unreadable.len()), (1, 1), "{bad}");
         assert!(scan.unreadable[0].field.starts_with("data[1].p"));
     }

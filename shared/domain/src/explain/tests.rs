@@ -392,6 +392,20 @@ fn every_exception_has_its_exact_sentence() {
              invoices.remit_to.codes.",
         ),
         (
+            ExceptionCode::NearDuplicate,
+            |case| {
+                case.alike = vec![crate::matching::alike::BillAlike {
+                    invoice: crate::ids::InvoiceId(7),
+                    entity: "20GERCO".parse().unwrap(),
+                    reference: case.invoice.reference.clone(),
+                    invoice_date: case.invoice.invoice_date,
+                }];
+            },
+            "Parked for a person since 2026-03-05 09:12 UTC: it may be the bill that was entered as Coupa invoice 7 with \
+             number INV-1 of 2026-03-05 in entity 20GERCO. Void the invoice in Coupa if it is the same bill, or \
+             release it if it is another.",
+        ),
+        (
             ExceptionCode::OutOfRange,
             |case| case.order_line().unit_price = rust_decimal::Decimal::MAX,
             "Parked for a person since 2026-03-05 09:12 UTC: invoice line 1 has quantity 100 at 10.00 USD, total \

@@ -114,7 +114,7 @@ pub(super) fn payee(input: &MatchInput<'_>) -> Result<Option<Payee>, Exception> 
             .cloned());
     };
     let own = input.invoice.supplier.number.as_deref();
-    if own.is_some_and(|own| fold(own) == fold(reference)) {
+    if own.is_some_and(|own| crate::reference::fold(own) == crate::reference::fold(reference)) {
         return Ok(None);
     }
     match super::lines::find_folded(&policy.codes, reference) {

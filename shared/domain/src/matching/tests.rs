@@ -1,5 +1,6 @@
 //! One test per rule; the names are the rules. [`properties`] compares with an independent model.
 
+mod alike;
 mod destination;
 mod order_lines;
 mod payable;
@@ -23,6 +24,7 @@ pub(crate) struct Case {
     pub(crate) receipts: Vec<Receipt>,
     pub(crate) reservations: Vec<Reservation>,
     pub(crate) coupa_orders: CoupaOrders,
+    pub(crate) alike: Vec<BillAlike>,
     pub(crate) policy: MatchPolicy,
 }
 
@@ -35,6 +37,7 @@ impl Case {
             receipts: vec![receipt("RC1", "PO1", 1, "100", "2026-03-01")],
             reservations: Vec::new(),
             coupa_orders: BTreeMap::new(),
+            alike: Vec::new(),
             policy: policy(),
         }
     }
@@ -50,15 +53,21 @@ impl Case {
     }
 
     pub(crate) fn decide(&self) -> Decision {
-        decide(&MatchInput {
+        decide(&self.input())
+    }
+
+    /// All of it, on 2026-03-20.
+    pub(crate) fn input(&self) -> MatchInput<'_> {
+        MatchInput {
             invoice: &self.invoice,
             orders: &self.orders,
             receipts: &self.receipts,
             reservations: &self.reservations,
             coupa_orders: &self.coupa_orders,
+            alike: &self.alike,
             policy: &self.policy,
             today: "2026-03-20".parse().unwrap(),
-        })
+        }
     }
 
     /// Replaces the lines and makes the total agree.
@@ -194,6 +203,7 @@ fn invoice(lines: Vec<InvoiceLine>) -> Invoice {
         charges: Vec::new(),
         lines,
         terms: Default::default(),
+        entity_fields: Default::default(),
         coupa_orders: Vec::new(),
     }
 }
@@ -1569,21 +1579,7 @@ fn a_person_may_accept_a_closed_order_and_nothing_ahead_of_the_receipt() {
     let Verdict::Park { exceptions } = case.decide().verdict else {
         panic!()
     };
-    let accepted = |case: &Case| {
-        decide_accepting(
-            &MatchInput {
-                invoice: &case.invoice,
-                orders: &case.orders,
-                receipts: &case.receipts,
-                reservations: &case.reservations,
-                coupa_orders: &case.coupa_orders,
-                policy: &case.policy,
-                today: "2026-03-20".parse().unwrap(),
-            },
-            &exceptions,
-        )
-        .verdict
-    };
+    let accepted = |case: &Case| decide_accepting(&case.input(), &exceptions).verdict;
     assert!(matches!(accepted(&case), Verdict::Approve { .. }));
     let mut without = case.clone();
     without.receipts.clear();

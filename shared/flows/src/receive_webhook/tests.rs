@@ -15,6 +15,8 @@ use std::time::Duration;
 
 /// 2026-03-06T09:00:00Z: the time of all event files.
 const NOW_MILLIS: i64 = 1_772_787_600_000;
+/// The function's timeout in the template.
+const TIMEOUT_MILLIS: i64 = 10_000;
 const PLAIN_SECRET: &str = "fictional-secret-of-example-plain-01";
 const NEXT_SECRET: &str = "fictional-secret-of-example-plain-02";
 const INVOICE: &str = r#"{"event-type":"invoice","object":{"id":92010}}"#;
@@ -27,6 +29,8 @@ struct World {
     looks: AtomicUsize,
     secrets_down: AtomicBool,
     queue_down: AtomicBool,
+    /// Secret store and queue never answer.
+    hanging: AtomicBool,
     hints: Mutex<Vec<Hint>>,
     now: AtomicI64,
     memory: Memory,
@@ -36,6 +40,9 @@ struct World {
 impl WebhookSecrets for World {
     async fn document(&self, connection: &ConnectionId) -> Result<Option<SecretString>, ReadError> {
         self.looks.fetch_add(1, Ordering::Relaxed);
+        if self.hanging.load(Ordering::Relaxed) {
+            std::future::pending::<()>().await;
+        }
         if self.secrets_down.load(Ordering::Relaxed) {
             return Err(ReadError::Unavailable {
                 retry_after: None,
@@ -63,8 +70,12 @@ impl Clock for World {
     fn now(&self) -> Timestamp {
         Timestamp(self.now.load(Ordering::Relaxed))
     }
-    async fn sleep(&self, _: Duration) {
-        panic!("this flow never waits");
+    /// Time passes only while nothing else can happen.
+    async fn sleep(&self, duration: Duration) {
+        if !self.hanging.load(Ordering::Relaxed) {
+            std::future::pending::<()>().await;
+        }
+        self.pass(i64::try_from(duration.as_millis()).unwrap());
     }
 }
 
@@ -88,6 +99,7 @@ impl World {
             looks: AtomicUsize::new(0),
             secrets_down: AtomicBool::new(false),
             queue_down: AtomicBool::new(false),
+            hanging: AtomicBool::new(false),
             hints: Mutex::default(),
             now: AtomicI64::new(NOW_MILLIS),
             memory: Memory::default(),
@@ -101,6 +113,7 @@ impl World {
             queue: self,
             clock: self,
             chance: self,
+            ends: Timestamp(self.now.load(Ordering::Relaxed) + TIMEOUT_MILLIS),
         }
     }
 
@@ -372,11 +385,18 @@ fn made_up_connections_run_up_no_bill_and_lock_nobody_out_who_is_known() {
         .collect();
     let allowed = usize::try_from(FIRST_LOOKS_MAX).unwrap() - looks_before;
     assert_eq!(world.looks() - looks_before, allowed);
-    assert!(statuses[..allowed].iter().all(|status| *status == 401));
     assert!(
-        statuses[allowed..].iter().all(|status| *status == 503),
-        "nobody looked, so nobody knows"
+        statuses.iter().all(|status| *status == 401),
+        "the answer does not tell whether anybody looked"
     );
+    // A connection that exists and that this instance has not met is answered like one that does not.
+    let known = world.run(&post("example-rotating", &"0".repeat(64), INVOICE));
+    let unknown = world.run(&post("made-up", &"0".repeat(64), INVOICE));
+    assert_eq!(
+        (known.status, &known.headers, &known.body),
+        (unknown.status, &unknown.headers, &unknown.body)
+    );
+    assert_eq!(unknown.outcome.reason(), TOO_MANY_UNKNOWN);
     assert_eq!(world.run(&signed(PLAIN_SECRET, INVOICE)).status, 202);
     world.pass(SETTINGS_AGE_MILLIS_MAX);
     assert_eq!(world.run(&signed(PLAIN_SECRET, INVOICE)).status, 202);
@@ -393,6 +413,19 @@ fn made_up_connections_run_up_no_bill_and_lock_nobody_out_who_is_known() {
         remembered.connections.len() <= most,
         "made-up names do not pile up"
     );
+}
+
+#[test]
+fn a_store_that_never_answers_is_answered_for_before_lambda_ends_the_invocation() {
+    let world = World::new();
+    world.hanging.store(true, Ordering::Relaxed);
+    let answer = world.run(&signed(PLAIN_SECRET, INVOICE));
+    assert_eq!((answer.status, answer.outcome.name()), (503, "out-of-time"));
+    assert!(answer.headers.iter().any(|(name, _)| *name == "retry-after"));
+    let elapsed = world.now.load(Ordering::Relaxed) - NOW_MILLIS;
+    assert_eq!(elapsed, TIMEOUT_MILLIS - ANSWER_MARGIN_MILLIS);
+    world.hanging.store(false, Ordering::Relaxed);
+    assert_eq!(world.run(&signed(PLAIN_SECRET, INVOICE)).status, 202);
 }
 
 #[test]
@@ -662,6 +695,11 @@ fn a_token_is_good_for_its_connection_its_client_and_its_time() {
         "grant_type=",
         "grant_type=client_credentials&grant_type=client_credentials",
         "grant_type=password",
+        "{}",
+        r#"{"grant_type":"password"}"#,
+        r#"{"grant_type":"client_credentials","grant_type":"client_credentials"}"#,
+        r#"{"grant_type":["client_credentials"]}"#,
+        r#"{"grant_type":"client_credentials"} x"#,
     ] {
         assert_eq!(
             call("example-call-out/token", basic(secret), form).status,
@@ -673,6 +711,42 @@ fn a_token_is_good_for_its_connection_its_client_and_its_time() {
         assert_eq!(call("example-call-out/token", basic("wrong"), "").status, 401);
     }
     assert!(world.looks() <= 6, "{} looks", world.looks());
+}
+
+/// A client whose credentials have a letter in which the two alphabets differ, twice, and need padding.
+#[test]
+fn basic_credentials_come_in_either_alphabet_padded_or_not() {
+    use base64::Engine;
+    use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD, URL_SAFE, URL_SAFE_NO_PAD};
+    let world = World::new();
+    let secret = "~~~~~~-fictional-client-secret-01";
+    set_call_out(&world, &[PLAIN_SECRET], &[secret]);
+    let text = format!("coupa-example:{secret}");
+    let status = |offered: &str| {
+        let authorization = format!("Basic {offered}");
+        call(
+            &world,
+            "example-call-out/token",
+            &authorization,
+            r#" {"grant_type": "client_credentials", "scope": "any"}"#,
+        )
+        .status
+    };
+    let standard = STANDARD.encode(&text);
+    let url_safe = URL_SAFE.encode(&text);
+    assert!(standard.contains('+') && standard.ends_with('=') && standard != url_safe);
+    for offered in [
+        &standard,
+        &url_safe,
+        &STANDARD_NO_PAD.encode(&text),
+        &URL_SAFE_NO_PAD.encode(&text),
+    ] {
+        assert_eq!(status(offered), 200, "{offered}");
+    }
+    let both = url_safe.replacen('-', "+", 1);
+    for wrong in [both, format!("{standard}="), STANDARD.encode(format!("{text}x"))] {
+        assert_eq!(status(&wrong), 401, "{wrong}");
+    }
 }
 
 #[test]

@@ -9,18 +9,28 @@
 use super::signature::{SigningSecret, TAG_BYTES, Tag};
 use super::{Distrust, HEADER_VALUE_BYTES_MAX, Headers};
 use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
+use base64::alphabet::{STANDARD, URL_SAFE};
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use domain::ids::ConnectionId;
 use domain::time::Timestamp;
 use secrecy::SecretString;
+use serde::Deserialize;
 use sha2::{Digest, Sha256};
+use std::borrow::Cow;
 use std::fmt;
 use subtle::{Choice, ConstantTimeEq};
 
 /// Separates these tags from every other use of the same secret.
 const TOKEN_LABEL: &[u8] = b"qad-coupa call-out token 1";
-/// Longest form body of a token request, in bytes.
-const FORM_BYTES_MAX: usize = 4096;
+/// Longest body of a token request, in bytes.
+const REQUEST_BYTES_MAX: usize = 4096;
+/// Padded or not: clients differ.
+const BASIC_CONFIG: GeneralPurposeConfig =
+    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent);
+/// Basic credentials as RFC 7617 has them.
+const BASIC: GeneralPurpose = GeneralPurpose::new(&STANDARD, BASIC_CONFIG);
+/// Basic credentials in the alphabet that Coupa writes too (confirmed).
+const BASIC_URL_SAFE: GeneralPurpose = GeneralPurpose::new(&URL_SAFE, BASIC_CONFIG);
 /// Milliseconds in a second.
 const MILLIS_PER_SECOND: i64 = 1000;
 /// Most digits of a token's expiry.
@@ -76,13 +86,14 @@ pub enum TokenRefused {
 }
 
 impl CallOut {
-    /// Checks the client's HTTP Basic credentials and makes a token. `form` is the request's body.
+    /// Checks the client's HTTP Basic credentials and makes a token. `request` is its body: a form or JSON
+    /// (both confirmed).
     pub(crate) fn issue(
         &self,
         secrets: &[SigningSecret],
         connection: &ConnectionId,
         headers: &Headers,
-        form: &[u8],
+        request: &[u8],
         now: Timestamp,
     ) -> Result<IssuedToken, TokenRefused> {
         let offered = basic_credentials(headers);
@@ -101,7 +112,7 @@ impl CallOut {
         offered.map_err(TokenRefused::Distrusted)?;
         let secret = secrets.first().filter(|_| bool::from(known));
         let secret = secret.ok_or(TokenRefused::Distrusted(Distrust::ClientWrong))?;
-        if !asks_for_client_credentials(form) {
+        if !asks_for_client_credentials(request) {
             return Err(TokenRefused::GrantNotSupported);
         }
         let expiry = now
@@ -171,9 +182,13 @@ fn authorization<'a>(headers: &'a Headers, scheme: &str) -> Result<&'a str, Dist
 }
 
 fn basic_credentials(headers: &Headers) -> Result<Vec<u8>, Distrust> {
-    STANDARD
-        .decode(authorization(headers, "basic")?)
-        .map_err(|_| Distrust::ProofMalformed)
+    let offered = authorization(headers, "basic")?;
+    let engine = if offered.contains(['-', '_']) {
+        &BASIC_URL_SAFE
+    } else {
+        &BASIC
+    };
+    engine.decode(offered).map_err(|_| Distrust::ProofMalformed)
 }
 
 fn bearer(headers: &Headers) -> Result<(i64, Tag), Distrust> {
@@ -192,12 +207,23 @@ fn bearer(headers: &Headers) -> Result<(i64, Tag), Distrust> {
     Ok((expiry, bytes))
 }
 
-/// True when the form names the grant exactly once. Other parameters, such as a scope, are not ours to judge.
-fn asks_for_client_credentials(form: &[u8]) -> bool {
-    if form.len() > FORM_BYTES_MAX {
+/// True when the form, or the JSON object, names the grant exactly once. Other parameters, such as a scope, are not ours to
+/// judge.
+fn asks_for_client_credentials(request: &[u8]) -> bool {
+    /// A name that comes twice is an error.
+    #[derive(Deserialize)]
+    struct Grant<'a> {
+        #[serde(borrow)]
+        grant_type: Cow<'a, str>,
+    }
+    if request.len() > REQUEST_BYTES_MAX {
         return false;
     }
-    let mut grants = form
+    if request.trim_ascii_start().starts_with(b"{") {
+        return serde_json::from_slice::<Grant<'_>>(request)
+            .is_ok_and(|asked| asked.grant_type == "client_credentials");
+    }
+    let mut grants = request
         .split(|byte| *byte == b'&')
         .filter_map(|pair| pair.strip_prefix(b"grant_type="));
     grants.next() == Some(b"client_credentials") && grants.next().is_none()

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::bills::unmatched_key;
-use crate::match_invoice::{IdentityClaim, identity_key};
+use crate::claims::{IdentityClaim, identity_key};
 use crate::order_event;
 use crate::poll_payments;
 use crate::ports::*;
@@ -435,6 +435,7 @@ async fn poll(model: &Model) -> Result<poll_payments::Polled, crate::poll_coupa:
         context: context(model, &timing),
         connection: &"acme".parse().unwrap(),
         qad: model,
+        scope: &Default::default(),
         queue: model,
         settings: &settings,
         trace: "t",
@@ -1160,6 +1161,7 @@ async fn a_poll_that_runs_out_of_time_goes_on_where_it_stopped() {
         context: late,
         connection: &connection,
         qad: &model,
+        scope: &Default::default(),
         queue: &model,
         settings: &settings,
         trace: "t",

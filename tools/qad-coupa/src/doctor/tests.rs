@@ -71,7 +71,12 @@ impl Bench {
             &ground,
             Duration::from_secs(20),
         );
-        Systems { document, coupa, qad }
+        Systems {
+            document,
+            coupa,
+            qad,
+            entities: Vec::new(),
+        }
     }
 
     /// Every check of both systems, by its name.

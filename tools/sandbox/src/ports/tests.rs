@@ -37,6 +37,7 @@ impl Bench {
             receipts: &receipts,
             reservations: &[],
             coupa_orders: &Default::default(),
+            alike: &[],
             policy: &policy().unwrap(),
             today: Timestamp(START).date_utc(),
         });

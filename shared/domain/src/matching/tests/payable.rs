@@ -78,18 +78,9 @@ fn a_credit_note_posts_whoever_pays() {
 #[test]
 fn a_person_may_have_qad_pay_it_all_the_same() {
     let case = paid_by_everybody();
-    let input = MatchInput {
-        invoice: &case.invoice,
-        orders: &case.orders,
-        receipts: &case.receipts,
-        reservations: &case.reservations,
-        coupa_orders: &case.coupa_orders,
-        policy: &case.policy,
-        today: "2026-03-20".parse().unwrap(),
-    };
     let told = verdict_exceptions(&case.decide().verdict).to_vec();
     assert!(matches!(
-        decide_accepting(&input, &told).verdict,
+        decide_accepting(&case.input(), &told).verdict,
         Verdict::Approve { .. }
     ));
 }

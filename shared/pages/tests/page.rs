@@ -1,0 +1,610 @@
+//! The page as a browser meets it, over a register in memory: who is let in, what is refused, what an act needs, and what a
+//! question costs.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    reason = "a failing test may say so by panicking"
+)]
+
+use async_trait::async_trait;
+use axum::body::{Body, to_bytes};
+use axum::http::{Request, StatusCode, header};
+use domain::documents::SourceVersion;
+use domain::ids::{DocumentKind, InvoiceId};
+use domain::instruction::SecondPerson;
+use domain::lifecycle::{Event, InvoiceRecord, ParkReason, State, Summary};
+use domain::matching::{Exception, ExceptionCode};
+use domain::time::Timestamp;
+use domain::timing::Timing;
+use flows::index;
+use flows::ports::{Books, Chance, Clock, Hint, Queue, RecordKey, StoreError};
+use flows::published::{self, Published};
+use flows::store::{Change, Context, load, save};
+use pages::{Console, Login, Person, PlantClock, Role, Seal};
+use rust_decimal::Decimal;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use tests::memory_register::MemoryRegister;
+
+const HOST: &str = "127.0.0.1:1";
+
+#[derive(Default)]
+struct Fakes {
+    now: AtomicI64,
+    count: AtomicU64,
+    hints: Mutex<Vec<Hint>>,
+}
+
+#[async_trait]
+impl Clock for Fakes {
+    fn now(&self) -> Timestamp {
+        Timestamp(self.now.load(Ordering::Relaxed))
+    }
+    async fn sleep(&self, _: Duration) {}
+}
+
+impl Chance for Fakes {
+    fn token(&self) -> String {
+        format!("token-{}", self.count.fetch_add(1, Ordering::Relaxed))
+    }
+    fn up_to(&self, _: u64) -> u64 {
+        0
+    }
+}
+
+#[async_trait]
+impl Queue for Fakes {
+    async fn send(&self, hints: &[Hint]) -> Result<(), StoreError> {
+        self.hints.lock().unwrap().extend_from_slice(hints);
+        Ok(())
+    }
+}
+
+struct World {
+    fakes: Arc<Fakes>,
+    register: MemoryRegister,
+    console: Arc<Console>,
+    timing: Timing,
+}
+
+fn people() -> Vec<Person> {
+    let person = |name: &str, role| Person {
+        by: format!("local:{name}@example.com"),
+        name: name.to_owned(),
+        roles: BTreeSet::from([role]),
+    };
+    vec![
+        person("dana", Role::Clerk),
+        person("robin", Role::Clerk),
+        person("sam", Role::Approver),
+        person("casey", Role::Controller),
+        person("alex", Role::Auditor),
+    ]
+}
+
+fn parked(id: u64, name: &str) -> InvoiceRecord {
+    let mut record = InvoiceRecord::new(InvoiceId(id), Timestamp(1_764_000_000_000));
+    record.summary = Some(Summary {
+        reference: format!("INV-{id}").parse().unwrap(),
+        kind: DocumentKind::Invoice,
+        supplier_name: name.to_owned(),
+        supplier_number: None,
+        invoice_date: "2026-03-05".parse().unwrap(),
+        total: Decimal::from(1_296),
+        currency: "USD".parse().unwrap(),
+        orders: vec![format!("PO{id}").parse().unwrap()],
+    });
+    record.source = Some(SourceVersion {
+        updated_at: Timestamp(0),
+        content_sha256: "c".repeat(64),
+    });
+    record
+}
+
+fn over_price() -> Event {
+    Event::Parked {
+        reason: ParkReason::Match {
+            exceptions: vec![Exception {
+                code: ExceptionCode::PriceOverTolerance,
+                line: Some(1),
+                order_line: None,
+                expected: "10.00".into(),
+                actual: "10.80".into(),
+                limit: "10.20".into(),
+            }],
+        },
+    }
+}
+
+impl World {
+    async fn new() -> Self {
+        let fakes = Arc::new(Fakes::default());
+        fakes.now.store(1_764_547_200_000, Ordering::Relaxed);
+        let register = MemoryRegister::new();
+        let books: Arc<dyn Books> = Arc::new(register.clone());
+        let console = Console {
+            connections: BTreeMap::from([("demo".parse().unwrap(), books)]),
+            login: Login::Local(people()),
+            seal: Seal::new("a secret of this test"),
+            hints: Arc::<Fakes>::clone(&fakes),
+            clock: Arc::<Fakes>::clone(&fakes),
+            chance: Arc::<Fakes>::clone(&fakes),
+            timing: Timing::default(),
+            zone: PlantClock::new("Europe/Berlin").unwrap(),
+        };
+        let world = Self {
+            fakes,
+            register,
+            console: Arc::new(console),
+            timing: Timing::default(),
+        };
+        let rule = SecondPerson {
+            above: BTreeMap::from([("USD".parse().unwrap(), Decimal::from(1_000))]),
+            valid_millis: 86_400_000,
+        };
+        published::publish(&world.context(), &Published::of(&rule))
+            .await
+            .unwrap();
+        world
+    }
+
+    fn context(&self) -> Context<'_> {
+        Context {
+            register: &self.register,
+            clock: &*self.fakes,
+            chance: &*self.fakes,
+            timing: &self.timing,
+            deadline: Timestamp(i64::MAX),
+        }
+    }
+
+    async fn park(&self, record: InvoiceRecord) {
+        let event = over_price();
+        let change = Change {
+            document: record.after(&event, Timestamp(1_764_000_000_000)).unwrap(),
+            events: vec![event],
+            writes: vec![],
+        };
+        save(&self.context(), 0, change).await.unwrap();
+    }
+
+    async fn record(&self, id: u64) -> (InvoiceRecord, u64) {
+        let found = load::<InvoiceRecord>(&self.register, RecordKey::Invoice(InvoiceId(id))).await;
+        let loaded = found.unwrap().unwrap();
+        (loaded.document, loaded.revision)
+    }
+
+    async fn send(&self, request: Request<Body>) -> Answer {
+        let response = self.console.answer(request).await;
+        let text = |name| {
+            let value = response.headers().get(name);
+            value
+                .map(|value| value.to_str().unwrap().to_owned())
+                .unwrap_or_default()
+        };
+        let (status, location, cookie) = (
+            response.status(),
+            text(header::LOCATION),
+            text(header::SET_COOKIE),
+        );
+        assert_eq!(text(header::CACHE_CONTROL), "no-store");
+        assert!(text(header::CONTENT_SECURITY_POLICY).starts_with("default-src 'none'"));
+        let body = to_bytes(response.into_body(), 1 << 22).await.unwrap();
+        Answer {
+            status,
+            location,
+            cookie: cookie.split(';').next().unwrap_or_default().to_owned(),
+            body: String::from_utf8(body.to_vec()).unwrap(),
+        }
+    }
+
+    async fn get(&self, cookie: &str, path: &str) -> Answer {
+        let request = Request::get(format!("http://{HOST}{path}")).header(header::COOKIE, cookie);
+        self.send(request.body(Body::empty()).unwrap()).await
+    }
+
+    async fn post(&self, cookie: &str, path: &str, form: &[(&str, &str)]) -> Answer {
+        self.post_from(&format!("http://{HOST}"), cookie, path, form)
+            .await
+    }
+
+    async fn post_from(&self, origin: &str, cookie: &str, path: &str, form: &[(&str, &str)]) -> Answer {
+        let body = form_urlencoded::Serializer::new(String::new())
+            .extend_pairs(form)
+            .finish();
+        let request = Request::post(format!("http://{HOST}{path}"))
+            .header(header::HOST, HOST)
+            .header(header::ORIGIN, origin)
+            .header(header::COOKIE, cookie)
+            .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded");
+        self.send(request.body(Body::from(body)).unwrap()).await
+    }
+
+    /// The cookie of a person, by the place in [`people`].
+    async fn enter(&self, person: usize) -> String {
+        self.post("", "/login", &[("person", &person.to_string()), ("to", "/")])
+            .await
+            .cookie
+    }
+
+    /// Goes the whole way of an act: form, confirmation, act.
+    async fn act(&self, cookie: &str, path: &str, reason: &str) -> Answer {
+        let form = self.get(cookie, path).await;
+        if form.status != StatusCode::OK {
+            return form;
+        }
+        let fields = |answer: &Answer| {
+            [
+                answer.field("t"),
+                answer.field("revision"),
+                answer.field("content"),
+            ]
+        };
+        let [t, revision, content] = fields(&form);
+        let sent = [
+            ("t", t.as_str()),
+            ("revision", &revision),
+            ("content", &content),
+            ("reason", reason),
+        ];
+        let confirm = self.post(cookie, path, &sent).await;
+        if confirm.status != StatusCode::OK {
+            return confirm;
+        }
+        assert_eq!(
+            confirm.field("sure"),
+            "yes",
+            "nothing is done before it is confirmed"
+        );
+        let sure: Vec<(&str, &str)> = sent.into_iter().chain([("sure", "yes")]).collect();
+        self.post(cookie, path, &sure).await
+    }
+
+    fn hints(&self) -> usize {
+        self.fakes.hints.lock().unwrap().len()
+    }
+}
+
+#[derive(Debug)]
+struct Answer {
+    status: StatusCode,
+    location: String,
+    cookie: String,
+    body: String,
+}
+
+impl Answer {
+    /// The value of a hidden field.
+    fn field(&self, name: &str) -> String {
+        let start = format!("name=\"{name}\" value=\"");
+        let rest = self.body.split(&start).nth(1);
+        rest.and_then(|rest| rest.split('"').next())
+            .unwrap_or_default()
+            .to_owned()
+    }
+}
+
+#[tokio::test]
+async fn without_a_live_session_one_is_led_to_the_login_and_back_to_the_page_asked_for() {
+    let world = World::new().await;
+    for cookie in [
+        "",
+        "qad-coupa-s=",
+        "qad-coupa-s=nonsense",
+        "qad-coupa-s=%00;x",
+        "other=1",
+    ] {
+        let answer = world.get(cookie, "/invoices/7?x=1").await;
+        assert_eq!(
+            (answer.status, answer.location.as_str()),
+            (StatusCode::SEE_OTHER, "/login?to=%2Finvoices%2F7%3Fx%3D1"),
+            "{cookie}"
+        );
+    }
+    let entered = world
+        .post("", "/login", &[("person", "0"), ("to", "/invoices/7?x=1")])
+        .await;
+    assert_eq!(entered.location, "/invoices/7?x=1");
+    let elsewhere = world
+        .post("", "/login", &[("person", "0"), ("to", "//evil.example")])
+        .await;
+    assert_eq!(elsewhere.location, "/");
+    assert_eq!(
+        world.post("", "/login", &[("person", "99")]).await.status,
+        StatusCode::BAD_REQUEST
+    );
+
+    let cookie = world.enter(0).await;
+    assert_eq!(world.get(&cookie, "/").await.status, StatusCode::OK);
+    world.fakes.now.fetch_add(3_600_000, Ordering::Relaxed);
+    assert_eq!(
+        world.get(&cookie, "/").await.status,
+        StatusCode::SEE_OTHER,
+        "idle for an hour"
+    );
+}
+
+#[tokio::test]
+async fn a_session_in_use_is_kept_alive_until_its_end() {
+    let world = World::new().await;
+    let mut cookie = world.enter(0).await;
+    for half_hour in 1..=20 {
+        world.fakes.now.fetch_add(1_800_000, Ordering::Relaxed);
+        let answer = world.get(&cookie, "/").await;
+        assert_eq!(
+            answer.status == StatusCode::OK,
+            half_hour < 16,
+            "after {half_hour} half hours"
+        );
+        if !answer.cookie.is_empty() {
+            cookie = answer.cookie;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_form_from_elsewhere_or_of_another_session_does_nothing() {
+    let world = World::new().await;
+    world.park(parked(7, "Example Castings")).await;
+    let (dana, robin) = (world.enter(0).await, world.enter(1).await);
+    let token = world.get(&dana, "/invoices/7").await.field("t");
+    let form = [("t", token.as_str())];
+    for origin in ["http://evil.example", "null", "https://127.0.0.1:2", ""] {
+        let answer = world.post_from(origin, &dana, "/invoices/7/recheck", &form).await;
+        assert_eq!(answer.status, StatusCode::FORBIDDEN, "{origin}");
+    }
+    assert_eq!(
+        world.post(&robin, "/invoices/7/recheck", &form).await.status,
+        StatusCode::FORBIDDEN
+    );
+    assert_eq!(
+        world.post(&dana, "/invoices/7/recheck", &[]).await.status,
+        StatusCode::FORBIDDEN
+    );
+    assert_eq!(world.hints(), 0);
+    let done = world.post(&dana, "/invoices/7/recheck", &form).await;
+    assert_eq!((done.status, world.hints()), (StatusCode::SEE_OTHER, 1));
+}
+
+#[tokio::test]
+async fn nothing_is_done_by_following_a_link() {
+    let world = World::new().await;
+    world.park(parked(7, "Example Castings")).await;
+    let dana = world.enter(0).await;
+    let before = world.record(7).await;
+    for path in [
+        "/invoices/7",
+        "/invoices/7/release",
+        "/invoices/7/skip?sure=yes&reason=because+of+this",
+        "/invoices/7/recheck",
+        "/out",
+    ] {
+        world.get(&dana, path).await;
+    }
+    assert_eq!((world.record(7).await, world.hints()), (before, 0));
+}
+
+#[tokio::test]
+async fn above_the_limit_an_approver_confirms_what_another_person_asked_for() {
+    let world = World::new().await;
+    world.park(parked(7, "Example Castings")).await;
+    let path = "/invoices/7/release";
+    let short = world.act(&world.enter(0).await, path, "ok").await;
+    assert_eq!(
+        short.status,
+        StatusCode::UNPROCESSABLE_ENTITY,
+        "a reason says something"
+    );
+    let asked = world
+        .act(&world.enter(0).await, path, "agreed with the buyer")
+        .await;
+    assert_eq!(asked.location, "/invoices/7?done=asked");
+    assert!(matches!(world.record(7).await.0.state, State::Parked { .. }));
+    for clerk in [0, 1] {
+        let refused = world
+            .act(&world.enter(clerk).await, path, "agreed with the buyer")
+            .await;
+        assert_eq!(refused.status, StatusCode::FORBIDDEN, "{}", refused.body);
+    }
+    assert_eq!(world.hints(), 0);
+    let released = world
+        .act(&world.enter(2).await, path, "seen the buyer's mail")
+        .await;
+    assert_eq!(released.location, "/invoices/7?done=release");
+    let record = world.record(7).await.0;
+    let release = record.release.unwrap();
+    assert_eq!(release.instruction.by, "local:sam@example.com");
+    assert_eq!(release.requested.unwrap().by, "local:dana@example.com");
+    assert_eq!(world.hints(), 1, "it is looked at at once");
+}
+
+#[tokio::test]
+async fn what_has_changed_since_it_was_looked_at_is_not_decided() {
+    let world = World::new().await;
+    world.park(parked(7, "Example Castings")).await;
+    let dana = world.enter(0).await;
+    let form = world.get(&dana, "/invoices/7/skip").await;
+    let sent = |revision: &str, content: &str| {
+        let text = |text: &str| text.to_owned();
+        [
+            ("t", form.field("t")),
+            ("revision", text(revision)),
+            ("content", text(content)),
+            ("reason", text("not ours at all")),
+            ("sure", text("yes")),
+        ]
+    };
+    let other = "d".repeat(64);
+    for (revision, content) in [("0", form.field("content")), (&*form.field("revision"), other)] {
+        let sent = sent(revision, &content);
+        let pairs: Vec<(&str, &str)> = sent.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        let answer = world.post(&dana, "/invoices/7/skip", &pairs).await;
+        assert_eq!(answer.status, StatusCode::CONFLICT);
+    }
+    assert!(matches!(world.record(7).await.0.state, State::Parked { .. }));
+    let sent = sent(&form.field("revision"), &form.field("content"));
+    let pairs: Vec<(&str, &str)> = sent.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    assert_eq!(
+        world.post(&dana, "/invoices/7/skip", &pairs).await.location,
+        "/invoices/7?done=skip"
+    );
+    let replayed = world.post(&dana, "/invoices/7/skip", &pairs).await;
+    assert_eq!(
+        replayed.status,
+        StatusCode::CONFLICT,
+        "the same form again does nothing"
+    );
+    assert!(world.record(7).await.0.state.is_skipped());
+    assert_eq!(
+        world
+            .act(&dana, "/invoices/7/reopen", "it is ours after all")
+            .await
+            .location,
+        "/invoices/7?done=reopen"
+    );
+}
+
+#[tokio::test]
+async fn each_role_does_its_own_and_no_other() {
+    let world = World::new().await;
+    world.park(parked(7, "Example Castings")).await;
+    for reader in [3, 4] {
+        let cookie = world.enter(reader).await;
+        let page = world.get(&cookie, "/invoices/7").await;
+        assert!(!page.body.contains("Accept and release"), "no act is offered");
+        for act in ["release", "skip"] {
+            let answer = world
+                .act(&cookie, &format!("/invoices/7/{act}"), "because of this")
+                .await;
+            assert_eq!(answer.status, StatusCode::FORBIDDEN);
+        }
+    }
+    let month = "/month/2026-11";
+    for (person, may) in [(0, false), (2, false), (3, true), (4, false)] {
+        let cookie = world.enter(person).await;
+        let form = world.get(&cookie, month).await;
+        assert_eq!(form.body.contains("id=\"reason\""), may, "{person}");
+        let unescaped = form.field("figures");
+        let (t, revision) = (form.field("t"), form.field("revision"));
+        let sent = [
+            ("t", t.as_str()),
+            ("revision", &revision),
+            ("figures", &unescaped),
+            ("reason", "agreed with the ledger"),
+        ];
+        let answer = world.post(&cookie, month, &sent).await;
+        let expected = if may {
+            StatusCode::SEE_OTHER
+        } else {
+            StatusCode::FORBIDDEN
+        };
+        assert_eq!(answer.status, expected, "{person}: {}", answer.body);
+    }
+    let signed = world.get(&world.enter(4).await, month).await;
+    assert!(signed.body.contains("agreed with the ledger") && signed.body.contains("casey@example.com"));
+}
+
+#[tokio::test]
+async fn bad_input_has_its_page_and_hostile_texts_stay_texts() {
+    let world = World::new().await;
+    let evil = "<script>alert(1)</script>\" onload=\"x\u{202e}' & \u{1F4A3}";
+    world
+        .park(parked(7, &format!("{evil}{}", "x".repeat(2_000))))
+        .await;
+    let dana = world.enter(0).await;
+    for (path, status) in [
+        ("/invoices/8".to_owned(), 404),
+        ("/invoices/abc".to_owned(), 404),
+        ("/invoices/99999999999999999999999".to_owned(), 404),
+        ("/invoices?view=nothing".to_owned(), 404),
+        ("/invoices/7/explode".to_owned(), 404),
+        ("/month/2026-13".to_owned(), 404),
+        ("/month/abc".to_owned(), 404),
+        ("/help/NO_SUCH_CODE".to_owned(), 404),
+        ("/c/other/".to_owned(), 404),
+        ("/c/demo/invoices/7".to_owned(), 200),
+        (format!("/find?q={}", "x".repeat(10_000)), 414),
+        (format!("/find?q={}", "x".repeat(1_500)), 200),
+        ("/find?q=%3Cscript%3E".to_owned(), 200),
+        ("/find?q=".to_owned(), 200),
+        ("/../../etc/passwd".to_owned(), 404),
+    ] {
+        let answer = world.get(&dana, &path).await;
+        assert_eq!(answer.status.as_u16(), status, "{path}");
+        assert!(
+            answer.body.contains("<h1>") && !answer.body.contains("<script"),
+            "{path}"
+        );
+    }
+    for path in [
+        "/",
+        "/invoices",
+        "/invoices/7",
+        "/invoices/7/skip",
+        "/suppliers",
+        "/month/2026-11",
+        "/help",
+    ] {
+        let answer = world.get(&dana, path).await;
+        assert_eq!(answer.status, StatusCode::OK, "{path}");
+        assert!(
+            !answer.body.contains("<script") && !answer.body.contains("onload=\"x"),
+            "{path}"
+        );
+    }
+    let csv = world.get(&dana, "/invoices.csv?view=needs-you").await;
+    assert!(csv.body.starts_with("coupa_id,invoice,supplier"), "{}", csv.body);
+}
+
+#[tokio::test]
+async fn an_empty_page_says_why() {
+    let world = World::new().await;
+    let dana = world.enter(0).await;
+    for (path, told) in [
+        ("/", "No invoice is known yet"),
+        ("/invoices?view=needs-you", "No invoice needs a person"),
+        ("/invoices?view=waits", "No invoice waits"),
+        ("/invoices?view=working", "Nothing is being read"),
+        ("/invoices?view=posted", "Nothing is in QAD"),
+        ("/invoices?view=closed", "Nothing was taken out"),
+        ("/suppliers", "No invoice waits for its supplier"),
+        ("/month/2026-11", "Nobody has signed this month yet"),
+        ("/find?q=INV-1", "Nothing is found"),
+    ] {
+        assert!(world.get(&dana, path).await.body.contains(told), "{path}");
+    }
+}
+
+#[tokio::test]
+async fn a_question_costs_the_same_reads_at_a_hundred_and_at_ten_thousand_invoices() {
+    let world = World::new().await;
+    let dana = world.enter(0).await;
+    let mut costs: Vec<Vec<u64>> = Vec::new();
+    let mut known = 0;
+    for size in [100, 10_000] {
+        for id in known..size {
+            world.park(parked(id + 1, "Example Castings")).await;
+        }
+        known = size;
+        let mut cost = Vec::new();
+        for text in ["INV-77", "inv 77", "po77", "77", "1,296.00", "no such thing"] {
+            let before = world.register.reads();
+            let found = index::find(&world.register, text).await.unwrap();
+            cost.push(world.register.reads() - before);
+            assert_eq!(found.records.is_empty(), text == "no such thing", "{text}");
+        }
+        for path in ["/", "/invoices?view=needs-you", "/invoices/77", "/month/2026-11"] {
+            let before = world.register.reads();
+            assert_eq!(world.get(&dana, path).await.status, StatusCode::OK);
+            cost.push(world.register.reads() - before);
+        }
+        costs.push(cost);
+    }
+    assert_eq!(costs[0], costs[1]);
+    assert!(costs[1].iter().all(|reads| *reads <= 4), "{:?}", costs[1]);
+}
