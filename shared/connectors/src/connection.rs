@@ -1,6 +1,7 @@
 //! The settings of one connection (a Coupa instance with a QAD tenant): parsed once at the door, every error with the
 //! setting it is about, and the clients made from them.
 
+mod credits;
 mod destinations;
 mod entities;
 mod lookups;
@@ -13,6 +14,7 @@ pub use entities::EntitySettings;
 pub use lookups::LookupSettings;
 pub use suppliers::{CoupaSupplierDefaults, QadSupplierDefaults, SupplierSettings};
 
+use self::credits::CreditDocument;
 use self::destinations::{CodingDocument, LineDocument};
 use self::payable::{NotPayableDocument, RemitToDocument};
 use self::tolerances::ToleranceDocument;
@@ -67,6 +69,7 @@ pub const SECTIONS: &[&str] = &[
     "invoices",
     "lines",
     "coding",
+    "credits",
     "payments",
     "lookups",
     "suppliers",
@@ -591,6 +594,17 @@ struct ChargeAccountDocument {
     project: String,
 }
 
+impl ChargeAccountDocument {
+    fn account(self) -> ChargeAccount {
+        ChargeAccount {
+            gl_account: self.gl_account,
+            sub_account: self.sub_account,
+            cost_center: self.cost_center,
+            project: self.project,
+        }
+    }
+}
+
 /// A unit of Coupa in QAD's units.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -718,13 +732,17 @@ impl ConnectionDocument {
                 lines.settings(has_coding, reads_orders, &mut problems)
             })
             .unwrap_or_default();
+        let credits: Option<CreditDocument> = section(&sections, "credits", Some("{}"), &mut problems);
+        let credits = credits.map(CreditDocument::settings).unwrap_or_default();
         for entity in &mut entities {
             entity.policy.lines = lines.clone();
+            entity.policy.credits = credits.clone();
             entity.policy.coding = entity.policy.coding.take().or_else(|| coding.clone());
         }
         let policy = policy.map(|policy| MatchPolicy {
             lines,
             coding,
+            credits,
             ..policy
         });
         let profile = match qad.as_ref().map(|qad| Profile::with_overrides(&qad.profile)) {
@@ -1037,23 +1055,10 @@ fn match_policy(
         problems,
     );
     let matching_daybook = daybook("invoices.matching_daybook", &invoices.matching_daybook, problems);
-    let charge_accounts = invoices.charge_accounts.into_iter().map(|(kind, account)| {
-        let ChargeAccountDocument {
-            gl_account,
-            sub_account,
-            cost_center,
-            project,
-        } = account;
-        (
-            kind,
-            ChargeAccount {
-                gl_account,
-                sub_account,
-                cost_center,
-                project,
-            },
-        )
-    });
+    let charge_accounts = invoices
+        .charge_accounts
+        .into_iter()
+        .map(|(kind, account)| (kind, account.account()));
     let units = invoices.units.into_iter().map(|(code, unit)| {
         (
             code,
@@ -1084,6 +1089,7 @@ fn match_policy(
         coupa_orders: Default::default(),
         gl_status: invoices.gl_status_code.trim().to_owned(),
         lines: Default::default(),
+        credits: Default::default(),
         coding: None,
         not_payable,
         remit_to,

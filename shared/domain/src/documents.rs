@@ -115,6 +115,18 @@ pub enum Billed {
     Amount,
 }
 
+/// What a line of a credit note corrects, in Coupa's words (confirmed).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Adjustment {
+    /// A price that was too high: goods stay where they are.
+    Price,
+    /// A quantity: goods went back.
+    Quantity,
+    /// Anything else.
+    Other,
+}
+
 /// One line of an invoice.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct InvoiceLine {
@@ -126,6 +138,9 @@ pub struct InvoiceLine {
     pub billed: Billed,
     /// Net line total in the invoice's currency, signed by the document kind.
     pub total: Decimal,
+    /// On a credit note: what the line corrects, where Coupa says it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub adjustment: Option<Adjustment>,
     /// The order line it bills; `None` on a line without order.
     pub order_line: Option<OrderLineKey>,
     /// What the line names as its order line and leads to none, when it names an order.

@@ -349,6 +349,7 @@ pub fn reason(exception: &Exception) -> String {
             )
         }
         Code::OrderIsEvaluatedReceipts => format!("{actual} is invoiced by QAD itself"),
+        Code::CreditNotMapped => format!("{line} credits no goods and has {actual}, expected {expected}"),
         Code::ChargeNotMapped => format!("{actual} has no GL account"),
         Code::AmountLineUnresolved => format!("{line} bills {actual}, expected {expected} on {place}"),
         Code::SignContradicts => format!("{line} has {actual}, expected {expected}"),

@@ -189,6 +189,8 @@ exception_codes! {
     TwoWayLine => "TWO_WAY_LINE", TheOtherSystem, "Have what is billed received in QAD, or enter the invoice in QAD by hand.";
     /// QAD invoices this order by itself (evaluated receipts).
     OrderIsEvaluatedReceipts => "ORDER_IS_ERS", APerson, "QAD invoices it; compare, then void in Coupa or release.";
+    /// A line of a credit note credits no goods, and leads to no account.
+    CreditNotMapped => "CREDIT_NOT_MAPPED", APerson, "Code the line in Coupa, or give credits.price_account or credits.other_account of the connection an account, then recheck.";
     /// A charge has no GL account in the connection.
     ChargeNotMapped => "CHARGE_NOT_MAPPED", APerson, "Give the charge a GL account in the connection's settings, then recheck.";
     /// An amount line is no exact quantity at the order's price within what is open.

@@ -163,6 +163,15 @@ pub struct LinePolicy {
     pub order_only_in_coupa: OnOrderOnlyInCoupa,
 }
 
+/// Where the lines of a credit note go that credit a price, or anything but goods, when the line itself is not coded.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
+pub struct CreditPolicy {
+    /// Account of price credits.
+    pub price_account: Option<ChargeAccount>,
+    /// Account of all others.
+    pub other_account: Option<ChargeAccount>,
+}
+
 /// One field of QAD's coding, from a field of Coupa's account.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CodedField {
@@ -222,6 +231,9 @@ pub struct MatchPolicy {
     /// What happens to lines that no receiver takes.
     #[serde(default)]
     pub lines: LinePolicy,
+    /// Where credits go that no return is behind.
+    #[serde(default)]
+    pub credits: CreditPolicy,
     /// How Coupa's accounts become QAD's coding; `None`: they do not.
     #[serde(default)]
     pub coding: Option<Coding>,

@@ -505,6 +505,7 @@ fn line_of(
         description: line.description.clone(),
         billed,
         total: signed(line.net(&invoice.currency)),
+        adjustment: None,
         order_line,
         order_line_unmapped: None,
         coding: Vec::new(),

@@ -208,6 +208,7 @@ pub fn policy() -> Result<MatchPolicy, IdError> {
         coupa_orders: CoupaOrderPolicy::default(),
         gl_status: "AP-GLALLOC".to_owned(),
         lines: Default::default(),
+        credits: Default::default(),
         coding: None,
         not_payable: Default::default(),
         remit_to: Default::default(),

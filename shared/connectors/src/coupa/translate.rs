@@ -8,7 +8,7 @@ use super::orders::OrderContext;
 use crate::connection::{NumberMaps, ORDER_FIELD};
 use crate::json::{Json, Misread, Node};
 use domain::documents::{
-    Billed, CoupaStatus, Invoice, InvoiceLine, InvoiceSupplier, InvoiceTerms, SourceVersion,
+    Adjustment, Billed, CoupaStatus, Invoice, InvoiceLine, InvoiceSupplier, InvoiceTerms, SourceVersion,
 };
 use domain::entities::{EntityRule, FieldValues, Whose, whose};
 use domain::ids::{DocumentKind, InvoiceId, OrderLineKey, PurchaseOrderNumber};
@@ -229,7 +229,7 @@ fn read_line(
             // A line without a quantity stays a line with a total and nothing billed: the match reports it.
             let quantity = line.get("quantity").decimal()?.unwrap_or(Decimal::ZERO);
             let price = line.get("price");
-            let unit_price = match price.price()? {
+            let unit_price = match bulk_price(line)?.or(price.price()?) {
                 Some(price) => price,
                 None if quantity.is_zero() => Decimal::ZERO,
                 None => return Err(price.misread("a decimal")),
@@ -259,12 +259,44 @@ fn read_line(
         description: line.get("description").shown()?.unwrap_or_default(),
         billed,
         total,
+        adjustment: adjustment(&line.get("adjustment-type"))?,
         order_line,
         order_line_unmapped,
         coding: super::coding::coding(line, total)?,
         failed_tolerances: !line.get("failed-tolerances").items()?.is_empty(),
         coupa_order: super::orders::reference(line)?,
     })
+}
+
+/// The price of one unit where Coupa prices in bulk (per 100 or 1000), to the places that a price keeps: the line's own price
+/// is rounded there. `None` without one, and where the bulk is counted in another unit.
+fn bulk_price(line: &Node<'_>) -> Result<Option<Decimal>, Misread> {
+    /// Digits after the point that a price keeps.
+    const PLACES: u32 = 12;
+    let bulk = line.get("bulk-price");
+    if !bulk.is_object() {
+        return Ok(None);
+    }
+    let (Some(price), Some(quantity)) = (bulk.get("price").price()?, bulk.get("qty").decimal()?) else {
+        return Ok(None);
+    };
+    if bulk.get("conversion-numerator").decimal()? != bulk.get("conversion-denominator").decimal()? {
+        return Ok(None);
+    }
+    let each = price.checked_div(quantity);
+    let each = each.ok_or_else(|| bulk.get("qty").misread("a quantity that is not zero"))?;
+    Ok(Some(each.round_dp(PLACES).normalize()))
+}
+
+/// What a line of a credit note corrects. A word that is not known is not guessed.
+fn adjustment(field: &Node<'_>) -> Result<Option<Adjustment>, Misread> {
+    match field.text()?.map(|word| word.to_ascii_lowercase()).as_deref() {
+        None => Ok(None),
+        Some("price") => Ok(Some(Adjustment::Price)),
+        Some("quantity") => Ok(Some(Adjustment::Quantity)),
+        Some("other") => Ok(Some(Adjustment::Other)),
+        Some(_) => Err(field.misread("price, quantity or other")),
+    }
 }
 
 /// What a line says about the order line it bills.
@@ -844,6 +876,44 @@ mod tests {
                 },
             ]
         );
+    }
+
+    #[test]
+    fn a_bulk_price_is_read_to_its_places_and_an_adjustment_by_its_word() {
+        let text = |more: &str| {
+            format!(
+                r#"{{"id":92010,"updated-at":"2026-09-30T09:12:44Z","status":"approved","invoice-number":"CN-1","invoice-date":"2026-09-28",
+                "document-type":"Invoice","currency":{{"code":"USD"}},"total-with-taxes":"100.00",
+                "invoice-lines":[{{"line-num":1,"type":"InvoiceQuantityLine","quantity":"3000","price":"0.0333","total":"100.00",
+                "po-number":"PO7","order-line-num":"1"{more}}}]}}"#
+            )
+        };
+        let price = |more: &str| match &read(&text(more)).unwrap().lines[0].billed {
+            Billed::Quantity { unit_price, .. } => *unit_price,
+            Billed::Amount => panic!("a quantity line"),
+        };
+        assert_eq!(price(""), decimal("0.0333"));
+        let bulk = r#","bulk-price":{"price":"33.333333","qty":"1000.0","conversion-numerator":"1.0","conversion-denominator":"1.0"}"#;
+        assert_eq!(price(bulk), decimal("0.033333333"));
+        assert_eq!(
+            price(&bulk.replace(r#"denominator":"1.0"#, r#"denominator":"12"#)),
+            decimal("0.0333")
+        );
+        assert!(read(&text(&bulk.replace("1000.0", "0"))).is_err());
+        for (word, expected) in [
+            ("Price", Some(Adjustment::Price)),
+            ("quantity", Some(Adjustment::Quantity)),
+            ("other", Some(Adjustment::Other)),
+            ("", None),
+        ] {
+            let line = read(&text(&format!(r#","adjustment-type":"{word}""#)))
+                .unwrap()
+                .lines[0]
+                .clone();
+            assert_eq!(line.adjustment, expected, "{word}");
+        }
+        let problem = read(&text(r#","adjustment-type":"bonus""#)).unwrap_err();
+        assert_eq!(problem.field, "invoice-lines[0].adjustment-type");
     }
 
     #[test]

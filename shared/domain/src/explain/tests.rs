@@ -268,6 +268,15 @@ fn every_exception_has_its_exact_sentence() {
              itself. QAD invoices it; compare, then void in Coupa or release.",
         ),
         (
+            ExceptionCode::CreditNotMapped,
+            |case| {
+                *case = Case::credit_note();
+                case.invoice.lines[0].adjustment = Some(crate::documents::Adjustment::Price);
+            },
+            "Parked for a person since 2026-03-05 09:12 UTC: invoice line 1 credits no goods and has no account on the \
+             line (-100.00 USD), expected an account on the line, or credits.price_account. Code the line in Coupa, or give credits.price_account or credits.other_account of the connection an account, then recheck.",
+        ),
+        (
             ExceptionCode::ChargeNotMapped,
             |case| {
                 case.invoice.charges = vec![Charge {

@@ -6,7 +6,7 @@
 
 use super::{AdditionalCost, Exception, ExceptionCode, MatchInput, exact, text};
 use crate::coupa_orders::CoupaOrderLine;
-use crate::documents::{Charge, CodedShare, Invoice, InvoiceLine, Share};
+use crate::documents::{Adjustment, Billed, Charge, CodedShare, Invoice, InvoiceLine, Share};
 use crate::ids::{DocumentKind, fold};
 use crate::policy::{ChargeAccount, Coding, OnLine, OnOrderOnlyInCoupa};
 use rust_decimal::Decimal;
@@ -35,6 +35,12 @@ pub(super) fn of(input: &MatchInput<'_>, line: &InvoiceLine) -> Destination {
     if line.order_line_unmapped.is_some() {
         return Destination::Person(ExceptionCode::OrderLineNotMapped);
     }
+    if input.invoice.kind == DocumentKind::CreditNote
+        && line.total <= Decimal::ZERO
+        && purpose(line).is_some_and(|purpose| purpose != Adjustment::Quantity)
+    {
+        return Destination::Ledger;
+    }
     let Some(key) = &line.order_line else {
         return unless(policy.without_order, ExceptionCode::LineWithoutOrder);
     };
@@ -49,6 +55,17 @@ pub(super) fn of(input: &MatchInput<'_>, line: &InvoiceLine) -> Destination {
     } else {
         Destination::Receiver
     }
+}
+
+/// What a line of a credit note corrects: what Coupa says, else goods on a quantity line and anything else on an amount line
+/// of an order. `None` where nothing says it.
+fn purpose(line: &InvoiceLine) -> Option<Adjustment> {
+    line.adjustment.or_else(|| {
+        line.order_line.as_ref().map(|_| match line.billed {
+            Billed::Quantity { .. } => Adjustment::Quantity,
+            Billed::Amount => Adjustment::Other,
+        })
+    })
 }
 
 fn in_coupa<'a>(input: &'a MatchInput<'_>, line: &InvoiceLine) -> Option<&'a CoupaOrderLine> {
@@ -72,9 +89,7 @@ fn coupa_matched(input: &MatchInput<'_>, line: &InvoiceLine) -> bool {
     };
     let received = match (order_line.receipt_required, order_line.received, &line.billed) {
         (Some(false), _, _) => true,
-        (Some(true), Some(received), crate::documents::Billed::Quantity { quantity, .. }) => {
-            received >= *quantity
-        }
+        (Some(true), Some(received), Billed::Quantity { quantity, .. }) => received >= *quantity,
         _ => false,
     };
     received && !line.failed_tolerances
@@ -86,7 +101,13 @@ pub(super) fn costs_of_line(
     line: &InvoiceLine,
 ) -> Result<Vec<AdditionalCost>, Exception> {
     let amount = input.invoice.rounded(line.total);
-    let costs = coded(input, &line.coding, amount, &line.description).map_err(|missing| Exception {
+    let of_line = coded(input, &line.coding, amount, &line.description);
+    if input.invoice.kind == DocumentKind::CreditNote
+        && let Some(purpose) = purpose(line)
+    {
+        return costs_of_credit(input, line, purpose, amount, of_line);
+    }
+    let costs = of_line.map_err(|missing| Exception {
         line: Some(line.number),
         order_line: line.order_line.clone(),
         ..not_mapped(input.invoice, amount, &missing)
@@ -96,6 +117,38 @@ pub(super) fn costs_of_line(
         order_line: line.order_line.clone(),
         ..not_mapped(input.invoice, amount, "no account on the line")
     })
+}
+
+/// The costs of a line that credits no goods: as the line is coded, else on the account that credits have.
+fn costs_of_credit(
+    input: &MatchInput<'_>,
+    line: &InvoiceLine,
+    purpose: Adjustment,
+    amount: Decimal,
+    of_line: Result<Option<Vec<AdditionalCost>>, String>,
+) -> Result<Vec<AdditionalCost>, Exception> {
+    let (configured, setting) = match purpose {
+        Adjustment::Price => (&input.policy.credits.price_account, "price_account"),
+        Adjustment::Quantity | Adjustment::Other => (&input.policy.credits.other_account, "other_account"),
+    };
+    match (of_line, configured) {
+        (Ok(Some(costs)), _) => Ok(costs),
+        (Ok(None) | Err(_), Some(account)) => Ok(vec![cost_on(account, amount, &line.description)]),
+        (missing, None) => {
+            let missing = missing
+                .err()
+                .unwrap_or_else(|| "no account on the line".to_owned());
+            Err(Exception {
+                line: Some(line.number),
+                order_line: line.order_line.clone(),
+                ..super::of_document(
+                    ExceptionCode::CreditNotMapped,
+                    format!("an account on the line, or credits.{setting}"),
+                    format!("{missing} ({})", text::money(amount, input.invoice.currency)),
+                )
+            })
+        }
+    }
 }
 
 /// The costs of a charge: as the document codes it, else on the account of its kind.

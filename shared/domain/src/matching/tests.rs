@@ -11,7 +11,8 @@ use crate::coupa_orders::{
     CoupaOrderLine, CoupaOrderPolicy, CoupaOrderReference, CoupaOrderStanding, CoupaOrderStatus, OnCoupaOrder,
 };
 use crate::documents::{
-    Billed, Charge, CoupaStatus, InvoiceLine, InvoiceSupplier, OrderLine, OrderStatus, Pending, SourceVersion,
+    Adjustment, Billed, Charge, CoupaStatus, InvoiceLine, InvoiceSupplier, OrderLine, OrderStatus, Pending,
+    SourceVersion,
 };
 use crate::policy::{ChargeAccount, Limit, Tolerance, UnitConversion};
 use crate::time::Timestamp;
@@ -224,6 +225,7 @@ pub(crate) fn line(
             unit: None,
         },
         total: d(quantity) * d(unit_price),
+        adjustment: None,
         order_line: Some(key(order, order_line)),
         order_line_unmapped: None,
         coding: Vec::new(),
@@ -366,6 +368,7 @@ fn policy() -> MatchPolicy {
         },
         gl_status: "AP-GLALLOC".to_owned(),
         lines: Default::default(),
+        credits: Default::default(),
         coding: None,
         not_payable: Default::default(),
         remit_to: Default::default(),
@@ -1414,12 +1417,55 @@ fn a_credit_note_in_flight_holds_the_other_for_the_same_return() {
 }
 
 #[test]
-fn an_amount_line_of_a_credit_note_is_resolved_within_the_returns() {
+fn an_amount_line_of_a_credit_note_that_takes_goods_back_is_resolved_within_the_returns() {
     let mut case = Case::credit_note();
-    case.bill(vec![amount_line(1, "-75", "PO1", 1)]);
+    let returned = |total: &str| InvoiceLine {
+        adjustment: Some(Adjustment::Quantity),
+        ..amount_line(1, total, "PO1", 1)
+    };
+    case.bill(vec![returned("-75")]);
     assert_eq!(case.matches(), ["PO1 line 1 RT1 -7.5 at 10"]);
-    case.bill(vec![amount_line(1, "-150", "PO1", 1)]);
+    case.bill(vec![returned("-150")]);
     assert_eq!(case.verdict(), "park AMOUNT_LINE_UNRESOLVED");
+}
+
+#[test]
+fn a_credit_of_a_price_never_touches_a_return_and_the_real_one_posts() {
+    let mut case = Case::invoice();
+    case.order_line().unit_price = d("12.50");
+    case.receipts[0].vouchered = d("100");
+    case.receipts.push(receipt("RT1", "PO1", 1, "-100", "2026-03-08"));
+    case.invoice.kind = DocumentKind::CreditNote;
+    for adjustment in [Adjustment::Price, Adjustment::Other] {
+        case.policy.credits = Default::default();
+        let mut credit = line(1, "-100", "0.50", "PO1", 1);
+        credit.adjustment = Some(adjustment);
+        case.bill(vec![credit]);
+        assert_eq!(case.verdict(), "park CREDIT_NOT_MAPPED", "{adjustment:?}");
+        let account = ChargeAccount {
+            gl_account: "5100".parse().unwrap(),
+            sub_account: String::new(),
+            cost_center: String::new(),
+            project: String::new(),
+        };
+        match adjustment {
+            Adjustment::Price => case.policy.credits.price_account = Some(account),
+            _ => case.policy.credits.other_account = Some(account),
+        }
+        let draft = case.draft();
+        assert_eq!(draft.matches, []);
+        assert_eq!(
+            (draft.costs[0].gl_account.as_str(), draft.costs[0].amount),
+            ("5100", d("-50"))
+        );
+    }
+    // The same figures without a word are goods, and the real credit takes the return.
+    case.bill(vec![line(1, "-100", "12.50", "PO1", 1)]);
+    assert_eq!(case.matches(), ["PO1 line 1 RT1 -100 at 12.5 finished"]);
+    // An amount that names no purpose credits no goods.
+    case.policy.credits = Default::default();
+    case.bill(vec![amount_line(1, "-50", "PO1", 1)]);
+    assert_eq!(case.verdict(), "park CREDIT_NOT_MAPPED");
 }
 
 // ---- all together ----------------------------------------------------------------------------------------------

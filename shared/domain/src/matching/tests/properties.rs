@@ -224,6 +224,7 @@ fn any_line() -> impl Strategy<Value = InvoiceLine> {
                     }
                 },
                 total,
+                adjustment: None,
                 order_line: key.map(|(order, line)| super::key(order, line)),
                 order_line_unmapped: None,
                 coding: Vec::new(),
