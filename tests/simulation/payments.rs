@@ -23,6 +23,11 @@ fn allocation(number: u64, amount: u32, status: &str) -> PaymentAllocation {
         invoice_type: "INVOICE".to_owned(),
         allocated: Exact(Decimal::from(amount)),
         discount: Exact::default(),
+        entity: None,
+        invoice_allocated: None,
+        settles: None,
+        withheld: Exact::default(),
+        invoice_voucher: None,
     }
 }
 

@@ -17,10 +17,10 @@ use async_trait::async_trait;
 use domain::effect::{Effect, EffectEvent, EffectStatus, Repetition, backoff_millis};
 use domain::guards::{Guard, stands};
 use domain::ids::{InvoiceId, fold};
-use domain::lifecycle::{Event, IllegalStep, InvoiceRecord, State};
+use domain::lifecycle::{Event, IllegalStep, InvoiceRecord, ParkReason, State};
 use domain::payments::{
-    BillPayments, EntryKind, NextEntry, PaymentEntry, PaymentEvent, PaymentPolicy, Written, is_entry,
-    paid_twice,
+    BillPayments, EntryKind, NextEntry, PAID_TWICE, PaymentEntry, PaymentEvent, PaymentPolicy, Written,
+    is_entry, paid_twice,
 };
 use domain::problem::Problem;
 use domain::time::Timestamp;
@@ -121,7 +121,7 @@ pub async fn run_entry(
                 collection,
                 id: id.to_owned(),
             };
-            match link(&deps.context, &key).await? {
+            match link(&deps.context, &key, &deps.settings.policy).await? {
                 Some(invoice) => run(deps, invoice, reason).await,
                 None => Ok(Rest::Unmatched),
             }
@@ -379,11 +379,23 @@ enum Standing {
 /// Nothing is paid in Coupa before the invoice is proven to be in QAD.
 async fn standing(context: &Context<'_>, invoice: InvoiceId) -> Result<Standing, FlowError> {
     let record = load::<InvoiceRecord>(context.register, RecordKey::Invoice(invoice)).await?;
-    Ok(match record.map(|loaded| loaded.document.state) {
-        Some(State::Posted { .. } | State::Exported { .. }) => Standing::InQad,
-        Some(State::Voided { .. }) => Standing::Voided,
-        Some(state) => Standing::NotInQad(state.word()),
-        None => Standing::NotInQad("unknown"),
+    let Some(record) = record.map(|loaded| loaded.document) else {
+        return Ok(Standing::NotInQad("unknown"));
+    };
+    Ok(match &record.state {
+        State::Posted { .. } | State::Exported { .. } => Standing::InQad,
+        // A person looks at it, and QAD pays it all the same. One that was parked instead of being posted may be somebody
+        // else's document.
+        State::Parked {
+            reason: ParkReason::InQad { voucher: Some(_), .. },
+        } if !record.creation.as_ref().is_some_and(|creation| {
+            matches!(creation.status, EffectStatus::Parked | EffectStatus::Rejected)
+        }) =>
+        {
+            Standing::InQad
+        }
+        State::Voided { .. } => Standing::Voided,
+        state => Standing::NotInQad(state.word()),
     })
 }
 
@@ -484,6 +496,9 @@ async fn read_coupa(
         }
     };
     if let Some(problem) = paid_elsewhere(&shown, deps.settings) {
+        if bill.is_being_paid(&deps.settings.policy) {
+            return park(deps, loaded, paid_by_both(&shown, deps.settings), known).await;
+        }
         let mut document = loaded.document;
         document.setbacks = 0;
         document.delay = None;
@@ -553,6 +568,18 @@ fn paid_elsewhere(shown: &CoupaBill, settings: &PaymentSettings) -> Option<Probl
         .expected(settings.own_channels.join(", "))
         .actual(channel),
     )
+}
+
+/// QAD pays a bill that Coupa pays: nothing is written until a person has decided which of them was right.
+fn paid_by_both(shown: &CoupaBill, settings: &PaymentSettings) -> Problem {
+    Problem::new(
+        PAID_TWICE,
+        "Find out at once whether the supplier has the money twice: have one payment stopped or claimed back, or correct the \
+         payment channel in Coupa. Nothing is written to Coupa meanwhile.",
+    )
+    .field(format!("Coupa invoice {} payment-channel", shown.id))
+    .expected(format!("{}, as QAD pays it", settings.own_channels.join(", ")))
+    .actual(shown.payment_channel.clone().unwrap_or_default())
 }
 
 /// Nothing is left to do: the invoice's own record learns what is paid, and then the bill is not due any more.
@@ -657,7 +684,11 @@ fn judge_entries(
         [] if entry.kind == EntryKind::Payment && bill.is_keyed_by_hand(&entry.key, &shown.entries) => {
             there()
         }
-        [] => match paid_elsewhere(shown, settings).or_else(|| overpaid(bill, entry, shown, settings)) {
+        // QAD pays it, or there would be no such entry.
+        [] => match paid_elsewhere(shown, settings)
+            .map(|_| paid_by_both(shown, settings))
+            .or_else(|| overpaid(bill, entry, shown, settings))
+        {
             Some(problem) => park(problem),
             None => Finding::Nothing,
         },
