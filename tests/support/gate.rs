@@ -293,6 +293,12 @@ pub enum Mark {
         /// Goes on even past its own end.
         zombie: bool,
     },
+    /// Held up until this instant with the bytes of a write in its hands: whatever it has outlived before, the platform
+    /// ends it when its time is over, for no process sends after that.
+    Sending {
+        /// Until when.
+        until: i64,
+    },
 }
 
 /// A message in the queue.
@@ -546,6 +552,13 @@ impl Gate {
         let strongest = match (marks.get(&self.task), mark) {
             (Some(Mark::Crashed), _) => Mark::Crashed,
             (
+                Some(Mark::Sending { until: one } | Mark::Asleep { until: one, .. }),
+                Mark::Sending { until: other },
+            )
+            | (Some(Mark::Sending { until: one }), Mark::Asleep { until: other, .. }) => Mark::Sending {
+                until: (*one).max(other),
+            },
+            (
                 Some(Mark::Asleep { until, zombie }),
                 Mark::Asleep {
                     until: other,
@@ -585,7 +598,7 @@ impl Gate {
                 // A worker that has begun to send is ended by the platform: it cannot begin later than that.
                 let until = now + millis;
                 if method.writes_elsewhere() {
-                    self.sleep_until(until, false);
+                    self.mark(Mark::Sending { until });
                 } else {
                     self.sleep_until(until, true);
                 }
