@@ -632,7 +632,7 @@ impl BillPayments {
     /// anything.
     fn is_paid(&self, settled: Decimal, anything_written: bool, policy: &PaymentPolicy) -> Option<bool> {
         let by_sum = anything_written.then(|| self.is_settled_by(settled, policy));
-        self.is_closed().or(by_sum)
+        self.is_closed_now(policy).or(by_sum)
     }
 
     /// Whether QAD has paid any of it, and not taken it back.
@@ -642,7 +642,19 @@ impl BillPayments {
             .any(|state| state.meaning(policy) == StatusMeaning::Counts)
     }
 
-    /// Whether QAD has closed the supplier invoice; `None` where QAD does not show it.
+    /// A payment that is about to be entered and pays another supplier invoice of the same number: it was read before ours
+    /// had a number in QAD.
+    pub fn of_another(&self, ours: QadVoucher, policy: &PaymentPolicy) -> Option<Problem> {
+        let is_foreign = |state: &&AllocationState| {
+            state.written == Written::Nothing
+                && state.meaning(policy) == StatusMeaning::Counts
+                && state.latest.voucher.is_some_and(|shown| shown != ours)
+        };
+        let foreign = self.allocations.values().find(is_foreign)?;
+        Some(payment_ambiguous(self.invoice, &foreign.latest, Some(ours)))
+    }
+
+    /// Whether QAD has closed the supplier invoice, as last read; `None` where QAD does not show it.
     pub fn is_closed(&self) -> Option<bool> {
         self.qad.as_ref().and_then(InvoiceBalance::is_closed)
     }
@@ -1111,6 +1123,20 @@ pub fn paid_twice(invoice: InvoiceId, key: &PaymentKey, entries: usize) -> Probl
     .field(format!("Coupa invoice {invoice}, {key}"))
     .expected("one entry with this key")
     .actual(entries.to_string())
+}
+
+/// Why a payment is not entered: QAD has more than one supplier invoice of this number, and it pays another one than ours,
+/// or nobody can tell.
+pub fn payment_ambiguous(invoice: InvoiceId, payment: &Allocation, ours: Option<QadVoucher>) -> Problem {
+    let number =
+        |voucher: Option<QadVoucher>| voucher.map_or_else(|| "none".to_owned(), |one| one.to_string());
+    Problem::new(
+        "PAYMENT_AMBIGUOUS",
+        "Enter the payment in Coupa by hand, on the invoice that it pays: QAD has more than one supplier invoice of this number.",
+    )
+    .field(format!("{}, Coupa invoice {invoice}", payment.key))
+    .expected(format!("a payment of voucher {}", number(ours)))
+    .actual(format!("voucher {}", number(payment.voucher)))
 }
 
 /// The code of a bill that QAD pays although Coupa pays it.

@@ -12,7 +12,7 @@ use domain::ids::{InvoiceId, QadInvoiceIdentity, fold};
 use domain::lifecycle::{ChainEnd, InvoiceRecord, State};
 use domain::payments::{
     Allocation, BillPayments, InvoiceBalance, PaymentEvent, PaymentKey, PaymentPolicy, QadVoucher,
-    UnmatchedPayments, Written,
+    UnmatchedPayments, Written, payment_ambiguous,
 };
 use domain::problem::Problem;
 use domain::time::Timestamp;
@@ -104,6 +104,8 @@ pub struct Shown<'a> {
     pub readings: &'a [Allocation],
     /// What is owed of it, as read after the allocations: of each document of this identity.
     pub balances: &'a [InvoiceBalance],
+    /// What is owed of the supplier invoices that these allocations have left, as read after them.
+    pub left: &'a [InvoiceBalance],
     /// Which status means what.
     pub policy: &'a PaymentPolicy,
 }
@@ -214,13 +216,16 @@ async fn record_some(
             for (from, reading) in moved {
                 recording
                     .left
-                    .extend(leave(context, right, &from, reading).await?);
+                    .extend(leave(context, right, &from, reading, shown).await?);
             }
             match owner_by(context, claim.as_ref(), identity).await? {
                 Some(owner) => {
                     let (ours, others) = of_document(shown, owner.voucher);
                     for other in others {
-                        let told = (other.key.clone(), ambiguous(&owner, other));
+                        let told = (
+                            other.key.clone(),
+                            payment_ambiguous(owner.invoice, other, owner.voucher),
+                        );
                         if !recording.ambiguous.contains(&told) {
                             recording.ambiguous.push(told);
                         }
@@ -269,6 +274,22 @@ fn places<'r>(
     Ok((places, moved))
 }
 
+/// The supplier invoices that some of these allocations have paid before and now pay no more.
+pub async fn left_by(
+    context: &Context<'_>,
+    identity: &QadInvoiceIdentity,
+    readings: &[Allocation],
+) -> Result<Vec<QadInvoiceIdentity>, FlowError> {
+    let mut left: BTreeMap<RecordKey, QadInvoiceIdentity> = BTreeMap::new();
+    for some in readings.chunks(READINGS_PER_TRANSACTION_MAX) {
+        let keys: Vec<RecordKey> = some.iter().map(|reading| place_key(&reading.key)).collect();
+        let found = context.register.read(&keys).await?;
+        let (_, moved) = places(identity, some, found.into_iter())?;
+        left.extend(moved.into_iter().map(|(from, _)| (identity_key(&from), from)));
+    }
+    Ok(left.into_values().collect())
+}
+
 /// Takes an allocation out of the supplier invoice that it paid before, wherever it is kept: in the bill of the invoice
 /// that has claimed the identity, and among what waits for an owner. The answer is that invoice.
 async fn leave(
@@ -276,7 +297,14 @@ async fn leave(
     right: &Right,
     from: &QadInvoiceIdentity,
     moved: &Allocation,
+    shown: &Shown<'_>,
 ) -> Result<Option<InvoiceId>, Tried> {
+    let owed: Vec<InvoiceBalance> = shown
+        .left
+        .iter()
+        .filter(|one| identity_key(&one.invoice) == identity_key(from))
+        .cloned()
+        .collect();
     let found = context.register.read(&claim_keys(from)).await;
     let (place, claim) = ClaimPlace::among(from, &mut found.map_err(FlowError::from)?.into_iter());
     let event = || PaymentEvent::Moved {
@@ -298,13 +326,23 @@ async fn leave(
         if let Some(bill) = bill
             && let Some(mut document) = bill.document.without(moved, from)
         {
+            let mut events = vec![event()];
+            // What was owed before the allocation left is not what is owed now.
+            if let Some(balance) = balance_of(&owed, owner.as_ref().and_then(|owner| owner.voucher))
+                && let Some(next) = document.balance_reading(balance, shown.policy)
+            {
+                document = next;
+                events.push(PaymentEvent::Balance {
+                    balance: balance.clone(),
+                });
+            }
             document.parked = None;
             document.coupa_read &= document.left_alone.take().is_none();
             document.setbacks = 0;
             document.look_again = Some(context.clock.now());
             let change = Change {
                 document,
-                events: vec![event()],
+                events,
                 writes: right.check(),
             };
             save(context, bill.revision, change).await?;
@@ -316,6 +354,7 @@ async fn leave(
         && let Some(mut waiting) = waiting
         && waiting.document.allocations.remove(&moved.key).is_some()
     {
+        waiting.document.qad = balance_of(&owed, None).cloned();
         let mut writes = right.check();
         writes.push(place.check());
         let change = Change {
@@ -352,11 +391,16 @@ async fn owner_by(
         .map(|loaded| Owner {
             invoice: owner,
             revision: loaded.revision,
-            voucher: loaded.document.state.voucher().map(|voucher| QadVoucher {
-                year: voucher.year,
-                number: voucher.number,
-            }),
+            voucher: number_of(&loaded.document),
         }))
+}
+
+/// QAD's number of an invoice, once it is there.
+pub fn number_of(record: &InvoiceRecord) -> Option<QadVoucher> {
+    record.state.voucher().map(|voucher| QadVoucher {
+        year: voucher.year,
+        number: voucher.number,
+    })
 }
 
 /// Whether what QAD numbers so can be the document that has this number; what is not numbered on one side can.
@@ -364,34 +408,40 @@ fn is_of(shown: Option<QadVoucher>, ours: Option<QadVoucher>) -> bool {
     shown.zip(ours).is_none_or(|(shown, ours)| shown == ours)
 }
 
-/// The readings that pay our document, and those that pay another one of the same identity: QAD tells two bills of one
-/// number apart by posting year and voucher.
+/// The readings that pay our document, and those that may pay another one of the same identity: QAD tells two bills of one
+/// number apart by posting year and voucher. A payment that shows neither is ours only while QAD shows no second bill.
 fn of_document<'a>(shown: &Shown<'a>, ours: Option<QadVoucher>) -> (Vec<Allocation>, Vec<&'a Allocation>) {
-    let (ours, others): (Vec<&Allocation>, Vec<&Allocation>) = shown
-        .readings
-        .iter()
-        .partition(|reading| is_of(reading.voucher, ours));
+    let is_alone = shown.balances.iter().all(|one| is_of(one.voucher, ours)) && !are_several(shown.balances);
+    let (ours, others): (Vec<&Allocation>, Vec<&Allocation>) =
+        shown
+            .readings
+            .iter()
+            .partition(|reading| match (reading.voucher, ours) {
+                (Some(shown), Some(ours)) => shown == ours,
+                // Not posted yet: the flow that writes asks again once it has a number.
+                (Some(_), None) => true,
+                (None, _) => is_alone,
+            });
     (ours.into_iter().cloned().collect(), others)
 }
 
-/// The one balance that is our document's. None when there are several and QAD does not number them as it numbered ours.
-fn balance_of(balances: &[InvoiceBalance], ours: Option<QadVoucher>) -> Option<&InvoiceBalance> {
-    match balances {
-        [one] => is_of(one.voucher, ours).then_some(one),
-        several => several.iter().find(|one| ours.is_some() && one.voucher == ours),
-    }
+/// True when QAD shows more than one document of an identity.
+fn are_several(balances: &[InvoiceBalance]) -> bool {
+    balances.len() > 1
 }
 
-fn ambiguous(owner: &Owner, other: &Allocation) -> Problem {
-    let number =
-        |voucher: Option<QadVoucher>| voucher.map_or_else(|| "none".to_owned(), |one| one.to_string());
-    Problem::new(
-        "PAYMENT_AMBIGUOUS",
-        "Enter the payment in Coupa by hand, on the invoice that it pays: QAD has more than one supplier invoice of this number.",
-    )
-    .field(format!("{}, Coupa invoice {}", other.key, owner.invoice))
-    .expected(format!("a payment of voucher {}", number(owner.voucher)))
-    .actual(format!("voucher {}", number(other.voucher)))
+/// The one balance that is our document's, where QAD says anything of it. None when there are several and QAD does not
+/// number them as it numbered ours.
+fn balance_of(balances: &[InvoiceBalance], ours: Option<QadVoucher>) -> Option<&InvoiceBalance> {
+    let is_it = |one: &&InvoiceBalance| match (are_several(balances), ours) {
+        (true, None) => false,
+        (true, Some(ours)) => one.voucher == Some(ours),
+        (false, ours) => is_of(one.voucher, ours),
+    };
+    balances
+        .iter()
+        .find(is_it)
+        .filter(|one| one.is_closed().is_some())
 }
 
 fn owns(record: &InvoiceRecord, identity: &QadInvoiceIdentity) -> bool {
@@ -480,7 +530,12 @@ async fn into_unmatched(
             });
         }
     }
-    if let Some(balance) = balance_of(shown.balances, None)
+    let balance = balance_of(shown.balances, None);
+    if !events.is_empty() && balance.is_none() {
+        // Older than the payments.
+        document.qad = None;
+    }
+    if let Some(balance) = balance
         && document.qad.as_ref() != Some(balance)
     {
         document.qad = Some(balance.clone());
@@ -625,10 +680,12 @@ pub async fn link(
             .filter(|(key, _)| !loaded.document.allocations.contains_key(key))
             .map(|(_, allocation)| allocation)
             .collect();
+        // What went straight to the bill is newer than what waited.
+        let balance = loaded.document.qad.clone().or(unmatched.qad);
         let mut change = with_readings(
             &loaded.document,
             &waited,
-            unmatched.qad.as_ref(),
+            balance.as_ref(),
             policy,
             context.clock.now(),
         )?

@@ -7,7 +7,7 @@
 
 mod balances;
 
-use crate::bills::{Recorded, Recording, Right, Shown, bill_key, record, unmatched_key};
+use crate::bills::{Recorded, Recording, Right, Shown, bill_key, left_by, record, unmatched_key};
 use crate::poll_coupa::PollError;
 use crate::ports::{Hint, HintReason, PaymentScan, QadPayments, Queue, ReadError, RecordKey, Subject};
 use crate::store::{Context, FlowError};
@@ -318,7 +318,7 @@ async fn record_all<'r>(
             missing.balances.insert(key);
             continue;
         }
-        let recorded = match record_one(deps, right, &news).await {
+        let recorded = match record_one(deps, right, &news, changed).await {
             Ok(recording) => {
                 for invoice in recording.left {
                     polled.bills = polled.bills.saturating_add(1);
@@ -366,30 +366,43 @@ async fn record_all<'r>(
 }
 
 /// A supplier invoice that something was paid of is asked for what is still owed, unless the list of changed ones has shown
-/// it: so the balance is never older than the payment.
-async fn record_one(deps: &Deps<'_>, right: &Right, news: &News<'_>) -> Result<Recording, PollError> {
+/// it: so the balance is never older than the payment. So is one that a payment has left.
+async fn record_one(
+    deps: &Deps<'_>,
+    right: &Right,
+    news: &News<'_>,
+    changed: &balances::Changed,
+) -> Result<Recording, PollError> {
     let readings: Vec<Allocation> = news.rows.iter().map(|row| (*row).clone()).collect();
     let asked = if news.balances.is_empty() {
-        match deps
-            .qad
-            .balances_of(&news.identity, deps.context.clock.now().date_utc())
-            .await
-        {
-            Ok(balances) => balances,
-            // QAD shows no balances here; the sum of the payments decides, as the settings say.
-            Err(ReadError::Refused(problem)) if !problem.is_credential_refused() => Vec::new(),
-            Err(error) => return Err(error.into()),
-        }
+        owed_of(deps, &news.identity).await?
     } else {
         news.balances.clone()
     };
+    let mut left = Vec::new();
+    for from in left_by(&deps.context, &news.identity, &readings).await? {
+        match changed.of_invoice.get(&unmatched_key(&from)) {
+            Some(balances) => left.extend(balances.iter().cloned()),
+            None => left.extend(owed_of(deps, &from).await?),
+        }
+    }
     let shown = Shown {
         identity: &news.identity,
         readings: &readings,
         balances: &asked,
+        left: &left,
         policy: &deps.settings.policy,
     };
     Ok(record(&deps.context, right, &shown).await?)
+}
+
+/// What QAD says is owed of a supplier invoice; nothing where it shows no balances: the sum of the payments decides there.
+async fn owed_of(deps: &Deps<'_>, invoice: &QadInvoiceIdentity) -> Result<Vec<InvoiceBalance>, ReadError> {
+    let today = deps.context.clock.now().date_utc();
+    match deps.qad.balances_of(invoice, today).await {
+        Err(ReadError::Refused(problem)) if !problem.is_credential_refused() => Ok(Vec::new()),
+        answer => answer,
+    }
 }
 
 fn hint(deps: &Deps<'_>, invoice: InvoiceId) -> Hint {

@@ -84,12 +84,8 @@ impl BillPayments {
     /// balances is what it paid in the invoice's currency.
     pub fn balance_reading(&self, balance: &InvoiceBalance, policy: &PaymentPolicy) -> Option<Self> {
         let counts = |state: &AllocationState| state.meaning(policy) == StatusMeaning::Counts;
-        let moved = self
-            .allocations
-            .values()
-            .any(|state| counts(state) != state.in_balance);
         let known = self.qad.as_ref();
-        if !moved && known.is_some_and(|known| known.says_the_same_as(balance)) {
+        if !self.is_balance_outdated(policy) && known.is_some_and(|known| known.says_the_same_as(balance)) {
             return None;
         }
         // A bill that nobody ever said anything of, and of which all is owed, has nothing to remember.
@@ -112,6 +108,22 @@ impl BillPayments {
         }
         next.qad = Some(balance.clone());
         Some(next)
+    }
+
+    /// True when a payment came, went back or was moved since the balance was read: what it says is no longer so.
+    fn is_balance_outdated(&self, policy: &PaymentPolicy) -> bool {
+        self.allocations
+            .values()
+            .any(|state| (state.meaning(policy) == StatusMeaning::Counts) != state.in_balance)
+    }
+
+    /// Whether QAD has closed the supplier invoice with the payments that are known here; `None` where QAD does not show
+    /// it, or has not been asked since the last of them.
+    pub(super) fn is_closed_now(&self, policy: &PaymentPolicy) -> Option<bool> {
+        if self.is_balance_outdated(policy) {
+            return None;
+        }
+        self.is_closed()
     }
 
     /// What the one payment that is new has settled; `None` when there is not exactly one, it took a discount of its own, or

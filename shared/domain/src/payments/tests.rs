@@ -455,6 +455,25 @@ fn the_flag_follows_qad_in_both_directions_and_nothing_is_taken_back_by_it() {
 }
 
 #[test]
+fn a_balance_says_nothing_of_a_payment_that_came_or_went_after_it() {
+    let (bill, ..) = settle(with(
+        &of("100").reading(paying(1, "100")).unwrap(),
+        &says(Some(false), None),
+    ));
+    let mut void = paying(1, "100");
+    void.status = PaymentStatus::Void;
+    let (_, entries, _) = settle(bill.reading(void).unwrap());
+    assert_eq!(shown(&entries), [("-100.00".into(), false)]);
+    let open = with(&of("100"), &says(Some(true), None));
+    let (_, entries, _) = settle(open.reading(paying(1, "100")).unwrap());
+    assert_eq!(
+        shown(&entries),
+        [("100.00".into(), true)],
+        "as where QAD shows neither"
+    );
+}
+
+#[test]
 fn what_was_paid_in_another_currency_is_shown_in_the_invoices() {
     let eur = |settled: Option<&str>| {
         let mut bill = of("1000.00");

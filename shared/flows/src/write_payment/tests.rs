@@ -9,6 +9,7 @@ use crate::ports::*;
 use crate::store::verify_chain;
 use domain::ids::{DocumentKind, PurchaseOrderNumber, QadInvoiceIdentity};
 use domain::lifecycle::{PaidState, PostedHow, Summary, Voucher};
+use domain::matching::SupplierInvoiceDraft;
 use domain::payments::{
     Allocation, CoupaPaymentEntry, InvoiceBalance, PaymentKey, PaymentStatus, UnmatchedPayments,
 };
@@ -746,9 +747,8 @@ async fn what_a_person_looks_at_still_gets_its_payments_and_their_reversals() {
 #[tokio::test]
 async fn a_payment_of_another_bill_of_the_same_number_is_a_persons_and_ours_goes_on() {
     let model = model();
-    let number = |number| Some(domain::payments::QadVoucher { year: 2026, number });
     let (mut ours, mut other) = (row(1, PAID, 60), row(2, PAID, 40));
-    (ours.voucher, other.voucher) = (number(1), number(7));
+    (ours.voucher, other.voucher) = (voucher(1), voucher(7));
     qad(&model, &[ours, other.clone()]);
     let polled = poll(&model).await.unwrap();
     assert_eq!(polled.quarantined.len(), 1);
@@ -758,12 +758,170 @@ async fn a_payment_of_another_bill_of_the_same_number_is_a_persons_and_ours_goes
     assert_eq!(shown(&model), (vec![60], false));
     // It is told as long as it is so.
     assert_eq!(poll(&model).await.unwrap().quarantined, polled.quarantined);
-    other.voucher = number(1);
+    other.voucher = voucher(1);
     qad(&model, &[other]);
     assert_eq!(poll(&model).await.unwrap().quarantined, []);
     assert_eq!(poll_payments::troubles(&model).await.unwrap(), []);
     write(&model, HintReason::Payment).await.unwrap();
     assert_eq!(shown(&model), (vec![60, 40], true));
+}
+
+fn voucher(number: u64) -> Option<QadVoucher> {
+    Some(QadVoucher { year: 2026, number })
+}
+
+/// What is owed of a bill of this number is told when it is asked for, and is in no list of what has changed.
+fn owed_when_asked(model: &Model, balance: &str) {
+    owed(model, balance);
+    model.world().balances[0].on = "2020-01-01".parse().unwrap();
+}
+
+#[tokio::test]
+async fn a_payment_without_a_number_is_ours_only_while_there_is_one_bill_of_that_reference() {
+    let twin = model();
+    owed(&twin, "100");
+    twin.world().balances[0].voucher = voucher(1);
+    let second = InvoiceBalance {
+        voucher: voucher(7),
+        ..twin.world().balances[0].clone()
+    };
+    twin.world().balances.push(second);
+    qad(&twin, &[row(1, PAID, 100)]);
+    let polled = poll(&twin).await.unwrap();
+    assert_eq!(polled.quarantined[0].code, "PAYMENT_AMBIGUOUS");
+    assert!(poll_payments::troubles(&twin).await.unwrap() == polled.quarantined);
+    write(&twin, HintReason::Payment).await.unwrap();
+    assert_eq!((shown(&twin), twin.world().writes), ((vec![], false), 0));
+    // The second one is gone: whose it is, is plain.
+    twin.world().balances.pop();
+    twin.world().balances[0].balance = Some(Decimal::ZERO);
+    heal(&twin).await;
+    assert_eq!(shown(&twin), (vec![100], true));
+}
+
+#[tokio::test]
+async fn a_payment_that_was_read_before_the_bill_had_a_number_is_not_entered_when_it_pays_another_one() {
+    let model = model();
+    let waiting = serde_json::to_string(&invoice_record(false)).unwrap();
+    put(&mut model.world(), RecordKey::Invoice(INVOICE), waiting);
+    let mut others = row(1, PAID, 100);
+    others.voucher = voucher(7);
+    qad(&model, &[others.clone()]);
+    poll(&model).await.unwrap();
+    let posted = serde_json::to_string(&invoice_record(true)).unwrap();
+    put(&mut model.world(), RecordKey::Invoice(INVOICE), posted);
+    heal(&model).await;
+    assert_eq!(bill(&model).parked.unwrap().code, "PAYMENT_AMBIGUOUS");
+    assert_eq!(model.world().writes, 0);
+    others.voucher = voucher(1);
+    settle(&model, &[others]).await;
+    assert_eq!(shown(&model), (vec![100], true));
+}
+
+#[tokio::test]
+async fn a_bill_that_a_payment_has_left_is_open_again_with_the_entry_that_takes_it_back() {
+    let model = model();
+    owed_when_asked(&model, "0");
+    settle(&model, &[row(1, PAID, 100)]).await;
+    assert_eq!(shown(&model), (vec![100], true));
+    owed_when_asked(&model, "100");
+    let mut moved = row(1, PAID, 100);
+    moved.invoice = identity("INV-9");
+    settle(&model, &[moved]).await;
+    assert_eq!(shown(&model), (vec![100, -100], false));
+    assert_eq!(model.world().writes, 2, "the flag needs no write of its own");
+    assert_eq!(bill(&model).qad.unwrap().balance, Some(Decimal::from(100)));
+}
+
+/// The balance says "closed" and is older than the void.
+#[tokio::test]
+async fn a_balance_that_is_older_than_a_payment_says_nothing() {
+    let model = model();
+    owed_when_asked(&model, "0");
+    settle(&model, &[row(1, PAID, 100)]).await;
+    assert_eq!(shown(&model), (vec![100], true));
+    model.world().balances.clear();
+    settle(&model, &[row(1, PaymentStatus::Void, 100)]).await;
+    assert_eq!(shown(&model), (vec![100, -100], false));
+}
+
+#[tokio::test]
+async fn where_qad_shows_neither_open_nor_balance_the_sum_decides_within_the_tolerance() {
+    for (paid, is_paid) in [("99.95", true), ("99.94", false), ("100.05", true)] {
+        let model = model();
+        owed(&model, "100");
+        {
+            let mut world = model.world();
+            (world.balances[0].is_open, world.balances[0].balance) = (None, None);
+        }
+        let mut payment = row(1, PAID, 0);
+        payment.allocated = paid.parse().unwrap();
+        settle(&model, &[payment]).await;
+        assert_eq!(model.world().coupa[&INVOICE].paid, is_paid, "{paid}");
+        assert_eq!(bill(&model).qad, None, "what says nothing is not kept");
+    }
+    // QAD has it open: the sum is not asked, however near it comes.
+    let open = model();
+    owed(&open, "0.05");
+    let mut payment = row(1, PAID, 0);
+    payment.allocated = "99.95".parse().unwrap();
+    settle(&open, &[payment]).await;
+    assert!(!open.world().coupa[&INVOICE].paid);
+    let over = model();
+    let mut payment = row(1, PAID, 0);
+    payment.allocated = "100.06".parse().unwrap();
+    settle(&over, &[payment]).await;
+    assert_eq!(bill(&over).parked.unwrap().code, "PAID_OVER_TOTAL");
+}
+
+#[tokio::test]
+async fn the_flag_of_what_was_posted_locked_is_left_to_coupa_and_a_payment_of_it_is_paid_twice() {
+    let model = model();
+    let draft = SupplierInvoiceDraft {
+        identity: identity("INV-1"),
+        coupa_id: INVOICE,
+        domain: "10USA".parse().unwrap(),
+        currency: "USD".parse().unwrap(),
+        invoice_date: "2026-03-05".parse().unwrap(),
+        posting_date: "2026-03-05".parse().unwrap(),
+        daybook: "SI".parse().unwrap(),
+        matching_daybook: "RM".parse().unwrap(),
+        invoice_status: "AP-LOCKED".into(),
+        credit_terms: None,
+        total: Decimal::from(100),
+        tax: Decimal::ZERO,
+        orders: vec![],
+        matches: vec![],
+        costs: vec![],
+        payee: None,
+        locked: true,
+    };
+    let mut record = invoice_record(true);
+    let request = serde_json::to_string(&draft).unwrap();
+    let mut created = new_effect(
+        "k".into(),
+        Repetition::OnlyAfterLookUp,
+        request,
+        Timestamp(0),
+        None,
+    );
+    created.status = EffectStatus::Done;
+    record.creation = Some(created);
+    let body = serde_json::to_string(&record).unwrap();
+    put(&mut model.world(), RecordKey::Invoice(INVOICE), body);
+    owed(&model, "100");
+    heal(&model).await;
+    // Written off in QAD, as it must be once Coupa has paid it: no news for Coupa.
+    owed(&model, "0");
+    heal(&model).await;
+    assert_eq!((shown(&model), model.world().writes), ((vec![], false), 0));
+    settle(&model, &[row(1, PAID, 100)]).await;
+    assert_eq!(bill(&model).parked.unwrap().code, "PAID_TWICE");
+    assert!(matches!(paid(&model), Some(PaidState::Parked { problem }) if problem.code == "PAID_TWICE"));
+    settle(&model, &[row(1, PaymentStatus::Void, 100)]).await;
+    assert_eq!(bill(&model).parked, None);
+    assert_eq!((shown(&model), model.world().writes), ((vec![], false), 0));
+    check(&model);
 }
 
 #[tokio::test]
@@ -1257,6 +1415,7 @@ async fn an_overtaken_poll_records_nothing_older() {
             identity: &identity("INV-1"),
             readings: &stale,
             balances: &[],
+            left: &[],
             policy: &PaymentPolicy::default(),
         },
     )
