@@ -58,7 +58,7 @@ struct Watermark {
     /// The run that records at the moment, or did last.
     #[serde(default)]
     run: String,
-    /// What the last run could not read or record, at most [`TROUBLES_MAX`]: for people.
+    /// What the last run could not read or record and has told, at most [`TROUBLES_MAX`].
     #[serde(default)]
     troubles: Vec<Problem>,
 }
@@ -66,16 +66,44 @@ struct Watermark {
 /// Most rows that could not be read and are kept for people; all of them are in the log.
 pub const TROUBLES_MAX: usize = 50;
 
-/// The rows of QAD's payments that the last poll could not read or record, for people.
+/// Where people find the troubles of all entities of a connection, by their scope.
+const TROUBLES: &str = "payments-unreadable";
+/// Tries to tell of troubles against the polls of other entities.
+const TELL_TRIES_MAX: u32 = 5;
+
+type Troubles = BTreeMap<String, Vec<Problem>>;
+
+/// The rows of QAD's payments that the last poll could not read or record, of all entities, for people.
 ///
 /// # Errors
-/// No answer from the register, or a watermark that this version cannot read.
+/// No answer from the register, or a record that this version cannot read.
 pub async fn troubles(register: &dyn crate::ports::Register) -> Result<Vec<Problem>, FlowError> {
-    let stored = watermark::load::<Watermark>(register, WATERMARK).await?;
-    Ok(stored
-        .watermark
-        .map(|watermark| watermark.troubles)
-        .unwrap_or_default())
+    let stored = watermark::load::<Troubles>(register, TROUBLES).await?;
+    let troubles = stored.watermark.unwrap_or_default();
+    Ok(troubles.into_values().flatten().collect())
+}
+
+/// Puts the troubles of this scope where people find them; false when others kept changing the record.
+async fn tell_troubles(deps: &Deps<'_>, troubles: &[Problem]) -> Result<bool, FlowError> {
+    let context = &deps.context;
+    for attempt in 0..TELL_TRIES_MAX {
+        let stored = watermark::load::<Troubles>(context.register, TROUBLES).await?;
+        let mut all = stored.watermark.clone().unwrap_or_default();
+        if troubles.is_empty() {
+            all.remove(deps.scope.word());
+        } else {
+            all.insert(deps.scope.word().to_owned(), troubles.to_vec());
+        }
+        if stored.watermark.unwrap_or_default() == all {
+            return Ok(true);
+        }
+        let key = &stored.key;
+        if watermark::advance(context.register, context.chance, key, stored.revision, &all).await? {
+            return Ok(true);
+        }
+        context.pause(attempt).await;
+    }
+    Ok(false)
 }
 
 /// What a run saw.
@@ -183,7 +211,12 @@ pub async fn run(deps: &Deps<'_>) -> Result<Polled, PollError> {
     }
     balances::remember(deps, changed, &missing.balances).await?;
     let mut after = watermark_after(cursor, &scan, &missing, today, &deps.settings.policy);
+    let told = before.as_ref().map(|before| before.troubles.clone());
     after.troubles = polled.quarantined.iter().take(TROUBLES_MAX).cloned().collect();
+    if told.as_deref().unwrap_or_default() != after.troubles && !tell_troubles(deps, &after.troubles).await? {
+        // The next run tells it.
+        after.troubles = told.unwrap_or_default();
+    }
     polled.cursor = Some(after.cursor);
     let unchanged = before.as_ref().is_some_and(|before| {
         before.cursor == after.cursor

@@ -41,7 +41,7 @@ pub(super) struct Changed {
 
 /// Reads the list from two days before its cursor on. That it cannot be read stops no payment, and its cursor stays.
 pub(super) async fn read(deps: &Deps<'_>, today: Date, horizon: Date) -> Result<Changed, FlowError> {
-    let stored = watermark::load::<Watermark>(deps.context.register, WATERMARK).await?;
+    let stored = watermark::load_within::<Watermark>(deps.context.register, WATERMARK, deps.scope).await?;
     let before = stored
         .watermark
         .as_ref()

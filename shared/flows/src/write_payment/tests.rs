@@ -7,6 +7,7 @@ use crate::order_event;
 use crate::poll_payments;
 use crate::ports::*;
 use crate::store::verify_chain;
+use crate::watermark::Scope;
 use domain::ids::{DocumentKind, PurchaseOrderNumber, QadInvoiceIdentity};
 use domain::lifecycle::{PaidState, PostedHow, Summary, Voucher};
 use domain::matching::SupplierInvoiceDraft;
@@ -430,13 +431,20 @@ fn context<'a>(model: &'a Model, timing: &'a Timing) -> Context<'a> {
 }
 
 async fn poll(model: &Model) -> Result<poll_payments::Polled, crate::poll_coupa::PollError> {
+    poll_within(model, &Default::default()).await
+}
+
+async fn poll_within(
+    model: &Model,
+    scope: &Scope,
+) -> Result<poll_payments::Polled, crate::poll_coupa::PollError> {
     let timing = Timing::default();
     let settings = PaymentSettings::default();
     let deps = poll_payments::Deps {
         context: context(model, &timing),
         connection: &"acme".parse().unwrap(),
         qad: model,
-        scope: &Default::default(),
+        scope,
         queue: model,
         settings: &settings,
         trace: "t",
@@ -936,6 +944,30 @@ async fn a_row_that_cannot_be_read_is_kept_for_people_until_it_can() {
     model.world().unread_since = None;
     poll(&model).await.unwrap();
     assert_eq!(poll_payments::troubles(&model).await.unwrap(), []);
+}
+
+#[tokio::test]
+async fn each_entity_has_its_own_cursor_of_changed_invoices_and_all_their_troubles_are_shown() {
+    let model = model();
+    let part = |code: &str, first| Scope::Part {
+        code: code.to_owned(),
+        first,
+    };
+    let row = |what: &str| Problem::new("QAD_ANSWER_UNREADABLE", "Correct the record in QAD.").field(what);
+    // The first entity's list reaches up to today; the other one's is read from its own beginning all the same.
+    model.world().unreadable = vec![row("data[1]")];
+    owed(&model, "100");
+    poll_within(&model, &part("10usaco", true)).await.unwrap();
+    owed(&model, "0");
+    model.world().balances[0].on = "2026-02-01".parse().unwrap();
+    model.world().unreadable = vec![row("data[2]")];
+    let polled = poll_within(&model, &part("20gerco", false)).await.unwrap();
+    assert_eq!(polled.bills, 1, "closed in February");
+    let troubles = poll_payments::troubles(&model).await.unwrap();
+    assert_eq!(troubles, [row("data[1]"), row("data[2]")]);
+    model.world().unreadable.clear();
+    poll_within(&model, &part("10usaco", true)).await.unwrap();
+    assert_eq!(poll_payments::troubles(&model).await.unwrap(), [row("data[2]")]);
 }
 
 #[tokio::test]
