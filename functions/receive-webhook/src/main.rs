@@ -19,10 +19,10 @@ fn main() -> ExitCode {
     )
 }
 
-/// The event stays the text that came: the flow reads it once, and answers even to one that it cannot read.
-fn build(
-    world: World,
-) -> Result<impl AsyncFn(Box<RawValue>, Invocation) -> Result<Value, Problem>, Vec<Problem>> {
+/// The text that came: the flow reads it once, and answers even to one that it cannot read.
+type Event = Box<RawValue>;
+
+fn build(world: World) -> Result<impl AsyncFn(Event, Invocation) -> Result<Value, Problem>, Vec<Problem>> {
     let World {
         config,
         clients,
@@ -34,7 +34,7 @@ fn build(
     let secrets = SecretReader::new(clients.secrets_manager(), prefix, clock.clone());
     let queue = SqsQueue::new(clients.sqs(), text(config.queue_url())?);
     let memory = Memory::default();
-    Ok(async move |event: Box<RawValue>, invocation: Invocation| {
+    Ok(async move |event: Event, invocation: Invocation| {
         let deps = Deps {
             secrets: &secrets,
             memory: &memory,
