@@ -214,6 +214,7 @@ fn order_lines() -> Resource {
             ("supplier", "po_mstr.po_vend"),
             ("currency", "po_mstr.po_curr"),
             ("order-status", "po_mstr.po_stat"),
+            ("entity", "po_mstr.po_entity"),
             ("evaluated-receipts", "po_mstr.po_ers_opt"),
             ("line-evaluated-receipts", "pod_det.pod_ers_opt"),
             ("discount-percent", "pod_det.pod_disc_pct"),

@@ -70,11 +70,19 @@ pub struct QadOrder {
     /// `po_ers_opt` is 2.
     #[serde(default)]
     pub evaluated_receipts: bool,
+    /// `po_entity`, when it is another than the tenant's one.
+    #[serde(default)]
+    pub other_entity: Option<String>,
     /// The lines.
     pub lines: Vec<QadOrderLine>,
 }
 
 impl QadOrder {
+    /// `po_entity`.
+    pub fn entity(&self) -> &str {
+        self.other_entity.as_deref().unwrap_or(ENTITY)
+    }
+
     /// Whether QAD invoices what this matching matches by itself: a line's own word counts before its header's.
     fn evaluates(&self, matching: &ReceiverMatching) -> bool {
         if fold(&matching.purchase_order_number) != fold(&self.number) {
@@ -1004,6 +1012,13 @@ impl QadWorld {
                         "PO-SUPPLIER",
                         "purchaseOrderNumber",
                         format!("Purchase order {number} belongs to supplier {}", order.supplier),
+                    ));
+                }
+                Some(order) if fold(order.entity()) != fold(&record.entity_code) => {
+                    refusals.push(QadRefusal::new(
+                        "PO-ENTITY",
+                        "purchaseOrderNumber",
+                        format!("Purchase order {number} belongs to entity {}", order.entity()),
                     ));
                 }
                 Some(order) if fold(&order.currency) != fold(&record.currency_code) => {
