@@ -1,6 +1,7 @@
 //! The settings of one connection (a Coupa instance with a QAD tenant): parsed once at the door, every error with the
 //! setting it is about, and the clients made from them.
 
+mod codes;
 mod credits;
 mod destinations;
 mod entities;
@@ -672,10 +673,7 @@ impl ConnectionDocument {
         let payments = payments.map(|payments| payments.settings(&mut problems));
         let lookups: Option<Option<lookups::LookupDocument>> =
             section(&sections, "lookups", Some("null"), &mut problems);
-        let lookups = match (&qad, lookups.flatten()) {
-            (Some(qad), Some(document)) => Some(document.settings(qad, &mut problems)),
-            _ => None,
-        };
+        let lookups = lookups.flatten().map(|document| document.settings(&mut problems));
         let invoice_terms = invoices.as_ref().map(|invoices| invoices.credit_terms.clone());
         let suppliers =
             section::<suppliers::SupplierDocument>(&sections, "suppliers", Some("{}"), &mut problems)
@@ -1324,8 +1322,7 @@ fn qad_client(
         sources: document
             .lookups
             .as_ref()
-            .map(|lookups| lookups.sources.clone())
-            .unwrap_or_default(),
+            .map_or_else(lookups::built_in_sources, |lookups| lookups.sources.clone()),
         supplier_set: view.shared_set.to_owned(),
         supplier_defaults: document.suppliers.qad_defaults.clone(),
     }

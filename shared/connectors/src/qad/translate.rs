@@ -4,8 +4,8 @@ use super::profile::{EvaluatedReceiptsWords, OrderStatusWords, Profile, Resource
 use crate::json::{Misread, Node};
 use domain::documents::{Order, OrderLine, OrderStatus, Pending, Receipt};
 use domain::ids::{
-    DocumentKind, DomainCode, EntityCode, InvoiceReference, OrderLineKey, PurchaseOrderNumber, QadInvoiceIdentity,
-    ReceiptKey, fold,
+    DocumentKind, DomainCode, EntityCode, InvoiceReference, OrderLineKey, PurchaseOrderNumber,
+    QadInvoiceIdentity, ReceiptKey, fold,
 };
 use domain::money::Currency;
 use domain::money::negative;

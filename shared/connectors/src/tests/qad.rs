@@ -132,7 +132,10 @@ async fn whose_an_order_is_is_read_where_the_tenant_shows_it() {
         let bench = Bench::new();
         let row = with(order_row(1), "po_mstr.po_entity", shown);
         bench.script.then(rows(&[row], json!(false)));
-        assert_eq!(bench.qad.order(&number()).await.unwrap().unwrap().entity, expected);
+        assert_eq!(
+            bench.qad.order(&number()).await.unwrap().unwrap().entity,
+            expected
+        );
     }
     let bench = Bench::new();
     let row = with(order_row(1), "po_mstr.po_entity", json!("?"));

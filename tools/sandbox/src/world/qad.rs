@@ -476,6 +476,8 @@ pub struct QadWorld {
     pub credit_terms: BTreeSet<String>,
     /// Known invoice status codes.
     pub invoice_statuses: BTreeSet<String>,
+    /// Known currencies.
+    pub currencies: BTreeSet<String>,
     /// Digits after the point of currencies that this tenant keeps otherwise than ISO 4217.
     pub currency_digits: BTreeMap<String, u32>,
     /// What came over the business document family, by component.
@@ -495,6 +497,19 @@ pub struct Daybooks {
     /// For matchings.
     pub matchings: BTreeSet<String>,
 }
+
+impl Daybooks {
+    /// All of them.
+    pub fn all(&self) -> impl Iterator<Item = &String> {
+        self.invoices
+            .iter()
+            .chain(&self.credit_notes)
+            .chain(&self.matchings)
+    }
+}
+
+/// First and last year that has periods.
+const PERIOD_YEARS: (i16, i16) = (2020, 2039);
 
 impl QadWorld {
     /// The reference data every day starts with.
@@ -522,6 +537,7 @@ impl QadWorld {
             "AP-GLALLOC",
             "AP-LOCKED",
         ]);
+        self.currencies = set(&["USD", "EUR", "GBP", "HUF", "JPY", "CHF", "MXN"]);
         self.currency_digits = BTreeMap::from([("HUF".to_owned(), 0)]);
         self.cost_centers = coded(&[
             ("100", "Assembly", true),
@@ -536,6 +552,18 @@ impl QadWorld {
             ("6200", "Handling", true),
             ("9999", "Retired", false),
         ]);
+    }
+
+    /// The purchase ledger's periods, one a month: first day, last day, and whether it is closed.
+    pub fn periods(&self) -> impl Iterator<Item = (Date, Date, bool)> {
+        let (first, last) = PERIOD_YEARS;
+        let months =
+            (first..=last).flat_map(|year| (1..=12).filter_map(move |month| Date::new(year, month, 1).ok()));
+        months.map(|start| {
+            let month = start.to_string();
+            let closed = self.closed_periods.contains(month.get(..7).unwrap_or_default());
+            (start, start.last_of_month(), closed)
+        })
     }
 
     /// Adds a supplier to QAD when it has a QAD code.
@@ -964,15 +992,24 @@ impl QadWorld {
             "postingDate",
             "Posting date is not a date",
         );
-        let month = record.posting_date.get(..7).unwrap_or_default();
+        let period = date_as_written(&record.posting_date).and_then(|day| {
+            self.periods()
+                .find(|(first, last, _)| (*first..=*last).contains(&day))
+        });
         check(
-            !self.closed_periods.contains(month),
+            period.is_some(),
+            "PERIOD",
+            "postingDate",
+            "There is no accounting period for this date",
+        );
+        check(
+            period.is_none_or(|(_, _, closed)| !closed),
             "PERIOD",
             "postingDate",
             "The accounting period is closed for the purchase ledger",
         );
         check(
-            record.currency_code.parse::<Currency>().is_ok(),
+            self.currencies.contains(&fold(&record.currency_code)),
             "CURRENCY",
             "currencyCode",
             "Currency does not exist",
