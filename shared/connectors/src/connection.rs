@@ -2,6 +2,7 @@
 //! setting it is about, and the clients made from them.
 
 mod codes;
+mod contradictions;
 mod credits;
 mod destinations;
 mod entities;
@@ -33,6 +34,7 @@ use domain::documents::ChargeKind;
 use domain::entities::EntityRule;
 use domain::ids::{
     ConnectionId, CreditTermsCode, DaybookCode, DomainCode, EntityCode, GlAccountCode, IdError, UnitCode,
+    fold,
 };
 use domain::instruction::SecondPerson;
 use domain::money::{Currency, parse_decimal};
@@ -1094,6 +1096,19 @@ fn daybook(field: &str, text: &str, problems: &mut Vec<Problem>) -> Option<Daybo
 }
 
 fn check_limits(invoices: &InvoiceDocument, problems: &mut Vec<Problem>) {
+    let locked = fold(&invoices.locked_status_code);
+    for (status, name) in [
+        (&invoices.invoice_status, "invoice_status"),
+        (&invoices.gl_status_code, "gl_status_code"),
+    ] {
+        if !locked.is_empty() && locked == fold(status) {
+            problems.push(invalid(
+                "invoices.locked_status_code",
+                format!("another status than invoices.{name}: a payment run takes what is posted with that"),
+                invoices.locked_status_code.as_str(),
+            ));
+        }
+    }
     require("invoices.invoice_status", &invoices.invoice_status, problems);
     require("invoices.gl_status_code", &invoices.gl_status_code, problems);
     for (code, unit) in &invoices.units {
