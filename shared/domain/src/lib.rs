@@ -14,7 +14,6 @@
 //! | [`documents`] | invoice, purchase order, goods receipt as this product holds them true |
 //! | [`policy`] | tolerances and posting defaults: versioned data, not code |
 //! | [`tolerance`] | how far a figure may differ before a person must look |
-//! | [`mark`] | how a document in QAD says which Coupa invoice it is |
 //! | [`master_data`] | QAD's own lists of codes and periods, and what they refuse |
 //! | [`matching`] | the three-way match: [`matching::decide`] |
 //! | [`lifecycle`] | the states of an invoice and the one function that moves it |
@@ -48,7 +47,6 @@ pub mod index;
 pub mod instruction;
 pub mod lifecycle;
 pub mod lookups;
-pub mod mark;
 pub mod master_data;
 pub mod matching;
 pub mod money;
