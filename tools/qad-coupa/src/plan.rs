@@ -535,6 +535,7 @@ mod tests {
             matches: vec![],
             costs: vec![],
             payee: None,
+            locked: false,
         };
         let bench = crate::doctor::tests::Bench::full().await;
         let systems = bench.plain();

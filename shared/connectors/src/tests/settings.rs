@@ -376,6 +376,8 @@ fn what_contradicts_is_refused_with_both_settings() {
     }
     let told = |change: &dyn Fn(&mut Value)| -> Vec<(String, String)> {
         let mut settings = super::document();
+        settings["coupa"]["scopes"] = json!([]);
+        settings["coupa"]["integration_history"] = json!({ "enabled": false });
         change(&mut settings);
         let document = ConnectionDocument::parse(&settings.to_string()).unwrap();
         let problems = document.contradictions().into_iter();
