@@ -406,7 +406,7 @@ fn what_contradicts_is_refused_with_both_settings() {
             "core.purchase_order.read among them, because lines.without_receipt is \"gl\"",
         ),
         (
-            &|settings| settings["coupa"]["orders"] = json!({ "read": false, "closed": "let-qad-decide" }),
+            &|settings| settings["coupa"]["orders"] = json!({ "read": false, "closed": "park" }),
             "coupa.orders.read",
             "true, because coupa.orders.closed says what orders in Coupa do",
         ),

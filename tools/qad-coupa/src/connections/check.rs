@@ -196,7 +196,7 @@ mod tests {
             "token_key": "hush",
             "hold_recheck_seconds": 600,
             "coupa": { "base_url": "https://a.example", "client_secret": "hush", "api_version": "39",
-                       "requests_per_second": 5, "orders": { "closed": "let-qad-decide", "cancelled": "park" } },
+                       "requests_per_second": 5, "orders": { "closed": "park", "soft_closed": "let-qad-decide", "cancelled": "park" } },
             "qad": { "extra_headers": { "x-key": "hush" } },
             "invoices": { "units": { "BX": { "to": "EA" } } }
         }));
