@@ -45,6 +45,7 @@ pub fn order(number: &str, ordered: u32) -> QadOrder {
         currency: "USD".to_owned(),
         status: String::new(),
         evaluated_receipts: false,
+        other_entity: None,
         lines: vec![QadOrderLine {
             number: 1,
             part: "02-0001".to_owned(),

@@ -1,6 +1,8 @@
 //! The settings of one connection (a Coupa instance with a QAD tenant): parsed once at the door, every error with the
 //! setting it is about, and the clients made from them.
 
+mod codes;
+mod contradictions;
 mod credits;
 mod destinations;
 mod entities;
@@ -32,6 +34,7 @@ use domain::documents::ChargeKind;
 use domain::entities::EntityRule;
 use domain::ids::{
     ConnectionId, CreditTermsCode, DaybookCode, DomainCode, EntityCode, GlAccountCode, IdError, UnitCode,
+    fold,
 };
 use domain::instruction::SecondPerson;
 use domain::money::{Currency, parse_decimal};
@@ -679,10 +682,7 @@ impl ConnectionDocument {
         let payments = payments.map(|payments| payments.settings(&mut problems));
         let lookups: Option<Option<lookups::LookupDocument>> =
             section(&sections, "lookups", Some("null"), &mut problems);
-        let lookups = match (&qad, lookups.flatten()) {
-            (Some(qad), Some(document)) => Some(document.settings(qad, &mut problems)),
-            _ => None,
-        };
+        let lookups = lookups.flatten().map(|document| document.settings(&mut problems));
         let invoice_terms = invoices.as_ref().map(|invoices| invoices.credit_terms.clone());
         let suppliers =
             section::<suppliers::SupplierDocument>(&sections, "suppliers", Some("{}"), &mut problems)
@@ -1103,6 +1103,19 @@ fn daybook(field: &str, text: &str, problems: &mut Vec<Problem>) -> Option<Daybo
 }
 
 fn check_limits(invoices: &InvoiceDocument, problems: &mut Vec<Problem>) {
+    let locked = fold(&invoices.locked_status_code);
+    for (status, name) in [
+        (&invoices.invoice_status, "invoice_status"),
+        (&invoices.gl_status_code, "gl_status_code"),
+    ] {
+        if !locked.is_empty() && locked == fold(status) {
+            problems.push(invalid(
+                "invoices.locked_status_code",
+                format!("another status than invoices.{name}: a payment run takes what is posted with that"),
+                invoices.locked_status_code.as_str(),
+            ));
+        }
+    }
     require("invoices.invoice_status", &invoices.invoice_status, problems);
     require("invoices.gl_status_code", &invoices.gl_status_code, problems);
     for (code, unit) in &invoices.units {
@@ -1331,8 +1344,7 @@ fn qad_client(
         sources: document
             .lookups
             .as_ref()
-            .map(|lookups| lookups.sources.clone())
-            .unwrap_or_default(),
+            .map_or_else(lookups::built_in_sources, |lookups| lookups.sources.clone()),
         supplier_set: view.shared_set.to_owned(),
         supplier_defaults: document.suppliers.qad_defaults.clone(),
     }

@@ -4,6 +4,7 @@ mod coupa;
 mod entities;
 mod http;
 mod lookups;
+mod master_data;
 mod payments;
 mod qad;
 mod secrets;

@@ -6,7 +6,8 @@
 use crate::coupa_orders::{CoupaOrder, CoupaOrderReference};
 use crate::entities::FieldValues;
 use crate::ids::{
-    DocumentKind, InvoiceId, InvoiceReference, OrderLineKey, PurchaseOrderNumber, ReceiptKey, UnitCode,
+    DocumentKind, EntityCode, InvoiceId, InvoiceReference, OrderLineKey, PurchaseOrderNumber, ReceiptKey,
+    UnitCode,
 };
 use crate::matching::exact;
 use crate::money::Currency;
@@ -383,6 +384,9 @@ pub struct Order {
     /// Evaluated receipts by the header's word: QAD invoices itself, so nothing of ours may be posted on lines that do not
     /// say otherwise.
     pub evaluated_receipts: bool,
+    /// QAD's entity that it belongs to; `None` where the tenant does not show it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub entity: Option<EntityCode>,
     /// The lines.
     pub lines: Vec<OrderLine>,
 }

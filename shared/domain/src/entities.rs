@@ -133,6 +133,70 @@ pub fn told(values: &FieldValues) -> String {
     values.iter().map(field).collect::<Vec<_>>().join(", ")
 }
 
+/// Whose a number of invoices are.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
+pub struct Census {
+    /// Invoices that one entity takes.
+    pub taken: usize,
+    /// Invoices that a person has to say it of.
+    pub ambiguous: usize,
+    /// Invoices that no entity takes, by what stands at the fields of the conditions.
+    pub untaken: BTreeMap<String, usize>,
+    /// All of them, by what stands at the fields.
+    #[serde(skip)]
+    pub values: BTreeMap<String, usize>,
+    /// False when there are more than were counted.
+    pub whole: bool,
+}
+
+impl Census {
+    /// Counts these; without a rule everything is the one entity's.
+    pub fn of(rules: &[EntityRule], all: &[FieldValues], whole: bool) -> Self {
+        let mut census = Self {
+            whole,
+            ..Self::default()
+        };
+        for values in all {
+            let told = told(values);
+            let whose = if rules.is_empty() {
+                None
+            } else {
+                Some(whose(rules, values))
+            };
+            match whose {
+                None | Some(Whose::Mine(_)) => census.taken = census.taken.saturating_add(1),
+                Some(Whose::Ambiguous(_)) => census.ambiguous = census.ambiguous.saturating_add(1),
+                Some(Whose::OutOfScope) => count(&mut census.untaken, told.clone()),
+            }
+            count(&mut census.values, told);
+        }
+        census
+    }
+
+    /// How many no entity takes.
+    pub fn left_alone(&self) -> usize {
+        self.untaken
+            .values()
+            .fold(0, |sum, count| sum.saturating_add(*count))
+    }
+
+    /// Counts by value in words, the largest first.
+    pub fn words(counts: &BTreeMap<String, usize>) -> String {
+        let mut counts: Vec<(&String, &usize)> = counts.iter().collect();
+        counts.sort_by_key(|(value, count)| (std::cmp::Reverse(**count), *value));
+        let words: Vec<String> = counts
+            .into_iter()
+            .map(|(value, count)| format!("{value}: {count}"))
+            .collect();
+        words.join(", ")
+    }
+}
+
+fn count(counts: &mut BTreeMap<String, usize>, value: String) {
+    let count = counts.entry(value).or_default();
+    *count = count.saturating_add(1);
+}
+
 /// Why an invoice is left alone.
 pub fn out_of_scope(values: &FieldValues) -> Problem {
     Problem::new(
@@ -258,6 +322,40 @@ mod tests {
     fn the_sentence_names_what_was_found() {
         let problem = out_of_scope(&values(CHART, &["SAP Europe"]));
         assert_eq!(problem.actual, r#"account-type.name is "SAP Europe""#);
+    }
+
+    #[test]
+    fn what_no_entity_takes_is_counted_by_the_value_at_the_conditions_field() {
+        let rules = [rule("10USACO", &[(CHART, &["QAD 10USA"])])];
+        let value = |text: Option<&str>| -> FieldValues {
+            [(CHART.to_owned(), vec![text.map(str::to_owned)])].into()
+        };
+        let mixed: FieldValues = [(
+            CHART.to_owned(),
+            vec![Some("QAD 10USA".to_owned()), Some("SAP Europe".to_owned())],
+        )]
+        .into();
+        let all = [
+            value(Some("QAD 10USA")),
+            value(Some("SAP Europe")),
+            value(Some("QAD 10 USA")),
+            value(Some("SAP Europe")),
+            value(None),
+            mixed,
+        ];
+        let census = Census::of(&rules, &all, true);
+        assert_eq!((census.taken, census.ambiguous, census.left_alone()), (1, 1, 4));
+        assert_eq!(
+            Census::words(&census.untaken),
+            "account-type.name is \"SAP Europe\": 2, account-type.name is \"QAD 10 USA\": 1, \
+             account-type.name is nothing: 1"
+        );
+        // Without a condition all of it is the one entity's, and what there is is still told.
+        let census = Census::of(&[], &all[..2], true);
+        assert_eq!(
+            (census.taken, census.left_alone(), census.values.len()),
+            (2, 0, 2)
+        );
     }
 
     proptest! {

@@ -312,6 +312,7 @@ pub fn reason(exception: &Exception) -> String {
         Code::SupplierNotLinked => actual.clone(),
         Code::SupplierCodeInvalid => format!("supplier number {actual} is not {expected}"),
         Code::SupplierDiffers => format!("{actual} on the invoice, expected {expected}"),
+        Code::OrderOfAnotherEntity => format!("{actual}, expected {expected}"),
         Code::CurrencyDiffers => format!("currency {actual}, expected {expected}"),
         Code::UnitDiffers => format!("unit {actual} on {line}, expected {expected}"),
         Code::PriceOverTolerance => {

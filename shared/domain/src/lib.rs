@@ -14,6 +14,7 @@
 //! | [`documents`] | invoice, purchase order, goods receipt as this product holds them true |
 //! | [`policy`] | tolerances and posting defaults: versioned data, not code |
 //! | [`tolerance`] | how far a figure may differ before a person must look |
+//! | [`master_data`] | QAD's own lists of codes and periods, and what they refuse |
 //! | [`matching`] | the three-way match: [`matching::decide`] |
 //! | [`lifecycle`] | the states of an invoice and the one function that moves it |
 //! | [`timing`] | the chain of times that "never twice" rests on |
@@ -46,6 +47,7 @@ pub mod index;
 pub mod instruction;
 pub mod lifecycle;
 pub mod lookups;
+pub mod master_data;
 pub mod matching;
 pub mod money;
 pub mod payments;

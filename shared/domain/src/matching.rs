@@ -156,6 +156,8 @@ exception_codes! {
     SupplierCodeInvalid => "SUPPLIER_CODE_INVALID", APerson, "Correct the supplier's number in Coupa (QAD codes have at most 8 characters), then recheck.";
     /// The order belongs to another supplier.
     SupplierDiffers => "SUPPLIER_DIFFERS", APerson, "Correct the supplier on the invoice or the order, then recheck.";
+    /// The order is in the entity's domain and belongs to another entity of it.
+    OrderOfAnotherEntity => "ORDER_OF_ANOTHER_ENTITY", APerson, "Have the invoice coded to the company that ordered, or the order moved in QAD, then recheck.";
     /// The currency of invoice, order or receipt differs.
     CurrencyDiffers => "CURRENCY_DIFFERS", APerson, "Have the invoice reissued in the order's currency, or change the order.";
     /// The units differ and no conversion is configured.
@@ -475,6 +477,7 @@ pub fn decide_accepting(input: &MatchInput<'_>, accepted: &[Exception]) -> Decis
     let orders = billed_orders(input);
     for order in &orders {
         check_order(invoice, supplier.as_ref(), order, &mut exceptions);
+        exceptions.extend(of_another_entity(input.policy, order));
         check_evaluated_receipts(invoice, order, &mut exceptions);
     }
     check_document_signs(invoice, &mut exceptions);
@@ -679,6 +682,16 @@ fn check_order(
             invoice.currency.to_string(),
         ));
     }
+}
+
+/// One domain may hold several entities, and an order is billed to the one that ordered.
+fn of_another_entity(policy: &MatchPolicy, order: &Order) -> Option<Exception> {
+    let other = order.entity.as_ref().filter(|entity| **entity != policy.entity)?;
+    Some(of_document(
+        ExceptionCode::OrderOfAnotherEntity,
+        format!("an order of entity {}", policy.entity),
+        format!("order {} of entity {other}", order.number),
+    ))
 }
 
 /// A line's own word counts before its header's.

@@ -4,11 +4,13 @@
 //! `-` for standard input) that is laid over the first.
 
 mod check;
+mod does;
 
 use crate::place::{Place, PlaceArguments, refused};
 use crate::{Failure, connection_file, terminal, view};
 use aws_sdk_secretsmanager::operation::get_secret_value::GetSecretValueError;
 use clap::{Args, Subcommand};
+use connectors::connection::ConnectionDocument;
 use domain::problem::Problem;
 use secrecy::ExposeSecret;
 use serde_json::{Map, Value, json};
@@ -51,7 +53,8 @@ pub(crate) enum ConnectionVerb {
     },
     /// Checks a connection file, all of it at once.
     Validate(FileOptions),
-    /// Says of every setting that is not as it comes what it is about, in words; checks the file as `validate` does.
+    /// Says of every setting that is not as it comes what it does to an invoice, in words; checks the file as `validate`
+    /// does, and refuses settings that contradict each other.
     Check(FileOptions),
     /// The JSON schema of a connection file, for editors and other programs.
     Schema,
@@ -130,7 +133,19 @@ fn init(path: &Path) -> Result<(), Failure> {
     Ok(())
 }
 
+/// A file with nothing wrong in it, and nothing that contradicts something else.
 fn read(options: &FileOptions) -> Result<connection_file::ConnectionFile, Failure> {
+    let file = parsed(options)?;
+    let document = ConnectionDocument::parse(file.connection.connection_secret.expose_secret());
+    let contradictions = document.map_err(Failure::Failed)?.contradictions();
+    if contradictions.is_empty() {
+        Ok(file)
+    } else {
+        Err(Failure::Failed(contradictions))
+    }
+}
+
+fn parsed(options: &FileOptions) -> Result<connection_file::ConnectionFile, Failure> {
     let Some(secrets) = &options.secrets else {
         return connection_file::read(&options.file).map_err(Failure::Failed);
     };

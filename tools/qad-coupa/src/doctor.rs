@@ -4,10 +4,11 @@
 //! event of a kind that nobody acts on.
 
 mod alarms;
-mod lists;
+pub(crate) mod lists;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
+use crate::master_data::{Examined, Finding, Outcome, examine};
 use crate::place::{Place, PlaceArguments, Systems};
 use crate::status::depths;
 use crate::{Failure, records, terminal, view};
@@ -21,7 +22,7 @@ use connectors::http::transport::{HttpTransport, Method, Request, Response, Tran
 use domain::ids::ConnectionId;
 use domain::lifecycle::{InvoiceRecord, State};
 use domain::problem::Problem;
-use domain::time::Timestamp;
+use domain::time::{Date, Timestamp};
 use flows::ports::{Clock, Coupa, Qad, QadPayments, ReadError};
 use sandbox::coupa::sign_event;
 use secrecy::{ExposeSecret, SecretString};
@@ -53,12 +54,30 @@ impl Verdict {
 /// One thing that was asked.
 #[derive(Debug, Clone, Serialize)]
 struct Check {
-    area: &'static str,
+    /// Its stable name; what stands before the first `_` is the area.
+    code: &'static str,
     check: String,
     verdict: Verdict,
     found: String,
+    /// The code of the problem that was found, when it has one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    problem: Option<String>,
     #[serde(skip_serializing_if = "String::is_empty")]
     fix: String,
+}
+
+impl Check {
+    fn area(&self) -> String {
+        self.code.split('_').next().unwrap_or_default().to_lowercase()
+    }
+
+    fn json(&self) -> Value {
+        let mut shown = json!(self);
+        if let Value::Object(members) = &mut shown {
+            members.insert("area".to_owned(), json!(self.area()));
+        }
+        shown
+    }
 }
 
 #[derive(Debug, Args)]
@@ -175,14 +194,15 @@ struct Findings(Vec<Check>);
 impl Findings {
     fn add(
         &mut self,
-        area: &'static str,
+        code: &'static str,
         check: impl Into<String>,
         verdict: Verdict,
         found: impl Into<String>,
         fix: &str,
     ) {
         self.0.push(Check {
-            area,
+            code,
+            problem: None,
             check: check.into(),
             verdict,
             found: found.into(),
@@ -190,45 +210,56 @@ impl Findings {
         });
     }
 
-    fn pass(&mut self, area: &'static str, check: impl Into<String>, found: impl Into<String>) {
-        self.add(area, check, Verdict::Pass, found, "");
+    fn pass(&mut self, code: &'static str, check: impl Into<String>, found: impl Into<String>) {
+        self.add(code, check, Verdict::Pass, found, "");
     }
 
-    fn problem(&mut self, area: &'static str, check: impl Into<String>, problem: &Problem) {
-        let fix = problem.fix.clone();
+    fn problem(&mut self, code: &'static str, check: impl Into<String>, problem: &Problem) {
+        self.found(code, check, Verdict::Fail, problem);
+    }
+
+    /// A problem, as grave as it is for this check.
+    fn found(&mut self, code: &'static str, check: impl Into<String>, verdict: Verdict, problem: &Problem) {
         let told = Problem {
             fix: String::new(),
             ..problem.clone()
         };
-        self.add(area, check, Verdict::Fail, told.to_string(), &fix);
+        self.0.push(Check {
+            code,
+            problem: Some(problem.code.clone()),
+            check: check.into(),
+            verdict,
+            found: told.to_string(),
+            fix: problem.fix.clone(),
+        });
     }
 
-    fn failure(&mut self, area: &'static str, check: &str, failure: &Failure) {
+    fn failure(&mut self, code: &'static str, check: &str, failure: &Failure) {
         match failure {
             Failure::Failed(problems) => problems
                 .iter()
-                .for_each(|problem| self.problem(area, check, problem)),
+                .for_each(|problem| self.problem(code, check, problem)),
             Failure::Usage(problem)
             | Failure::NotFound(problem)
             | Failure::Refused(problem)
             | Failure::Unreachable(problem) => {
-                self.problem(area, check, problem);
+                self.problem(code, check, problem);
             }
-            Failure::Differs(text) => self.add(area, check, Verdict::Fail, text.clone(), ""),
+            Failure::Differs(text) => self.add(code, check, Verdict::Fail, text.clone(), ""),
         }
     }
 
     /// A read: what it brought, or why it brought nothing.
     fn read<T>(
         &mut self,
-        area: &'static str,
+        code: &'static str,
         check: &str,
         answer: &Result<T, ReadError>,
         told: impl Fn(&T) -> String,
     ) {
         match answer {
-            Ok(value) => self.pass(area, check, told(value)),
-            Err(error) => self.problem(area, check, error.problem()),
+            Ok(value) => self.pass(code, check, told(value)),
+            Err(error) => self.problem(code, check, error.problem()),
         }
     }
 }
@@ -236,22 +267,22 @@ impl Findings {
 async fn aws(place: &Place, register: &DynamoRegister, findings: &mut Findings) -> Vec<InvoiceRecord> {
     let records = match records::all(register).await {
         Ok(records) => {
-            findings.pass("aws", "register", format!("{} invoices", records.len()));
+            findings.pass("AWS_REGISTER", "register", format!("{} invoices", records.len()));
             records
         }
         Err(failure) => {
-            findings.failure("aws", "register", &failure);
+            findings.failure("AWS_REGISTER", "register", &failure);
             Vec::new()
         }
     };
     if let Some(first) = records.first() {
         match records::trail(register, first.id).await {
             Ok(entries) => findings.pass(
-                "aws",
+                "AWS_AUDIT_TRAIL",
                 "audit trail",
                 format!("{} entries of invoice {}", entries.len(), first.id),
             ),
-            Err(failure) => findings.failure("aws", "audit trail", &failure),
+            Err(failure) => findings.failure("AWS_AUDIT_TRAIL", "audit trail", &failure),
         }
     }
     match depths(place).await {
@@ -261,23 +292,23 @@ async fn aws(place: &Place, register: &DynamoRegister, findings: &mut Findings) 
                 let name = format!("queue {}", depth.queue.name);
                 if depth.queue.is_dead_letter() && depth.visible > 0 {
                     let fix = "Look at them (`qad-coupa dlq show`), mend the cause, then `qad-coupa dlq redrive` (of schedules: purge the queue).";
-                    findings.add("aws", name, Verdict::Warn, found, fix);
+                    findings.add("AWS_QUEUE", name, Verdict::Warn, found, fix);
                 } else {
-                    findings.pass("aws", name, found);
+                    findings.pass("AWS_QUEUE", name, found);
                 }
             }
         }
-        Err(failure) => findings.failure("aws", "queues", &failure),
+        Err(failure) => findings.failure("AWS_QUEUE", "queues", &failure),
     }
     for flow in flows::pause::Flow::ALL {
         let name = format!("flow {}", flow.word());
         match flows::pause::of(register, flow).await {
-            Ok(None) => findings.pass("aws", name, "running"),
+            Ok(None) => findings.pass("AWS_FLOW", name, "running"),
             Ok(Some(pause)) => {
                 let fix = format!("`qad-coupa resume {} --reason` lets it go on.", flow.word());
-                findings.add("aws", name, Verdict::Warn, pause.problem().to_string(), &fix);
+                findings.add("AWS_FLOW", name, Verdict::Warn, pause.problem().to_string(), &fix);
             }
-            Err(error) => findings.problem("aws", name, &error.problem()),
+            Err(error) => findings.problem("AWS_FLOW", name, &error.problem()),
         }
     }
     records
@@ -330,32 +361,32 @@ async fn coupa(watching: &Watching, systems: &Systems, findings: &mut Findings) 
     let secret_fix = "Correct client id, client secret or token path (`qad-coupa connection put`).";
     match coupa_token(watching, systems, &systems.document.coupa.scopes.join(" ")).await {
         Ok((200, granted)) => {
-            findings.pass("coupa", "token", "a fresh one was given");
+            findings.pass("COUPA_TOKEN", "token", "a fresh one was given");
             for Scope { name, what, absent } in scopes(&systems.document) {
                 let check = format!("scope {name}");
                 match coupa_token(watching, systems, name).await {
-                    Ok((200, _)) => findings.pass("coupa", check, what),
+                    Ok((200, _)) => findings.pass("COUPA_SCOPE", check, what),
                     Ok((status, _)) => findings.add(
-                        "coupa",
+                        "COUPA_SCOPE",
                         check,
                         absent,
                         format!("token refused with {status}; needed for {what}"),
                         "Grant the scope to the client in Coupa (Setup > OAuth2/OpenID Connect Clients).",
                     ),
-                    Err(error) => findings.add("coupa", check, Verdict::Warn, error, "Try again."),
+                    Err(error) => findings.add("COUPA_SCOPE", check, Verdict::Warn, error, "Try again."),
                 }
             }
             too_many(granted.as_deref(), &systems.document, findings);
         }
         Ok((status, _)) => findings.add(
-            "coupa",
+            "COUPA_TOKEN",
             "token",
             Verdict::Fail,
             format!("refused with {status}"),
             secret_fix,
         ),
         Err(error) => findings.add(
-            "coupa",
+            "COUPA_TOKEN",
             "token",
             Verdict::Fail,
             error,
@@ -363,7 +394,7 @@ async fn coupa(watching: &Watching, systems: &Systems, findings: &mut Findings) 
         ),
     }
     let page = systems.coupa.exportable_invoices(None).await;
-    findings.read("coupa", "list of invoices", &page, |page| {
+    findings.read("COUPA_INVOICES", "list of invoices", &page, |page| {
         format!(
             "{} approved or voided and not exported on the first page",
             page.heads.len()
@@ -372,12 +403,12 @@ async fn coupa(watching: &Watching, systems: &Systems, findings: &mut Findings) 
     if let Ok(page) = &page {
         for (id, problem) in &page.unreadable {
             let id = id.map_or_else(|| "without id".to_owned(), |id| id.to_string());
-            findings.problem("coupa", format!("invoice {id}"), problem);
+            findings.problem("COUPA_INVOICE_UNREADABLE", format!("invoice {id}"), problem);
         }
         if let Some(head) = page.heads.first() {
             let invoice = systems.coupa.invoice(head.id).await;
             findings.read(
-                "coupa",
+                "COUPA_INVOICE",
                 "one invoice, read in full",
                 &invoice,
                 |invoice| match invoice {
@@ -387,8 +418,9 @@ async fn coupa(watching: &Watching, systems: &Systems, findings: &mut Findings) 
             );
         }
     }
+    lists::charts(systems, findings).await;
     skew(
-        "coupa",
+        "COUPA_CLOCK",
         watching,
         systems.document.coupa.base_url.host(),
         findings,
@@ -408,34 +440,40 @@ fn too_many(granted: Option<&str>, document: &ConnectionDocument, findings: &mut
         let fix =
             "Name the scopes in the connection (`coupa.scopes`), so that a token has no more than them.";
         findings.add(
-            "coupa",
+            "COUPA_SCOPES_TOO_MANY",
             "scopes too many",
             Verdict::Warn,
             "Coupa does not tell what it granted",
             fix,
         );
     } else if excess.is_empty() {
-        findings.pass("coupa", "scopes too many", "none");
+        findings.pass("COUPA_SCOPES_TOO_MANY", "scopes too many", "none");
     } else {
         let fix = "Take them from the client and from coupa.scopes: nothing in this connection needs them.";
-        findings.add("coupa", "scopes too many", Verdict::Warn, excess.join(" "), fix);
+        findings.add(
+            "COUPA_SCOPES_TOO_MANY",
+            "scopes too many",
+            Verdict::Warn,
+            excess.join(" "),
+            fix,
+        );
     }
 }
 
-fn skew(area: &'static str, watching: &Watching, host: &str, findings: &mut Findings) {
+fn skew(code: &'static str, watching: &Watching, host: &str, findings: &mut Findings) {
     match watching.skew(host) {
         None => findings.add(
-            area,
+            code,
             "clock",
             Verdict::Warn,
             "answers carry no date",
             "Nothing to do.",
         ),
         Some(skew) if skew.abs() <= SKEW_MILLIS_MAX => {
-            findings.pass(area, "clock", format!("{skew} ms from ours"))
+            findings.pass(code, "clock", format!("{skew} ms from ours"))
         }
         Some(skew) => findings.add(
-            area,
+            code,
             "clock",
             Verdict::Fail,
             format!("{skew} ms from ours"),
@@ -445,25 +483,33 @@ fn skew(area: &'static str, watching: &Watching, host: &str, findings: &mut Find
 }
 
 /// A list that is empty may mean that there is nothing, or that the browse is not the tenant's: QAD answers both alike.
-fn list(findings: &mut Findings, check: &str, answer: Result<usize, ReadError>, resource: &str) {
+fn list(
+    findings: &mut Findings,
+    code: &'static str,
+    check: &str,
+    answer: Result<usize, ReadError>,
+    resource: &str,
+) {
     match answer {
         Ok(0) => findings.add(
-            "qad",
+            code,
             check,
             Verdict::Warn,
             format!("nothing in {LOOK_BACK_DAYS} days"),
             &format!("If there should be, the browse or its fields differ: correct qad.profile.{resource}. QAD answers an unknown browse with an empty list."),
         ),
-        Ok(count) => findings.pass("qad", check, format!("{count} in {LOOK_BACK_DAYS} days")),
-        Err(error) => findings.problem("qad", check, error.problem()),
+        Ok(count) => findings.pass(code, check, format!("{count} in {LOOK_BACK_DAYS} days")),
+        Err(error) => findings.problem(code, check, error.problem()),
     }
 }
 
+fn days_ago(days: i64) -> Date {
+    let millis = days.saturating_mul(DAY_MILLIS);
+    SystemClock.now().plus_millis(millis.saturating_neg()).date_utc()
+}
+
 async fn qad(watching: &Watching, systems: &Systems, known: &[InvoiceRecord], findings: &mut Findings) {
-    let since = SystemClock
-        .now()
-        .plus_millis(LOOK_BACK_DAYS.saturating_mul(DAY_MILLIS).saturating_neg())
-        .date_utc();
+    let since = days_ago(LOOK_BACK_DAYS);
     let receipts = systems.qad.receipts_since(since, 1).await;
     let order = receipts
         .as_ref()
@@ -480,39 +526,59 @@ async fn qad(watching: &Watching, systems: &Systems, known: &[InvoiceRecord], fi
         });
     if let Ok(scan) = &receipts {
         for problem in &scan.unreadable {
-            findings.problem("qad", "receipts, unreadable row", problem);
+            findings.problem("QAD_RECEIPTS_UNREADABLE", "receipts, unreadable row", problem);
         }
     }
     list(
         findings,
+        "QAD_RECEIPTS",
         "receipts",
         receipts.map(|scan| scan.receipts.len()),
         "receipts",
     );
     match &order {
-        None => findings.add("qad", "purchase orders", Verdict::Warn, "no order is known to ask for", "Try again when there is a receipt."),
+        None => findings.add("QAD_ORDERS", "purchase orders", Verdict::Warn, "no order is known to ask for", "Try again when there is a receipt."),
         Some(number) => match systems.qad.order(number).await {
-            Ok(Some(order)) => findings.pass("qad", "purchase orders", format!("{number} with {} lines", order.lines.len())),
+            Ok(Some(order)) => findings.pass("QAD_ORDERS", "purchase orders", format!("{number} with {} lines", order.lines.len())),
             Ok(None) => findings.add(
-                "qad",
+                "QAD_ORDERS",
                 "purchase orders",
                 Verdict::Fail,
                 format!("order {number}, which has a receipt or an invoice, is not found"),
                 "Correct qad.profile.purchase_orders or qad.domain. QAD answers an unknown browse with an empty list.",
             ),
-            Err(error) => findings.problem("qad", "purchase orders", error.problem()),
+            Err(error) => findings.problem("QAD_ORDERS", "purchase orders", error.problem()),
         },
     }
     let payments = systems.qad.payments_since(since).await;
     list(
         findings,
+        "QAD_PAYMENTS",
         "payments",
         payments.map(|scan| scan.allocations.len()),
         "payments",
     );
     supplier_invoices(systems, known, findings).await;
     lists::suppliers(systems, known, since, findings).await;
-    skew("qad", watching, systems.document.qad.base_url.host(), findings);
+    master_data(&examine(systems).await, findings);
+    skew(
+        "QAD_CLOCK",
+        watching,
+        systems.document.qad.base_url.host(),
+        findings,
+    );
+}
+
+/// What the settings name of QAD's lists, before an invoice needs it.
+fn master_data(examined: &[Examined], findings: &mut Findings) {
+    for Finding { code, about, outcome } in crate::master_data::findings(examined) {
+        match outcome {
+            Outcome::Well(found) => findings.pass(code, about, found),
+            Outcome::Unchecked(found, fix) => findings.add(code, about, Verdict::Warn, found, &fix),
+            Outcome::Refused(problem) => findings.found(code, about, Verdict::Fail, &problem),
+            Outcome::NotToday(problem) => findings.found(code, about, Verdict::Warn, &problem),
+        }
+    }
 }
 
 /// One that is there must be found: a look-up that finds nothing would let the product post twice.
@@ -531,7 +597,7 @@ async fn supplier_invoices(systems: &Systems, known: &[InvoiceRecord], findings:
     };
     let Some(identity) = posted.and_then(identity) else {
         findings.add(
-            "qad",
+            "QAD_SUPPLIER_INVOICES",
             "supplier invoices",
             Verdict::Warn,
             "none was posted yet, so none can be looked for",
@@ -540,15 +606,15 @@ async fn supplier_invoices(systems: &Systems, known: &[InvoiceRecord], findings:
         return;
     };
     match systems.qad.find_invoices(&identity).await {
-        Ok(found) if found.len() == 1 => findings.pass("qad", "supplier invoices", format!("{identity} is found")),
+        Ok(found) if found.len() == 1 => findings.pass("QAD_SUPPLIER_INVOICES", "supplier invoices", format!("{identity} is found")),
         Ok(found) => findings.add(
-            "qad",
+            "QAD_SUPPLIER_INVOICES",
             "supplier invoices",
             Verdict::Fail,
             format!("{identity} was posted; {} are found", found.len()),
             "Pause posting now (`qad-coupa pause`), then correct qad.profile.supplier_invoices: this look-up is what prevents duplicates.",
         ),
-        Err(error) => findings.problem("qad", "supplier invoices", error.problem()),
+        Err(error) => findings.problem("QAD_SUPPLIER_INVOICES", "supplier invoices", error.problem()),
     }
 }
 
@@ -571,23 +637,23 @@ async fn call(url: &str, headers: Vec<(String, String)>, body: &str) -> Result<u
 async fn webhook(place: &Place, connection: &ConnectionId, findings: &mut Findings) {
     let url = match place.webhook_url(connection) {
         Ok(url) => url,
-        Err(failure) => return findings.failure("webhook", "address", &failure),
+        Err(failure) => return findings.failure("WEBHOOK_ADDRESS", "address", &failure),
     };
     let body =
         json!({ "event-id": "doctor", "event-type": IDLE_EVENT, "event": "updated", "object": { "id": 1 } })
             .to_string();
     let json_body = ("content-type".to_owned(), "application/json".to_owned());
     match call(&url, vec![json_body.clone()], &body).await {
-        Ok(401) => findings.pass("webhook", "refuses what is not signed", "401"),
+        Ok(401) => findings.pass("WEBHOOK_REFUSES", "refuses what is not signed", "401"),
         Ok(status) => findings.add(
-            "webhook",
+            "WEBHOOK_REFUSES",
             "refuses what is not signed",
             Verdict::Fail,
             status.to_string(),
             "The address must lead to receive-webhook of this installation.",
         ),
         Err(error) => findings.add(
-            "webhook",
+            "WEBHOOK_REFUSES",
             "refuses what is not signed",
             Verdict::Fail,
             error,
@@ -596,7 +662,7 @@ async fn webhook(place: &Place, connection: &ConnectionId, findings: &mut Findin
     }
     let document = match place.webhook_document(connection).await {
         Ok(document) => document,
-        Err(failure) => return findings.failure("webhook", "secret", &failure),
+        Err(failure) => return findings.failure("WEBHOOK_SECRET", "secret", &failure),
     };
     let parsed: Value = serde_json::from_str(document.expose_secret()).unwrap_or(Value::Null);
     let secret = parsed
@@ -613,26 +679,26 @@ async fn webhook(place: &Place, connection: &ConnectionId, findings: &mut Findin
                 ("x-coupa-delivery".to_owned(), signed.delivery),
             ];
             match call(&url, headers, &body).await {
-                Ok(200) => findings.pass("webhook", "takes what is signed", "200, an event that nobody acts on"),
+                Ok(200) => findings.pass("WEBHOOK_TAKES", "takes what is signed", "200, an event that nobody acts on"),
                 Ok(status) => findings.add(
-                    "webhook",
+                    "WEBHOOK_TAKES",
                     "takes what is signed",
                     Verdict::Fail,
                     status.to_string(),
                     "The function reads another secret than this; put the connection anew and try in five minutes.",
                 ),
-                Err(error) => findings.add("webhook", "takes what is signed", Verdict::Fail, error, "Try again."),
+                Err(error) => findings.add("WEBHOOK_TAKES", "takes what is signed", Verdict::Fail, error, "Try again."),
             }
         }
         (Some(scheme), _) => findings.add(
-            "webhook",
+            "WEBHOOK_TAKES",
             "takes what is signed",
             Verdict::Warn,
             format!("scheme {scheme} is not tried from here"),
             "Send a test event from the system that signs it.",
         ),
         (None, _) => findings.add(
-            "webhook",
+            "WEBHOOK_SECRET",
             "secret",
             Verdict::Fail,
             "no scheme",
@@ -655,7 +721,7 @@ pub(crate) async fn run(
     let known = if wanted("aws") {
         match (place.sdk(), &arguments.stack) {
             (Some(sdk), Some(stack)) => alarms::check(sdk, stack, &mut findings).await,
-            _ => findings.pass("aws", "alarms", "a local run has none"),
+            _ => findings.pass("AWS_ALARMS", "alarms", "a local run has none"),
         }
         aws(&place, &register, &mut findings).await
     } else {
@@ -664,7 +730,7 @@ pub(crate) async fn run(
     let watching = Arc::new(Watching::new());
     match place.systems_through(&connection, watching.clone()).await {
         Ok(systems) => {
-            findings.pass("aws", "connection's secret", "complete");
+            findings.pass("AWS_CONNECTION_SECRET", "connection's secret", "complete");
             if wanted("coupa") {
                 coupa(&watching, &systems, &mut findings).await;
             }
@@ -673,10 +739,10 @@ pub(crate) async fn run(
             }
             match crate::lookups::records(&register).await {
                 Ok(plans) => lists::lookups(&systems, &plans, wanted, &mut findings).await,
-                Err(failure) => findings.failure("aws", "plans of lookups", &failure),
+                Err(failure) => findings.failure("AWS_LOOKUP_PLANS", "plans of lookups", &failure),
             }
         }
-        Err(failure) => findings.failure("aws", "connection's secret", &failure),
+        Err(failure) => findings.failure("AWS_CONNECTION_SECRET", "connection's secret", &failure),
     }
     if wanted("webhook") {
         webhook(&place, &connection, &mut findings).await;
@@ -699,8 +765,9 @@ fn tell(checks: &[Check], now: Timestamp, json: bool) {
     let (pass, warn, fail) = (count(Verdict::Pass), count(Verdict::Warn), count(Verdict::Fail));
     if json {
         terminal::say(
-            &json!({ "as_of": now.to_string(), "pass": pass, "warn": warn, "fail": fail, "checks": checks })
-                .to_string(),
+            &json!({ "as_of": now.to_string(), "pass": pass, "warn": warn, "fail": fail,
+                "checks": checks.iter().map(Check::json).collect::<Vec<_>>() })
+            .to_string(),
         );
         return;
     }
@@ -709,7 +776,7 @@ fn tell(checks: &[Check], now: Timestamp, json: bool) {
         .map(|check| {
             vec![
                 check.verdict.word().to_owned(),
-                check.area.to_owned(),
+                check.area(),
                 check.check.clone(),
                 check.found.clone(),
                 check.fix.clone(),

@@ -46,6 +46,7 @@ mod lookup_stories;
 mod lookups;
 #[cfg(test)]
 mod manual;
+mod master_data;
 mod nearest;
 mod payments;
 mod place;

@@ -4,6 +4,7 @@
 //! Coupa and a QAD whose writes are answered "not applied" without being sent. What it would have sent is kept and shown.
 
 use crate::invoices::summed;
+use crate::master_data::{self, Outcome};
 use crate::place::{Place, PlaceArguments, unfinished, unread};
 use crate::records::{self, Filter, Totals};
 use crate::{Failure, terminal, view};
@@ -225,11 +226,14 @@ struct Prospect {
     before: &'static str,
     record: InvoiceRecord,
     draft: Option<SupplierInvoiceDraft>,
+    /// What QAD's own lists would refuse of it.
+    refused: Vec<Problem>,
 }
 
 impl Prospect {
     fn word(&self) -> &'static str {
         match &self.record.state {
+            State::Approved if !self.refused.is_empty() => "would-be-refused",
             State::Approved if self.draft.is_some() => "would-post",
             // Found in QAD: nothing would be created.
             State::Posted { .. } | State::Exported { .. } => "already-in-qad",
@@ -326,6 +330,7 @@ pub(crate) async fn run(place: &PlaceArguments, options: &PlanOptions, json: boo
         .collect();
     let known = records::all(&register).await?;
     let ids = candidates(&register, &coupa, &known, options).await?;
+    let examined = master_data::examine(&systems).await;
     let mut prospects = Vec::new();
     let mut unanswered = Vec::new();
     for id in &ids {
@@ -357,17 +362,21 @@ pub(crate) async fn run(place: &PlaceArguments, options: &PlanOptions, json: boo
                     let drafts = view.drafts.lock().unwrap_or_else(PoisonError::into_inner);
                     drafts.get(id).cloned()
                 });
+                let refused = draft
+                    .as_ref()
+                    .map_or_else(Vec::new, |draft| master_data::refusals(&examined, draft));
                 prospects.push(Prospect {
                     before,
                     record: *record,
                     draft,
+                    refused,
                 });
             }
             Ok(Rest::NotApproved { .. } | Rest::OutOfScope { .. } | Rest::Busy) => {}
             Err(error) => return Err(unfinished(error)),
         }
     }
-    tell(&prospects, &unanswered, json);
+    tell(&prospects, &unanswered, &master_data::findings(&examined), json);
     if unanswered.is_empty() {
         Ok(())
     } else {
@@ -379,7 +388,28 @@ pub(crate) async fn run(place: &PlaceArguments, options: &PlanOptions, json: boo
     }
 }
 
-fn tell(prospects: &[Prospect], unanswered: &[(InvoiceId, Problem)], json: bool) {
+/// What is wrong with the settings, and what could not be checked: a code, the list, and words.
+fn unsettled(findings: &[master_data::Finding]) -> Vec<(&'static str, &str, String)> {
+    findings
+        .iter()
+        .filter_map(|finding| {
+            let words = match &finding.outcome {
+                Outcome::Well(_) => return None,
+                Outcome::Unchecked(found, fix) => format!("{found}. {fix}"),
+                Outcome::Refused(problem) | Outcome::NotToday(problem) => problem.to_string(),
+            };
+            Some((finding.code, finding.about.as_str(), words))
+        })
+        .collect()
+}
+
+fn tell(
+    prospects: &[Prospect],
+    unanswered: &[(InvoiceId, Problem)],
+    findings: &[master_data::Finding],
+    json: bool,
+) {
+    let lists = unsettled(findings);
     let mut groups: BTreeMap<&str, Vec<InvoiceRecord>> = BTreeMap::new();
     for prospect in prospects {
         groups
@@ -392,7 +422,7 @@ fn tell(prospects: &[Prospect], unanswered: &[(InvoiceId, Problem)], json: bool)
             .iter()
             .map(|prospect| {
                 json!({ "invoice": prospect.record.id, "before": prospect.before, "would_be": prospect.word(),
-                        "codes": prospect.record.state.codes(), "draft": prospect.draft })
+                        "codes": prospect.record.state.codes(), "refused": prospect.refused, "draft": prospect.draft })
             })
             .collect();
         let totals: BTreeMap<&str, Value> = groups
@@ -405,7 +435,11 @@ fn tell(prospects: &[Prospect], unanswered: &[(InvoiceId, Problem)], json: bool)
             })
             .collect();
         terminal::say(
-            &json!({ "groups": totals, "invoices": rows, "unanswered": unanswered.len() }).to_string(),
+            &json!({ "groups": totals, "invoices": rows, "unanswered": unanswered.len(), "lists": lists
+                .iter()
+                .map(|(code, about, found)| json!({ "code": code, "list": about, "found": found }))
+                .collect::<Vec<_>>() })
+            .to_string(),
         );
         return;
     }
@@ -414,9 +448,13 @@ fn tell(prospects: &[Prospect], unanswered: &[(InvoiceId, Problem)], json: bool)
         .map(|prospect| {
             let record = &prospect.record;
             let summary = record.summary.as_ref();
+            let refused: Vec<String> = prospect.refused.iter().map(Problem::to_string).collect();
             let what = prospect.draft.as_ref().map_or_else(
                 || view::about(record),
                 |draft| {
+                    if !refused.is_empty() {
+                        return refused.join("; ");
+                    }
                     let receivers: Vec<String> = draft
                         .matches
                         .iter()
@@ -453,6 +491,9 @@ fn tell(prospects: &[Prospect], unanswered: &[(InvoiceId, Problem)], json: bool)
         "What",
     ];
     terminal::say(&view::table(&header, rows).to_string());
+    for (_, about, found) in &lists {
+        terminal::say(&format!("QAD's {about}: {found}"));
+    }
     for (word, records) in &groups {
         terminal::say(&format!("{word}: {}", summed(records)));
     }
@@ -465,6 +506,82 @@ fn tell(prospects: &[Prospect], unanswered: &[(InvoiceId, Problem)], json: bool)
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// The simulated QAD refuses what its lists do not have; a plan says so before anything is sent.
+    #[tokio::test]
+    async fn what_qads_lists_refuse_would_not_post() {
+        use domain::ids::DocumentKind;
+        use domain::lifecycle::Event;
+        let identity = QadInvoiceIdentity {
+            entity: "10USACO".parse().unwrap(),
+            supplier: "10S1001".parse().unwrap(),
+            reference: "INV-1".parse().unwrap(),
+            kind: DocumentKind::Invoice,
+        };
+        let draft = SupplierInvoiceDraft {
+            identity: identity.clone(),
+            coupa_id: InvoiceId(7),
+            domain: "10USA".parse().unwrap(),
+            currency: "USD".parse().unwrap(),
+            invoice_date: "2026-03-05".parse().unwrap(),
+            posting_date: "2026-03-06".parse().unwrap(),
+            daybook: "SI".parse().unwrap(),
+            matching_daybook: "RM".parse().unwrap(),
+            invoice_status: "AP-GLALLOC".to_owned(),
+            credit_terms: None,
+            total: rust_decimal::Decimal::ONE,
+            tax: rust_decimal::Decimal::ZERO,
+            orders: vec![],
+            matches: vec![],
+            costs: vec![],
+            payee: None,
+            locked: false,
+        };
+        let bench = crate::doctor::tests::Bench::full().await;
+        let systems = bench.plain();
+        let word = async |draft: SupplierInvoiceDraft| {
+            let examined = master_data::examine(&systems).await;
+            let refused = master_data::refusals(&examined, &draft);
+            let codes: Vec<String> = refused.iter().map(|problem| problem.code.clone()).collect();
+            let approved = Event::Approved {
+                identity: identity.to_string(),
+                request_sha256: String::new(),
+                tolerance_version: String::new(),
+                coupa_orders: vec![],
+            };
+            let record = InvoiceRecord::new(InvoiceId(7), Timestamp(0))
+                .after(&approved, Timestamp(0))
+                .unwrap();
+            let prospect = Prospect {
+                before: "new",
+                record,
+                draft: Some(draft),
+                refused,
+            };
+            (prospect.word(), codes)
+        };
+        assert_eq!(word(draft.clone()).await, ("would-post", vec![]));
+        let status = SupplierInvoiceDraft {
+            invoice_status: "AP-LOST".to_owned(),
+            ..draft.clone()
+        };
+        assert_eq!(
+            word(status).await,
+            ("would-be-refused", vec!["NOT_IN_QAD".to_owned()])
+        );
+        bench
+            .simulators
+            .world
+            .lock()
+            .unwrap()
+            .qad
+            .closed_periods
+            .insert("2026-03".to_owned());
+        assert_eq!(
+            word(draft).await,
+            ("would-be-refused", vec!["PERIOD_CLOSED".to_owned()])
+        );
+    }
 
     /// A register that has one record and takes no commit at all.
     struct Untouchable(StoredRecord);

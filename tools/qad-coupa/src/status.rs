@@ -1,13 +1,16 @@
 //! The health of one connection, in figures: what stands where, what waits, what needs somebody.
 
-use crate::place::{NamedQueue, Place, PlaceArguments, refused, unfinished};
+use crate::doctor::lists::{CENSUS_DAYS, counted_since, has_conditions};
+use crate::place::{NamedQueue, Place, PlaceArguments, refused, unfinished, unread};
 use crate::records::{self, Filter, STATES, Totals};
 use crate::{Failure, lookups, payments, suppliers, terminal, view};
 use aws::clock::SystemClock;
 use aws::dynamo::DynamoRegister;
 use aws_sdk_sqs::types::QueueAttributeName;
 use clap::Args;
+use domain::entities::Census;
 use domain::explain;
+use domain::ids::ConnectionId;
 use domain::index::is_unknown;
 use domain::lifecycle::{InvoiceRecord, State};
 use domain::problem::Problem;
@@ -268,6 +271,19 @@ fn days_since(date: Date, now: Timestamp) -> i32 {
     date.until(now.date_utc()).map_or(0, |span| span.get_days())
 }
 
+/// Whose the approved invoices of the last days are; `None` where nothing says it, and everything is one entity's.
+async fn census(place: &Place, connection: &ConnectionId) -> Option<Result<Census, Failure>> {
+    let systems = match place.systems(connection).await {
+        Ok(systems) => systems,
+        Err(failure) => return Some(Err(failure)),
+    };
+    if !has_conditions(&systems) {
+        return None;
+    }
+    let counted = systems.coupa.census(counted_since()).await;
+    Some(counted.map_err(unread))
+}
+
 /// `status`.
 pub(crate) async fn run(place: &PlaceArguments, options: &StatusOptions, json: bool) -> Result<(), Failure> {
     let place = Place::open(place).await?;
@@ -277,6 +293,7 @@ pub(crate) async fn run(place: &PlaceArguments, options: &StatusOptions, json: b
     let figures = Figures::of(&register).await?;
     let watermarks = watermarks(&register).await?;
     let depths = depths(&place).await?;
+    let census = census(&place, &connection).await;
     let mut pauses = Vec::new();
     for flow in pause::Flow::ALL {
         pauses.push((flow, pause::of(&register, flow).await.map_err(unfinished)?));
@@ -328,6 +345,10 @@ pub(crate) async fn run(place: &PlaceArguments, options: &StatusOptions, json: b
                 "oldest_hold": oldest_hold.as_ref().map(view::invoice_json),
                 "unknown": unknown.iter().map(view::invoice_json).collect::<Vec<_>>(),
                 "delayed": delayed, "watermarks": marks, "queues": queues, "waiting_for_a_person": waiting,
+                "entities": census.as_ref().map(|counted| match counted {
+                    Ok(census) => json!({ "days": CENSUS_DAYS, "census": census, "left_alone": census.left_alone() }),
+                    Err(failure) => json!({ "days": CENSUS_DAYS, "problem": failure.lines().join("; ") }),
+                }),
             })
             .to_string(),
         );
@@ -380,6 +401,23 @@ pub(crate) async fn run(place: &PlaceArguments, options: &StatusOptions, json: b
         terminal::say(&format!(
             "Could not be looked at, tried again by themselves: {delayed}"
         ));
+        match &census {
+            None => {}
+            Some(Ok(census)) => terminal::say(&format!(
+                "Approved in Coupa in {CENSUS_DAYS} days and left alone, because no entity takes them: {}{}{}",
+                if census.whole { "" } else { "at least " },
+                census.left_alone(),
+                match Census::words(&census.untaken) {
+                    words if words.is_empty() => words,
+                    words => format!(" ({words})"),
+                }
+            )),
+            // A failed look-up is not "none".
+            Some(Err(failure)) => terminal::say(&format!(
+                "Approved in Coupa and left alone: could not be counted. {}",
+                failure.lines().join("; ")
+            )),
+        }
         for (name, date) in &watermarks {
             terminal::say(&match date {
                 Some(date) => format!(

@@ -657,6 +657,7 @@ fn order_of(world: &World, order: &QadOrder) -> Result<Order, ReadError> {
         supplier: order.supplier.clone(),
         currency: code("po_curr", &order.currency)?,
         evaluated_receipts: order.evaluated_receipts,
+        entity: Some(code("po_entity", order.entity())?),
         lines: order
             .lines
             .iter()

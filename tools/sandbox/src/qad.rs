@@ -39,6 +39,11 @@ const COST_CENTERS_BROWSE: &str = "urn:browse:mfg:gp059";
 const PROJECTS_BROWSE: &str = "urn:browse:bebrowse:com.qad.erp.financials.projects";
 /// A browse that a tenant made itself: values below values.
 const SUB_ACCOUNTS_BROWSE: &str = "urn:browse:custom:sub-accounts";
+const DAYBOOKS_BROWSE: &str = "urn:browse:bebrowse:com.qad.erp.financials.daybooks";
+const INVOICE_STATUSES_BROWSE: &str = "urn:browse:bebrowse:com.qad.erp.financials.invoiceStatusCodes";
+const CREDIT_TERMS_BROWSE: &str = "urn:browse:bebrowse:com.qad.erp.financials.creditTerms";
+const CURRENCIES_BROWSE: &str = "urn:browse:bebrowse:com.qad.erp.financials.currencies";
+const PERIODS_BROWSE: &str = "urn:browse:bebrowse:com.qad.erp.financials.periods";
 const GL_ACCOUNTS_BROWSE: &str = "urn:browse:bebrowse:com.qad.erp.financials.glAccounts";
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -123,6 +128,11 @@ pub fn describe(request: &WireRequest) -> (&'static str, Vec<String>) {
                 PROJECTS_BROWSE => "browse.projects",
                 GL_ACCOUNTS_BROWSE => "browse.gl-accounts",
                 SUB_ACCOUNTS_BROWSE => "browse.sub-accounts",
+                DAYBOOKS_BROWSE => "browse.daybooks",
+                INVOICE_STATUSES_BROWSE => "browse.invoice-statuses",
+                CREDIT_TERMS_BROWSE => "browse.credit-terms",
+                CURRENCIES_BROWSE => "browse.currencies",
+                PERIODS_BROWSE => "browse.periods",
                 _ => "browse.unknown",
             }
         }
@@ -586,6 +596,43 @@ fn rows_of(qad: &QadWorld, browse: &str) -> Option<(Vec<&'static str>, Vec<Row>)
             ];
             (columns, coded_rows(&qad.gl_accounts, columns))
         }
+        DAYBOOKS_BROWSE => {
+            let columns: &[&'static str] = &["daybook.daybookCode", "daybook.isActive"];
+            (columns, active_rows(qad.daybooks.all(), columns))
+        }
+        INVOICE_STATUSES_BROWSE => {
+            let columns: &[&'static str] = &[
+                "invoiceStatusCode.invoiceStatusCode",
+                "invoiceStatusCode.isActive",
+            ];
+            (columns, active_rows(qad.invoice_statuses.iter(), columns))
+        }
+        CREDIT_TERMS_BROWSE => {
+            let columns: &[&'static str] = &["creditTerm.creditTermsCode", "creditTerm.isActive"];
+            (columns, active_rows(qad.credit_terms.iter(), columns))
+        }
+        CURRENCIES_BROWSE => {
+            let columns: &[&'static str] = &["currency.currencyCode", "currency.isActive"];
+            (columns, active_rows(qad.currencies.iter(), columns))
+        }
+        PERIODS_BROWSE => {
+            let columns: &[&'static str] = &[
+                "period.entityCode",
+                "period.startDate",
+                "period.endDate",
+                "period.isApLocked",
+            ];
+            let rows = qad.periods().map(|(first, last, locked)| {
+                let cells = [
+                    text(ENTITY),
+                    text(&qad_date(first)),
+                    text(&qad_date(last)),
+                    Cell::Flag(locked),
+                ];
+                row(columns, cells)
+            });
+            (columns, rows.collect())
+        }
         SUB_ACCOUNTS_BROWSE => {
             let columns: &[&'static str] = &[
                 "sb_mstr.sb_sub",
@@ -627,6 +674,7 @@ const ORDER_COLUMNS: &[&str] = &[
     "po_mstr.po_vend",
     "po_mstr.po_curr",
     "po_mstr.po_stat",
+    "po_mstr.po_entity",
     "po_mstr.po_site",
     "po_mstr.po_ers_opt",
     "pod_det.pod_ers_opt",
@@ -655,6 +703,7 @@ fn order_rows(qad: &QadWorld) -> Vec<Row> {
                     text(&order.supplier),
                     text(&order.currency),
                     text(&order.status),
+                    text(order.entity()),
                     text(SITE),
                     text(if order.evaluated_receipts { "2" } else { "1" }),
                     text(&line.terms.evaluated_receipts),
@@ -870,6 +919,13 @@ fn coded_rows(values: &[CodedValue], columns: &[&'static str]) -> Vec<Row> {
                 ],
             )
         })
+        .collect()
+}
+
+/// Codes that are all active.
+fn active_rows<'a>(codes: impl Iterator<Item = &'a String>, columns: &[&'static str]) -> Vec<Row> {
+    codes
+        .map(|code| row(columns, [text(code), Cell::Flag(true)]))
         .collect()
 }
 

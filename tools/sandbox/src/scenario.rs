@@ -411,6 +411,7 @@ impl Case<'_> {
             currency: self.supplier.currency.clone(),
             status: String::new(),
             evaluated_receipts: false,
+            other_entity: None,
             lines: vec![order_line(&bill)],
         };
         (order, bill)

@@ -1,6 +1,6 @@
 //! The section `lookups`: which lists of QAD are shown in which lookups of Coupa. Without the section nothing is.
 
-use super::{QadSettings, invalid, require};
+use super::{invalid, require};
 use crate::qad::profile::{Family, PAGE_ROWS_MAX, Resource};
 use crate::qad::sources::{ACTIVE, CODE, DESCRIPTION, PARENT, Source, SourceFilter};
 use domain::lookups::LookupPolicy;
@@ -118,19 +118,25 @@ const BUILT_IN: [BuiltIn; 3] = [
     },
 ];
 
+/// The built-in lists, for a connection that shows none of them in Coupa.
+pub(super) fn built_in_sources() -> BTreeMap<String, Source> {
+    // What is built in has nothing wrong with it.
+    LookupDocument::default().settings(&mut Vec::new()).sources
+}
+
 impl LookupDocument {
     /// The settings; what is wrong goes to `problems`.
-    pub(super) fn settings(self, qad: &QadSettings, problems: &mut Vec<Problem>) -> LookupSettings {
+    pub(super) fn settings(self, problems: &mut Vec<Problem>) -> LookupSettings {
         let mut given = self.sources;
         let mut sources = BTreeMap::new();
         for standard in &BUILT_IN {
             let document = given.remove(standard.name).unwrap_or_default();
-            let one = source(standard.name, Some(standard), document, qad, problems);
+            let one = source(standard.name, Some(standard), document, problems);
             sources.insert(standard.name.to_owned(), one);
         }
         for (name, document) in given {
             check_name("lookups.sources", &name, problems);
-            let one = source(&name, None, document, qad, problems);
+            let one = source(&name, None, document, problems);
             sources.insert(name, one);
         }
         let standard = |one: &BuiltIn| SyncDocument {
@@ -202,7 +208,6 @@ fn source(
     name: &str,
     standard: Option<&BuiltIn>,
     document: SourceDocument,
-    qad: &QadSettings,
     problems: &mut Vec<Problem>,
 ) -> Source {
     let at = |setting: &str| format!("lookups.sources.{name}.{setting}");
@@ -225,7 +230,7 @@ fn source(
     });
     let mut filters = Vec::new();
     for (index, text) in texts.iter().enumerate() {
-        match filter(text, qad) {
+        match filter(text) {
             Some(filter) => filters.push(filter),
             None => {
                 let operators = SourceFilter::OPERATORS.join(" ");
@@ -251,12 +256,8 @@ fn source(
             extra_query: document.extra_query,
         },
         filters,
-        active_words: document
-            .active_words
-            .unwrap_or_else(|| words(["true", "yes", "y", "1"])),
-        inactive_words: document
-            .inactive_words
-            .unwrap_or_else(|| words(["false", "no", "n", "0"])),
+        active_words: document.active_words.unwrap_or_else(|| words(Source::WORDS.0)),
+        inactive_words: document.inactive_words.unwrap_or_else(|| words(Source::WORDS.1)),
     }
 }
 
@@ -290,18 +291,15 @@ fn fields(
     fields
 }
 
-/// `{domain}` and `{entity}` stand for the connection's own.
-fn filter(text: &str, qad: &QadSettings) -> Option<SourceFilter> {
+/// `{domain}` and `{entity}` stand for those of whoever asks.
+fn filter(text: &str) -> Option<SourceFilter> {
     let mut parts = text.splitn(3, ',').map(str::trim);
     let (field, word, value) = (parts.next()?, parts.next()?, parts.next()?);
     let operator = *SourceFilter::OPERATORS.iter().find(|known| **known == word)?;
-    let value = value
-        .replace("{domain}", qad.domain.as_str())
-        .replace("{entity}", qad.entity.as_str());
     // A comma would end the value inside the filter, and QAD documents no escape for it.
     (!field.is_empty() && !value.contains(',')).then(|| SourceFilter {
         field: field.to_owned(),
         operator,
-        value,
+        value: value.to_owned(),
     })
 }

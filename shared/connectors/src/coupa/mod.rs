@@ -1,6 +1,7 @@
 //! Coupa: reads invoices, sets their exported flag, writes outcomes and payments onto them.
 
 mod amounts;
+mod census;
 mod coding;
 mod lookups;
 mod orders;

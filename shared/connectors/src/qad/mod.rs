@@ -1,5 +1,6 @@
 //! QAD: reads orders, receipts and supplier invoices, creates supplier invoices.
 
+mod master_data;
 mod payments;
 pub mod profile;
 pub mod sources;
@@ -329,8 +330,9 @@ fn has_more(root: &Node<'_>, page_is_full: bool) -> Result<bool, Misread> {
 
 /// What the rows of a page are known by, to notice that a page comes again.
 fn page_keys(items: &[Node<'_>], resource: &Resource) -> String {
-    const KEYS: [&str; 8] = [
+    const KEYS: [&str; 9] = [
         "code",
+        "start",
         "receiver",
         "order",
         "line",

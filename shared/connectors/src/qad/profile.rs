@@ -4,6 +4,7 @@
 //! A reading resource is a *browse* (flat rows with dotted keys, paged; seen) or an *entity* (records below their plural;
 //! seen). Which one, and every name in it, is data.
 
+use super::sources::{ACTIVE, CODE};
 use domain::problem::Problem;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -112,6 +113,16 @@ pub struct Profile {
     pub suppliers: Resource,
     /// One supplier, whole: read, create and update.
     pub supplier: Resource,
+    /// Daybooks, to check settings and documents against; optional like the four after it.
+    pub daybooks: Resource,
+    /// Status codes of supplier invoices.
+    pub invoice_statuses: Resource,
+    /// Credit terms.
+    pub credit_terms: Resource,
+    /// Currencies.
+    pub currencies: Resource,
+    /// An entity's periods.
+    pub periods: Resource,
     /// Words of `po_stat` and `pod_status`.
     pub order_status: OrderStatusWords,
     /// Words of `po_ers_opt` and `pod_ers_opt`.
@@ -159,6 +170,11 @@ impl Default for Profile {
             changed_invoices: changed_invoices(),
             suppliers: suppliers(),
             supplier: supplier(),
+            daybooks: codes("daybooks", "daybook", "daybookCode"),
+            invoice_statuses: codes("invoiceStatusCodes", "invoiceStatusCode", "invoiceStatusCode"),
+            credit_terms: codes("creditTerms", "creditTerm", "creditTermsCode"),
+            currencies: codes("currencies", "currency", "currencyCode"),
+            periods: periods(),
             order_status: OrderStatusWords {
                 open: words(["", "o"]),
                 closed: words(["c"]),
@@ -217,6 +233,7 @@ fn order_lines() -> Resource {
             ("supplier", "po_mstr.po_vend"),
             ("currency", "po_mstr.po_curr"),
             ("order-status", "po_mstr.po_stat"),
+            ("entity", "po_mstr.po_entity"),
             ("evaluated-receipts", "po_mstr.po_ers_opt"),
             ("line-evaluated-receipts", "pod_det.pod_ers_opt"),
             ("discount-percent", "pod_det.pod_disc_pct"),
@@ -431,6 +448,33 @@ fn supplier() -> Resource {
     }
 }
 
+/// A list of codes; the browse follows QAD's naming rule (assumed), and a tenant may not show it.
+fn codes(plural: &str, singular: &str, code: &str) -> Resource {
+    browse(
+        &format!("urn:browse:bebrowse:com.qad.erp.financials.{plural}"),
+        BTreeMap::new(),
+        [
+            (CODE.to_owned(), format!("{singular}.{code}")),
+            (ACTIVE.to_owned(), format!("{singular}.isActive")),
+        ]
+        .into(),
+    )
+}
+
+/// Assumed like the lists of codes.
+fn periods() -> Resource {
+    browse(
+        "urn:browse:bebrowse:com.qad.erp.financials.periods",
+        names([("entity", "period.entityCode")]),
+        names([
+            ("entity", "period.entityCode"),
+            ("start", "period.startDate"),
+            ("end", "period.endDate"),
+            ("locked", "period.isApLocked"),
+        ]),
+    )
+}
+
 impl Profile {
     /// The default with a connection's parts laid over it, at any depth; what is not given stays. Lists are replaced.
     ///
@@ -478,6 +522,15 @@ impl Profile {
             ),
             ("suppliers", &self.suppliers, &standard.suppliers),
             ("supplier", &self.supplier, &standard.supplier),
+            ("daybooks", &self.daybooks, &standard.daybooks),
+            (
+                "invoice_statuses",
+                &self.invoice_statuses,
+                &standard.invoice_statuses,
+            ),
+            ("credit_terms", &self.credit_terms, &standard.credit_terms),
+            ("currencies", &self.currencies, &standard.currencies),
+            ("periods", &self.periods, &standard.periods),
         ] {
             check_resource(&format!("qad.profile.{name}"), ours, known, &mut problems);
         }

@@ -6,7 +6,7 @@ use super::translate::{Row, UNREADABLE, UNREADABLE_FIX};
 use super::wire::{Criterion, Operator};
 use crate::json::{Misread, Node};
 use async_trait::async_trait;
-use domain::ids::fold;
+use domain::ids::{DomainCode, EntityCode, fold};
 use domain::lookups::{LookupCode, QadValue, VALUES_MAX};
 use domain::problem::Problem;
 use flows::ports::{QadSources, ReadError, SourceScan};
@@ -24,6 +24,35 @@ pub struct Source {
     pub inactive_words: Vec<String>,
 }
 
+impl Source {
+    /// Words that mean yes in an active flag, and those that mean no, unless a connection names others.
+    pub const WORDS: ([&'static str; 4], [&'static str; 4]) =
+        (["true", "yes", "y", "1"], ["false", "no", "n", "0"]);
+
+    /// A list that nothing narrows.
+    pub(super) fn whole(resource: Resource) -> Self {
+        let (active, inactive) = Self::WORDS;
+        Self {
+            resource,
+            filters: Vec::new(),
+            active_words: active.map(str::to_owned).to_vec(),
+            inactive_words: inactive.map(str::to_owned).to_vec(),
+        }
+    }
+
+    /// As one entity asks for it: `{domain}` and `{entity}` stand for its own.
+    fn within(&self, domain: &DomainCode, entity: &EntityCode) -> Self {
+        let mut source = self.clone();
+        for filter in &mut source.filters {
+            filter.value = filter
+                .value
+                .replace("{domain}", domain.as_str())
+                .replace("{entity}", entity.as_str());
+        }
+        source
+    }
+}
+
 /// `field,operator,value` of a browse.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SourceFilter {
@@ -31,7 +60,7 @@ pub struct SourceFilter {
     pub field: String,
     /// One of [`SourceFilter::OPERATORS`].
     pub operator: &'static str,
-    /// What it is compared with.
+    /// What it is compared with; `{domain}` and `{entity}` stand for those of whoever asks.
     pub value: String,
 }
 
@@ -137,6 +166,14 @@ impl QadSources for QadClient {
                     .actual(name),
             ));
         };
+        self.read_source(name, source).await
+    }
+}
+
+impl QadClient {
+    /// Reads a list as this client's entity sees it.
+    pub(super) async fn read_source(&self, name: &str, source: &Source) -> Result<SourceScan, ReadError> {
+        let source = source.within(&self.domain, &self.entity);
         let criteria: Vec<Criterion> = source
             .filters
             .iter()
@@ -156,6 +193,6 @@ impl QadSources for QadClient {
                     .actual(rows.len().to_string()),
             ));
         }
-        Ok(values(&self.view(&rows, &source.resource), source))
+        Ok(values(&self.view(&rows, &source.resource), &source))
     }
 }

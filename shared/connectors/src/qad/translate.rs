@@ -4,8 +4,8 @@ use super::profile::{EvaluatedReceiptsWords, OrderStatusWords, Profile, Resource
 use crate::json::{Misread, Node};
 use domain::documents::{Order, OrderLine, OrderStatus, Pending, Receipt};
 use domain::ids::{
-    DocumentKind, DomainCode, InvoiceReference, OrderLineKey, PurchaseOrderNumber, QadInvoiceIdentity,
-    ReceiptKey, fold,
+    DocumentKind, DomainCode, EntityCode, InvoiceReference, OrderLineKey, PurchaseOrderNumber,
+    QadInvoiceIdentity, ReceiptKey, fold,
 };
 use domain::money::Currency;
 use domain::money::negative;
@@ -136,8 +136,17 @@ fn header(
         supplier: row.get("supplier").required_text()?,
         currency: row.get("currency").required("a currency")?,
         evaluated_receipts: evaluated_receipts(&row.present("evaluated-receipts")?, words)?,
+        entity: entity(&row.get("entity"))?,
         lines: Vec::new(),
     })
+}
+
+/// Whose the order is, where the tenant shows it.
+fn entity(field: &Node<'_>) -> Result<Option<EntityCode>, Misread> {
+    if field.text()?.as_deref() == Some(UNKNOWN_VALUE) {
+        return Err(field.misread("an entity"));
+    }
+    field.parsed()
 }
 
 /// On an evaluated-receipts order QAD invoices itself, so this is never guessed: an unknown word is unreadable.

@@ -123,6 +123,28 @@ async fn the_states_of_order_and_line_are_the_strictest_of_both() {
 }
 
 #[tokio::test]
+async fn whose_an_order_is_is_read_where_the_tenant_shows_it() {
+    for (shown, expected) in [
+        (json!("10USATOO"), Some("10USATOO".parse().unwrap())),
+        (json!(" "), None),
+        (json!(null), None),
+    ] {
+        let bench = Bench::new();
+        let row = with(order_row(1), "po_mstr.po_entity", shown);
+        bench.script.then(rows(&[row], json!(false)));
+        assert_eq!(
+            bench.qad.order(&number()).await.unwrap().unwrap().entity,
+            expected
+        );
+    }
+    let bench = Bench::new();
+    let row = with(order_row(1), "po_mstr.po_entity", json!("?"));
+    bench.script.then(rows(&[row], json!(false)));
+    let error = bench.qad.order(&number()).await.unwrap_err();
+    assert_eq!(error.problem().code, "QAD_VALUE_UNKNOWN");
+}
+
+#[tokio::test]
 async fn evaluated_receipts_are_never_guessed() {
     for (word, expected) in [
         (json!(true), Some(true)),

@@ -3,7 +3,7 @@ use crate::connection::ConnectionDocument;
 use ::domain::documents::ChargeKind;
 use ::domain::policy::PostingDate;
 use rust_decimal::Decimal;
-use serde_json::json;
+use serde_json::{Value, json};
 
 const EXAMPLE: &str = include_str!("../../../../docs/examples/connection.toml");
 /// What other functions own in the same file.
@@ -355,4 +355,88 @@ fn a_tolerance_is_percent_amount_and_free_by_currency_and_supplier() {
         let problems = with(wrong).unwrap_err();
         assert!(problems[0].field.starts_with(field), "{problems:?}");
     }
+}
+
+#[test]
+fn what_contradicts_is_refused_with_both_settings() {
+    let locked = |status: &str, other: &str| {
+        let mut settings = super::document();
+        settings["invoices"]["locked_status_code"] = json!(status);
+        settings["invoices"][other] = json!("AP-X");
+        ConnectionDocument::parse(&settings.to_string()).map(|_| ())
+    };
+    for other in ["invoice_status", "gl_status_code"] {
+        assert_eq!(locked("AP-L", other), Ok(()));
+        let problems = locked("ap-x ", other).unwrap_err();
+        assert_eq!(problems[0].field, "invoices.locked_status_code");
+        assert!(
+            problems[0].expected.contains(&format!("invoices.{other}")),
+            "{problems:?}"
+        );
+    }
+    let told = |change: &dyn Fn(&mut Value)| -> Vec<(String, String)> {
+        let mut settings = super::document();
+        settings["coupa"]["scopes"] = json!([]);
+        settings["coupa"]["integration_history"] = json!({ "enabled": false });
+        change(&mut settings);
+        let document = ConnectionDocument::parse(&settings.to_string()).unwrap();
+        let problems = document.contradictions().into_iter();
+        problems
+            .map(|problem| (problem.field, problem.expected))
+            .collect()
+    };
+    assert_eq!(told(&|_| ()), []);
+    type Change<'a> = &'a dyn Fn(&mut Value);
+    let pairs: [(Change<'_>, &str, &str); 6] = [
+        (
+            &|settings| {
+                settings["coupa"]["scopes"] = json!(["core.invoice.read", "core.integration.read"]);
+                settings["coupa"]["integration_history"] = json!({ "enabled": true });
+            },
+            "coupa.scopes",
+            "core.integration.write among them, because coupa.integration_history.enabled is true",
+        ),
+        (
+            &|settings| {
+                settings["coupa"]["scopes"] = json!(["core.invoice.read"]);
+                settings["coding"] = json!({ "gl_account": "segment-2" });
+                settings["lines"] = json!({ "without_receipt": "gl" });
+            },
+            "coupa.scopes",
+            "core.purchase_order.read among them, because lines.without_receipt is \"gl\"",
+        ),
+        (
+            &|settings| settings["coupa"]["orders"] = json!({ "read": false, "closed": "park" }),
+            "coupa.orders.read",
+            "true, because coupa.orders.closed says what orders in Coupa do",
+        ),
+        (
+            &|settings| settings["coupa"]["orders"] = json!({ "read": false, "statuses": { "odd": "open" } }),
+            "coupa.orders.read",
+            "true, because coupa.orders.statuses says what orders in Coupa do",
+        ),
+        (
+            &|settings| settings["suppliers"] = json!({ "create_in_qad": true }),
+            "suppliers.enabled",
+            "true, because suppliers.create_in_qad is true",
+        ),
+        (
+            &|settings| {
+                settings["qad"].as_object_mut().unwrap().remove("entity");
+                let when = json!([{ "field": "a", "is": ["x"] }]);
+                settings["entities"] = json!([{ "code": "A", "when": when }, { "code": "B", "when": when }]);
+            },
+            "entities[1].when",
+            "other conditions than entities[0].when",
+        ),
+    ];
+    for (change, field, expected) in pairs {
+        assert_eq!(told(change), [(field.to_owned(), expected.to_owned())]);
+    }
+    // What is listed in full, or not listed at all, is in nobody's way.
+    let full = told(&|settings| {
+        settings["coupa"]["scopes"] = json!(["core.integration.read", "core.integration.write"]);
+        settings["coupa"]["integration_history"] = json!({ "enabled": true });
+    });
+    assert_eq!(full, []);
 }

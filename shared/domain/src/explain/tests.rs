@@ -169,6 +169,12 @@ fn every_exception_has_its_exact_sentence() {
              10S2, as order PO1. Correct the supplier on the invoice or the order, then recheck.",
         ),
         (
+            ExceptionCode::OrderOfAnotherEntity,
+            |case| case.order().entity = Some("10USATOO".parse().unwrap()),
+            "Parked for a person since 2026-03-05 09:12 UTC: order PO1 of entity 10USATOO, expected an order of entity \
+             10USACO. Have the invoice coded to the company that ordered, or the order moved in QAD, then recheck.",
+        ),
+        (
             ExceptionCode::CurrencyDiffers,
             |case| case.order().currency = "EUR".parse().unwrap(),
             "Parked for a person since 2026-03-05 09:12 UTC: currency USD, expected EUR, as order PO1. Have the \

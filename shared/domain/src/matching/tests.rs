@@ -295,6 +295,7 @@ fn order(number: &str, lines: Vec<OrderLine>) -> (PurchaseOrderNumber, Option<Or
         supplier: "10S1001".to_owned(),
         currency: "USD".parse().unwrap(),
         evaluated_receipts: false,
+        entity: None,
         lines,
     };
     (number, Some(order))
@@ -695,6 +696,19 @@ fn an_order_of_another_supplier_is_parked() {
         case.figures(ExceptionCode::SupplierDiffers),
         texts("supplier 10S2, as order PO1", "supplier 10S1001", "")
     );
+}
+
+#[test]
+fn an_order_of_another_entity_in_the_same_domain_is_parked() {
+    let mut case = Case::invoice();
+    case.order().entity = Some("10USATOO".parse().unwrap());
+    assert_eq!(case.verdict(), "park ORDER_OF_ANOTHER_ENTITY");
+    assert_eq!(
+        case.figures(ExceptionCode::OrderOfAnotherEntity),
+        texts("an order of entity 10USACO", "order PO1 of entity 10USATOO", "")
+    );
+    case.order().entity = Some(" 10usaco ".parse().unwrap());
+    assert_eq!(case.verdict(), "approve");
 }
 
 #[test]

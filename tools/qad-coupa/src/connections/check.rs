@@ -1,8 +1,10 @@
-//! `connection check`: every setting of a file that is not as it comes, with what it is about, in the schema's words.
+//! `connection check`: every setting of a file that is not as it comes, with what it is about, in the schema's words, and
+//! what it does to an invoice; and what the settings say against one another.
 //!
-//! The words stand once, as the descriptions of docs/connection.schema.json.
+//! The schema's words stand once, as the descriptions of docs/connection.schema.json.
 
-use super::{SECRET_SECTIONS, below, is_secret, root_schema};
+use super::does::does;
+use super::{REFERENCES_MAX, SECRET_SECTIONS, below, is_secret, parts, root_schema};
 use crate::{Failure, connection_file, terminal};
 use domain::problem::Problem;
 use secrecy::ExposeSecret;
@@ -70,13 +72,35 @@ fn differing(value: &Value, here: &[&Value], root: &Value, at: At<'_>, found: &m
             .and_then(Value::as_str)
             .unwrap_or(at.about);
         let in_map = at.in_map || is_made_up(here, name);
+        let inside = At {
+            path: &setting,
+            about,
+            in_map,
+        };
         if value.is_object() {
-            let at = At {
-                path: &setting,
-                about,
-                in_map,
-            };
-            differing(value, &next, root, at, found);
+            differing(value, &next, root, inside, found);
+            continue;
+        }
+        // A list of tables: each element is a place of its own.
+        if let Some(items) = tables(value) {
+            for (index, item) in items.iter().enumerate() {
+                let mut element = Vec::new();
+                for schema in next.iter().filter_map(|part| part.get("items")) {
+                    parts(schema, root, REFERENCES_MAX, &mut element);
+                }
+                // An entity may have whatever the section invoices has, and coding of its own.
+                if setting == "entities" {
+                    element.push(root);
+                    element.extend(root.pointer("/properties/invoices"));
+                }
+                let path = format!("{setting}[{index}]");
+                let at = At {
+                    path: &path,
+                    in_map: true,
+                    ..inside
+                };
+                differing(item, &element, root, at, found);
+            }
             continue;
         }
         let default = first(&next, "default");
@@ -91,6 +115,12 @@ fn differing(value: &Value, here: &[&Value], root: &Value, at: At<'_>, found: &m
             about: about.to_owned(),
         });
     }
+}
+
+/// The elements of a list of tables; `None` for any other value.
+fn tables(value: &Value) -> Option<&Vec<Value>> {
+    let items = value.as_array()?;
+    (!items.is_empty() && items.iter().all(Value::is_object)).then_some(items)
 }
 
 /// What differs in the two documents of a connection.
@@ -124,7 +154,8 @@ pub(super) fn run(file: &connection_file::ConnectionFile, json: bool) -> Result<
         let rows: Vec<Value> = found
             .iter()
             .map(|told| {
-                json!({ "setting": told.setting, "value": told.value, "default": told.default, "about": told.about })
+                json!({ "setting": told.setting, "value": told.value, "default": told.default, "about": told.about,
+                        "does": does(&told.setting, &told.value) })
             })
             .collect();
         terminal::say(&json!({ "connection": file.connection.id, "settings": rows }).to_string());
@@ -136,7 +167,8 @@ pub(super) fn run(file: &connection_file::ConnectionFile, json: bool) -> Result<
             |default| format!("left out: {default}"),
         );
         terminal::say(&format!("{} = {}  ({instead})", told.setting, told.value));
-        terminal::say(&format!("    {}", told.about));
+        let does = does(&told.setting, &told.value);
+        terminal::say(&format!("    {}", does.as_ref().unwrap_or(&told.about)));
     }
     terminal::say(&format!(
         "{} settings are not as they come; all others work as docs/configure.md says.",
@@ -164,7 +196,7 @@ mod tests {
             "token_key": "hush",
             "hold_recheck_seconds": 600,
             "coupa": { "base_url": "https://a.example", "client_secret": "hush", "api_version": "39",
-                       "requests_per_second": 5, "orders": { "closed": "let-qad-decide", "cancelled": "park" } },
+                       "requests_per_second": 5, "orders": { "closed": "park", "soft_closed": "let-qad-decide", "cancelled": "park" } },
             "qad": { "extra_headers": { "x-key": "hush" } },
             "invoices": { "units": { "BX": { "to": "EA" } } }
         }));
@@ -180,6 +212,124 @@ mod tests {
         );
         assert_eq!(found[0].1, "What a closed order does.");
         assert_eq!(found[3].1, "QAD unit.");
+    }
+
+    /// Sections of which every setting reaches invoices.
+    const OF_INVOICES: [&str; 4] = ["invoices", "lines", "coding", "credits"];
+
+    /// Every setting below a place of the schema, with each of its words, or one value of its kind.
+    fn all_below(schema: &Value, root: &Value, path: &str, found: &mut Vec<(String, Value)>) {
+        let mut here = Vec::new();
+        parts(schema, root, REFERENCES_MAX, &mut here);
+        let mut members: Vec<(String, &Value)> = Vec::new();
+        for part in &here {
+            let named = part
+                .get("properties")
+                .and_then(Value::as_object)
+                .into_iter()
+                .flatten();
+            members.extend(named.map(|(name, schema)| (name.clone(), schema)));
+            let any = part
+                .get("additionalProperties")
+                .filter(|schema| schema.is_object());
+            members.extend(any.map(|schema| ("X".to_owned(), schema)));
+        }
+        if members.is_empty() {
+            let words = first(&here, "enum").and_then(Value::as_array).cloned();
+            let words = words.unwrap_or_else(|| vec![json!("7")]);
+            found.extend(words.into_iter().map(|word| (path.to_owned(), word)));
+            return;
+        }
+        for (name, schema) in members {
+            all_below(schema, root, &format!("{path}.{name}"), found);
+        }
+    }
+
+    #[test]
+    fn every_setting_of_invoices_says_what_it_does_to_one_whatever_its_value() {
+        let root = root_schema().unwrap();
+        let mut found = Vec::new();
+        for section in OF_INVOICES {
+            all_below(&root["properties"][section], &root, section, &mut found);
+        }
+        assert!(found.len() > 100, "{}", found.len());
+        for (setting, value) in &found {
+            let told = does(setting, value);
+            assert!(told.is_some(), "{setting} = {value} says nothing");
+            // Another word does another thing.
+            let others = found
+                .iter()
+                .filter(|(other, word)| other == setting && word != value);
+            for (_, word) in others {
+                assert_ne!(does(setting, word), told, "{setting}: {value} and {word}");
+            }
+        }
+        let entities = &root["properties"]["entities"]["items"];
+        let mut found = Vec::new();
+        all_below(entities, &root, "entities[0]", &mut found);
+        for (setting, value) in found
+            .iter()
+            .filter(|(setting, _)| !setting.contains(".when") && !setting.ends_with(".coding"))
+        {
+            let told = does(setting, value).unwrap_or_else(|| panic!("{setting} says nothing"));
+            assert!(told.starts_with("Entity 0"), "{setting}: {told}");
+        }
+    }
+
+    #[test]
+    fn what_a_setting_does_is_told_with_its_value() {
+        for (setting, value, told) in [
+            (
+                "lines.without_order",
+                json!("gl"),
+                "A line without an order posts to the account that it is coded to; not coded, it waits for a person.",
+            ),
+            (
+                "invoices.when_other_channel",
+                json!("post-locked"),
+                "An invoice that is paid through a channel not in payments.own_channels posts with \
+                 invoices.locked_status_code, so that no payment run takes it; its payments are not waited for.",
+            ),
+            (
+                "invoices.tolerance.by_currency.EUR.price.over.amount",
+                json!("100.00"),
+                "A price above what was agreed on invoices in EUR is in no invoice's way up to 100.00 on the line, as far as \
+                 the other limit allows it; above, it waits for a person.",
+            ),
+            (
+                "entities[1].invoice_daybook",
+                json!("SIDE"),
+                "Entity 1 (counted from 0): An invoice is entered in daybook SIDE.",
+            ),
+            (
+                "coupa.order_number.map.QAD-1",
+                json!("PO1"),
+                "Where Coupa says QAD-1, the QAD order is PO1, whatever the other rules say.",
+            ),
+        ] {
+            assert_eq!(does(setting, &value).as_deref(), Some(told));
+        }
+        assert_eq!(does("coupa.token_path", &json!("/x")), None);
+    }
+
+    #[test]
+    fn each_setting_of_an_entity_is_told_by_its_place() {
+        let found = told(json!({ "entities": [
+            { "code": "A", "when": [{ "field": "x", "is": ["y"] }] },
+            { "code": "B", "invoice_daybook": "SIDE", "coding": { "gl_account": { "field": "segment-2" } } },
+        ] }));
+        let names: Vec<&str> = found.iter().map(|(name, _)| name.as_str()).collect();
+        assert_eq!(
+            names,
+            [
+                "entities[0].code",
+                "entities[0].when[0].field",
+                "entities[0].when[0].is",
+                "entities[1].code",
+                "entities[1].coding.gl_account.field",
+                "entities[1].invoice_daybook",
+            ]
+        );
     }
 
     #[test]

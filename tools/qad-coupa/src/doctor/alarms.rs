@@ -52,7 +52,7 @@ pub(super) struct Subscribers {
 pub(super) async fn check(sdk: &SdkConfig, stack: &str, findings: &mut Findings) {
     let alarms = match alarms(sdk, stack).await {
         Ok(alarms) => alarms,
-        Err(failure) => return findings.failure("aws", "alarms", &failure),
+        Err(failure) => return findings.failure("AWS_ALARMS", "alarms", &failure),
     };
     let mut topics: BTreeMap<String, Subscribers> = BTreeMap::new();
     for topic in alarms.iter().flat_map(|alarm| &alarm.topics) {
@@ -63,7 +63,7 @@ pub(super) async fn check(sdk: &SdkConfig, stack: &str, findings: &mut Findings)
             Ok(found) => {
                 topics.insert(topic.clone(), found);
             }
-            Err(failure) => return findings.failure("aws", "who hears alarms", &failure),
+            Err(failure) => return findings.failure("AWS_ALARM_SUBSCRIBERS", "who hears alarms", &failure),
         }
     }
     judge(stack, &alarms, &topics, findings);
@@ -227,11 +227,11 @@ pub(super) fn judge(
     if alarms.is_empty() {
         let fix = "Deploy the stack's alarms, or give --stack the name it was deployed under.";
         let found = format!("none whose name begins with {stack}");
-        return findings.add("aws", "alarms", Verdict::Fail, found, fix);
+        return findings.add("AWS_ALARMS", "alarms", Verdict::Fail, found, fix);
     }
     let ringing: Vec<&Alarm> = alarms.iter().filter(|alarm| alarm.rings).collect();
     if ringing.is_empty() {
-        findings.pass("aws", "alarms", format!("{}, none rings", alarms.len()));
+        findings.pass("AWS_ALARMS", "alarms", format!("{}, none rings", alarms.len()));
     }
     for alarm in ringing {
         let fix = alarm
@@ -239,7 +239,7 @@ pub(super) fn judge(
             .split_once("Do: ")
             .map_or("Look it up in docs/operate.md.", |(_, rest)| rest);
         findings.add(
-            "aws",
+            "AWS_ALARM",
             format!("alarm {}", alarm.name),
             Verdict::Warn,
             "rings",
@@ -253,7 +253,13 @@ pub(super) fn judge(
         let fix =
             "Switch its actions on again (`aws cloudwatch enable-alarm-actions`), or deploy the stack anew.";
         let found = "its actions are off: it tells nobody";
-        findings.add("aws", format!("alarm {}", alarm.name), Verdict::Fail, found, fix);
+        findings.add(
+            "AWS_ALARM",
+            format!("alarm {}", alarm.name),
+            Verdict::Fail,
+            found,
+            fix,
+        );
     }
     for (topic, heard) in topics {
         let check = format!("who hears {topic}");
@@ -262,7 +268,7 @@ pub(super) fn judge(
                 confirmed: 0,
                 pending: 0,
             } => findings.add(
-                "aws",
+                "AWS_ALARM_SUBSCRIBERS",
                 check,
                 Verdict::Fail,
                 "nobody",
@@ -272,13 +278,15 @@ pub(super) fn judge(
                 confirmed: 0,
                 pending,
             } => findings.add(
-                "aws",
+                "AWS_ALARM_SUBSCRIBERS",
                 check,
                 Verdict::Fail,
                 format!("{pending} have not confirmed"),
                 "Follow the link in the message that AWS has sent to the address.",
             ),
-            Subscribers { confirmed, .. } => findings.pass("aws", check, format!("{confirmed} subscribers")),
+            Subscribers { confirmed, .. } => {
+                findings.pass("AWS_ALARM_SUBSCRIBERS", check, format!("{confirmed} subscribers"))
+            }
         }
     }
 }

@@ -16,8 +16,8 @@ use std::collections::BTreeMap;
 
 const FILE: &str = include_str!("../demo-connection.toml");
 
-struct Bench {
-    simulators: Simulators,
+pub(crate) struct Bench {
+    pub(crate) simulators: Simulators,
 }
 
 impl Bench {
@@ -28,7 +28,7 @@ impl Bench {
         Self { simulators }
     }
 
-    async fn full() -> Self {
+    pub(crate) async fn full() -> Self {
         let now = SystemClock.now();
         let mut world = World::seed(&day(1), now);
         before_the_day(&mut world, now);
@@ -79,6 +79,11 @@ impl Bench {
         }
     }
 
+    /// Both systems, with the demo's settings.
+    pub(crate) fn plain(&self) -> Systems {
+        self.systems(&Arc::new(Watching::new()), same)
+    }
+
     /// Every check of both systems, by its name.
     async fn examined(
         &self,
@@ -91,7 +96,7 @@ impl Bench {
         coupa(&watching, &systems, &mut findings).await;
         qad(&watching, &systems, &[], &mut findings).await;
         lists::lookups(&systems, plans, |_| true, &mut findings).await;
-        let named = |check: Check| (format!("{}: {}", check.area, check.check), check);
+        let named = |check: Check| (format!("{}: {}", check.area(), check.check), check);
         findings.0.into_iter().map(named).collect()
     }
 
@@ -148,6 +153,137 @@ async fn a_whole_world_passes_and_an_empty_one_is_never_taken_for_well() {
         assert!(!checks[*name].fix.is_empty(), "{name}");
     }
     assert_eq!(verdict(&checks, "qad: payments"), Verdict::Warn);
+}
+
+const CODE_LISTS: [(&str, &str); 8] = [
+    ("qad: daybooks", "QAD_DAYBOOKS"),
+    ("qad: invoice status codes", "QAD_INVOICE_STATUSES"),
+    ("qad: credit terms", "QAD_CREDIT_TERMS"),
+    ("qad: GL accounts", "QAD_GL_ACCOUNTS"),
+    ("qad: cost centers", "QAD_COST_CENTERS"),
+    ("qad: projects", "QAD_PROJECTS"),
+    ("qad: currencies", "QAD_CURRENCIES"),
+    ("qad: periods", "QAD_PERIODS"),
+];
+
+#[tokio::test]
+async fn every_constant_is_looked_for_in_qads_own_lists_under_a_stable_code() {
+    let full = Bench::full().await;
+    let checks = full.examined(&[], same).await;
+    for (name, code) in CODE_LISTS {
+        assert_eq!(verdict(&checks, name), Verdict::Pass, "{:?}", checks[name]);
+        assert_eq!(checks[name].code, code);
+    }
+    assert_eq!(checks["qad: daybooks"].found, "RM, SC, SI: there and active");
+
+    // What QAD does not show is not taken for absent.
+    let empty = Bench::with(World::default()).await;
+    let checks = empty.examined(&[], same).await;
+    for (name, _) in CODE_LISTS.iter().filter(|(name, _)| *name != "qad: periods") {
+        assert_eq!(verdict(&checks, name), Verdict::Warn, "{:?}", checks[*name]);
+        assert!(
+            checks[*name].found.starts_with("not checked: "),
+            "{:?}",
+            checks[*name]
+        );
+    }
+    assert!(
+        checks["qad: daybooks"]
+            .fix
+            .starts_with("Look for RM, SC, SI in QAD by hand.")
+    );
+}
+
+#[tokio::test]
+async fn a_constant_that_qad_does_not_have_fails_with_its_setting_and_the_others_pass() {
+    let bench = Bench::full().await;
+    for (from, to, name, code, field) in [
+        (
+            "credit_note_daybook = \"SC\"",
+            "credit_note_daybook = \"CN\"",
+            "qad: daybooks",
+            "NOT_IN_QAD",
+            "invoices.credit_note_daybook",
+        ),
+        (
+            "\"AP-LOCKED\"",
+            "\"AP-LOST\"",
+            "qad: invoice status codes",
+            "NOT_IN_QAD",
+            "invoices.locked_status_code",
+        ),
+        (
+            "NET30 = \"N30\"",
+            "NET30 = \"N31\"",
+            "qad: credit terms",
+            "NOT_IN_QAD",
+            "invoices.credit_terms.NET30",
+        ),
+        (
+            "handling = { gl_account = \"6200\" }",
+            "handling = { gl_account = \"9999\" }",
+            "qad: GL accounts",
+            "INACTIVE_IN_QAD",
+            "invoices.charge_accounts.handling.gl_account",
+        ),
+        (
+            "handling = { gl_account = \"6200\" }",
+            "handling = { gl_account = \"6200\", cost_center = \"900\" }",
+            "qad: cost centers",
+            "INACTIVE_IN_QAD",
+            "invoices.charge_accounts.handling.cost_center",
+        ),
+        (
+            "above = { USD = 1000 }",
+            "above = { PLN = 1000 }",
+            "qad: currencies",
+            "NOT_IN_QAD",
+            "invoices.second_person.above.PLN",
+        ),
+    ] {
+        let checks = bench.examined(&[], |text| text.replace(from, to)).await;
+        let check = &checks[name];
+        assert_eq!(
+            (check.verdict, check.problem.as_deref()),
+            (Verdict::Fail, Some(code)),
+            "{check:?}"
+        );
+        assert!(check.found.contains(field), "{check:?}");
+        for (other, _) in CODE_LISTS.iter().filter(|(other, _)| *other != name) {
+            assert_eq!(verdict(&checks, other), Verdict::Pass, "{:?}", checks[*other]);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_list_under_another_name_and_a_closed_month_are_told_without_a_failure() {
+    let bench = Bench::full().await;
+    let month = SystemClock.now().date_utc().to_string()[..7].to_owned();
+    bench
+        .simulators
+        .world
+        .lock()
+        .unwrap()
+        .qad
+        .closed_periods
+        .insert(month);
+    let wrong = |text: String| {
+        let other = "[qad.profile.daybooks]\nbrowse_id = \"urn:browse:mfg:none\"\n[qad.auth]";
+        text.replace("[qad.auth]", other)
+    };
+    let checks = bench.examined(&[], wrong).await;
+    let daybooks = &checks["qad: daybooks"];
+    assert_eq!(
+        (daybooks.verdict, daybooks.problem.as_deref()),
+        (Verdict::Warn, None)
+    );
+    assert!(daybooks.fix.contains("qad.profile.daybooks"), "{daybooks:?}");
+    let periods = &checks["qad: periods"];
+    assert_eq!(
+        (periods.verdict, periods.problem.as_deref()),
+        (Verdict::Warn, Some("PERIOD_CLOSED"))
+    );
+    assert_eq!(verdict(&checks, "qad: credit terms"), Verdict::Pass);
 }
 
 #[tokio::test]
@@ -244,8 +380,8 @@ async fn wrong_credentials_refused_reads_and_a_wrong_clock_fail() {
         .unwrap()
         .push(("host".to_owned(), SKEW_MILLIS_MAX + 1));
     let mut findings = Findings::default();
-    skew("qad", &watching, "host", &mut findings);
-    skew("qad", &watching, "another", &mut findings);
+    skew("QAD_CLOCK", &watching, "host", &mut findings);
+    skew("QAD_CLOCK", &watching, "another", &mut findings);
     let verdicts: Vec<Verdict> = findings.0.iter().map(|check| check.verdict).collect();
     assert_eq!(verdicts, [Verdict::Fail, Verdict::Warn]);
 }

@@ -49,6 +49,7 @@ impl Bench {
             currency: "USD".to_owned(),
             status: String::new(),
             evaluated_receipts: false,
+            other_entity: None,
             lines: vec![QadOrderLine {
                 number: 1,
                 part: "02-0009".to_owned(),

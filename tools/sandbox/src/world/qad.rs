@@ -70,11 +70,19 @@ pub struct QadOrder {
     /// `po_ers_opt` is 2.
     #[serde(default)]
     pub evaluated_receipts: bool,
+    /// `po_entity`, when it is another than the tenant's one.
+    #[serde(default)]
+    pub other_entity: Option<String>,
     /// The lines.
     pub lines: Vec<QadOrderLine>,
 }
 
 impl QadOrder {
+    /// `po_entity`.
+    pub fn entity(&self) -> &str {
+        self.other_entity.as_deref().unwrap_or(ENTITY)
+    }
+
     /// Whether QAD invoices what this matching matches by itself: a line's own word counts before its header's.
     fn evaluates(&self, matching: &ReceiverMatching) -> bool {
         if fold(&matching.purchase_order_number) != fold(&self.number) {
@@ -499,6 +507,8 @@ pub struct QadWorld {
     pub credit_terms: BTreeSet<String>,
     /// Known invoice status codes.
     pub invoice_statuses: BTreeSet<String>,
+    /// Known currencies.
+    pub currencies: BTreeSet<String>,
     /// Digits after the point of currencies that this tenant keeps otherwise than ISO 4217.
     pub currency_digits: BTreeMap<String, u32>,
     /// What came over the business document family, by component.
@@ -518,6 +528,19 @@ pub struct Daybooks {
     /// For matchings.
     pub matchings: BTreeSet<String>,
 }
+
+impl Daybooks {
+    /// All of them.
+    pub fn all(&self) -> impl Iterator<Item = &String> {
+        self.invoices
+            .iter()
+            .chain(&self.credit_notes)
+            .chain(&self.matchings)
+    }
+}
+
+/// First and last year that has periods.
+const PERIOD_YEARS: (i16, i16) = (2020, 2039);
 
 impl QadWorld {
     /// The reference data every day starts with.
@@ -545,6 +568,7 @@ impl QadWorld {
             "AP-GLALLOC",
             "AP-LOCKED",
         ]);
+        self.currencies = set(&["USD", "EUR", "GBP", "HUF", "JPY", "CHF", "MXN"]);
         self.currency_digits = BTreeMap::from([("HUF".to_owned(), 0)]);
         self.cost_centers = coded(&[
             ("100", "Assembly", true),
@@ -559,6 +583,18 @@ impl QadWorld {
             ("6200", "Handling", true),
             ("9999", "Retired", false),
         ]);
+    }
+
+    /// The purchase ledger's periods, one a month: first day, last day, and whether it is closed.
+    pub fn periods(&self) -> impl Iterator<Item = (Date, Date, bool)> {
+        let (first, last) = PERIOD_YEARS;
+        let months =
+            (first..=last).flat_map(|year| (1..=12).filter_map(move |month| Date::new(year, month, 1).ok()));
+        months.map(|start| {
+            let month = start.to_string();
+            let closed = self.closed_periods.contains(month.get(..7).unwrap_or_default());
+            (start, start.last_of_month(), closed)
+        })
     }
 
     /// Adds a supplier to QAD when it has a QAD code.
@@ -1036,15 +1072,24 @@ impl QadWorld {
             "postingDate",
             "Posting date is not a date",
         );
-        let month = record.posting_date.get(..7).unwrap_or_default();
+        let period = date_as_written(&record.posting_date).and_then(|day| {
+            self.periods()
+                .find(|(first, last, _)| (*first..=*last).contains(&day))
+        });
         check(
-            !self.closed_periods.contains(month),
+            period.is_some(),
+            "PERIOD",
+            "postingDate",
+            "There is no accounting period for this date",
+        );
+        check(
+            period.is_none_or(|(_, _, closed)| !closed),
             "PERIOD",
             "postingDate",
             "The accounting period is closed for the purchase ledger",
         );
         check(
-            record.currency_code.parse::<Currency>().is_ok(),
+            self.currencies.contains(&fold(&record.currency_code)),
             "CURRENCY",
             "currencyCode",
             "Currency does not exist",
@@ -1084,6 +1129,13 @@ impl QadWorld {
                         "PO-SUPPLIER",
                         "purchaseOrderNumber",
                         format!("Purchase order {number} belongs to supplier {}", order.supplier),
+                    ));
+                }
+                Some(order) if fold(order.entity()) != fold(&record.entity_code) => {
+                    refusals.push(QadRefusal::new(
+                        "PO-ENTITY",
+                        "purchaseOrderNumber",
+                        format!("Purchase order {number} belongs to entity {}", order.entity()),
                     ));
                 }
                 Some(order) if fold(&order.currency) != fold(&record.currency_code) => {
