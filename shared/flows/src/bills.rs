@@ -403,12 +403,9 @@ async fn bill_of(context: &Context<'_>, invoice: InvoiceId) -> Result<Loaded<Bil
     let summary = record.and_then(|loaded| loaded.document.summary);
     let Some(summary) = summary else {
         return Err(FlowError::Broken(
-            Problem::new(
-                "BILL_WITHOUT_INVOICE",
-                "Read the invoice anew: qad-coupa recheck.",
-            )
-            .field(format!("Coupa invoice {invoice}"))
-            .expected("a record with total and currency, as it owns a QAD identity"),
+            Problem::new("BILL_WITHOUT_INVOICE", "Have the invoice read anew.")
+                .field(format!("Coupa invoice {invoice}"))
+                .expected("a record with total and currency, as it owns a QAD identity"),
         ));
     };
     Ok(Loaded {

@@ -28,6 +28,7 @@ use domain::documents::{
     Billed, Charge, CoupaStatus, Invoice, InvoiceLine, InvoiceSupplier, Order, OrderLine, OrderStatus,
     Pending, Receipt, SourceVersion,
 };
+use domain::explain::Standing;
 use domain::ids::{
     DocumentKind, InvoiceId, OrderLineKey, PurchaseOrderNumber, QadInvoiceIdentity, ReceiptKey, fold,
 };
@@ -330,11 +331,18 @@ impl Coupa for WorldPorts {
             let write = Write::ResolveHistory(record);
             self.write(System::Coupa, "history.resolve", &keys, idempotency_key, write)?;
         }
+        if outcome.standing == Standing::Withdrawn {
+            return Ok(());
+        }
         let body = json!({
             "document-type": "InvoiceHeader",
             "document-id": id.0,
             "contact-alert-type": "Functional",
-            "status": if outcome.success { "Success" } else { "Error" },
+            "status": match outcome.standing {
+                Standing::ForAccountsPayable | Standing::ForTheEngineer => "Error",
+                Standing::Waiting => "Pending",
+                Standing::Finished | Standing::Withdrawn => "Success",
+            },
             "integration": {"code": "QAD_INVOICES"},
             "external-id": outcome.external_id,
             "responses": [{"response-code": outcome.code, "response-message": outcome.message}],
@@ -342,14 +350,27 @@ impl Coupa for WorldPorts {
         let Value::Object(body) = body else {
             return Err(WriteError::Refused(Problem::new("SIMULATED_REFUSAL", "")));
         };
-        let operation = if outcome.success {
-            "history.create"
-        } else {
-            "history.alert"
+        let alerts = outcome.standing.alerts();
+        let operation = if alerts { "history.alert" } else { "history.create" };
+        let write = Write::RecordHistory(body, alerts);
+        let made = self.write(System::Coupa, operation, &keys, idempotency_key, write)?;
+        if outcome.standing.stays_open() {
+            return Ok(());
+        }
+        let Written::Coupa(made) = made else {
+            return Err(WriteError::Unknown(Problem::new("COUPA_ANSWER_UNREADABLE", "")));
         };
-        let write = Write::RecordHistory(body, !outcome.success);
-        self.write(System::Coupa, operation, &keys, idempotency_key, write)
-            .map(drop)
+        let Some(made) = made.get("id").and_then(Value::as_u64) else {
+            return Err(WriteError::Unknown(Problem::new("COUPA_ANSWER_UNREADABLE", "")));
+        };
+        self.write(
+            System::Coupa,
+            "history.resolve",
+            &keys,
+            idempotency_key,
+            Write::ResolveHistory(made),
+        )
+        .map(drop)
     }
 }
 
