@@ -23,6 +23,7 @@ use rust_decimal::Decimal;
 use sandbox::coupa::{invoice_event, order_event, sign_event};
 use sandbox::http::{Options, Simulators};
 use sandbox::local::LocalRun;
+use sandbox::scenario::payable;
 use sandbox::scenario::payments::PaymentDay;
 use sandbox::scenario::{
     Delivery, Expected, Played, Scenario, Step, before_the_day, day, expected_suppliers, play,
@@ -575,9 +576,9 @@ async fn report(
     )))
 }
 
-/// Five of the stories, one sentence each.
+/// The best known of the stories and what accounts payable meets besides, one sentence each.
 fn stories(scenarios: &[Scenario], records: &[InvoiceRecord]) {
-    for name in STORIES {
+    for name in STORIES.into_iter().chain(payable::told()) {
         let Some(scenario) = scenarios.iter().find(|scenario| scenario.name == name) else {
             continue;
         };

@@ -32,6 +32,15 @@ const PAGE_RECORDS_MAX: usize = 500;
 /// Most open integration history records of one document that are resolved in one go.
 const OPEN_OUTCOMES_MAX: usize = 50;
 
+/// Reads an invoice as Coupa writes it, under the settings that a connection starts with: for simulators, so that they have no
+/// translation of their own.
+pub fn read_invoice(json: &serde_json::Value, id: InvoiceId) -> Result<Invoice, Problem> {
+    let numbers = NumberMaps::default();
+    let json = json::parse(json.to_string().as_bytes())
+        .map_err(|detail| Problem::new("COUPA_ANSWER_UNREADABLE", "").actual(detail))?;
+    translate::invoice(&json, id, &numbers, &OrderContext::default(), &FieldValues::new())
+}
+
 /// One Coupa instance as one connection sees it. Does nothing until it is asked.
 pub struct CoupaClient {
     pub(crate) peer: Peer,

@@ -1126,6 +1126,15 @@ fn covers(open: Decimal, quantity: Decimal) -> bool {
 }
 
 /// Lines, costs and tax must make the total within one minor unit of the currency per line.
+/// What the tenant's rounding methods round to: ISO 4217's minor unit, and forints to whole ones, as they are paid.
+fn rounding_unit(currency: Currency) -> Decimal {
+    if currency.as_str() == "HUF" {
+        Decimal::ONE
+    } else {
+        currency.minor_unit()
+    }
+}
+
 fn total_refusal(record: &SupplierInvoiceRecord) -> Option<QadRefusal> {
     let currency = record.currency_code.parse::<Currency>().ok()?;
     let mut sum = record.tax_amount.0;
@@ -1144,7 +1153,7 @@ fn total_refusal(record: &SupplierInvoiceRecord) -> Option<QadRefusal> {
         .len()
         .saturating_add(record.additional_costs.len())
         .max(1);
-    let allowed = currency.minor_unit().saturating_mul(Decimal::from(rows));
+    let allowed = rounding_unit(currency).saturating_mul(Decimal::from(rows));
     let difference = sum.saturating_sub(record.total_amount.0).abs();
     (difference > allowed).then(|| {
         QadRefusal::new(
