@@ -3,8 +3,8 @@
 //! This, and not the queue, is what finishes work. Every queue message may be lost at any moment; the sweep finds what
 //! is due in the register and says "look at it" again. A record that is already being worked on is not harmed.
 
-use crate::poll_coupa::PollError;
 use crate::index;
+use crate::poll_coupa::PollError;
 use crate::ports::{
     Clock, Collection, DueRecord, Hint, HintReason, Index, Queue, RecordKey, Register, RowsAsked, Subject,
 };
