@@ -312,7 +312,7 @@ fn the_same_bill_twice(day: &mut Day) {
         |case| {
             let (first, second) = two_bills(case, "ZW-7001", "ZW-7001\u{200b}");
             case.posted(first);
-            case.parked(second, "DUPLICATE_REFERENCE");
+            case.expect(second, "parked", &["DUPLICATE_REFERENCE"], 1, false);
         },
     );
 }
