@@ -687,6 +687,7 @@ mod tests {
             matches: vec![],
             costs: vec![],
             payee: None,
+            locked: false,
         }
     }
 
