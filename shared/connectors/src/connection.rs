@@ -828,11 +828,22 @@ impl ConnectionDocument {
         }
     }
 
+    fn outcomes(&self) -> Outcomes {
+        if self.coupa.integration_history.enabled {
+            Outcomes::History
+        } else if self.coupa.voucher_field.is_some() {
+            Outcomes::Voucher
+        } else {
+            Outcomes::Nothing
+        }
+    }
+
     /// What the flows of payments need to know of this connection.
     pub fn payment_settings(&self) -> PaymentSettings {
         let seconds = i64::try_from(self.hold_recheck_seconds).unwrap_or(i64::MAX);
         PaymentSettings {
             recheck_millis: seconds.saturating_mul(1_000),
+            outcomes: self.outcomes(),
             ..self.payments.clone()
         }
     }
@@ -843,13 +854,7 @@ impl ConnectionDocument {
         InvoiceSettings {
             policy: self.match_policy(),
             recheck_millis: seconds.saturating_mul(1_000),
-            outcomes: if self.coupa.integration_history.enabled {
-                Outcomes::History
-            } else if self.coupa.voucher_field.is_some() {
-                Outcomes::Voucher
-            } else {
-                Outcomes::Nothing
-            },
+            outcomes: self.outcomes(),
             adopt_equal_documents: self.adopt_equal_documents,
             second_person: self.second_person.clone(),
             zone: self

@@ -428,11 +428,11 @@ fn shown_wrongly(world: &World, records: &[InvoiceRecord]) -> Complaints {
             .filter(|shown| shown.get("resolved") == Some(&Value::Bool(false)))
             .map(|shown| shown.get("alerted") == Some(&Value::Bool(true)))
             .collect();
-        let person_looks_at_its_payments = matches!(record.paid, Some(PaidState::Parked { .. }));
+        let payments_need_a_person = matches!(record.paid, Some(PaidState::Parked { .. }));
         let right = match record.state {
             State::Parked { .. } => open == [true],
             State::Held { .. } => open == [false],
-            State::Exported { .. } if person_looks_at_its_payments => open.len() <= 1,
+            State::Exported { .. } if payments_need_a_person => open == [true],
             _ => open.is_empty(),
         };
         if !right {
