@@ -1,7 +1,7 @@
 //! An invoice that waits for its receipt: it posts when the receipt is there, no sooner, and no wake-up is lost.
 
 use crate::{every_single_fault, preemptions};
-use flows::ports::HintReason;
+use flows::ports::{HintReason, Outcomes};
 use std::sync::{Arc, Mutex};
 use tests::fates::Script;
 use tests::gate::Method;
@@ -10,7 +10,7 @@ use tests::small::{INVOICE, ORDER, receipt, without_receipt};
 
 fn with_notes() -> Setup {
     let mut setup = Setup::default();
-    setup.settings.record_outcomes = true;
+    setup.settings.outcomes = Outcomes::History;
     setup
 }
 

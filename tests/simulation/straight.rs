@@ -1,7 +1,7 @@
 //! The straight-through invoice: it posts, twice over, with every single fault and with every pair of faults.
 
 use crate::every_single_fault;
-use flows::ports::HintReason;
+use flows::ports::{HintReason, Outcomes};
 use std::sync::{Arc, Mutex};
 use tests::fates::{Fault, Script};
 use tests::gate::Method;
@@ -10,7 +10,7 @@ use tests::small::{INVOICE, straight_through};
 
 fn with_notes() -> Setup {
     let mut setup = Setup::default();
-    setup.settings.record_outcomes = true;
+    setup.settings.outcomes = Outcomes::History;
     setup
 }
 

@@ -25,7 +25,7 @@ use domain::time::Timestamp;
 use domain::timing::{LATE_KILL_MILLIS, Timing};
 use flows::coupa_orders::OrderReads;
 use flows::match_invoice::{self, InvoiceSettings, Rest};
-use flows::ports::{Collection, Hint, HintReason, Subject};
+use flows::ports::{Collection, Hint, HintReason, Outcomes, Subject};
 use flows::store::{Context, FlowError};
 use flows::sync_lookups::LookupSync;
 use flows::write_payment::{self, PaymentSettings};
@@ -168,7 +168,7 @@ impl Default for Setup {
             settings: InvoiceSettings {
                 policy: policy().unwrap(),
                 recheck_millis: RECHECK_MILLIS,
-                record_outcomes: false,
+                outcomes: Outcomes::Nothing,
                 adopt_equal_documents: true,
                 second_person: domain::instruction::SecondPerson::default(),
                 zone: domain::time::Zone::default(),

@@ -18,7 +18,7 @@ use crate::people::{self, People};
 use domain::ids::InvoiceId;
 use domain::time::Timestamp;
 use domain::timing::LATE_KILL_MILLIS;
-use flows::ports::{Hint, HintReason, Subject};
+use flows::ports::{Hint, HintReason, Outcomes, Subject};
 use rust_decimal::Decimal;
 use sandbox::scenario::{Delivery, Expected, Played, Scenario, Step, play};
 use sandbox::world::World;
@@ -103,7 +103,11 @@ impl Life {
             seed,
             ..Setup::default()
         };
-        setup.settings.record_outcomes = rng.per_mille(500);
+        setup.settings.outcomes = if rng.per_mille(500) {
+            Outcomes::History
+        } else {
+            Outcomes::Nothing
+        };
         let late_millis = setup.timing.commit_lateness_millis;
         Self {
             seed,

@@ -111,6 +111,7 @@ pub fn invoice(id: InvoiceId, order: &str, quantity: u32) -> CoupaInvoice {
             order: Some(order.to_owned()),
             order_line: Some(1),
             tax: Decimal::ZERO,
+            overrides: serde_json::Map::new(),
         }],
         custom_fields: serde_json::Map::new(),
         overrides: serde_json::Map::new(),

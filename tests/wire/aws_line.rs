@@ -435,7 +435,7 @@ async fn whole_lives_over_a_faulty_line_to_the_register_end_with_one_document() 
     let settings = InvoiceSettings {
         policy: policy().unwrap(),
         recheck_millis: RECHECK_MILLIS,
-        record_outcomes: false,
+        outcomes: flows::ports::Outcomes::Nothing,
         adopt_equal_documents: true,
         second_person: domain::instruction::SecondPerson::default(),
         zone: domain::time::Zone::default(),

@@ -30,7 +30,7 @@ use domain::time::Timestamp;
 use domain::timing::Timing;
 use flows::coupa_orders::OrderReads;
 use flows::match_invoice::{self, InvoiceSettings};
-use flows::ports::{Chance, Clock, Coupa, HintReason, Qad, RecordKey, Register, WriteError};
+use flows::ports::{Chance, Clock, Coupa, HintReason, Outcomes, Qad, RecordKey, Register, WriteError};
 use flows::store::{Context, parse};
 use line::{Line, Trouble};
 use sandbox::bench::{SharedClock, Tokens};
@@ -147,7 +147,7 @@ impl Bench {
             settings: InvoiceSettings {
                 policy: policy().unwrap(),
                 recheck_millis: RECHECK_MILLIS,
-                record_outcomes: true,
+                outcomes: Outcomes::History,
                 adopt_equal_documents: true,
                 second_person: domain::instruction::SecondPerson::default(),
                 zone: domain::time::Zone::default(),

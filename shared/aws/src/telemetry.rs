@@ -112,6 +112,11 @@ pub const METRICS: &[(&str, &str, &str)] = &[
         "changes of a lookup that wait for a person",
     ),
     (
+        "needs_person_age_seconds",
+        "Seconds",
+        "how long the invoice that has needed a person the longest has needed one",
+    ),
+    (
         "oldest_hold_seconds",
         "Seconds",
         "how long the oldest held invoice waits",

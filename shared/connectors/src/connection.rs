@@ -43,7 +43,7 @@ use domain::policy::{ChargeAccount, MatchPolicy, NotPayable, OnNotPayable, Posti
 use domain::problem::Problem;
 use domain::time::Zone;
 use flows::match_invoice::InvoiceSettings;
-use flows::ports::{Chance, Clock, TokenSlot, TokenStore};
+use flows::ports::{Chance, Clock, Outcomes, TokenSlot, TokenStore};
 use flows::write_payment::PaymentSettings;
 use rust_decimal::Decimal;
 use secrecy::{ExposeSecret, SecretString};
@@ -154,6 +154,9 @@ pub struct CoupaSettings {
     /// Whether and how outcomes are written onto the document.
     #[serde(default)]
     pub integration_history: IntegrationHistory,
+    /// The custom field of an invoice that is to carry QAD's number of the document; none leaves it alone.
+    #[serde(default)]
+    pub voucher_field: Option<String>,
 }
 
 fn coupa_token_path() -> String {
@@ -280,8 +283,12 @@ pub struct IntegrationHistory {
     pub enabled: bool,
     /// Code of the integration in Coupa.
     pub integration_code: String,
-    /// Which contact an error alerts.
+    /// Which contact is alerted when accounts payable or the buyer must act.
     pub contact_alert_type: String,
+    /// Which contact is alerted when the connection itself needs somebody.
+    pub technical_contact_alert_type: String,
+    /// The status of a record about an invoice that waits by itself. Coupa documents the field as free text.
+    pub waiting_status: String,
 }
 
 impl Default for IntegrationHistory {
@@ -290,6 +297,8 @@ impl Default for IntegrationHistory {
             enabled: false,
             integration_code: "QAD_INVOICES".to_owned(),
             contact_alert_type: "Functional".to_owned(),
+            technical_contact_alert_type: "Technical".to_owned(),
+            waiting_status: "Pending".to_owned(),
         }
     }
 }
@@ -819,11 +828,22 @@ impl ConnectionDocument {
         }
     }
 
+    fn outcomes(&self) -> Outcomes {
+        if self.coupa.integration_history.enabled {
+            Outcomes::History
+        } else if self.coupa.voucher_field.is_some() {
+            Outcomes::Voucher
+        } else {
+            Outcomes::Nothing
+        }
+    }
+
     /// What the flows of payments need to know of this connection.
     pub fn payment_settings(&self) -> PaymentSettings {
         let seconds = i64::try_from(self.hold_recheck_seconds).unwrap_or(i64::MAX);
         PaymentSettings {
             recheck_millis: seconds.saturating_mul(1_000),
+            outcomes: self.outcomes(),
             ..self.payments.clone()
         }
     }
@@ -834,7 +854,7 @@ impl ConnectionDocument {
         InvoiceSettings {
             policy: self.match_policy(),
             recheck_millis: seconds.saturating_mul(1_000),
-            record_outcomes: self.coupa.integration_history.enabled,
+            outcomes: self.outcomes(),
             adopt_equal_documents: self.adopt_equal_documents,
             second_person: self.second_person.clone(),
             zone: self
@@ -937,16 +957,21 @@ fn check_coupa(coupa: &CoupaSettings, problems: &mut Vec<Problem>) {
         ));
     }
     if coupa.integration_history.enabled {
-        require(
-            "coupa.integration_history.integration_code",
-            &coupa.integration_history.integration_code,
-            problems,
-        );
-        require(
-            "coupa.integration_history.contact_alert_type",
-            &coupa.integration_history.contact_alert_type,
-            problems,
-        );
+        let history = &coupa.integration_history;
+        for (field, value) in [
+            ("integration_code", &history.integration_code),
+            ("contact_alert_type", &history.contact_alert_type),
+            (
+                "technical_contact_alert_type",
+                &history.technical_contact_alert_type,
+            ),
+            ("waiting_status", &history.waiting_status),
+        ] {
+            require(&format!("coupa.integration_history.{field}"), value, problems);
+        }
+    }
+    if let Some(field) = &coupa.voucher_field {
+        require("coupa.voucher_field", field, problems);
     }
     let field = "coupa.requests_per_second";
     check_rate(
@@ -1250,6 +1275,7 @@ fn coupa_client(
                 .iter()
                 .any(|scope| scope.starts_with("core.purchase_order")),
         history: settings.integration_history.clone(),
+        voucher_field: settings.voucher_field.clone(),
         supplier_defaults: document.suppliers.coupa_defaults.clone(),
         filter: settings.invoices.filter.clone(),
         entity_fields: domain::entities::fields(document.entities.iter().map(|entity| &entity.rule)),

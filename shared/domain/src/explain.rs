@@ -13,8 +13,10 @@ use crate::problem::Problem;
 use crate::time::Timestamp;
 use rust_decimal::Decimal;
 
+mod coupa;
 mod supplier;
 
+pub use coupa::{POSTED, Shown, Standing, shown_in_coupa};
 pub use supplier::to_supplier;
 
 /// The code of the problem that a record carries while its flow is paused: it waits, and nothing has failed.
@@ -43,8 +45,24 @@ pub fn title(record: &InvoiceRecord) -> String {
 
 /// Where the invoice stands, since when, why, and who must act.
 pub fn sentence(record: &InvoiceRecord) -> String {
+    let told = sentence_of_state(record);
+    let told = match &record.paid {
+        Some(paid) => format!("{told} {}", paid_words(paid)),
+        None => told,
+    };
+    match &record.delay {
+        Some(problem) if problem.code == PAUSED => {
+            format!("{told} {}", paused(problem, record.report.is_some()))
+        }
+        Some(problem) => format!("{told} {}", delayed(problem, record.look_again)),
+        None => told,
+    }
+}
+
+/// The state alone: without what is paid, and without what the last look at it met.
+fn sentence_of_state(record: &InvoiceRecord) -> String {
     let since = instant(record.since);
-    let told = match &record.state {
+    match &record.state {
         State::Received { coupa_status: None } => {
             format!("Received {since} and not decided yet; nobody needs to act.")
         }
@@ -73,6 +91,10 @@ pub fn sentence(record: &InvoiceRecord) -> String {
             }
         ),
         State::Parked { reason } => parked(reason, &since),
+        State::Rejected { problem } if record.state.is_skipped() => format!(
+            "Taken out {since} by {}; it stays out until a person takes it up again.",
+            problem.actual
+        ),
         State::Rejected { problem } => {
             format!(
                 "Rejected {since}: {} Nothing more is done with it.",
@@ -86,17 +108,6 @@ pub fn sentence(record: &InvoiceRecord) -> String {
         State::Voided { exported: true } => format!(
             "Voided in Coupa before anything was posted ({since}): nothing was sent to QAD, and nothing is left to do."
         ),
-    };
-    let told = match &record.paid {
-        Some(paid) => format!("{told} {}", paid_words(paid)),
-        None => told,
-    };
-    match &record.delay {
-        Some(problem) if problem.code == PAUSED => {
-            format!("{told} {}", paused(problem, record.report.is_some()))
-        }
-        Some(problem) => format!("{told} {}", delayed(problem, record.look_again)),
-        None => told,
     }
 }
 
@@ -162,7 +173,7 @@ fn paused(problem: &Problem, has_figures: bool) -> String {
         ""
     };
     format!(
-        "Posting is paused (by {}); it is looked at again after `qad-coupa resume`{figures}.",
+        "Posting is paused (by {}); it is looked at again when posting is resumed{figures}.",
         problem.actual
     )
 }

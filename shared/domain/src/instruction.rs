@@ -62,7 +62,7 @@ impl Instruction {
 
     /// The reason a skipped invoice carries.
     pub fn skipped(&self) -> Problem {
-        Problem::new(SKIPPED, "`qad-coupa recheck --reason \"…\"` takes it up again.")
+        Problem::new(SKIPPED, "It stays out until a person takes it up again.")
             .actual(format!("{}: {}", self.by, self.reason))
     }
 }

@@ -8,12 +8,43 @@ pub const TEXT_CHARACTERS_MAX: usize = 400;
 
 /// How the code of a problem ends that says: the other system refuses who we are. The system's name stands before it.
 const CREDENTIAL_REFUSED: &str = "_CREDENTIAL_REFUSED";
+/// How the codes end whose cause is the connection and not the bill: settings, rights, addresses, answers that nobody
+/// can read, defects.
+const ENDINGS_OF_THE_ENGINEER: &[&str] = &[
+    "_CREDENTIAL_REFUSED",
+    "_PERMISSION_DENIED",
+    "_ADDRESS_FORBIDDEN",
+    "_HTML_PAGE",
+    "_BOT_CHALLENGE",
+    "_REDIRECT",
+    "_UNREADABLE",
+    "_UNWRITABLE",
+    "_UNREACHABLE",
+    "_UNAVAILABLE",
+    "_READ_REFUSED",
+    "_LISTING_BROKEN",
+    "_PAGE_BROKEN",
+    "_NOT_MAPPED",
+    "_INVALID",
+    "_ALTERED",
+    "_IMPOSSIBLE",
+    "_OFF",
+];
 /// How soon a record is looked at again that only waits for its connection's credentials, in milliseconds: the records
 /// are all right, and they go on by themselves once the secret is.
 pub const CREDENTIAL_RECHECK_MILLIS: i64 = 300_000;
 
 /// Code of a refusal that says: the books are closed on the posting date. It is all right then, and waits.
 pub const PERIOD_CLOSED: &str = "PERIOD_CLOSED";
+
+/// Who can do something about a problem.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WhoActs {
+    /// Accounts payable or the buyer: the cause is the bill, its order or its receipt.
+    AccountsPayable,
+    /// Whoever keeps the connection: settings, rights, addresses, defects.
+    Engineer,
+}
 
 /// One thing that is wrong with a document, a message, an answer or a configuration.
 ///
@@ -51,6 +82,18 @@ impl Problem {
     /// Whether it says that the other system refuses our credentials: nothing was applied, and the record is all right.
     pub fn is_credential_refused(&self) -> bool {
         self.code.ends_with(CREDENTIAL_REFUSED)
+    }
+
+    /// Who can do something about it.
+    pub fn who_acts(&self) -> WhoActs {
+        if ENDINGS_OF_THE_ENGINEER
+            .iter()
+            .any(|ending| self.code.ends_with(ending))
+        {
+            WhoActs::Engineer
+        } else {
+            WhoActs::AccountsPayable
+        }
     }
 
     /// Names the field.

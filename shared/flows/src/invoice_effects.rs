@@ -2,14 +2,16 @@
 //! outcome on the Coupa document. What to send, what an answer proves, and what the record looks like afterwards.
 
 use crate::engine::{Finding, Proof, Stepped, Target};
-use crate::ports::{Coupa, DocumentOutcome, Flagged, Qad, QadDocument, ReadError, RecordWrite, WriteError};
+use crate::ports::{
+    Coupa, DocumentOutcome, Flagged, Outcomes, Qad, QadDocument, ReadError, RecordWrite, WriteError,
+};
 use crate::store::{Change, Context, sha256_hex};
 use async_trait::async_trait;
 use domain::documents::CoupaStatus;
 use domain::effect::{Effect, EffectEvent, EffectStatus, Repetition};
-use domain::explain;
+use domain::explain::{self, Shown, Standing};
 use domain::guards::{Guard, stands};
-use domain::ids::{InvoiceId, QadInvoiceIdentity, fold};
+use domain::ids::{InvoiceId, QadInvoiceIdentity};
 use domain::lifecycle::{Event, IllegalStep, InvoiceEffect, InvoiceRecord, ParkReason, PostedHow, State};
 use domain::matching::SupplierInvoiceDraft;
 use domain::money::Currency;
@@ -99,7 +101,7 @@ pub struct Creation<'a> {
     /// How long to wait before an invoice that a person must clear up is looked at again, in milliseconds.
     pub recheck_millis: i64,
     /// Whether a note about the outcome is scheduled together with it.
-    pub record_outcomes: bool,
+    pub outcomes: Outcomes,
 }
 
 pub(crate) fn draft_of(effect: &Effect) -> Result<SupplierInvoiceDraft, Problem> {
@@ -377,7 +379,7 @@ impl Target<InvoiceRecord> for Creation<'_> {
         let reason = ParkReason::Problem { problem };
         let mut parked = then(change, Event::Parked { reason }, now)?;
         parked.document.look_again = Some(now.plus_millis(self.recheck_millis));
-        Ok(noted(parked, self.record_outcomes, now))
+        Ok(noted(parked, self.outcomes, now))
     }
 
     fn parked(
@@ -411,7 +413,7 @@ impl Target<InvoiceRecord> for Creation<'_> {
         let now = context.clock.now();
         let mut parked = then(change, Event::Parked { reason }, now)?;
         parked.document.look_again = nothing_sent.then(|| now.plus_millis(self.recheck_millis));
-        Ok(noted(parked, self.record_outcomes, now))
+        Ok(noted(parked, self.outcomes, now))
     }
 }
 
@@ -424,7 +426,7 @@ pub struct Export<'a> {
     /// How long to wait after a refusal before asking again, in milliseconds.
     pub retry_refused_millis: i64,
     /// Whether a note about the outcome is scheduled together with it.
-    pub record_outcomes: bool,
+    pub outcomes: Outcomes,
 }
 
 #[async_trait]
@@ -487,7 +489,7 @@ impl Target<InvoiceRecord> for Export<'_> {
             _ => false,
         };
         exported.document.look_pending |= looks;
-        Ok(noted(exported, self.record_outcomes, context.clock.now()))
+        Ok(noted(exported, self.outcomes, context.clock.now()))
     }
 
     /// The document is in QAD and stays there; the flag is asked for again later, and the reason is shown meanwhile.
@@ -524,17 +526,22 @@ impl Target<InvoiceRecord> for Export<'_> {
 pub struct Note<'a> {
     /// Coupa.
     pub coupa: &'a dyn Coupa,
+    /// How much is shown there.
+    pub outcomes: Outcomes,
 }
 
 /// The note that the record's state deserves, if it has not been written or scheduled yet.
 ///
 /// A note that may be on its way at this moment is not replaced, or it could arrive after its successor: the next one is
 /// scheduled when it has ended.
-pub fn due_note(record: &InvoiceRecord, outcome: Option<DocumentOutcome>, now: Timestamp) -> Option<Effect> {
+pub fn due_note(record: &InvoiceRecord, outcome: &DocumentOutcome, now: Timestamp) -> Option<Effect> {
     if record.note.as_ref().is_some_and(Effect::may_have_left) {
         return None;
     }
-    let request = serde_json::to_string(&outcome?).ok()?;
+    if outcome.standing == Standing::Withdrawn && !something_stands_open(record) {
+        return None;
+    }
+    let request = serde_json::to_string(outcome).ok()?;
     let note = new_effect(
         format!("coupa-history/{}", record.id),
         Repetition::Harmless,
@@ -549,13 +556,26 @@ pub fn due_note(record: &InvoiceRecord, outcome: Option<DocumentOutcome>, now: T
     if known { None } else { Some(note) }
 }
 
+/// Whether the last note leaves a record open in Coupa, so that a state with nothing to tell must close it. What cannot be
+/// read is taken for open: closing is harmless.
+fn something_stands_open(record: &InvoiceRecord) -> bool {
+    record.note.as_ref().is_some_and(|note| {
+        serde_json::from_str::<DocumentOutcome>(&note.request).map_or(true, |told| told.standing.stays_open())
+    })
+}
+
 /// The record with the note that its state deserves, to be stored together with that state.
-pub fn with_note(record: InvoiceRecord, record_outcomes: bool, now: Timestamp) -> InvoiceRecord {
-    if !record_outcomes {
+pub fn with_note(record: InvoiceRecord, outcomes: Outcomes, now: Timestamp) -> InvoiceRecord {
+    let outcome = outcome_of(&record);
+    let wanted = match outcomes {
+        Outcomes::Nothing => false,
+        Outcomes::Voucher => outcome.external_id.is_some(),
+        Outcomes::History => true,
+    };
+    if !wanted {
         return record;
     }
-    let outcome = outcome_of(&record, explain::sentence(&record));
-    match due_note(&record, outcome, now) {
+    match due_note(&record, &outcome, now) {
         Some(note) => InvoiceEffect::Note.put(&record, note),
         None => record,
     }
@@ -563,38 +583,25 @@ pub fn with_note(record: InvoiceRecord, record_outcomes: bool, now: Timestamp) -
 
 fn noted(
     mut change: Change<InvoiceRecord, Event>,
-    record_outcomes: bool,
+    outcomes: Outcomes,
     now: Timestamp,
 ) -> Change<InvoiceRecord, Event> {
-    change.document = with_note(change.document, record_outcomes, now);
+    change.document = with_note(change.document, outcomes, now);
     change
 }
 
-/// What a person in Coupa shall see of a state; `None` for states that are still on their way.
-pub fn outcome_of(record: &InvoiceRecord, sentence: String) -> Option<DocumentOutcome> {
-    match &record.state {
-        State::Exported { voucher, .. } => Some(DocumentOutcome {
-            success: true,
-            code: "POSTED".to_owned(),
-            message: sentence,
-            external_id: Some(voucher.to_string()),
-        }),
-        State::Held { .. } | State::Parked { .. } => Some(DocumentOutcome {
-            success: false,
-            code: record
-                .state
-                .codes()
-                .into_iter()
-                .next()
-                .unwrap_or_else(|| fold(record.state.word())),
-            message: sentence,
-            external_id: record.state.voucher().map(ToString::to_string),
-        }),
-        State::Received { .. }
-        | State::Approved
-        | State::Posted { .. }
-        | State::Rejected { .. }
-        | State::Voided { .. } => None,
+/// What a person in Coupa shall see of a state.
+pub fn outcome_of(record: &InvoiceRecord) -> DocumentOutcome {
+    let Shown {
+        standing,
+        code,
+        message,
+    } = explain::shown_in_coupa(record);
+    DocumentOutcome {
+        standing,
+        code,
+        message,
+        external_id: record.state.voucher().map(ToString::to_string),
     }
 }
 
@@ -647,7 +654,7 @@ impl Target<InvoiceRecord> for Note<'_> {
     ) -> Stepped<InvoiceRecord, Event> {
         let confirmed = advance(InvoiceEffect::Note, context, record, EffectEvent::Confirmed)?;
         // The invoice may have moved on while this note was on its way.
-        Ok(noted(confirmed, true, context.clock.now()))
+        Ok(noted(confirmed, self.outcomes, context.clock.now()))
     }
 }
 

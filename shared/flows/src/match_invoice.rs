@@ -13,8 +13,8 @@ use crate::invoice_effects::{
 };
 use crate::pause;
 use crate::ports::{
-    CommitError, Coupa, HintReason, Qad, QadDocument, ReadError, RecordGroup, RecordKey, RecordWrite,
-    StoredRecord,
+    CommitError, Coupa, HintReason, Outcomes, Qad, QadDocument, ReadError, RecordGroup, RecordKey,
+    RecordWrite, StoredRecord,
 };
 use crate::store::{Change, Context, Document, FlowError, Loaded, impossible, load, parse, render, save};
 use crate::supplier_event::{awaited_supplier_id, awaited_supplier_key};
@@ -115,8 +115,8 @@ pub struct InvoiceSettings {
     pub policy: MatchPolicy,
     /// How often an invoice that waits is looked at although nothing happened, in milliseconds.
     pub recheck_millis: i64,
-    /// Whether outcomes are written onto the Coupa document.
-    pub record_outcomes: bool,
+    /// How much of what becomes of an invoice is shown in Coupa.
+    pub outcomes: Outcomes,
     /// Whether a document keyed by hand in QAD, with equal amount and currency, is taken as ours.
     pub adopt_equal_documents: bool,
     /// Above which amounts a release needs a second person.
@@ -299,7 +299,7 @@ async fn round(
                 qad: deps.qad,
                 adopt_equal_documents: deps.settings.adopt_equal_documents,
                 recheck_millis: deps.settings.recheck_millis,
-                record_outcomes: deps.settings.record_outcomes,
+                outcomes: deps.settings.outcomes,
             };
             follow(&deps, loaded, &target).await
         }
@@ -323,11 +323,21 @@ async fn round(
             let target = Export {
                 coupa: deps.coupa,
                 retry_refused_millis: deps.settings.recheck_millis,
-                record_outcomes: deps.settings.record_outcomes,
+                outcomes: deps.settings.outcomes,
             };
             follow(deps, loaded, &target).await
         }
-        _ if is_open(&record.note) => follow(deps, loaded, &Note { coupa: deps.coupa }).await,
+        _ if is_open(&record.note) => {
+            follow(
+                deps,
+                loaded,
+                &Note {
+                    coupa: deps.coupa,
+                    outcomes: deps.settings.outcomes,
+                },
+            )
+            .await
+        }
         _ => Ok(Next::Rest(rest(&deps.context, loaded))),
     }
 }
@@ -657,7 +667,7 @@ fn change_to(
         } => Some(now.plus_millis(deps.settings.recheck_millis)),
         _ => None,
     };
-    let mut document = with_note(document, deps.settings.record_outcomes, now);
+    let mut document = with_note(document, deps.settings.outcomes, now);
     let mut writes = waiting_writes(record, &document);
     writes.extend(index_orders(&mut document));
     writes.extend(index_supplier(&mut document));

@@ -86,7 +86,7 @@ async fn read(context: &Context<'_>, id: InvoiceId) -> Result<Loaded<InvoiceReco
         .await?
         .ok_or_else(|| {
             OperatorError::NotFound(
-                Problem::new("INVOICE_NOT_FOUND", "Look it up in `qad-coupa invoice list`.")
+                Problem::new("INVOICE_NOT_FOUND", "Look it up in the list of invoices.")
                     .field("invoice")
                     .actual(id.to_string()),
             )
@@ -215,7 +215,7 @@ pub async fn release_as_seen(
                 "RELEASE_REFUSED",
                 record,
                 "an invoice parked for its price, its quantity or its order in Coupa",
-                "Clear up what `qad-coupa explain` says, then recheck.",
+                "Clear up what its explanation says, then have it looked at again.",
             ));
         }
     };
@@ -452,7 +452,7 @@ pub async fn adopt(
             "ADOPT_REFUSED",
             record,
             "an invoice that waits for QAD or for a person",
-            "Wait until it rests; a skipped one is taken up again by `qad-coupa recheck`.",
+            "Wait until it rests; one that was taken out is taken up again first.",
         ));
     }
     let invoice = deps.coupa.invoice(id).await?.ok_or_else(|| {

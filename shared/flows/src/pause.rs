@@ -78,7 +78,7 @@ impl Pause {
 
     /// What a record that waits for its end says.
     pub fn problem(&self) -> Problem {
-        Problem::new(PAUSED, "It goes on after `qad-coupa resume`.").actual(format!(
+        Problem::new(PAUSED, "It goes on when the pause ends.").actual(format!(
             "{}, since {}: {}",
             self.instruction.by,
             domain::explain::instant(self.since),

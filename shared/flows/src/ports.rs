@@ -6,6 +6,7 @@
 use async_trait::async_trait;
 use domain::coupa_orders::CoupaOrder;
 use domain::documents::{CoupaStatus, Invoice, Order, Receipt};
+use domain::explain::Standing;
 use domain::ids::{
     ConnectionId, InvoiceId, InvoiceReference, OrderLineKey, PurchaseOrderNumber, QadInvoiceIdentity,
     ReceiptKey, SupplierCode,
@@ -19,7 +20,7 @@ use domain::suppliers::{CoupaSupplier, QadSupplier, SupplierData};
 use domain::time::{Date, Timestamp};
 use rust_decimal::Decimal;
 use secrecy::SecretString;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use std::time::Duration;
 
 // ---------------------------------------------------------------------------------------------------------------
@@ -117,14 +118,40 @@ pub struct InvoicePage {
 /// What a person in Coupa shall see about an invoice: an integration history record.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DocumentOutcome {
-    /// Success, or an error that alerts the contact.
-    pub success: bool,
-    /// Stable code: `POSTED`, or the first exception's.
+    /// How it stands, and whom it alerts. An outcome that an earlier version stored said `success` alone.
+    #[serde(alias = "success", deserialize_with = "standing")]
+    pub standing: Standing,
+    /// Stable code: `POSTED`, or the first reason's.
     pub code: String,
-    /// One plain sentence.
+    /// One plain sentence; empty when what was told before is withdrawn.
     pub message: String,
     /// QAD's number of the document when there is one (`<year>/<daybook>/<voucher>`).
     pub external_id: Option<String>,
+}
+
+fn standing<'de, D: Deserializer<'de>>(source: D) -> Result<Standing, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Stored {
+        Standing(Standing),
+        Success(bool),
+    }
+    Ok(match Stored::deserialize(source)? {
+        Stored::Standing(standing) => standing,
+        Stored::Success(true) => Standing::Finished,
+        Stored::Success(false) => Standing::ForAccountsPayable,
+    })
+}
+
+/// How much of what becomes of an invoice is shown in Coupa.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcomes {
+    /// Nothing but the exported flag.
+    Nothing,
+    /// QAD's number of the document, once it has one.
+    Voucher,
+    /// The integration history of every state, and the number where a field is named for it.
+    History,
 }
 
 /// What Coupa's answer to the exported flag shows of the invoice; some tenants answer nothing.

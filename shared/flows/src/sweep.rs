@@ -3,9 +3,14 @@
 //! This, and not the queue, is what finishes work. Every queue message may be lost at any moment; the sweep finds what
 //! is due in the register and says "look at it" again. A record that is already being worked on is not harmed.
 
+use crate::index;
 use crate::poll_coupa::PollError;
-use crate::ports::{Clock, Collection, DueRecord, Hint, HintReason, Queue, RecordKey, Register, Subject};
+use crate::ports::{
+    Clock, Collection, DueRecord, Hint, HintReason, Index, Queue, RecordKey, Register, RowsAsked, Subject,
+};
+use crate::store::FlowError;
 use domain::ids::ConnectionId;
+use domain::index::View;
 
 /// Most records one sweep queues; the next one, a minute later, goes on with the oldest again.
 pub const SWEEP_MAX: usize = 1_000;
@@ -66,6 +71,21 @@ pub async fn run(deps: &Deps<'_>) -> Result<Swept, PollError> {
         oldest_due_millis: due.first().map_or(0, |record| now.millis_since(record.due)),
         more: due.len() >= SWEEP_MAX,
     })
+}
+
+/// How long the invoice has needed a person that has needed one the longest, in milliseconds; `None` when none does. One read,
+/// whatever the register holds.
+///
+/// # Errors
+/// No answer from the register, or a row this version cannot read.
+pub async fn needs_person_millis(index: &dyn Index, clock: &dyn Clock) -> Result<Option<i64>, FlowError> {
+    let oldest = RowsAsked {
+        beyond: None,
+        newest_first: false,
+        limit: 1,
+    };
+    let (rows, _) = index::page(index, &index::list_of(View::NeedsYou, None), &oldest).await?;
+    Ok(rows.first().map(|row| clock.now().millis_since(row.since).max(0)))
 }
 
 /// What is due, as subjects of hints: those about payments, or all others. Only invoices and members of collections can

@@ -5,10 +5,10 @@
 
 use crate::bills::{bill_key, give_back, link, number_of};
 use crate::engine::{Driven, Finding, Proof, Stepped, Target, drive};
-use crate::invoice_effects::{draft_of, new_effect};
+use crate::invoice_effects::{draft_of, new_effect, with_note};
 use crate::pause::{self, PAUSED, Pause};
 use crate::ports::{
-    Collection, CommitError, CoupaBill, CoupaPayments, HintReason, ReadError, RecordKey, WriteError,
+    Collection, CommitError, CoupaBill, CoupaPayments, HintReason, Outcomes, ReadError, RecordKey, WriteError,
 };
 use crate::store::{
     Change, Context, Document, FlowError, Loaded, impossible, load, render, save, sha256_hex,
@@ -65,6 +65,8 @@ pub struct PaymentSettings {
     pub lookback_days: i64,
     /// How often a parked bill is decided anew although nothing happened, in milliseconds.
     pub recheck_millis: i64,
+    /// How much of what becomes of an invoice is shown in Coupa: its payments, too, may need a person.
+    pub outcomes: Outcomes,
 }
 
 impl Default for PaymentSettings {
@@ -74,6 +76,7 @@ impl Default for PaymentSettings {
             own_channels: vec!["ERP".to_owned()],
             lookback_days: LOOKBACK_DAYS_DEFAULT,
             recheck_millis: RECHECK_MILLIS_DEFAULT,
+            outcomes: Outcomes::Nothing,
         }
     }
 }
@@ -621,7 +624,7 @@ async fn finish(deps: &Deps<'_>, loaded: Loaded<BillPayments>) -> Result<Next, F
     if loaded.document.look_again.is_none() {
         return Ok(rest(context, loaded));
     }
-    tell_invoice(context, &loaded.document).await?;
+    tell_invoice(deps, &loaded.document).await?;
     let mut document = loaded.document;
     document.look_again = None;
     document.delay = None;
@@ -631,7 +634,8 @@ async fn finish(deps: &Deps<'_>, loaded: Loaded<BillPayments>) -> Result<Next, F
     store(context, loaded.revision, document, vec![]).await
 }
 
-async fn tell_invoice(context: &Context<'_>, bill: &BillPayments) -> Result<(), FlowError> {
+async fn tell_invoice(deps: &Deps<'_>, bill: &BillPayments) -> Result<(), FlowError> {
+    let context = &deps.context;
     let Some(paid) = bill.paid_state() else {
         return Ok(());
     };
@@ -645,11 +649,12 @@ async fn tell_invoice(context: &Context<'_>, bill: &BillPayments) -> Result<(), 
         }
         let event = Event::Paid { paid: paid.clone() };
         // An invoice that is not in QAD (any more, or not yet) has nothing to show; its ledger says it.
-        let Ok(document) = invoice.document.after(&event, context.clock.now()) else {
+        let now = context.clock.now();
+        let Ok(document) = invoice.document.after(&event, now) else {
             return Ok(());
         };
         let change = Change {
-            document,
+            document: with_note(document, deps.settings.outcomes, now),
             events: vec![event],
             writes: vec![],
         };

@@ -139,8 +139,7 @@ impl PlantClock {
         self.at(when, "%-d %b %H:%M")
     }
 
-    /// A sentence of `explain` for readers without a terminal: instants in the plant's zone, and what to do instead of
-    /// what to type.
+    /// A sentence of `explain` with its instants in the plant's zone.
     pub(crate) fn sentence(&self, text: &str) -> String {
         let mut out = String::with_capacity(text.len());
         let mut rest = text;
@@ -159,7 +158,7 @@ impl PlantClock {
             rest = after.strip_prefix(" UTC").unwrap_or(after);
         }
         out.push_str(rest);
-        without_commands(&out)
+        out
     }
 }
 
@@ -172,29 +171,6 @@ fn stamp_at_end(text: &str) -> Option<(&str, Timestamp)> {
     let when: jiff::civil::DateTime = stamp.replacen(' ', "T", 1).parse().ok()?;
     let when = when.to_zoned(TimeZone::UTC).ok()?.timestamp().as_millisecond();
     Some((kept, Timestamp(when)))
-}
-
-/// What stands in for a command: words for those who have none.
-fn without_commands(text: &str) -> String {
-    let known = text
-        .replace(
-            "`qad-coupa recheck --reason \"…\"` takes it up again.",
-            "It can be taken up again.",
-        )
-        .replace(
-            "it is looked at again after `qad-coupa resume`",
-            "it is looked at again when posting goes on",
-        )
-        .replace(
-            "It goes on after `qad-coupa resume`.",
-            "It goes on when the pause ends.",
-        );
-    let mut out = String::with_capacity(known.len());
-    for (number, part) in known.split('`').enumerate() {
-        let is_command = number.checked_rem(2) == Some(1) && part.starts_with("qad-coupa");
-        out.push_str(if is_command { "the command line" } else { part });
-    }
-    out
 }
 
 /// A code as words: `PRICE_OVER_TOLERANCE` is `Price over tolerance`.
@@ -222,14 +198,10 @@ mod tests {
     }
 
     #[test]
-    fn a_sentence_tells_the_plants_time_and_no_command() {
+    fn a_sentence_tells_the_plants_time() {
         let clock = PlantClock::new("Europe/Berlin").unwrap();
-        let told = clock.sentence(
-            "Held since 2026-03-05 09:12 UTC: x. Posting is paused (by a); it is looked at again after `qad-coupa resume`. \
-             See `qad-coupa explain 7`.",
-        );
-        assert!(told.starts_with("Held since Thu 5 Mar 2026, 10:12: x."), "{told}");
-        assert!(!told.contains("qad-coupa") && !told.contains("UTC"), "{told}");
+        let told = clock.sentence("Held since 2026-03-05 09:12 UTC: x.");
+        assert_eq!(told, "Held since Thu 5 Mar 2026, 10:12: x.");
         assert_eq!(clock.sentence("at UTC, not a time"), "at UTC, not a time");
         assert!(PlantClock::new("Mars/Olympus").is_err());
     }

@@ -680,6 +680,18 @@ impl Wiring {
         .await
         .map_err(|error| error.problem())?;
         tracing::info!(%connection, queued = swept.queued, outcome = if swept.more { "more" } else { "complete" }, "sweep");
+        // After the work: what is due does not wait for a figure.
+        match sweep::needs_person_millis(&register, self.clock()).await {
+            Ok(None) => {}
+            Ok(Some(millis)) => {
+                let seconds = millis.checked_div(1_000).unwrap_or(0);
+                tracing::info!(%connection, metric = "needs_person_age_seconds", value = seconds, "sweep");
+            }
+            Err(error) => {
+                let problem = error.problem();
+                tracing::warn!(%connection, code = %problem.code, %problem, outcome = "age not told", "sweep");
+            }
+        }
         Ok(())
     }
 }

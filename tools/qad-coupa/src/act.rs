@@ -357,7 +357,7 @@ async fn look_at(
         );
     } else if let [(before, after)] = rows.as_slice() {
         terminal::say(&format!("{} -> {}", before.state.word(), after.state.word()));
-        terminal::say(&explain::sentence(after));
+        terminal::say(&view::in_words(after));
     } else {
         let mut moves: BTreeMap<(&str, &str), usize> = BTreeMap::new();
         for (before, after) in &rows {
@@ -440,7 +440,7 @@ async fn recheck_unknown(desk: &Desk, id: InvoiceId, bulk: &BulkOptions) -> Resu
                 return Err(Failure::NotFound(problem.clone()));
             }
             terminal::say(&explain::title(&record));
-            terminal::say(&explain::sentence(&record));
+            terminal::say(&view::in_words(&record));
             Ok(())
         }
         None => Err(Failure::NotFound(
@@ -522,7 +522,7 @@ fn tell_done(done: &Done, dry_run: bool, json: bool) {
             done.after.state.word()
         ));
     }
-    terminal::say(&explain::sentence(&done.after));
+    terminal::say(&view::in_words(&done.after));
 }
 
 /// What a release accepts, in one line.

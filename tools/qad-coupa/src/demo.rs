@@ -15,7 +15,7 @@ use connectors::http::outbound::Destination;
 use connectors::http::transport::{HttpTransport, Method, Request, Transport};
 use domain::explain;
 use domain::ids::{InvoiceId, OrderLineKey};
-use domain::lifecycle::InvoiceRecord;
+use domain::lifecycle::{InvoiceRecord, PaidState, State};
 use domain::problem::Problem;
 use domain::time::Timestamp;
 use flows::ports::Clock;
@@ -23,12 +23,14 @@ use rust_decimal::Decimal;
 use sandbox::coupa::{invoice_event, order_event, sign_event};
 use sandbox::http::{Options, Simulators};
 use sandbox::local::LocalRun;
+use sandbox::scenario::payable;
 use sandbox::scenario::payments::PaymentDay;
 use sandbox::scenario::{
     Delivery, Expected, Played, Scenario, Step, before_the_day, day, expected_suppliers, play,
     supplier_stories,
 };
 use sandbox::world::World;
+use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -402,12 +404,56 @@ async fn record_of(stage: &Stage, invoice: InvoiceId) -> Option<InvoiceRecord> {
 /// What is not as the scenarios say.
 fn unmet(stage: &Stage, scenarios: &[Scenario], records: &[InvoiceRecord]) -> Complaints {
     let by_id: BTreeMap<u64, &InvoiceRecord> = records.iter().map(|record| (record.id.0, record)).collect();
-    let mut complaints = Vec::new();
+    let mut complaints = shown_wrongly(&lock(&stage.simulators.world), records);
     for scenario in scenarios {
         for expected in &scenario.expected {
             if let Some(complaint) = differs(stage, expected, by_id.get(&expected.invoice).copied()) {
                 complaints.push(format!("{}: {complaint}", scenario.name));
             }
+        }
+    }
+    complaints
+}
+
+/// Where Coupa shows something else than the truth: exactly one record stands open and alerts while a person must act, a wait
+/// stands open without an alert, and nothing else stands open.
+fn shown_wrongly(world: &World, records: &[InvoiceRecord]) -> Complaints {
+    let mut complaints = Vec::new();
+    for record in records {
+        let open: Vec<bool> = world
+            .coupa
+            .history
+            .values()
+            .filter(|shown| shown.get("document-id") == Some(&Value::from(record.id.0)))
+            .filter(|shown| shown.get("resolved") == Some(&Value::Bool(false)))
+            .map(|shown| shown.get("alerted") == Some(&Value::Bool(true)))
+            .collect();
+        let payments_need_a_person = matches!(record.paid, Some(PaidState::Parked { .. }));
+        let right = match record.state {
+            State::Parked { .. } => open == [true],
+            State::Held { .. } => open == [false],
+            State::Exported { .. } if payments_need_a_person => open == [true],
+            _ => open.is_empty(),
+        };
+        if !right {
+            complaints.push(format!(
+                "invoice {} is {}, and Coupa shows open records (alerting or not) {open:?}",
+                record.id,
+                record.state.word()
+            ));
+        }
+        let number = world.coupa.invoices.get(&record.id.0).and_then(|invoice| {
+            invoice
+                .custom_fields
+                .get("erp-invoice-number")
+                .and_then(Value::as_str)
+        });
+        let voucher = record.state.voucher().map(ToString::to_string);
+        if matches!(record.state, State::Exported { .. }) && number != voucher.as_deref() {
+            complaints.push(format!(
+                "invoice {} shows {number:?} in Coupa and is {voucher:?} in QAD",
+                record.id
+            ));
         }
     }
     complaints
@@ -530,9 +576,9 @@ async fn report(
     )))
 }
 
-/// Five of the stories, one sentence each.
+/// The best known of the stories and what accounts payable meets besides, one sentence each.
 fn stories(scenarios: &[Scenario], records: &[InvoiceRecord]) {
-    for name in STORIES {
+    for name in STORIES.into_iter().chain(payable::told()) {
         let Some(scenario) = scenarios.iter().find(|scenario| scenario.name == name) else {
             continue;
         };
@@ -541,7 +587,7 @@ fn stories(scenarios: &[Scenario], records: &[InvoiceRecord]) {
         };
         if let Some(record) = records.iter().find(|record| record.id.0 == invoice.invoice) {
             terminal::say(&format!("{} ({})", explain::title(record), scenario.about));
-            terminal::say(&format!("  {}", explain::sentence(record)));
+            terminal::say(&format!("  {}", view::in_words(record)));
         }
     }
     terminal::say("");

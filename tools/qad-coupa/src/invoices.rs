@@ -69,7 +69,7 @@ pub(crate) async fn run(place: &PlaceArguments, verb: InvoiceVerb, json: bool) -
                 terminal::say(&json!(record).to_string());
             } else {
                 terminal::say(&explain::title(&record));
-                terminal::say(&explain::sentence(&record));
+                terminal::say(&view::in_words(&record));
                 terminal::say(&view::facts(&record).to_string());
             }
             Ok(())
@@ -92,7 +92,7 @@ pub(crate) async fn run(place: &PlaceArguments, verb: InvoiceVerb, json: bool) -
             } else {
                 for (record, by) in &found {
                     terminal::say(&format!("by {by}: {}", explain::title(record)));
-                    terminal::say(&format!("  {}", explain::sentence(record)));
+                    terminal::say(&format!("  {}", view::in_words(record)));
                 }
             }
             Ok(())
@@ -132,7 +132,7 @@ pub(crate) async fn explain(place: &PlaceArguments, key: &str, json: bool) -> Re
         return Ok(());
     }
     terminal::say(&explain::title(&record));
-    terminal::say(&explain::sentence(&record));
+    terminal::say(&view::in_words(&record));
     if let Some(report) = &record.report {
         terminal::say("");
         if matches!(record.state, State::Posted { .. } | State::Exported { .. }) {
@@ -375,10 +375,10 @@ mod tests {
         let mut record = InvoiceRecord::new(InvoiceId(7), Timestamp(0));
         record.delay = Some(pause.problem());
         record.look_again = Some(Timestamp(1));
-        let told = explain::sentence(&record);
+        let told = view::in_words(&record);
         assert!(told.contains("Posting is paused (by kim"), "{told}");
         assert!(
-            told.contains("closing of the period); it is looked at again after `qad-coupa resume`."),
+            told.contains("closing of the period); it is looked at again when posting is resumed. (`qad-coupa resume --reason \"…\"`)"),
             "{told}"
         );
         assert!(!told.contains("failed"), "{told}");
@@ -386,9 +386,9 @@ mod tests {
             lines: vec![],
             tolerance_version: String::new(),
         });
-        let told = explain::sentence(&record);
+        let told = view::in_words(&record);
         assert!(
-            told.ends_with("`qad-coupa resume`; the figures are those of the last look."),
+            told.contains("when posting is resumed; the figures are those of the last look."),
             "{told}"
         );
     }

@@ -813,3 +813,36 @@ fn every_function_that_the_architecture_names_is_where_it_says() {
     }
     assert!(named > 15, "only {named} functions are named");
 }
+
+/// The library's words are read on the page, in Coupa and in a mail too, where nobody has a terminal: which command to type
+/// is said here alone.
+#[test]
+fn no_text_of_the_library_names_a_command() {
+    let mut texts = 0;
+    let mut paths = Vec::new();
+    files(&root().join("shared"), &["rs"], &mut paths);
+    files(&root().join("functions"), &["rs"], &mut paths);
+    let verbs = [
+        "explain",
+        "recheck",
+        "resume",
+        "invoice ",
+        "release",
+        "skip",
+        "suppliers ",
+        "replay",
+    ];
+    for path in paths {
+        for line in read(&path)
+            .lines()
+            .filter(|line| !line.trim_start().starts_with("//"))
+        {
+            texts += line.matches('"').count();
+            let named = verbs
+                .iter()
+                .any(|verb| line.contains(&format!("qad-coupa {verb}")));
+            assert!(!named, "{}: {line}", path.display());
+        }
+    }
+    assert!(texts > 1_000, "only {texts} quotation marks were read");
+}

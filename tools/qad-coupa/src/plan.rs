@@ -24,8 +24,8 @@ use flows::match_invoice::{self, Entity, InvoiceSettings, Rest};
 use flows::pause;
 use flows::ports::{
     AuditEntry, Clock, Commit, CommitError, Coupa, DocumentOutcome, DueRecord, Flagged, HintReason,
-    InvoicePage, Qad, QadDocument, ReadError, ReceiptScan, RecordGroup, RecordKey, RecordWrite, Register,
-    StoreError, StoredRecord, WriteError,
+    InvoicePage, Outcomes, Qad, QadDocument, ReadError, ReceiptScan, RecordGroup, RecordKey, RecordWrite,
+    Register, StoreError, StoredRecord, WriteError,
 };
 use flows::store::Context;
 use serde_json::{Value, json};
@@ -300,7 +300,7 @@ pub(crate) async fn run(place: &PlaceArguments, options: &PlanOptions, json: boo
     let shadow = Shadow::of(&register);
     let orders = OrderReads::default();
     let mut settings = systems.document.invoice_settings();
-    settings.record_outcomes = false;
+    settings.outcomes = Outcomes::Nothing;
     let views: Vec<QadReader<'_>> = systems
         .entities
         .iter()
@@ -313,7 +313,7 @@ pub(crate) async fn run(place: &PlaceArguments, options: &PlanOptions, json: boo
         .entities
         .iter()
         .map(|entity| InvoiceSettings {
-            record_outcomes: false,
+            outcomes: Outcomes::Nothing,
             ..entity.settings.clone()
         })
         .collect();

@@ -9,6 +9,7 @@ use connectors::http::outbound::Destination;
 use connectors::http::transport::{HttpTransport, Method, Request, Transport};
 use domain::ids::{DocumentKind, fold};
 use domain::problem::Problem;
+use domain::reference;
 use flows::ports::Clock;
 use sandbox::coupa::invoice_event;
 use sandbox::faults::{Fault, RetryAfter};
@@ -84,7 +85,7 @@ pub(crate) fn facts(world: &World, invoice: u64) -> (usize, bool) {
     };
     let same = |one: &str, other: &str| fold(one) == fold(other);
     let is_its = |record: &SupplierInvoiceRecord| {
-        same(&record.supplier_invoice_reference, &coupa.number)
+        reference::fold(&record.supplier_invoice_reference) == reference::fold(&coupa.number)
             && same(&record.supplier_code, supplier)
             && same(&record.invoice_type, kind)
     };

@@ -27,6 +27,22 @@ fn awaited(lines: &[OrderLineKey]) -> Vec<AwaitedLine<'_>> {
         .collect()
 }
 
+/// The sentence of an invoice as a person at a terminal is told it: with the command that lets it go on.
+pub(crate) fn in_words(record: &InvoiceRecord) -> String {
+    let sentence = explain::sentence(record);
+    let is_paused = record
+        .delay
+        .as_ref()
+        .is_some_and(|delay| delay.code == explain::PAUSED);
+    if record.state.is_skipped() {
+        format!("{sentence} (`qad-coupa recheck {} --reason \"…\"`)", record.id)
+    } else if is_paused {
+        format!("{sentence} (`qad-coupa resume --reason \"…\"`)")
+    } else {
+        sentence
+    }
+}
+
 /// One invoice in `invoice list --json`, and the head of `explain --json`. Names are stable.
 pub(crate) fn invoice_json(record: &InvoiceRecord) -> Value {
     let summary = record.summary.as_ref();

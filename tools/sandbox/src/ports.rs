@@ -14,20 +14,16 @@ mod suppliers;
 
 use crate::faults::{Fault, Faults, RetryAfter, System};
 use crate::journal::{Journal, JournalEntry};
-use crate::world::coupa::{CoupaInvoice, CoupaLine, whole_seconds};
+use crate::world::coupa::{CoupaInvoice, whole_seconds};
 use crate::world::qad::{
     AdditionalCost, DOMAIN, Exact, PurchaseOrderLink, QadOrder, QadReceipt, ReceiverMatching,
     SupplierInvoice, SupplierInvoiceRecord, qad_date,
 };
 use crate::world::{World, Write, WriteRefusal, Written};
 use async_trait::async_trait;
-use domain::coupa_orders::{
-    CoupaOrder, CoupaOrderLine, CoupaOrderReference, CoupaOrderStanding, CoupaOrderStatus,
-};
-use domain::documents::{
-    Billed, Charge, CoupaStatus, Invoice, InvoiceLine, InvoiceSupplier, Order, OrderLine, OrderStatus,
-    Pending, Receipt, SourceVersion,
-};
+use domain::coupa_orders::{CoupaOrder, CoupaOrderLine, CoupaOrderStanding, CoupaOrderStatus};
+use domain::documents::{CoupaStatus, Invoice, Order, OrderLine, OrderStatus, Pending, Receipt};
+use domain::explain::Standing;
 use domain::ids::{
     DocumentKind, InvoiceId, OrderLineKey, PurchaseOrderNumber, QadInvoiceIdentity, ReceiptKey, fold,
 };
@@ -38,9 +34,7 @@ use flows::ports::{
     Coupa, DocumentOutcome, Flagged, InvoiceHead, InvoicePage, Qad, QadDocument, ReadError, ReceiptScan,
     Voucher, WriteError,
 };
-use rust_decimal::Decimal;
 use serde_json::{Map, Value, json};
-use sha2::{Digest, Sha256};
 use std::str::FromStr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -330,11 +324,18 @@ impl Coupa for WorldPorts {
             let write = Write::ResolveHistory(record);
             self.write(System::Coupa, "history.resolve", &keys, idempotency_key, write)?;
         }
+        if outcome.standing == Standing::Withdrawn {
+            return Ok(());
+        }
         let body = json!({
             "document-type": "InvoiceHeader",
             "document-id": id.0,
             "contact-alert-type": "Functional",
-            "status": if outcome.success { "Success" } else { "Error" },
+            "status": match outcome.standing {
+                Standing::ForAccountsPayable | Standing::ForTheEngineer => "Error",
+                Standing::Waiting => "Pending",
+                Standing::Finished | Standing::Withdrawn => "Success",
+            },
             "integration": {"code": "QAD_INVOICES"},
             "external-id": outcome.external_id,
             "responses": [{"response-code": outcome.code, "response-message": outcome.message}],
@@ -342,14 +343,27 @@ impl Coupa for WorldPorts {
         let Value::Object(body) = body else {
             return Err(WriteError::Refused(Problem::new("SIMULATED_REFUSAL", "")));
         };
-        let operation = if outcome.success {
-            "history.create"
-        } else {
-            "history.alert"
+        let alerts = outcome.standing.alerts();
+        let operation = if alerts { "history.alert" } else { "history.create" };
+        let write = Write::RecordHistory(body, alerts);
+        let made = self.write(System::Coupa, operation, &keys, idempotency_key, write)?;
+        if outcome.standing.stays_open() {
+            return Ok(());
+        }
+        let Written::Coupa(made) = made else {
+            return Err(WriteError::Unknown(Problem::new("COUPA_ANSWER_UNREADABLE", "")));
         };
-        let write = Write::RecordHistory(body, !outcome.success);
-        self.write(System::Coupa, operation, &keys, idempotency_key, write)
-            .map(drop)
+        let Some(made) = made.get("id").and_then(Value::as_u64) else {
+            return Err(WriteError::Unknown(Problem::new("COUPA_ANSWER_UNREADABLE", "")));
+        };
+        self.write(
+            System::Coupa,
+            "history.resolve",
+            &keys,
+            idempotency_key,
+            Write::ResolveHistory(made),
+        )
+        .map(drop)
     }
 }
 
@@ -361,82 +375,10 @@ fn status_of(status: &str) -> CoupaStatus {
     }
 }
 
-/// Hash over what matching depends on: neither payments nor flags nor the time of the last write.
-fn content_hash(invoice: &CoupaInvoice, supplier: &InvoiceSupplier) -> String {
-    let mut content = invoice.clone();
-    content.payments.clear();
-    content.custom_fields.clear();
-    content.exported = false;
-    content.was_exported = false;
-    content.paid = false;
-    content.payment_date = None;
-    content.payment_notes = None;
-    content.updated_at = Timestamp(0);
-    let text = json!([content, supplier]).to_string();
-    hex::encode(Sha256::digest(text.as_bytes()))
-}
-
+/// The invoice as the product reads what Coupa writes: there is one translation.
 fn invoice_of(world: &World, invoice: &CoupaInvoice) -> Result<Invoice, ReadError> {
-    if let Some((field, value)) = invoice.overrides.iter().next() {
-        return Err(unreadable(field, "what Coupa documents", &value.to_string()));
-    }
-    let supplier = world.coupa.suppliers.get(&invoice.supplier);
-    let supplier_text = |key: &str| {
-        supplier
-            .and_then(|record| record.get(key))
-            .and_then(Value::as_str)
-    };
-    let supplier = InvoiceSupplier {
-        coupa_id: Some(invoice.supplier),
-        number: supplier_text("number").map(str::to_owned),
-        name: supplier_text("name").unwrap_or_default().to_owned(),
-    };
-    // Coupa writes credit notes with either sign; ours are negative throughout.
-    let flip = invoice.kind == DocumentKind::CreditNote && invoice.total_with_taxes().is_sign_positive();
-    let signed = |amount: Decimal| {
-        if flip {
-            Decimal::ZERO.saturating_sub(amount)
-        } else {
-            amount
-        }
-    };
-    let lines = invoice
-        .lines
-        .iter()
-        .map(|line| line_of(invoice, line, &signed))
-        .collect::<Result<_, _>>()?;
-    Ok(Invoice {
-        id: InvoiceId(invoice.id),
-        source: SourceVersion {
-            updated_at: whole_seconds(invoice.updated_at),
-            content_sha256: content_hash(invoice, &supplier),
-        },
-        status: status_of(&invoice.status),
-        exported: invoice.exported,
-        kind: invoice.kind,
-        reference: code("invoice-number", &invoice.number)?,
-        original_reference: invoice.original_number.clone(),
-        invoice_date: invoice.invoice_date,
-        supplier,
-        currency: code("currency/code", &invoice.currency)?,
-        payment_term: invoice.payment_term.clone(),
-        total: signed(invoice.total_with_taxes()),
-        tax: signed(invoice.tax_total()),
-        charges: invoice
-            .charges
-            .iter()
-            .filter(|charge| !charge.amount.is_zero())
-            .map(|charge| Charge {
-                kind: charge.kind,
-                amount: signed(charge.amount),
-                coding: Vec::new(),
-            })
-            .collect(),
-        lines,
-        terms: Default::default(),
-        entity_fields: Default::default(),
-        coupa_orders: Vec::new(),
-    })
+    let json = invoice.to_json(world.coupa.suppliers.get(&invoice.supplier));
+    connectors::coupa::read_invoice(&json, InvoiceId(invoice.id)).map_err(ReadError::Unreadable)
 }
 
 fn coupa_order_of(record: &Map<String, Value>) -> CoupaOrder {
@@ -477,45 +419,6 @@ fn coupa_order_of(record: &Map<String, Value>) -> CoupaOrder {
             })
             .collect(),
     }
-}
-
-fn line_of(
-    invoice: &CoupaInvoice,
-    line: &CoupaLine,
-    signed: &impl Fn(Decimal) -> Decimal,
-) -> Result<InvoiceLine, ReadError> {
-    let billed = match line.quantity {
-        None => Billed::Amount,
-        Some(quantity) => Billed::Quantity {
-            quantity: signed(quantity),
-            unit_price: line.price,
-            unit: line.unit.as_deref().map(|unit| code("uom", unit)).transpose()?,
-        },
-    };
-    let order_line = match (&line.order, line.order_line) {
-        (Some(order), Some(number)) => Some(OrderLineKey {
-            order: code("po-number", order)?,
-            line: number,
-        }),
-        (None, _) => None,
-        (Some(_), None) => return Err(unreadable("order-line-num", "a line number", "nothing")),
-    };
-    Ok(InvoiceLine {
-        number: line.number,
-        description: line.description.clone(),
-        billed,
-        total: signed(line.net(&invoice.currency)),
-        adjustment: None,
-        order_line,
-        order_line_unmapped: None,
-        coding: Vec::new(),
-        failed_tolerances: false,
-        coupa_order: line.order.as_ref().map(|order| CoupaOrderReference {
-            order: order.clone(),
-            line_id: None,
-            line: line.order_line.map(|number| number.to_string()),
-        }),
-    })
 }
 
 // ---------------------------------------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ use connectors::http::pace::Paces;
 use connectors::http::transport::HttpTransport;
 use connectors::qad::QadClient;
 use domain::documents::{Invoice, SourceVersion};
+use domain::explain::Standing;
 use domain::ids::InvoiceId;
 use domain::matching::{MatchInput, SupplierInvoiceDraft, Verdict, decide};
 use domain::time::Timestamp;
@@ -254,16 +255,20 @@ async fn everything_approvable_is_created_over_http_and_found_again() {
 async fn an_outcome_is_written_and_the_one_before_resolved() {
     let bench = Bench::new().await;
     let id = InvoiceId(day(1).remove(0).invoices.remove(0).id);
-    for success in [false, true] {
+    for standing in [
+        Standing::ForAccountsPayable,
+        Standing::Waiting,
+        Standing::Finished,
+    ] {
         let outcome = DocumentOutcome {
-            success,
+            standing,
             code: "POSTED".to_owned(),
             message: "Posted.".to_owned(),
             external_id: Some("2026/SI/1".to_owned()),
         };
         bench
             .coupa
-            .record_outcome(id, &outcome, &format!("note-{success}"))
+            .record_outcome(id, &outcome, &format!("note-{standing:?}"))
             .await
             .unwrap();
     }
@@ -274,7 +279,11 @@ async fn an_outcome_is_written_and_the_one_before_resolved() {
         .values()
         .map(|record| record["resolved"].clone())
         .collect();
-    assert_eq!(resolved, [true, false]);
+    assert_eq!(
+        resolved,
+        [true, true, true],
+        "what is finished does not stand open"
+    );
     assert_eq!(bench.violations(), Vec::<String>::new());
 }
 

@@ -21,6 +21,7 @@ use async_trait::async_trait;
 use domain::coupa_orders::CoupaOrder;
 use domain::documents::Invoice;
 use domain::entities::{self, EntityRule, FieldValues, Whose};
+use domain::explain::Standing;
 use domain::ids::InvoiceId;
 use domain::problem::Problem;
 use domain::time::Date;
@@ -32,6 +33,15 @@ const PAGE_RECORDS_MAX: usize = 500;
 /// Most open integration history records of one document that are resolved in one go.
 const OPEN_OUTCOMES_MAX: usize = 50;
 
+/// Reads an invoice as Coupa writes it, under the settings that a connection starts with: for simulators, so that they have no
+/// translation of their own.
+pub fn read_invoice(json: &serde_json::Value, id: InvoiceId) -> Result<Invoice, Problem> {
+    let numbers = NumberMaps::default();
+    let json = json::parse(json.to_string().as_bytes())
+        .map_err(|detail| Problem::new("COUPA_ANSWER_UNREADABLE", "").actual(detail))?;
+    translate::invoice(&json, id, &numbers, &OrderContext::default(), &FieldValues::new())
+}
+
 /// One Coupa instance as one connection sees it. Does nothing until it is asked.
 pub struct CoupaClient {
     pub(crate) peer: Peer,
@@ -41,6 +51,8 @@ pub struct CoupaClient {
     /// The connection lists its scopes, and none of them is for purchase orders.
     pub(crate) orders_left_out: bool,
     pub(crate) history: IntegrationHistory,
+    /// The custom field of an invoice that carries QAD's number of the document.
+    pub(crate) voucher_field: Option<String>,
     pub(crate) supplier_defaults: CoupaSupplierDefaults,
     /// Further parameters of the lists of invoices.
     pub(crate) filter: BTreeMap<String, String>,
@@ -89,6 +101,39 @@ impl CoupaClient {
             Ok(response)
         } else {
             Err(WriteError::Refused(self.peer.refusal(&response)))
+        }
+    }
+
+    /// Puts QAD's number of the document into the invoice's custom field. Harmless to repeat.
+    async fn write_voucher(
+        &self,
+        id: InvoiceId,
+        field: &str,
+        voucher: &str,
+        idempotency_key: &str,
+    ) -> Result<(), WriteError> {
+        let call = Call {
+            operation: "write_voucher",
+            method: Method::Put,
+            url: wire::invoice_itself(&self.base, id),
+            body: Some(wire::voucher_body(field, voucher)),
+            idempotency_key: Some(format!("{idempotency_key}-voucher")),
+        };
+        self.accepted(self.peer.write(&call).await?).map(drop)
+    }
+
+    /// Resolves one integration history record; one that somebody has resolved since it was read is resolved.
+    async fn resolve_outcome(&self, record: u64, idempotency_key: &str) -> Result<(), WriteError> {
+        let key = format!("{idempotency_key}-resolve-{record}");
+        let url = wire::resolve_outcome(&self.base, record);
+        match self.put("resolve_outcome", url, &key).await {
+            Err(WriteError::Refused(problem))
+                if ["COUPA_REQUEST_REFUSED", "COUPA_NOT_FOUND"].contains(&problem.code.as_str()) =>
+            {
+                tracing::info!(record, code = %problem.code, "an earlier outcome is resolved already");
+                Ok(())
+            }
+            settled => settled.map(drop),
         }
     }
 
@@ -165,6 +210,14 @@ fn not_found(what: &str) -> Problem {
 }
 
 /// The outcome itself was not written: what happened to the requests before it, which may be repeated at will.
+/// A look before anything was written.
+fn not_written(error: ReadError) -> WriteError {
+    match error {
+        ReadError::Unavailable { retry_after, problem } => WriteError::NotApplied { retry_after, problem },
+        ReadError::Refused(problem) | ReadError::Unreadable(problem) => WriteError::Refused(problem),
+    }
+}
+
 fn before_the_write(error: WriteError) -> WriteError {
     match error {
         WriteError::Unknown(problem) => WriteError::NotApplied {
@@ -257,7 +310,9 @@ impl Coupa for CoupaClient {
         outcome: &DocumentOutcome,
         idempotency_key: &str,
     ) -> Result<(), WriteError> {
-        if !self.history.enabled {
+        if let (Some(field), Some(voucher)) = (&self.voucher_field, &outcome.external_id) {
+            self.write_voucher(id, field, voucher, idempotency_key).await?;
+        } else if !self.history.enabled {
             return Err(WriteError::Refused(
                 Problem::new(
                     "COUPA_HISTORY_OFF",
@@ -268,39 +323,19 @@ impl Coupa for CoupaClient {
                 .actual("false"),
             ));
         }
-        let open = self.open_outcomes(id).await.map_err(|error| match error {
-            ReadError::Unavailable { retry_after, problem } => {
-                WriteError::NotApplied { retry_after, problem }
-            }
-            ReadError::Refused(problem) | ReadError::Unreadable(problem) => WriteError::Refused(problem),
-        })?;
-        for record in open {
-            let key = format!("{idempotency_key}-resolve-{record}");
-            let url = wire::resolve_outcome(&self.base, record);
-            match self
-                .put("resolve_outcome", url, &key)
-                .await
-                .map_err(before_the_write)
-            {
-                // Somebody has resolved it since it was read.
-                Err(WriteError::Refused(problem))
-                    if ["COUPA_REQUEST_REFUSED", "COUPA_NOT_FOUND"].contains(&problem.code.as_str()) =>
-                {
-                    tracing::info!(record, code = %problem.code, "an earlier outcome is resolved already");
-                }
-                settled => {
-                    settled?;
-                }
-            }
+        if !self.history.enabled {
+            return Ok(());
         }
-        let history = &self.history;
-        let body = wire::outcome_body(
-            id,
-            outcome,
-            &history.integration_code,
-            &history.contact_alert_type,
-        )
-        .map_err(|error| {
+        let open = self.open_outcomes(id).await.map_err(not_written)?;
+        for record in open {
+            self.resolve_outcome(record, idempotency_key)
+                .await
+                .map_err(before_the_write)?;
+        }
+        if outcome.standing == Standing::Withdrawn {
+            return Ok(());
+        }
+        let body = wire::outcome_body(id, outcome, &self.history).map_err(|error| {
             WriteError::Refused(
                 Problem::new(
                     "COUPA_OUTCOME_UNWRITABLE",
@@ -312,11 +347,26 @@ impl Coupa for CoupaClient {
         let call = Call {
             operation: "record_outcome",
             method: Method::Post,
-            url: wire::outcome(&self.base, outcome.success),
+            url: wire::outcome(&self.base, outcome.standing.alerts()),
             body: Some(body),
             idempotency_key: Some(idempotency_key.to_owned()),
         };
-        self.accepted(self.peer.write(&call).await?).map(drop)
+        let answer = self.accepted(self.peer.write(&call).await?)?;
+        if outcome.standing.stays_open() {
+            return Ok(());
+        }
+        // What is finished does not stand open. Whoever dies before this resolves it when the note is written again.
+        let made = json::parse(&answer.body).ok();
+        let made = made.and_then(|json| Node::root(&json).get("id").whole().ok().flatten());
+        let open = match made {
+            Some(record) => vec![record],
+            // Some tenants answer nothing of what they made.
+            None => self.open_outcomes(id).await.map_err(not_written)?,
+        };
+        for record in open {
+            self.resolve_outcome(record, idempotency_key).await?;
+        }
+        Ok(())
     }
 }
 

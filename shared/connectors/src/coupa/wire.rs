@@ -1,6 +1,8 @@
 //! Coupa's requests, exactly as they go over the wire. Names and shapes of Coupa's stop here and in `translate`.
 
+use crate::connection::IntegrationHistory;
 use crate::http::address::BaseUrl;
+use domain::explain::Standing;
 use domain::ids::InvoiceId;
 use domain::time::Date;
 use flows::ports::DocumentOutcome;
@@ -110,14 +112,26 @@ pub(crate) fn resolve_outcome(base: &BaseUrl, record: u64) -> String {
     base.at(&format!("/api/integration_history_records/{record}/resolve"), &[])
 }
 
-/// Where an outcome is posted; an error alerts the contact.
-pub(crate) fn outcome(base: &BaseUrl, success: bool) -> String {
-    let path = if success {
-        "/api/integration_history_records"
-    } else {
+/// Where an outcome is posted; one that a person must act on alerts the contact.
+pub(crate) fn outcome(base: &BaseUrl, alerts: bool) -> String {
+    let path = if alerts {
         "/api/integration_history_records/create_alert"
+    } else {
+        "/api/integration_history_records"
     };
     base.at(path, &[])
+}
+
+/// Where a field of an invoice is changed.
+pub(crate) fn invoice_itself(base: &BaseUrl, id: InvoiceId) -> String {
+    base.at(&format!("/api/invoices/{id}"), &[])
+}
+
+/// The body that puts QAD's number of the document into a custom field.
+pub(crate) fn voucher_body(field: &str, voucher: &str) -> Vec<u8> {
+    serde_json::json!({ "custom-fields": { field: voucher } })
+        .to_string()
+        .into_bytes()
 }
 
 #[derive(Serialize)]
@@ -126,7 +140,7 @@ struct OutcomeBody<'a> {
     document_type: &'static str,
     document_id: u64,
     contact_alert_type: &'a str,
-    status: &'static str,
+    status: &'a str,
     integration: Integration<'a>,
     #[serde(skip_serializing_if = "Option::is_none")]
     external_id: Option<&'a str>,
@@ -149,16 +163,26 @@ struct OutcomeResponse<'a> {
 pub(crate) fn outcome_body(
     id: InvoiceId,
     outcome: &DocumentOutcome,
-    integration_code: &str,
-    contact_alert_type: &str,
+    history: &IntegrationHistory,
 ) -> Result<Vec<u8>, serde_json::Error> {
+    let contact_alert_type = match outcome.standing {
+        Standing::ForTheEngineer => &history.technical_contact_alert_type,
+        Standing::ForAccountsPayable | Standing::Waiting | Standing::Finished | Standing::Withdrawn => {
+            &history.contact_alert_type
+        }
+    };
+    let status = match outcome.standing {
+        Standing::ForAccountsPayable | Standing::ForTheEngineer => "Error",
+        Standing::Waiting => &history.waiting_status,
+        Standing::Finished | Standing::Withdrawn => "Success",
+    };
     serde_json::to_vec(&OutcomeBody {
         document_type: INVOICE_DOCUMENT_TYPE,
         document_id: id.0,
         contact_alert_type,
-        status: if outcome.success { "Success" } else { "Error" },
+        status,
         integration: Integration {
-            code: integration_code,
+            code: &history.integration_code,
         },
         external_id: outcome.external_id.as_deref(),
         responses: [OutcomeResponse {

@@ -3,6 +3,7 @@
 use super::*;
 use ::domain::documents::CoupaStatus;
 use ::domain::ids::InvoiceId;
+use domain::explain::Standing;
 use flows::ports::{Coupa, DocumentOutcome, ReadError, WriteError};
 
 const ID: InvoiceId = InvoiceId(92010);
@@ -197,12 +198,13 @@ async fn the_exported_flags_answer_shows_the_bill_as_it_is_now() {
     assert_eq!((shown.status, shown.bill), (Some(CoupaStatus::Voided), None));
 }
 
-fn outcome(success: bool) -> DocumentOutcome {
+fn outcome(standing: Standing) -> DocumentOutcome {
+    let posted = standing == Standing::Finished;
     DocumentOutcome {
-        success,
-        code: if success { "POSTED" } else { "NO_RECEIPT" }.to_owned(),
+        standing,
+        code: if posted { "POSTED" } else { "NO_RECEIPT" }.to_owned(),
         message: "Posted in QAD.".to_owned(),
-        external_id: success.then(|| "2026/SI/431".to_owned()),
+        external_id: posted.then(|| "2026/SI/431".to_owned()),
     }
 }
 
@@ -215,9 +217,10 @@ async fn an_outcome_resolves_the_open_ones_and_is_posted_after() {
     bench.script.then(answer(200, "{}"));
     bench.script.then(answer(200, "{}"));
     bench.script.then(answer(201, r#"{"id":7}"#));
+    bench.script.then(answer(200, "{}"));
     bench
         .coupa
-        .record_outcome(ID, &outcome(true), "key")
+        .record_outcome(ID, &outcome(Standing::Finished), "key")
         .await
         .unwrap();
     let sent = bench.script.sent();
@@ -232,6 +235,7 @@ async fn an_outcome_resolves_the_open_ones_and_is_posted_after() {
             "PUT https://example.coupahost.com/api/integration_history_records/5/resolve",
             "PUT https://example.coupahost.com/api/integration_history_records/6/resolve",
             "POST https://example.coupahost.com/api/integration_history_records",
+            "PUT https://example.coupahost.com/api/integration_history_records/7/resolve",
         ]
     );
     assert_eq!(header(&sent[1], "idempotency-key"), Some("key-resolve-5"));
@@ -249,7 +253,7 @@ async fn an_error_alerts_the_contact() {
     bench.script.then(answer(201, "{}"));
     bench
         .coupa
-        .record_outcome(ID, &outcome(false), "key")
+        .record_outcome(ID, &outcome(Standing::ForAccountsPayable), "key")
         .await
         .unwrap();
     let sent = bench.script.sent();
@@ -262,6 +266,86 @@ async fn an_error_alerts_the_contact() {
 }
 
 #[tokio::test]
+async fn a_wait_alerts_nobody_and_a_fault_of_the_connection_alerts_its_engineer() {
+    let bench = Bench::new();
+    for standing in [Standing::Waiting, Standing::ForTheEngineer] {
+        bench.script.then(answer(200, "[]"));
+        bench.script.then(answer(201, "{}"));
+        bench
+            .coupa
+            .record_outcome(ID, &outcome(standing), "key")
+            .await
+            .unwrap();
+    }
+    let sent = bench.script.sent();
+    assert!(
+        sent[1].url.ends_with("/api/integration_history_records"),
+        "{}",
+        sent[1].url
+    );
+    assert!(body(&sent[1]).contains(r#""status":"Pending""#));
+    assert!(sent[3].url.ends_with("/create_alert"));
+    assert!(body(&sent[3]).contains(r#""contact-alert-type":"Technical""#));
+}
+
+#[tokio::test]
+async fn what_is_withdrawn_is_resolved_and_nothing_is_told_in_its_place() {
+    let bench = Bench::new();
+    bench.script.then(answer(200, r#"[{"id":5}]"#));
+    bench.script.then(answer(200, "{}"));
+    bench
+        .coupa
+        .record_outcome(ID, &outcome(Standing::Withdrawn), "key")
+        .await
+        .unwrap();
+    let sent = bench.script.sent();
+    assert_eq!(sent.len(), 2);
+    assert!(sent[1].url.ends_with("/5/resolve"));
+}
+
+#[tokio::test]
+async fn a_tenant_that_answers_nothing_of_what_it_made_is_asked_what_stands_open() {
+    let bench = Bench::new();
+    bench.script.then(answer(200, "[]"));
+    bench.script.then(answer(201, ""));
+    bench.script.then(answer(200, r#"[{"id":9}]"#));
+    bench.script.then(answer(200, "{}"));
+    bench
+        .coupa
+        .record_outcome(ID, &outcome(Standing::Finished), "key")
+        .await
+        .unwrap();
+    assert!(bench.script.sent()[3].url.ends_with("/9/resolve"));
+}
+
+#[tokio::test]
+async fn the_voucher_goes_into_its_custom_field_with_and_without_a_history() {
+    for history in [true, false] {
+        let mut document = document();
+        document["coupa"]["voucher_field"] = serde_json::json!("erp_invoice_number");
+        document["coupa"]["integration_history"]["enabled"] = serde_json::json!(history);
+        let bench = Bench::with(&document);
+        bench.script.then(answer(200, r#"{"id":92010}"#));
+        bench.script.then(answer(200, "[]"));
+        bench.script.then(answer(201, r#"{"id":7}"#));
+        bench.script.then(answer(200, "{}"));
+        bench
+            .coupa
+            .record_outcome(ID, &outcome(Standing::Finished), "key")
+            .await
+            .unwrap();
+        let sent = bench.script.sent();
+        assert_eq!(sent[0].url, "https://example.coupahost.com/api/invoices/92010");
+        assert_eq!(
+            body(&sent[0]),
+            r#"{"custom-fields":{"erp_invoice_number":"2026/SI/431"}}"#
+        );
+        assert_eq!(header(&sent[0], "idempotency-key"), Some("key-voucher"));
+        assert_eq!(sent.len(), if history { 4 } else { 1 });
+    }
+}
+
+#[tokio::test]
 async fn what_fails_before_the_outcome_was_sent_did_not_write_it() {
     // The open ones cannot be listed.
     let bench = Bench::new();
@@ -270,7 +354,7 @@ async fn what_fails_before_the_outcome_was_sent_did_not_write_it() {
     }
     let error = bench
         .coupa
-        .record_outcome(ID, &outcome(true), "key")
+        .record_outcome(ID, &outcome(Standing::Finished), "key")
         .await
         .unwrap_err();
     assert!(matches!(error, WriteError::NotApplied { .. }), "{error}");
@@ -282,7 +366,7 @@ async fn what_fails_before_the_outcome_was_sent_did_not_write_it() {
         .then(Err(TransportError::MaybeSent("timeout".into())));
     let error = bench
         .coupa
-        .record_outcome(ID, &outcome(true), "key")
+        .record_outcome(ID, &outcome(Standing::Finished), "key")
         .await
         .unwrap_err();
     assert!(matches!(error, WriteError::NotApplied { .. }), "{error}");
@@ -294,7 +378,7 @@ async fn what_fails_before_the_outcome_was_sent_did_not_write_it() {
         .then(Err(TransportError::MaybeSent("timeout".into())));
     let error = bench
         .coupa
-        .record_outcome(ID, &outcome(true), "key")
+        .record_outcome(ID, &outcome(Standing::Finished), "key")
         .await
         .unwrap_err();
     assert!(matches!(error, WriteError::Unknown(_)), "{error}");
@@ -307,9 +391,13 @@ async fn an_outcome_that_somebody_resolved_meanwhile_is_in_nobodys_way_and_a_mis
         bench.script.then(answer(200, r#"[{"id":5}]"#));
         bench.script.then(answer(resolve, "{}"));
         if is_written {
-            bench.script.then(answer(201, "{}"));
+            bench.script.then(answer(201, r#"{"id":7}"#));
+            bench.script.then(answer(200, "{}"));
         }
-        let written = bench.coupa.record_outcome(ID, &outcome(true), "key").await;
+        let written = bench
+            .coupa
+            .record_outcome(ID, &outcome(Standing::Finished), "key")
+            .await;
         assert_eq!(written.is_ok(), is_written, "{resolve}: {written:?}");
     }
 }
@@ -321,7 +409,7 @@ async fn outcomes_that_are_turned_off_are_refused_and_not_forgotten() {
     let bench = Bench::with(&document);
     let error = bench
         .coupa
-        .record_outcome(ID, &outcome(true), "key")
+        .record_outcome(ID, &outcome(Standing::Finished), "key")
         .await
         .unwrap_err();
     assert!(

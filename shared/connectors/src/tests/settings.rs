@@ -30,7 +30,10 @@ fn the_documented_example_is_a_connection() {
     );
     assert_eq!(policy.posting_date, PostingDate::Latest);
     assert_eq!(document.hold_recheck_seconds, 86_400);
-    assert!(!document.invoice_settings().record_outcomes);
+    assert_eq!(
+        document.invoice_settings().outcomes,
+        flows::ports::Outcomes::Nothing
+    );
 }
 
 #[test]

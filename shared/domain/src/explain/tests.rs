@@ -666,3 +666,109 @@ line  order line  unit  ordered  received  invoiced  reserved  open  this invoic
 "
     );
 }
+
+/// What each state shows in Coupa: its standing, its code, and whether anything is told.
+fn shown(state: State) -> (Standing, String, bool) {
+    let shown = shown_in_coupa(&record(state));
+    (shown.standing, shown.code, !shown.message.is_empty())
+}
+
+#[test]
+fn coupa_shows_every_state_and_alerts_only_when_a_person_must_act() {
+    let parked = |code: &str| State::Parked {
+        reason: ParkReason::Problem {
+            problem: Problem::new(code, "Mend it."),
+        },
+    };
+    let how = PostedHow::Created;
+    let is = |standing, code: &str, told| (standing, code.to_owned(), told);
+    for (state, expected) in [
+        (
+            State::Received { coupa_status: None },
+            is(Standing::Withdrawn, "RECEIVED", false),
+        ),
+        (
+            State::Held {
+                exceptions: vec![],
+                awaits: vec![],
+            },
+            is(Standing::Waiting, "HELD", true),
+        ),
+        (State::Approved, is(Standing::Withdrawn, "APPROVED", false)),
+        (
+            State::Posted {
+                voucher: voucher(),
+                how,
+            },
+            is(Standing::Withdrawn, "POSTED", false),
+        ),
+        (
+            State::Exported {
+                voucher: voucher(),
+                how,
+            },
+            is(Standing::Finished, "POSTED", true),
+        ),
+        (
+            parked("QAD_REQUEST_REFUSED"),
+            is(Standing::ForAccountsPayable, "QAD_REQUEST_REFUSED", true),
+        ),
+        (
+            parked("QAD_PERMISSION_DENIED"),
+            is(Standing::ForTheEngineer, "QAD_PERMISSION_DENIED", true),
+        ),
+        (
+            State::Rejected { problem: problem() },
+            is(Standing::Withdrawn, "QAD_PERMISSION_DENIED", false),
+        ),
+        (
+            State::Voided { exported: false },
+            is(Standing::Withdrawn, "VOIDED", false),
+        ),
+    ] {
+        assert_eq!(shown(state.clone()), expected, "{state:?}");
+    }
+}
+
+#[test]
+fn coupa_reads_no_operator_and_learns_that_an_invoice_was_taken_out() {
+    let instruction = crate::instruction::Instruction::new("kim@example.com", "keyed by hand").unwrap();
+    let taken_out = record(State::Rejected {
+        problem: instruction.skipped(),
+    });
+    let told = shown_in_coupa(&taken_out);
+    assert_eq!(told.standing, Standing::Finished);
+    assert!(
+        told.message.starts_with("Accounts payable has taken it out"),
+        "{}",
+        told.message
+    );
+    assert!(!told.message.contains("kim"), "{}", told.message);
+    assert!(
+        sentence(&taken_out).contains("by kim@example.com: keyed by hand"),
+        "the clerk reads who"
+    );
+
+    let mut paused = record(State::Held {
+        exceptions: vec![],
+        awaits: vec![],
+    });
+    paused.delay = Some(Problem::new(PAUSED, "").actual("kim@example.com, since noon: closing"));
+    assert!(!shown_in_coupa(&paused).message.contains("kim"));
+}
+
+#[test]
+fn payments_that_need_a_person_are_shown_on_the_posted_invoice() {
+    let mut posted = record(State::Exported {
+        voucher: voucher(),
+        how: PostedHow::Created,
+    });
+    posted.paid = Some(PaidState::Parked {
+        problem: Problem::new("PAID_TWICE", "Compare."),
+    });
+    let told = shown_in_coupa(&posted);
+    assert_eq!(
+        (told.standing, told.code.as_str()),
+        (Standing::ForAccountsPayable, "PAID_TWICE")
+    );
+}

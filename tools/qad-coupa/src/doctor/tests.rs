@@ -317,7 +317,7 @@ async fn each_scope_that_is_missing_and_each_too_many_is_named() {
         vec!["core.invoice.read".to_owned(), "core.common.read".to_owned()];
     let few = |text: String| {
         text.replace(
-            r#"scopes = ["core.invoice.read", "core.invoice.write", "core.purchase_order.read", "core.supplier.read", "core.supplier.write", "core.common.read", "core.common.write"]"#,
+            r#"scopes = ["core.invoice.read", "core.invoice.write", "core.purchase_order.read", "core.supplier.read", "core.supplier.write", "core.common.read", "core.common.write", "core.integration.read", "core.integration.write"]"#,
             r#"scopes = ["core.invoice.read", "core.common.read"]"#,
         )
         .replace("[lookups]\n", "")
@@ -325,7 +325,12 @@ async fn each_scope_that_is_missing_and_each_too_many_is_named() {
     let checks = bench.examined(&[], few).await;
     assert_eq!(verdict(&checks, "coupa: token"), Verdict::Pass);
     assert_eq!(verdict(&checks, "coupa: scope core.invoice.read"), Verdict::Pass);
-    for name in ["core.invoice.write", "core.supplier.read", "core.supplier.write"] {
+    for name in [
+        "core.invoice.write",
+        "core.supplier.read",
+        "core.supplier.write",
+        "core.integration.write",
+    ] {
         assert_eq!(verdict(&checks, &format!("coupa: scope {name}")), Verdict::Fail);
     }
     assert_eq!(

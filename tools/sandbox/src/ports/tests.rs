@@ -3,6 +3,7 @@
 use super::*;
 use crate::faults::FaultRule;
 use crate::scenario::{Scenario, day, policy};
+use domain::explain::Standing;
 use domain::matching::{MatchInput, Verdict, decide};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -202,16 +203,16 @@ async fn our_own_writes_do_not_change_the_content_of_an_invoice() {
 #[tokio::test]
 async fn an_outcome_resolves_the_one_before() {
     let bench = Bench::new().await;
-    let outcome = |success| DocumentOutcome {
-        success,
+    let outcome = |standing| DocumentOutcome {
+        standing,
         code: "POSTED".to_owned(),
         message: "Posted.".to_owned(),
         external_id: None,
     };
-    for success in [false, true] {
+    for standing in [Standing::ForAccountsPayable, Standing::Waiting] {
         bench
             .ports
-            .record_outcome(bench.invoice, &outcome(success), "key")
+            .record_outcome(bench.invoice, &outcome(standing), "key")
             .await
             .unwrap();
     }

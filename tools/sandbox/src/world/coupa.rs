@@ -93,6 +93,9 @@ pub struct CoupaLine {
     /// Tax of the line; counts when the invoice is taxed by line.
     #[serde(default)]
     pub tax: Decimal,
+    /// Fields that replace, or join, what Coupa would write.
+    #[serde(default)]
+    pub overrides: Map<String, Value>,
 }
 
 impl CoupaLine {
@@ -231,7 +234,7 @@ impl CoupaInvoice {
 
     fn line_json(&self, line: &CoupaLine) -> Value {
         let by_quantity = line.quantity.is_some();
-        json!({
+        let mut record = json!({
             "id": self.id.saturating_mul(100).saturating_add(u64::from(line.number)),
             "line-num": line.number,
             "type": if by_quantity { "InvoiceQuantityLine" } else { "InvoiceAmountLine" },
@@ -247,7 +250,11 @@ impl CoupaInvoice {
             "tax-lines": [],
             "account": Value::Null,
             "account-allocations": [],
-        })
+        });
+        if let Value::Object(fields) = &mut record {
+            fields.extend(line.overrides.clone());
+        }
+        record
     }
 
     /// The invoice as Coupa writes it.
