@@ -22,9 +22,9 @@ use domain::ids::{ConnectionId, SupplierCode};
 use domain::lifecycle::{ChainEnd, IllegalStep};
 use domain::problem::Problem;
 use domain::suppliers::{
-    CoupaLink, CoupaSupplier, Directory, LinkedBy, NextStep, QadLink, QadSupplier, SupplierData,
+    Candidate, CoupaLink, CoupaSupplier, Directory, LinkedBy, NextStep, QadLink, QadSupplier, SupplierData,
     SupplierEvent, SupplierField, SupplierId, SupplierPolicy, SupplierRecord, SupplierState, SupplierWrite,
-    in_coupa_words, link_coupa, link_qad, name_key,
+    adoption_replaces, in_coupa_words, link_coupa, link_qad, name_key,
 };
 use domain::time::{Date, Timestamp};
 use domain::timing::Timing;
@@ -701,9 +701,11 @@ impl<'a, 'd> Book<'a, 'd> {
             let Some(qad) = held.document.qad.clone() else {
                 continue;
             };
-            match link_qad(&qad, &self.directory) {
+            let accepted = held.document.accepted.as_ref();
+            match link_qad(&qad, &self.directory, self.deps.policy, accepted) {
                 QadLink::Link(id, by) => self.link_to(held, id, by).await?,
                 QadLink::Create => self.create_in_coupa(held, &qad).await?,
+                QadLink::Propose(problem, candidates) => self.propose(held, problem, candidates).await?,
                 QadLink::Park(problem) => self.park(held, problem).await?,
             }
         }
@@ -726,6 +728,7 @@ impl<'a, 'd> Book<'a, 'd> {
                     self.rest(held, SupplierState::Alone { why: why.to_owned() })
                         .await?
                 }
+                CoupaLink::Propose(problem, candidates) => self.propose(held, problem, candidates).await?,
                 CoupaLink::Park(problem) => self.park(held, problem).await?,
             }
         }
@@ -759,6 +762,7 @@ impl<'a, 'd> Book<'a, 'd> {
             by,
         };
         held.document.since = now;
+        held.document.accepted = None;
         held.document.effect = held.document.effect.filter(Effect::is_finished);
         other.document.state = SupplierState::Linked {
             coupa: None,
@@ -986,6 +990,16 @@ impl<'a, 'd> Book<'a, 'd> {
     }
 
     async fn park(&mut self, held: Held, problem: Problem) -> Result<(), FlowError> {
+        self.propose(held, problem, Vec::new()).await
+    }
+
+    /// Parks it, with those on the other side that it may be.
+    async fn propose(
+        &mut self,
+        held: Held,
+        problem: Problem,
+        candidates: Vec<Candidate>,
+    ) -> Result<(), FlowError> {
         if self.deps.plan_only {
             self.synced.needs_a_person.push(problem);
             return Ok(());
@@ -1000,6 +1014,7 @@ impl<'a, 'd> Book<'a, 'd> {
             problem: problem.clone(),
             coupa,
             by,
+            candidates,
         };
         self.move_to(held, state, SupplierEvent::Parked { problem })
             .await
@@ -1464,6 +1479,7 @@ fn end_parked(
         problem: problem.clone(),
         coupa,
         by,
+        candidates: Vec::new(),
     };
     change.document.since = context.clock.now();
     change.events.push(SupplierEvent::Parked { problem });
@@ -1569,6 +1585,15 @@ impl Target<SupplierRecord> for Writing<'_, '_> {
             return Finding::Park {
                 problem,
                 answer: Some(one),
+            };
+        }
+        if let (SupplierWrite::CreateInCoupa { code, data }, Shown::Coupa(supplier)) = (&write, &one)
+            && let Some(problem) = adoption_replaces(code, data, supplier, self.deps.policy)
+        {
+            // The next run reads it as what it is, and proposes it.
+            return Finding::Park {
+                problem,
+                answer: None,
             };
         }
         Finding::There {

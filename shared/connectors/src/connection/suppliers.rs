@@ -4,9 +4,12 @@ use super::{invalid, require};
 use crate::qad::profile::Constant;
 use domain::ids::{CreditTermsCode, SupplierCode};
 use domain::problem::Problem;
-use domain::suppliers::{Master, Numbering, SupplierField, SupplierPolicy};
+use domain::suppliers::{Master, Numbering, SupplierField, SupplierPolicy, TaxIdFillers};
 use serde::Deserialize;
 use std::collections::BTreeMap;
+
+/// Most fillers of tax ids.
+const FILLERS_MAX: usize = 100;
 
 /// How suppliers are kept aligned.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -111,6 +114,8 @@ pub(super) struct SupplierDocument {
     masters: BTreeMap<SupplierField, Master>,
     numbering: NumberingDocument,
     payment_terms: BTreeMap<String, CreditTermsCode>,
+    /// Instead of the built-in ones.
+    tax_id_fillers: Option<Vec<String>>,
     coupa_defaults: CoupaSupplierDefaults,
     qad_defaults: QadSupplierDefaults,
 }
@@ -126,6 +131,7 @@ impl Default for SupplierDocument {
             masters: BTreeMap::new(),
             numbering: NumberingDocument::default(),
             payment_terms: BTreeMap::new(),
+            tax_id_fillers: None,
             coupa_defaults: CoupaSupplierDefaults::default(),
             qad_defaults: QadSupplierDefaults::default(),
         }
@@ -184,6 +190,14 @@ impl SupplierDocument {
         if self.enabled {
             self.check(problems);
         }
+        let fillers = self.tax_id_fillers.as_deref();
+        if let Some(fillers) = fillers.filter(|fillers| fillers.len() > FILLERS_MAX) {
+            problems.push(invalid(
+                "suppliers.tax_id_fillers",
+                format!("at most {FILLERS_MAX}"),
+                fillers.len().to_string(),
+            ));
+        }
         let mut policy = SupplierPolicy {
             payment_terms: if self.payment_terms.is_empty() {
                 invoice_terms.clone()
@@ -193,6 +207,7 @@ impl SupplierDocument {
             create_in_coupa: self.create_in_coupa,
             create_in_qad: self.create_in_qad,
             numbering,
+            tax_id_fillers: fillers.map_or_else(TaxIdFillers::default, TaxIdFillers::new),
             ..SupplierPolicy::default()
         };
         policy.masters.extend(self.masters);

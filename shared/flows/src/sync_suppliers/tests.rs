@@ -128,7 +128,7 @@ fn seed() -> Model {
     let model = Model::new();
     key_qad(&model, "S1", "Acme", "Berlin", true);
     key_qad(&model, "S2", "Beta", "", true);
-    key_coupa(&model, 1, "Acme Old", Some("S1"), CoupaSupplierStatus::Active);
+    key_coupa(&model, 1, "ACME", Some("S1"), CoupaSupplierStatus::Active);
     key_coupa(&model, 2, "Newcomer", None, CoupaSupplierStatus::Active);
     model
 }
@@ -220,6 +220,78 @@ async fn a_namesake_is_proposed_and_linked_once_a_person_gives_the_number() {
     key_coupa(&model, 1, "GAMMA INC", Some("S1"), CoupaSupplierStatus::Active);
     sync(&model).await;
     equal(&model, "linked");
+}
+
+/// The contract's own example: two strangers with the same filler as tax id. Nothing is written on either side, not the
+/// link and not a second supplier; a person is told who, and why not.
+#[tokio::test]
+async fn strangers_with_the_same_filler_as_tax_id_are_proposed_and_nothing_is_written() {
+    for filler in ["N/A", "00-0000000", "NL000000000B00"] {
+        let model = Model::new();
+        key_qad(&model, "10S1009", "Cedar Tools SA", "Springfield", true);
+        key_coupa(
+            &model,
+            9009,
+            "Dahlia Foods SARL",
+            None,
+            CoupaSupplierStatus::Active,
+        );
+        {
+            let mut state = model.state();
+            let ours = state.qad.get_mut("10S1009").unwrap();
+            ours.data.set(SupplierField::TaxId, filler);
+            let theirs = state.coupa.get_mut(&9009).unwrap();
+            theirs.data.set(SupplierField::TaxId, &filler.to_lowercase());
+        }
+        let first = sync(&model).await;
+        assert_eq!(codes(&first), ["SUPPLIER_PROPOSED", "SUPPLIER_PROPOSED"]);
+        assert_eq!(first.linked, 0);
+        sync(&model).await;
+        assert_eq!(model.journal(), Vec::<String>::new(), "{filler}");
+        assert!(first.needs_a_person[0].actual.contains("Dahlia Foods SARL"));
+    }
+}
+
+#[tokio::test]
+async fn a_numbered_supplier_of_another_name_is_proposed_and_linked_once_the_names_agree() {
+    let model = Model::new();
+    key_qad(&model, "S1", "Acme", "Berlin", true);
+    key_coupa(&model, 1, "Dahlia", Some("S1"), CoupaSupplierStatus::Active);
+    assert_eq!(codes(&sync(&model).await), ["SUPPLIER_PROPOSED"]);
+    assert_eq!(model.journal(), Vec::<String>::new());
+    model.wait(60);
+    key_coupa(&model, 1, "acme", Some("S1"), CoupaSupplierStatus::Active);
+    assert_eq!(sync(&model).await.linked, 1);
+    equal(&model, "the names agree");
+}
+
+/// Somebody makes a supplier in Coupa under the very number while we create ours: it is not written over.
+#[tokio::test]
+async fn a_supplier_found_under_our_number_with_another_name_is_not_written_over() {
+    let mut found = 0;
+    for at in 0..30 {
+        let model = Model::new();
+        key_qad(&model, "S1", "Acme", "Berlin", true);
+        model.wait(1);
+        model.state().fault = Some((at, Fault::DieBefore));
+        let _ = go(&model, &policy(), false).await;
+        let begun = model
+            .state()
+            .records
+            .values()
+            .any(|(_, body)| body.contains("create-in-coupa"));
+        if !begun || !model.journal().is_empty() {
+            continue;
+        }
+        found += 1;
+        key_coupa(&model, 1, "Dahlia", Some("S1"), CoupaSupplierStatus::Active);
+        for _ in 0..4 {
+            sync(&model).await;
+        }
+        assert_eq!(model.journal(), Vec::<String>::new(), "died before call {at}");
+        assert_eq!(model.state().coupa[&1].data.name(), "Dahlia");
+    }
+    assert!(found > 0);
 }
 
 #[tokio::test]
