@@ -49,6 +49,7 @@ pub mod lookups;
 pub mod matching;
 pub mod money;
 pub mod payments;
+pub mod plans;
 pub mod policy;
 pub mod problem;
 pub mod reference;

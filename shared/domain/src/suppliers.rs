@@ -7,6 +7,7 @@
 use crate::effect::{Effect, EffectEvent};
 use crate::ids::{CreditTermsCode, SupplierCode, fold};
 use crate::lifecycle::{ChainEnd, IllegalStep};
+use crate::plans::ChangeShare;
 use crate::problem::{Problem, clean};
 use crate::time::{Date, Timestamp};
 use crate::timing::Timing;
@@ -21,6 +22,8 @@ pub use evidence::{Candidate, Evidence, Likeness, Particulars, Replaced, TaxIdFi
 pub const RECORD_SCHEMA: u32 = 1;
 /// Longest name Coupa takes, in characters (confirmed).
 pub const NAME_CHARACTERS_MAX: usize = 100;
+/// Between the parts of a write's identity; no value contains it, because control characters are taken out.
+const IDENTITY_SEPARATOR: char = '\u{1f}';
 /// Longest value of any other field that is kept, in characters.
 pub const VALUE_CHARACTERS_MAX: usize = 255;
 
@@ -335,6 +338,8 @@ pub struct SupplierPolicy {
     pub numbering: Numbering,
     /// What is entered where there is no tax id.
     pub tax_id_fillers: TaxIdFillers,
+    /// How many suppliers one run may create or change before a person must allow it.
+    pub change_share: ChangeShare,
 }
 
 impl Default for SupplierPolicy {
@@ -347,6 +352,7 @@ impl Default for SupplierPolicy {
             create_in_qad: false,
             numbering: Numbering::default(),
             tax_id_fillers: TaxIdFillers::default(),
+            change_share: ChangeShare::default(),
         }
     }
 }
@@ -553,7 +559,7 @@ pub enum CoupaLink {
 /// Code of a proposal.
 pub const PROPOSED: &str = "SUPPLIER_PROPOSED";
 const CONFLICT_FIX: &str = "If both are the same supplier, give the one in Coupa the number of the one in QAD; else rename one of them.";
-const PROPOSED_FIX: &str = "If they are one supplier, give the one in Coupa the number and the name of the one in QAD; else correct what they have in common: a name, or a tax id that is none.";
+const PROPOSED_FIX: &str = "If they are one supplier, accept the proposal, or give the one in Coupa the number and the name of the one in QAD; else correct what they have in common: a name, or a tax id that is none.";
 
 const SAME_NAME: &str = "the same name in both systems";
 
@@ -842,6 +848,17 @@ pub fn align(
     alignment
 }
 
+/// Why a run that would create or change so many suppliers waits for a person, where so many are linked.
+pub fn too_many_changes(changed: usize, linked: usize, share: &ChangeShare) -> Option<Problem> {
+    let fix = "Read the plan. If it is right, allow it; else correct the suppliers, or the settings of the connection.";
+    (changed > share.most(linked)).then(|| {
+        Problem::new("SUPPLIER_CHANGE_TOO_LARGE", fix)
+            .field("suppliers")
+            .expected(share.words(linked, "linked suppliers"))
+            .actual(format!("{changed} suppliers to create or change"))
+    })
+}
+
 /// The problem of a supplier that both sides changed.
 pub fn conflict(code: &SupplierCode, conflicts: &[(SupplierField, String, String)]) -> Problem {
     let side = |pick: fn(&(SupplierField, String, String)) -> &String| {
@@ -1003,6 +1020,19 @@ impl SupplierWrite {
         }
     }
 
+    /// What it would do, as one text: two that are equal do the same. The code that a supplier of Coupa gets is chosen when it
+    /// is created and is none of it.
+    pub fn identity(&self) -> String {
+        let what = match self {
+            Self::CreateInQad { id, .. } => format!("qad-supplier-of/{id}"),
+            _ => self.key(),
+        };
+        let fields = self.data().iter();
+        fields.fold(what, |all, (field, value)| {
+            format!("{all}{IDENTITY_SEPARATOR}{}={value}", field.word())
+        })
+    }
+
     /// In words, for people.
     pub fn sentence(&self) -> String {
         let fields: Vec<&str> = self.data().iter().map(|(field, _)| field.word()).collect();
@@ -1151,6 +1181,47 @@ impl SupplierRecord {
                 self.coupa.as_ref().map(|coupa| coupa.id)
             }
             SupplierState::Alone { .. } => None,
+        }
+    }
+
+    /// What a person accepts by saying that it is this supplier of Coupa. The error says why that cannot be accepted.
+    pub fn acceptance(&self, coupa: u64) -> Result<Accepted, Problem> {
+        let wanted = SupplierId::Coupa(coupa);
+        let refuse = |code: &str, fix: &str, expected: &str, actual: String| {
+            Err(Problem::new(code, fix)
+                .field(format!("{} and {wanted}", self.id))
+                .expected(expected)
+                .actual(actual))
+        };
+        let candidates: &[Candidate] = match &self.state {
+            SupplierState::Parked { candidates, .. } => candidates,
+            _ => &[],
+        };
+        let found = candidates.iter().find(|candidate| candidate.id == wanted);
+        match (found, &self.qad) {
+            (Some(candidate), Some(_)) if candidate.replaces.contains(&Replaced::NumberInCoupa) => refuse(
+                "SUPPLIER_HAS_A_NUMBER",
+                "Take the number off the one in Coupa, or give it QAD's code there, if they are one supplier.",
+                "a supplier in Coupa without another number",
+                candidate.words.clone(),
+            ),
+            (Some(candidate), Some(qad)) => Ok(Accepted {
+                words: qad.words(),
+                candidate: candidate.clone(),
+            }),
+            _ => {
+                let proposed: Vec<String> = candidates.iter().map(|one| one.id.to_string()).collect();
+                refuse(
+                    "SUPPLIER_NOT_PROPOSED",
+                    "Look at `qad-coupa suppliers proposals`; only what is proposed there can be accepted.",
+                    "a supplier of QAD and one that it is proposed for",
+                    if proposed.is_empty() {
+                        "no proposal".to_owned()
+                    } else {
+                        format!("proposed: {}", proposed.join(", "))
+                    },
+                )
+            }
         }
     }
 

@@ -23,6 +23,7 @@ pub mod month_end;
 pub mod operator;
 pub mod order_event;
 pub mod pause;
+pub mod plans;
 pub mod poll_coupa;
 pub mod poll_payments;
 pub mod poll_receipts;

@@ -8,8 +8,8 @@ use axum::extract::Path;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use domain::index::View;
-use domain::lookups::{LookupPlanRecord, PlanState};
 use domain::matching::ExceptionCode;
+use domain::plans::{PlanRecord, PlanState};
 use flows::index::{self, Row, Sums};
 use flows::ports::{Collection, RecordGroup, Tally};
 use flows::store::parse;
@@ -55,7 +55,7 @@ async fn content(visit: &Visit) -> Result<Markup, Problems> {
             group.1.push(row);
         }
     }
-    let mut plans: Vec<LookupPlanRecord> = Vec::new();
+    let mut plans: Vec<PlanRecord> = Vec::new();
     for stored in visit
         .books
         .list(&RecordGroup::Collection(Collection::LookupPlan))
@@ -79,13 +79,13 @@ async fn content(visit: &Visit) -> Result<Markup, Problems> {
     })
 }
 
-fn lookups(plans: &[LookupPlanRecord]) -> Markup {
+fn lookups(plans: &[PlanRecord]) -> Markup {
     html! {
         div.wrap { table.cards {
             thead { tr { th scope="col" { "Lookup" } th scope="col" { "Stands" } th scope="col" { "What to do" } } }
             tbody { @for plan in plans {
                 tr {
-                    th scope="row" { bdi { (plan.lookup) } }
+                    th scope="row" { bdi { (plan.name()) } }
                     td data-h="Stands" { @match &plan.state {
                         PlanState::Parked { .. } if plan.allowed_plan.is_some() => { span.tag.hold { "Allowed" } },
                         PlanState::Parked { .. } => { span.tag.need { "Needs a person" } },

@@ -1,8 +1,10 @@
 //! The section `suppliers`: whether and how suppliers are kept aligned between QAD and Coupa.
 
+use super::lookups::check_percent;
 use super::{invalid, require};
 use crate::qad::profile::Constant;
 use domain::ids::{CreditTermsCode, SupplierCode};
+use domain::plans::ChangeShare;
 use domain::problem::Problem;
 use domain::suppliers::{Master, Numbering, SupplierField, SupplierPolicy, TaxIdFillers};
 use serde::Deserialize;
@@ -116,6 +118,7 @@ pub(super) struct SupplierDocument {
     payment_terms: BTreeMap<String, CreditTermsCode>,
     /// Instead of the built-in ones.
     tax_id_fillers: Option<Vec<String>>,
+    change_share: ShareDocument,
     coupa_defaults: CoupaSupplierDefaults,
     qad_defaults: QadSupplierDefaults,
 }
@@ -132,8 +135,27 @@ impl Default for SupplierDocument {
             numbering: NumberingDocument::default(),
             payment_terms: BTreeMap::new(),
             tax_id_fillers: None,
+            change_share: ShareDocument::default(),
             coupa_defaults: CoupaSupplierDefaults::default(),
             qad_defaults: QadSupplierDefaults::default(),
+        }
+    }
+}
+
+/// The setting `suppliers.change_share`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct ShareDocument {
+    percent: u32,
+    at_least: u32,
+}
+
+impl Default for ShareDocument {
+    fn default() -> Self {
+        let standard = ChangeShare::default();
+        Self {
+            percent: standard.change_percent_max,
+            at_least: standard.change_count_min,
         }
     }
 }
@@ -190,6 +212,11 @@ impl SupplierDocument {
         if self.enabled {
             self.check(problems);
         }
+        check_percent(
+            "suppliers.change_share.percent",
+            self.change_share.percent,
+            problems,
+        );
         let fillers = self.tax_id_fillers.as_deref();
         if let Some(fillers) = fillers.filter(|fillers| fillers.len() > FILLERS_MAX) {
             problems.push(invalid(
@@ -208,6 +235,10 @@ impl SupplierDocument {
             create_in_qad: self.create_in_qad,
             numbering,
             tax_id_fillers: fillers.map_or_else(TaxIdFillers::default, TaxIdFillers::new),
+            change_share: ChangeShare {
+                change_percent_max: self.change_share.percent,
+                change_count_min: self.change_share.at_least,
+            },
             ..SupplierPolicy::default()
         };
         policy.masters.extend(self.masters);
