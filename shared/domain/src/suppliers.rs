@@ -166,11 +166,53 @@ pub struct QadSupplier {
     pub code: SupplierCode,
     /// Its fields.
     pub data: SupplierData,
+    /// Its type, where QAD shows one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kind: Option<String>,
+    /// Its site, where QAD shows one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub site: Option<String>,
     /// QAD's last change of it, by day; never compared.
     pub last_modified: Date,
 }
 
+/// Which suppliers of QAD are taken up. One that is linked stays aligned, whatever becomes of it.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct SupplierFilter {
+    /// Only those that are active in QAD.
+    pub active: bool,
+    /// Only those of these types, folded; none: of any.
+    pub types: BTreeSet<String>,
+    /// Only those of these sites, folded; none: of any.
+    pub sites: BTreeSet<String>,
+}
+
+impl SupplierFilter {
+    /// Why a supplier is left alone; `None` takes it up. One whose type or site QAD does not show is not taken for another.
+    pub fn leaves_out(&self, supplier: &QadSupplier) -> Option<String> {
+        if self.active && supplier.data.get(SupplierField::Active) != Some("true") {
+            return Some("left alone: it is not active in QAD".to_owned());
+        }
+        [
+            ("type", &self.types, &supplier.kind),
+            ("site", &self.sites, &supplier.site),
+        ]
+        .into_iter()
+        .filter(|(_, wanted, _)| !wanted.is_empty())
+        .find_map(|(what, wanted, shown)| match shown {
+            Some(shown) if wanted.contains(&fold(shown)) => None,
+            Some(shown) => Some(format!("left alone: its {what} is {shown}")),
+            None => Some(format!("left alone: QAD shows no {what} of it")),
+        })
+    }
+}
+
 impl QadSupplier {
+    /// True when it says the same as another reading of it.
+    pub fn says_the_same_as(&self, other: &Self) -> bool {
+        (&self.data, &self.kind, &self.site) == (&other.data, &other.kind, &other.site)
+    }
+
     /// Whom it is known by.
     pub fn particulars(&self) -> Particulars {
         Particulars::new(Some(self.code.as_str()), &self.data)
@@ -338,6 +380,8 @@ pub struct SupplierPolicy {
     pub numbering: Numbering,
     /// What is entered where there is no tax id.
     pub tax_id_fillers: TaxIdFillers,
+    /// Which suppliers of QAD are taken up.
+    pub filter: SupplierFilter,
     /// How many suppliers one run may create or change before a person must allow it.
     pub change_share: ChangeShare,
 }
@@ -352,6 +396,7 @@ impl Default for SupplierPolicy {
             create_in_qad: false,
             numbering: Numbering::default(),
             tax_id_fillers: TaxIdFillers::default(),
+            filter: SupplierFilter::default(),
             change_share: ChangeShare::default(),
         }
     }
@@ -727,7 +772,7 @@ pub fn link_coupa(supplier: &CoupaSupplier, directory: &Directory, policy: &Supp
             .is_some_and(|seat| seat.linked.is_none())
     };
     if supplier.number.as_ref().is_some_and(is_free) {
-        return CoupaLink::Wait("QAD's supplier of this number is being linked, or parked");
+        return CoupaLink::Wait("QAD's supplier of this number is being linked, parked, or left alone");
     }
     if let Some(number) = &supplier.number {
         let fix = "Correct the number in Coupa, or create the supplier in QAD under this code.";

@@ -391,11 +391,15 @@ fn digest(parts: &[&str]) -> String {
 
 /// What a row says, without when it was changed: our own writes move that.
 fn qad_digest(row: &QadSupplier) -> String {
-    digest(&[
-        "qad",
-        &row.code.folded(),
-        &serde_json::to_string(&row.data).unwrap_or_default(),
-    ])
+    let (code, data) = (
+        row.code.folded(),
+        serde_json::to_string(&row.data).unwrap_or_default(),
+    );
+    let mut parts = vec!["qad", &code, &data];
+    // Only where QAD shows them: what earlier versions remember stays what it is.
+    parts.extend(row.kind.as_deref());
+    parts.extend(row.site.as_deref());
+    digest(&parts)
 }
 
 /// See [`qad_digest`].
@@ -711,7 +715,7 @@ impl<'a, 'd> Book<'a, 'd> {
                 .document
                 .qad
                 .as_ref()
-                .is_none_or(|known| known.data != row.data)
+                .is_none_or(|known| !known.says_the_same_as(row))
             {
                 held.document.qad = Some(row.clone());
                 held.document.read_at = began;
@@ -903,6 +907,10 @@ impl<'a, 'd> Book<'a, 'd> {
             let Some(qad) = held.document.qad.clone() else {
                 continue;
             };
+            if let Some(why) = self.deps.policy.filter.leaves_out(&qad) {
+                self.rest(held, SupplierState::Alone { why }).await?;
+                continue;
+            }
             let accepted = held.document.accepted.as_ref();
             match link_qad(&qad, &self.directory, self.deps.policy, accepted) {
                 QadLink::Link(id, by) => self.link_to(held, id, by).await?,
@@ -1577,6 +1585,8 @@ fn reserved(code: &SupplierCode, coupa: &CoupaSupplier, now: Timestamp) -> QadSu
     QadSupplier {
         code: code.clone(),
         data: coupa.data.clone(),
+        kind: None,
+        site: None,
         last_modified: now.date_utc(),
     }
 }

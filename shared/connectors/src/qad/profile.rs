@@ -355,6 +355,8 @@ fn suppliers() -> Resource {
             ("state", "supplierV2.stateCode"),
             ("country", "supplierV2.countryCode"),
             ("email", "supplierV2.EMail"),
+            ("type", "supplierV2.supplierTypeCode"),
+            ("site", "supplierV2.siteCode"),
             ("last-modified", "supplierV2.lastModifiedDate"),
         ]),
     )
@@ -392,6 +394,8 @@ fn supplier() -> Resource {
             ("state", "stateCode"),
             ("country", "countryCode"),
             ("email", "EMail"),
+            ("type", "supplierTypeCode"),
+            ("site", "siteCode"),
             ("last-modified", "lastModifiedDate"),
         ]),
         extra_query: BTreeMap::new(),

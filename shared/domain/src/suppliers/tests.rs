@@ -10,6 +10,8 @@ fn qad(text: &str, name: &str) -> QadSupplier {
     QadSupplier {
         code: code(text),
         data: SupplierData::default().with(Name, name).with(Active, "true"),
+        kind: None,
+        site: None,
         last_modified: "2026-03-05".parse().unwrap(),
     }
 }
@@ -205,6 +207,12 @@ fn a_link_that_would_replace_a_name_or_a_number_is_proposed() {
         replaces(coupa(1, "A.C.M.E.", Some("S1")), &master(Master::Qad)),
         []
     );
+    let mut renamed = tax_c(coupa(1, "Other", None), TAX);
+    renamed.data.set(Country, "NL");
+    let mut dutch = ours.clone();
+    dutch.data.set(Country, "NL");
+    let known = directory(std::slice::from_ref(&dutch), std::slice::from_ref(&renamed));
+    assert_eq!(word(link(&dutch, &known)), "SUPPLIER_PROPOSED");
     // A number that QAD does not know would be written over as well.
     let stale = tax_c(coupa(1, "Acme", Some("X9")), TAX);
     assert_eq!(replaces(stale, &master(Master::Qad)), [Replaced::NumberInCoupa]);
@@ -266,6 +274,39 @@ fn a_tax_id_that_two_have_links_nobody() {
         word(link(&one, &directory(std::slice::from_ref(&one), &namesake))),
         "link 1 TaxId"
     );
+}
+
+#[test]
+fn a_filter_says_which_suppliers_are_taken_up_and_why_another_is_not() {
+    let words = |list: &[&str]| list.iter().map(|word| fold(word)).collect();
+    let filter = SupplierFilter {
+        active: true,
+        types: words(&["trade"]),
+        sites: words(&["10-100", "10-200"]),
+    };
+    let wanted = QadSupplier {
+        kind: Some("TRADE".into()),
+        site: Some("10-200".into()),
+        ..qad("S1", "Acme")
+    };
+    assert_eq!(filter.leaves_out(&wanted), None);
+    assert_eq!(SupplierFilter::default().leaves_out(&qad("S1", "Acme")), None);
+    let mut inactive = wanted.clone();
+    inactive.data.set(Active, "false");
+    let other = |kind: Option<&str>, site: Option<&str>| QadSupplier {
+        kind: kind.map(str::to_owned),
+        site: site.map(str::to_owned),
+        ..qad("S1", "Acme")
+    };
+    for (supplier, why) in [
+        (inactive, "it is not active in QAD"),
+        (other(Some("EMPLOYEE"), Some("10-100")), "its type is EMPLOYEE"),
+        (other(None, Some("10-100")), "QAD shows no type of it"),
+        (other(Some("trade"), Some("10-300")), "its site is 10-300"),
+        (other(Some("trade"), None), "QAD shows no site of it"),
+    ] {
+        assert_eq!(filter.leaves_out(&supplier), Some(format!("left alone: {why}")));
+    }
 }
 
 #[test]
@@ -691,6 +732,7 @@ proptest! {
             Verdict::Link(LinkedBy::Number) => prop_assert!(same_number),
             Verdict::Link(by) => {
                 prop_assert_eq!(by, LinkedBy::TaxId);
+                prop_assert!(evidence.number == Likeness::NotBoth, "another number speaks against it");
                 let tax = one.tax_id.as_deref().unwrap_or_default();
                 prop_assert_eq!(Some(tax), other.tax_id.as_deref());
                 let digits: BTreeSet<char> = tax.chars().filter(char::is_ascii_digit).collect();

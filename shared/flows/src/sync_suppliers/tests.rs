@@ -3,7 +3,7 @@ use crate::ports::{Hint, Subject};
 use crate::supplier_event::{awaited_supplier_id, awaited_supplier_key};
 use crate::sync_model::{Fault, Model};
 use domain::ids::InvoiceId;
-use domain::suppliers::{CoupaSupplierStatus, SupplierData};
+use domain::suppliers::{CoupaSupplierStatus, SupplierData, SupplierFilter};
 use proptest::prelude::*;
 
 fn fields(name: &str, city: &str) -> SupplierData {
@@ -23,6 +23,8 @@ fn key_qad(model: &Model, code: &str, name: &str, city: &str, active: bool) {
         QadSupplier {
             code,
             data,
+            kind: None,
+            site: None,
             last_modified: now,
         },
     );
@@ -944,4 +946,40 @@ async fn what_was_refused_is_sent_again_without_another_question() {
     model.wait(24 * 60);
     assert!(!sync(&model).await.waits);
     assert_eq!(model.journal().len(), 12);
+}
+
+#[tokio::test]
+async fn a_filter_leaves_alone_what_is_not_linked_and_keeps_aligned_what_is() {
+    let model = seed();
+    sync(&model).await;
+    sync(&model).await;
+    let filtered = SupplierPolicy {
+        filter: SupplierFilter {
+            active: true,
+            types: BTreeSet::from(["TRADE".to_owned()]),
+            ..SupplierFilter::default()
+        },
+        ..policy()
+    };
+    let go = async |model: &Model| {
+        model.wait(60);
+        go(model, &filtered, false).await.unwrap()
+    };
+    go(&model).await;
+    let writes = model.journal().len();
+    for (code, kind) in [("S7", Some("trade")), ("S8", Some("EMPLOYEE")), ("S9", None)] {
+        key_qad(&model, code, &format!("New {code}"), "", true);
+        model.state().qad.get_mut(code).unwrap().kind = kind.map(str::to_owned);
+    }
+    // Linked before, and of no type: its change still goes over.
+    key_qad(&model, "S1", "Acme", "Hamburg", false);
+    go(&model).await;
+    let journal = model.journal();
+    let mut new: Vec<&str> = journal[writes..].iter().map(String::as_str).collect();
+    new.sort_unstable();
+    assert_eq!(new, ["create in coupa S7", "update in coupa S1"]);
+    // The type alone changes: that is news.
+    model.state().qad.get_mut("S9").unwrap().kind = Some("TRADE".into());
+    go(&model).await;
+    assert!(model.journal().contains(&"create in coupa S9".to_owned()));
 }
