@@ -46,7 +46,10 @@ impl Serialize for Exact {
 impl<'de> Deserialize<'de> for Exact {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let raw = Box::<RawValue>::deserialize(deserializer)?;
-        parse_decimal(raw.get().trim_matches('"'))
+        let text = raw.get().trim_matches('"');
+        // QAD's own figures may have more places than anybody sends: what a float once was, a price of a thousand.
+        parse_decimal(text)
+            .or_else(|error| Decimal::from_str_exact(text).map_err(|_| error))
             .map(Self)
             .map_err(serde::de::Error::custom)
     }
@@ -465,6 +468,8 @@ pub struct QadWorld {
     pub credit_terms: BTreeSet<String>,
     /// Known invoice status codes.
     pub invoice_statuses: BTreeSet<String>,
+    /// Digits after the point of currencies that this tenant keeps otherwise than ISO 4217.
+    pub currency_digits: BTreeMap<String, u32>,
     /// What came over the business document family, by component.
     pub business_documents: BTreeMap<String, Vec<Value>>,
     vouchers: BTreeMap<(u32, String), u64>,
@@ -509,6 +514,7 @@ impl QadWorld {
             "AP-GLALLOC",
             "AP-LOCKED",
         ]);
+        self.currency_digits = BTreeMap::from([("HUF".to_owned(), 0)]);
         self.cost_centers = coded(&[
             ("100", "Assembly", true),
             ("200", "Sales", true),
@@ -804,7 +810,7 @@ impl QadWorld {
         refusals.extend(self.order_refusals(&record));
         refusals.extend(self.matching_refusals(&record));
         refusals.extend(self.cost_refusals(&record));
-        refusals.extend(total_refusal(&record));
+        refusals.extend(self.total_refusal(&record));
         if refusals.is_empty() {
             Ok(self.record_invoice(record, now))
         } else {
@@ -1114,6 +1120,41 @@ impl QadWorld {
         }
         refusals
     }
+
+    /// Lines, costs and tax must make the total within one minor unit of the currency per line.
+    fn total_refusal(&self, record: &SupplierInvoiceRecord) -> Option<QadRefusal> {
+        let currency = record.currency_code.parse::<Currency>().ok()?;
+        let mut sum = record.tax_amount.0;
+        for matching in &record.receiver_matchings {
+            let amount = matching
+                .match_quantity
+                .0
+                .saturating_mul(matching.match_unit_price.0);
+            sum = sum.saturating_add(amount);
+        }
+        for cost in &record.additional_costs {
+            sum = sum.saturating_add(cost.amount.0);
+        }
+        let rows = record
+            .receiver_matchings
+            .len()
+            .saturating_add(record.additional_costs.len())
+            .max(1);
+        let digits = self.currency_digits.get(&fold(&record.currency_code));
+        let unit = digits.map_or_else(|| currency.minor_unit(), |digits| Decimal::new(1, *digits));
+        let allowed = unit.saturating_mul(Decimal::from(rows));
+        let difference = sum.saturating_sub(record.total_amount.0).abs();
+        (difference > allowed).then(|| {
+            QadRefusal::new(
+                "TOTAL",
+                "totalAmount",
+                format!(
+                    "Lines, costs and tax make {sum}, the total is {}",
+                    record.total_amount.0
+                ),
+            )
+        })
+    }
 }
 
 /// True when `quantity` is no more than `open`, both with the same sign.
@@ -1123,39 +1164,6 @@ fn covers(open: Decimal, quantity: Decimal) -> bool {
     } else {
         quantity <= open
     }
-}
-
-/// Lines, costs and tax must make the total within one minor unit of the currency per line.
-fn total_refusal(record: &SupplierInvoiceRecord) -> Option<QadRefusal> {
-    let currency = record.currency_code.parse::<Currency>().ok()?;
-    let mut sum = record.tax_amount.0;
-    for matching in &record.receiver_matchings {
-        let amount = matching
-            .match_quantity
-            .0
-            .saturating_mul(matching.match_unit_price.0);
-        sum = sum.saturating_add(amount);
-    }
-    for cost in &record.additional_costs {
-        sum = sum.saturating_add(cost.amount.0);
-    }
-    let rows = record
-        .receiver_matchings
-        .len()
-        .saturating_add(record.additional_costs.len())
-        .max(1);
-    let allowed = currency.minor_unit().saturating_mul(Decimal::from(rows));
-    let difference = sum.saturating_sub(record.total_amount.0).abs();
-    (difference > allowed).then(|| {
-        QadRefusal::new(
-            "TOTAL",
-            "totalAmount",
-            format!(
-                "Lines, costs and tax make {sum}, the total is {}",
-                record.total_amount.0
-            ),
-        )
-    })
 }
 
 /// A calendar date as QAD writes it.
