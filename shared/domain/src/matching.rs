@@ -418,6 +418,9 @@ pub struct SupplierInvoiceDraft {
     /// Whom QAD pays, where it is not the supplier at its usual account.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub payee: Option<Payee>,
+    /// True when it is posted so that no payment run takes it, because Coupa says that QAD does not pay it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub locked: bool,
 }
 
 impl SupplierInvoiceDraft {
@@ -516,6 +519,7 @@ pub fn decide_accepting(input: &MatchInput<'_>, accepted: &[Exception]) -> Decis
             draft: Box::new(SupplierInvoiceDraft {
                 invoice_status: status_code(input.policy, locked, matches.is_empty()),
                 payee,
+                locked,
                 posting_date: posting_date(input, received),
                 credit_terms,
                 ..draft(input, supplier, &orders, matches, costs)
@@ -871,6 +875,7 @@ fn draft(
         matching_daybook: policy.matching_daybook.clone(),
         invoice_status: policy.invoice_status.clone(),
         payee: None,
+        locked: false,
         credit_terms: None,
         total: invoice.rounded(invoice.total),
         tax: invoice.rounded(invoice.tax),

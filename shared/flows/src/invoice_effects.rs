@@ -680,6 +680,7 @@ mod tests {
             matches: vec![],
             costs: vec![],
             payee: None,
+            locked: false,
         }
     }
 

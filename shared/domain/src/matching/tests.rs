@@ -424,6 +424,7 @@ fn an_invoice_that_agrees_is_approved_with_the_complete_document() {
             description: "Freight".to_owned(),
         }],
         payee: None,
+        locked: false,
     };
     assert_eq!(case.draft(), expected);
     assert_eq!(case.draft().description(), "Coupa 92010");
