@@ -594,7 +594,7 @@ async fn numbers_of_suppliers_go_through_the_map_of_supplier_codes() {
 
 #[test]
 fn filters_and_constants_are_checked() {
-    let wrong = |change: &dyn Fn(&mut Value)| {
+    let wrong = |change: fn(&mut Value)| {
         let mut document = settings();
         change(&mut document);
         let problems = ConnectionDocument::parse(&document.to_string()).unwrap_err();
@@ -603,26 +603,26 @@ fn filters_and_constants_are_checked() {
             .map(|problem| problem.field)
             .collect::<Vec<_>>()
     };
-    let cases: [(&str, &dyn Fn(&mut Value)); 7] = [
-        ("suppliers.change_share.percent", &|all| {
+    let cases: [(&str, fn(&mut Value)); 7] = [
+        ("suppliers.change_share.percent", |all| {
             all["suppliers"]["change_share"] = json!({"percent": 101});
         }),
-        ("suppliers.tax_id_fillers", &|all| {
+        ("suppliers.tax_id_fillers", |all| {
             all["suppliers"]["tax_id_fillers"] = json!(vec!["x"; 101]);
         }),
-        ("suppliers.filter.types", &|all| {
+        ("suppliers.filter.types", |all| {
             all["suppliers"]["filter"] = json!({"types": [" "]});
         }),
-        ("suppliers.filter.sites", &|all| {
+        ("suppliers.filter.sites", |all| {
             all["suppliers"]["filter"] = json!({"sites": [""]});
         }),
-        ("suppliers.coupa_defaults.matching_level", &|all| {
+        ("suppliers.coupa_defaults.matching_level", |all| {
             all["suppliers"]["coupa_defaults"]["matching_level"] = json!("4-way");
         }),
-        ("suppliers.coupa_defaults.content_groups", &|all| {
+        ("suppliers.coupa_defaults.content_groups", |all| {
             all["suppliers"]["coupa_defaults"]["content_groups"] = json!([" "]);
         }),
-        ("coupa.supplier_code.field", &|all| {
+        ("coupa.supplier_code.field", |all| {
             all["coupa"]["supplier_code"] = json!({"field": "supplier.custom-fields.code"});
         }),
     ];
