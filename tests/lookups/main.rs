@@ -13,12 +13,13 @@ use connectors::coupa::CoupaClient;
 use connectors::http::pace::Paces;
 use connectors::http::transport::HttpTransport;
 use connectors::qad::QadClient;
-use domain::lookups::LookupPlanRecord;
+use domain::plans::PlanRecord;
 use domain::time::Timestamp;
 use domain::timing::Timing;
+use flows::plans;
 use flows::ports::{Chance, Clock};
 use flows::store::{Context, load};
-use flows::sync_lookups::{Deps, LookupRun, allow, plan_key, run};
+use flows::sync_lookups::{Deps, LookupRun, run};
 use sandbox::bench::{SharedClock, Tokens};
 use sandbox::faults::{Fault, FaultRule, RetryAfter, System};
 use sandbox::http::{Options, Simulators};
@@ -255,9 +256,15 @@ async fn a_large_change_waits_and_an_empty_browse_takes_nothing_away() {
     assert!(parked[0].parked && !parked[1].parked);
     assert_eq!(parked[0].needs_a_person[0].code, "LOOKUP_CHANGE_TOO_LARGE");
     let hash = parked[0].plan_sha256.clone();
-    allow(&bench.context(), "QAD Cost Centers", &hash, "ada", "plant closed")
-        .await
-        .unwrap();
+    plans::allow(
+        &bench.context(),
+        Some("QAD Cost Centers"),
+        &hash,
+        "ada",
+        "plant closed",
+    )
+    .await
+    .unwrap();
     bench.sync().await;
     bench.assert_equal("allowed");
     bench.world(|world| world.qad.cost_centers.clear());
@@ -265,7 +272,7 @@ async fn a_large_change_waits_and_an_empty_browse_takes_nothing_away() {
     let empty = bench.sync().await;
     assert_eq!(empty[0].needs_a_person[0].code, "LOOKUP_SOURCE_EMPTY");
     assert!(!bench.asked(before).contains_key("lookup-values.update"));
-    let record = load::<LookupPlanRecord>(&bench.register, plan_key("QAD Cost Centers")).await;
+    let record = load::<PlanRecord>(&bench.register, plans::key(Some("QAD Cost Centers"))).await;
     assert!(record.unwrap().unwrap().document.allowed_plan.is_none());
 }
 

@@ -4,7 +4,7 @@
 //! Coupa refuses a name or a number that is taken. Half of the runs live in a Coupa that does not: no protocol may need it.
 
 use crate::{every_fault, preemptions};
-use domain::lookups::LookupPolicy;
+use domain::plans::ChangeShare;
 use domain::suppliers::{Master, Numbering, SupplierField, SupplierPolicy};
 use flows::sync_lookups::LookupSync;
 use sandbox::world::World;
@@ -24,7 +24,7 @@ pub(crate) fn setup() -> Setup {
     let show = |lookup: &str, source: &str| LookupSync {
         lookup: lookup.to_owned(),
         source: source.to_owned(),
-        policy: LookupPolicy::default(),
+        policy: ChangeShare::default(),
     };
     Setup {
         suppliers: Some(SupplierPolicy {
@@ -501,7 +501,7 @@ pub(crate) fn forbid(run: &Harness, lookup: &str, codes: Vec<String>, appear: bo
 }
 
 fn plan_word(run: &Harness, lookup: &str) -> &'static str {
-    use domain::lookups::PlanState;
+    use domain::plans::PlanState;
     match plan_record(&run.sim, lookup).map(|record| record.state) {
         Some(PlanState::Parked { .. }) => "parked",
         Some(PlanState::Applying) => "applying",
@@ -512,7 +512,7 @@ fn plan_word(run: &Harness, lookup: &str) -> &'static str {
 
 /// A person reads the parked plan and allows it.
 pub(crate) fn permit(run: &mut Harness, lookup: &str) {
-    use domain::lookups::PlanState;
+    use domain::plans::PlanState;
     let record = plan_record(&run.sim, lookup).unwrap();
     let PlanState::Parked { plan_sha256, .. } = record.state else {
         panic!("{lookup} is not parked");

@@ -4,7 +4,7 @@ use crate::aligned::{
     APPROVED, apart, counting, differences_of, forbid, key_in_coupa, key_in_qad, only_lookups, only_suppliers,
 };
 use crate::guards::first_schedule;
-use domain::lookups::PlanState;
+use domain::plans::PlanState;
 use serde_json::{Map, json};
 use tests::fates::{Fault, Script};
 use tests::gate::{Calm, Method};

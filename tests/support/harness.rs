@@ -30,7 +30,7 @@ use flows::store::{Context, FlowError};
 use flows::sync_lookups::LookupSync;
 use flows::write_payment::{self, PaymentSettings};
 use flows::{
-    order_event, poll_coupa, poll_payments, poll_receipts, supplier_event, sweep, sync_lookups,
+    order_event, plans, poll_coupa, poll_payments, poll_receipts, supplier_event, sweep, sync_lookups,
     sync_suppliers,
 };
 use futures_util::future::join;
@@ -880,7 +880,7 @@ async fn invocation(gate: Gate, job: Job, setup: Arc<Setup>, connection: Connect
                 timing: &timing,
                 deadline,
             };
-            let allowed = sync_lookups::allow(&context, &lookup, &plan_sha256, "a person", "read").await;
+            let allowed = plans::allow(&context, Some(&lookup), &plan_sha256, "a person", "read").await;
             Ended::Polled(allowed.map(|_| 1).map_err(|error| error.problem().code))
         }
         Job::Sweep => {

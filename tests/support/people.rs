@@ -11,7 +11,7 @@
 use crate::gate::Rng;
 use crate::harness::{BEGINNING, Ended, Harness, Job};
 use crate::sync_watch::{lookup_differences, plan_record, rows_of, supplier_differences, supplier_records};
-use domain::lookups::{LookupPolicy, PlanState};
+use domain::plans::{ChangeShare, PlanState};
 use domain::suppliers::{Master, Numbering, SupplierField, SupplierPolicy, SupplierState};
 use domain::time::Timestamp;
 use flows::sync_lookups::LookupSync;
@@ -58,7 +58,7 @@ pub fn lookups() -> Vec<LookupSync> {
     let show = |lookup: &str, source: &str| LookupSync {
         lookup: lookup.to_owned(),
         source: source.to_owned(),
-        policy: LookupPolicy::default(),
+        policy: ChangeShare::default(),
     };
     vec![
         show("QAD Cost Centers", "cost-centers"),

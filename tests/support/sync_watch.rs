@@ -14,12 +14,13 @@
 use crate::gate::{Method, Sim, ready};
 use domain::effect::{Effect, EffectStatus};
 use domain::ids::{SupplierCode, fold};
-use domain::lookups::{Action, ActionKind, LookupPlanRecord, LookupValueRecord};
+use domain::lookups::{Action, ActionKind, LookupValueRecord};
+use domain::plans::PlanRecord;
 use domain::suppliers::{SupplierId, SupplierRecord, SupplierState, SupplierWrite, name_key};
 use domain::time::Timestamp;
 use flows::ports::{Collection, Commit, RecordGroup, RecordKey, RecordWrite, WriteError};
 use flows::store::{parse, verify_chain};
-use flows::sync_lookups::{plan_key, value_key};
+use flows::sync_lookups::value_key;
 use flows::sync_suppliers::QUARANTINE;
 use serde_json::{Map, Value};
 use std::collections::{BTreeMap, BTreeSet};
@@ -156,8 +157,8 @@ pub fn value_records(sim: &Sim) -> Vec<LookupValueRecord> {
 }
 
 /// The record of a lookup, behind the gate.
-pub fn plan_record(sim: &Sim, lookup: &str) -> Option<LookupPlanRecord> {
-    let stored = ready(sim.register.read(&[plan_key(lookup)])).unwrap();
+pub fn plan_record(sim: &Sim, lookup: &str) -> Option<PlanRecord> {
+    let stored = ready(sim.register.read(&[flows::plans::key(Some(lookup))])).unwrap();
     stored
         .into_iter()
         .next()

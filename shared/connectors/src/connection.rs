@@ -696,6 +696,16 @@ impl ConnectionDocument {
         let suppliers =
             section::<suppliers::SupplierDocument>(&sections, "suppliers", Some("{}"), &mut problems)
                 .map(|section| section.settings(&invoice_terms.unwrap_or_default(), &mut problems));
+        if let (Some(coupa), Some(suppliers)) = (&coupa, &suppliers)
+            && suppliers.enabled
+            && coupa.supplier_code.field != SUPPLIER_FIELD
+        {
+            problems.push(invalid(
+                "coupa.supplier_code.field",
+                format!("{SUPPLIER_FIELD}, because suppliers are aligned by their number in Coupa"),
+                &coupa.supplier_code.field,
+            ));
+        }
         let recheck: Option<u64> = section(&sections, "hold_recheck_seconds", Some("86400"), &mut problems);
         if let Some(coupa) = &coupa {
             check_coupa(coupa, &mut problems);

@@ -51,6 +51,7 @@ pub mod master_data;
 pub mod matching;
 pub mod money;
 pub mod payments;
+pub mod plans;
 pub mod policy;
 pub mod problem;
 pub mod reference;

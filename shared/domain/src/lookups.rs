@@ -7,6 +7,7 @@
 use crate::effect::{Effect, EffectEvent};
 use crate::ids::{IdError, fold};
 use crate::lifecycle::{ChainEnd, IllegalStep};
+use crate::plans::ChangeShare;
 use crate::problem::{Problem, clean};
 use crate::time::Timestamp;
 use crate::timing::Timing;
@@ -140,25 +141,6 @@ pub struct CoupaValue {
     pub external_ref_code: Option<String>,
     /// The value above it.
     pub parent: Option<ParentReference>,
-}
-
-/// How large a change may be before a person must allow it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct LookupPolicy {
-    /// Percent of the lookup's active values of ours that may change at once.
-    pub change_percent_max: u32,
-    /// Changes that are always let through, however small the lookup.
-    pub change_count_min: u32,
-}
-
-impl Default for LookupPolicy {
-    /// 20 percent, at least 10.
-    fn default() -> Self {
-        Self {
-            change_percent_max: 20,
-            change_count_min: 10,
-        }
-    }
 }
 
 /// What is done to one value.
@@ -359,17 +341,10 @@ pub enum Guard {
 pub fn guard(
     lookup: &str,
     plan: &LookupPlan,
-    policy: &LookupPolicy,
+    policy: &ChangeShare,
     excused: impl Fn(&Action) -> bool,
 ) -> Guard {
-    let least = usize::try_from(policy.change_count_min).unwrap_or(usize::MAX);
-    let percent = usize::try_from(policy.change_percent_max).unwrap_or(usize::MAX);
-    let share = plan
-        .ours_active
-        .saturating_mul(percent)
-        .checked_div(100)
-        .unwrap_or(0);
-    let most = least.max(share);
+    let most = policy.most(plan.ours_active);
     let counted = plan.changes().filter(|action| !excused(action)).count();
     if plan.first_fill || counted <= most {
         return Guard::Open;
@@ -378,10 +353,7 @@ pub fn guard(
     Guard::TooLarge(
         Problem::new("LOOKUP_CHANGE_TOO_LARGE", fix)
             .field(lookup)
-            .expected(format!(
-                "at most {most} changes ({percent} % of {} active values, at least {least})",
-                plan.ours_active
-            ))
+            .expected(policy.words(plan.ours_active, "active values"))
             .actual(plan.summary()),
     )
 }
@@ -885,97 +857,6 @@ impl LookupValueRecord {
         }
         next.effect = Some(moved);
         Ok((next, told))
-    }
-}
-
-/// Where the alignment of one lookup stands.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case", tag = "is")]
-pub enum PlanState {
-    /// Nothing was planned that is not done.
-    Settled,
-    /// A plan is being carried out.
-    Applying,
-    /// Waits for a person.
-    Parked {
-        /// Why.
-        problem: Problem,
-        /// Hash of the plan; an approval names it. Blank when there is nothing to allow.
-        plan_sha256: String,
-        /// The first changes, in words.
-        changes: Vec<String>,
-    },
-}
-
-/// One lookup: its plan, and what a person allowed.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct LookupPlanRecord {
-    /// Layout, see [`RECORD_SCHEMA`].
-    pub schema: u32,
-    /// The lookup.
-    pub lookup: String,
-    /// Where it stands.
-    pub state: PlanState,
-    /// True while a write of one of its values may not be finished.
-    #[serde(default)]
-    pub unsettled: bool,
-    /// True while its first fill is under way: creates are let through whatever their number.
-    #[serde(default)]
-    pub filling: bool,
-    /// Digests of the changes that a person allowed and that may not be carried out yet.
-    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
-    pub allowed: BTreeSet<String>,
-    /// Hash of a parked plan that a person allowed and that is taken up with the next run.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub allowed_plan: Option<String>,
-    /// Where its audit chain ends.
-    pub chain: ChainEnd,
-}
-
-/// One step in the life of a lookup's plan: what the audit trail holds.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case", tag = "event")]
-pub enum LookupPlanEvent {
-    /// It is being carried out.
-    Applying {
-        /// Hash of the plan.
-        plan_sha256: String,
-        /// How many changes of each kind.
-        summary: String,
-    },
-    /// A person must look.
-    Parked {
-        /// Why.
-        problem: Problem,
-        /// Hash of the plan.
-        plan_sha256: String,
-    },
-    /// A person allowed a parked plan.
-    Allowed {
-        /// Hash of the plan.
-        plan_sha256: String,
-        /// Who, as they call themselves.
-        by: String,
-        /// Why.
-        reason: String,
-    },
-    /// Both sides agree.
-    Settled,
-}
-
-impl LookupPlanRecord {
-    /// A record of a lookup that was never looked at.
-    pub fn new(lookup: &str) -> Self {
-        Self {
-            schema: RECORD_SCHEMA,
-            lookup: lookup.to_owned(),
-            state: PlanState::Settled,
-            unsettled: false,
-            filling: false,
-            allowed: BTreeSet::new(),
-            allowed_plan: None,
-            chain: ChainEnd::default(),
-        }
     }
 }
 

@@ -1,12 +1,13 @@
 //! Suppliers: which one is which on both sides, and who is told what.
 //!
-//! A supplier is linked by its number, else by its tax id, else only proposed by its name: nothing is ever merged on a
-//! resemblance. Once linked, each field has a master; what both sides changed differently waits for a person. What was
+//! A supplier is linked on evidence: its number, else a tax id that can be one and that nothing speaks against. What only
+//! resembles, and a link that would write over a name or a number, is proposed to a person and never done. Once linked, each field has a master; what both sides changed differently waits for a person. What was
 //! last agreed is remembered per side, so that our own writes do not come back as news. Bank data is in none of it.
 
 use crate::effect::{Effect, EffectEvent};
 use crate::ids::{CreditTermsCode, SupplierCode, fold};
 use crate::lifecycle::{ChainEnd, IllegalStep};
+use crate::plans::ChangeShare;
 use crate::problem::{Problem, clean};
 use crate::time::{Date, Timestamp};
 use crate::timing::Timing;
@@ -14,10 +15,15 @@ use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
+mod evidence;
+pub use evidence::{Candidate, Evidence, Likeness, Particulars, Replaced, TaxIdFillers, Verdict};
+
 /// The layout of [`SupplierRecord`] that this version writes.
 pub const RECORD_SCHEMA: u32 = 1;
 /// Longest name Coupa takes, in characters (confirmed).
 pub const NAME_CHARACTERS_MAX: usize = 100;
+/// Between the parts of a write's identity; no value contains it, because control characters are taken out.
+const IDENTITY_SEPARATOR: char = '\u{1f}';
 /// Longest value of any other field that is kept, in characters.
 pub const VALUE_CHARACTERS_MAX: usize = 255;
 
@@ -160,8 +166,62 @@ pub struct QadSupplier {
     pub code: SupplierCode,
     /// Its fields.
     pub data: SupplierData,
+    /// Its type, where QAD shows one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kind: Option<String>,
+    /// Its site, where QAD shows one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub site: Option<String>,
     /// QAD's last change of it, by day; never compared.
     pub last_modified: Date,
+}
+
+/// Which suppliers of QAD are taken up. One that is linked stays aligned, whatever becomes of it.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct SupplierFilter {
+    /// Only those that are active in QAD.
+    pub active: bool,
+    /// Only those of these types, folded; none: of any.
+    pub types: BTreeSet<String>,
+    /// Only those of these sites, folded; none: of any.
+    pub sites: BTreeSet<String>,
+}
+
+impl SupplierFilter {
+    /// Why a supplier is left alone; `None` takes it up. One whose type or site QAD does not show is not taken for another.
+    pub fn leaves_out(&self, supplier: &QadSupplier) -> Option<String> {
+        if self.active && supplier.data.get(SupplierField::Active) != Some("true") {
+            return Some("left alone: it is not active in QAD".to_owned());
+        }
+        [
+            ("type", &self.types, &supplier.kind),
+            ("site", &self.sites, &supplier.site),
+        ]
+        .into_iter()
+        .filter(|(_, wanted, _)| !wanted.is_empty())
+        .find_map(|(what, wanted, shown)| match shown {
+            Some(shown) if wanted.contains(&fold(shown)) => None,
+            Some(shown) => Some(format!("left alone: its {what} is {shown}")),
+            None => Some(format!("left alone: QAD shows no {what} of it")),
+        })
+    }
+}
+
+impl QadSupplier {
+    /// True when it says the same as another reading of it.
+    pub fn says_the_same_as(&self, other: &Self) -> bool {
+        (&self.data, &self.kind, &self.site) == (&other.data, &other.kind, &other.site)
+    }
+
+    /// Whom it is known by.
+    pub fn particulars(&self) -> Particulars {
+        Particulars::new(Some(self.code.as_str()), &self.data)
+    }
+
+    /// Which one it is, for people.
+    pub fn words(&self) -> String {
+        format!("QAD {} \"{}\"", self.code, self.data.name())
+    }
 }
 
 /// A supplier's status in Coupa.
@@ -204,6 +264,17 @@ impl CoupaSupplier {
             CoupaSupplierStatus::NotApproved(_) => data.set(SupplierField::Active, ""),
         }
         data
+    }
+
+    /// Whom it is known by.
+    pub fn particulars(&self) -> Particulars {
+        Particulars::new(self.number.as_deref(), &self.data)
+    }
+
+    /// Which one it is, for people.
+    pub fn words(&self) -> String {
+        let number = self.number.as_deref().unwrap_or("none");
+        format!("Coupa {} \"{}\" number {number}", self.id, self.data.name())
     }
 
     /// True when its number is this code.
@@ -307,6 +378,12 @@ pub struct SupplierPolicy {
     pub create_in_qad: bool,
     /// How those get their code.
     pub numbering: Numbering,
+    /// What is entered where there is no tax id.
+    pub tax_id_fillers: TaxIdFillers,
+    /// Which suppliers of QAD are taken up.
+    pub filter: SupplierFilter,
+    /// How many suppliers one run may create or change before a person must allow it.
+    pub change_share: ChangeShare,
 }
 
 impl Default for SupplierPolicy {
@@ -318,6 +395,9 @@ impl Default for SupplierPolicy {
             create_in_coupa: true,
             create_in_qad: false,
             numbering: Numbering::default(),
+            tax_id_fillers: TaxIdFillers::default(),
+            filter: SupplierFilter::default(),
+            change_share: ChangeShare::default(),
         }
     }
 }
@@ -355,8 +435,10 @@ impl SupplierPolicy {
 pub enum LinkedBy {
     /// Coupa's number is QAD's code.
     Number,
-    /// The tax id, which no other supplier has.
+    /// The tax id, which no other supplier has and nothing speaks against.
     TaxId,
+    /// A person accepted what was proposed.
+    Person,
     /// One was created from the other.
     Creation,
 }
@@ -376,11 +458,19 @@ pub struct Directory {
 #[derive(Debug, Clone)]
 struct Seat {
     words: String,
-    number: Option<String>,
-    tax: Option<String>,
-    name: String,
+    particulars: Particulars,
     /// The other side's, once linked: a folded code or an id.
     linked: Option<String>,
+}
+
+impl Seat {
+    /// Tax id and name, as the directory finds by them; blank when it has none.
+    fn keys(&self) -> (&str, &str) {
+        (
+            self.particulars.tax_id.as_deref().unwrap_or_default(),
+            self.particulars.name.as_deref().unwrap_or_default(),
+        )
+    }
 }
 
 impl Directory {
@@ -388,92 +478,42 @@ impl Directory {
     pub fn note_qad(&mut self, supplier: &QadSupplier, linked: Option<u64>) {
         let key = supplier.code.folded();
         if let Some(old) = self.qad.remove(&key) {
-            drop_from(&mut self.qad_by_tax, old.tax.as_deref().unwrap_or_default(), &key);
-            drop_from(&mut self.qad_by_name, &old.name, &key);
+            let (tax, name) = old.keys();
+            drop_from(&mut self.qad_by_tax, tax, &key);
+            drop_from(&mut self.qad_by_name, name, &key);
         }
-        let tax = supplier
-            .data
-            .get(SupplierField::TaxId)
-            .map(name_key)
-            .filter(|tax| !tax.is_empty());
-        let name = name_key(supplier.data.name());
-        if let Some(tax) = &tax {
-            self.qad_by_tax
-                .entry(tax.clone())
-                .or_default()
-                .insert(key.clone());
-        }
-        self.qad_by_name
-            .entry(name.clone())
-            .or_default()
-            .insert(key.clone());
-        let words = format!("QAD {} \"{}\"", supplier.code, supplier.data.name());
-        let linked = linked.map(|id| id.to_string());
-        self.qad.insert(
-            key,
-            Seat {
-                words,
-                number: None,
-                tax,
-                name,
-                linked,
-            },
-        );
+        let seat = Seat {
+            words: supplier.words(),
+            particulars: supplier.particulars(),
+            linked: linked.map(|id| id.to_string()),
+        };
+        let (tax, name) = seat.keys();
+        add_to(&mut self.qad_by_tax, tax, key.clone());
+        add_to(&mut self.qad_by_name, name, key.clone());
+        self.qad.insert(key, seat);
     }
 
     /// Notes, or notes anew, a supplier of Coupa.
     pub fn note_coupa(&mut self, supplier: &CoupaSupplier, linked: Option<&SupplierCode>) {
         let key = supplier.id;
         if let Some(old) = self.coupa.remove(&key) {
-            drop_from(
-                &mut self.coupa_by_number,
-                old.number.as_deref().unwrap_or_default(),
-                &key,
-            );
-            drop_from(
-                &mut self.coupa_by_tax,
-                old.tax.as_deref().unwrap_or_default(),
-                &key,
-            );
-            drop_from(&mut self.coupa_by_name, &old.name, &key);
+            let (tax, name) = old.keys();
+            drop_from(&mut self.coupa_by_tax, tax, &key);
+            drop_from(&mut self.coupa_by_name, name, &key);
+            let number = old.particulars.number.as_deref().unwrap_or_default();
+            drop_from(&mut self.coupa_by_number, number, &key);
         }
-        let number = supplier
-            .number
-            .as_deref()
-            .map(fold)
-            .filter(|number| !number.is_empty());
-        let tax = supplier
-            .data
-            .get(SupplierField::TaxId)
-            .map(name_key)
-            .filter(|tax| !tax.is_empty());
-        let name = name_key(supplier.data.name());
-        if let Some(number) = &number {
-            self.coupa_by_number
-                .entry(number.clone())
-                .or_default()
-                .insert(key);
-        }
-        if let Some(tax) = &tax {
-            self.coupa_by_tax.entry(tax.clone()).or_default().insert(key);
-        }
-        self.coupa_by_name.entry(name.clone()).or_default().insert(key);
-        let words = format!(
-            "Coupa {} \"{}\" number {}",
-            supplier.id,
-            supplier.data.name(),
-            supplier.number.as_deref().unwrap_or("none")
-        );
-        self.coupa.insert(
-            key,
-            Seat {
-                words,
-                number,
-                tax,
-                name,
-                linked: linked.map(SupplierCode::folded),
-            },
-        );
+        let seat = Seat {
+            words: supplier.words(),
+            particulars: supplier.particulars(),
+            linked: linked.map(SupplierCode::folded),
+        };
+        let (tax, name) = seat.keys();
+        add_to(&mut self.coupa_by_tax, tax, key);
+        add_to(&mut self.coupa_by_name, name, key);
+        let number = seat.particulars.number.as_deref().unwrap_or_default();
+        add_to(&mut self.coupa_by_number, number, key);
+        self.coupa.insert(key, seat);
     }
 
     /// The folded codes QAD has, as far as they are known.
@@ -489,13 +529,40 @@ impl Directory {
             .join(", ")
     }
 
-    fn qad_words(&self, codes: &BTreeSet<String>) -> String {
-        codes
-            .iter()
-            .filter_map(|code| self.qad.get(code))
-            .map(|seat| seat.words.as_str())
-            .collect::<Vec<_>>()
-            .join(", ")
+    /// What a supplier of Coupa has in common with one of QAD, as something to link to; `None` when they are strangers.
+    fn candidate_in_coupa(&self, us: &Particulars, id: u64, policy: &SupplierPolicy) -> Option<Candidate> {
+        let seat = self.coupa.get(&id)?;
+        candidate(us, SupplierId::Coupa(id), seat, policy)
+    }
+
+    /// The same with a supplier of QAD.
+    fn candidate_in_qad(&self, us: &Particulars, code: &str, policy: &SupplierPolicy) -> Option<Candidate> {
+        let seat = self.qad.get(code)?;
+        candidate(us, SupplierId::Qad(code.parse().ok()?), seat, policy)
+    }
+
+    /// True when nobody in QAD has this supplier of Coupa, by a link or by its number.
+    fn is_free(&self, id: u64) -> bool {
+        self.coupa.get(&id).is_some_and(|seat| {
+            let number = seat.particulars.number.as_ref();
+            seat.linked.is_none() && number.is_none_or(|number| !self.qad.contains_key(number))
+        })
+    }
+}
+
+fn candidate(us: &Particulars, id: SupplierId, seat: &Seat, policy: &SupplierPolicy) -> Option<Candidate> {
+    let evidence = Evidence::between(us, &seat.particulars, &policy.tax_id_fillers);
+    (evidence.verdict() != Verdict::Strangers).then(|| Candidate {
+        id,
+        words: seat.words.clone(),
+        evidence,
+        replaces: Replaced::by_link(&evidence, policy.master(SupplierField::Name)),
+    })
+}
+
+fn add_to<K: Ord>(map: &mut BTreeMap<String, BTreeSet<K>>, key: &str, member: K) {
+    if !key.is_empty() {
+        map.entry(key.to_owned()).or_default().insert(member);
     }
 }
 
@@ -515,7 +582,9 @@ pub enum QadLink {
     Link(u64, LinkedBy),
     /// Coupa does not have it.
     Create,
-    /// A person must decide.
+    /// It may be one of these, or is one and its name would be written over: a person decides.
+    Propose(Problem, Vec<Candidate>),
+    /// A person must correct something.
     Park(Problem),
 }
 
@@ -526,11 +595,34 @@ pub enum CoupaLink {
     Create(SupplierCode),
     /// Nothing yet: it is not approved, or suppliers of Coupa are not created in QAD. In words.
     Wait(&'static str),
-    /// A person must decide.
+    /// It may be one of these: a person decides.
+    Propose(Problem, Vec<Candidate>),
+    /// A person must correct something.
     Park(Problem),
 }
 
+/// Code of a proposal.
+pub const PROPOSED: &str = "SUPPLIER_PROPOSED";
 const CONFLICT_FIX: &str = "If both are the same supplier, give the one in Coupa the number of the one in QAD; else rename one of them.";
+const PROPOSED_FIX: &str = "If they are one supplier, accept the proposal, or give the one in Coupa the number and the name of the one in QAD; else correct what they have in common: a name, or a tax id that is none.";
+
+const SAME_NAME: &str = "the same name in both systems";
+
+/// What is proposed to a person: nothing is written before it is decided.
+fn proposal(us: String, expected: &str, mut candidates: Vec<Candidate>) -> (Problem, Vec<Candidate>) {
+    let all = candidates.len();
+    candidates.truncate(evidence::CANDIDATES_MAX);
+    let told = candidates.iter().take(evidence::CANDIDATES_TOLD_MAX);
+    let mut words: Vec<String> = told.map(Candidate::to_string).collect();
+    if let Some(more) = all.checked_sub(words.len()).filter(|more| *more > 0) {
+        words.push(format!("and {more} more"));
+    }
+    let problem = Problem::new(PROPOSED, PROPOSED_FIX)
+        .field(us)
+        .expected(expected)
+        .actual(words.join(", "));
+    (problem, candidates)
+}
 
 /// A supplier without a name can be recognised by nobody, and Coupa takes none.
 fn without_name(whose: &str) -> Problem {
@@ -540,22 +632,39 @@ fn without_name(whose: &str) -> Problem {
         .actual("none")
 }
 
-/// Links a supplier of QAD: by number, then by a tax id that nobody else has, then proposes by name.
-pub fn link_qad(supplier: &QadSupplier, directory: &Directory) -> QadLink {
+/// Links a supplier of QAD to the one in Coupa that the evidence speaks for, unless that would write over a name or a number;
+/// what only resembles is proposed. What a person accepted is linked as long as both are what they were.
+pub fn link_qad(
+    supplier: &QadSupplier,
+    directory: &Directory,
+    policy: &SupplierPolicy,
+    accepted: Option<&Accepted>,
+) -> QadLink {
     let code = supplier.code.folded();
     if supplier.data.name().is_empty() {
         return QadLink::Park(without_name(&format!("QAD {}", supplier.code)));
     }
+    let us = supplier.particulars();
     let none = BTreeSet::new();
     let numbered = directory.coupa_by_number.get(&code).unwrap_or(&none);
     let park = |problem_code: &str, fix: &str, expected: &str, ids: &BTreeSet<u64>| {
-        let us = format!("QAD {} \"{}\"", supplier.code, supplier.data.name());
         QadLink::Park(
             Problem::new(problem_code, fix)
-                .field(us)
+                .field(supplier.words())
                 .expected(expected)
                 .actual(directory.words(ids)),
         )
+    };
+    let is_accepted = |candidate: &Candidate| {
+        accepted.is_some_and(|one| one.words == supplier.words() && one.candidate == *candidate)
+    };
+    let propose = |expected: &str, candidates: Vec<Candidate>| {
+        if let Some(SupplierId::Coupa(id)) = candidates.iter().find(|one| is_accepted(one)).map(|one| &one.id)
+        {
+            return QadLink::Link(*id, LinkedBy::Person);
+        }
+        let (problem, candidates) = proposal(supplier.words(), expected, candidates);
+        QadLink::Propose(problem, candidates)
     };
     if numbered.len() > 1 {
         let fix = "Leave the number on one of them in Coupa.";
@@ -567,67 +676,53 @@ pub fn link_qad(supplier: &QadSupplier, directory: &Directory) -> QadLink {
         );
     }
     if let Some(id) = numbered.first() {
-        let elsewhere = directory
-            .coupa
-            .get(id)
-            .and_then(|seat| seat.linked.as_ref())
-            .is_some_and(|other| *other != code);
-        return if elsewhere {
-            park(
+        let linked = directory.coupa.get(id).and_then(|seat| seat.linked.as_ref());
+        if linked.is_some_and(|other| *other != code) {
+            return park(
                 "SUPPLIER_NUMBER_CHANGED",
                 CONFLICT_FIX,
                 "a supplier in Coupa that is not linked to another code",
                 numbered,
-            )
-        } else {
-            QadLink::Link(*id, LinkedBy::Number)
+            );
+        }
+        let candidate = directory.candidate_in_coupa(&us, *id, policy);
+        return match candidate.filter(|one| !one.replaces.is_empty()) {
+            Some(candidate) => propose(SAME_NAME, vec![candidate]),
+            None => QadLink::Link(*id, LinkedBy::Number),
         };
     }
-    let tax = supplier
-        .data
-        .get(SupplierField::TaxId)
-        .map(name_key)
-        .filter(|tax| !tax.is_empty());
-    let free = |ids: Option<&BTreeSet<u64>>| -> BTreeSet<u64> {
-        ids.into_iter()
-            .flatten()
-            .filter(|id| {
-                directory
-                    .coupa
-                    .get(id)
-                    .is_some_and(|seat| seat.linked.is_none() && seat.number.is_none())
-            })
-            .copied()
-            .collect()
+    let with_tax = us.tax_id.as_ref().and_then(|tax| directory.coupa_by_tax.get(tax));
+    let with_tax = with_tax.unwrap_or(&none);
+    let namesakes = namesakes_of(&directory.coupa_by_name, supplier.data.name()).unwrap_or(&none);
+    let is_unnumbered = |id: &&u64| {
+        let seat = directory.coupa.get(id);
+        seat.is_some_and(|seat| seat.linked.is_none() && seat.particulars.number.is_none())
     };
-    if let Some(tax) = tax {
-        let candidates = free(directory.coupa_by_tax.get(&tax));
-        let alone_in_coupa = directory.coupa_by_tax.get(&tax).map_or(0, BTreeSet::len) == 1;
-        let rivals = directory
-            .qad_by_tax
-            .get(&tax)
-            .map_or(0, |codes| codes.iter().filter(|other| **other != code).count());
-        match candidates.first() {
-            Some(id) if alone_in_coupa && rivals == 0 => return QadLink::Link(*id, LinkedBy::TaxId),
-            Some(_) => {
-                return park(
-                    "SUPPLIER_PROPOSED",
-                    CONFLICT_FIX,
-                    "a tax id that one supplier on each side has",
-                    &candidates,
-                );
+    let ids: BTreeSet<u64> = with_tax
+        .iter()
+        .filter(|id| directory.is_free(**id))
+        .chain(namesakes.iter().filter(is_unnumbered))
+        .copied()
+        .collect();
+    let candidates: Vec<Candidate> = ids
+        .into_iter()
+        .filter_map(|id| directory.candidate_in_coupa(&us, id, policy))
+        .collect();
+    let rivals = us.tax_id.as_ref().and_then(|tax| directory.qad_by_tax.get(tax));
+    let has_rivals = rivals.is_some_and(|codes| codes.iter().any(|other| *other != code));
+    // The tax id is one supplier's on each side, so that at most one candidate is linked by it.
+    if with_tax.len() == 1 && !has_rivals {
+        for candidate in candidates.iter().filter(|one| one.replaces.is_empty()) {
+            if let (SupplierId::Coupa(id), Verdict::Link(by)) = (&candidate.id, candidate.evidence.verdict())
+            {
+                return QadLink::Link(*id, by);
             }
-            None => {}
         }
     }
-    let namesakes = namesakes_of(&directory.coupa_by_name, supplier.data.name()).unwrap_or(&none);
-    let unnumbered = free(Some(namesakes));
-    if !unnumbered.is_empty() {
-        return park(
-            "SUPPLIER_PROPOSED",
-            CONFLICT_FIX,
-            "a number or a tax id in common",
-            &unnumbered,
+    if !candidates.is_empty() {
+        return propose(
+            "a number in common, or a tax id that one supplier on each side has, and nothing to write over",
+            candidates,
         );
     }
     if !namesakes.is_empty() {
@@ -641,6 +736,26 @@ pub fn link_qad(supplier: &QadSupplier, directory: &Directory) -> QadLink {
     QadLink::Create
 }
 
+/// Why a supplier that was found in Coupa under our code is not taken for the one that was to be created: its name would be
+/// written over.
+pub fn adoption_replaces(
+    code: &SupplierCode,
+    data: &SupplierData,
+    found: &CoupaSupplier,
+    policy: &SupplierPolicy,
+) -> Option<Problem> {
+    let us = Particulars::new(Some(code.as_str()), data);
+    let evidence = Evidence::between(&us, &found.particulars(), &policy.tax_id_fillers);
+    let candidate = Candidate {
+        id: SupplierId::Coupa(found.id),
+        words: found.words(),
+        evidence,
+        replaces: Replaced::by_link(&evidence, policy.master(SupplierField::Name)),
+    };
+    let words = format!("QAD {code} \"{}\"", data.name());
+    (!candidate.replaces.is_empty()).then(|| proposal(words, SAME_NAME, vec![candidate]).0)
+}
+
 /// Who has the same name; nobody when the name has neither letters nor digits.
 fn namesakes_of<'d, K>(by_name: &'d BTreeMap<String, BTreeSet<K>>, name: &str) -> Option<&'d BTreeSet<K>> {
     let key = name_key(name);
@@ -649,7 +764,7 @@ fn namesakes_of<'d, K>(by_name: &'d BTreeMap<String, BTreeSet<K>>, name: &str) -
 
 /// What becomes of a supplier of Coupa that no supplier of QAD was linked to.
 pub fn link_coupa(supplier: &CoupaSupplier, directory: &Directory, policy: &SupplierPolicy) -> CoupaLink {
-    let us = format!("Coupa {} \"{}\"", supplier.id, supplier.data.name());
+    let us = supplier.particulars();
     let is_free = |number: &String| {
         directory
             .qad
@@ -657,43 +772,49 @@ pub fn link_coupa(supplier: &CoupaSupplier, directory: &Directory, policy: &Supp
             .is_some_and(|seat| seat.linked.is_none())
     };
     if supplier.number.as_ref().is_some_and(is_free) {
-        return CoupaLink::Wait("QAD's supplier of this number is being linked, or parked");
+        return CoupaLink::Wait("QAD's supplier of this number is being linked, parked, or left alone");
     }
     if let Some(number) = &supplier.number {
         let fix = "Correct the number in Coupa, or create the supplier in QAD under this code.";
         return CoupaLink::Park(
             Problem::new("SUPPLIER_NUMBER_UNKNOWN", fix)
-                .field(us)
+                .field(supplier.words())
                 .expected("the code of a supplier in QAD that is not linked to another one")
                 .actual(number.as_str()),
         );
     }
-    let tax = supplier
-        .data
-        .get(SupplierField::TaxId)
-        .map(name_key)
-        .unwrap_or_default();
-    let mut candidates = directory.qad_by_tax.get(&tax).cloned().unwrap_or_default();
-    candidates.extend(
-        namesakes_of(&directory.qad_by_name, supplier.data.name())
-            .into_iter()
-            .flatten()
-            .cloned(),
-    );
+    let with_tax = us.tax_id.as_ref().and_then(|tax| directory.qad_by_tax.get(tax));
+    // A filler that it shares with one that is linked already says nothing at all.
+    let plausible = us
+        .tax_id
+        .as_ref()
+        .is_some_and(|tax| policy.tax_id_fillers.leave(tax));
+    let is_unlinked = |code: &&String| directory.qad.get(*code).is_some_and(|seat| seat.linked.is_none());
+    let codes: BTreeSet<&String> = with_tax
+        .into_iter()
+        .flatten()
+        .filter(|code| plausible || is_unlinked(code))
+        .chain(
+            namesakes_of(&directory.qad_by_name, supplier.data.name())
+                .into_iter()
+                .flatten(),
+        )
+        .collect();
+    let candidates: Vec<Candidate> = codes
+        .into_iter()
+        .filter_map(|code| directory.candidate_in_qad(&us, code, policy))
+        .collect();
     if !candidates.is_empty() {
-        return CoupaLink::Park(
-            Problem::new("SUPPLIER_PROPOSED", CONFLICT_FIX)
-                .field(us)
-                .expected("a number, or a supplier that QAD does not have")
-                .actual(directory.qad_words(&candidates)),
-        );
+        let expected = "a number, or a supplier that QAD does not have";
+        let (problem, candidates) = proposal(supplier.words(), expected, candidates);
+        return CoupaLink::Propose(problem, candidates);
     }
     match supplier.status {
         CoupaSupplierStatus::Active => {}
         _ => return CoupaLink::Wait("not approved in Coupa"),
     }
     if supplier.data.name().is_empty() {
-        return CoupaLink::Park(without_name(&us));
+        return CoupaLink::Park(without_name(&supplier.words()));
     }
     if !policy.create_in_qad {
         return CoupaLink::Wait("creating suppliers in QAD is off");
@@ -772,6 +893,17 @@ pub fn align(
     alignment
 }
 
+/// Why a run that would create or change so many suppliers waits for a person, where so many are linked.
+pub fn too_many_changes(changed: usize, linked: usize, share: &ChangeShare) -> Option<Problem> {
+    let fix = "Read the plan. If it is right, allow it; else correct the suppliers, or the settings of the connection.";
+    (changed > share.most(linked)).then(|| {
+        Problem::new("SUPPLIER_CHANGE_TOO_LARGE", fix)
+            .field("suppliers")
+            .expected(share.words(linked, "linked suppliers"))
+            .actual(format!("{changed} suppliers to create or change"))
+    })
+}
+
 /// The problem of a supplier that both sides changed.
 pub fn conflict(code: &SupplierCode, conflicts: &[(SupplierField, String, String)]) -> Problem {
     let side = |pick: fn(&(SupplierField, String, String)) -> &String| {
@@ -846,6 +978,9 @@ pub enum SupplierState {
         /// How they were recognised.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         by: Option<LinkedBy>,
+        /// Who it may be on the other side, when it is proposed.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        candidates: Vec<Candidate>,
     },
 }
 
@@ -930,6 +1065,19 @@ impl SupplierWrite {
         }
     }
 
+    /// What it would do, as one text: two that are equal do the same. The code that a supplier of Coupa gets is chosen when it
+    /// is created and is none of it.
+    pub fn identity(&self) -> String {
+        let what = match self {
+            Self::CreateInQad { id, .. } => format!("qad-supplier-of/{id}"),
+            _ => self.key(),
+        };
+        let fields = self.data().iter();
+        fields.fold(what, |all, (field, value)| {
+            format!("{all}{IDENTITY_SEPARATOR}{}={value}", field.word())
+        })
+    }
+
     /// In words, for people.
     pub fn sentence(&self) -> String {
         let fields: Vec<&str> = self.data().iter().map(|(field, _)| field.word()).collect();
@@ -988,6 +1136,24 @@ pub enum SupplierEvent {
     },
     /// What kept it parked is gone.
     Unparked,
+    /// A person accepted what was proposed.
+    Accepted {
+        /// The other one: `coupa/<id>`.
+        with: String,
+        /// Who, as they call themselves.
+        by: String,
+        /// Why.
+        reason: String,
+    },
+}
+
+/// A proposal that a person accepted: it counts as long as both are what they were then.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Accepted {
+    /// Whose proposal it was, in words.
+    pub words: String,
+    /// What was accepted.
+    pub candidate: Candidate,
 }
 
 /// Everything this product knows about one supplier of one side.
@@ -1013,6 +1179,9 @@ pub struct SupplierRecord {
     /// The write under way, or the last one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub effect: Option<Effect>,
+    /// The proposal that a person accepted, until it is linked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub accepted: Option<Accepted>,
     /// When the last write ended.
     #[serde(default)]
     pub written_at: Timestamp,
@@ -1037,6 +1206,7 @@ impl SupplierRecord {
             coupa: None,
             agreed: None,
             effect: None,
+            accepted: None,
             written_at: Timestamp::default(),
             read_at: Timestamp::default(),
             chain: ChainEnd::default(),
@@ -1056,6 +1226,47 @@ impl SupplierRecord {
                 self.coupa.as_ref().map(|coupa| coupa.id)
             }
             SupplierState::Alone { .. } => None,
+        }
+    }
+
+    /// What a person accepts by saying that it is this supplier of Coupa. The error says why that cannot be accepted.
+    pub fn acceptance(&self, coupa: u64) -> Result<Accepted, Problem> {
+        let wanted = SupplierId::Coupa(coupa);
+        let refuse = |code: &str, fix: &str, expected: &str, actual: String| {
+            Err(Problem::new(code, fix)
+                .field(format!("{} and {wanted}", self.id))
+                .expected(expected)
+                .actual(actual))
+        };
+        let candidates: &[Candidate] = match &self.state {
+            SupplierState::Parked { candidates, .. } => candidates,
+            _ => &[],
+        };
+        let found = candidates.iter().find(|candidate| candidate.id == wanted);
+        match (found, &self.qad) {
+            (Some(candidate), Some(_)) if candidate.replaces.contains(&Replaced::NumberInCoupa) => refuse(
+                "SUPPLIER_HAS_A_NUMBER",
+                "Take the number off the one in Coupa, or give it QAD's code there, if they are one supplier.",
+                "a supplier in Coupa without another number",
+                candidate.words.clone(),
+            ),
+            (Some(candidate), Some(qad)) => Ok(Accepted {
+                words: qad.words(),
+                candidate: candidate.clone(),
+            }),
+            _ => {
+                let proposed: Vec<String> = candidates.iter().map(|one| one.id.to_string()).collect();
+                refuse(
+                    "SUPPLIER_NOT_PROPOSED",
+                    "Look at `qad-coupa suppliers proposals`; only what is proposed there can be accepted.",
+                    "a supplier of QAD and one that it is proposed for",
+                    if proposed.is_empty() {
+                        "no proposal".to_owned()
+                    } else {
+                        format!("proposed: {}", proposed.join(", "))
+                    },
+                )
+            }
         }
     }
 

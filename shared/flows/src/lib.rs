@@ -24,6 +24,7 @@ pub mod operator;
 pub mod order_event;
 pub mod pace;
 pub mod pause;
+pub mod plans;
 pub mod poll_coupa;
 pub mod poll_payments;
 pub mod poll_receipts;

@@ -388,17 +388,20 @@ pub enum Collection {
     LookupValue,
     /// One per lookup: its plan and whether a person allowed it.
     LookupPlan,
+    /// The plan of the suppliers and whether a person allowed it.
+    SupplierPlan,
 }
 
 impl Collection {
     /// All of them.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Bill,
         Self::UnmatchedPayment,
         Self::Supplier,
         Self::AwaitedSupplier,
         Self::LookupValue,
         Self::LookupPlan,
+        Self::SupplierPlan,
     ];
 
     /// The collection's one name, in keys and logs. Never changed.
@@ -410,6 +413,7 @@ impl Collection {
             Self::AwaitedSupplier => "awaited-supplier",
             Self::LookupValue => "lookup-value",
             Self::LookupPlan => "lookup-plan",
+            Self::SupplierPlan => "supplier-plan",
         }
     }
 }

@@ -7,21 +7,22 @@
 use crate::engine::{Driven, Finding, Proof, Stepped, Target, drive};
 use crate::invoice_effects::new_effect;
 use crate::pause::{self, Pause};
+use crate::plans::{self, ALLOWED_MAX, CHANGES_TOLD_MAX, Mark, Parking};
 use crate::poll_coupa::PollError;
 use crate::ports::{
     Collection, CommitError, CoupaLookups, QadSources, ReadError, RecordGroup, RecordKey, StoredRecord,
     WriteError,
 };
-use crate::store::{Change, Context, Document, FlowError, Loaded, impossible, load, parse, save, sha256_hex};
+use crate::store::{Change, Context, Document, FlowError, Loaded, impossible, parse, save, sha256_hex};
 use async_trait::async_trait;
 use domain::effect::{Effect, EffectEvent, EffectStatus, Repetition};
 use domain::guards::{self, stands};
 use domain::lifecycle::{ChainEnd, IllegalStep};
 use domain::lookups::{
     Action, ActionKind, CoupaValue, DEPTH_MAX, Guard, LOOKUP_MISSING, LookupCode, LookupPlan,
-    LookupPlanEvent, LookupPlanRecord, LookupPolicy, LookupValueEvent, LookupValueRecord, PlanState,
-    VALUE_TAKEN, empty_source, guard, plan,
+    LookupValueEvent, LookupValueRecord, VALUE_TAKEN, empty_source, guard, plan,
 };
+use domain::plans::{ChangeShare, PlanRecord, PlanState};
 use domain::problem::Problem;
 use domain::time::Timestamp;
 use domain::timing::Timing;
@@ -34,12 +35,6 @@ const REFUSALS_MAX: u32 = 10;
 const AT_ONCE: usize = 8;
 /// How long a refused change is not sent again while it stays the same, in milliseconds (23 hours).
 pub const REFUSED_RETRY_MILLIS: i64 = 23 * 3_600_000;
-/// Changes of a parked plan that are kept in words.
-const CHANGES_TOLD_MAX: usize = 50;
-/// Changes whose permission is remembered one by one; a larger plan is allowed in parts.
-const ALLOWED_MAX: usize = 10_000;
-/// Tries to write a lookup's own record against overlapping runs.
-const RECORD_TRIES_MAX: u32 = 4;
 
 /// One QAD list and the Coupa lookup that shows it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -49,7 +44,7 @@ pub struct LookupSync {
     /// The source's name in the connection.
     pub source: String,
     /// How large a change may be.
-    pub policy: LookupPolicy,
+    pub policy: ChangeShare,
 }
 
 /// What this flow needs: its permissions.
@@ -140,62 +135,12 @@ pub async fn run(deps: &Deps<'_>) -> Result<Vec<LookupRun>, PollError> {
     Ok(runs)
 }
 
-/// Allows the parked plan with this hash; the next run carries it out as long as it is still the same plan. A plan that has
-/// changed meanwhile is parked anew.
-pub async fn allow(
-    context: &Context<'_>,
-    lookup: &str,
-    plan_sha256: &str,
-    by: &str,
-    reason: &str,
-) -> Result<LookupPlanRecord, FlowError> {
-    for attempt in 0..RECORD_TRIES_MAX {
-        let loaded = load_plan(context, lookup).await?;
-        let parked = matches!(&loaded.document.state, PlanState::Parked { plan_sha256: hash, .. } if hash == plan_sha256);
-        if !parked || plan_sha256.is_empty() {
-            let fix = "Read the plan again and allow the hash it shows.";
-            return Err(FlowError::Broken(
-                Problem::new("LOOKUP_PLAN_NOT_PARKED", fix)
-                    .field(lookup)
-                    .expected("the hash of the parked plan")
-                    .actual(plan_sha256),
-            ));
-        }
-        let mut document = loaded.document;
-        if document.allowed_plan.as_deref() == Some(plan_sha256) {
-            return Ok(document);
-        }
-        document.allowed_plan = Some(plan_sha256.to_owned());
-        let event = LookupPlanEvent::Allowed {
-            plan_sha256: plan_sha256.to_owned(),
-            by: domain::problem::clean(by),
-            reason: domain::problem::clean(reason),
-        };
-        match save(
-            context,
-            loaded.revision,
-            Change {
-                document,
-                events: vec![event],
-                writes: vec![],
-            },
-        )
-        .await
-        {
-            Ok(saved) => return Ok(saved.document),
-            Err(CommitError::Conflict) => context.pause(attempt).await,
-            Err(CommitError::Store(error)) => return Err(error.into()),
-        }
-    }
-    Err(FlowError::Contended)
-}
-
 // ---------------------------------------------------------------------------------------------------------------
 // One lookup
 // ---------------------------------------------------------------------------------------------------------------
 
 async fn align(deps: &Deps<'_>, sync: &LookupSync, done: &mut LookupRun) -> Result<(), PollError> {
-    let record = load_plan(&deps.context, &sync.lookup).await?;
+    let record = plans::load(&deps.context, Some(&sync.lookup)).await?;
     let mut begun = Vec::new();
     if record.document.unsettled && !deps.plan_only && stands(guards::Guard::OpenFirst) {
         begun = finish_open(deps, sync, done).await?;
@@ -339,7 +284,7 @@ async fn align(deps: &Deps<'_>, sync: &LookupSync, done: &mut LookupRun) -> Resu
 async fn still_missing(
     deps: &Deps<'_>,
     sync: &LookupSync,
-    record: &LookupPlanRecord,
+    record: &PlanRecord,
     shows_no_values: bool,
 ) -> Result<Option<Problem>, PollError> {
     let PlanState::Parked { problem, .. } = &record.state else {
@@ -372,7 +317,7 @@ fn digest(action: &Action) -> String {
 fn refused_by_guard(
     plan: &LookupPlan,
     sync: &LookupSync,
-    record: &LookupPlanRecord,
+    record: &PlanRecord,
     hash: &str,
 ) -> Option<Problem> {
     if record.allowed_plan.as_deref() == Some(hash) || !stands(guards::Guard::ChangeShare) {
@@ -395,20 +340,12 @@ fn concerns_all(problem: &Problem) -> bool {
             .any(|end| problem.code.ends_with(end))
 }
 
-/// What is written on the lookup's record before the first byte of a run leaves.
-struct Mark {
-    hash: String,
-    first_fill: bool,
-    digests: BTreeSet<String>,
-    summary: String,
-}
-
 /// Carrying out the plan of one lookup.
 struct Work<'a, 'd> {
     deps: &'a Deps<'d>,
     sync: &'a LookupSync,
     started: Timestamp,
-    record: Loaded<LookupPlanRecord>,
+    record: Loaded<PlanRecord>,
     mark: Option<Mark>,
     /// What Coupa holds, as far as this run knows.
     values: Vec<CoupaValue>,
@@ -577,21 +514,7 @@ impl Work<'_, '_> {
         let Some(mark) = self.mark.take() else {
             return Ok(());
         };
-        let mut document = self.record.document.clone();
-        document.unsettled = true;
-        document.filling |= mark.first_fill;
-        if document.allowed_plan.as_deref() == Some(mark.hash.as_str()) {
-            document.allowed = mark.digests;
-            document.allowed_plan = None;
-        }
-        let news = document.state != PlanState::Applying;
-        document.state = PlanState::Applying;
-        let event = LookupPlanEvent::Applying {
-            plan_sha256: mark.hash,
-            summary: mark.summary,
-        };
-        let events = if news { vec![event] } else { vec![] };
-        self.record = tell(self.deps, self.record.clone(), document, events).await?;
+        self.record = plans::begin(&self.deps.context, self.record.clone(), mark).await?;
         Ok(())
     }
 
@@ -599,7 +522,9 @@ impl Work<'_, '_> {
     async fn unfinished(self) -> Result<(), FlowError> {
         let mut document = self.record.document.clone();
         document.unsettled = true;
-        tell(self.deps, self.record, document, vec![]).await.map(drop)
+        plans::tell(&self.deps.context, self.record, document, vec![])
+            .await
+            .map(drop)
     }
 }
 
@@ -815,14 +740,6 @@ async fn withdraw_unwanted(
 // The lookup's own record
 // ---------------------------------------------------------------------------------------------------------------
 
-/// Where the record of a lookup lies.
-pub fn plan_key(lookup: &str) -> RecordKey {
-    RecordKey::Entry {
-        collection: Collection::LookupPlan,
-        id: lookup.to_owned(),
-    }
-}
-
 /// Where the record of a value lies.
 pub fn value_key(lookup: &str, path: &[LookupCode]) -> RecordKey {
     RecordKey::Entry {
@@ -831,94 +748,30 @@ pub fn value_key(lookup: &str, path: &[LookupCode]) -> RecordKey {
     }
 }
 
-async fn load_plan(context: &Context<'_>, lookup: &str) -> Result<Loaded<LookupPlanRecord>, FlowError> {
-    let loaded = load(context.register, plan_key(lookup)).await?;
-    Ok(loaded.unwrap_or_else(|| Loaded {
-        document: LookupPlanRecord::new(lookup),
-        revision: 0,
-    }))
-}
-
-/// Writes the lookup's record when that changes it. An overlapping run that was faster has told its own view of the same
-/// lookup; the next run corrects whichever was wrong.
-async fn tell(
-    deps: &Deps<'_>,
-    before: Loaded<LookupPlanRecord>,
-    document: LookupPlanRecord,
-    events: Vec<LookupPlanEvent>,
-) -> Result<Loaded<LookupPlanRecord>, FlowError> {
-    if deps.plan_only || document == before.document {
-        return Ok(before);
-    }
-    match save(
-        &deps.context,
-        before.revision,
-        Change {
-            document,
-            events,
-            writes: vec![],
-        },
-    )
-    .await
-    {
-        Ok(saved) => Ok(saved),
-        Err(CommitError::Conflict) => load_plan(&deps.context, &before.document.lookup).await,
-        Err(CommitError::Store(error)) => Err(error.into()),
-    }
-}
-
-/// What a lookup waits for a person with.
-struct Parking {
-    problem: Problem,
-    /// Blank when there is nothing to allow.
-    plan_sha256: String,
-    changes: Vec<String>,
-    /// What stays allowed; `None` leaves that as it is.
-    allowed: Option<BTreeSet<String>>,
-}
-
-/// Rests until a person has looked. `open` says that writes of an earlier run may not be finished.
+/// Parks the lookup, unless only the plan was asked for.
 async fn park(
     deps: &Deps<'_>,
-    record: Loaded<LookupPlanRecord>,
+    record: Loaded<PlanRecord>,
     open: bool,
     parking: Parking,
 ) -> Result<(), FlowError> {
-    let mut document = record.document.clone();
-    document.unsettled = open;
-    if let Some(allowed) = parking.allowed {
-        document.allowed = allowed;
-        document.allowed_plan = None;
-        document.filling = false;
+    if deps.plan_only {
+        return Ok(());
     }
-    let Parking {
-        problem,
-        plan_sha256,
-        changes,
-        ..
-    } = parking;
-    let known = matches!(&document.state, PlanState::Parked { problem: old, plan_sha256: hash, .. }
-        if old.code == problem.code && *hash == plan_sha256);
-    let mut events = Vec::new();
-    if !known {
-        document.state = PlanState::Parked {
-            problem: problem.clone(),
-            plan_sha256: plan_sha256.clone(),
-            changes,
-        };
-        events.push(LookupPlanEvent::Parked { problem, plan_sha256 });
-    }
-    tell(deps, record, document, events).await.map(drop)
+    plans::park(&deps.context, record, open, parking).await
 }
 
 /// Rests: everything that can be done is done. What is left waits for a person, value by value.
 async fn rest(
     deps: &Deps<'_>,
-    record: Loaded<LookupPlanRecord>,
+    record: Loaded<PlanRecord>,
     open: bool,
     problems: &[Problem],
     refused: BTreeSet<String>,
 ) -> Result<(), FlowError> {
+    if deps.plan_only {
+        return Ok(());
+    }
     if let Some(first) = problems.first() {
         let told = problems.iter().take(CHANGES_TOLD_MAX).map(ToString::to_string);
         let parking = Parking {
@@ -929,45 +782,7 @@ async fn rest(
         };
         return park(deps, record, open, parking).await;
     }
-    if record.revision == 0 {
-        return Ok(());
-    }
-    let mut document = record.document.clone();
-    document.unsettled = open;
-    document.filling = false;
-    document.allowed.clear();
-    document.allowed_plan = None;
-    let news = document.state != PlanState::Settled;
-    document.state = PlanState::Settled;
-    let events = if news {
-        vec![LookupPlanEvent::Settled]
-    } else {
-        vec![]
-    };
-    tell(deps, record, document, events).await.map(drop)
-}
-
-impl Document for LookupPlanRecord {
-    fn key(&self) -> RecordKey {
-        plan_key(&self.lookup)
-    }
-    fn audit_name(&self) -> String {
-        format!("lookup/{}", self.lookup)
-    }
-    fn state_word(&self) -> &'static str {
-        match self.state {
-            PlanState::Settled => "settled",
-            PlanState::Applying => "applying",
-            PlanState::Parked { .. } => "parked",
-        }
-    }
-    /// The schedule looks at every lookup anyway.
-    fn due(&self, _: &Timing) -> Option<Timestamp> {
-        None
-    }
-    fn chain(&mut self) -> &mut ChainEnd {
-        &mut self.chain
-    }
+    plans::settle(&deps.context, record, open).await
 }
 
 impl Document for LookupValueRecord {

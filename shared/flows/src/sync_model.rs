@@ -606,6 +606,8 @@ impl QadSuppliers for Model {
             let supplier = QadSupplier {
                 code: code.clone(),
                 data: data.clone(),
+                kind: None,
+                site: None,
                 last_modified: state.now.date_utc(),
             };
             state.journal.push(format!("create in qad {code}"));

@@ -2,12 +2,13 @@
 //!
 //! Both sides are read from their cursors with an overlap; known rows are recognised by their digest, so an idle run reads
 //! each side once and writes nothing. What is news is decided by [`domain::suppliers`] and written through the effect
-//! engine. The cursors move, by compare-and-set, after everything before them is in the register; a run that dies is made
+//! engine. A run that would create or change more than its share waits for a person with its plan. The cursors move, by compare-and-set, after everything before them is in the register; a run that dies is made
 //! up for by the next one. A record that cannot be read is put aside under its id, and the rest goes on.
 
 use crate::engine::{Driven, Finding, Proof, Target, drive};
 use crate::invoice_effects::new_effect;
 use crate::pause::{self, Pause};
+use crate::plans::{self, ALLOWED_MAX, CHANGES_TOLD_MAX, Mark, Parking};
 use crate::poll_coupa::PollError;
 use crate::ports::{
     Collection, Commit, CommitError, CoupaSuppliers, QadSuppliers, Queue, ReadError, RecordGroup, RecordKey,
@@ -19,12 +20,14 @@ use async_trait::async_trait;
 use domain::effect::{Effect, EffectEvent, EffectStatus, Repetition};
 use domain::guards::{Guard, stands};
 use domain::ids::{ConnectionId, SupplierCode};
+use domain::instruction::Instruction;
 use domain::lifecycle::{ChainEnd, IllegalStep};
+use domain::plans::{PlanRecord, PlanState};
 use domain::problem::Problem;
 use domain::suppliers::{
-    CoupaLink, CoupaSupplier, Directory, LinkedBy, NextStep, QadLink, QadSupplier, SupplierData,
+    Candidate, CoupaLink, CoupaSupplier, Directory, LinkedBy, NextStep, QadLink, QadSupplier, SupplierData,
     SupplierEvent, SupplierField, SupplierId, SupplierPolicy, SupplierRecord, SupplierState, SupplierWrite,
-    in_coupa_words, link_coupa, link_qad, name_key,
+    adoption_replaces, in_coupa_words, link_coupa, link_qad, name_key, too_many_changes,
 };
 use domain::time::{Date, Timestamp};
 use domain::timing::Timing;
@@ -93,8 +96,12 @@ pub struct Synced {
     pub open: u64,
     /// Invoices woken.
     pub woken: u64,
-    /// What would be done, when only asked for the plan.
+    /// What would be done, when only asked for the plan or when it waits for a person.
     pub changes: Vec<String>,
+    /// Hash of that plan, to allow it by; blank otherwise.
+    pub plan_sha256: String,
+    /// True when the plan is larger than the share that may change at once, and nobody has allowed it: nothing of it is done.
+    pub waits: bool,
     /// Suppliers that were parked for a person in this run, and why.
     pub needs_a_person: Vec<Problem>,
     /// Suppliers that stand parked; counted in runs that have something to do.
@@ -142,7 +149,7 @@ pub async fn run(deps: &Deps<'_>) -> Result<Synced, PollError> {
     let key = RecordKey::Watermark(WATERMARK.to_owned());
     let found = context
         .register
-        .read(&[key.clone(), pause::Flow::Suppliers.key()])
+        .read(&[key.clone(), pause::Flow::Suppliers.key(), plans::key(None)])
         .await?;
     let mut found = found.into_iter();
     let stored = found.next().flatten();
@@ -153,6 +160,17 @@ pub async fn run(deps: &Deps<'_>) -> Result<Synced, PollError> {
         .map(pause::read)
         .transpose()?
         .flatten();
+    let plan = found.next().flatten();
+    let plan: Loaded<PlanRecord> = match plan {
+        Some(stored) => Loaded {
+            document: parse(&stored)?,
+            revision: stored.revision,
+        },
+        None => Loaded {
+            document: PlanRecord::new(None),
+            revision: 0,
+        },
+    };
     let seen = stored.as_ref().map_or(0, |stored| stored.revision);
     let before: Watermark = stored.as_ref().map(parse).transpose()?.unwrap_or_default();
     let now = context.clock.now();
@@ -175,7 +193,10 @@ pub async fn run(deps: &Deps<'_>) -> Result<Synced, PollError> {
     };
     let mut digests = digests_of(&rows);
     let policy = policy_digest(deps.policy);
-    let news = policy != before.policy || digests.iter().any(|digest| !before.digests.contains(digest));
+    // What was allowed is carried out although nothing is new, also by the run after one that died.
+    let allowed = plan.document.allowed_plan.is_some() || plan.document.state == PlanState::Applying;
+    let news =
+        policy != before.policy || allowed || digests.iter().any(|digest| !before.digests.contains(digest));
     let look_again = before.look_again.is_some_and(|instant| instant <= now);
     let mut again = before.look_again.filter(|_| !look_again);
     if !stands(Guard::WatermarkLast) && !deps.plan_only {
@@ -194,15 +215,14 @@ pub async fn run(deps: &Deps<'_>) -> Result<Synced, PollError> {
         book.synced = synced;
         book.put_aside(&rows).await?;
         book.take_in(&rows, now);
-        book.link().await?;
-        book.align().await?;
-        book.wake().await?;
-        book.count_parked();
-        if book.synced.incomplete && !deps.plan_only {
+        book.carry_out(plan).await?;
+        if (book.synced.incomplete || book.synced.waits) && !deps.plan_only {
             if !book.keep_what_was_read().await? {
                 return Ok(book.synced);
             }
-            book.look_again_at(now);
+            if book.synced.incomplete {
+                book.look_again_at(now);
+            }
         }
         again = book.look_again;
         digests.retain(|digest| !book.overtaken.contains(digest));
@@ -219,6 +239,63 @@ pub async fn run(deps: &Deps<'_>) -> Result<Synced, PollError> {
         advance(deps, key, seen, &after).await?;
     }
     Ok(synced)
+}
+
+/// Accepts that a supplier of QAD is the one of Coupa that it is proposed for; the next run links them as long as both are
+/// what they are now.
+pub async fn accept(
+    context: &Context<'_>,
+    code: &SupplierCode,
+    coupa: u64,
+    why: &Instruction,
+) -> Result<SupplierRecord, FlowError> {
+    /// Tries against an overlapping run.
+    const TRIES_MAX: u32 = 5;
+    let id = SupplierId::Qad(code.clone());
+    let watermark = RecordKey::Watermark(WATERMARK.to_owned());
+    for attempt in 0..TRIES_MAX {
+        let keys = [entry(id.to_string()), watermark.clone()];
+        let mut found = context.register.read(&keys).await?.into_iter();
+        let (record, mark) = (found.next().flatten(), found.next().flatten());
+        let (mut document, revision) = match &record {
+            Some(stored) => (parse::<SupplierRecord>(stored)?, stored.revision),
+            None => (SupplierRecord::new(id.clone(), context.clock.now()), 0),
+        };
+        let accepted = document.acceptance(coupa).map_err(FlowError::Broken)?;
+        if document.accepted.as_ref() == Some(&accepted) {
+            return Ok(document);
+        }
+        document.accepted = Some(accepted);
+        let mut writes = Vec::new();
+        if let Some(stored) = &mark {
+            // Nothing is new on either side: the next run looks all the same.
+            let mut moved: Watermark = parse(stored)?;
+            moved.look_again = Some(context.clock.now());
+            writes.push(RecordWrite::Put {
+                key: watermark.clone(),
+                seen: stored.revision,
+                body: render(&moved)?,
+                state: String::new(),
+                due: None,
+            });
+        }
+        let event = SupplierEvent::Accepted {
+            with: SupplierId::Coupa(coupa).to_string(),
+            by: why.by.clone(),
+            reason: why.reason.clone(),
+        };
+        let change = Change {
+            document,
+            events: vec![event],
+            writes,
+        };
+        match save(context, revision, change).await {
+            Ok(saved) => return Ok(saved.document),
+            Err(CommitError::Conflict) => context.pause(attempt).await,
+            Err(CommitError::Store(error)) => return Err(error.into()),
+        }
+    }
+    Err(FlowError::Contended)
 }
 
 /// Why a write is planned, in words for people.
@@ -314,11 +391,15 @@ fn digest(parts: &[&str]) -> String {
 
 /// What a row says, without when it was changed: our own writes move that.
 fn qad_digest(row: &QadSupplier) -> String {
-    digest(&[
-        "qad",
-        &row.code.folded(),
-        &serde_json::to_string(&row.data).unwrap_or_default(),
-    ])
+    let (code, data) = (
+        row.code.folded(),
+        serde_json::to_string(&row.data).unwrap_or_default(),
+    );
+    let mut parts = vec!["qad", &code, &data];
+    // Only where QAD shows them: what earlier versions remember stays what it is.
+    parts.extend(row.kind.as_deref());
+    parts.extend(row.site.as_deref());
+    digest(&parts)
 }
 
 /// See [`qad_digest`].
@@ -463,13 +544,47 @@ impl Document for SupplierRecord {
 
 type Held = Loaded<SupplierRecord>;
 
+/// What a run may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Mode {
+    /// Everything.
+    Act,
+    /// Nothing that leads to a write elsewhere: its plan waits for a person. Who waits for a person is told.
+    Hold,
+    /// Nothing at all: it only says what it would do.
+    Tell,
+}
+
+/// A write that would be begun.
+#[derive(Debug, Clone)]
+struct Planned {
+    /// Whose record.
+    supplier: String,
+    /// What it would do, see [`SupplierWrite::identity`].
+    identity: String,
+    /// True when the very same write was let through before and refused.
+    known: bool,
+}
+
+impl Planned {
+    fn digest(&self) -> String {
+        digest(&[&self.identity])
+    }
+}
+
 /// Everything in hand during one run.
+#[derive(Clone)]
 struct Book<'a, 'd> {
     deps: &'a Deps<'d>,
+    mode: Mode,
+    /// The writes that were planned and not begun.
+    planned: Vec<Planned>,
     qad: BTreeMap<String, Held>,
     coupa: BTreeMap<u64, Held>,
     /// Which QAD supplier a Coupa supplier is linked to.
     linked: BTreeMap<u64, String>,
+    /// Suppliers of Coupa that the plan that waits would link.
+    would_link: BTreeSet<u64>,
     /// Codes and ids whose record somebody else changed in this moment, or cannot be read: left for the next run.
     busy: BTreeSet<String>,
     directory: Directory,
@@ -492,9 +607,12 @@ impl<'a, 'd> Book<'a, 'd> {
     async fn open(deps: &'a Deps<'d>) -> Result<Self, FlowError> {
         let mut book = Self {
             deps,
+            mode: if deps.plan_only { Mode::Tell } else { Mode::Act },
+            planned: Vec::new(),
             qad: BTreeMap::new(),
             coupa: BTreeMap::new(),
             linked: BTreeMap::new(),
+            would_link: BTreeSet::new(),
             busy: BTreeSet::new(),
             directory: Directory::default(),
             touched: BTreeSet::new(),
@@ -597,7 +715,7 @@ impl<'a, 'd> Book<'a, 'd> {
                 .document
                 .qad
                 .as_ref()
-                .is_none_or(|known| known.data != row.data)
+                .is_none_or(|known| !known.says_the_same_as(row))
             {
                 held.document.qad = Some(row.clone());
                 held.document.read_at = began;
@@ -684,6 +802,94 @@ impl<'a, 'd> Book<'a, 'd> {
         }
     }
 
+    /// What the run does with what it has read: first it is rehearsed, which writes nothing; a plan that is too large waits.
+    async fn carry_out(&mut self, plan: Loaded<PlanRecord>) -> Result<(), FlowError> {
+        let linked = self.linked.len();
+        let mut rehearsal = self.clone();
+        rehearsal.mode = Mode::Tell;
+        rehearsal.link().await?;
+        rehearsal.align().await?;
+        let identities: BTreeSet<&str> = rehearsal
+            .planned
+            .iter()
+            .map(|one| one.identity.as_str())
+            .collect();
+        let hash = sha256_hex(&identities.into_iter().collect::<Vec<_>>().join("\u{1d}"));
+        let counted: BTreeSet<&str> = rehearsal
+            .planned
+            .iter()
+            .filter(|one| !one.known && !plan.document.allowed.contains(&one.digest()))
+            .map(|one| one.supplier.as_str())
+            .collect();
+        let allowed = plan.document.allowed_plan.as_deref() == Some(hash.as_str());
+        let too_large = too_many_changes(counted.len(), linked, &self.deps.policy.change_share)
+            .filter(|_| !allowed && stands(Guard::ChangeShare));
+        if self.mode == Mode::Tell || too_large.is_some() {
+            self.synced.changes.clone_from(&rehearsal.synced.changes);
+            self.synced.waits = too_large.is_some();
+            self.synced.plan_sha256.clone_from(&hash);
+        }
+        if self.mode == Mode::Tell {
+            self.synced.parked = rehearsal.parked();
+            self.synced.needs_a_person = rehearsal.synced.needs_a_person;
+            self.synced.needs_a_person.extend(too_large);
+            return Ok(());
+        }
+        let Some(problem) = too_large else {
+            self.act(plan, hash, &rehearsal.planned).await?;
+            self.wake().await?;
+            self.synced.parked = self.parked();
+            return Ok(());
+        };
+        self.mode = Mode::Hold;
+        // Whoever would be linked is nobody's question while the plan waits.
+        self.would_link = rehearsal.linked.keys().copied().collect();
+        self.finish_what_left().await?;
+        self.link().await?;
+        self.wake().await?;
+        self.synced.parked = self.parked();
+        self.synced.needs_a_person.push(problem.clone());
+        let parking = Parking {
+            problem,
+            plan_sha256: hash,
+            changes: self
+                .synced
+                .changes
+                .iter()
+                .take(CHANGES_TOLD_MAX)
+                .cloned()
+                .collect(),
+            // What a person allowed was another plan.
+            allowed: Some(BTreeSet::new()),
+        };
+        plans::park(&self.deps.context, plan, false, parking).await
+    }
+
+    /// Carries the plan out. What a person allowed is remembered change by change before the first of them begins: a run that
+    /// comes to no end leaves the rest to the next one.
+    async fn act(
+        &mut self,
+        mut plan: Loaded<PlanRecord>,
+        hash: String,
+        planned: &[Planned],
+    ) -> Result<(), FlowError> {
+        if plan.document.allowed_plan.as_deref() == Some(hash.as_str()) {
+            let mark = Mark {
+                hash,
+                first_fill: false,
+                digests: planned.iter().take(ALLOWED_MAX).map(Planned::digest).collect(),
+                summary: format!("{} writes", planned.len()),
+            };
+            plan = plans::begin(&self.deps.context, plan, mark).await?;
+        }
+        self.link().await?;
+        self.align().await?;
+        if !self.synced.incomplete && self.synced.open == 0 {
+            plans::settle(&self.deps.context, plan, false).await?;
+        }
+        Ok(())
+    }
+
     /// First what QAD has, then what only Coupa has.
     async fn link(&mut self) -> Result<(), FlowError> {
         for code in self.touched.clone() {
@@ -701,9 +907,15 @@ impl<'a, 'd> Book<'a, 'd> {
             let Some(qad) = held.document.qad.clone() else {
                 continue;
             };
-            match link_qad(&qad, &self.directory) {
+            if let Some(why) = self.deps.policy.filter.leaves_out(&qad) {
+                self.rest(held, SupplierState::Alone { why }).await?;
+                continue;
+            }
+            let accepted = held.document.accepted.as_ref();
+            match link_qad(&qad, &self.directory, self.deps.policy, accepted) {
                 QadLink::Link(id, by) => self.link_to(held, id, by).await?,
                 QadLink::Create => self.create_in_coupa(held, &qad).await?,
+                QadLink::Propose(problem, candidates) => self.propose(held, problem, candidates).await?,
                 QadLink::Park(problem) => self.park(held, problem).await?,
             }
         }
@@ -714,7 +926,8 @@ impl<'a, 'd> Book<'a, 'd> {
             let Some(held) = self.coupa.get(&id).cloned() else {
                 continue;
             };
-            if self.linked.contains_key(&id) || self.is_busy(&held) || is_linked(&held) {
+            let is_spoken_for = self.linked.contains_key(&id) || self.would_link.contains(&id);
+            if is_spoken_for || self.is_busy(&held) || is_linked(&held) {
                 continue;
             }
             let Some(coupa) = held.document.coupa.clone() else {
@@ -726,6 +939,7 @@ impl<'a, 'd> Book<'a, 'd> {
                     self.rest(held, SupplierState::Alone { why: why.to_owned() })
                         .await?
                 }
+                CoupaLink::Propose(problem, candidates) => self.propose(held, problem, candidates).await?,
                 CoupaLink::Park(problem) => self.park(held, problem).await?,
             }
         }
@@ -734,7 +948,7 @@ impl<'a, 'd> Book<'a, 'd> {
 
     /// True when there is no time for another step; the run is then told as incomplete, and the next one goes on.
     fn is_out_of_time(&mut self) -> bool {
-        let over = !self.deps.plan_only && !self.deps.context.has_time_for_a_call();
+        let over = self.mode != Mode::Tell && !self.deps.context.has_time_for_a_call();
         self.synced.incomplete |= over;
         over
     }
@@ -759,6 +973,7 @@ impl<'a, 'd> Book<'a, 'd> {
             by,
         };
         held.document.since = now;
+        held.document.accepted = None;
         held.document.effect = held.document.effect.filter(Effect::is_finished);
         other.document.state = SupplierState::Linked {
             coupa: None,
@@ -768,7 +983,9 @@ impl<'a, 'd> Book<'a, 'd> {
         other.document.since = now;
         other.document.coupa = None;
         if self.planned(format!("link {code} with Coupa {id} by {by:?}")) {
-            self.adopt(held, id, &code);
+            if self.mode == Mode::Tell {
+                self.adopt(held, id, &code);
+            }
             return Ok(());
         }
         let pointer = put(&other)?;
@@ -845,6 +1062,9 @@ impl<'a, 'd> Book<'a, 'd> {
             data,
         };
         if self.planned_write(&other, &write) {
+            // The next one of the plan gets another code, as it would if this one were created.
+            self.directory
+                .note_qad(&reserved(&code, &coupa, now), Some(coupa.id));
             return Ok(());
         }
         let mut held = self.qad.get(&code.folded()).cloned().unwrap_or_else(|| Loaded {
@@ -909,34 +1129,46 @@ impl<'a, 'd> Book<'a, 'd> {
         self.look_again = Some(self.look_again.map_or(instant, |known| known.min(instant)));
     }
 
+    /// True when this is only told, or must wait, and not done.
     fn planned(&mut self, sentence: String) -> bool {
-        if self.deps.plan_only {
+        if self.mode == Mode::Tell {
             self.synced.changes.push(sentence);
         }
-        self.deps.plan_only
+        self.mode != Mode::Act
     }
 
     /// A write that is only planned, and why; also the one that would follow it on the other side.
     fn planned_write(&mut self, held: &Held, write: &SupplierWrite) -> bool {
-        if !self.deps.plan_only {
-            return false;
+        if self.mode != Mode::Tell {
+            return self.mode == Mode::Hold;
         }
         let mut after = held.document.clone();
-        self.synced
-            .changes
-            .push(format!("{}: {}", write.sentence(), reason(&after, write)));
+        self.plan(&after, write);
         if let (SupplierWrite::UpdateInCoupa { code, data, .. }, Some(coupa)) = (write, &mut after.coupa) {
             coupa.number = Some(code.to_string());
             data.iter().for_each(|(field, text)| coupa.data.set(field, text));
             if let NextStep::Write(next @ SupplierWrite::UpdateInQad { .. }) =
                 after.next_step(self.deps.policy)
             {
-                self.synced
-                    .changes
-                    .push(format!("{}: {}", next.sentence(), reason(&after, &next)));
+                self.plan(&after, &next);
             }
         }
         true
+    }
+
+    fn plan(&mut self, record: &SupplierRecord, write: &SupplierWrite) {
+        self.synced
+            .changes
+            .push(format!("{}: {}", write.sentence(), reason(record, write)));
+        let was_refused = |effect: &Effect| {
+            let over = matches!(effect.status, EffectStatus::Rejected | EffectStatus::Parked);
+            over && write_of(effect).is_ok_and(|before| before.identity() == write.identity())
+        };
+        self.planned.push(Planned {
+            supplier: record.id.to_string(),
+            identity: write.identity(),
+            known: record.effect.as_ref().is_some_and(was_refused),
+        });
     }
 
     /// Stores a record. `None` says that somebody else changed it, or what goes with it: the next run looks again.
@@ -986,7 +1218,17 @@ impl<'a, 'd> Book<'a, 'd> {
     }
 
     async fn park(&mut self, held: Held, problem: Problem) -> Result<(), FlowError> {
-        if self.deps.plan_only {
+        self.propose(held, problem, Vec::new()).await
+    }
+
+    /// Parks it, with those on the other side that it may be.
+    async fn propose(
+        &mut self,
+        held: Held,
+        problem: Problem,
+        candidates: Vec<Candidate>,
+    ) -> Result<(), FlowError> {
+        if self.mode == Mode::Tell {
             self.synced.needs_a_person.push(problem);
             return Ok(());
         }
@@ -1000,6 +1242,7 @@ impl<'a, 'd> Book<'a, 'd> {
             problem: problem.clone(),
             coupa,
             by,
+            candidates,
         };
         self.move_to(held, state, SupplierEvent::Parked { problem })
             .await
@@ -1012,7 +1255,7 @@ impl<'a, 'd> Book<'a, 'd> {
         state: SupplierState,
         event: SupplierEvent,
     ) -> Result<Option<Held>, FlowError> {
-        if self.deps.plan_only {
+        if self.mode == Mode::Tell {
             return Ok(None);
         }
         let news = held.document.state != state;
@@ -1112,7 +1355,7 @@ impl<'a, 'd> Book<'a, 'd> {
             match held.document.next_step(self.deps.policy) {
                 NextStep::Settled => return self.unpark(held).await,
                 NextStep::Agree(agreed) => {
-                    if self.deps.plan_only {
+                    if self.mode != Mode::Act {
                         return Ok(());
                     }
                     held.document.agreed = Some(agreed);
@@ -1308,11 +1551,12 @@ impl<'a, 'd> Book<'a, 'd> {
         Ok(true)
     }
 
-    fn count_parked(&mut self) {
+    /// How many stand parked.
+    fn parked(&self) -> u64 {
         let alone = self.coupa.iter().filter(|(id, _)| !self.linked.contains_key(id));
         let records = self.qad.values().chain(alone.map(|(_, held)| held));
         let parked = records.filter(|held| matches!(held.document.state, SupplierState::Parked { .. }));
-        self.synced.parked = count(parked.count());
+        count(parked.count())
     }
 }
 
@@ -1341,6 +1585,8 @@ fn reserved(code: &SupplierCode, coupa: &CoupaSupplier, now: Timestamp) -> QadSu
     QadSupplier {
         code: code.clone(),
         data: coupa.data.clone(),
+        kind: None,
+        site: None,
         last_modified: now.date_utc(),
     }
 }
@@ -1464,6 +1710,7 @@ fn end_parked(
         problem: problem.clone(),
         coupa,
         by,
+        candidates: Vec::new(),
     };
     change.document.since = context.clock.now();
     change.events.push(SupplierEvent::Parked { problem });
@@ -1569,6 +1816,15 @@ impl Target<SupplierRecord> for Writing<'_, '_> {
             return Finding::Park {
                 problem,
                 answer: Some(one),
+            };
+        }
+        if let (SupplierWrite::CreateInCoupa { code, data }, Shown::Coupa(supplier)) = (&write, &one)
+            && let Some(problem) = adoption_replaces(code, data, supplier, self.deps.policy)
+        {
+            // The next run reads it as what it is, and proposes it.
+            return Finding::Park {
+                problem,
+                answer: None,
             };
         }
         Finding::There {

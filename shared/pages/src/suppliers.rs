@@ -8,13 +8,16 @@ use axum::extract::Path;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use domain::index::View;
-use domain::lookups::{LookupPlanRecord, PlanState};
 use domain::matching::ExceptionCode;
+use domain::plans::{PlanRecord, PlanState};
+use domain::suppliers::{Candidate, SupplierId, SupplierRecord, SupplierState};
 use flows::index::{self, Row, Sums};
-use flows::ports::{Collection, RecordGroup, Tally};
+use flows::ports::{Collection, RecordGroup, RecordKey, Tally};
 use flows::store::parse;
+use flows::supplier_event;
+use flows::sync_suppliers::QUARANTINE;
 use maud::{Markup, html};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Invoices of one reason that the page groups by supplier.
 const GROUPED_MAX: usize = 500;
@@ -55,7 +58,14 @@ async fn content(visit: &Visit) -> Result<Markup, Problems> {
             group.1.push(row);
         }
     }
-    let mut plans: Vec<LookupPlanRecord> = Vec::new();
+    let proposed = proposed(visit).await?;
+    let waiting = supplier_event::waiting(&*visit.books).await?;
+    let found = visit.books.read(&[flows::plans::key(None)]).await?;
+    let supplier_plan: Option<PlanRecord> = match found.into_iter().next().flatten() {
+        Some(stored) => Some(parse(&stored)?),
+        None => None,
+    };
+    let mut plans: Vec<PlanRecord> = Vec::new();
     for stored in visit
         .books
         .list(&RecordGroup::Collection(Collection::LookupPlan))
@@ -73,19 +83,89 @@ async fn content(visit: &Visit) -> Result<Markup, Problems> {
                 go on by themselves." }
             (table(&visit.base, visit, rows))
         }
+        (proposals(&proposed, &waiting))
+        @if supplier_plan.is_some_and(|plan| plan.waits_for_a_person()) {
+            p { span.tag.need { "Needs a person" } " The suppliers' changes are larger than may happen by themselves: have whoever
+                runs this product show and allow them." }
+        }
         h2 { "Lookups" }
         @if plans.is_empty() { p { "No lookup of Coupa follows QAD here, or none was compared yet." } }
         @else { (lookups(&plans)) }
     })
 }
 
-fn lookups(plans: &[LookupPlanRecord]) -> Markup {
+/// Suppliers that may be one on the other side: those of QAD, and of Coupa those that no supplier of QAD is proposed for.
+async fn proposed(visit: &Visit) -> Result<Vec<SupplierRecord>, Problems> {
+    let mut found: Vec<SupplierRecord> = Vec::new();
+    for stored in visit
+        .books
+        .list(&RecordGroup::Collection(Collection::Supplier))
+        .await?
+    {
+        let aside = matches!(&stored.key, RecordKey::Entry { id, .. } if id.starts_with(QUARANTINE));
+        if !aside {
+            found.push(parse(&stored)?);
+        }
+    }
+    found.retain(|record| !candidates(record).is_empty());
+    let told: BTreeSet<SupplierId> = found
+        .iter()
+        .filter(|record| record.code().is_some())
+        .flat_map(|record| candidates(record).iter().map(|candidate| candidate.id.clone()))
+        .collect();
+    found.retain(|record| record.code().is_some() || !told.contains(&record.id));
+    Ok(found)
+}
+
+fn candidates(record: &SupplierRecord) -> &[Candidate] {
+    match &record.state {
+        SupplierState::Parked { candidates, .. } => candidates,
+        _ => &[],
+    }
+}
+
+/// How many invoices wait for a supplier, or for one that it may be.
+fn waits(record: &SupplierRecord, waiting: &BTreeMap<u64, u64>) -> u64 {
+    let ids = candidates(record).iter().map(|candidate| &candidate.id);
+    let in_coupa = ids.chain([&record.id]).filter_map(|id| match id {
+        SupplierId::Coupa(id) => waiting.get(id),
+        SupplierId::Qad(_) => None,
+    });
+    in_coupa.fold(0, |sum, count| sum.saturating_add(*count))
+}
+
+fn proposals(proposed: &[SupplierRecord], waiting: &BTreeMap<u64, u64>) -> Markup {
+    html! {
+        h2 { "Suppliers that may be the same" }
+        @if proposed.is_empty() { p { "No supplier waits for somebody to say who it is." } }
+        @else {
+            p { "Nothing is written about them before somebody decides. If two are one, give the one in Coupa the number and the
+                name of the one in QAD, or have whoever runs this product accept it; else correct what they have in common." }
+            div.wrap { table.cards {
+                thead { tr { th scope="col" { "Supplier" } th scope="col" { "Perhaps" } th scope="col" { "Invoices that wait" } } }
+                tbody { @for record in proposed {
+                    tr {
+                        th scope="row" { bdi { @match (&record.qad, &record.coupa) {
+                            (Some(qad), _) => (qad.words()),
+                            (None, Some(coupa)) => (coupa.words()),
+                            (None, None) => (record.id),
+                        } } }
+                        td data-h="Perhaps" { ul { @for candidate in candidates(record) { li { bdi { (candidate) } } } } }
+                        td data-h="Invoices that wait" { (waits(record, waiting)) }
+                    }
+                } }
+            } }
+        }
+    }
+}
+
+fn lookups(plans: &[PlanRecord]) -> Markup {
     html! {
         div.wrap { table.cards {
             thead { tr { th scope="col" { "Lookup" } th scope="col" { "Stands" } th scope="col" { "What to do" } } }
             tbody { @for plan in plans {
                 tr {
-                    th scope="row" { bdi { (plan.lookup) } }
+                    th scope="row" { bdi { (plan.name()) } }
                     td data-h="Stands" { @match &plan.state {
                         PlanState::Parked { .. } if plan.allowed_plan.is_some() => { span.tag.hold { "Allowed" } },
                         PlanState::Parked { .. } => { span.tag.need { "Needs a person" } },

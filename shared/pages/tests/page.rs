@@ -17,12 +17,17 @@ use domain::ids::{DocumentKind, InvoiceId};
 use domain::instruction::SecondPerson;
 use domain::lifecycle::{Event, InvoiceRecord, ParkReason, State, Summary};
 use domain::matching::{Exception, ExceptionCode};
+use domain::suppliers::{
+    CoupaLink, CoupaSupplier, CoupaSupplierStatus, Directory, QadLink, QadSupplier, SupplierData,
+    SupplierField, SupplierId, SupplierPolicy, SupplierRecord, SupplierState, link_coupa, link_qad,
+};
 use domain::time::Timestamp;
 use domain::timing::Timing;
 use flows::index;
-use flows::ports::{Books, Chance, Clock, Hint, Queue, RecordKey, StoreError};
+use flows::ports::{Books, Chance, Clock, Commit, Hint, Queue, RecordKey, RecordWrite, Register, StoreError};
 use flows::published::{self, Published};
-use flows::store::{Change, Context, load, save};
+use flows::store::{Change, Context, Document, load, save};
+use flows::supplier_event::{awaited_supplier_id, awaited_supplier_key};
 use pages::{Console, Login, Person, PlantClock, Role, Seal};
 use rust_decimal::Decimal;
 use std::collections::{BTreeMap, BTreeSet};
@@ -564,6 +569,92 @@ async fn bad_input_has_its_page_and_hostile_texts_stay_texts() {
     assert!(csv.body.starts_with("coupa_id,invoice,supplier"), "{}", csv.body);
 }
 
+/// Two strangers with one filler as tax id, and two invoices that wait for the one in Coupa: the page says who may be whom,
+/// why that is not certain, and what waits for it, and shows the pair once.
+#[tokio::test]
+async fn suppliers_that_may_be_the_same_are_shown_with_why_and_what_waits_for_them() {
+    let world = World::new().await;
+    let data = |name: &str| {
+        SupplierData::default()
+            .with(SupplierField::Name, name)
+            .with(SupplierField::TaxId, "N/A")
+    };
+    let cedar = QadSupplier {
+        code: "10S1009".parse().unwrap(),
+        data: data("Cedar <b>Tools</b> SA"),
+        kind: None,
+        site: None,
+        last_modified: "2026-03-05".parse().unwrap(),
+    };
+    let dahlia = CoupaSupplier {
+        id: 9_009,
+        number: None,
+        status: CoupaSupplierStatus::Active,
+        data: data("Dahlia Foods SARL"),
+        updated_at: Timestamp(0),
+    };
+    let mut directory = Directory::default();
+    directory.note_qad(&cedar, None);
+    directory.note_coupa(&dahlia, None);
+    let policy = SupplierPolicy::default();
+    let QadLink::Propose(problem, candidates) = link_qad(&cedar, &directory, &policy, None) else {
+        panic!("proposed")
+    };
+    let mut ours = SupplierRecord::new(SupplierId::Qad(cedar.code.clone()), Timestamp(0));
+    ours.qad = Some(cedar);
+    ours.state = SupplierState::Parked {
+        problem,
+        coupa: None,
+        by: None,
+        candidates,
+    };
+    let CoupaLink::Propose(problem, candidates) = link_coupa(&dahlia, &directory, &policy) else {
+        panic!("proposed")
+    };
+    let mut theirs = SupplierRecord::new(SupplierId::Coupa(dahlia.id), Timestamp(0));
+    theirs.coupa = Some(dahlia);
+    theirs.state = SupplierState::Parked {
+        problem,
+        coupa: None,
+        by: None,
+        candidates,
+    };
+    let put = |key, body| RecordWrite::Put {
+        key,
+        seen: 0,
+        body,
+        state: String::new(),
+        due: None,
+    };
+    let mut writes = Vec::new();
+    for record in [&ours, &theirs] {
+        writes.push(put(record.key(), serde_json::to_string(record).unwrap()));
+    }
+    for invoice in [77, 78] {
+        let id = awaited_supplier_id(Some(9_009), InvoiceId(invoice));
+        writes.push(put(awaited_supplier_key(id), "{}".to_owned()));
+    }
+    let commit = Commit {
+        token: "t".to_owned(),
+        writes,
+        audit: vec![],
+    };
+    world.register.commit(commit).await.unwrap();
+    let dana = world.enter(0).await;
+    let body = world.get(&dana, "/suppliers").await.body;
+    for part in [
+        "QAD 10S1009",
+        "Cedar &lt;b&gt;Tools",
+        "Dahlia Foods SARL",
+        "same text as tax id, which cannot be one, other name; a link would replace the name in Coupa",
+        "<td data-h=\"Invoices that wait\">2</td>",
+    ] {
+        assert!(body.contains(part), "{part} in {body}");
+    }
+    assert_eq!(body.matches("data-h=\"Perhaps\"").count(), 1, "the pair once");
+    assert!(!body.contains("larger than may happen by themselves"));
+}
+
 #[tokio::test]
 async fn an_empty_page_says_why() {
     let world = World::new().await;
@@ -576,6 +667,7 @@ async fn an_empty_page_says_why() {
         ("/invoices?view=posted", "Nothing is in QAD"),
         ("/invoices?view=closed", "Nothing was taken out"),
         ("/suppliers", "No invoice waits for its supplier"),
+        ("/suppliers", "No supplier waits for somebody to say who it is"),
         ("/month/2026-11", "Nobody has signed this month yet"),
         ("/find?q=INV-1", "Nothing is found"),
     ] {

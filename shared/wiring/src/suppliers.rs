@@ -56,6 +56,7 @@ impl Wiring {
         let outcome = match &synced {
             _ if run.plan => "planned",
             synced if synced.paused.is_some() => "paused",
+            synced if synced.waits => "waits-for-a-person",
             synced if synced.incomplete => "incomplete",
             _ => "complete",
         };
@@ -90,8 +91,10 @@ impl Wiring {
 
 /// What happened in a run, as log lines and metrics.
 fn tell(connection: &ConnectionId, synced: &Synced, plan: bool) {
-    for change in &synced.changes {
-        tracing::info!(%connection, step = change, outcome = "planned", "sync-suppliers would do this");
+    if plan {
+        for change in &synced.changes {
+            tracing::info!(%connection, step = change, outcome = "planned", "sync-suppliers would do this");
+        }
     }
     for problem in &synced.unreadable {
         tracing::error!(%connection, code = %problem.code, %problem, metric = "record_unreadable", value = 1,

@@ -8,8 +8,9 @@ use aws::dynamo::DynamoRegister;
 use clap::{Args, Subcommand};
 use domain::explain;
 use domain::lifecycle::{ChainEnd, Event, InvoiceRecord, State};
-use domain::lookups::{LookupPlanRecord, LookupValueRecord};
+use domain::lookups::LookupValueRecord;
 use domain::payments::{BillPayments, UnmatchedPayments};
+use domain::plans::PlanRecord;
 use domain::problem::Problem;
 use domain::suppliers::SupplierRecord;
 use flows::bills::bill_key;
@@ -158,7 +159,7 @@ fn member(collection: Collection, stored: &StoredRecord) -> Option<Result<Other,
         },
         Collection::AwaitedSupplier => None,
         Collection::LookupValue => Some(other::<LookupValueRecord>(stored)),
-        Collection::LookupPlan => Some(other::<LookupPlanRecord>(stored)),
+        Collection::LookupPlan | Collection::SupplierPlan => Some(other::<PlanRecord>(stored)),
     }
 }
 

@@ -2,11 +2,11 @@
 
 use aws::clock::SystemClock;
 use aws::dynamo::DynamoRegister;
-use domain::lookups::{LookupPlanRecord, PlanState};
+use domain::plans::{PlanRecord, PlanState};
 use domain::time::Timestamp;
 use flows::ports::Clock;
 use flows::store::load;
-use flows::sync_lookups::plan_key;
+
 use sandbox::faults::Faults;
 use sandbox::scenario::lookups::{Act, LookupStory, Rests, differences, play, stories};
 use sandbox::world::World;
@@ -119,6 +119,6 @@ fn late(started: Timestamp) -> bool {
 }
 
 async fn state_of(lookup: &str, register: &DynamoRegister) -> Option<PlanState> {
-    let loaded = load::<LookupPlanRecord>(register, plan_key(lookup)).await;
+    let loaded = load::<PlanRecord>(register, flows::plans::key(Some(lookup))).await;
     Some(loaded.ok()??.document.state)
 }

@@ -6,8 +6,9 @@ use aws::dynamo::DynamoRegister;
 use clap::{Args, Subcommand};
 use comfy_table::{ContentArrangement, Table};
 use domain::ids::fold;
-use domain::lookups::{LookupPlanRecord, PlanState};
+use domain::plans::{PlanRecord, PlanState};
 use domain::problem::Problem;
+use flows::plans;
 use flows::ports::{Collection, RecordGroup, Register};
 use flows::store::{Document, parse};
 use flows::sync_lookups::{self, LookupRun};
@@ -85,17 +86,12 @@ pub(crate) async fn run(
 }
 
 /// What the register knows of each lookup.
-pub(crate) async fn records(register: &DynamoRegister) -> Result<Vec<LookupPlanRecord>, Failure> {
+pub(crate) async fn records(register: &DynamoRegister) -> Result<Vec<PlanRecord>, Failure> {
     let stored = register
         .list(&RecordGroup::Collection(Collection::LookupPlan))
         .await
         .map_err(|error| Failure::Unreachable(error.0))?;
     stored.iter().map(|one| parse(one).map_err(unfinished)).collect()
-}
-
-/// True when its plan is parked and no person has allowed it yet.
-pub(crate) fn waits_for_a_person(record: &LookupPlanRecord) -> bool {
-    matches!(record.state, PlanState::Parked { .. }) && record.allowed_plan.is_none()
 }
 
 // ---------------------------------------------------------------------------------------------------------------
@@ -117,13 +113,17 @@ async fn show_states(register: &DynamoRegister, as_json: bool) -> Result<(), Fai
     table.set_content_arrangement(ContentArrangement::Dynamic);
     table.set_header(["lookup", "state", "why"]);
     for record in &records {
-        table.add_row([record.lookup.clone(), record.state_word().to_owned(), why(record)]);
+        table.add_row([
+            record.name().to_owned(),
+            record.state_word().to_owned(),
+            why(record),
+        ]);
     }
     terminal::say(&table.to_string());
     Ok(())
 }
 
-fn why(record: &LookupPlanRecord) -> String {
+fn why(record: &PlanRecord) -> String {
     match &record.state {
         PlanState::Settled => "Coupa shows what QAD lists.".to_owned(),
         PlanState::Applying => "A plan is being carried out.".to_owned(),
@@ -140,7 +140,7 @@ fn why(record: &LookupPlanRecord) -> String {
             if !plan_sha256.is_empty() {
                 lines.push(format!(
                     "Allow it: qad-coupa lookups allow \"{}\" --reason …",
-                    record.lookup
+                    record.name()
                 ));
             }
             lines.join("\n")
@@ -148,7 +148,7 @@ fn why(record: &LookupPlanRecord) -> String {
     }
 }
 
-fn state_json(record: &LookupPlanRecord) -> Value {
+fn state_json(record: &PlanRecord) -> Value {
     let (problem, plan_sha256, changes) = match &record.state {
         PlanState::Parked {
             problem,
@@ -158,7 +158,7 @@ fn state_json(record: &LookupPlanRecord) -> Value {
         PlanState::Settled | PlanState::Applying => (None, "", [].as_slice()),
     };
     json!({
-        "lookup": record.lookup,
+        "lookup": record.name(),
         "state": record.state_word(),
         "problem": problem,
         "plan_sha256": plan_sha256,
@@ -222,8 +222,8 @@ async fn allow(
         return Err(Problem::new("REASON_MISSING", fix).field("--reason").into());
     }
     let records = records(register).await?;
-    let Some(record) = records.iter().find(|record| fold(&record.lookup) == fold(lookup)) else {
-        let known: Vec<&str> = records.iter().map(|record| record.lookup.as_str()).collect();
+    let Some(record) = records.iter().find(|record| fold(record.name()) == fold(lookup)) else {
+        let known: Vec<&str> = records.iter().map(|record| record.name()).collect();
         return Err(Failure::NotFound(
             Problem::new("LOOKUP_UNKNOWN", "Look at `qad-coupa lookups`.")
                 .field(lookup)
@@ -237,12 +237,12 @@ async fn allow(
     };
     let wanted = plan_sha256.unwrap_or(parked);
     let by = place.actor().await?;
-    sync_lookups::allow(&place.context(register), &record.lookup, wanted, &by, reason)
+    plans::allow(&place.context(register), Some(record.name()), wanted, &by, reason)
         .await
         .map_err(unfinished)?;
     terminal::say(&format!(
         "Allowed: the plan {wanted} of {}; the next run carries it out.",
-        record.lookup
+        record.name()
     ));
     Ok(())
 }

@@ -205,7 +205,7 @@ struct Waiting {
     bills: usize,
     /// Rows of QAD's payments that the last poll could not read or record.
     unreadable_payments: usize,
-    /// Suppliers that are parked, or put aside because they cannot be read.
+    /// Suppliers that are parked, or put aside because they cannot be read; and their plan, when it waits to be allowed.
     suppliers: usize,
     /// Lookups whose plan is parked and not allowed yet.
     lookups: usize,
@@ -215,6 +215,7 @@ impl Waiting {
     async fn of(register: &DynamoRegister, invoices: usize) -> Result<Self, Failure> {
         let bills = payments::bills(register).await?;
         let suppliers = suppliers::all(register).await?;
+        let plan = suppliers::waiting_plan(register).await?;
         let lookups = lookups::records(register).await?;
         Ok(Self {
             invoices,
@@ -223,10 +224,11 @@ impl Waiting {
             suppliers: suppliers
                 .iter()
                 .filter(|known| known.waits_for_a_person())
-                .count(),
+                .count()
+                .saturating_add(usize::from(plan.is_some_and(|plan| plan.waits_for_a_person()))),
             lookups: lookups
                 .iter()
-                .filter(|record| lookups::waits_for_a_person(record))
+                .filter(|record| record.waits_for_a_person())
                 .count(),
         })
     }

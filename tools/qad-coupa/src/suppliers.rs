@@ -1,18 +1,21 @@
 //! `suppliers`: how the suppliers of both systems stand to each other, as `sync-suppliers` has recorded it.
 
-use crate::place::{Place, PlaceArguments};
+use crate::place::{Place, PlaceArguments, unfinished};
 use crate::{Failure, terminal};
 use async_trait::async_trait;
 use aws::dynamo::DynamoRegister;
 use clap::Subcommand;
 use comfy_table::{ContentArrangement, Table};
-use domain::ids::fold;
+use domain::ids::{SupplierCode, fold};
+use domain::instruction::Instruction;
+use domain::plans::{PlanRecord, PlanState};
 use domain::problem::Problem;
 use domain::suppliers::{
-    CoupaSupplier, QadSupplier, SupplierField, SupplierId, SupplierRecord, SupplierState,
+    Candidate, CoupaSupplier, QadSupplier, SupplierField, SupplierId, SupplierRecord, SupplierState,
 };
+use flows::plans;
 use flows::ports::{Collection, Hint, Queue, RecordGroup, RecordKey, Register, StoreError};
-use flows::store::parse;
+use flows::store::{load, parse};
 use flows::sync_suppliers::{self, QUARANTINE};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
@@ -29,6 +32,35 @@ pub(crate) enum SuppliersVerb {
         /// Only those in this state.
         #[arg(long, value_parser = STATES)]
         state: Option<String>,
+    },
+    /// Who may be whom, with what speaks for it and against it: nothing is written about them before somebody decides.
+    #[command(after_help = "Example: qad-coupa suppliers proposals --json")]
+    Proposals,
+    /// Accepts a proposal: the supplier of QAD is this one of Coupa. The next run links them, if both are still what they are now.
+    #[command(
+        after_help = "Example: qad-coupa suppliers accept S1009 5005 --reason \"same IBAN, asked purchasing\""
+    )]
+    Accept {
+        /// QAD's code.
+        code: SupplierCode,
+        /// Coupa's id.
+        coupa: u64,
+        /// Why; it is kept in the audit trail.
+        #[arg(long)]
+        reason: String,
+    },
+    /// Allows the plan that waits because it would create or change many suppliers, exactly that one; the next run carries it
+    /// out.
+    #[command(
+        after_help = "Example: qad-coupa suppliers allow --reason \"the first run, read by purchasing\""
+    )]
+    Allow {
+        /// Why; it is kept in the audit trail.
+        #[arg(long)]
+        reason: String,
+        /// Only if this is the hash of the plan that waits.
+        #[arg(long, value_name = "SHA256")]
+        plan_sha256: Option<String>,
     },
     /// What a run would link, create and update now, on each side, and why: reads both systems, writes nothing.
     #[command(after_help = "Example: qad-coupa suppliers plan --json")]
@@ -87,10 +119,15 @@ async fn plan(place: &Place, as_json: bool) -> Result<(), Failure> {
         terminal::say(&format!("! {problem}"));
     }
     terminal::say(&format!(
-        "{} news in QAD, {} in Coupa; {} changes, {} for a person. Nothing was written.",
+        "{} news in QAD, {} in Coupa; {} changes{}, {} for a person. Nothing was written.",
         planned.read_qad,
         planned.read_coupa,
         planned.changes.len(),
+        if planned.waits {
+            ", to be allowed first"
+        } else {
+            ""
+        },
         planned.needs_a_person.len()
     ));
     Ok(())
@@ -282,11 +319,129 @@ fn sides(one: &Known) -> (String, String) {
     (ours, theirs)
 }
 
+/// The plan of the suppliers; `None` when none ever had to wait.
+pub(crate) async fn waiting_plan(register: &DynamoRegister) -> Result<Option<PlanRecord>, Failure> {
+    let found = load::<PlanRecord>(register, plans::key(None)).await;
+    Ok(found.map_err(unfinished)?.map(|loaded| loaded.document))
+}
+
+/// What somebody who looks at the suppliers must know of the plan.
+fn about_plan(plan: &PlanRecord) -> Vec<String> {
+    let PlanState::Parked { problem, changes, .. } = &plan.state else {
+        return Vec::new();
+    };
+    if plan.allowed_plan.is_some() {
+        return vec!["The plan is allowed; the next run carries it out.".to_owned()];
+    }
+    let mut lines = vec![problem.to_string()];
+    lines.extend(changes.iter().map(|change| format!("- {change}")));
+    lines.push(
+        "All of it: qad-coupa suppliers plan. Allow it: qad-coupa suppliers allow --reason …".to_owned(),
+    );
+    lines
+}
+
+/// `suppliers allow`.
+async fn allow(place: &Place, reason: &str, plan_sha256: Option<&str>) -> Result<(), Failure> {
+    let register = &place.register(&place.connection().await?)?;
+    let why = Instruction::new(&place.actor().await?, reason).map_err(Failure::Refused)?;
+    let plan = waiting_plan(register).await?;
+    let parked = match plan.as_ref().map(|plan| &plan.state) {
+        Some(PlanState::Parked { plan_sha256, .. }) => plan_sha256.as_str(),
+        _ => "",
+    };
+    let wanted = plan_sha256.unwrap_or(parked);
+    plans::allow(&place.context(register), None, wanted, &why.by, &why.reason)
+        .await
+        .map_err(unfinished)?;
+    terminal::say(&format!(
+        "Allowed: the plan {wanted} of the suppliers; the next run carries it out."
+    ));
+    Ok(())
+}
+
+/// `suppliers accept`.
+async fn accept(place: &Place, code: &SupplierCode, coupa: u64, reason: &str) -> Result<(), Failure> {
+    let register = &place.register(&place.connection().await?)?;
+    let why = Instruction::new(&place.actor().await?, reason).map_err(Failure::Refused)?;
+    sync_suppliers::accept(&place.context(register), code, coupa, &why)
+        .await
+        .map_err(unfinished)?;
+    terminal::say(&format!(
+        "Accepted: QAD's {code} is Coupa's {coupa}; the next run links them."
+    ));
+    Ok(())
+}
+
+/// `suppliers proposals`.
+async fn proposals(place: &Place, as_json: bool) -> Result<(), Failure> {
+    let register = &place.register(&place.connection().await?)?;
+    let known = all(register).await?;
+    let proposed = known.iter().filter_map(|one| match one {
+        Known::Record(record) => match &record.state {
+            SupplierState::Parked { candidates, .. } if !candidates.is_empty() => Some((record, candidates)),
+            _ => None,
+        },
+        Known::Unreadable { .. } => None,
+    });
+    if as_json {
+        let rows: Vec<Value> = proposed
+            .map(|(record, candidates)| {
+                json!({
+                    "supplier": record.id.to_string(),
+                    "qad": record.qad.as_ref().map(qad_json),
+                    "coupa": record.coupa.as_ref().map(coupa_json),
+                    "accepted": record.accepted.is_some(),
+                    "candidates": candidates.iter().map(candidate_json).collect::<Vec<_>>(),
+                })
+            })
+            .collect();
+        terminal::say(&Value::Array(rows).to_string());
+        return Ok(());
+    }
+    let mut count = 0_u32;
+    for (record, candidates) in proposed {
+        count = count.saturating_add(1);
+        let words = match (&record.qad, &record.coupa) {
+            (Some(qad), _) => qad.words(),
+            (None, Some(coupa)) => coupa.words(),
+            (None, None) => record.id.to_string(),
+        };
+        terminal::say(&words);
+        for candidate in candidates {
+            terminal::say(&format!("  perhaps {candidate}"));
+        }
+        if record.accepted.is_some() {
+            terminal::say("  accepted: the next run links them if they are still the same");
+        }
+    }
+    terminal::say(&format!(
+        "{count} proposals. They are one: qad-coupa suppliers accept CODE COUPA-ID --reason …"
+    ));
+    Ok(())
+}
+
+fn candidate_json(candidate: &Candidate) -> Value {
+    let id = candidate.id.to_string();
+    json!({
+        "supplier": id,
+        "evidence": candidate.evidence,
+        "replaces": candidate.replaces,
+        "words": candidate.to_string(),
+    })
+}
+
 /// `suppliers`.
 pub(crate) async fn run(place: &PlaceArguments, verb: &SuppliersVerb, json: bool) -> Result<(), Failure> {
     let place = Place::open(place).await?;
-    let SuppliersVerb::List { state } = verb else {
-        return plan(&place, json).await;
+    let state = match verb {
+        SuppliersVerb::List { state } => state,
+        SuppliersVerb::Plan => return plan(&place, json).await,
+        SuppliersVerb::Proposals => return proposals(&place, json).await,
+        SuppliersVerb::Accept { code, coupa, reason } => return accept(&place, code, *coupa, reason).await,
+        SuppliersVerb::Allow { reason, plan_sha256 } => {
+            return allow(&place, reason, plan_sha256.as_deref()).await;
+        }
     };
     let register = &place.register(&place.connection().await?)?;
     let mut known = all(register).await?;
@@ -305,5 +460,8 @@ pub(crate) async fn run(place: &PlaceArguments, verb: &SuppliersVerb, json: bool
     }
     terminal::say(&table.to_string());
     terminal::say(&format!("{} suppliers", known.len()));
+    for line in waiting_plan(register).await?.iter().flat_map(about_plan) {
+        terminal::say(&line);
+    }
     Ok(())
 }

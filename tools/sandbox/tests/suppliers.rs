@@ -22,7 +22,7 @@ use connectors::connection::{ConnectionDocument, World as Ground, clients};
 use connectors::http::pace::Paces;
 use connectors::http::transport::HttpTransport;
 use domain::ids::{ConnectionId, InvoiceId, fold};
-use domain::suppliers::{SupplierId, SupplierRecord};
+use domain::suppliers::{SupplierId, SupplierRecord, SupplierState};
 use domain::time::Timestamp;
 use domain::timing::Timing;
 use flows::ports::{
@@ -122,7 +122,7 @@ impl Bench {
         };
         bench.key_qad("S1", "Example Fasteners");
         bench.key_qad("S2", "Example Castings");
-        bench.key_coupa("Example Fasteners Old", Some("S1"), "active");
+        bench.key_coupa("EXAMPLE FASTENERS", Some("S1"), "active");
         bench
     }
 
@@ -599,6 +599,41 @@ async fn any_mix_of_changes_lost_answers_and_restarts_ends_equal() {
             "{:?}",
             SupplierId::Coupa(1)
         );
+    }
+}
+
+/// Two strangers whose tax id is the same filler: no byte is written about either of the two, and both are proposed.
+#[tokio::test]
+async fn strangers_with_the_same_filler_as_tax_id_are_proposed_over_the_wire() {
+    for (filler, other) in [
+        ("N/A", "n/a"),
+        ("00-0000000", "000000000"),
+        ("NL000000000B00", "nl 000000000 b00"),
+    ] {
+        let bench = Bench::new().await;
+        bench.settle("at first").await;
+        bench.key_qad("10S1009", "Cedar Tools SA");
+        bench.in_qad("10S1009", "taxIDFederal", json!(filler));
+        let dahlia = bench.key_coupa("Dahlia Foods SARL", None, "active");
+        bench.in_coupa(dahlia, "tax-id", json!(other));
+        let before = bench.requests().0;
+        for _ in 0..3 {
+            bench.run().await.unwrap();
+        }
+        assert_eq!(bench.requests().0, before, "{filler}: nothing is written");
+        let records = bench.records().await;
+        for id in ["qad/10S1009".to_owned(), format!("coupa/{dahlia}")] {
+            let SupplierState::Parked {
+                problem, candidates, ..
+            } = &records[&id].state
+            else {
+                panic!("{id} is {}", records[&id].state.word());
+            };
+            assert_eq!(
+                (problem.code.as_str(), candidates.len()),
+                ("SUPPLIER_PROPOSED", 1)
+            );
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 //! QAD's.
 
 use super::invalid;
+use domain::ids::fold;
 use domain::policy::{CodedField, Coding, LinePolicy, OnLine, OnOrderOnlyInCoupa};
 use domain::problem::Problem;
 use serde::de::value::MapAccessDeserializer;
@@ -216,6 +217,25 @@ impl NumberMap {
         format!("{}{}{stripped}", self.add_prefix, "0".repeat(missing))
     }
 
+    /// A value of Coupa's that becomes this number of QAD's, the shortest one; `None` when none does.
+    pub fn reverse(&self, number: &str) -> Option<String> {
+        let is_it = |value: &String| fold(&self.apply(value)) == fold(number);
+        if let Some((value, _)) = self.map.iter().find(|(value, _)| is_it(value)) {
+            return Some(value.clone());
+        }
+        let rest = number.strip_prefix(self.add_prefix.as_str())?;
+        let unfilled = rest.trim_start_matches('0');
+        let unfilled = if self.pad_to > 0 && !unfilled.is_empty() {
+            unfilled
+        } else {
+            rest
+        };
+        [unfilled, rest]
+            .map(|end| format!("{}{end}", self.strip_prefix))
+            .into_iter()
+            .find(is_it)
+    }
+
     /// What is wrong with it.
     pub(super) fn check(&self, name: &str, problems: &mut Vec<Problem>) {
         if self.field.trim().is_empty() {
@@ -257,6 +277,40 @@ mod tests {
             assert_eq!(map.apply(value), expected, "{value:?}");
         }
         assert_eq!(NumberMap::of("x").apply("00123"), "00123");
+    }
+
+    /// Whatever number is written into Coupa is read back as the code it was written for.
+    #[test]
+    fn a_number_written_back_is_read_as_itself() {
+        let map = NumberMap {
+            map: [("ACME".to_owned(), "S9".to_owned())].into(),
+            strip_prefix: "V-".to_owned(),
+            pad_to: 6,
+            ..NumberMap::of("supplier.number")
+        };
+        for (code, number) in [
+            ("s9", Some("ACME")),
+            ("000123", Some("V-123")),
+            ("1234567", Some("V-1234567")),
+            ("000000", Some("V-000000")),
+            // Shorter than what is filled up: no number of Coupa's becomes it.
+            ("123", None),
+        ] {
+            assert_eq!(map.reverse(code).as_deref(), number, "{code}");
+            if let Some(number) = number {
+                assert_eq!(fold(&map.apply(number)), fold(code));
+            }
+        }
+        let prefixed = NumberMap {
+            add_prefix: "10S".to_owned(),
+            ..NumberMap::of("supplier.number")
+        };
+        assert_eq!(prefixed.reverse("10S1001").as_deref(), Some("1001"));
+        assert_eq!(prefixed.reverse("20S1001"), None);
+        assert_eq!(
+            NumberMap::of("supplier.number").reverse("S001").as_deref(),
+            Some("S001")
+        );
     }
 
     #[test]

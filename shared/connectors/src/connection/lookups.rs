@@ -3,7 +3,7 @@
 use super::{invalid, require};
 use crate::qad::profile::{Family, PAGE_ROWS_MAX, Resource};
 use crate::qad::sources::{ACTIVE, CODE, DESCRIPTION, PARENT, Source, SourceFilter};
-use domain::lookups::LookupPolicy;
+use domain::plans::ChangeShare;
 use domain::problem::Problem;
 use flows::sync_lookups::LookupSync;
 use serde::Deserialize;
@@ -39,7 +39,7 @@ pub(super) struct LookupDocument {
 
 impl Default for LookupDocument {
     fn default() -> Self {
-        let standard = LookupPolicy::default();
+        let standard = ChangeShare::default();
         Self {
             change_percent_max: standard.change_percent_max,
             change_count_min: standard.change_count_min,
@@ -176,7 +176,7 @@ impl LookupDocument {
             syncs.push(LookupSync {
                 lookup,
                 source: one.source,
-                policy: LookupPolicy {
+                policy: ChangeShare {
                     change_percent_max: percent,
                     change_count_min: one.change_count_min.unwrap_or(self.change_count_min),
                 },
@@ -186,7 +186,7 @@ impl LookupDocument {
     }
 }
 
-fn check_percent(field: &str, percent: u32, problems: &mut Vec<Problem>) {
+pub(super) fn check_percent(field: &str, percent: u32, problems: &mut Vec<Problem>) {
     if percent > 100 {
         problems.push(invalid(field, "0 to 100", percent.to_string()));
     }

@@ -1,12 +1,19 @@
 //! The section `suppliers`: whether and how suppliers are kept aligned between QAD and Coupa.
 
+use super::lookups::check_percent;
 use super::{invalid, require};
 use crate::qad::profile::Constant;
-use domain::ids::{CreditTermsCode, SupplierCode};
+use domain::ids::{CreditTermsCode, SupplierCode, fold};
+use domain::plans::ChangeShare;
 use domain::problem::Problem;
-use domain::suppliers::{Master, Numbering, SupplierField, SupplierPolicy};
+use domain::suppliers::{Master, Numbering, SupplierField, SupplierFilter, SupplierPolicy, TaxIdFillers};
 use serde::Deserialize;
 use std::collections::BTreeMap;
+
+/// Coupa's words for how an invoice of a supplier is matched (confirmed).
+const MATCHING_LEVELS: [&str; 4] = ["2-way", "3-way", "3-way-direct", "none"];
+/// Most fillers of tax ids.
+const FILLERS_MAX: usize = 100;
 
 /// How suppliers are kept aligned.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -29,6 +36,10 @@ pub struct SupplierSettings {
 pub struct CoupaSupplierDefaults {
     /// Coupa's payment method.
     pub payment_method: String,
+    /// Coupa's invoice matching level: `2-way`, `3-way`, `3-way-direct` or `none`; blank leaves it to Coupa.
+    pub matching_level: String,
+    /// Names of Coupa's content groups that may use it; none leaves it to Coupa.
+    pub content_groups: Vec<String>,
     /// E-mail of the contact; a supplier without one in QAD is parked while this is blank.
     pub contact_email: String,
     /// Given name of the contact; blank sends none.
@@ -51,6 +62,8 @@ impl Default for CoupaSupplierDefaults {
     fn default() -> Self {
         Self {
             payment_method: "invoice".to_owned(),
+            matching_level: String::new(),
+            content_groups: Vec::new(),
             contact_email: String::new(),
             contact_given_name: String::new(),
             contact_family_name: String::new(),
@@ -111,6 +124,10 @@ pub(super) struct SupplierDocument {
     masters: BTreeMap<SupplierField, Master>,
     numbering: NumberingDocument,
     payment_terms: BTreeMap<String, CreditTermsCode>,
+    /// Instead of the built-in ones.
+    tax_id_fillers: Option<Vec<String>>,
+    change_share: ShareDocument,
+    filter: FilterDocument,
     coupa_defaults: CoupaSupplierDefaults,
     qad_defaults: QadSupplierDefaults,
 }
@@ -126,8 +143,58 @@ impl Default for SupplierDocument {
             masters: BTreeMap::new(),
             numbering: NumberingDocument::default(),
             payment_terms: BTreeMap::new(),
+            tax_id_fillers: None,
+            change_share: ShareDocument::default(),
+            filter: FilterDocument::default(),
             coupa_defaults: CoupaSupplierDefaults::default(),
             qad_defaults: QadSupplierDefaults::default(),
+        }
+    }
+}
+
+/// The section `suppliers.filter`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+struct FilterDocument {
+    active: bool,
+    types: Vec<String>,
+    sites: Vec<String>,
+}
+
+impl FilterDocument {
+    fn settings(&self, problems: &mut Vec<Problem>) -> SupplierFilter {
+        let mut folded = |name: &str, words: &[String]| {
+            if words.iter().any(|word| word.trim().is_empty()) {
+                problems.push(invalid(
+                    &format!("suppliers.filter.{name}"),
+                    "codes",
+                    "a blank one",
+                ));
+            }
+            words.iter().map(|word| fold(word)).collect()
+        };
+        SupplierFilter {
+            active: self.active,
+            types: folded("types", &self.types),
+            sites: folded("sites", &self.sites),
+        }
+    }
+}
+
+/// The setting `suppliers.change_share`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct ShareDocument {
+    percent: u32,
+    at_least: u32,
+}
+
+impl Default for ShareDocument {
+    fn default() -> Self {
+        let standard = ChangeShare::default();
+        Self {
+            percent: standard.change_percent_max,
+            at_least: standard.change_count_min,
         }
     }
 }
@@ -184,6 +251,19 @@ impl SupplierDocument {
         if self.enabled {
             self.check(problems);
         }
+        check_percent(
+            "suppliers.change_share.percent",
+            self.change_share.percent,
+            problems,
+        );
+        let fillers = self.tax_id_fillers.as_deref();
+        if let Some(fillers) = fillers.filter(|fillers| fillers.len() > FILLERS_MAX) {
+            problems.push(invalid(
+                "suppliers.tax_id_fillers",
+                format!("at most {FILLERS_MAX}"),
+                fillers.len().to_string(),
+            ));
+        }
         let mut policy = SupplierPolicy {
             payment_terms: if self.payment_terms.is_empty() {
                 invoice_terms.clone()
@@ -193,6 +273,12 @@ impl SupplierDocument {
             create_in_coupa: self.create_in_coupa,
             create_in_qad: self.create_in_qad,
             numbering,
+            tax_id_fillers: fillers.map_or_else(TaxIdFillers::default, TaxIdFillers::new),
+            filter: self.filter.settings(problems),
+            change_share: ChangeShare {
+                change_percent_max: self.change_share.percent,
+                change_count_min: self.change_share.at_least,
+            },
             ..SupplierPolicy::default()
         };
         policy.masters.extend(self.masters);
@@ -219,6 +305,22 @@ impl SupplierDocument {
             &self.coupa_defaults.payment_method,
             problems,
         );
+        let level = self.coupa_defaults.matching_level.as_str();
+        if !level.is_empty() && !MATCHING_LEVELS.contains(&level) {
+            problems.push(invalid(
+                "suppliers.coupa_defaults.matching_level",
+                format!("one of {}", MATCHING_LEVELS.join(", ")),
+                level,
+            ));
+        }
+        let groups = &self.coupa_defaults.content_groups;
+        if groups.iter().any(|group| group.trim().is_empty()) {
+            problems.push(invalid(
+                "suppliers.coupa_defaults.content_groups",
+                "names",
+                "a blank one",
+            ));
+        }
         if !self.create_in_qad {
             return;
         }

@@ -4,7 +4,7 @@
 //! with what Coupa holds besides, because nothing says whether Coupa merges or replaces it.
 
 use super::{CoupaClient, PAGE_RECORDS_MAX, not_found, wire};
-use crate::connection::CoupaSupplierDefaults;
+use crate::connection::{CoupaSupplierDefaults, NumberMap};
 use crate::http::Call;
 use crate::http::transport::{Method, Response};
 use crate::json::{self, Json, Misread, Node};
@@ -39,8 +39,8 @@ const ADDRESS: [(SupplierField, &str); 4] = [
     (SupplierField::PostalCode, "postal-code"),
 ];
 
-/// Reads one supplier. Only a listing has to tell when it was changed.
-fn supplier(node: &Node<'_>, listed: bool) -> Result<CoupaSupplier, Misread> {
+/// Reads one supplier, its number as QAD's code. Only a listing has to tell when it was changed.
+fn supplier(node: &Node<'_>, listed: bool, numbers: &NumberMap) -> Result<CoupaSupplier, Misread> {
     let id = id_of(node)?;
     let updated = node.get("updated-at");
     let updated_at = if updated.is_null() && !listed {
@@ -73,7 +73,7 @@ fn supplier(node: &Node<'_>, listed: bool) -> Result<CoupaSupplier, Misread> {
     }
     Ok(CoupaSupplier {
         id,
-        number: node.get("number").text()?,
+        number: node.get("number").text()?.map(|number| numbers.apply(&number)),
         status,
         data,
         updated_at,
@@ -112,8 +112,8 @@ fn kept(node: &Node<'_>, names: &[&str]) -> BTreeMap<String, Json> {
 }
 
 /// The fields that stand at the top of a supplier.
-fn top_fields(number: &SupplierCode, data: &SupplierData) -> BTreeMap<String, Json> {
-    let mut body = BTreeMap::from([("number".to_owned(), text(number.as_str()))]);
+fn top_fields(number: &str, data: &SupplierData) -> BTreeMap<String, Json> {
+    let mut body = BTreeMap::from([("number".to_owned(), text(number))]);
     for (field, value) in data.iter() {
         let (name, value) = match field {
             SupplierField::Name => ("name", text(value)),
@@ -151,11 +151,7 @@ fn address_over(mut address: BTreeMap<String, Json>, data: &SupplierData) -> Jso
 }
 
 /// What Coupa demands and QAD does not tell comes from the connection; what neither tells is named.
-fn create_body(
-    number: &SupplierCode,
-    data: &SupplierData,
-    defaults: &CoupaSupplierDefaults,
-) -> Result<Json, Problem> {
+fn create_body(number: &str, data: &SupplierData, defaults: &CoupaSupplierDefaults) -> Result<Json, Problem> {
     let missing = |code: &str, setting: &str, expected: &str| {
         let fix = format!("Fill it in QAD, or set {setting} in the connection.");
         Problem::new(code, fix)
@@ -201,6 +197,17 @@ fn create_body(
     body.entry("status".to_owned())
         .or_insert_with(|| text("inactive"));
     body.insert("payment-method".to_owned(), text(&defaults.payment_method));
+    if !defaults.matching_level.is_empty() {
+        body.insert(
+            "invoice-matching-level".to_owned(),
+            text(&defaults.matching_level),
+        );
+    }
+    if !defaults.content_groups.is_empty() {
+        let groups = defaults.content_groups.iter();
+        let groups = groups.map(|group| object([("name", text(group))]));
+        body.insert("content-groups".to_owned(), Json::List(groups.collect()));
+    }
     body.insert("primary-contact".to_owned(), Json::Object(contact));
     body.insert(
         "primary-address".to_owned(),
@@ -225,6 +232,17 @@ fn not_sent(error: ReadError) -> WriteError {
 }
 
 impl CoupaClient {
+    /// How Coupa numbers the supplier of QAD's code. The error says that no number of Coupa's can mean this code.
+    fn number_in_coupa(&self, code: &SupplierCode) -> Result<String, Problem> {
+        self.numbers.supplier.reverse(code.as_str()).ok_or_else(|| {
+            let fix = "Correct coupa.supplier_code in the connection, or list this code in its map.";
+            Problem::new("SUPPLIER_CODE_NOT_MAPPED", fix)
+                .field(format!("supplier {code}"))
+                .expected("a number in Coupa that means this code")
+                .actual("none by coupa.supplier_code")
+        })
+    }
+
     async fn supplier_list(
         &self,
         operation: &'static str,
@@ -279,7 +297,7 @@ impl CoupaClient {
         let json = json::parse(&response.body)
             .map_err(|detail| unknown(Problem::new(UNREADABLE, fix).actual(detail)))?;
         let root = Node::root(&json);
-        match supplier(&root, false) {
+        match supplier(&root, false, &self.numbers.supplier) {
             Ok(supplier) => Ok(supplier),
             Err(misread) => {
                 let id = id_of(&root).map_err(|_| unknown(misread.problem(UNREADABLE, fix)))?;
@@ -292,7 +310,7 @@ impl CoupaClient {
         let read = self.supplier_as_is(id).await;
         let json = read.map_err(|error| WriteError::Unknown(error.problem().clone()))?;
         let fix = "Nothing to do: the supplier is looked up.";
-        supplier(&Node::root(&json), false)
+        supplier(&Node::root(&json), false, &self.numbers.supplier)
             .map_err(|misread| WriteError::Unknown(misread.problem(UNREADABLE, fix)))
     }
 
@@ -332,7 +350,7 @@ impl CoupaSuppliers for CoupaClient {
         for (index, item) in items.iter().enumerate() {
             let node = Node::at(item, format!("[{index}]"));
             let id = id_of(&node).ok();
-            match supplier(&node, true) {
+            match supplier(&node, true, &self.numbers.supplier) {
                 Ok(supplier) => page.suppliers.push(supplier),
                 Err(misread) => page
                     .unreadable
@@ -347,14 +365,17 @@ impl CoupaSuppliers for CoupaClient {
     }
 
     async fn suppliers_numbered(&self, number: &SupplierCode) -> Result<Vec<CoupaSupplier>, ReadError> {
-        let query = [("number", number.as_str().to_owned())];
+        let query = [(
+            "number",
+            self.number_in_coupa(number).map_err(ReadError::Refused)?,
+        )];
         let items = self.supplier_list("find_supplier", &query).await?;
         if items.len() >= wire::PAGE_RECORDS {
             return Err(Self::broken_page("few suppliers of one number", "a full page"));
         }
         let mut found = Vec::new();
         for item in &items {
-            let supplier = supplier(&Node::root(item), false).map_err(unreadable)?;
+            let supplier = supplier(&Node::root(item), false, &self.numbers.supplier).map_err(unreadable)?;
             // A number that is more than what was asked for is another one.
             found.extend(Some(supplier).filter(|supplier| supplier.is_numbered(number)));
         }
@@ -367,7 +388,10 @@ impl CoupaSuppliers for CoupaClient {
         data: &SupplierData,
         idempotency_key: &str,
     ) -> Result<CoupaSupplier, WriteError> {
-        let body = create_body(number, data, &self.supplier_defaults).map_err(WriteError::Refused)?;
+        let body = self
+            .number_in_coupa(number)
+            .and_then(|number| create_body(&number, data, &self.supplier_defaults))
+            .map_err(WriteError::Refused)?;
         let call = Call {
             operation: "create_supplier",
             method: Method::Post,
@@ -394,12 +418,19 @@ impl CoupaSuppliers for CoupaClient {
         data: &SupplierData,
         idempotency_key: &str,
     ) -> Result<CoupaSupplier, WriteError> {
-        let mut body = top_fields(number, data);
+        let in_coupa = self.number_in_coupa(number).map_err(WriteError::Refused)?;
+        let mut body = top_fields(&in_coupa, data);
         let email = data.get(SupplierField::Email);
         let moves = data.iter().any(|(field, _)| is_of_address(field));
-        if email.is_some() || moves {
+        // Several spellings of a number that is filled up with zeros mean one code: the one that is there stays.
+        let many_spellings = self.numbers.supplier.pad_to > 0;
+        if email.is_some() || moves || many_spellings {
             let json = self.supplier_as_is(id).await.map_err(not_sent)?;
             let root = Node::root(&json);
+            let known = supplier(&root, false, &self.numbers.supplier);
+            if many_spellings && known.is_ok_and(|known| known.is_numbered(number)) {
+                body.remove("number");
+            }
             if let Some(email) = email {
                 let mut contact = kept(&root.get("primary-contact"), &CONTACT_KEPT);
                 contact.insert("email".to_owned(), text(email));

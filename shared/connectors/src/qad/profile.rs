@@ -405,6 +405,8 @@ fn suppliers() -> Resource {
             ("state", "supplierV2.stateCode"),
             ("country", "supplierV2.countryCode"),
             ("email", "supplierV2.EMail"),
+            ("type", "supplierV2.supplierTypeCode"),
+            ("site", "supplierV2.siteCode"),
             ("last-modified", "supplierV2.lastModifiedDate"),
         ]),
     )
@@ -442,6 +444,8 @@ fn supplier() -> Resource {
             ("state", "stateCode"),
             ("country", "countryCode"),
             ("email", "EMail"),
+            ("type", "supplierTypeCode"),
+            ("site", "siteCode"),
             ("last-modified", "lastModifiedDate"),
         ]),
         extra_query: BTreeMap::new(),

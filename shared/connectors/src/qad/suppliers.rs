@@ -61,9 +61,12 @@ fn supplier(row: &Row<'_>, shared_set: &str) -> Result<QadSupplier, Misread> {
     };
     data.set(SupplierField::Active, active);
     let changed = row.get("last-modified");
+    let optional = |name| row.get(name).text();
     Ok(QadSupplier {
         code: code_of(row)?,
         data,
+        kind: optional("type")?,
+        site: optional("site")?,
         last_modified: if changed.text()?.is_none() {
             NEVER_CHANGED
         } else {

@@ -517,6 +517,137 @@ async fn a_record_that_somebody_changed_meanwhile_is_read_and_written_again() {
     }
 }
 
+/// What the request at a place wrote.
+fn written(bench: &Bench, place: usize) -> Value {
+    serde_json::from_str(body(&bench.script.sent()[place])).unwrap()
+}
+
+#[tokio::test]
+async fn a_new_supplier_gets_the_connections_constants() {
+    let mut document = settings();
+    document["suppliers"]["coupa_defaults"]["matching_level"] = json!("3-way");
+    document["suppliers"]["coupa_defaults"]["content_groups"] = json!(["Plant 10", "Plant 20"]);
+    let bench = Bench::with(&document);
+    bench.script.then(answer(201, COUPA_SUPPLIER));
+    bench
+        .coupa
+        .create_supplier(&code("S2001"), &full(), "key")
+        .await
+        .unwrap();
+    let sent = written(&bench, 0);
+    assert_eq!(sent["invoice-matching-level"], "3-way");
+    assert_eq!(
+        sent["content-groups"],
+        json!([{"name": "Plant 10"}, {"name": "Plant 20"}])
+    );
+}
+
+/// The number in Coupa becomes QAD's code as on invoices, in both directions; a spelling that is there stays.
+#[tokio::test]
+async fn numbers_of_suppliers_go_through_the_map_of_supplier_codes() {
+    let mut document = settings();
+    document["coupa"]["supplier_code"] = json!({"strip_prefix": "V-", "pad_to": 6});
+    let bench = Bench::with(&document);
+    let numbered = |number: &str| COUPA_SUPPLIER.replace("S2001", number);
+    bench
+        .script
+        .then(answer(200, &format!("[{}]", numbered("V-123"))));
+    let page = bench.coupa.suppliers(None, None).await.unwrap();
+    assert_eq!(page.suppliers[0].number.as_deref(), Some("000123"));
+    bench
+        .script
+        .then(answer(200, &format!("[{}]", numbered("V-123"))));
+    let found = bench.coupa.suppliers_numbered(&code("000123")).await.unwrap();
+    assert_eq!(found.len(), 1);
+    assert!(
+        bench.script.sent()[1].url.contains("number=V-123"),
+        "{}",
+        bench.script.sent()[1].url
+    );
+    bench.script.then(answer(201, &numbered("V-123")));
+    bench
+        .coupa
+        .create_supplier(&code("000123"), &full(), "key")
+        .await
+        .unwrap();
+    assert_eq!(written(&bench, 2)["number"], "V-123");
+    // One that is there under a longer spelling keeps it; one without a number gets it.
+    for (held, number) in [("V-000123", json!(null)), ("", json!("V-123"))] {
+        let before = bench.script.sent().len();
+        bench.script.then(answer(200, &format!("[{}]", numbered(held))));
+        bench.script.then(answer(200, &numbered("V-123")));
+        let data = data(&[(SupplierField::Name, "New")]);
+        bench
+            .coupa
+            .update_supplier(77, &code("000123"), &data, "key")
+            .await
+            .unwrap();
+        assert_eq!(written(&bench, before + 1)["number"], number, "{held}");
+    }
+    let before = bench.script.sent().len();
+    let refused = bench.coupa.create_supplier(&code("123"), &full(), "key").await;
+    assert!(
+        matches!(refused, Err(WriteError::Refused(problem)) if problem.code == "SUPPLIER_CODE_NOT_MAPPED")
+    );
+    assert_eq!(bench.script.sent().len(), before, "nothing is sent");
+}
+
+#[test]
+fn filters_and_constants_are_checked() {
+    let wrong = |change: fn(&mut Value)| {
+        let mut document = settings();
+        change(&mut document);
+        let problems = ConnectionDocument::parse(&document.to_string()).unwrap_err();
+        problems
+            .into_iter()
+            .map(|problem| problem.field)
+            .collect::<Vec<_>>()
+    };
+    let cases: [(&str, fn(&mut Value)); 7] = [
+        ("suppliers.change_share.percent", |all| {
+            all["suppliers"]["change_share"] = json!({"percent": 101});
+        }),
+        ("suppliers.tax_id_fillers", |all| {
+            all["suppliers"]["tax_id_fillers"] = json!(vec!["x"; 101]);
+        }),
+        ("suppliers.filter.types", |all| {
+            all["suppliers"]["filter"] = json!({"types": [" "]});
+        }),
+        ("suppliers.filter.sites", |all| {
+            all["suppliers"]["filter"] = json!({"sites": [""]});
+        }),
+        ("suppliers.coupa_defaults.matching_level", |all| {
+            all["suppliers"]["coupa_defaults"]["matching_level"] = json!("4-way");
+        }),
+        ("suppliers.coupa_defaults.content_groups", |all| {
+            all["suppliers"]["coupa_defaults"]["content_groups"] = json!([" "]);
+        }),
+        ("coupa.supplier_code.field", |all| {
+            all["coupa"]["supplier_code"] = json!({"field": "supplier.custom-fields.code"});
+        }),
+    ];
+    for (field, change) in cases {
+        assert_eq!(wrong(change), [field]);
+    }
+    let mut document = settings();
+    document["suppliers"]["filter"] = json!({"active": true, "types": ["trade "], "sites": ["10-100"]});
+    document["suppliers"]["change_share"] = json!({"percent": 5});
+    document["suppliers"]["tax_id_fillers"] = json!(["n.v.t."]);
+    let policy = ConnectionDocument::parse(&document.to_string())
+        .unwrap()
+        .suppliers
+        .policy;
+    assert!(policy.filter.active && policy.filter.types.contains("TRADE"));
+    assert_eq!(
+        (
+            policy.change_share.change_percent_max,
+            policy.change_share.change_count_min
+        ),
+        (5, 10)
+    );
+    assert!(!policy.tax_id_fillers.leave("NVT"));
+}
+
 #[test]
 fn the_settings_are_checked_and_absent_they_are_off() {
     let parse = |settings: &Value| ConnectionDocument::parse(&settings.to_string());

@@ -218,7 +218,7 @@ fn what_cannot_be_right_is_blocked_with_its_reason() {
 
 #[test]
 fn the_guard_measures_what_changes_against_what_is_there() {
-    let policy = LookupPolicy::default();
+    let policy = ChangeShare::default();
     let held: Vec<CoupaValue> = (0..100)
         .map(|id| coupa(id, &id.to_string(), &id.to_string(), true))
         .collect();
@@ -257,7 +257,7 @@ fn what_is_excused_does_not_count() {
         .map(|id| coupa(id, &id.to_string(), &id.to_string(), true))
         .collect();
     let plan = plan(&[qad("1", "", true)], &held, &[]);
-    let policy = LookupPolicy::default();
+    let policy = ChangeShare::default();
     assert!(matches!(
         guard("L", &plan, &policy, |_| false),
         Guard::TooLarge(_)

@@ -1,4 +1,5 @@
 use super::*;
+use crate::plans::allow;
 use crate::ports::SourceScan;
 use crate::sync_model::{Fault, Model};
 use domain::lookups::QadValue;
@@ -46,7 +47,7 @@ async fn go(model: &Model, plan_only: bool) -> Result<LookupRun, PollError> {
     let lookups = [LookupSync {
         lookup: LOOKUP.into(),
         source: SOURCE.into(),
-        policy: LookupPolicy::default(),
+        policy: ChangeShare::default(),
     }];
     let deps = Deps {
         context: model.context(&timing),
@@ -178,13 +179,13 @@ async fn a_large_change_waits_until_exactly_that_plan_is_allowed() {
         (vec!["LOOKUP_CHANGE_TOO_LARGE"], 0, 20)
     );
     let timing = Timing::default();
-    let wrong = allow(&model.context(&timing), LOOKUP, "other", "ada", "x")
+    let wrong = allow(&model.context(&timing), Some(LOOKUP), "other", "ada", "x")
         .await
         .unwrap_err();
     assert_eq!(wrong.problem().code, "LOOKUP_PLAN_NOT_PARKED");
     allow(
         &model.context(&timing),
-        LOOKUP,
+        Some(LOOKUP),
         &parked.plan_sha256,
         "ada",
         "plant closed",
@@ -199,7 +200,7 @@ async fn a_large_change_waits_until_exactly_that_plan_is_allowed() {
     assert_eq!(codes(&again), ["LOOKUP_CHANGE_TOO_LARGE"]);
     allow(
         &model.context(&timing),
-        LOOKUP,
+        Some(LOOKUP),
         &again.plan_sha256,
         "ada",
         "plant closed",
@@ -217,9 +218,15 @@ async fn what_was_allowed_stays_allowed_when_the_run_dies_in_the_middle() {
     set(&model, many(30, "a"));
     model.wait(60);
     let hash = sync(&model).await.plan_sha256;
-    allow(&model.context(&Timing::default()), LOOKUP, &hash, "ada", "x")
-        .await
-        .unwrap();
+    allow(
+        &model.context(&Timing::default()),
+        Some(LOOKUP),
+        &hash,
+        "ada",
+        "x",
+    )
+    .await
+    .unwrap();
     let calls = model.state().calls;
     model.state().fault = Some((calls + 20, Fault::DieBefore));
     let _ = go(&model, false).await;
@@ -318,7 +325,7 @@ async fn values_that_are_refused_do_not_keep_the_others_away() {
 
 async fn plan_state(model: &Model) -> PlanState {
     let timing = Timing::default();
-    load_plan(&model.context(&timing), LOOKUP)
+    plans::load(&model.context(&timing), Some(LOOKUP))
         .await
         .unwrap()
         .document
@@ -449,7 +456,7 @@ async fn what_somebody_wrote_after_this_run_had_read_both_sides_is_not_written_o
     let sync = LookupSync {
         lookup: LOOKUP.into(),
         source: SOURCE.into(),
-        policy: LookupPolicy::default(),
+        policy: ChangeShare::default(),
     };
     let deps = Deps {
         context: model.context(&timing),
@@ -483,7 +490,7 @@ async fn what_somebody_wrote_after_this_run_had_read_both_sides_is_not_written_o
         sync: &sync,
         started,
         record: Loaded {
-            document: LookupPlanRecord::new(LOOKUP),
+            document: PlanRecord::new(Some(LOOKUP)),
             revision: 0,
         },
         mark: None,
@@ -512,7 +519,7 @@ async fn one_lookup_that_gives_no_answer_does_not_stop_the_others() {
     let entry = |lookup: &str, source: &str| LookupSync {
         lookup: lookup.into(),
         source: source.into(),
-        policy: LookupPolicy::default(),
+        policy: ChangeShare::default(),
     };
     let lookups = [entry("QAD Projects", "projects"), entry(LOOKUP, SOURCE)];
     model.state().unreadable_sources.insert("projects".into());
@@ -550,12 +557,25 @@ async fn what_is_new_beside_an_allowed_plan_counts_by_itself() {
     set(&model, many(30, "a"));
     model.wait(60);
     let hash = sync(&model).await.plan_sha256;
-    let allowed = allow(&model.context(&Timing::default()), LOOKUP, &hash, "ada", "x").await;
+    let allowed = allow(
+        &model.context(&Timing::default()),
+        Some(LOOKUP),
+        &hash,
+        "ada",
+        "x",
+    )
+    .await;
     assert_eq!(allowed.unwrap().allowed_plan, Some(hash.clone()));
     let commits = model.state().commits;
-    allow(&model.context(&Timing::default()), LOOKUP, &hash, "ada", "x")
-        .await
-        .unwrap();
+    allow(
+        &model.context(&Timing::default()),
+        Some(LOOKUP),
+        &hash,
+        "ada",
+        "x",
+    )
+    .await
+    .unwrap();
     assert_eq!(model.state().commits, commits, "allowing twice is allowing once");
     let calls = model.state().calls;
     model.state().fault = Some((calls + 20, Fault::DieBefore));

@@ -3,7 +3,7 @@ use crate::ports::{Hint, Subject};
 use crate::supplier_event::{awaited_supplier_id, awaited_supplier_key};
 use crate::sync_model::{Fault, Model};
 use domain::ids::InvoiceId;
-use domain::suppliers::{CoupaSupplierStatus, SupplierData};
+use domain::suppliers::{CoupaSupplierStatus, SupplierData, SupplierFilter};
 use proptest::prelude::*;
 
 fn fields(name: &str, city: &str) -> SupplierData {
@@ -23,6 +23,8 @@ fn key_qad(model: &Model, code: &str, name: &str, city: &str, active: bool) {
         QadSupplier {
             code,
             data,
+            kind: None,
+            site: None,
             last_modified: now,
         },
     );
@@ -128,7 +130,7 @@ fn seed() -> Model {
     let model = Model::new();
     key_qad(&model, "S1", "Acme", "Berlin", true);
     key_qad(&model, "S2", "Beta", "", true);
-    key_coupa(&model, 1, "Acme Old", Some("S1"), CoupaSupplierStatus::Active);
+    key_coupa(&model, 1, "ACME", Some("S1"), CoupaSupplierStatus::Active);
     key_coupa(&model, 2, "Newcomer", None, CoupaSupplierStatus::Active);
     model
 }
@@ -220,6 +222,110 @@ async fn a_namesake_is_proposed_and_linked_once_a_person_gives_the_number() {
     key_coupa(&model, 1, "GAMMA INC", Some("S1"), CoupaSupplierStatus::Active);
     sync(&model).await;
     equal(&model, "linked");
+}
+
+/// The contract's own example: two strangers with the same filler as tax id. Nothing is written on either side, not the
+/// link and not a second supplier; a person is told who, and why not.
+#[tokio::test]
+async fn strangers_with_the_same_filler_as_tax_id_are_proposed_and_nothing_is_written() {
+    for filler in ["N/A", "00-0000000", "NL000000000B00"] {
+        let model = Model::new();
+        key_qad(&model, "10S1009", "Cedar Tools SA", "Springfield", true);
+        key_coupa(
+            &model,
+            9009,
+            "Dahlia Foods SARL",
+            None,
+            CoupaSupplierStatus::Active,
+        );
+        {
+            let mut state = model.state();
+            let ours = state.qad.get_mut("10S1009").unwrap();
+            ours.data.set(SupplierField::TaxId, filler);
+            let theirs = state.coupa.get_mut(&9009).unwrap();
+            theirs.data.set(SupplierField::TaxId, &filler.to_lowercase());
+        }
+        let first = sync(&model).await;
+        assert_eq!(codes(&first), ["SUPPLIER_PROPOSED", "SUPPLIER_PROPOSED"]);
+        assert_eq!(first.linked, 0);
+        sync(&model).await;
+        assert_eq!(model.journal(), Vec::<String>::new(), "{filler}");
+        assert!(first.needs_a_person[0].actual.contains("Dahlia Foods SARL"));
+    }
+}
+
+#[tokio::test]
+async fn a_numbered_supplier_of_another_name_is_proposed_and_linked_once_the_names_agree() {
+    let model = Model::new();
+    key_qad(&model, "S1", "Acme", "Berlin", true);
+    key_coupa(&model, 1, "Dahlia", Some("S1"), CoupaSupplierStatus::Active);
+    assert_eq!(codes(&sync(&model).await), ["SUPPLIER_PROPOSED"]);
+    assert_eq!(model.journal(), Vec::<String>::new());
+    model.wait(60);
+    key_coupa(&model, 1, "acme", Some("S1"), CoupaSupplierStatus::Active);
+    assert_eq!(sync(&model).await.linked, 1);
+    equal(&model, "the names agree");
+}
+
+#[tokio::test]
+async fn what_a_person_accepts_is_linked_by_the_next_run_and_nothing_else_is() {
+    let model = Model::new();
+    key_qad(&model, "S1", "Acme", "Berlin", true);
+    key_coupa(&model, 1, "Dahlia", Some("S1"), CoupaSupplierStatus::Active);
+    sync(&model).await;
+    let timing = Timing::default();
+    let why = Instruction::new("ada", "renamed in QAD last week").unwrap();
+    let ours: SupplierCode = "S1".parse().unwrap();
+    let wrong = accept(&model.context(&timing), &ours, 2, &why).await.unwrap_err();
+    assert_eq!(wrong.problem().code, "SUPPLIER_NOT_PROPOSED");
+    accept(&model.context(&timing), &ours, 1, &why).await.unwrap();
+    // Before the next run it turns out to be somebody else's name: that was not accepted.
+    model.wait(60);
+    key_coupa(&model, 1, "Dahlia Foods", Some("S1"), CoupaSupplierStatus::Active);
+    assert_eq!(codes(&sync(&model).await), ["SUPPLIER_PROPOSED"]);
+    assert_eq!(model.journal(), Vec::<String>::new());
+    accept(&model.context(&timing), &ours, 1, &why).await.unwrap();
+    assert_eq!(sync(&model).await.linked, 1);
+    equal(&model, "accepted");
+    assert_eq!(model.state().coupa[&1].data.name(), "Acme");
+    model.verify();
+    let trail = model.state().audit["supplier/qad/S1"].clone();
+    assert!(
+        trail
+            .iter()
+            .any(|entry| format!("{entry:?}").contains("renamed in QAD last week"))
+    );
+    let gone = accept(&model.context(&timing), &ours, 1, &why).await.unwrap_err();
+    assert_eq!(gone.problem().code, "SUPPLIER_NOT_PROPOSED", "it is linked");
+}
+
+/// Somebody makes a supplier in Coupa under the very number while we create ours: it is not written over.
+#[tokio::test]
+async fn a_supplier_found_under_our_number_with_another_name_is_not_written_over() {
+    let mut found = 0;
+    for at in 0..30 {
+        let model = Model::new();
+        key_qad(&model, "S1", "Acme", "Berlin", true);
+        model.wait(1);
+        model.state().fault = Some((at, Fault::DieBefore));
+        let _ = go(&model, &policy(), false).await;
+        let begun = model
+            .state()
+            .records
+            .values()
+            .any(|(_, body)| body.contains("create-in-coupa"));
+        if !begun || !model.journal().is_empty() {
+            continue;
+        }
+        found += 1;
+        key_coupa(&model, 1, "Dahlia", Some("S1"), CoupaSupplierStatus::Active);
+        for _ in 0..4 {
+            sync(&model).await;
+        }
+        assert_eq!(model.journal(), Vec::<String>::new(), "died before call {at}");
+        assert_eq!(model.state().coupa[&1].data.name(), "Dahlia");
+    }
+    assert!(found > 0);
 }
 
 #[tokio::test]
@@ -644,4 +750,236 @@ async fn a_pause_leaves_no_lost_answer_behind() {
             recover(&model, &story).await;
         }
     }
+}
+
+/// Suppliers that only QAD has.
+fn crowd(model: &Model, how_many: u64) {
+    for number in 1..=how_many {
+        key_qad(
+            model,
+            &format!("N{number:03}"),
+            &format!("Newcomer {number}"),
+            "",
+            true,
+        );
+    }
+}
+
+async fn plan_of(model: &Model) -> PlanRecord {
+    plans::load(&model.context(&Timing::default()), None)
+        .await
+        .unwrap()
+        .document
+}
+
+async fn allow_plan(model: &Model, hash: &str) -> Result<PlanRecord, FlowError> {
+    plans::allow(
+        &model.context(&Timing::default()),
+        None,
+        hash,
+        "ada",
+        "the first fill",
+    )
+    .await
+}
+
+/// Ten may be created at once, also by the very first run; the eleventh makes all of them wait for a person.
+#[tokio::test]
+async fn the_first_run_waits_for_a_person_when_it_would_create_more_than_ten() {
+    let model = Model::new();
+    crowd(&model, 10);
+    assert!(!sync(&model).await.waits);
+    assert_eq!(model.journal().len(), 10);
+    assert_eq!(plan_of(&model).await, PlanRecord::new(None), "nobody was asked");
+
+    let model = Model::new();
+    crowd(&model, 11);
+    // Who is proposed is told all the same, and nobody who would be linked.
+    key_qad(&model, "S1", "Gamma", "", true);
+    key_coupa(&model, 1, "GAMMA", None, CoupaSupplierStatus::Active);
+    key_qad(&model, "S2", "Beta", "Bonn", true);
+    key_coupa(&model, 2, "BETA", Some("S2"), CoupaSupplierStatus::Active);
+    let first = sync(&model).await;
+    assert_eq!(
+        codes(&first),
+        [
+            "SUPPLIER_PROPOSED",
+            "SUPPLIER_PROPOSED",
+            "SUPPLIER_CHANGE_TOO_LARGE"
+        ]
+    );
+    let problem = &first.needs_a_person[2];
+    assert_eq!(
+        problem.expected,
+        "at most 10 changes (20 % of 0 linked suppliers, at least 10)"
+    );
+    assert_eq!(problem.actual, "12 suppliers to create or change");
+    assert!(first.waits && first.changes.len() > 12, "{:?}", first.changes);
+    assert_eq!(
+        (model.journal(), first.linked),
+        (vec![], 0),
+        "nothing of it is done"
+    );
+    let parked = plan_of(&model).await;
+    assert!(parked.waits_for_a_person());
+    let commits = model.state().commits;
+    assert!(
+        !sync(&model).await.waits,
+        "nothing is new: the plan waits where it is"
+    );
+    assert_eq!(model.state().commits, commits);
+
+    assert!(allow_plan(&model, "another").await.is_err());
+    allow_plan(&model, &first.plan_sha256).await.unwrap();
+    let second = sync(&model).await;
+    assert_eq!((second.waits, second.linked), (false, 1));
+    assert_eq!(model.journal().len(), 12);
+    assert_eq!(plan_of(&model).await.state, domain::plans::PlanState::Settled);
+    model.verify();
+    sync(&model).await;
+    let commits = model.state().commits;
+    sync(&model).await;
+    assert_eq!(model.state().commits, commits, "an idle run writes nothing");
+    assert_eq!(model.journal().len(), 12);
+}
+
+#[tokio::test]
+async fn a_fifth_of_what_is_linked_may_change_at_once_and_no_more() {
+    let model = Model::new();
+    crowd(&model, 60);
+    let hash = sync(&model).await.plan_sha256;
+    allow_plan(&model, &hash).await.unwrap();
+    sync(&model).await;
+    sync(&model).await;
+    assert_eq!(model.journal().len(), 60);
+    for (changed, waits) in [(12, false), (13, true)] {
+        model.wait(60);
+        for number in 1..=changed {
+            let city = format!("City {changed}");
+            key_qad(
+                &model,
+                &format!("N{number:03}"),
+                &format!("Newcomer {number}"),
+                &city,
+                true,
+            );
+        }
+        let written = model.journal().len();
+        assert_eq!(sync(&model).await.waits, waits, "{changed} of 60");
+        let expected = if waits { written } else { written + changed };
+        assert_eq!(model.journal().len(), expected, "{changed} of 60");
+        sync(&model).await;
+    }
+}
+
+#[tokio::test]
+async fn what_was_allowed_is_that_plan_and_no_other() {
+    let model = Model::new();
+    crowd(&model, 12);
+    let hash = sync(&model).await.plan_sha256;
+    allow_plan(&model, &hash).await.unwrap();
+    model.wait(1);
+    key_qad(&model, "N001", "Somebody Else", "", true);
+    let second = sync(&model).await;
+    assert!(second.waits && second.plan_sha256 != hash);
+    assert_eq!(model.journal(), Vec::<String>::new());
+    assert!(
+        plan_of(&model).await.waits_for_a_person(),
+        "the new plan waits anew"
+    );
+    let planned = go(&model, &policy(), true).await.unwrap();
+    assert_eq!(
+        (planned.plan_sha256.clone(), planned.waits),
+        (second.plan_sha256, true)
+    );
+    allow_plan(&model, &planned.plan_sha256).await.unwrap();
+    sync(&model).await;
+    assert_eq!(model.journal().len(), 12);
+}
+
+/// Whatever call the allowed run breaks at, the rest is done without another question, and nothing twice.
+#[tokio::test]
+async fn the_rest_of_what_was_allowed_need_not_be_allowed_again() {
+    for fault in Fault::ALL {
+        for at in 0..400 {
+            let model = Model::new();
+            crowd(&model, 11);
+            for id in 1..=3 {
+                key_coupa(
+                    &model,
+                    id,
+                    &format!("Approved {id}"),
+                    None,
+                    CoupaSupplierStatus::Active,
+                );
+            }
+            let hash = sync(&model).await.plan_sha256;
+            allow_plan(&model, &hash).await.unwrap();
+            model.wait(1);
+            let calls = model.state().calls;
+            model.state().fault = Some((calls + at, fault));
+            let _ = go(&model, &policy(), false).await;
+            if model.state().calls <= calls + at {
+                break;
+            }
+            let story = format!("{fault:?} at {at}");
+            for _ in 0..4 {
+                model.wait(10);
+                assert!(!go(&model, &policy(), false).await.unwrap().waits, "{story}");
+            }
+            recover(&model, &story).await;
+            assert_eq!(model.state().qad.len(), 14, "{story}");
+        }
+    }
+}
+
+/// What Coupa refused was let through before: when it is sent again a day later, nobody is asked again.
+#[tokio::test]
+async fn what_was_refused_is_sent_again_without_another_question() {
+    let model = Model::new();
+    crowd(&model, 12);
+    model.state().refused_word = Some("Newcomer".into());
+    let hash = sync(&model).await.plan_sha256;
+    allow_plan(&model, &hash).await.unwrap();
+    assert_eq!(sync(&model).await.needs_a_person.len(), 12);
+    model.state().refused_word = None;
+    model.wait(24 * 60);
+    assert!(!sync(&model).await.waits);
+    assert_eq!(model.journal().len(), 12);
+}
+
+#[tokio::test]
+async fn a_filter_leaves_alone_what_is_not_linked_and_keeps_aligned_what_is() {
+    let model = seed();
+    sync(&model).await;
+    sync(&model).await;
+    let filtered = SupplierPolicy {
+        filter: SupplierFilter {
+            active: true,
+            types: BTreeSet::from(["TRADE".to_owned()]),
+            ..SupplierFilter::default()
+        },
+        ..policy()
+    };
+    let go = async |model: &Model| {
+        model.wait(60);
+        go(model, &filtered, false).await.unwrap()
+    };
+    go(&model).await;
+    let writes = model.journal().len();
+    for (code, kind) in [("S7", Some("trade")), ("S8", Some("EMPLOYEE")), ("S9", None)] {
+        key_qad(&model, code, &format!("New {code}"), "", true);
+        model.state().qad.get_mut(code).unwrap().kind = kind.map(str::to_owned);
+    }
+    // Linked before, and of no type: its change still goes over.
+    key_qad(&model, "S1", "Acme", "Hamburg", false);
+    go(&model).await;
+    let journal = model.journal();
+    let mut new: Vec<&str> = journal[writes..].iter().map(String::as_str).collect();
+    new.sort_unstable();
+    assert_eq!(new, ["create in coupa S7", "update in coupa S1"]);
+    // The type alone changes: that is news.
+    model.state().qad.get_mut("S9").unwrap().kind = Some("TRADE".into());
+    go(&model).await;
+    assert!(model.journal().contains(&"create in coupa S9".to_owned()));
 }

@@ -6,7 +6,8 @@ use crate::place::Systems;
 use domain::entities::Census;
 use domain::ids::SupplierCode;
 use domain::lifecycle::InvoiceRecord;
-use domain::lookups::{LOOKUP_MISSING, LookupPlanRecord, PlanState};
+use domain::lookups::LOOKUP_MISSING;
+use domain::plans::{PlanRecord, PlanState};
 use domain::time::Date;
 use flows::ports::{CoupaLookups, CoupaSuppliers, QadSources, QadSuppliers};
 use std::collections::BTreeSet;
@@ -148,7 +149,7 @@ pub(super) async fn suppliers(
 /// Each list of QAD that a lookup shows, and the lookup in Coupa.
 pub(super) async fn lookups(
     systems: &Systems,
-    plans: &[LookupPlanRecord],
+    plans: &[PlanRecord],
     wanted: impl Fn(&str) -> bool,
     findings: &mut Findings,
 ) {
@@ -165,7 +166,7 @@ pub(super) async fn lookups(
             source(systems, &sync.source, findings).await;
         }
         if wanted("coupa") {
-            let plan = plans.iter().find(|plan| plan.lookup == sync.lookup);
+            let plan = plans.iter().find(|plan| plan.name() == sync.lookup);
             lookup(systems, &sync.lookup, plan, findings).await;
         }
     }
@@ -191,7 +192,7 @@ async fn source(systems: &Systems, name: &str, findings: &mut Findings) {
     }
 }
 
-async fn lookup(systems: &Systems, name: &str, plan: Option<&LookupPlanRecord>, findings: &mut Findings) {
+async fn lookup(systems: &Systems, name: &str, plan: Option<&PlanRecord>, findings: &mut Findings) {
     let check = format!("lookup {name}");
     let missing = plan.and_then(|plan| match &plan.state {
         PlanState::Parked { problem, .. } if problem.code == LOOKUP_MISSING => Some(problem),

@@ -5,7 +5,8 @@ use super::*;
 use crate::connection_file;
 use connectors::connection::{World as Ground, clients};
 use connectors::http::pace::Paces;
-use domain::lookups::{LOOKUP_MISSING, LookupPlanRecord, PlanState};
+use domain::lookups::LOOKUP_MISSING;
+use domain::plans::{PlanRecord, PlanState};
 use sandbox::bench::Tokens;
 use sandbox::faults::{Fault, FaultRule, RetryAfter, System};
 use sandbox::http::{Options, Simulators};
@@ -87,7 +88,7 @@ impl Bench {
     /// Every check of both systems, by its name.
     async fn examined(
         &self,
-        plans: &[LookupPlanRecord],
+        plans: &[PlanRecord],
         change: impl Fn(String) -> String,
     ) -> BTreeMap<String, Check> {
         let watching = Arc::new(Watching::new());
@@ -415,7 +416,7 @@ async fn an_empty_lookup_is_told_from_one_that_coupa_does_not_have() {
     arm_each();
     let checks = bench.examined(&[], same).await;
     assert_eq!(verdict(&checks, name), Verdict::Warn);
-    let mut plan = LookupPlanRecord::new("QAD Projects");
+    let mut plan = PlanRecord::new(Some("QAD Projects"));
     plan.state = PlanState::Parked {
         problem: Problem::new(LOOKUP_MISSING, "Create it in Coupa."),
         plan_sha256: String::new(),

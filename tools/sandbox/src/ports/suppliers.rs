@@ -260,6 +260,8 @@ fn qad_supplier(record: &Record) -> Result<QadSupplier, ReadError> {
     Ok(QadSupplier {
         code: code("supplierCode", text_at(record, &["supplierCode"]))?,
         data,
+        kind: None,
+        site: None,
         last_modified: date_as_written(changed)
             .ok_or_else(|| unreadable("lastModifiedDate", "a day", changed))?,
     })
