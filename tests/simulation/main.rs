@@ -25,6 +25,7 @@ mod life;
 mod machines;
 mod payments;
 mod people;
+mod periods;
 mod polls;
 mod receipts;
 mod straight;

@@ -298,6 +298,7 @@ pub fn reason(exception: &Exception) -> String {
                 "it takes the rest of a receiver line of {place} that is being posted with another invoice ({actual})"
             )
         }
+        Code::PeriodClosed => format!("QAD does not take it without {expected} (\"{actual}\")"),
         Code::SupplierNotLinked => actual.clone(),
         Code::SupplierCodeInvalid => format!("supplier number {actual} is not {expected}"),
         Code::SupplierDiffers => format!("{actual} on the invoice, expected {expected}"),
@@ -385,6 +386,11 @@ fn what_heals(exceptions: &[Exception], report: Option<&MatchReport>) -> String 
         ExceptionCode::ReceiptShort => format!("it posts by itself when {rest} received"),
         ExceptionCode::CreditNoteMissing => {
             "it posts by itself when the credit note for the return has posted".to_owned()
+        }
+        ExceptionCode::PeriodClosed => {
+            "it is sent again when somebody rechecks it or says from when on the books are \
+             open (`qad-coupa entity open-from`)"
+                .to_owned()
         }
         ExceptionCode::ConsignedNotUsed => "it posts by itself when they are used in QAD".to_owned(),
         ExceptionCode::ReturnMissing => format!("it posts by itself when {rest} returned"),

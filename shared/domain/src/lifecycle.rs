@@ -270,6 +270,43 @@ pub enum PaidState {
     },
 }
 
+/// The books were closed when it was sent to QAD. It is not sent again to the same period before something has changed there.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClosedPeriod {
+    /// The posting date that QAD refused.
+    pub posting_date: Date,
+    /// When.
+    pub refused_at: Timestamp,
+    /// As it is told, word for word, every time it is told.
+    pub exception: Exception,
+}
+
+impl ClosedPeriod {
+    /// A refusal of this posting date in an entity, in QAD's own words.
+    pub fn new(posting_date: Date, refused_at: Timestamp, entity: &EntityCode, said: &str) -> Self {
+        Self {
+            posting_date,
+            refused_at,
+            exception: Exception {
+                code: ExceptionCode::PeriodClosed,
+                line: None,
+                order_line: None,
+                expected: format!("open books of {entity} on {posting_date}"),
+                actual: crate::problem::clean(said),
+                limit: String::new(),
+            },
+        }
+    }
+
+    /// Whether it is still in the way of this posting date: it is in the same month, and nobody has said since then from when on
+    /// the books are open.
+    pub fn still_stands(&self, posting_date: Date, opened_at: Option<Timestamp>) -> bool {
+        let same_month = (self.posting_date.year(), self.posting_date.month())
+            == (posting_date.year(), posting_date.month());
+        same_month && opened_at.is_none_or(|at| at <= self.refused_at)
+    }
+}
+
 /// One step in the life of an invoice: what the audit trail holds.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "event")]
@@ -453,6 +490,16 @@ impl State {
                 exceptions: exceptions.clone(),
                 awaits: awaits.clone(),
             },
+            // Only when QAD has refused it because its books are closed; the record, which knows the effect, checks that.
+            (
+                Event::Held {
+                    exceptions, awaits, ..
+                },
+                Approved,
+            ) => Held {
+                exceptions: exceptions.clone(),
+                awaits: awaits.clone(),
+            },
             (Event::Approved { .. }, _) if undecided => Approved,
             (Event::Creating { .. }, Approved) => Approved,
             (Event::Posted { voucher, how }, Approved) => Posted {
@@ -605,6 +652,9 @@ pub struct InvoiceRecord {
     /// The entry under which it stands in the index of those that wait for their supplier to get a QAD number.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub supplier_index: Option<String>,
+    /// QAD's books were closed when it was last sent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub closed_period: Option<ClosedPeriod>,
     /// What is in the way at the moment, when an attempt could not be made.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub delay: Option<Problem>,
@@ -651,6 +701,7 @@ impl InvoiceRecord {
             order_index: Vec::new(),
             coupa_supplier: None,
             supplier_index: None,
+            closed_period: None,
             delay: None,
             setbacks: 0,
             look_again: None,
@@ -663,7 +714,7 @@ impl InvoiceRecord {
 
     /// The record after `event`: the state moves, the clock of the state starts anew when it changes.
     pub fn after(&self, event: &Event, now: Timestamp) -> Result<Self, Illegal> {
-        let takes_back = matches!(event, Event::Received { .. } | Event::Voided)
+        let takes_back = matches!(event, Event::Received { .. } | Event::Voided | Event::Held { .. })
             && matches!(self.state, State::Approved | State::Voided { .. });
         if takes_back
             && stands(Guard::NotWhileInFlight)
@@ -940,6 +991,48 @@ mod tests {
         // Nothing else takes it up.
         assert!(exported.after(&approved()).is_err());
         assert!(exported.after(&posted()).is_err());
+    }
+
+    #[test]
+    fn a_closed_period_is_in_the_way_of_its_month_until_somebody_says_something_new() {
+        let day = |text: &str| text.parse::<Date>().unwrap();
+        let entity = "10USACO".parse().unwrap();
+        let closed = ClosedPeriod::new(day("2026-10-28"), Timestamp(50), &entity, "period is closed");
+        assert!(closed.still_stands(day("2026-10-28"), None));
+        assert!(closed.still_stands(day("2026-10-01"), Some(Timestamp(50))));
+        assert!(!closed.still_stands(day("2026-10-28"), Some(Timestamp(51))));
+        assert!(!closed.still_stands(day("2026-11-01"), None));
+        assert!(!closed.still_stands(day("2025-10-28"), None));
+    }
+
+    #[test]
+    fn nothing_that_may_be_in_qad_is_held_for_a_closed_period() {
+        let held = Event::Held {
+            exceptions: vec![],
+            awaits: vec![],
+            tolerance_version: String::new(),
+        };
+        let mut record = InvoiceRecord::new(InvoiceId(7), Timestamp(0))
+            .after(&approved(), Timestamp(0))
+            .unwrap();
+        let mut effect = Effect::ready(
+            "k".into(),
+            crate::effect::Repetition::OnlyAfterLookUp,
+            "r".into(),
+            "h".into(),
+            "i".into(),
+            Timestamp(0),
+        );
+        effect.attempts = 1;
+        for (status, is_legal) in [
+            (EffectStatus::Intent, false),
+            (EffectStatus::Unknown, false),
+            (EffectStatus::Rejected, true),
+        ] {
+            effect.status = status;
+            record.creation = Some(effect.clone());
+            assert_eq!(record.after(&held, Timestamp(1)).is_ok(), is_legal, "{status:?}");
+        }
     }
 
     #[test]

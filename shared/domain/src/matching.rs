@@ -150,6 +150,8 @@ exception_codes! {
     /// It takes the rest of a receiver line of which another invoice is being posted right now: which of them finishes it is
     /// not known yet.
     ReceiverLineInFlight => "RECEIVER_LINE_IN_FLIGHT", TheOtherSystem, "Nothing to do: it goes on by itself when the other invoice has settled.";
+    /// QAD's books are closed on the posting date.
+    PeriodClosed => "PERIOD_CLOSED", TheOtherSystem, "Have the period opened in QAD and recheck it, or name the first open day: qad-coupa entity open-from.";
     /// The Coupa supplier has no QAD number.
     SupplierNotLinked => "SUPPLIER_NOT_LINKED", APerson, "Give the supplier its QAD number in Coupa, then recheck.";
     /// The Coupa supplier's number is no QAD supplier code.

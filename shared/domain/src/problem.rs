@@ -12,6 +12,9 @@ const CREDENTIAL_REFUSED: &str = "_CREDENTIAL_REFUSED";
 /// are all right, and they go on by themselves once the secret is.
 pub const CREDENTIAL_RECHECK_MILLIS: i64 = 300_000;
 
+/// Code of a refusal that says: the books are closed on the posting date. It is all right then, and waits.
+pub const PERIOD_CLOSED: &str = "PERIOD_CLOSED";
+
 /// One thing that is wrong with a document, a message, an answer or a configuration.
 ///
 /// Never holds a secret, a token, a request body or a bank account: it is logged, stored, shown and written into Coupa.

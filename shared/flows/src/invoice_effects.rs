@@ -10,10 +10,12 @@ use domain::effect::{Effect, EffectEvent, EffectStatus, Repetition};
 use domain::explain;
 use domain::guards::{Guard, stands};
 use domain::ids::{InvoiceId, QadInvoiceIdentity, fold};
-use domain::lifecycle::{Event, IllegalStep, InvoiceEffect, InvoiceRecord, ParkReason, PostedHow, State};
+use domain::lifecycle::{
+    ClosedPeriod, Event, IllegalStep, InvoiceEffect, InvoiceRecord, ParkReason, PostedHow, State,
+};
 use domain::matching::SupplierInvoiceDraft;
 use domain::money::Currency;
-use domain::problem::Problem;
+use domain::problem::{PERIOD_CLOSED, Problem};
 use domain::time::Timestamp;
 use rust_decimal::Decimal;
 
@@ -374,6 +376,23 @@ impl Target<InvoiceRecord> for Creation<'_> {
         };
         let now = context.clock.now();
         let change = advance(InvoiceEffect::Creation, context, record, refused)?;
+        let draft = record.creation.as_ref().map(draft_of);
+        if let (true, Some(Ok(draft))) = (problem.code == PERIOD_CLOSED, draft) {
+            let entity = &draft.identity.entity;
+            let closed = ClosedPeriod::new(draft.posting_date, now, entity, &problem.actual);
+            let held = Event::Held {
+                exceptions: vec![closed.exception.clone()],
+                awaits: vec![],
+                tolerance_version: record
+                    .report
+                    .as_ref()
+                    .map_or_else(String::new, |report| report.tolerance_version.clone()),
+            };
+            let mut held = then(change, held, now)?;
+            held.document.closed_period = Some(closed);
+            held.document.look_again = Some(now.plus_millis(self.recheck_millis));
+            return Ok(noted(held, self.record_outcomes, now));
+        }
         let reason = ParkReason::Problem { problem };
         let mut parked = then(change, Event::Parked { reason }, now)?;
         parked.document.look_again = Some(now.plus_millis(self.recheck_millis));

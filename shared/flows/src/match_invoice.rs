@@ -11,6 +11,7 @@ use crate::engine::{Driven, Finding, Target, drive};
 use crate::invoice_effects::{
     Creation, Export, Note, Wanted, draft_of, export_effect, judge_documents, new_effect, with_note,
 };
+use crate::opening::{self, Openings};
 use crate::pause;
 use crate::ports::{
     CommitError, Coupa, HintReason, Qad, QadDocument, ReadError, RecordGroup, RecordKey, RecordWrite,
@@ -470,7 +471,7 @@ async fn decide_invoice(
         CoupaStatus::Approved if others_may_have_it && invoice.exported => {
             exported_before(deps, loaded, &invoice).await
         }
-        CoupaStatus::Approved => Box::pin(decide_approved(deps, loaded, &invoice)).await,
+        CoupaStatus::Approved => Box::pin(decide_approved(deps, loaded, &invoice, reason)).await,
     }
 }
 
@@ -919,6 +920,8 @@ struct Evidence {
 struct Ours {
     /// What others of our invoices have reserved, by order.
     reserved: BTreeMap<PurchaseOrderNumber, Loaded<OrderRecord>>,
+    /// What a person has said about the books.
+    openings: Openings,
     /// Whose the identity is.
     claim: Claim,
     /// Where bills of this kind are kept.
@@ -949,6 +952,7 @@ async fn decide_approved(
     deps: &Deps<'_>,
     loaded: Loaded<InvoiceRecord>,
     invoice: &Invoice,
+    reason: HintReason,
 ) -> Result<Next, FlowError> {
     let evidence = match gather(deps, invoice).await? {
         Ok(evidence) => evidence,
@@ -962,6 +966,7 @@ async fn decide_approved(
         // The same order number in another domain is another order.
         .filter(|reservation| reservation.receipt.domain == deps.settings.policy.domain)
         .collect();
+    let policy = evidence.ours.openings.applied_to(&deps.settings.policy);
     // Whoever wrote it into the register: above the limit one person's word is none.
     let rule = &deps.settings.second_person;
     let release = loaded.document.release.as_ref();
@@ -977,7 +982,7 @@ async fn decide_approved(
             reservations: &reservations,
             coupa_orders,
             alike: &evidence.ours.alike,
-            policy: &deps.settings.policy,
+            policy: &policy,
             today: deps.settings.zone.date_of(deps.context.clock.now()),
         };
         decide_accepting(&input, accepted)
@@ -1066,6 +1071,19 @@ async fn decide_approved(
                 next => Ok(next),
             }
         }
+        // A person who asks has a reason to believe that the books are open again.
+        Verdict::Approve { draft }
+            if reason != HintReason::Operator
+                && let Some(closed) = &loaded.document.closed_period
+                && closed.still_stands(draft.posting_date, opened_at(&evidence.ours.openings, &policy)) =>
+        {
+            let held = Event::Held {
+                exceptions: vec![closed.exception.clone()],
+                awaits: vec![],
+                tolerance_version,
+            };
+            move_to(deps, loaded, held).await
+        }
         Verdict::Approve { draft } => match &evidence.ours.claim {
             Claim::Free {
                 identity,
@@ -1104,6 +1122,11 @@ async fn decide_approved(
     }
 }
 
+/// When a person last said from when on the books of the policy's entity are open.
+fn opened_at(openings: &Openings, policy: &MatchPolicy) -> Option<Timestamp> {
+    openings.of(&policy.entity).map(|said| said.since)
+}
+
 /// Reads what the match needs, in the order that keeps it safe: first what our other invoices hold, then QAD. What has
 /// settled by then already shows in QAD; what has not, still shows as reserved.
 async fn gather(deps: &Deps<'_>, invoice: &Invoice) -> Result<Result<Evidence, ReadError>, FlowError> {
@@ -1116,6 +1139,7 @@ async fn gather(deps: &Deps<'_>, invoice: &Invoice) -> Result<Result<Evidence, R
             receipts: vec![],
             ours: Ours {
                 reserved: BTreeMap::new(),
+                openings: Openings::default(),
                 claim: Claim::None,
                 near: Near::default(),
                 alike: vec![],
@@ -1175,6 +1199,7 @@ async fn ours(
         .as_ref()
         .map_or_else(Vec::new, |identity| Near::keys(invoice, &identity.supplier));
     keys.extend(near_keys.iter().cloned());
+    keys.push(opening::key());
     keys.extend(identity.as_ref().map(unmatched_key));
     keys.extend(identity.iter().flat_map(claim_keys));
     let mut found = deps.context.register.read(&keys).await?.into_iter();
@@ -1193,6 +1218,11 @@ async fn ours(
         reserved.insert(number.clone(), order);
     }
     let near = Near::among(near_keys, &mut found)?;
+    let openings = found.next().flatten();
+    let openings = openings
+        .map(|stored| parse::<Openings>(&stored))
+        .transpose()?
+        .unwrap_or_default();
     let payments = found.next().flatten();
     let claimed = identity
         .as_ref()
@@ -1250,6 +1280,7 @@ async fn ours(
     };
     Ok(Ours {
         reserved,
+        openings,
         claim,
         near,
         alike,

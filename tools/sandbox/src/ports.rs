@@ -32,7 +32,7 @@ use domain::ids::{
     DocumentKind, InvoiceId, OrderLineKey, PurchaseOrderNumber, QadInvoiceIdentity, ReceiptKey, fold,
 };
 use domain::matching::SupplierInvoiceDraft;
-use domain::problem::Problem;
+use domain::problem::{PERIOD_CLOSED, Problem};
 use domain::time::{Date, Timestamp};
 use flows::ports::{
     Coupa, DocumentOutcome, Flagged, InvoiceHead, InvoicePage, Qad, QadDocument, ReadError, ReceiptScan,
@@ -215,7 +215,9 @@ fn refused(refusal: &WriteRefusal) -> WriteError {
         WriteRefusal::Qad(errors) => {
             let texts: Vec<&str> = errors.iter().map(|error| error.message.as_str()).collect();
             let fields: Vec<&str> = errors.iter().map(|error| error.field_name.as_str()).collect();
-            Problem::new("QAD_REFUSED", "Correct what QAD names.")
+            let closed = errors.iter().all(|error| error.code == "PERIOD");
+            let code = if closed { PERIOD_CLOSED } else { "QAD_REFUSED" };
+            Problem::new(code, "Correct what QAD names.")
                 .field(fields.join(", "))
                 .actual(texts.join("; "))
         }

@@ -16,7 +16,7 @@ use async_trait::async_trait;
 use domain::documents::{Order, Receipt};
 use domain::ids::{DomainCode, EntityCode, PurchaseOrderNumber, QadInvoiceIdentity};
 use domain::matching::SupplierInvoiceDraft;
-use domain::problem::Problem;
+use domain::problem::{PERIOD_CLOSED, Problem};
 use domain::time::Date;
 use flows::ports::{Qad, QadDocument, ReadError, ReceiptScan, WriteError};
 use profile::{Family, Profile, Resource};
@@ -228,6 +228,18 @@ impl QadClient {
                 retry_after: None,
                 problem,
             };
+        }
+        // Whatever else is wrong with it is a person's.
+        let is_closed = |message: &String| {
+            let message = message.to_lowercase();
+            let parts = &self.profile.closed_period_messages;
+            parts
+                .iter()
+                .any(|part| !part.is_empty() && message.contains(&part.to_lowercase()))
+        };
+        if !said.is_empty() && said.iter().all(is_closed) {
+            let fix = "Have the period opened in QAD and recheck it, or name the first open day: qad-coupa entity open-from.";
+            return WriteError::Refused(problem(PERIOD_CLOSED, fix));
         }
         if (200..=299).contains(&response.status) {
             return WriteError::Refused(refused_invoice(reason));

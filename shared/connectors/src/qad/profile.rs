@@ -127,6 +127,8 @@ pub struct Profile {
     pub locked_messages: Vec<String>,
     /// Parts of messages, in lower case, that mean "this exists already": it is looked up.
     pub duplicate_messages: Vec<String>,
+    /// Parts of messages, in lower case, that mean "the books are closed on this day": the invoice waits.
+    pub closed_period_messages: Vec<String>,
 }
 
 /// Largest page that may be configured (in production use, seen).
@@ -178,6 +180,14 @@ impl Default for Profile {
                 "record lock",
             ]),
             duplicate_messages: words(["already exist"]),
+            closed_period_messages: words([
+                "period is closed",
+                "period is locked",
+                "closed period",
+                "locked period",
+                "period closed",
+                "period locked",
+            ]),
         }
     }
 }

@@ -699,6 +699,24 @@ async fn every_answer_to_a_create_has_its_meaning() {
             "QAD_INVOICE_REFUSED",
         ),
         (
+            answer(
+                200,
+                &rejected("The accounting period is closed for the purchase ledger"),
+            ),
+            "refused",
+            "PERIOD_CLOSED",
+        ),
+        (
+            answer(
+                200,
+                &json!({"submitResult": {"success": false, "errors": [
+                    {"message": "The accounting period is closed"}, {"message": "Daybook not found"}]}})
+                .to_string(),
+            ),
+            "refused",
+            "QAD_INVOICE_REFUSED",
+        ),
+        (
             answer(200, &rejected("Record in use by mfg")),
             "not applied",
             "QAD_RECORD_IN_USE",

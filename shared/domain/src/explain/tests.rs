@@ -433,8 +433,40 @@ fn every_exception_has_its_exact_sentence() {
             code.as_str()
         );
     }
-    let covered: BTreeSet<_> = table.iter().map(|(code, ..)| *code).collect();
+    let mut covered: BTreeSet<_> = table.iter().map(|(code, ..)| *code).collect();
+    covered.extend(found_later().iter().map(|(found, _)| found.code));
     assert_eq!(covered, ExceptionCode::ALL.iter().copied().collect());
+}
+
+/// What no match finds: what comes out when it is posted, or while it waits.
+fn found_later() -> Vec<(Exception, &'static str)> {
+    let march = "2026-03-05".parse().unwrap();
+    let entity = "10USACO".parse().unwrap();
+    let closed =
+        crate::lifecycle::ClosedPeriod::new(march, SINCE, &entity, "The accounting period is closed");
+    vec![(
+        closed.exception,
+        "Held since 2026-03-05 09:12 UTC: QAD does not take it without open books of 10USACO on 2026-03-05 (\"The \
+         accounting period is closed\"); it is sent again when somebody rechecks it or says from when on the books \
+         are open (`qad-coupa entity open-from`).",
+    )]
+}
+
+#[test]
+fn what_is_found_later_has_its_exact_sentence_too() {
+    for (exception, expected) in found_later() {
+        let exceptions = vec![exception];
+        let state = match exceptions[0].code.remedy() {
+            Remedy::TheOtherSystem => State::Held {
+                exceptions,
+                awaits: vec![],
+            },
+            Remedy::APerson => State::Parked {
+                reason: ParkReason::Match { exceptions },
+            },
+        };
+        assert_eq!(sentence(&record(state)), expected);
+    }
 }
 
 #[test]
