@@ -115,7 +115,7 @@ pub enum Billed {
     Amount,
 }
 
-/// What a line of a credit note corrects, in Coupa's words (confirmed).
+/// What a line corrects, in Coupa's words (confirmed).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Adjustment {
@@ -138,7 +138,7 @@ pub struct InvoiceLine {
     pub billed: Billed,
     /// Net line total in the invoice's currency, signed by the document kind.
     pub total: Decimal,
-    /// On a credit note: what the line corrects, where Coupa says it.
+    /// What the line corrects, where Coupa says it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub adjustment: Option<Adjustment>,
     /// The order line it bills; `None` on a line without order.

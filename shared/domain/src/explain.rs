@@ -316,6 +316,10 @@ pub fn reason(exception: &Exception) -> String {
                 agreed(expected)
             )
         }
+        Code::OriginalNotPosted | Code::OriginalNotInQad => {
+            format!("it cancels an invoice, and {actual}, expected {expected}")
+        }
+        Code::PriceAdjustment => format!("{line} corrects a price ({actual}), expected {expected}"),
         Code::CreditNoteMissing => {
             format!("{actual} on {place}, so the credit note for the return is awaited")
         }
@@ -384,6 +388,9 @@ fn what_heals(exceptions: &[Exception], report: Option<&MatchReport>) -> String 
     match exception.code {
         ExceptionCode::ReceiptMissing => "it posts by itself when they are received".to_owned(),
         ExceptionCode::ReceiptShort => format!("it posts by itself when {rest} received"),
+        ExceptionCode::OriginalNotPosted => {
+            "it posts by itself when the invoice it cancels has posted".to_owned()
+        }
         ExceptionCode::CreditNoteMissing => {
             "it posts by itself when the credit note for the return has posted".to_owned()
         }

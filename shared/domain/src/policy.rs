@@ -157,6 +157,8 @@ pub struct LinePolicy {
     pub without_order: OnLine,
     /// A negative line of an invoice: a discount, a returned pallet, a deposit.
     pub negative: OnLine,
+    /// A line of an invoice that corrects a price, or anything but goods.
+    pub price_adjustment: OnLine,
     /// A line that wants no receipt in Coupa (two-way, services).
     pub without_receipt: OnLine,
     /// A line whose order only Coupa has.

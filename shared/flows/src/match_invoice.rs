@@ -24,14 +24,14 @@ use domain::effect::{Effect, EffectEvent, EffectStatus, Repetition, backoff_mill
 use domain::entities::{self, ENTITY_NOT_CONFIGURED, EntityRule, OUT_OF_SCOPE, Whose};
 use domain::guards::{Guard, stands};
 use domain::ids::{
-    EntityCode, InvoiceId, OrderLineKey, PurchaseOrderNumber, QadInvoiceIdentity, SupplierCode,
+    DocumentKind, EntityCode, InvoiceId, OrderLineKey, PurchaseOrderNumber, QadInvoiceIdentity, SupplierCode,
 };
 use domain::instruction::SecondPerson;
 use domain::lifecycle::{Event, InvoiceEffect, InvoiceRecord, ParkReason, PostedHow, State, Summary};
 use domain::matching::alike::BillAlike;
 use domain::matching::{
-    CoupaOrders, Decision, Exception, ExceptionCode, MatchInput, MatchReport, SupplierInvoiceDraft, Verdict,
-    decide_accepting,
+    CoupaOrders, Decision, Exception, ExceptionCode, MatchInput, MatchReport, Original, SupplierInvoiceDraft,
+    Verdict, decide_accepting,
 };
 use domain::policy::MatchPolicy;
 use domain::problem::{CREDENTIAL_RECHECK_MILLIS, Problem};
@@ -641,7 +641,7 @@ fn change_to(
             let has = |code| exceptions.iter().any(|exception| exception.code == code);
             let wait = if has(ExceptionCode::AnotherInvoiceInFlight) {
                 IN_FLIGHT_RECHECK_MILLIS
-            } else if has(ExceptionCode::ReceiverLineInFlight) {
+            } else if has(ExceptionCode::ReceiverLineInFlight) || has(ExceptionCode::OriginalNotPosted) {
                 SHARED_LINE_RECHECK_MILLIS
             } else {
                 deps.settings.recheck_millis
@@ -928,6 +928,8 @@ struct Ours {
     near: Near,
     /// Those of them that stand.
     alike: Vec<BillAlike>,
+    /// The invoice that a credit note names as the one it corrects.
+    original: Option<Original>,
 }
 
 /// Whose the QAD identity of this invoice is.
@@ -982,6 +984,7 @@ async fn decide_approved(
             reservations: &reservations,
             coupa_orders,
             alike: &evidence.ours.alike,
+            original: evidence.ours.original.as_ref(),
             policy: &policy,
             today: deps.settings.zone.date_of(deps.context.clock.now()),
         };
@@ -1143,6 +1146,7 @@ async fn gather(deps: &Deps<'_>, invoice: &Invoice) -> Result<Result<Evidence, R
                 claim: Claim::None,
                 near: Near::default(),
                 alike: vec![],
+                original: None,
             },
         }));
     }
@@ -1194,6 +1198,9 @@ async fn ours(
         reference: invoice.reference.clone(),
         kind: invoice.kind,
     });
+    let corrected = identity
+        .as_ref()
+        .and_then(|identity| corrected(invoice, identity));
     let mut keys: Vec<RecordKey> = numbers.iter().cloned().map(RecordKey::Order).collect();
     let near_keys = identity
         .as_ref()
@@ -1202,6 +1209,7 @@ async fn ours(
     keys.push(opening::key());
     keys.extend(identity.as_ref().map(unmatched_key));
     keys.extend(identity.iter().flat_map(claim_keys));
+    keys.extend(corrected.iter().flat_map(claim_keys));
     let mut found = deps.context.register.read(&keys).await?.into_iter();
     let mut reserved = BTreeMap::new();
     for number in numbers {
@@ -1227,6 +1235,12 @@ async fn ours(
     let claimed = identity
         .as_ref()
         .map(|identity| ClaimPlace::among(identity, &mut found));
+    let original = corrected
+        .as_ref()
+        .and_then(|corrected| ClaimPlace::among(corrected, &mut found).1)
+        .map(|claim| parse::<IdentityClaim>(&claim))
+        .transpose()?
+        .map(|claim| claim.owner);
     let mut others: BTreeSet<InvoiceId> = reserved
         .values()
         .flat_map(|order| order.document.reservations.iter().map(|r| r.invoice))
@@ -1238,6 +1252,7 @@ async fn ours(
         .transpose()?
         .map(|claim| claim.owner);
     others.extend(owner);
+    others.extend(original);
     let entity = &deps.settings.policy.entity;
     let may_be_the_same: Vec<&BillAlike> = near
         .bills()
@@ -1284,7 +1299,42 @@ async fn ours(
         claim,
         near,
         alike,
+        original: original.and_then(|id| others.get(&id)).and_then(original_of),
     })
+}
+
+/// The identity of the invoice that a credit note names as the one it corrects.
+fn corrected(invoice: &Invoice, identity: &QadInvoiceIdentity) -> Option<QadInvoiceIdentity> {
+    let reference = invoice.original_reference.as_ref()?.parse().ok()?;
+    (invoice.kind == DocumentKind::CreditNote).then(|| QadInvoiceIdentity {
+        reference,
+        kind: DocumentKind::Invoice,
+        ..identity.clone()
+    })
+}
+
+/// What has become of the invoice that a credit note corrects. One that was keyed by hand was matched by somebody else: what to
+/// take back is not known here.
+fn original_of(record: &InvoiceRecord) -> Option<Original> {
+    let summary = record.summary.as_ref()?;
+    let (invoice, total, state) = (record.id, summary.total, record.state.word());
+    match &record.state {
+        State::Posted { how, .. } | State::Exported { how, .. } if *how == PostedHow::Adopted => None,
+        state if state.voucher().is_some() => {
+            let draft = draft_of(record.creation.as_ref()?).ok()?;
+            Some(Original::Posted(Box::new(draft)))
+        }
+        State::Voided { .. } | State::Rejected { .. } => Some(Original::Gone {
+            invoice,
+            total,
+            state,
+        }),
+        _ => Some(Original::NotPosted {
+            invoice,
+            total,
+            state,
+        }),
+    }
 }
 
 /// True for a bill that can have nothing in QAD under this number and never will: voided before anything was sent, or since
@@ -1520,7 +1570,9 @@ fn waits_for_others(exceptions: &[Exception]) -> bool {
     exceptions.iter().any(|exception| {
         matches!(
             exception.code,
-            ExceptionCode::AnotherInvoiceInFlight | ExceptionCode::ReceiverLineInFlight
+            ExceptionCode::AnotherInvoiceInFlight
+                | ExceptionCode::ReceiverLineInFlight
+                | ExceptionCode::OriginalNotPosted
         )
     })
 }

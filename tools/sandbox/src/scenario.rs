@@ -1532,6 +1532,7 @@ mod tests {
             reservations: &[],
             coupa_orders: &coupa_orders,
             alike: &[],
+            original: None,
             policy: &policy().unwrap(),
             today: NOW.date_utc(),
         });

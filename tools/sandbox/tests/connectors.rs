@@ -132,6 +132,7 @@ async fn draft_of(ports: &WorldPorts, id: InvoiceId) -> Option<SupplierInvoiceDr
         reservations: &[],
         coupa_orders: &Default::default(),
         alike: &[],
+        original: None,
         policy: &policy().unwrap(),
         today: Timestamp(START).date_utc(),
     });

@@ -195,6 +195,42 @@ fn every_exception_has_its_exact_sentence() {
              it corrected, or release it.",
         ),
         (
+            ExceptionCode::OriginalNotPosted,
+            |case| {
+                *case = Case::credit_note();
+                case.invoice.original_reference = Some("INV-1".to_owned());
+                case.original = Some(crate::matching::Original::NotPosted {
+                    invoice: InvoiceId(7),
+                    total: d("100"),
+                    state: "approved",
+                });
+            },
+            "Held since 2026-03-05 09:12 UTC: it cancels an invoice, and Coupa invoice 7 is approved, expected invoice \
+             INV-1 posted in QAD; it posts by itself when the invoice it cancels has posted.",
+        ),
+        (
+            ExceptionCode::OriginalNotInQad,
+            |case| {
+                *case = Case::credit_note();
+                case.invoice.original_reference = Some("INV-1".to_owned());
+                case.original = Some(crate::matching::Original::Gone {
+                    invoice: InvoiceId(7),
+                    total: d("100"),
+                    state: "voided",
+                });
+            },
+            "Parked for a person since 2026-03-05 09:12 UTC: it cancels an invoice, and Coupa invoice 7 is voided, \
+             expected invoice INV-1 posted in QAD. Void the credit note in Coupa too, or enter it in QAD by hand if \
+             something is left to credit.",
+        ),
+        (
+            ExceptionCode::PriceAdjustment,
+            |case| case.invoice.lines[0].adjustment = Some(crate::documents::Adjustment::Price),
+            "Parked for a person since 2026-03-05 09:12 UTC: invoice line 1 corrects a price (quantity 100 at 10.00 USD, \
+             total 1000.00 USD), expected goods that were ordered and received. Have it approved by the buyer and \
+             entered in QAD by hand, or let such lines go to the general ledger (lines.price_adjustment).",
+        ),
+        (
             ExceptionCode::CreditNoteMissing,
             |case| case.receipts.push(receipt("RT1", "PO1", 1, "-10", "2026-03-02")),
             "Held since 2026-03-05 09:12 UTC: 90 of 100 EA, 10 EA returned and not yet credited on PO PO1 line 1, so \

@@ -1,6 +1,7 @@
 //! One test per rule; the names are the rules. [`properties`] compares with an independent model.
 
 mod alike;
+mod cancel;
 mod destination;
 mod order_lines;
 mod payable;
@@ -26,6 +27,7 @@ pub(crate) struct Case {
     pub(crate) reservations: Vec<Reservation>,
     pub(crate) coupa_orders: CoupaOrders,
     pub(crate) alike: Vec<BillAlike>,
+    pub(crate) original: Option<Original>,
     pub(crate) policy: MatchPolicy,
 }
 
@@ -39,6 +41,7 @@ impl Case {
             reservations: Vec::new(),
             coupa_orders: BTreeMap::new(),
             alike: Vec::new(),
+            original: None,
             policy: policy(),
         }
     }
@@ -66,6 +69,7 @@ impl Case {
             reservations: &self.reservations,
             coupa_orders: &self.coupa_orders,
             alike: &self.alike,
+            original: self.original.as_ref(),
             policy: &self.policy,
             today: "2026-03-20".parse().unwrap(),
         }

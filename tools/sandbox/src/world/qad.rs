@@ -836,7 +836,9 @@ impl QadWorld {
                 } else {
                     signed
                 });
-                receipt.finished |= matching.is_finished;
+                let reopens = matching.match_quantity.0.is_sign_negative()
+                    && receipt.signed_quantity().is_sign_positive();
+                receipt.finished = (receipt.finished && !reopens) || matching.is_finished;
             }
         }
         let year = date_as_written(&record.posting_date)
@@ -1081,6 +1083,11 @@ impl QadWorld {
                     "receiverNumber",
                     format!("Receiver {receiver} does not exist for order {order} line {line}"),
                 )),
+                // A credit note takes back what was invoiced of a receipt, and opens it again (assumed).
+                Some(receipt)
+                    if quantity.is_sign_negative()
+                        && receipt.signed_quantity().is_sign_positive()
+                        && quantity.abs() <= receipt.signed_vouchered() => {}
                 Some(receipt) if !covers(receipt.open(), quantity) => refusals.push(QadRefusal::new(
                     "MATCH-QTY",
                     "matchQuantity",
