@@ -31,6 +31,7 @@ mod receipts;
 mod straight;
 mod suppliers;
 mod tokens;
+mod waits;
 mod whole;
 
 use std::sync::{Arc, Mutex};

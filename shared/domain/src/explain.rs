@@ -316,6 +316,12 @@ pub fn reason(exception: &Exception) -> String {
                 agreed(expected)
             )
         }
+        Code::HeldTooLong | Code::ReturnNotComing => {
+            format!(
+                "it has waited since {actual} ({expected}), longer than {}",
+                exception.limit
+            )
+        }
         Code::OriginalNotPosted | Code::OriginalNotInQad => {
             format!("it cancels an invoice, and {actual}, expected {expected}")
         }

@@ -48,6 +48,7 @@ pub mod lifecycle;
 pub mod lookups;
 pub mod matching;
 pub mod money;
+pub mod patience;
 pub mod payments;
 pub mod policy;
 pub mod problem;

@@ -16,11 +16,13 @@ use crate::index::Indexed;
 use crate::instruction::{Instruction, Release, SKIPPED};
 use crate::matching::{Exception, ExceptionCode, MatchReport};
 use crate::money::Currency;
+use crate::patience::Since;
 use crate::problem::Problem;
 use crate::time::{Date, Timestamp};
 use crate::timing::Timing;
 use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 use std::fmt;
 
 /// The layout of [`InvoiceRecord`] that this version writes. It reads this one and the one before.
@@ -652,6 +654,9 @@ pub struct InvoiceRecord {
     /// The entry under which it stands in the index of those that wait for their supplier to get a QAD number.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub supplier_index: Option<String>,
+    /// Since when each reason it waits for has stood.
+    #[serde(default, skip_serializing_if = "Since::is_empty")]
+    pub waiting_since: Since,
     /// QAD's books were closed when it was last sent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub closed_period: Option<ClosedPeriod>,
@@ -701,6 +706,7 @@ impl InvoiceRecord {
             order_index: Vec::new(),
             coupa_supplier: None,
             supplier_index: None,
+            waiting_since: Since::new(),
             closed_period: None,
             delay: None,
             setbacks: 0,
@@ -828,6 +834,21 @@ impl InvoiceRecord {
         match &self.state {
             State::Held { awaits, .. } => awaits,
             _ => &[],
+        }
+    }
+
+    /// The order lines on whose figures its verdict rests: of one that waits, and of one that the match has parked. What happens
+    /// there is a reason to decide it again.
+    pub fn rests_on(&self) -> BTreeSet<OrderLineKey> {
+        match &self.state {
+            State::Held { awaits, .. } => awaits.iter().cloned().collect(),
+            State::Parked {
+                reason: ParkReason::Match { exceptions },
+            } => exceptions
+                .iter()
+                .filter_map(|exception| exception.order_line.clone())
+                .collect(),
+            _ => BTreeSet::new(),
         }
     }
 

@@ -139,6 +139,10 @@ exception_codes! {
     ReceiptShort => "RECEIPT_SHORT", TheOtherSystem, "Nothing to do: it posts by itself when the rest is received in QAD.";
     /// A credit note finds no return, or too small a one.
     ReturnMissing => "RETURN_MISSING", TheOtherSystem, "Nothing to do: it posts by itself when the return is posted in QAD.";
+    /// It has waited for one reason longer than is waited.
+    HeldTooLong => "HELD_TOO_LONG", APerson, "Find out why it does not come; it still posts by itself when it does.";
+    /// The return that a credit note credits has not come in the time that is waited for it.
+    ReturnNotComing => "RETURN_NOT_COMING", APerson, "Have the return posted in QAD, or dispute the credit note; it still posts by itself when the return is there.";
     /// A credit note cancels an invoice that is not posted yet.
     OriginalNotPosted => "ORIGINAL_NOT_POSTED", TheOtherSystem, "Nothing to do: it posts by itself when the invoice it cancels has posted.";
     /// A credit note cancels an invoice that was never posted and will not be, or was reversed in QAD.

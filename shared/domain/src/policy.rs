@@ -5,6 +5,7 @@ use crate::documents::ChargeKind;
 use crate::ids::{
     CreditTermsCode, DaybookCode, DomainCode, EntityCode, GlAccountCode, SupplierCode, UnitCode,
 };
+use crate::patience::Patience;
 use crate::time::Date;
 pub use crate::tolerance::{Band, Limit, LimitChanges, Limits, Tolerance};
 use rust_decimal::Decimal;
@@ -245,4 +246,7 @@ pub struct MatchPolicy {
     /// Whom QAD pays, by Coupa's remit-to address.
     #[serde(default)]
     pub remit_to: RemitToPolicy,
+    /// How long anything is waited for.
+    #[serde(default)]
+    pub patience: Patience,
 }

@@ -33,6 +33,7 @@ use domain::matching::{
     CoupaOrders, Decision, Exception, ExceptionCode, MatchInput, MatchReport, Original, SupplierInvoiceDraft,
     Verdict, decide_accepting,
 };
+use domain::patience;
 use domain::policy::MatchPolicy;
 use domain::problem::{CREDENTIAL_RECHECK_MILLIS, Problem};
 use domain::time::{Timestamp, Zone};
@@ -673,7 +674,7 @@ fn change_to(
 /// The changes of the waiting index that go with a change of state.
 pub(crate) fn waiting_writes(before: &InvoiceRecord, after: &InvoiceRecord) -> Vec<RecordWrite> {
     let lines = |record: &InvoiceRecord| -> BTreeSet<OrderLineKey> {
-        record.awaits().iter().take(AWAITED_LINES_MAX).cloned().collect()
+        record.rests_on().into_iter().take(AWAITED_LINES_MAX).collect()
     };
     let (old, new) = (lines(before), lines(after));
     let gone = old.difference(&new).map(|line| RecordWrite::Delete {
@@ -1008,6 +1009,7 @@ async fn decide_approved(
     let tolerance_version = report.tolerance_version.clone();
     let mut loaded = loaded;
     loaded.document.report = Some(report);
+    let verdict = impatient(deps, &mut loaded.document, verdict, &policy);
     if let (
         Verdict::Hold { .. } | Verdict::Park { .. },
         Claim::Free {
@@ -1037,10 +1039,19 @@ async fn decide_approved(
                 reason: ParkReason::Match { exceptions },
             };
             let change = change_to(deps, &loaded.document, parked)?;
+            let newly_rests_on: Vec<OrderLineKey> = change
+                .document
+                .rests_on()
+                .difference(&loaded.document.rests_on())
+                .cloned()
+                .collect();
             let waits = &change.document.supplier_index;
             let waits_newly = waits.is_some() && *waits != waited;
             let order_in_way = is_newly_in_way(&loaded.document, &change.document);
             match store(deps, loaded.revision, change).await? {
+                Next::Again if receipt_missed(deps, &newly_rests_on, &evidence.receipts).await? => {
+                    Ok(Next::WokenMeanwhile)
+                }
                 Next::Again if waits_newly && supplier_number_missed(deps, invoice).await? => {
                     Ok(Next::WokenMeanwhile)
                 }
@@ -1123,6 +1134,23 @@ async fn decide_approved(
             Claim::None => Err(impossible("approved without identity")),
         },
     }
+}
+
+/// The verdict once it has waited long enough; the record keeps since when each reason has stood.
+fn impatient(deps: &Deps<'_>, record: &mut InvoiceRecord, verdict: Verdict, policy: &MatchPolicy) -> Verdict {
+    let now = deps.context.clock.now();
+    let exceptions = match &verdict {
+        Verdict::Hold { exceptions, .. } | Verdict::Park { exceptions } => exceptions.as_slice(),
+        Verdict::Approve { .. } => &[],
+    };
+    record.waiting_since = patience::since(&record.waiting_since, exceptions, now);
+    patience::applied(
+        verdict,
+        &record.waiting_since,
+        record.first_seen,
+        now,
+        &policy.patience,
+    )
 }
 
 /// When a person last said from when on the books of the policy's entity are open.
@@ -1601,11 +1629,12 @@ async fn wake_those_who_wait(deps: &Deps<'_>, posted: &InvoiceRecord) -> Result<
         return Ok(());
     };
     let draft = draft_of(creation).map_err(FlowError::Broken)?;
-    // Whoever finished a line left nothing for others.
+    // Whoever finished a line left nothing for others; what was credited may be billed again.
+    let is_credit = draft.identity.kind == DocumentKind::CreditNote;
     let lines: BTreeSet<OrderLineKey> = draft
         .matches
         .into_iter()
-        .filter(|found| !found.finished)
+        .filter(|found| is_credit || !found.finished)
         .map(|found| found.order_line)
         .collect();
     let waiting = try_join_all(
@@ -1627,10 +1656,12 @@ async fn wake_those_who_wait(deps: &Deps<'_>, posted: &InvoiceRecord) -> Result<
         let Some(loaded) = load::<InvoiceRecord>(deps.context.register, RecordKey::Invoice(id)).await? else {
             continue;
         };
-        let State::Held { exceptions, .. } = &loaded.document.state else {
-            continue;
+        let waits = match &loaded.document.state {
+            State::Held { exceptions, .. } => is_credit || waits_for_others(exceptions),
+            State::Parked { .. } => is_credit,
+            _ => false,
         };
-        if !waits_for_others(exceptions) {
+        if !waits || id == posted.id {
             continue;
         }
         let document = InvoiceRecord {

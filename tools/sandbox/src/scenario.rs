@@ -212,6 +212,7 @@ pub fn policy() -> Result<MatchPolicy, IdError> {
         coding: None,
         not_payable: Default::default(),
         remit_to: Default::default(),
+        patience: Default::default(),
     })
 }
 

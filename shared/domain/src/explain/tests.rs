@@ -480,12 +480,33 @@ fn found_later() -> Vec<(Exception, &'static str)> {
     let entity = "10USACO".parse().unwrap();
     let closed =
         crate::lifecycle::ClosedPeriod::new(march, SINCE, &entity, "The accounting period is closed");
-    vec![(
-        closed.exception,
-        "Held since 2026-03-05 09:12 UTC: QAD does not take it without open books of 10USACO on 2026-03-05 (\"The \
+    let late = |code, waits_for: &str, days: &str| Exception {
+        code,
+        line: Some(1),
+        order_line: Some(crate::matching::tests::key("PO1", 1)),
+        expected: waits_for.to_owned(),
+        actual: instant(SINCE),
+        limit: days.to_owned(),
+    };
+    vec![
+        (
+            late(ExceptionCode::HeldTooLong, "RECEIPT_MISSING", "45 days"),
+            "Parked for a person since 2026-03-05 09:12 UTC: it has waited since 2026-03-05 09:12 UTC (RECEIPT_MISSING), \
+         longer than 45 days. Find out why it does not come; it still posts by itself when it does.",
+        ),
+        (
+            late(ExceptionCode::ReturnNotComing, "RETURN_MISSING", "14 days"),
+            "Parked for a person since 2026-03-05 09:12 UTC: it has waited since 2026-03-05 09:12 UTC (RETURN_MISSING), \
+         longer than 14 days. Have the return posted in QAD, or dispute the credit note; it still posts by itself \
+         when the return is there.",
+        ),
+        (
+            closed.exception,
+            "Held since 2026-03-05 09:12 UTC: QAD does not take it without open books of 10USACO on 2026-03-05 (\"The \
          accounting period is closed\"); it is sent again when somebody rechecks it or says from when on the books \
          are open (`qad-coupa entity open-from`).",
-    )]
+        ),
+    ]
 }
 
 #[test]

@@ -376,6 +376,7 @@ fn policy() -> MatchPolicy {
         coding: None,
         not_payable: Default::default(),
         remit_to: Default::default(),
+        patience: Default::default(),
     }
 }
 
