@@ -215,6 +215,9 @@ pub struct InvoiceTerms {
     /// Which address it is to be paid at.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub remit_to: Option<RemitTo>,
+    /// Rows of tax: so often QAD may round otherwise. What they say is in the tax; their number is no content.
+    #[serde(skip)]
+    pub tax_rows: u32,
 }
 
 /// The usual channel is no content: invoices read before channels were, keep the hash of their content.
@@ -229,6 +232,7 @@ impl InvoiceTerms {
     fn is_plain(&self) -> bool {
         let usual = Self {
             paid: self.paid,
+            tax_rows: self.tax_rows,
             payment_channel: self.payment_channel.clone(),
             ..Self::default()
         };

@@ -170,6 +170,7 @@ fn origin(how: PostedHow) -> &'static str {
         PostedHow::Created => "created by this connection",
         PostedHow::Recovered => "found there after the answer to its creation was lost",
         PostedHow::Adopted => "keyed there by hand and taken over",
+        PostedHow::Restored => "found there with our mark although this register has never sent it",
     }
 }
 

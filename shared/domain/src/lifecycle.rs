@@ -55,6 +55,20 @@ pub enum PostedHow {
     Recovered,
     /// Somebody had keyed the same document by hand; it was taken as ours.
     Adopted,
+    /// It carries our mark, and this register has never sent it: what another one knew of it is lost.
+    Restored,
+}
+
+impl PostedHow {
+    /// How it was known that a document which was not just created is this invoice's: a stable word for programs.
+    pub fn adopted(self) -> Option<&'static str> {
+        match self {
+            Self::Created => None,
+            Self::Recovered => Some("ours-after-a-lost-answer"),
+            Self::Adopted => Some("keyed-by-hand"),
+            Self::Restored => Some("ours-after-a-lost-register"),
+        }
+    }
 }
 
 /// Why a person must act.

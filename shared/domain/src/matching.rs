@@ -434,6 +434,9 @@ pub struct SupplierInvoiceDraft {
     /// Whom QAD pays, where it is not the supplier at its usual account.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub payee: Option<Payee>,
+    /// By how much QAD's total may differ from what is sent, because QAD computes the tax itself.
+    #[serde(default, skip_serializing_if = "Decimal::is_zero")]
+    pub echo: Decimal,
 }
 
 impl SupplierInvoiceDraft {
@@ -830,6 +833,19 @@ fn total_limit(input: &MatchInput<'_>, valued_lines: usize) -> Option<Decimal> {
     Some(by_lines.min(limits.total.free.max(unit)))
 }
 
+/// By how much QAD's total may differ: a smallest unit for each row of tax, at least what the tolerance says.
+fn echo_limit(input: &MatchInput<'_>) -> Decimal {
+    let invoice = input.invoice;
+    let supplier = invoice.supplier.number.as_deref().map(str::trim);
+    let limit = input.policy.tolerance.of(invoice.currency, supplier).echo;
+    let rows = Decimal::from(invoice.terms.tax_rows);
+    let by_rows = exact::multiply(invoice.minor_unit(), rows).unwrap_or_default();
+    let given = limit
+        .furthest(invoice.total.abs(), Decimal::ONE)
+        .unwrap_or_default();
+    by_rows.max(given)
+}
+
 fn out_of_range(actual: String) -> Exception {
     of_document(
         ExceptionCode::OutOfRange,
@@ -901,6 +917,7 @@ fn draft(
         invoice_status: policy.invoice_status.clone(),
         payee: None,
         credit_terms: None,
+        echo: echo_limit(input),
         total: invoice.rounded(invoice.total),
         tax: invoice.rounded(invoice.tax),
         orders: orders

@@ -38,6 +38,7 @@ use domain::policy::MatchPolicy;
 use domain::problem::{CREDENTIAL_RECHECK_MILLIS, Problem};
 use domain::time::{Timestamp, Zone};
 use futures_util::future::{BoxFuture, join_all, try_join_all};
+use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -517,12 +518,12 @@ async fn exported_before(
         place,
         payments,
     } = &claim
-        && let Some(document) = keyed_by_hand(deps, invoice, identity).await
+        && let Some(found) = keyed_by_hand(deps, invoice, identity).await
     {
         let now = deps.context.clock.now();
         let mut claim = claim_writes(now, invoice.id, identity, place, payments.as_ref())?;
         claim.extend(near.writes(invoice, &deps.settings.policy.entity)?);
-        let mut change = adoption(deps, &loaded, identity, claim, document)?;
+        let mut change = adoption(deps, &loaded, identity, claim, found)?;
         change.document = change.document.after(&Event::Exported, now).map_err(impossible)?;
         change.events.push(Event::Exported);
         return store(deps, loaded.revision, change).await;
@@ -1020,7 +1021,7 @@ async fn decide_approved(
     ) = (&verdict, &evidence.ours.claim)
         && (matches!(verdict, Verdict::Park { .. }) || is_partly_invoiced(invoice, &evidence.receipts))
         && !may_be_known(&verdict)
-        && let Some(document) = keyed_by_hand(deps, invoice, identity).await
+        && let Some(found) = keyed_by_hand(deps, invoice, identity).await
     {
         let mut claim = claim_writes(
             deps.context.clock.now(),
@@ -1030,7 +1031,7 @@ async fn decide_approved(
             payments.as_ref(),
         )?;
         claim.extend(evidence.ours.near.writes(invoice, &deps.settings.policy.entity)?);
-        return Box::pin(adopt(deps, loaded, identity, claim, document)).await;
+        return Box::pin(adopt(deps, loaded, identity, claim, found)).await;
     }
     match verdict {
         Verdict::Park { exceptions } => {
@@ -1341,13 +1342,17 @@ fn corrected(invoice: &Invoice, identity: &QadInvoiceIdentity) -> Option<QadInvo
     })
 }
 
-/// What has become of the invoice that a credit note corrects. One that was keyed by hand was matched by somebody else: what to
-/// take back is not known here.
+/// What has become of the invoice that a credit note corrects. One that this register has not sent was matched by somebody
+/// else: what to take back is not known here.
 fn original_of(record: &InvoiceRecord) -> Option<Original> {
     let summary = record.summary.as_ref()?;
     let (invoice, total, state) = (record.id, summary.total, record.state.word());
     match &record.state {
-        State::Posted { how, .. } | State::Exported { how, .. } if *how == PostedHow::Adopted => None,
+        State::Posted { how, .. } | State::Exported { how, .. }
+            if matches!(how, PostedHow::Adopted | PostedHow::Restored) =>
+        {
+            None
+        }
         state if state.voucher().is_some() => {
             let draft = draft_of(record.creation.as_ref()?).ok()?;
             Some(Original::Posted(Box::new(draft)))
@@ -1436,7 +1441,7 @@ async fn keyed_by_hand(
     deps: &Deps<'_>,
     invoice: &Invoice,
     identity: &QadInvoiceIdentity,
-) -> Option<QadDocument> {
+) -> Option<(QadDocument, PostedHow)> {
     if !deps.context.has_time_for_a_call() {
         return None;
     }
@@ -1446,9 +1451,17 @@ async fn keyed_by_hand(
         coupa_id: invoice.id,
         total: invoice.total,
         currency: invoice.currency,
+        echo: Decimal::ZERO,
     };
     match judge_documents(&wanted, documents, deps.settings.adopt_equal_documents) {
-        Finding::There { answer, .. } => Some(answer),
+        Finding::There {
+            answer,
+            adopted: true,
+        } => Some((answer, PostedHow::Adopted)),
+        Finding::There {
+            answer,
+            adopted: false,
+        } => Some((answer, PostedHow::Restored)),
         Finding::Nothing | Finding::Park { .. } | Finding::Unclear(_) => None,
     }
 }
@@ -1459,9 +1472,9 @@ async fn adopt(
     loaded: Loaded<InvoiceRecord>,
     identity: &QadInvoiceIdentity,
     claim: Vec<RecordWrite>,
-    document: QadDocument,
+    found: (QadDocument, PostedHow),
 ) -> Result<Next, FlowError> {
-    let mut change = adoption(deps, &loaded, identity, claim, document)?;
+    let mut change = adoption(deps, &loaded, identity, claim, found)?;
     let export = export_effect(&change.document, deps.context.clock.now());
     change.document = InvoiceEffect::Export.put(&change.document, export);
     store(deps, loaded.revision, change).await
@@ -1473,9 +1486,10 @@ fn adoption(
     loaded: &Loaded<InvoiceRecord>,
     identity: &QadInvoiceIdentity,
     claim: Vec<RecordWrite>,
-    document: QadDocument,
+    found: (QadDocument, PostedHow),
 ) -> Result<Change<InvoiceRecord, Event>, FlowError> {
     let now = deps.context.clock.now();
+    let (document, how) = found;
     let voucher = document
         .voucher
         .ok_or_else(|| impossible("adopted without a number"))?;
@@ -1486,10 +1500,7 @@ fn adoption(
         coupa_orders: vec![],
     };
     let mut change = change_to(deps, &loaded.document, approved)?;
-    let posted = Event::Posted {
-        voucher,
-        how: PostedHow::Adopted,
-    };
+    let posted = Event::Posted { voucher, how };
     change.document = change.document.after(&posted, now).map_err(impossible)?;
     change.events.push(posted);
     change.writes.extend(claim);

@@ -533,6 +533,7 @@ pub(crate) fn draft() -> SupplierInvoiceDraft {
             description: "Freight".to_owned(),
         }],
         payee: None,
+        echo: Default::default(),
     }
 }
 

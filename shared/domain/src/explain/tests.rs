@@ -554,6 +554,11 @@ fn every_state_has_its_exact_sentence() {
              exported in Coupa.",
         ),
         (
+            posted(PostedHow::Restored),
+            "Posted 2026-03-05 09:12 UTC as QAD voucher 2026/SI/1207, found there with our mark although this register \
+             has never sent it; it is being marked exported in Coupa.",
+        ),
+        (
             posted(PostedHow::Recovered),
             "Posted 2026-03-05 09:12 UTC as QAD voucher 2026/SI/1207, found there after the answer to its creation \
              was lost; it is being marked exported in Coupa.",

@@ -429,6 +429,7 @@ fn an_invoice_that_agrees_is_approved_with_the_complete_document() {
             description: "Freight".to_owned(),
         }],
         payee: None,
+        echo: d("0.02"),
     };
     assert_eq!(case.draft(), expected);
     assert_eq!(case.draft().description(), "Coupa 92010");
@@ -1404,6 +1405,19 @@ fn returns_are_credited_first_in_first_out() {
         case.matches(),
         ["PO1 line 1 RT0 -5 at 10 finished", "PO1 line 1 RT1 -5 at 10"]
     );
+}
+
+#[test]
+fn qad_may_round_each_row_of_tax_and_two_cents_in_all() {
+    let mut case = Case::invoice();
+    for (rows, expected) in [(0, "0.02"), (2, "0.02"), (3, "0.03")] {
+        case.invoice.terms.tax_rows = rows;
+        assert_eq!(case.draft().echo, d(expected), "{rows}");
+    }
+    case.policy.tolerance.limits.echo = Limit::free(d("0.10"));
+    assert_eq!(case.draft().echo, d("0.10"));
+    case.invoice.terms.minor_digits = Some(0);
+    assert_eq!(case.draft().echo, d("3"));
 }
 
 #[test]
