@@ -109,3 +109,48 @@ fn a_replacement_goes_on_when_the_credit_note_has_posted_without_waiting_for_the
     run.assert_stands(OTHER, "exported", 1);
     assert!(run.sim.now().millis_since(began) < RECHECK_MILLIS);
 }
+
+#[test]
+fn a_credit_note_that_cancels_an_invoice_waits_for_it_and_takes_it_back_when_it_has_posted() {
+    let cancels = |id: InvoiceId, of: InvoiceId| {
+        let mut credit = invoice(id, ORDER, 10);
+        credit.kind = domain::ids::DocumentKind::CreditNote;
+        credit.original_number = Some(format!("INV-{of}"));
+        credit
+    };
+    let another = InvoiceId(7_003);
+    let begin = world(
+        vec![order(ORDER, 10)],
+        Vec::new(),
+        vec![
+            invoice(INVOICE, ORDER, 10),
+            cancels(OTHER, INVOICE),
+            cancels(another, InvoiceId(1)),
+        ],
+    );
+    let mut run = Harness::new(begin, &Setup::default());
+    run.run(Job::Match(INVOICE, HintReason::Webhook));
+    run.run(Job::Match(OTHER, HintReason::Webhook));
+    run.run(Job::Match(another, HintReason::Webhook));
+    assert_eq!(codes(&run, OTHER), ["ORIGINAL_NOT_POSTED"]);
+    assert_eq!(
+        codes(&run, another),
+        ["RETURN_MISSING"],
+        "of an invoice that nobody knows"
+    );
+    arrives(&run, receipt(ORDER, "RC1", 10));
+    run.run(Job::PollReceipts);
+    run.heal();
+    run.recheck();
+    run.assert_stands(INVOICE, "exported", 1);
+    run.assert_stands(OTHER, "exported", 1);
+    let world = run.sim.world();
+    let taken_back = world
+        .qad
+        .invoices
+        .iter()
+        .flat_map(|document| &document.record.receiver_matchings)
+        .map(|one| one.match_quantity.0)
+        .sum::<Decimal>();
+    assert_eq!(taken_back, Decimal::ZERO);
+}

@@ -1010,6 +1010,19 @@ async fn decide_approved(
     let tolerance_version = report.tolerance_version.clone();
     let mut loaded = loaded;
     loaded.document.report = Some(report);
+    // A person who asks has a reason to believe that the books are open again.
+    let closed = loaded.document.closed_period.as_ref();
+    let verdict = match (verdict, closed.filter(|_| reason != HintReason::Operator)) {
+        (Verdict::Approve { draft }, Some(closed))
+            if closed.still_stands(draft.posting_date, opened_at(&evidence.ours.openings, &policy)) =>
+        {
+            Verdict::Hold {
+                exceptions: vec![closed.exception.clone()],
+                awaits: vec![],
+            }
+        }
+        (verdict, _) => verdict,
+    };
     let verdict = impatient(deps, &mut loaded.document, verdict, &policy);
     if let (
         Verdict::Hold { .. } | Verdict::Park { .. },
@@ -1085,19 +1098,6 @@ async fn decide_approved(
                 }
                 next => Ok(next),
             }
-        }
-        // A person who asks has a reason to believe that the books are open again.
-        Verdict::Approve { draft }
-            if reason != HintReason::Operator
-                && let Some(closed) = &loaded.document.closed_period
-                && closed.still_stands(draft.posting_date, opened_at(&evidence.ours.openings, &policy)) =>
-        {
-            let held = Event::Held {
-                exceptions: vec![closed.exception.clone()],
-                awaits: vec![],
-                tolerance_version,
-            };
-            move_to(deps, loaded, held).await
         }
         Verdict::Approve { draft } => match &evidence.ours.claim {
             Claim::Free {
@@ -1322,13 +1322,18 @@ async fn ours(
         },
         _ => Claim::None,
     };
+    let original = match (original, &corrected) {
+        (Some(id), _) => others.get(&id).and_then(original_of),
+        (None, Some(corrected)) => waiting_original(deps, invoice, corrected).await?,
+        (None, None) => None,
+    };
     Ok(Ours {
         reserved,
         openings,
         claim,
         near,
         alike,
-        original: original.and_then(|id| others.get(&id)).and_then(original_of),
+        original,
     })
 }
 
@@ -1340,6 +1345,42 @@ fn corrected(invoice: &Invoice, identity: &QadInvoiceIdentity) -> Option<QadInvo
         kind: DocumentKind::Invoice,
         ..identity.clone()
     })
+}
+
+/// The invoice that a credit note corrects, while it waits itself: nobody has claimed its identity yet, but it stands under the
+/// order lines that both of them name.
+async fn waiting_original(
+    deps: &Deps<'_>,
+    invoice: &Invoice,
+    corrected: &QadInvoiceIdentity,
+) -> Result<Option<Original>, FlowError> {
+    let lines: BTreeSet<OrderLineKey> = invoice
+        .lines
+        .iter()
+        .filter_map(|line| line.order_line.clone())
+        .take(AWAITED_LINES_MAX)
+        .collect();
+    let lists = try_join_all(lines.into_iter().map(|line| async move {
+        let group = RecordGroup::WaitingFor(line);
+        deps.context.register.list(&group).await
+    }))
+    .await?;
+    let ids = lists.iter().flatten().filter_map(|stored| match stored.key {
+        RecordKey::Waiting(_, id) if id != invoice.id => Some(id),
+        _ => None,
+    });
+    let waiting = read_invoices(deps, ids.collect()).await?;
+    let is_named = |record: &&InvoiceRecord| {
+        record.summary.as_ref().is_some_and(|summary| {
+            let number = summary.supplier_number.as_deref().unwrap_or_default();
+            summary.kind == DocumentKind::Invoice
+                && summary.reference == corrected.reference
+                && number
+                    .parse::<SupplierCode>()
+                    .is_ok_and(|number| number == corrected.supplier)
+        })
+    };
+    Ok(waiting.values().find(is_named).and_then(original_of))
 }
 
 /// What has become of the invoice that a credit note corrects. One that this register has not sent was matched by somebody
