@@ -102,6 +102,18 @@ fn a_person_who_rechecks_sends_it_again_and_a_second_refusal_holds_it_again() {
 }
 
 #[test]
+fn a_list_of_periods_that_shows_the_month_open_sends_it_again_once() {
+    let mut run = begun();
+    run.sim.world().qad.listed_periods.insert("2026-03".to_owned());
+    run.recheck();
+    run.assert_stands(INVOICE, "held", 0);
+    assert_eq!(creates(&run), 1);
+    run.sim.world().qad.closed_periods.clear();
+    run.recheck();
+    run.assert_stands(INVOICE, "exported", 1);
+}
+
+#[test]
 fn a_word_about_another_entity_changes_nothing() {
     let mut run = begun();
     let desk = Desk::of(&run);

@@ -295,6 +295,10 @@ pub struct ClosedPeriod {
     pub refused_at: Timestamp,
     /// As it is told, word for word, every time it is told.
     pub exception: Exception,
+    /// QAD's list of periods has shown the books open once, and the invoice was sent on the strength of it. Should QAD refuse it
+    /// all the same, the list is not asked again.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub list_was_trusted: bool,
 }
 
 impl ClosedPeriod {
@@ -311,6 +315,7 @@ impl ClosedPeriod {
                 actual: crate::problem::clean(said),
                 limit: String::new(),
             },
+            list_was_trusted: false,
         }
     }
 

@@ -391,7 +391,11 @@ impl Target<InvoiceRecord> for Creation<'_> {
         let draft = record.creation.as_ref().map(draft_of);
         if let (true, Some(Ok(draft))) = (problem.code == PERIOD_CLOSED, draft) {
             let entity = &draft.identity.entity;
-            let closed = ClosedPeriod::new(draft.posting_date, now, entity, &problem.actual);
+            let mut closed = ClosedPeriod::new(draft.posting_date, now, entity, &problem.actual);
+            closed.list_was_trusted = record
+                .closed_period
+                .as_ref()
+                .is_some_and(|before| before.list_was_trusted);
             let held = Event::Held {
                 exceptions: vec![closed.exception.clone()],
                 awaits: vec![],

@@ -27,7 +27,9 @@ use domain::ids::{
     DocumentKind, EntityCode, InvoiceId, OrderLineKey, PurchaseOrderNumber, QadInvoiceIdentity, SupplierCode,
 };
 use domain::instruction::SecondPerson;
-use domain::lifecycle::{Event, InvoiceEffect, InvoiceRecord, ParkReason, PostedHow, State, Summary};
+use domain::lifecycle::{
+    ClosedPeriod, Event, InvoiceEffect, InvoiceRecord, ParkReason, PostedHow, State, Summary,
+};
 use domain::matching::alike::BillAlike;
 use domain::matching::{
     CoupaOrders, Decision, Exception, ExceptionCode, MatchInput, MatchReport, Original, SupplierInvoiceDraft,
@@ -1016,9 +1018,17 @@ async fn decide_approved(
         (Verdict::Approve { draft }, Some(closed))
             if closed.still_stands(draft.posting_date, opened_at(&evidence.ours.openings, &policy)) =>
         {
-            Verdict::Hold {
-                exceptions: vec![closed.exception.clone()],
-                awaits: vec![],
+            if list_shows_open(deps, closed).await {
+                let trusted = loaded.document.closed_period.as_mut();
+                trusted
+                    .into_iter()
+                    .for_each(|closed| closed.list_was_trusted = true);
+                Verdict::Approve { draft }
+            } else {
+                Verdict::Hold {
+                    exceptions: vec![closed.exception.clone()],
+                    awaits: vec![],
+                }
             }
         }
         (verdict, _) => verdict,
@@ -1152,6 +1162,14 @@ fn impatient(deps: &Deps<'_>, record: &mut InvoiceRecord, verdict: Verdict, poli
         now,
         &policy.patience,
     )
+}
+
+/// Whether QAD's list of periods shows by now that the books are open. Without an answer, and where the tenant shows no list,
+/// they are not.
+async fn list_shows_open(deps: &Deps<'_>, closed: &ClosedPeriod) -> bool {
+    !closed.list_was_trusted
+        && deps.context.has_time_for_a_call()
+        && matches!(deps.qad.books_are_open(closed.posting_date).await, Ok(Some(true)))
 }
 
 /// When a person last said from when on the books of the policy's entity are open.

@@ -564,6 +564,14 @@ impl Qad for WorldPorts {
         })
     }
 
+    async fn books_are_open(&self, day: Date) -> Result<Option<bool>, ReadError> {
+        self.read(System::Qad, "browse.periods", &[day.to_string()], |world| {
+            let mut shown = world.qad.periods().into_iter();
+            let of_day = shown.find(|period| period.start <= day && day <= period.end);
+            Ok(of_day.map(|period| !period.locked))
+        })
+    }
+
     async fn find_invoices(&self, identity: &QadInvoiceIdentity) -> Result<Vec<QadDocument>, ReadError> {
         let keys = [identity.supplier.to_string(), identity.reference.to_string()];
         self.read(System::Qad, "supplier-invoices.find", &keys, |world| {

@@ -34,6 +34,7 @@ const ORDERS_BROWSE: &str = "urn:browse:mfg:po804";
 const RECEIPTS_BROWSE: &str = "urn:browse:mfg:po041";
 const PAYMENTS_BROWSE: &str = "urn:browse:bebrowse:com.qad.erp.financials.supplierPayments";
 const SUPPLIERS_BROWSE: &str = "urn:browse:bebrowse:com.qad.erp.base.supplierV2s";
+const PERIODS_BROWSE: &str = "urn:browse:bebrowse:com.qad.erp.financials.periods";
 const COST_CENTERS_BROWSE: &str = "urn:browse:mfg:gp059";
 const PROJECTS_BROWSE: &str = "urn:browse:bebrowse:com.qad.erp.financials.projects";
 /// A browse that a tenant made itself: values below values.
@@ -117,6 +118,7 @@ pub fn describe(request: &WireRequest) -> (&'static str, Vec<String>) {
                 RECEIPTS_BROWSE => "browse.receipts",
                 PAYMENTS_BROWSE => "browse.payments",
                 SUPPLIERS_BROWSE => "browse.suppliers",
+                PERIODS_BROWSE => "browse.periods",
                 COST_CENTERS_BROWSE => "browse.cost-centers",
                 PROJECTS_BROWSE => "browse.projects",
                 GL_ACCOUNTS_BROWSE => "browse.gl-accounts",
@@ -554,6 +556,23 @@ fn rows_of(qad: &QadWorld, browse: &str) -> Option<(Vec<&'static str>, Vec<Row>)
         RECEIPTS_BROWSE => (RECEIPT_COLUMNS, receipt_rows(qad)),
         PAYMENTS_BROWSE => (PAYMENT_COLUMNS, payment_rows(qad)),
         SUPPLIERS_BROWSE => (SUPPLIER_COLUMNS, supplier_rows(qad)),
+        PERIODS_BROWSE => {
+            let columns: &[&'static str] = &[
+                "period.entityCode",
+                "period.startDate",
+                "period.endDate",
+                "period.isApLocked",
+            ];
+            let rows = qad.periods().into_iter().map(|period| {
+                BTreeMap::from([
+                    ("period.entityCode", text(ENTITY)),
+                    ("period.startDate", text(&qad_date(period.start))),
+                    ("period.endDate", text(&qad_date(period.end))),
+                    ("period.isApLocked", text(&period.locked.to_string())),
+                ])
+            });
+            (columns, rows.collect())
+        }
         COST_CENTERS_BROWSE => {
             let columns: &[&'static str] = &[
                 "cc_mstr.cc_ctr",

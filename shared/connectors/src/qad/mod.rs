@@ -397,6 +397,13 @@ impl Qad for QadClient {
         Ok(ReceiptScan { more, ..scan })
     }
 
+    async fn books_are_open(&self, day: Date) -> Result<Option<bool>, ReadError> {
+        let resource = &self.profile.periods;
+        let criteria = [Criterion::equal("entity", self.entity.as_str())];
+        let rows = self.rows("read_periods", resource, &criteria).await?;
+        translate::open_on(&self.view(&rows, resource), &self.entity, day).map_err(unreadable)
+    }
+
     async fn find_invoices(&self, identity: &QadInvoiceIdentity) -> Result<Vec<QadDocument>, ReadError> {
         let resource = &self.profile.supplier_invoices;
         let criteria = [

@@ -106,6 +106,8 @@ pub struct Profile {
     pub supplier_invoices: Resource,
     /// Payment allocations by the day of their last change.
     pub payments: Resource,
+    /// The entity's periods (optional: a tenant without the list answers none).
+    pub periods: Resource,
     /// Suppliers by the day of their last change.
     pub suppliers: Resource,
     /// One supplier, whole: read, create and update.
@@ -156,6 +158,7 @@ impl Default for Profile {
             receipts: receipts(),
             supplier_invoices: supplier_invoices(),
             payments: payments(),
+            periods: periods(),
             suppliers: suppliers(),
             supplier: supplier(),
             order_status: OrderStatusWords {
@@ -316,6 +319,20 @@ fn supplier_invoices() -> Resource {
     }
 }
 
+/// Assumed throughout.
+fn periods() -> Resource {
+    browse(
+        "urn:browse:bebrowse:com.qad.erp.financials.periods",
+        names([("entity", "period.entityCode")]),
+        names([
+            ("entity", "period.entityCode"),
+            ("start", "period.startDate"),
+            ("end", "period.endDate"),
+            ("locked", "period.isApLocked"),
+        ]),
+    )
+}
+
 /// The columns are assumed: QAD documents the payment's own fields, and no browse of its allocations.
 fn payments() -> Resource {
     browse(
@@ -448,6 +465,7 @@ impl Profile {
                 &standard.supplier_invoices,
             ),
             ("payments", &self.payments, &standard.payments),
+            ("periods", &self.periods, &standard.periods),
             ("suppliers", &self.suppliers, &standard.suppliers),
             ("supplier", &self.supplier, &standard.supplier),
         ] {

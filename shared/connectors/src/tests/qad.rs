@@ -87,6 +87,36 @@ async fn an_order_is_asked_for_and_read_as_the_contract_says() {
 }
 
 #[tokio::test]
+async fn the_books_are_open_where_every_period_of_the_day_is() {
+    let period = |start: &str, end: &str, locked: Value| json!({"period.entityCode": "10USACO", "period.startDate": start, "period.endDate": end, "period.isApLocked": locked});
+    let october = |locked: Value| period("2026-10-01T00:00:00.000Z", "2026-10-31T00:00:00.000Z", locked);
+    let november = period("2026-11-01", "2026-11-30", json!(false));
+    for (shown, expected) in [
+        (vec![october(json!(true)), november.clone()], Some(false)),
+        (vec![october(json!("no"))], Some(true)),
+        (vec![october(json!(false)), october(json!(true))], Some(false)),
+        (vec![november.clone()], None),
+        (vec![], None),
+    ] {
+        let bench = Bench::new();
+        bench.script.then(rows(&shown, json!(false)));
+        assert_eq!(
+            bench.qad.books_are_open(date("2026-10-28")).await.unwrap(),
+            expected,
+            "{shown:?}"
+        );
+    }
+    for spoiled in [
+        without(november.clone(), "period.isApLocked"),
+        with(november, "period.entityCode", json!("20GERCO")),
+    ] {
+        let bench = Bench::new();
+        bench.script.then(rows(&[spoiled], json!(false)));
+        assert!(bench.qad.books_are_open(date("2026-11-28")).await.is_err());
+    }
+}
+
+#[tokio::test]
 async fn no_rows_after_a_complete_answer_is_no_order() {
     let bench = Bench::new();
     bench.script.then(rows(&[], json!("false")));

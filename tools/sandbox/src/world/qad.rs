@@ -448,6 +448,8 @@ pub struct QadWorld {
     pub receipts: Vec<QadReceipt>,
     /// Months of the purchase ledger that are closed, as `YYYY-MM`.
     pub closed_periods: BTreeSet<String>,
+    /// Months that the list of periods shows, as `YYYY-MM`; empty when the tenant has no such list.
+    pub listed_periods: BTreeSet<String>,
     /// Supplier invoices, in the order of creation.
     pub invoices: Vec<SupplierInvoice>,
     /// Suppliers (`supplierV2` records) by folded code.
@@ -475,6 +477,17 @@ pub struct QadWorld {
     vouchers: BTreeMap<(u32, String), u64>,
     receivers: u64,
     revision: u64,
+}
+
+/// A row of the list of periods.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Period {
+    /// First day.
+    pub start: Date,
+    /// Last day.
+    pub end: Date,
+    /// Closed for the purchase ledger.
+    pub locked: bool,
 }
 
 /// Which daybooks exist for what.
@@ -673,6 +686,21 @@ impl QadWorld {
                 "dataOperation must be C or U",
             )),
         }
+    }
+
+    /// The list of periods, one for each listed month.
+    pub fn periods(&self) -> Vec<Period> {
+        self.listed_periods
+            .iter()
+            .filter_map(|month| {
+                let start: Date = format!("{month}-01").parse().ok()?;
+                Some(Period {
+                    start,
+                    end: start.last_of_month(),
+                    locked: self.closed_periods.contains(month),
+                })
+            })
+            .collect()
     }
 
     /// Adds or replaces an order.
