@@ -157,6 +157,7 @@ SECRET_READERS = {
         "WritePaymentRoleArn",
     },
     "WebhookSecret": {"ReceiveWebhookRoleArn"},
+    "ConsoleSecret": {"ConsoleRole"},
 }
 
 
@@ -432,6 +433,24 @@ def audit_is_append_only(templates):
 
 
 @check
+def the_page_is_off_and_holds_no_key(templates):
+    """Whatever belongs to the page is made only when it is switched on, which it is not by default; the key of its sessions is
+    drawn by AWS, once, and exists only where people sign in at a provider."""
+    template = templates[STACK]
+    if template["Parameters"]["ConsoleLogin"]["Default"] != "off":
+        yield "the page is on by default"
+    for name, resource in template["Resources"].items():
+        wanted = "ConsoleOidc" if name.startswith("ConsoleSecret") else "ConsoleOn"
+        if name.startswith("Console") and resource.get("Condition") != wanted:
+            yield f"{name} is made whatever ConsoleLogin says"
+    drawn = properties(template, "ConsoleSecret").get("GenerateSecretString", {})
+    if drawn.get("GenerateStringKey") != "session_key" or int(drawn.get("PasswordLength", 0)) < 32:
+        yield "the key of the sessions is not drawn by AWS"
+    if json.loads(drawn.get("SecretStringTemplate", "{}")) != {"client_secret": ""}:
+        yield "the page's secret comes with a value"
+
+
+@check
 def receiver_sees_no_table(templates):
     """The function that faces the internet has no DynamoDB permission and no table in its environment."""
     role = templates[STACK]["Resources"]["ReceiveWebhookRole"]
@@ -449,9 +468,9 @@ def secrets_name_their_readers(templates):
     for name, role in roles(templates):
         if any("secretsmanager:" in a for s in statements(role) for a in as_list(s["Action"])):
             yield f"{name}: secrets are granted by the secrets themselves"
-    template = templates[CONNECTION]
+    policies = [item for t in templates.values() for item in of_type(t, "AWS::SecretsManager::ResourcePolicy").items()]
     found = {}
-    for name, policy in of_type(template, "AWS::SecretsManager::ResourcePolicy").items():
+    for name, policy in policies:
         p = policy["Properties"]
         if p.get("BlockPublicPolicy") is not True:
             yield f"{name} does not block public access"
@@ -459,11 +478,11 @@ def secrets_name_their_readers(templates):
             if as_list(statement["Action"]) != ["secretsmanager:GetSecretValue"]:
                 yield f"{name} allows {statement['Action']}"
             found.setdefault(target(p["SecretId"]), set()).update(
-                imported(r) for r in as_list(statement["Principal"]["AWS"])
+                target(r) for r in as_list(statement["Principal"]["AWS"])
             )
     if found != SECRET_READERS:
         yield f"readers are {found}, expected {SECRET_READERS}"
-    for name, secret in of_type(template, "AWS::SecretsManager::Secret").items():
+    for name, secret in [item for t in templates.values() for item in of_type(t, "AWS::SecretsManager::Secret").items()]:
         if "SecretString" in secret["Properties"]:
             yield f"{name} carries its value in the template"
         if "KmsKeyId" not in secret["Properties"]:
@@ -1002,7 +1021,7 @@ def connections_never_touch_each_other(templates):
         yield f"both connections own {name}"
     if any("ConnectionId" in v for v in walk(templates[STACK]) if isinstance(v, str)):
         yield "the stack knows a connection"
-    if "AWS::SecretsManager::Secret" in {r["Type"] for r in templates[STACK]["Resources"].values()}:
+    if set(of_type(templates[STACK], "AWS::SecretsManager::Secret")) - {"ConsoleSecret"}:
         yield "the stack holds a connection's secret"
 
 
@@ -1208,6 +1227,22 @@ MUTATIONS = [
         "translated_stack_keeps_the_chain",
     ),
     ("no ceiling", lambda t: stack(t, "SweepFunction").pop("ReservedConcurrentExecutions"), "concurrency_is_a_parameter"),
+    (
+        "another reader of the page's secret",
+        lambda t: stack(t, "ConsoleSecretReaders")["ResourcePolicy"]["Statement"][0]["Principal"].update(
+            AWS={"Fn::GetAtt": ["SweepRole", "Arn"]}
+        ),
+        "secrets_name_their_readers",
+    ),
+    ("page's secret in the template", lambda t: stack(t, "ConsoleSecret").update(SecretString="x"), "secrets_name_their_readers"),
+    ("page's key known to all", lambda t: stack(t, "ConsoleSecret").pop("GenerateSecretString"), "the_page_is_off_and_holds_no_key"),
+    ("page on by itself", lambda t: default(t, "ConsoleLogin", "oidc"), "the_page_is_off_and_holds_no_key"),
+    ("page that cannot be switched off", lambda t: t[STACK]["Resources"]["ConsoleApi"].pop("Condition"), "the_page_is_off_and_holds_no_key"),
+    (
+        "page's secret without a login that needs it",
+        lambda t: t[STACK]["Resources"]["ConsoleSecret"].update(Condition="ConsoleOn"),
+        "the_page_is_off_and_holds_no_key",
+    ),
     ("reserved for nothing", lambda t: default(t, "SweepReservedConcurrency", 1), "concurrency_is_a_parameter"),
     (
         "one secret for all connections",

@@ -251,6 +251,8 @@ fn allocation(number: u32, amount: u32, status: PaymentStatus) -> Allocation {
         reference: "CHK".to_owned(),
         allocated: Decimal::from(amount),
         discount: Decimal::ZERO,
+        in_invoice_currency: None,
+        voucher: None,
     }
 }
 

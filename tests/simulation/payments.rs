@@ -23,6 +23,11 @@ fn allocation(number: u64, amount: u32, status: &str) -> PaymentAllocation {
         invoice_type: "INVOICE".to_owned(),
         allocated: Exact(Decimal::from(amount)),
         discount: Exact::default(),
+        entity: None,
+        invoice_allocated: None,
+        settles: None,
+        withheld: Exact::default(),
+        invoice_voucher: None,
     }
 }
 
@@ -159,6 +164,112 @@ fn a_payment_and_its_invoice_in_every_order_find_each_other() {
         },
     );
     assert!(schedules > 10, "{schedules}");
+}
+
+fn dec(text: &str) -> Decimal {
+    text.parse().unwrap()
+}
+
+/// An invoice over so many pieces at 10.00 in this currency that is in QAD, and what QAD has paid of it.
+fn posted_over(pieces: u32, currency: &str, payments: Vec<PaymentAllocation>) -> Harness {
+    let mut ordered = order(ORDER, pieces);
+    ordered.currency = currency.to_owned();
+    let mut billed = invoice(INVOICE, ORDER, pieces);
+    billed.currency = currency.to_owned();
+    let world = world(vec![ordered], vec![receipt(ORDER, "RC1", pieces)], vec![billed]);
+    let mut run = Harness::new(world, &Setup::default());
+    run.run(Job::Match(INVOICE, HintReason::Webhook));
+    assert_eq!(run.documents(INVOICE), 1, "{}", run.story());
+    run.sim.world().qad.payments.extend(payments);
+    run
+}
+
+fn paying(amount: &str) -> PaymentAllocation {
+    PaymentAllocation {
+        allocated: Exact(dec(amount)),
+        ..allocation(1, 0, "Paid")
+    }
+}
+
+/// Settles some of the invoice in QAD without a payment.
+fn adjust(run: &Harness, amount: &str) {
+    let today = run.sim.now().date_utc();
+    let mut world = run.sim.world();
+    assert!(
+        world
+            .qad
+            .adjust_invoice(&format!("INV-{INVOICE}"), dec(amount), today)
+    );
+}
+
+fn settle(run: &mut Harness) {
+    run.run(Job::PollPayments);
+    run.deliver_all();
+    run.heal();
+}
+
+fn assert_shown(run: &Harness, amounts: &[&str], paid: bool) {
+    let wanted: Vec<Decimal> = amounts.iter().map(|amount| dec(amount)).collect();
+    assert_eq!(shown(run), (wanted, paid), "{}", run.story());
+}
+
+#[test]
+fn two_cents_that_qad_writes_off_close_the_bill_and_open_it_again_when_that_is_reversed() {
+    let mut run = posted_over(75, "USD", vec![paying("749.98")]);
+    settle(&mut run);
+    assert_shown(&run, &["749.98"], false);
+    adjust(&run, "0.02");
+    settle(&mut run);
+    assert_shown(&run, &["749.98"], true);
+    adjust(&run, "-0.02");
+    settle(&mut run);
+    assert_shown(&run, &["749.98"], false);
+}
+
+#[test]
+fn tax_withheld_at_payment_settles_the_bill_and_is_not_paid() {
+    let mut run = posted_over(
+        122,
+        "USD",
+        vec![PaymentAllocation {
+            withheld: Exact(dec("200")),
+            ..paying("1020")
+        }],
+    );
+    settle(&mut run);
+    assert_shown(&run, &["1020"], true);
+}
+
+#[test]
+fn what_a_central_payer_pays_of_our_bill_is_shown_under_its_own_key() {
+    let central = PaymentAllocation {
+        entity: Some("30FRCO".to_owned()),
+        ..paying("100")
+    };
+    let mut run = posted_over(10, "USD", vec![central]);
+    settle(&mut run);
+    assert_shown(&run, &["100"], true);
+    let notes = run.sim.world().coupa.invoices[&INVOICE.0].payments[0]
+        .notes
+        .clone();
+    assert!(notes.unwrap().starts_with("QAD 30FRCO 2026/ACH/1#1 "));
+}
+
+#[test]
+fn a_closing_without_a_payment_with_every_fault_at_every_call_is_in_coupa_once() {
+    let runs = every_single_fault(
+        || {
+            let mut run = posted(vec![allocation(1, 60, "Paid")]);
+            run.run(Job::PollPayments);
+            run.deliver_all();
+            adjust(&run, "40");
+            run.spawn(Job::PollPayments);
+            run.spawn(pay());
+            run
+        },
+        |run| assert_paid(run, &[60], true),
+    );
+    assert!(runs > 30, "{runs}");
 }
 
 /// Two invoices over 100.00 that are in QAD, and one payment of the first.

@@ -22,17 +22,17 @@ use domain::documents::{Invoice, Order, Receipt};
 use domain::ids::{InvoiceId, PurchaseOrderNumber, QadInvoiceIdentity, SupplierCode};
 use domain::lookups::{Action, CoupaValue, LookupCode};
 use domain::matching::SupplierInvoiceDraft;
-use domain::payments::PaymentEntry;
+use domain::payments::{InvoiceBalance, PaymentEntry};
 use domain::problem::Problem;
 use domain::suppliers::{CoupaSupplier, QadSupplier, SupplierData, SupplierWrite};
 use domain::time::{Date, Timestamp};
 use domain::timing::Timing;
 use flows::ports::{
-    AuditEntry, Chance, Clock, Commit, CommitError, Coupa, CoupaBill, CoupaLookups, CoupaPayments,
-    CoupaSupplierPage, CoupaSuppliers, DocumentOutcome, DueRecord, Flagged, Hint, InvoicePage, LookupScan,
-    PaymentScan, Qad, QadDocument, QadPayments, QadSources, QadSupplierScan, QadSuppliers, Queue, ReadError,
-    ReceiptScan, RecordGroup, RecordKey, RecordWrite, Register, SourceScan, StoreError, StoredRecord,
-    WriteError,
+    AuditEntry, BalanceScan, Chance, Clock, Commit, CommitError, Coupa, CoupaBill, CoupaLookups,
+    CoupaPayments, CoupaSupplierPage, CoupaSuppliers, DocumentOutcome, DueRecord, Flagged, Hint, InvoicePage,
+    LookupScan, PaymentScan, Qad, QadDocument, QadPayments, QadSources, QadSupplierScan, QadSuppliers, Queue,
+    ReadError, ReceiptScan, RecordGroup, RecordKey, RecordWrite, Register, SourceScan, StoreError,
+    StoredRecord, WriteError,
 };
 use sandbox::faults::{Fault, FaultRule, System};
 use sandbox::ports::WorldPorts;
@@ -119,6 +119,10 @@ pub enum Method {
     AppendPayment,
     /// `QadPayments::payments_since`.
     PaymentsSince,
+    /// `QadPayments::balances_since`.
+    BalancesSince,
+    /// `QadPayments::balances_of`.
+    BalancesOf,
     /// `CoupaSuppliers::suppliers`.
     CoupaSuppliers,
     /// `CoupaSuppliers::suppliers_numbered`.
@@ -168,6 +172,8 @@ impl Method {
                 | Self::FindInvoices
                 | Self::Bill
                 | Self::PaymentsSince
+                | Self::BalancesSince
+                | Self::BalancesOf
                 | Self::CoupaSuppliers
                 | Self::FindCoupaSupplier
                 | Self::QadSuppliers
@@ -289,6 +295,12 @@ pub enum Mark {
         until: i64,
         /// Goes on even past its own end.
         zombie: bool,
+    },
+    /// Held up until this instant with the bytes of a write in its hands: whatever it has outlived before, the platform
+    /// ends it when its time is over, for no process sends after that.
+    Sending {
+        /// Until when.
+        until: i64,
     },
 }
 
@@ -543,6 +555,13 @@ impl Gate {
         let strongest = match (marks.get(&self.task), mark) {
             (Some(Mark::Crashed), _) => Mark::Crashed,
             (
+                Some(Mark::Sending { until: one } | Mark::Asleep { until: one, .. }),
+                Mark::Sending { until: other },
+            )
+            | (Some(Mark::Sending { until: one }), Mark::Asleep { until: other, .. }) => Mark::Sending {
+                until: (*one).max(other),
+            },
+            (
                 Some(Mark::Asleep { until, zombie }),
                 Mark::Asleep {
                     until: other,
@@ -582,7 +601,7 @@ impl Gate {
                 // A worker that has begun to send is ended by the platform: it cannot begin later than that.
                 let until = now + millis;
                 if method.writes_elsewhere() {
-                    self.sleep_until(until, false);
+                    self.mark(Mark::Sending { until });
                 } else {
                     self.sleep_until(until, true);
                 }
@@ -908,6 +927,21 @@ impl CoupaPayments for Gate {
 
 #[async_trait]
 impl QadPayments for Gate {
+    async fn balances_since(&self, since: Date) -> Result<BalanceScan, ReadError> {
+        let make = || self.sim.ports.balances_since(since);
+        self.pass(Method::BalancesSince, || since.to_string(), true, make, read_lost)
+            .await
+    }
+    async fn balances_of(
+        &self,
+        invoice: &QadInvoiceIdentity,
+        on: Date,
+    ) -> Result<Vec<InvoiceBalance>, ReadError> {
+        let make = || self.sim.ports.balances_of(invoice, on);
+        self.pass(Method::BalancesOf, || invoice.to_string(), true, make, read_lost)
+            .await
+    }
+
     async fn payments_since(&self, since: Date) -> Result<PaymentScan, ReadError> {
         let make = || self.sim.ports.payments_since(since);
         self.pass(Method::PaymentsSince, || since.to_string(), true, make, read_lost)

@@ -348,6 +348,10 @@ impl Harness {
                 task.asleep_until = Some(until);
                 task.zombie |= zombie;
             }
+            (Poll::Pending, Some(Mark::Sending { until })) => {
+                task.asleep_until = Some(until);
+                task.zombie = false;
+            }
             (Poll::Pending, None) => {}
         }
         if task.running.is_none() {

@@ -37,6 +37,7 @@ pub const CANARY: &str = "CANARY-7f3a";
 struct Sent {
     left_at: Timestamp,
     not_applied: bool,
+    confirmed: bool,
 }
 
 /// What is known of a record from its last commit.
@@ -170,6 +171,7 @@ pub fn create_leaves(sim: &Sim, task: usize, draft: &SupplierInvoiceDraft) {
         sent.push(Sent {
             left_at: now,
             not_applied: false,
+            confirmed: false,
         });
         let place = sent.len() - 1;
         watch.leaving.insert(task, (key, place));
@@ -271,12 +273,18 @@ pub fn payment_is_allowed(sim: &Sim, task: usize, clock: Timestamp, entry: &Paym
 /// S3: the bytes of a payment entry leave now.
 pub fn payment_leaves(sim: &Sim, task: usize, entry: &PaymentEntry) {
     let now = sim.now();
-    let key = format!(
-        "payment {} {} of {}",
-        entry.key,
-        entry.amount.is_sign_negative(),
-        entry.invoice
-    );
+    // The paid flag alone is no entry: it is set to what it is to be, and may be set again once the last time is confirmed.
+    let key = if entry.is_flag_only() {
+        format!("paid flag of {}", entry.invoice)
+    } else {
+        format!(
+            "payment {} {} of {}",
+            entry.key,
+            entry.amount.is_sign_negative(),
+            entry.invoice
+        )
+    };
+    let is_over = |sent: &Sent| sent.not_applied || (entry.is_flag_only() && sent.confirmed);
     let lateness = sim.timing.commit_lateness_millis;
     let mut blind = None;
     {
@@ -285,7 +293,7 @@ pub fn payment_leaves(sim: &Sim, task: usize, entry: &PaymentEntry) {
         watch.payments += 1;
         let read_at = watch.bills_read_at.get(&entry.invoice).copied();
         let sent = watch.sent.entry(key.clone()).or_default();
-        for earlier in sent.iter().filter(|sent| !sent.not_applied) {
+        for earlier in sent.iter().filter(|sent| !is_over(sent)) {
             let settled = earlier.left_at.plus_millis(lateness);
             if read_at.is_none_or(|at| at < settled) {
                 blind = Some(format!(
@@ -297,6 +305,7 @@ pub fn payment_leaves(sim: &Sim, task: usize, entry: &PaymentEntry) {
         sent.push(Sent {
             left_at: now,
             not_applied: false,
+            confirmed: false,
         });
         let place = sent.len() - 1;
         watch.leaving.insert(task, (key, place));
@@ -319,6 +328,7 @@ pub fn payment_answered(sim: &Sim, task: usize, error: Option<&WriteError>) {
     );
     if let Some(sent) = watch.sent.get_mut(&key).and_then(|sent| sent.get_mut(place)) {
         sent.not_applied = not_applied;
+        sent.confirmed = error.is_none();
     }
     let what = match error {
         None => "payment confirmed",

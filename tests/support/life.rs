@@ -470,6 +470,11 @@ fn pay(run: &mut Harness, rng: &mut Rng) {
                 invoice_type: document.record.invoice_type.clone(),
                 allocated: Exact(amount),
                 discount: Exact::default(),
+                entity: None,
+                invoice_allocated: None,
+                settles: None,
+                withheld: Exact::default(),
+                invoice_voucher: None,
             });
         }
     }

@@ -1,8 +1,11 @@
 //! Lambda function console: the page for people without a terminal. All of it is in [`pages`]; here it meets AWS.
 
+mod door;
+
 use aws::config::{
-    AUDIT_TABLE, CONSOLE_CONNECTIONS, CONSOLE_LOGIN, CONSOLE_TIME_ZONE, Config, INVOICES_QUEUE_URL,
-    REGISTER_TABLE, invalid,
+    AUDIT_TABLE, CONSOLE_CLIENT_ID, CONSOLE_CONNECTIONS, CONSOLE_ISSUER, CONSOLE_LOGIN, CONSOLE_PERSON_CLAIM,
+    CONSOLE_ROLE_CLAIM, CONSOLE_ROLES, CONSOLE_SECRET, CONSOLE_TIME_ZONE, Config, INVOICES_QUEUE_URL,
+    REGISTER_TABLE, Variable, invalid,
 };
 use aws::dynamo::DynamoRegister;
 use aws::lambda::{Invocation, World, as_json, start};
@@ -10,9 +13,11 @@ use aws::sqs::SqsQueue;
 use axum::body::Body;
 use domain::ids::ConnectionId;
 use domain::problem::Problem;
+use door::{Door, Way};
 use flows::ports::Books;
 use lambda_http::request::LambdaRequest;
 use lambda_http::{Adapter, Context, LambdaEvent, Request, tower::Service};
+use oidc::{Roles, Settings};
 use pages::{Console, Login, Person, PlantClock, Role, Seal};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
@@ -39,8 +44,9 @@ fn build(
 ) -> Result<impl AsyncFn(LambdaRequest, Invocation) -> Result<Value, Problem>, Vec<Problem>> {
     let one = |problem: Problem| vec![problem];
     let config = &world.config;
+    let ids = named(config)?;
     let mut connections: BTreeMap<ConnectionId, Arc<dyn Books>> = BTreeMap::new();
-    for id in named(config)? {
+    for id in &ids {
         let register = DynamoRegister::new(
             world.clients.dynamodb(),
             config.register_tables().map_err(one)?,
@@ -48,27 +54,38 @@ fn build(
             Arc::clone(&world.clock),
             Arc::clone(&world.chance),
         );
-        connections.insert(id, Arc::new(register));
+        connections.insert(id.clone(), Arc::new(register));
     }
-    let (login, seal) = login(config).map_err(one)?;
-    let console = Arc::new(Console {
-        connections,
+    let hints = Arc::new(SqsQueue::new(
+        world.clients.sqs(),
+        config.queue_url().map_err(one)?.to_owned(),
+    ));
+    let zone = PlantClock::new(config.get(&CONSOLE_TIME_ZONE).map_err(one)?).map_err(one)?;
+    let timing = config.timing();
+    let way = login(config)?;
+    let (clock, chance) = (Arc::clone(&world.clock), Arc::clone(&world.chance));
+    let make = move |login: Login, seal: Seal| Console {
+        connections: connections.clone(),
         login,
         seal,
-        hints: Arc::new(SqsQueue::new(
-            world.clients.sqs(),
-            config.queue_url().map_err(one)?.to_owned(),
-        )),
-        timing: config.timing(),
-        zone: PlantClock::new(config.get(&CONSOLE_TIME_ZONE).map_err(one)?).map_err(one)?,
-        clock: world.clock,
-        chance: world.chance,
-    });
+        hints: Arc::<SqsQueue>::clone(&hints),
+        timing,
+        zone: zone.clone(),
+        clock: Arc::clone(&clock),
+        chance: Arc::clone(&chance),
+    };
+    let door = Door::new(way, world, ids, make);
     Ok(async move |event: LambdaRequest, _| {
-        let console = Arc::clone(&console);
+        let console = door.open().await;
         let service = lambda_http::service_fn(move |request: Request| {
-            let console = Arc::clone(&console);
-            async move { Ok::<_, std::convert::Infallible>(console.answer(request.map(Body::new)).await) }
+            let console = console.clone();
+            async move {
+                let answered = match console {
+                    Ok(console) => console.answer(request.map(Body::new)).await,
+                    Err(problem) => pages::closed(&problem),
+                };
+                Ok::<_, std::convert::Infallible>(answered)
+            }
         });
         let answered = Adapter::from(service)
             .call(LambdaEvent::new(event, Context::default()))
@@ -107,18 +124,49 @@ fn named(config: &Config) -> Result<Vec<ConnectionId>, Vec<Problem>> {
     }
 }
 
-fn login(config: &Config) -> Result<(Login, Seal), Problem> {
-    match config.get(&CONSOLE_LOGIN)? {
-        // Whoever is on this machine may choose any person anyway, so the key need be no secret there.
-        "local" if config.is_loopback() => {
-            Ok((Login::Local(local_people()), Seal::new("a machine of one's own")))
-        }
-        "local" => Err(invalid(
+/// How people sign in; all that is wrong with it at once.
+fn login(config: &Config) -> Result<Way, Vec<Problem>> {
+    let of = config.get(&CONSOLE_LOGIN).map_err(|problem| vec![problem])?;
+    match of {
+        "local" if config.is_loopback() => Ok(Way::Local(local_people())),
+        "local" => Err(vec![invalid(
             &CONSOLE_LOGIN,
             "AWS on this machine: a person is chosen nowhere else",
             "local",
-        )),
-        other => Err(invalid(&CONSOLE_LOGIN, "local", other)),
+        )]),
+        "oidc" => {
+            let mut problems = Vec::new();
+            let mut text = |variable: &Variable| match config.get(variable) {
+                Ok(text) => text.to_owned(),
+                Err(problem) => {
+                    problems.push(problem);
+                    String::new()
+                }
+            };
+            let (issuer, client_id) = (text(&CONSOLE_ISSUER), text(&CONSOLE_CLIENT_ID));
+            let (secret, person_claim) = (text(&CONSOLE_SECRET), text(&CONSOLE_PERSON_CLAIM));
+            let claim = text(&CONSOLE_ROLE_CLAIM);
+            let map = config.get(&CONSOLE_ROLES).unwrap_or_default();
+            match Roles::new(&claim, map) {
+                Ok(roles) if problems.is_empty() => Ok(Way::Provider {
+                    settings: Settings {
+                        issuer,
+                        client_id,
+                        person_claim,
+                        roles,
+                    },
+                    secret,
+                }),
+                Ok(_) => Err(problems),
+                Err(wrong) => {
+                    let expected =
+                        "role=word, separated by semicolons; roles are clerk, approver, controller, auditor";
+                    problems.push(invalid(&CONSOLE_ROLES, expected, &wrong));
+                    Err(problems)
+                }
+            }
+        }
+        other => Err(vec![invalid(&CONSOLE_LOGIN, "oidc or local", other)]),
     }
 }
 

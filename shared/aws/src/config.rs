@@ -125,10 +125,46 @@ pub const LOG_LEVEL: Variable = optional(
     "info",
 );
 
-/// Who may look at the page: `off` until an identity provider is named, `local` on a machine of one's own.
+/// How people sign in to the page: `oidc` at an identity provider, `local` on a machine of one's own.
 pub const CONSOLE_LOGIN: Variable = required(
     "CONSOLE_LOGIN",
-    "how people sign in to the page: local (a person is chosen) with AWS on this machine",
+    "how people sign in to the page: oidc, or local (a person is chosen) with AWS on this machine",
+);
+/// The identity provider.
+pub const CONSOLE_ISSUER: Variable = optional(
+    "CONSOLE_ISSUER",
+    "the issuer, as the identity provider writes it; needed with oidc",
+    "",
+);
+/// The page's name at the identity provider.
+pub const CONSOLE_CLIENT_ID: Variable = optional(
+    "CONSOLE_CLIENT_ID",
+    "the client id of the page at the identity provider; needed with oidc",
+    "",
+);
+/// The page's secret, by its name in Secrets Manager.
+pub const CONSOLE_SECRET: Variable = optional(
+    "CONSOLE_SECRET",
+    "the secret that holds client_secret and session_key, by name or ARN; needed with oidc",
+    "",
+);
+/// Who it is.
+pub const CONSOLE_PERSON_CLAIM: Variable = optional(
+    "CONSOLE_PERSON_CLAIM",
+    "the claim that holds the e-mail address of the person",
+    "email",
+);
+/// What he may do.
+pub const CONSOLE_ROLE_CLAIM: Variable = optional(
+    "CONSOLE_ROLE_CLAIM",
+    "the claim that says what the person may do",
+    "roles",
+);
+/// Which word means which role.
+pub const CONSOLE_ROLES: Variable = optional(
+    "CONSOLE_ROLES",
+    "role=word of the claim, separated by semicolons; empty when the words are the roles' names",
+    "",
 );
 /// The connections that the page shows.
 pub const CONSOLE_CONNECTIONS: Variable = required(
@@ -161,6 +197,12 @@ pub const VARIABLES: &[Variable] = &[
     QUEUE_RECEIVE_COUNT_MAX,
     INSTANCES_MAX,
     CONSOLE_LOGIN,
+    CONSOLE_ISSUER,
+    CONSOLE_CLIENT_ID,
+    CONSOLE_SECRET,
+    CONSOLE_PERSON_CLAIM,
+    CONSOLE_ROLE_CLAIM,
+    CONSOLE_ROLES,
     CONSOLE_CONNECTIONS,
     CONSOLE_TIME_ZONE,
     METRICS_NAMESPACE,

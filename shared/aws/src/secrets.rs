@@ -50,10 +50,18 @@ struct Entry {
     reloaded_at: Option<Timestamp>,
 }
 
+/// How the document of a connection is called.
+enum Naming {
+    /// `<prefix><connection>`.
+    Prefix(String),
+    /// The same for all.
+    One(String),
+}
+
 /// Reads documents whose names begin alike.
 pub struct SecretReader {
     client: Client,
-    prefix: String,
+    naming: Naming,
     clock: Arc<dyn Clock>,
     entries: Mutex<BTreeMap<ConnectionId, Arc<Mutex<Entry>>>>,
 }
@@ -61,11 +69,27 @@ pub struct SecretReader {
 impl SecretReader {
     /// A reader of `<prefix><connection>`. Reads nothing yet.
     pub fn new(client: Client, prefix: String, clock: Arc<dyn Clock>) -> Self {
+        Self::named(client, Naming::Prefix(prefix), clock)
+    }
+
+    /// A reader of one document, by its name or ARN, which all connections have in common. Reads nothing yet.
+    pub fn of_one(client: Client, name: String, clock: Arc<dyn Clock>) -> Self {
+        Self::named(client, Naming::One(name), clock)
+    }
+
+    fn named(client: Client, naming: Naming, clock: Arc<dyn Clock>) -> Self {
         Self {
             client,
-            prefix,
+            naming,
             clock,
             entries: Mutex::default(),
+        }
+    }
+
+    fn name(&self, connection: &ConnectionId) -> String {
+        match &self.naming {
+            Naming::Prefix(prefix) => format!("{prefix}{connection}"),
+            Naming::One(name) => name.clone(),
         }
     }
 
@@ -165,7 +189,7 @@ impl SecretReader {
 
     /// One request to the store.
     async fn fetch(&self, connection: &ConnectionId, stage: &str) -> Result<Option<Document>, ReadError> {
-        let name = format!("{}{connection}", self.prefix);
+        let name = self.name(connection);
         let sent = self
             .client
             .get_secret_value()
@@ -210,7 +234,7 @@ impl SecretReader {
             "SECRET_NOT_FOUND",
             "Create the connection's secret (the connection template does) and fill it.",
         )
-        .field(format!("{}{connection}", self.prefix))
+        .field(self.name(connection))
         .expected("a secret of this name")
     }
 }
@@ -260,7 +284,7 @@ impl TokenKeys for SecretReader {
                 "TOKEN_KEY_MISSING",
                 "Put 32 random bytes in base64 there (openssl rand -base64 32).",
             )
-            .field(format!("{}{connection}: token_key", self.prefix))
+            .field(format!("{}: token_key", self.name(connection)))
             .expected("a JSON object with the text token_key")
         })?;
         Ok(part.token_key)

@@ -528,6 +528,7 @@ impl Default for InvoiceDocument {
 struct PaymentDocument {
     statuses: BTreeMap<String, StatusMeaning>,
     over_total: Exact,
+    under_total: Exact,
     own_channels: Vec<String>,
     lookback_days: i64,
 }
@@ -538,6 +539,7 @@ impl Default for PaymentDocument {
         Self {
             statuses: BTreeMap::new(),
             over_total: Exact(standard.policy.over_total),
+            under_total: Exact(standard.policy.under_total),
             own_channels: standard.own_channels,
             lookback_days: standard.lookback_days,
         }
@@ -550,9 +552,13 @@ const LOOKBACK_DAYS: (i64, i64) = (2, 730);
 impl PaymentDocument {
     /// The settings: the connection's statuses are laid over the standard ones.
     fn settings(self, problems: &mut Vec<Problem>) -> PaymentSettings {
-        if self.over_total.0 < Decimal::ZERO {
-            let actual = self.over_total.0.to_string();
-            problems.push(invalid("payments.over_total", "zero or more", actual));
+        for (field, amount) in [
+            ("payments.over_total", self.over_total.0),
+            ("payments.under_total", self.under_total.0),
+        ] {
+            if amount < Decimal::ZERO {
+                problems.push(invalid(field, "zero or more", amount.to_string()));
+            }
         }
         if self.own_channels.iter().any(|channel| channel.trim().is_empty()) {
             problems.push(invalid("payments.own_channels", "Coupa's words", "a blank"));
@@ -564,6 +570,7 @@ impl PaymentDocument {
         }
         let mut policy = PaymentPolicy {
             over_total: self.over_total.0,
+            under_total: self.under_total.0,
             ..PaymentPolicy::default()
         };
         for (word, meaning) in self.statuses {

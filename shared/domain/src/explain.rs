@@ -112,6 +112,17 @@ pub fn paid_words(paid: &PaidState) -> String {
             plain(*settled),
             money(*total, *currency)
         ),
+        PaidState::Closed {
+            on,
+            settled,
+            total,
+            currency,
+        } => format!(
+            "Closed in QAD on {on}: {} of {} paid, the rest without a payment (write-off, withholding, discount, \
+             adjustment or prepayment).",
+            plain(*settled),
+            money(*total, *currency)
+        ),
         PaidState::Fully { on, payment } => format!("Paid in full on {on}, payment {payment}."),
         PaidState::TakenBack { total, currency } => format!(
             "The payment was taken back: {} is open again.",

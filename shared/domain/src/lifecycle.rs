@@ -267,6 +267,17 @@ pub enum PaidState {
         /// The last payment's key.
         payment: String,
     },
+    /// QAD has closed it, and not all of it by payments: written off, withheld, discounted, adjusted or prepaid.
+    Closed {
+        /// Since when, by QAD's day.
+        on: Date,
+        /// What payments and their discounts have settled, signed.
+        settled: Decimal,
+        /// Of how much.
+        total: Decimal,
+        /// Currency of both.
+        currency: Currency,
+    },
     /// What was paid was taken back.
     TakenBack {
         /// How much is open again.

@@ -437,6 +437,9 @@ pub struct SupplierInvoiceDraft {
     /// By how much QAD's total may differ from what is sent, because QAD computes the tax itself.
     #[serde(default, skip_serializing_if = "Decimal::is_zero")]
     pub echo: Decimal,
+    /// True when it is posted so that no payment run takes it, because Coupa says that QAD does not pay it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub locked: bool,
 }
 
 impl SupplierInvoiceDraft {
@@ -548,6 +551,7 @@ pub fn decide_accepting(input: &MatchInput<'_>, accepted: &[Exception]) -> Decis
             draft: Box::new(SupplierInvoiceDraft {
                 invoice_status: status_code(input.policy, locked, matches.is_empty()),
                 payee,
+                locked,
                 posting_date: posting_date(input, received),
                 credit_terms,
                 ..draft(input, supplier, &orders, matches, costs)
@@ -916,6 +920,7 @@ fn draft(
         matching_daybook: policy.matching_daybook.clone(),
         invoice_status: policy.invoice_status.clone(),
         payee: None,
+        locked: false,
         credit_terms: None,
         echo: echo_limit(input),
         total: invoice.rounded(invoice.total),

@@ -17,6 +17,10 @@ use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
+mod balance;
+
+pub use balance::{InvoiceBalance, QadVoucher};
+
 /// One allocation of one QAD payment: `QAD <entity> <year>/<instrument>/<number>#<allocation>`. It stands at the start of
 /// the Coupa entry's notes and is how we know our own.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -165,6 +169,12 @@ pub struct Allocation {
     pub allocated: Decimal,
     /// Discount taken, signed likewise.
     pub discount: Decimal,
+    /// What was paid in the invoice's own currency, where QAD shows it; signed likewise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub in_invoice_currency: Option<Decimal>,
+    /// QAD's number of the supplier invoice that it pays, where QAD shows it: what tells two bills of one number apart.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub voucher: Option<QadVoucher>,
 }
 
 impl Allocation {
@@ -181,14 +191,6 @@ impl Allocation {
             reference: reference.parse::<InvoiceReference>().ok()?,
             kind,
         })
-    }
-
-    /// True when somebody keyed this very payment into Coupa: QAD's payment reference as the notes, the amount, the day.
-    fn is_keyed_as(&self, entry: &CoupaPaymentEntry) -> bool {
-        !self.reference.trim().is_empty()
-            && fold(&entry.notes) == fold(&self.reference)
-            && entry.amount == self.allocated
-            && entry.date == Some(self.payment_date)
     }
 }
 
@@ -211,10 +213,19 @@ pub struct PaymentPolicy {
     pub meaning: BTreeMap<String, StatusMeaning>,
     /// Amount by which payments may exceed the invoice's total before a person must look.
     pub over_total: Decimal,
+    /// Amount by which payments may fall short of the invoice's total and still settle it; asked only where QAD itself
+    /// does not say whether the invoice is open.
+    #[serde(default = "tolerance_default")]
+    pub under_total: Decimal,
+}
+
+/// 0.05 of whatever currency.
+fn tolerance_default() -> Decimal {
+    Decimal::new(5, 2)
 }
 
 impl Default for PaymentPolicy {
-    /// `Paid` counts; `Void` and `Bounced` take back; 0.05 over the total is let through.
+    /// `Paid` counts; `Void` and `Bounced` take back; 0.05 over or under the total is let through.
     fn default() -> Self {
         let meaning = [
             ("paid", StatusMeaning::Counts),
@@ -226,7 +237,8 @@ impl Default for PaymentPolicy {
                 .into_iter()
                 .map(|(word, meaning)| (word.to_owned(), meaning))
                 .collect(),
-            over_total: Decimal::new(5, 2),
+            over_total: tolerance_default(),
+            under_total: tolerance_default(),
         }
     }
 }
@@ -267,9 +279,51 @@ pub struct AllocationState {
     /// The supplier invoice that QAD has moved it to since: it pays this bill no more, and what was written is taken back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub moved_to: Option<QadInvoiceIdentity>,
+    /// What it settled in the invoice's currency by the difference of two readings of QAD's balance.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by_balance: Option<Decimal>,
+    /// Whether it counted when QAD's balance was last read.
+    #[serde(default)]
+    pub in_balance: bool,
 }
 
 impl AllocationState {
+    fn new(latest: Allocation, order: u64) -> Self {
+        Self {
+            latest,
+            written: Written::Nothing,
+            written_amount: Decimal::ZERO,
+            order,
+            moved_to: None,
+            by_balance: None,
+            in_balance: false,
+        }
+    }
+
+    /// What was paid in the invoice's currency: as QAD shows it there, else as it was paid when that is the same currency,
+    /// else by the difference of two balances. `None` when QAD shows none of them.
+    pub fn amount(&self, currency: Currency) -> Option<Decimal> {
+        let paid = (self.latest.currency == currency).then_some(self.latest.allocated);
+        self.latest.in_invoice_currency.or(paid).or(self.by_balance)
+    }
+
+    /// The discount in the invoice's currency; none when it was taken in another one, where QAD's balance alone tells it.
+    fn discount(&self, currency: Currency) -> Decimal {
+        if self.latest.currency == currency {
+            self.latest.discount
+        } else {
+            Decimal::ZERO
+        }
+    }
+
+    /// True when somebody keyed this very payment into Coupa: QAD's payment reference as the notes, the amount, the day.
+    fn is_keyed_as(&self, entry: &CoupaPaymentEntry, currency: Currency) -> bool {
+        !self.latest.reference.trim().is_empty()
+            && fold(&entry.notes) == fold(&self.latest.reference)
+            && Some(entry.amount) == self.amount(currency)
+            && entry.date == Some(self.latest.payment_date)
+    }
+
     /// What it means for this bill.
     fn meaning(&self, policy: &PaymentPolicy) -> StatusMeaning {
         match self.moved_to {
@@ -287,7 +341,8 @@ pub enum EntryKind {
     Payment,
     /// Appends the negative entry that takes a payment back.
     TakingBack,
-    /// Appends nothing: sets the paid flag alone, because a discount has changed what is settled.
+    /// Appends nothing: sets the paid flag alone, because QAD has closed or opened the invoice without a payment, or a
+    /// discount has changed what is settled.
     Flag,
 }
 
@@ -355,6 +410,9 @@ pub struct BillPayments {
     pub currency: Currency,
     /// Its allocations.
     pub allocations: BTreeMap<PaymentKey, AllocationState>,
+    /// What QAD says of the supplier invoice itself, as last read: whether it is open, and how much of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub qad: Option<InvoiceBalance>,
     /// True once Coupa's own entries have been read: what is there already is not written again.
     pub coupa_read: bool,
     /// Coupa's paid flag as our last write left it, or as it stood beside entries of ours when they were first read;
@@ -399,6 +457,13 @@ pub enum NextEntry {
 /// Longest notes Coupa takes, in characters (confirmed).
 pub const NOTES_CHARACTERS_MAX: usize = 255;
 
+fn notes_of(words: &str) -> String {
+    crate::problem::clean(words.trim())
+        .chars()
+        .take(NOTES_CHARACTERS_MAX)
+        .collect()
+}
+
 impl BillPayments {
     /// A bill without payments.
     pub fn new(invoice: InvoiceId, total: Decimal, currency: Currency) -> Self {
@@ -408,6 +473,7 @@ impl BillPayments {
             total,
             currency,
             allocations: BTreeMap::new(),
+            qad: None,
             coupa_read: false,
             paid_flag: None,
             entry: None,
@@ -428,24 +494,20 @@ impl BillPayments {
             return None;
         }
         let mut next = self.clone();
-        let order = known.map_or(
-            u64::try_from(self.allocations.len()).unwrap_or(u64::MAX),
-            |known| known.order,
-        );
-        let (written, written_amount) = known.map_or((Written::Nothing, Decimal::ZERO), |known| {
-            (known.written, known.written_amount)
-        });
-        next.allocations.insert(
-            allocation.key.clone(),
-            AllocationState {
-                latest: allocation,
-                written,
-                written_amount,
-                order,
+        let state = match known {
+            Some(known) => AllocationState {
+                latest: allocation.clone(),
                 moved_to: None,
+                ..known.clone()
             },
-        );
+            None => AllocationState::new(allocation.clone(), self.next_order()),
+        };
+        next.allocations.insert(allocation.key, state);
         Some(next)
+    }
+
+    fn next_order(&self) -> u64 {
+        u64::try_from(self.allocations.len()).unwrap_or(u64::MAX)
     }
 
     /// The bill after QAD has moved an allocation from it to another supplier invoice; `None` when it says nothing new.
@@ -457,16 +519,13 @@ impl BillPayments {
             Some(state) if state.moved_to.as_ref() == Some(&moved.invoice) => return None,
             Some(state) => state.moved_to = Some(moved.invoice.clone()),
             None => {
-                let order = u64::try_from(self.allocations.len()).unwrap_or(u64::MAX);
+                let here = Allocation {
+                    invoice: from.clone(),
+                    ..moved.clone()
+                };
                 let state = AllocationState {
-                    latest: Allocation {
-                        invoice: from.clone(),
-                        ..moved.clone()
-                    },
-                    written: Written::Nothing,
-                    written_amount: Decimal::ZERO,
-                    order,
                     moved_to: Some(moved.invoice.clone()),
+                    ..AllocationState::new(here, self.next_order())
                 };
                 next.allocations.insert(moved.key.clone(), state);
             }
@@ -478,6 +537,7 @@ impl BillPayments {
     /// product (our key) or keyed by a person (QAD's payment reference alone, the same amount and day) is not written
     /// again. An allocation that is there twice is a person's to clear up.
     pub fn reconciled(&self, entries: &[CoupaPaymentEntry], paid: bool) -> Result<Self, Problem> {
+        let currency = self.currency;
         let mut next = self.clone();
         next.coupa_read = true;
         let mut ours = false;
@@ -495,7 +555,7 @@ impl BillPayments {
             // One entry of a person is one allocation's.
             let mut by_hand = || {
                 let mut entries = entries.iter().enumerate();
-                entries.find(|(place, entry)| state.latest.is_keyed_as(entry) && keyed.insert(*place))
+                entries.find(|(place, entry)| state.is_keyed_as(entry, currency) && keyed.insert(*place))
             };
             let Some(found) = paying
                 .first()
@@ -521,7 +581,7 @@ impl BillPayments {
         let keyed = |state: &AllocationState| {
             entries
                 .iter()
-                .filter(|entry| state.latest.is_keyed_as(entry))
+                .filter(|entry| state.is_keyed_as(entry, self.currency))
                 .count()
         };
         let carries_none = |key: &PaymentKey| !entries.iter().any(|entry| key.begins(&entry.notes));
@@ -542,7 +602,7 @@ impl BillPayments {
             .filter(|state| state.written == Written::Paid)
             .try_fold(Decimal::ZERO, |sum, state| {
                 sum.checked_add(state.written_amount)?
-                    .checked_add(state.latest.discount)
+                    .checked_add(state.discount(self.currency))
             })
     }
 
@@ -551,16 +611,52 @@ impl BillPayments {
         self.allocations
             .values()
             .filter(|state| state.written == Written::Paid)
-            .try_fold(Decimal::ZERO, |sum, state| sum.checked_add(state.latest.discount))
+            .try_fold(Decimal::ZERO, |sum, state| {
+                sum.checked_add(state.discount(self.currency))
+            })
     }
 
-    /// True when that much settles the bill; a credit note is settled downwards.
-    pub fn is_settled_by(&self, amount: Decimal) -> bool {
-        if self.total.is_sign_negative() {
-            amount <= self.total
+    /// True when that much settles the bill by the sum alone, within what may be missing; a credit note is settled
+    /// downwards, and nothing at all never settles anything.
+    pub fn is_settled_by(&self, amount: Decimal, policy: &PaymentPolicy) -> bool {
+        let missing = if self.total.is_sign_negative() {
+            amount.checked_sub(self.total)
         } else {
-            amount >= self.total
-        }
+            self.total.checked_sub(amount)
+        };
+        let nothing = amount.is_zero() && !self.total.is_zero();
+        !nothing && missing.is_some_and(|missing| missing <= policy.under_total)
+    }
+
+    /// Whether the bill is paid: QAD says so, and only where QAD does not, the sum does. `None` when nothing says
+    /// anything.
+    fn is_paid(&self, settled: Decimal, anything_written: bool, policy: &PaymentPolicy) -> Option<bool> {
+        let by_sum = anything_written.then(|| self.is_settled_by(settled, policy));
+        self.is_closed_now(policy).or(by_sum)
+    }
+
+    /// Whether QAD has paid any of it, and not taken it back.
+    pub fn is_being_paid(&self, policy: &PaymentPolicy) -> bool {
+        self.allocations
+            .values()
+            .any(|state| state.meaning(policy) == StatusMeaning::Counts)
+    }
+
+    /// A payment that is about to be entered and pays another supplier invoice of the same number: it was read before ours
+    /// had a number in QAD.
+    pub fn of_another(&self, ours: QadVoucher, policy: &PaymentPolicy) -> Option<Problem> {
+        let is_foreign = |state: &&AllocationState| {
+            state.written == Written::Nothing
+                && state.meaning(policy) == StatusMeaning::Counts
+                && state.latest.voucher.is_some_and(|shown| shown != ours)
+        };
+        let foreign = self.allocations.values().find(is_foreign)?;
+        Some(payment_ambiguous(self.invoice, &foreign.latest, Some(ours)))
+    }
+
+    /// Whether QAD has closed the supplier invoice, as last read; `None` where QAD does not show it.
+    pub fn is_closed(&self) -> Option<bool> {
+        self.qad.as_ref().and_then(InvoiceBalance::is_closed)
     }
 
     /// True when that much is more than the bill and the allowance.
@@ -600,13 +696,13 @@ impl BillPayments {
             }
             match state.written {
                 Written::Nothing => return self.entry_for(key, state, EntryKind::Payment, policy),
-                Written::Paid if state.written_amount != state.latest.allocated => {
+                Written::Paid if self.has_changed(state) => {
                     return NextEntry::Park(self.problem(
                         "PAYMENT_CHANGED",
                         "Correct the payment entry in Coupa by hand; it cannot be changed by integration.",
                         key,
                         state.written_amount,
-                        state.latest.allocated,
+                        state.amount(self.currency).unwrap_or(state.latest.allocated),
                     ));
                 }
                 Written::TakenBack => {
@@ -621,25 +717,87 @@ impl BillPayments {
                 Written::Paid => {}
             }
         }
+        self.next_flag(&ordered, policy)
+    }
+
+    /// All entries are there; what is left is the paid flag alone.
+    fn next_flag(&self, ordered: &[(&PaymentKey, &AllocationState)], policy: &PaymentPolicy) -> NextEntry {
         // What was written last stands last in the order that is told.
         let last = ordered
             .iter()
             .rev()
             .find(|(_, state)| state.written != Written::Nothing);
-        match (last, self.settled_amount()) {
-            (None, _) => NextEntry::Settled,
-            (Some((key, _)), None) => self.out_of_range(key, self.total),
-            (Some((key, _)), Some(settled)) if self.is_overpaid_by(settled, policy) => {
-                self.overpaid(key, settled)
-            }
-            (Some((key, state)), Some(settled)) => {
-                let paid = self.is_settled_by(settled);
-                if self.paid_flag.unwrap_or(false) == paid {
-                    return NextEntry::Settled;
-                }
-                self.entry_for(key, state, EntryKind::Flag, policy)
-            }
+        let Some(settled) = self.settled_amount() else {
+            return last.map_or(NextEntry::Settled, |(key, _)| self.out_of_range(key, self.total));
+        };
+        if let Some((key, _)) = last
+            && self.is_overpaid_by(settled, policy)
+        {
+            return self.overpaid(key, settled);
         }
+        match self.is_paid(settled, last.is_some(), policy) {
+            Some(paid) if paid != self.paid_flag.unwrap_or(false) => {}
+            _ => return NextEntry::Settled,
+        }
+        match (last, &self.qad) {
+            (Some((key, state)), _) => self.entry_for(key, state, EntryKind::Flag, policy),
+            (None, Some(balance)) => self.flag_without_payment(balance, settled),
+            (None, None) => NextEntry::Settled,
+        }
+    }
+
+    /// QAD has closed the invoice, or opened it again, without any payment.
+    fn flag_without_payment(&self, balance: &InvoiceBalance, settled: Decimal) -> NextEntry {
+        let paid = balance.is_closed() == Some(true);
+        let key = balance.key();
+        let words = if paid {
+            self.closing_words(settled)
+        } else {
+            Some("open again in QAD".to_owned())
+        };
+        let notes = format!("{key} {}", words.unwrap_or_default());
+        NextEntry::Append(PaymentEntry {
+            invoice: self.invoice,
+            key,
+            kind: EntryKind::Flag,
+            amount: Decimal::ZERO,
+            currency: self.currency,
+            date: balance.on,
+            paid,
+            notes: notes_of(&notes),
+        })
+    }
+
+    /// What closed the invoice besides what is settled; `None` when that is all, or QAD has not closed it.
+    fn closing_words(&self, settled: Decimal) -> Option<String> {
+        let rest = self.total.checked_sub(settled)?;
+        if self.is_closed() != Some(true) || rest.is_zero() {
+            return None;
+        }
+        let mut rest = rest.normalize();
+        rest.rescale(rest.scale().max(self.currency.minor_digits()));
+        Some(format!(
+            "closed in QAD, {rest} {} of it without a payment (write-off, withholding, discount, adjustment or prepayment)",
+            self.currency
+        ))
+    }
+
+    fn has_changed(&self, state: &AllocationState) -> bool {
+        state
+            .amount(self.currency)
+            .is_some_and(|amount| amount != state.written_amount)
+    }
+
+    /// Whether anything but this allocation is still to be written or taken back.
+    fn is_more_to_come(&self, key: &PaymentKey, policy: &PaymentPolicy) -> bool {
+        self.allocations.iter().any(|(other, state)| {
+            let open = match state.meaning(policy) {
+                StatusMeaning::Counts => state.written == Written::Nothing,
+                StatusMeaning::TakesBack => state.written == Written::Paid,
+                StatusMeaning::NotYet => false,
+            };
+            other != key && open
+        })
     }
 
     fn problem(
@@ -677,18 +835,24 @@ impl BillPayments {
         kind: EntryKind,
         policy: &PaymentPolicy,
     ) -> NextEntry {
-        if state.latest.currency != self.currency {
+        let paid = state.amount(self.currency);
+        if kind == EntryKind::Payment && paid.is_none() {
             let problem = Problem::new("PAYMENT_CURRENCY_DIFFERS", "Enter the payment in Coupa by hand.")
                 .field(format!("Coupa invoice {}, {key}", self.invoice))
-                .expected(self.currency.to_string())
-                .actual(state.latest.currency.to_string());
+                .expected(format!("what was paid in {}", self.currency))
+                .actual(format!(
+                    "{} {}",
+                    state.latest.allocated.normalize(),
+                    state.latest.currency
+                ));
             return NextEntry::Park(problem);
         }
+        let discount = state.discount(self.currency);
         let (amount, discount) = match kind {
-            EntryKind::Payment => (Some(state.latest.allocated), Some(state.latest.discount)),
+            EntryKind::Payment => (paid, Some(discount)),
             EntryKind::TakingBack => (
                 Decimal::ZERO.checked_sub(state.written_amount),
-                Decimal::ZERO.checked_sub(state.latest.discount),
+                Decimal::ZERO.checked_sub(discount),
             ),
             EntryKind::Flag => (Some(Decimal::ZERO), Some(Decimal::ZERO)),
         };
@@ -709,7 +873,9 @@ impl BillPayments {
         if kind == EntryKind::Payment && self.is_overpaid_by(after, policy) {
             return self.overpaid(key, after);
         }
-        let words = match kind {
+        let is_last = !self.is_more_to_come(key, policy);
+        let paid = is_last && self.is_paid(after, true, policy) == Some(true);
+        let mut words = match kind {
             EntryKind::TakingBack => match &state.moved_to {
                 Some(to) => format!("{key} taken back (now pays {})", to.reference),
                 None => format!("{key} taken back ({})", state.latest.status),
@@ -721,6 +887,9 @@ impl BillPayments {
                 state.latest.discount.normalize()
             ),
         };
+        if let Some(closing) = self.closing_words(after).filter(|_| paid) {
+            words = format!("{} {closing}", words.trim_end());
+        }
         NextEntry::Append(PaymentEntry {
             invoice: self.invoice,
             key: key.clone(),
@@ -728,11 +897,8 @@ impl BillPayments {
             amount,
             currency: self.currency,
             date: state.latest.payment_date,
-            paid: self.is_settled_by(after),
-            notes: crate::problem::clean(words.trim())
-                .chars()
-                .take(NOTES_CHARACTERS_MAX)
-                .collect(),
+            paid,
+            notes: notes_of(&words),
         })
     }
 
@@ -766,35 +932,41 @@ impl BillPayments {
                 problem: problem.clone(),
             });
         }
-        let paid: Vec<&AllocationState> = self
-            .allocations
-            .values()
-            .filter(|state| state.written == Written::Paid)
-            .collect();
         let (total, currency) = (self.total, self.currency);
-        let Some(last) = paid
-            .iter()
-            .max_by_key(|state| (state.latest.payment_date, state.order))
-        else {
-            let taken_back = self
-                .allocations
+        let written = |what: Written| {
+            self.allocations
                 .values()
-                .any(|state| state.written == Written::TakenBack);
-            return taken_back.then_some(PaidState::TakenBack { total, currency });
+                .filter(move |state| state.written == what)
         };
+        let last = written(Written::Paid).max_by_key(|state| (state.latest.payment_date, state.order));
         let settled = self.settled_amount()?;
-        Some(if self.is_settled_by(settled) {
-            PaidState::Fully {
-                on: last.latest.payment_date,
-                payment: last.latest.key.to_string(),
-            }
-        } else {
-            PaidState::Partly {
+        if self.paid_flag == Some(true) {
+            let in_full = total.checked_sub(settled).is_some_and(|rest| rest.is_zero());
+            return match (last, &self.qad) {
+                (last, Some(balance)) if self.is_closed() == Some(true) && !in_full => {
+                    Some(PaidState::Closed {
+                        on: last.map_or(balance.on, |last| balance.on.max(last.latest.payment_date)),
+                        settled,
+                        total,
+                        currency,
+                    })
+                }
+                (Some(last), _) => Some(PaidState::Fully {
+                    on: last.latest.payment_date,
+                    payment: last.latest.key.to_string(),
+                }),
+                (None, _) => None,
+            };
+        }
+        if last.is_some() {
+            return Some(PaidState::Partly {
                 settled,
                 total,
                 currency,
-            }
-        })
+            });
+        }
+        let anything = written(Written::TakenBack).next().is_some() || self.paid_flag == Some(false);
+        anything.then_some(PaidState::TakenBack { total, currency })
     }
 
     /// The state's word: `settled` (Coupa has everything QAD demands), `paying`, `waiting`, `parked`, `left-alone`.
@@ -825,6 +997,11 @@ pub enum PaymentEvent {
     Read {
         /// As QAD shows it.
         allocation: Allocation,
+    },
+    /// QAD says something new of the supplier invoice itself.
+    Balance {
+        /// What.
+        balance: InvoiceBalance,
     },
     /// Coupa's own entries were read for the first time.
     CoupaRead {
@@ -897,6 +1074,9 @@ pub struct UnmatchedPayments {
     pub invoice: QadInvoiceIdentity,
     /// Its allocations as last read.
     pub allocations: BTreeMap<PaymentKey, Allocation>,
+    /// What QAD says of the supplier invoice itself, as last read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub qad: Option<InvoiceBalance>,
     /// Where its audit chain ends.
     pub chain: ChainEnd,
 }
@@ -908,6 +1088,7 @@ impl UnmatchedPayments {
             schema: 1,
             invoice,
             allocations: BTreeMap::new(),
+            qad: None,
             chain: ChainEnd::default(),
         }
     }
@@ -944,396 +1125,25 @@ pub fn paid_twice(invoice: InvoiceId, key: &PaymentKey, entries: usize) -> Probl
     .actual(entries.to_string())
 }
 
+/// Why a payment is not entered: QAD has more than one supplier invoice of this number, and it pays another one than ours,
+/// or nobody can tell.
+pub fn payment_ambiguous(invoice: InvoiceId, payment: &Allocation, ours: Option<QadVoucher>) -> Problem {
+    let number =
+        |voucher: Option<QadVoucher>| voucher.map_or_else(|| "none".to_owned(), |one| one.to_string());
+    Problem::new(
+        "PAYMENT_AMBIGUOUS",
+        "Enter the payment in Coupa by hand, on the invoice that it pays: QAD has more than one supplier invoice of this number.",
+    )
+    .field(format!("{}, Coupa invoice {invoice}", payment.key))
+    .expected(format!("a payment of voucher {}", number(ours)))
+    .actual(format!("voucher {}", number(payment.voucher)))
+}
+
+/// The code of a bill that QAD pays although Coupa pays it.
+pub const PAID_TWICE: &str = "PAID_TWICE";
 const OVERPAID: &str = "PAID_OVER_TOTAL";
 const OVERPAID_FIX: &str =
     "Find out why more was paid than the invoice; nothing more is written to Coupa for it.";
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    fn usd() -> Currency {
-        "USD".parse().unwrap()
-    }
-
-    fn key(number: u32) -> PaymentKey {
-        PaymentKey::new(&"10USACO".parse().unwrap(), 2026, "ACH", &number.to_string(), "1").unwrap()
-    }
-
-    fn allocation(number: u32, status: PaymentStatus, amount: i64) -> Allocation {
-        Allocation {
-            key: key(number),
-            invoice: Allocation::identity("10USACO", "10S1001", "INV-1", DocumentKind::Invoice).unwrap(),
-            status,
-            currency: usd(),
-            payment_date: "2026-04-03".parse().unwrap(),
-            last_modified: "2026-04-03".parse().unwrap(),
-            reference: "ACH-1".into(),
-            allocated: Decimal::from(amount),
-            discount: Decimal::ZERO,
-        }
-    }
-
-    fn bill(total: i64) -> BillPayments {
-        BillPayments::new(InvoiceId(7), Decimal::from(total), usd())
-    }
-
-    /// Writes everything that is demanded, as a Coupa that never fails would show it.
-    fn settle(mut bill: BillPayments) -> (BillPayments, Vec<PaymentEntry>, Option<Problem>) {
-        let mut entries = Vec::new();
-        for _ in 0..100 {
-            match bill.next_entry(&PaymentPolicy::default()) {
-                NextEntry::Settled => return (bill, entries, None),
-                NextEntry::Park(problem) => return (bill, entries, Some(problem)),
-                NextEntry::Append(entry) => {
-                    bill = bill.with_written(&entry);
-                    entries.push(entry);
-                }
-            }
-        }
-        panic!("never settles");
-    }
-
-    #[test]
-    fn partial_payments_are_written_in_order_and_the_last_one_pays_the_bill() {
-        let first = bill(100).reading(allocation(1, PaymentStatus::Paid, 60)).unwrap();
-        let both = first.reading(allocation(2, PaymentStatus::Paid, 40)).unwrap();
-        let (_, entries, parked) = settle(both);
-        assert_eq!(parked, None);
-        let shown: Vec<_> = entries.iter().map(|e| (e.amount, e.paid)).collect();
-        assert_eq!(shown, vec![(Decimal::from(60), false), (Decimal::from(40), true)]);
-        assert!(entries[0].notes.starts_with("QAD 10USACO 2026/ACH/1#1"));
-    }
-
-    #[test]
-    fn a_discount_counts_towards_the_total_but_is_not_paid() {
-        let mut discounted = allocation(1, PaymentStatus::Paid, 98);
-        discounted.discount = Decimal::TWO;
-        let (_, entries, _) = settle(bill(100).reading(discounted).unwrap());
-        assert_eq!((entries[0].amount, entries[0].paid), (Decimal::from(98), true));
-    }
-
-    #[test]
-    fn a_void_after_paid_is_one_negative_entry_once() {
-        let paid = settle(
-            bill(100)
-                .reading(allocation(1, PaymentStatus::Paid, 100))
-                .unwrap(),
-        )
-        .0;
-        let voided = paid.reading(allocation(1, PaymentStatus::Void, 100)).unwrap();
-        let (after, entries, _) = settle(voided);
-        assert_eq!(entries.len(), 1);
-        assert_eq!((entries[0].amount, entries[0].paid), (Decimal::from(-100), false));
-        let (_, again, _) = settle(after.reading(allocation(1, PaymentStatus::Bounced, 100)).unwrap());
-        assert!(again.is_empty());
-    }
-
-    #[test]
-    fn what_was_never_paid_is_never_taken_back() {
-        for status in [
-            PaymentStatus::Void,
-            PaymentStatus::Bounced,
-            PaymentStatus::Initial,
-            PaymentStatus::ForCollection,
-            PaymentStatus::Unknown("Escheated".into()),
-        ] {
-            assert!(
-                settle(bill(100).reading(allocation(1, status, 100)).unwrap())
-                    .1
-                    .is_empty()
-            );
-        }
-    }
-
-    #[test]
-    fn a_taking_back_is_written_before_a_later_payment() {
-        let paid = settle(
-            bill(100)
-                .reading(allocation(1, PaymentStatus::Paid, 100))
-                .unwrap(),
-        )
-        .0;
-        let both = paid
-            .reading(allocation(1, PaymentStatus::Bounced, 100))
-            .unwrap()
-            .reading(allocation(2, PaymentStatus::Paid, 100))
-            .unwrap();
-        let (_, entries, parked) = settle(both);
-        assert_eq!(parked, None);
-        let shown: Vec<_> = entries.iter().map(|e| (e.amount, e.paid)).collect();
-        assert_eq!(
-            shown,
-            vec![(Decimal::from(-100), false), (Decimal::from(100), true)]
-        );
-    }
-
-    #[test]
-    fn more_than_the_total_currency_changes_and_revivals_are_parked() {
-        let over = bill(100)
-            .reading(allocation(1, PaymentStatus::Paid, 101))
-            .unwrap();
-        assert_eq!(settle(over).2.unwrap().code, "PAID_OVER_TOTAL");
-        let mut yen = allocation(1, PaymentStatus::Paid, 100);
-        yen.currency = "JPY".parse().unwrap();
-        assert_eq!(
-            settle(bill(100).reading(yen).unwrap()).2.unwrap().code,
-            "PAYMENT_CURRENCY_DIFFERS"
-        );
-        let paid = settle(bill(100).reading(allocation(1, PaymentStatus::Paid, 50)).unwrap()).0;
-        assert_eq!(
-            settle(paid.reading(allocation(1, PaymentStatus::Paid, 60)).unwrap())
-                .2
-                .unwrap()
-                .code,
-            "PAYMENT_CHANGED"
-        );
-        let back = settle(paid.reading(allocation(1, PaymentStatus::Void, 50)).unwrap()).0;
-        assert_eq!(
-            settle(back.reading(allocation(1, PaymentStatus::Paid, 50)).unwrap())
-                .2
-                .unwrap()
-                .code,
-            "PAYMENT_REVIVED"
-        );
-    }
-
-    #[test]
-    fn a_payment_that_goes_back_to_unpaid_is_parked_and_never_silently_left() {
-        let paid = settle(
-            bill(100)
-                .reading(allocation(1, PaymentStatus::Paid, 100))
-                .unwrap(),
-        )
-        .0;
-        let back = paid.reading(allocation(1, PaymentStatus::Initial, 100)).unwrap();
-        let (_, entries, parked) = settle(back);
-        assert!(entries.is_empty());
-        assert_eq!(parked.unwrap().code, "PAYMENT_WENT_BACK");
-    }
-
-    #[test]
-    fn a_credit_note_is_settled_downwards() {
-        let (_, entries, parked) = settle(
-            bill(-100)
-                .reading(allocation(1, PaymentStatus::Paid, -100))
-                .unwrap(),
-        );
-        assert_eq!(parked, None);
-        assert_eq!((entries[0].amount, entries[0].paid), (Decimal::from(-100), true));
-    }
-
-    #[test]
-    fn a_key_is_not_taken_for_a_longer_one() {
-        assert!(key(1).begins("QAD 10USACO 2026/ACH/1#1 cheque 5"));
-        assert!(key(1).begins("QAD 10USACO 2026/ACH/1#1"));
-        assert!(!key(1).begins("QAD 10USACO 2026/ACH/1#12"));
-        assert_eq!(PaymentKey::new(&"E".parse().unwrap(), 1, "A#B", "1", "1"), None);
-    }
-
-    #[test]
-    fn entries_of_an_earlier_life_are_not_written_again() {
-        let bill = bill(100)
-            .reading(allocation(1, PaymentStatus::Paid, 100))
-            .unwrap();
-        let shown = CoupaPaymentEntry {
-            amount: Decimal::from(100),
-            date: None,
-            notes: format!("{} ACH-1", key(1)),
-        };
-        let known = bill.reconciled(std::slice::from_ref(&shown), true).unwrap();
-        assert!(settle(known).1.is_empty());
-        // Its answer was read, and the flag was not set with it: that is made up for, and nothing else.
-        let (_, entries, _) = settle(bill.reconciled(std::slice::from_ref(&shown), false).unwrap());
-        assert_eq!(
-            (entries.len(), entries[0].is_flag_only(), entries[0].paid),
-            (1, true, true)
-        );
-        assert_eq!(
-            bill.reconciled(&[shown.clone(), shown], true).unwrap_err().code,
-            "COUPA_PAYMENT_TWICE"
-        );
-    }
-
-    #[test]
-    fn what_a_person_keyed_is_known_by_reference_amount_and_day_alone() {
-        let bill = bill(100)
-            .reading(allocation(1, PaymentStatus::Paid, 100))
-            .unwrap();
-        let keyed = CoupaPaymentEntry {
-            amount: Decimal::from(100),
-            date: Some("2026-04-03".parse().unwrap()),
-            notes: " ach-1".into(),
-        };
-        let written = |entry: CoupaPaymentEntry| settle(bill.reconciled(&[entry], true).unwrap()).1.len();
-        assert_eq!(written(keyed.clone()), 0);
-        let other_day = CoupaPaymentEntry {
-            date: Some("2026-04-04".parse().unwrap()),
-            ..keyed.clone()
-        };
-        let other_amount = CoupaPaymentEntry {
-            amount: Decimal::from(99),
-            ..keyed.clone()
-        };
-        let other_words = CoupaPaymentEntry {
-            notes: "cheque".into(),
-            ..keyed
-        };
-        for other in [other_day, other_amount, other_words] {
-            assert_eq!(written(other), 1);
-        }
-    }
-
-    #[test]
-    fn a_discount_that_comes_or_goes_later_moves_the_flag_alone() {
-        let (bill, ..) = settle(bill(100).reading(allocation(1, PaymentStatus::Paid, 98)).unwrap());
-        let mut granted = allocation(1, PaymentStatus::Paid, 98);
-        granted.discount = Decimal::TWO;
-        let (bill, entries, parked) = settle(bill.reading(granted).unwrap());
-        assert_eq!(parked, None);
-        let shown: Vec<_> = entries.iter().map(|e| (e.kind, e.amount, e.paid)).collect();
-        assert_eq!(shown, [(EntryKind::Flag, Decimal::ZERO, true)]);
-        let (bill, entries, _) = settle(bill.reading(allocation(1, PaymentStatus::Paid, 98)).unwrap());
-        assert_eq!((entries.len(), entries[0].paid), (1, false));
-        let mut too_much = allocation(1, PaymentStatus::Paid, 98);
-        too_much.discount = Decimal::from(5);
-        let (_, entries, parked) = settle(bill.reading(too_much).unwrap());
-        assert_eq!(
-            (entries.len(), parked.unwrap().code),
-            (0, "PAID_OVER_TOTAL".to_owned())
-        );
-    }
-
-    #[test]
-    fn an_allocation_that_is_all_discount_appends_nothing_and_counts() {
-        let part = bill(100).reading(allocation(1, PaymentStatus::Paid, 98)).unwrap();
-        let mut discount = allocation(2, PaymentStatus::Paid, 0);
-        discount.discount = Decimal::TWO;
-        let (bill, entries, _) = settle(part.reading(discount.clone()).unwrap());
-        let shown: Vec<_> = entries.iter().map(|e| (e.amount, e.paid)).collect();
-        assert_eq!(shown, [(Decimal::from(98), false), (Decimal::ZERO, true)]);
-        discount.status = PaymentStatus::Void;
-        let (_, entries, _) = settle(bill.reading(discount).unwrap());
-        assert_eq!(
-            (entries.len(), entries[0].amount, entries[0].paid),
-            (1, Decimal::ZERO, false)
-        );
-    }
-
-    #[test]
-    fn a_taking_back_leaves_the_flag_where_the_sum_says() {
-        let mut small = allocation(1, PaymentStatus::Paid, 0);
-        small.allocated = Decimal::new(3, 2);
-        let both = bill(100)
-            .reading(small.clone())
-            .unwrap()
-            .reading(allocation(2, PaymentStatus::Paid, 100))
-            .unwrap();
-        let (bill, ..) = settle(both);
-        small.status = PaymentStatus::Void;
-        let (_, entries, _) = settle(bill.reading(small).unwrap());
-        assert_eq!(
-            (entries.len(), entries[0].paid),
-            (1, true),
-            "100 of 100 stay paid"
-        );
-    }
-
-    #[test]
-    fn a_credit_note_is_taken_back_and_never_over_settled() {
-        let part = bill(-100)
-            .reading(allocation(1, PaymentStatus::Paid, -60))
-            .unwrap();
-        let (bill, entries, _) = settle(part);
-        assert_eq!((entries[0].amount, entries[0].paid), (Decimal::from(-60), false));
-        let over = bill.reading(allocation(2, PaymentStatus::Paid, -50)).unwrap();
-        assert_eq!(settle(over).2.unwrap().code, "PAID_OVER_TOTAL");
-        let (bill, entries, _) = settle(bill.reading(allocation(1, PaymentStatus::Void, -60)).unwrap());
-        assert_eq!((entries[0].amount, entries[0].paid), (Decimal::from(60), false));
-        assert!(matches!(bill.paid_state(), Some(PaidState::TakenBack { .. })));
-    }
-
-    #[test]
-    fn amounts_are_sent_exactly_with_the_digits_of_their_currency() {
-        let entry = |digits: i64, places: u32, currency: &str| PaymentEntry {
-            amount: Decimal::new(digits, places).normalize(),
-            currency: currency.parse().unwrap(),
-            ..match bill(100)
-                .reading(allocation(1, PaymentStatus::Paid, 1))
-                .unwrap()
-                .next_entry(&PaymentPolicy::default())
-            {
-                NextEntry::Append(entry) => entry,
-                other => panic!("{other:?}"),
-            }
-        };
-        for (digits, places, currency, text) in [
-            (50_000, 2, "USD", "500.00"),
-            (5, 1, "USD", "0.50"),
-            (-1_234_500, 4, "EUR", "-123.45"),
-            (12_345, 3, "EUR", "12.345"),
-            (1_000, 0, "JPY", "1000"),
-            (1, 0, "KWD", "1.000"),
-        ] {
-            assert_eq!(entry(digits, places, currency).amount_text(), text);
-        }
-    }
-
-    #[test]
-    fn what_coupa_cannot_hold_exactly_is_parked() {
-        let mut fine = allocation(1, PaymentStatus::Paid, 0);
-        fine.allocated = Decimal::new(12_345_678, 6);
-        let (_, entries, parked) = settle(bill(100).reading(fine).unwrap());
-        assert_eq!(
-            (entries.len(), parked.unwrap().code),
-            (0, "PAYMENT_NOT_EXACT".to_owned())
-        );
-    }
-
-    #[test]
-    fn a_day_between_time_zones_is_the_same_entry_and_more_is_not() {
-        let NextEntry::Append(entry) = bill(100)
-            .reading(allocation(1, PaymentStatus::Paid, 100))
-            .unwrap()
-            .next_entry(&PaymentPolicy::default())
-        else {
-            panic!("nothing to append");
-        };
-        let shown = |date: &str| CoupaPaymentEntry {
-            amount: Decimal::from(100),
-            date: Some(date.parse().unwrap()),
-            notes: entry.notes.clone(),
-        };
-        assert!(is_entry(&shown("2026-04-03"), &entry));
-        assert!(is_entry(&shown("2026-04-02"), &entry));
-        assert!(!is_entry(&shown("2026-04-01"), &entry));
-    }
-
-    proptest! {
-        /// After any history of readings, what was written adds up to what QAD demands, and the flag says whether it is all.
-        #[test]
-        fn coupa_adds_up_to_qad(history in proptest::collection::vec((0u32..4, 0usize..4), 1..30)) {
-            let statuses = [PaymentStatus::Initial, PaymentStatus::Paid, PaymentStatus::Void, PaymentStatus::Bounced];
-            let mut state = bill(100);
-            let mut written: Vec<PaymentEntry> = Vec::new();
-            for (number, status) in history {
-                if let Some(next) = state.reading(allocation(number, statuses[status].clone(), 25)) {
-                    let (after, entries, _) = settle(next);
-                    state = after;
-                    written.extend(entries);
-                }
-            }
-            let sum: Decimal = written.iter().map(|e| e.amount).sum();
-            prop_assert_eq!(Some(sum), state.settled_amount());
-            for number in 0..4 {
-                for kind in [EntryKind::Payment, EntryKind::TakingBack] {
-                    prop_assert!(written.iter().filter(|e| e.key == key(number) && e.kind == kind).count() <= 1);
-                }
-            }
-            if let Some(last) = written.last() {
-                prop_assert_eq!(last.paid, sum == Decimal::from(100));
-            }
-        }
-    }
-}
+mod tests;

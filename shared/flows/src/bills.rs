@@ -10,7 +10,10 @@ use crate::store::{Change, Context, Document, FlowError, Loaded, load, parse, re
 use domain::guards::{Guard, stands};
 use domain::ids::{InvoiceId, QadInvoiceIdentity, fold};
 use domain::lifecycle::{ChainEnd, InvoiceRecord, State};
-use domain::payments::{Allocation, BillPayments, PaymentEvent, PaymentKey, UnmatchedPayments, Written};
+use domain::payments::{
+    Allocation, BillPayments, InvoiceBalance, PaymentEvent, PaymentKey, PaymentPolicy, QadVoucher,
+    UnmatchedPayments, Written, payment_ambiguous,
+};
 use domain::problem::Problem;
 use domain::time::Timestamp;
 use domain::timing::Timing;
@@ -92,9 +95,26 @@ fn place_key(key: &PaymentKey) -> RecordKey {
     RecordKey::Effect(format!("payment-place/{key}"))
 }
 
+/// What QAD shows of one supplier invoice in one poll.
+#[derive(Debug, Clone, Copy)]
+pub struct Shown<'a> {
+    /// Its identity.
+    pub identity: &'a QadInvoiceIdentity,
+    /// Allocations of payments.
+    pub readings: &'a [Allocation],
+    /// What is owed of it, as read after the allocations: of each document of this identity.
+    pub balances: &'a [InvoiceBalance],
+    /// What is owed of the supplier invoices that these allocations have left, as read after them.
+    pub left: &'a [InvoiceBalance],
+    /// Which status means what.
+    pub policy: &'a PaymentPolicy,
+}
+
 /// What a recording did: with the readings, and to the bills that an allocation has left.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Recording {
+    /// Allocations that pay another document of the same identity than our invoice: recorded nowhere, a person's.
+    pub ambiguous: Vec<(PaymentKey, Problem)>,
     /// With the readings.
     pub recorded: Recorded,
     /// The Coupa invoices whose bills an allocation has left.
@@ -141,18 +161,26 @@ impl Right {
 
 /// Records what QAD shows of one identity, with whoever owns it. An allocation that paid another supplier invoice before
 /// leaves that one's bill first: dying in between leaves it unrecorded, and it is read again.
-pub async fn record(
-    context: &Context<'_>,
-    right: &Right,
-    identity: &QadInvoiceIdentity,
-    readings: &[Allocation],
-) -> Result<Recording, FlowError> {
+pub async fn record(context: &Context<'_>, right: &Right, shown: &Shown<'_>) -> Result<Recording, FlowError> {
     let mut recording = Recording {
         recorded: Recorded::Nothing,
         left: BTreeSet::new(),
+        ambiguous: Vec::new(),
     };
-    for some in readings.chunks(READINGS_PER_TRANSACTION_MAX) {
-        match record_some(context, right, identity, some, &mut recording.left).await? {
+    let mut chunks: Vec<&[Allocation]> = shown.readings.chunks(READINGS_PER_TRANSACTION_MAX).collect();
+    if chunks.is_empty() {
+        chunks.push(&[]);
+    }
+    let last = chunks.len().saturating_sub(1);
+    for (index, readings) in chunks.into_iter().enumerate() {
+        // A balance is told after all of the allocations that were read before it.
+        let balances = if index == last { shown.balances } else { &[] };
+        let some = Shown {
+            readings,
+            balances,
+            ..*shown
+        };
+        match record_some(context, right, &some, &mut recording).await? {
             Recorded::Nothing => {}
             Recorded::Overtaken => {
                 recording.recorded = Recorded::Overtaken;
@@ -167,10 +195,10 @@ pub async fn record(
 async fn record_some(
     context: &Context<'_>,
     right: &Right,
-    identity: &QadInvoiceIdentity,
-    readings: &[Allocation],
-    left: &mut BTreeSet<InvoiceId>,
+    shown: &Shown<'_>,
+    recording: &mut Recording,
 ) -> Result<Recorded, FlowError> {
+    let (identity, readings) = (shown.identity, shown.readings);
     let mut keys = claim_keys(identity);
     keys.push(right.key.clone());
     keys.extend(readings.iter().map(|reading| place_key(&reading.key)));
@@ -186,11 +214,25 @@ async fn record_some(
         let unowned = place.check();
         let tried = async {
             for (from, reading) in moved {
-                left.extend(leave(context, right, &from, reading).await?);
+                recording
+                    .left
+                    .extend(leave(context, right, &from, reading, shown).await?);
             }
             match owner_by(context, claim.as_ref(), identity).await? {
-                Some((owner, _)) => into_bill(context, right, owner, readings, places).await,
-                None => into_unmatched(context, right, unowned, identity, readings, places).await,
+                Some(owner) => {
+                    let (ours, others) = of_document(shown, owner.voucher);
+                    for other in others {
+                        let told = (
+                            other.key.clone(),
+                            payment_ambiguous(owner.invoice, other, owner.voucher),
+                        );
+                        if !recording.ambiguous.contains(&told) {
+                            recording.ambiguous.push(told);
+                        }
+                    }
+                    into_bill(context, right, &owner, shown, &ours, places).await
+                }
+                None => into_unmatched(context, right, unowned, shown, places).await,
             }
         };
         match tried.await {
@@ -232,6 +274,22 @@ fn places<'r>(
     Ok((places, moved))
 }
 
+/// The supplier invoices that some of these allocations have paid before and now pay no more.
+pub async fn left_by(
+    context: &Context<'_>,
+    identity: &QadInvoiceIdentity,
+    readings: &[Allocation],
+) -> Result<Vec<QadInvoiceIdentity>, FlowError> {
+    let mut left: BTreeMap<RecordKey, QadInvoiceIdentity> = BTreeMap::new();
+    for some in readings.chunks(READINGS_PER_TRANSACTION_MAX) {
+        let keys: Vec<RecordKey> = some.iter().map(|reading| place_key(&reading.key)).collect();
+        let found = context.register.read(&keys).await?;
+        let (_, moved) = places(identity, some, found.into_iter())?;
+        left.extend(moved.into_iter().map(|(from, _)| (identity_key(&from), from)));
+    }
+    Ok(left.into_values().collect())
+}
+
 /// Takes an allocation out of the supplier invoice that it paid before, wherever it is kept: in the bill of the invoice
 /// that has claimed the identity, and among what waits for an owner. The answer is that invoice.
 async fn leave(
@@ -239,7 +297,14 @@ async fn leave(
     right: &Right,
     from: &QadInvoiceIdentity,
     moved: &Allocation,
+    shown: &Shown<'_>,
 ) -> Result<Option<InvoiceId>, Tried> {
+    let owed: Vec<InvoiceBalance> = shown
+        .left
+        .iter()
+        .filter(|one| identity_key(&one.invoice) == identity_key(from))
+        .cloned()
+        .collect();
     let found = context.register.read(&claim_keys(from)).await;
     let (place, claim) = ClaimPlace::among(from, &mut found.map_err(FlowError::from)?.into_iter());
     let event = || PaymentEvent::Moved {
@@ -255,19 +320,29 @@ async fn leave(
         let bill = match (bill, &owner) {
             (Some(bill), Some(_)) => Some(bill),
             (Some(bill), None) if bill.document.allocations.contains_key(&moved.key) => Some(bill),
-            (None, Some((owner, _))) => Some(bill_of(context, *owner).await?),
+            (None, Some(owner)) => Some(bill_of(context, owner.invoice).await?),
             (_, None) => None,
         };
         if let Some(bill) = bill
             && let Some(mut document) = bill.document.without(moved, from)
         {
+            let mut events = vec![event()];
+            // What was owed before the allocation left is not what is owed now.
+            if let Some(balance) = balance_of(&owed, owner.as_ref().and_then(|owner| owner.voucher))
+                && let Some(next) = document.balance_reading(balance, shown.policy)
+            {
+                document = next;
+                events.push(PaymentEvent::Balance {
+                    balance: balance.clone(),
+                });
+            }
             document.parked = None;
             document.coupa_read &= document.left_alone.take().is_none();
             document.setbacks = 0;
             document.look_again = Some(context.clock.now());
             let change = Change {
                 document,
-                events: vec![event()],
+                events,
                 writes: right.check(),
             };
             save(context, bill.revision, change).await?;
@@ -279,6 +354,7 @@ async fn leave(
         && let Some(mut waiting) = waiting
         && waiting.document.allocations.remove(&moved.key).is_some()
     {
+        waiting.document.qad = balance_of(&owed, None).cloned();
         let mut writes = right.check();
         writes.push(place.check());
         let change = Change {
@@ -291,19 +367,81 @@ async fn leave(
     Ok(left)
 }
 
-/// The invoice that owns an identity, and its revision. One that has claimed it and was voided since, or now bears another reference, owns
+/// The invoice that owns an identity.
+struct Owner {
+    invoice: InvoiceId,
+    /// The revision of its record.
+    revision: u64,
+    /// Its number in QAD, once it is there.
+    voucher: Option<QadVoucher>,
+}
+
+/// The invoice that owns an identity. One that has claimed it and was voided since, or now bears another reference, owns
 /// nothing any more: its claim only waits for the next one.
 async fn owner_by(
     context: &Context<'_>,
     claim: Option<&StoredRecord>,
     identity: &QadInvoiceIdentity,
-) -> Result<Option<(InvoiceId, u64)>, FlowError> {
+) -> Result<Option<Owner>, FlowError> {
     let Some(claim) = claim else { return Ok(None) };
     let owner = parse::<IdentityClaim>(claim)?.owner;
     let record = load::<InvoiceRecord>(context.register, RecordKey::Invoice(owner)).await?;
     Ok(record
         .filter(|loaded| owns(&loaded.document, identity))
-        .map(|loaded| (owner, loaded.revision)))
+        .map(|loaded| Owner {
+            invoice: owner,
+            revision: loaded.revision,
+            voucher: number_of(&loaded.document),
+        }))
+}
+
+/// QAD's number of an invoice, once it is there.
+pub fn number_of(record: &InvoiceRecord) -> Option<QadVoucher> {
+    record.state.voucher().map(|voucher| QadVoucher {
+        year: voucher.year,
+        number: voucher.number,
+    })
+}
+
+/// Whether what QAD numbers so can be the document that has this number; what is not numbered on one side can.
+fn is_of(shown: Option<QadVoucher>, ours: Option<QadVoucher>) -> bool {
+    shown.zip(ours).is_none_or(|(shown, ours)| shown == ours)
+}
+
+/// The readings that pay our document, and those that may pay another one of the same identity: QAD tells two bills of one
+/// number apart by posting year and voucher. A payment that shows neither is ours only while QAD shows no second bill.
+fn of_document<'a>(shown: &Shown<'a>, ours: Option<QadVoucher>) -> (Vec<Allocation>, Vec<&'a Allocation>) {
+    let is_alone = shown.balances.iter().all(|one| is_of(one.voucher, ours)) && !are_several(shown.balances);
+    let (ours, others): (Vec<&Allocation>, Vec<&Allocation>) =
+        shown
+            .readings
+            .iter()
+            .partition(|reading| match (reading.voucher, ours) {
+                (Some(shown), Some(ours)) => shown == ours,
+                // Not posted yet: the flow that writes asks again once it has a number.
+                (Some(_), None) => true,
+                (None, _) => is_alone,
+            });
+    (ours.into_iter().cloned().collect(), others)
+}
+
+/// True when QAD shows more than one document of an identity.
+fn are_several(balances: &[InvoiceBalance]) -> bool {
+    balances.len() > 1
+}
+
+/// The one balance that is our document's, where QAD says anything of it. None when there are several and QAD does not
+/// number them as it numbered ours.
+fn balance_of(balances: &[InvoiceBalance], ours: Option<QadVoucher>) -> Option<&InvoiceBalance> {
+    let is_it = |one: &&InvoiceBalance| match (are_several(balances), ours) {
+        (true, None) => false,
+        (true, Some(ours)) => one.voucher == Some(ours),
+        (false, ours) => is_of(one.voucher, ours),
+    };
+    balances
+        .iter()
+        .find(is_it)
+        .filter(|one| one.is_closed().is_some())
 }
 
 fn owns(record: &InvoiceRecord, identity: &QadInvoiceIdentity) -> bool {
@@ -341,34 +479,47 @@ impl From<CommitError> for Tried {
 async fn into_bill(
     context: &Context<'_>,
     right: &Right,
-    owner: InvoiceId,
-    readings: &[Allocation],
+    owner: &Owner,
+    shown: &Shown<'_>,
+    ours: &[Allocation],
     places: Vec<RecordWrite>,
 ) -> Result<Recorded, Tried> {
-    let loaded = bill_of(context, owner).await?;
-    let Some(change) = with_readings(&loaded.document, readings, context.clock.now())? else {
+    if ours.is_empty() && shown.balances.is_empty() {
+        return Ok(Recorded::Nothing);
+    }
+    let loaded = bill_of(context, owner.invoice).await?;
+    let balance = balance_of(shown.balances, owner.voucher);
+    let read = with_readings(&loaded.document, ours, balance, shown.policy, context.clock.now())?;
+    let Some(change) = read else {
         return Ok(Recorded::Nothing);
     };
     let mut writes = right.check();
-    writes.extend(places);
+    let is_ours = |place: &RecordWrite| {
+        ours.iter()
+            .any(|reading| matches!(place, RecordWrite::Put { key, .. } if *key == place_key(&reading.key)))
+    };
+    writes.extend(places.into_iter().filter(is_ours));
     save(context, loaded.revision, Change { writes, ..change }).await?;
-    Ok(Recorded::InBill(owner))
+    Ok(Recorded::InBill(owner.invoice))
 }
 
 async fn into_unmatched(
     context: &Context<'_>,
     right: &Right,
     unowned: RecordWrite,
-    identity: &QadInvoiceIdentity,
-    readings: &[Allocation],
+    shown: &Shown<'_>,
     places: Vec<RecordWrite>,
 ) -> Result<Recorded, Tried> {
-    let loaded = load::<UnmatchedPayments>(context.register, unmatched_key(identity))
-        .await?
-        .unwrap_or_else(|| Loaded {
-            document: UnmatchedPayments::new(identity.clone()),
-            revision: 0,
-        });
+    let (identity, readings) = (shown.identity, shown.readings);
+    let known = load::<UnmatchedPayments>(context.register, unmatched_key(identity)).await?;
+    // Of supplier invoices that are none of ours only those are kept that something was paid of.
+    if known.is_none() && readings.is_empty() {
+        return Ok(Recorded::Nothing);
+    }
+    let loaded = known.unwrap_or_else(|| Loaded {
+        document: UnmatchedPayments::new(identity.clone()),
+        revision: 0,
+    });
     let mut document = loaded.document;
     let mut events = Vec::new();
     for reading in readings {
@@ -378,6 +529,19 @@ async fn into_unmatched(
                 allocation: reading.clone(),
             });
         }
+    }
+    let balance = balance_of(shown.balances, None);
+    if !events.is_empty() && balance.is_none() {
+        // Older than the payments.
+        document.qad = None;
+    }
+    if let Some(balance) = balance
+        && document.qad.as_ref() != Some(balance)
+    {
+        document.qad = Some(balance.clone());
+        events.push(PaymentEvent::Balance {
+            balance: balance.clone(),
+        });
     }
     if events.is_empty() {
         return Ok(Recorded::Nothing);
@@ -403,12 +567,9 @@ async fn bill_of(context: &Context<'_>, invoice: InvoiceId) -> Result<Loaded<Bil
     let summary = record.and_then(|loaded| loaded.document.summary);
     let Some(summary) = summary else {
         return Err(FlowError::Broken(
-            Problem::new(
-                "BILL_WITHOUT_INVOICE",
-                "Read the invoice anew: qad-coupa recheck.",
-            )
-            .field(format!("Coupa invoice {invoice}"))
-            .expected("a record with total and currency, as it owns a QAD identity"),
+            Problem::new("BILL_WITHOUT_INVOICE", "Have the invoice read anew.")
+                .field(format!("Coupa invoice {invoice}"))
+                .expected("a record with total and currency, as it owns a QAD identity"),
         ));
     };
     Ok(Loaded {
@@ -417,10 +578,12 @@ async fn bill_of(context: &Context<'_>, invoice: InvoiceId) -> Result<Loaded<Bil
     })
 }
 
-/// The bill with these readings, due now; `None` when all of them are known.
+/// The bill with these readings and what is owed after them, due now; `None` when all of them are known.
 fn with_readings(
     bill: &BillPayments,
     readings: &[Allocation],
+    balance: Option<&InvoiceBalance>,
+    policy: &PaymentPolicy,
     now: Timestamp,
 ) -> Result<Option<Change<BillPayments, PaymentEvent>>, FlowError> {
     let mut document = bill.clone();
@@ -432,6 +595,14 @@ fn with_readings(
                 allocation: reading.clone(),
             });
         }
+    }
+    if let Some(balance) = balance
+        && let Some(next) = document.balance_reading(balance, policy)
+    {
+        document = next;
+        events.push(PaymentEvent::Balance {
+            balance: balance.clone(),
+        });
     }
     if events.is_empty() {
         return Ok(None);
@@ -471,7 +642,11 @@ fn bounded(allocations: usize, whose: &str) -> Result<(), FlowError> {
 ///
 /// As long as its owner stands as it was read, nobody writes an identity's unmatched payments any more, so deleting them
 /// loses nothing; and a reading that went straight to the bill is newer than the one that waited.
-pub async fn link(context: &Context<'_>, key: &RecordKey) -> Result<Option<InvoiceId>, FlowError> {
+pub async fn link(
+    context: &Context<'_>,
+    key: &RecordKey,
+    policy: &PaymentPolicy,
+) -> Result<Option<InvoiceId>, FlowError> {
     for attempt in 0..TRIES_MAX {
         let Some(loaded) = load::<UnmatchedPayments>(context.register, key.clone()).await? else {
             return Ok(None);
@@ -480,7 +655,7 @@ pub async fn link(context: &Context<'_>, key: &RecordKey) -> Result<Option<Invoi
         let found = context.register.read(&claim_keys(&unmatched.invoice)).await?;
         let (place, claim) = ClaimPlace::among(&unmatched.invoice, &mut found.into_iter());
         let owner = owner_by(context, claim.as_ref(), &unmatched.invoice).await?;
-        let Some((owner, owner_revision)) = owner else {
+        let Some(owner) = owner else {
             // Still nobody's: not due any more, until the next claim makes it so.
             let unowned = place.check();
             let change = Change::<_, PaymentEvent> {
@@ -497,6 +672,7 @@ pub async fn link(context: &Context<'_>, key: &RecordKey) -> Result<Option<Invoi
                 Err(CommitError::Store(error)) => return Err(error.into()),
             }
         };
+        let (owner, owner_revision) = (owner.invoice, owner.revision);
         let loaded = bill_of(context, owner).await?;
         let waited: Vec<Allocation> = unmatched
             .allocations
@@ -504,12 +680,20 @@ pub async fn link(context: &Context<'_>, key: &RecordKey) -> Result<Option<Invoi
             .filter(|(key, _)| !loaded.document.allocations.contains_key(key))
             .map(|(_, allocation)| allocation)
             .collect();
-        let mut change =
-            with_readings(&loaded.document, &waited, context.clock.now())?.unwrap_or_else(|| Change {
-                document: loaded.document.clone(),
-                events: vec![],
-                writes: vec![],
-            });
+        // What went straight to the bill is newer than what waited.
+        let balance = loaded.document.qad.clone().or(unmatched.qad);
+        let mut change = with_readings(
+            &loaded.document,
+            &waited,
+            balance.as_ref(),
+            policy,
+            context.clock.now(),
+        )?
+        .unwrap_or_else(|| Change {
+            document: loaded.document.clone(),
+            events: vec![],
+            writes: vec![],
+        });
         change.events.push(PaymentEvent::Linked { invoice: owner });
         change.writes.push(RecordWrite::Delete { key: key.clone() });
         change.writes.push(RecordWrite::Check {
@@ -564,6 +748,8 @@ pub async fn give_back(
                 .entry(allocation.key.clone())
                 .or_insert(allocation);
         }
+        let balance = document.qad.clone().filter(|balance| balance.invoice == identity);
+        unmatched.qad = unmatched.qad.or(balance);
         bounded(unmatched.allocations.len(), &identity.to_string())?;
         // Due at once: another invoice may have claimed the identity already.
         writes.push(RecordWrite::Put {

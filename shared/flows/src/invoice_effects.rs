@@ -724,6 +724,7 @@ mod tests {
             costs: vec![],
             payee: None,
             echo: Decimal::new(2, 2),
+            locked: false,
         }
     }
 

@@ -5,14 +5,16 @@
 //! [`PaymentSettings::lookback_days`]: not every QAD moves the day of the last change with the status. An idle cycle
 //! costs one read of the register and the pages of QAD.
 
-use crate::bills::{Recorded, Recording, Right, bill_key, record};
+mod balances;
+
+use crate::bills::{Recorded, Recording, Right, Shown, bill_key, left_by, record, unmatched_key};
 use crate::poll_coupa::PollError;
-use crate::ports::{Hint, HintReason, PaymentScan, QadPayments, Queue, RecordKey, Subject};
+use crate::ports::{Hint, HintReason, PaymentScan, QadPayments, Queue, ReadError, RecordKey, Subject};
 use crate::store::{Context, FlowError};
 use crate::watermark::{self, DIGESTS_MAX, Scope, count, days_before};
 use crate::write_payment::PaymentSettings;
 use domain::ids::{ConnectionId, InvoiceId, QadInvoiceIdentity};
-use domain::payments::{Allocation, PaymentPolicy, PaymentStatus, StatusMeaning};
+use domain::payments::{Allocation, InvoiceBalance, PaymentPolicy, PaymentStatus, StatusMeaning};
 use domain::problem::Problem;
 use domain::time::Date;
 use serde::{Deserialize, Serialize};
@@ -56,6 +58,52 @@ struct Watermark {
     /// The run that records at the moment, or did last.
     #[serde(default)]
     run: String,
+    /// What the last run could not read or record and has told, at most [`TROUBLES_MAX`].
+    #[serde(default)]
+    troubles: Vec<Problem>,
+}
+
+/// Most rows that could not be read and are kept for people; all of them are in the log.
+pub const TROUBLES_MAX: usize = 50;
+
+/// Where people find the troubles of all entities of a connection, by their scope.
+const TROUBLES: &str = "payments-unreadable";
+/// Tries to tell of troubles against the polls of other entities.
+const TELL_TRIES_MAX: u32 = 5;
+
+type Troubles = BTreeMap<String, Vec<Problem>>;
+
+/// The rows of QAD's payments that the last poll could not read or record, of all entities, for people.
+///
+/// # Errors
+/// No answer from the register, or a record that this version cannot read.
+pub async fn troubles(register: &dyn crate::ports::Register) -> Result<Vec<Problem>, FlowError> {
+    let stored = watermark::load::<Troubles>(register, TROUBLES).await?;
+    let troubles = stored.watermark.unwrap_or_default();
+    Ok(troubles.into_values().flatten().collect())
+}
+
+/// Puts the troubles of this scope where people find them; false when others kept changing the record.
+async fn tell_troubles(deps: &Deps<'_>, troubles: &[Problem]) -> Result<bool, FlowError> {
+    let context = &deps.context;
+    for attempt in 0..TELL_TRIES_MAX {
+        let stored = watermark::load::<Troubles>(context.register, TROUBLES).await?;
+        let mut all = stored.watermark.clone().unwrap_or_default();
+        if troubles.is_empty() {
+            all.remove(deps.scope.word());
+        } else {
+            all.insert(deps.scope.word().to_owned(), troubles.to_vec());
+        }
+        if stored.watermark.unwrap_or_default() == all {
+            return Ok(true);
+        }
+        let key = &stored.key;
+        if watermark::advance(context.register, context.chance, key, stored.revision, &all).await? {
+            return Ok(true);
+        }
+        context.pause(attempt).await;
+    }
+    Ok(false)
 }
 
 /// What a run saw.
@@ -73,6 +121,9 @@ pub struct Polled {
     pub others: u64,
     /// New rows with a status that neither this version nor the connection knows; they count as not paid.
     pub unknown_statuses: Vec<Problem>,
+    /// Why QAD did not show which supplier invoices have changed, when it did not: what closes without a payment is not
+    /// seen then.
+    pub balances_unseen: Option<Problem>,
     /// Rows that could not be read or recorded; each is named in the log and raises an alarm, and the rest goes on.
     pub quarantined: Vec<Problem>,
     /// True when a later run took over; it has read the same or later.
@@ -95,6 +146,8 @@ pub async fn run(deps: &Deps<'_>) -> Result<Polled, PollError> {
         .map_or(horizon, |watermark| watermark.cursor.min(today));
     let since = window_start(before.as_ref(), today, horizon);
     let scan = deps.qad.payments_since(since).await?;
+    // Read after the payments: what is owed is never older than they are.
+    let changed = balances::read(deps, today, horizon).await?;
     let known = before
         .as_ref()
         .map(|watermark| watermark.digests.clone())
@@ -112,12 +165,19 @@ pub async fn run(deps: &Deps<'_>) -> Result<Polled, PollError> {
             .iter()
             .filter_map(|row| unknown_status(row, &deps.settings.policy))
             .collect(),
-        quarantined: scan.unreadable.clone(),
+        quarantined: scan
+            .unreadable
+            .iter()
+            .chain(&changed.unreadable)
+            .cloned()
+            .collect(),
+        balances_unseen: changed.unseen.clone(),
         ..Polled::default()
     };
     let mut seen = stored.revision;
     let mut missing = Missing::default();
-    if !new.is_empty() {
+    let is_news = !new.is_empty() || !changed.fresh.is_empty();
+    if is_news {
         let claim = Watermark {
             cursor,
             open_since: before.as_ref().and_then(|watermark| watermark.open_since),
@@ -130,6 +190,10 @@ pub async fn run(deps: &Deps<'_>) -> Result<Polled, PollError> {
                 .filter(|digest| known.contains(digest))
                 .collect(),
             run: context.chance.token(),
+            troubles: before
+                .as_ref()
+                .map(|watermark| watermark.troubles.clone())
+                .unwrap_or_default(),
         };
         if !advance(context, &key, seen, &claim).await? {
             polled.overtaken = true;
@@ -140,23 +204,31 @@ pub async fn run(deps: &Deps<'_>) -> Result<Polled, PollError> {
             key: key.clone(),
             revision: seen,
         };
-        missing = record_all(deps, &right, &new, &mut polled).await?;
+        missing = record_all(deps, &right, &new, &changed, &mut polled).await?;
         if polled.overtaken {
             return Ok(polled);
         }
     }
-    let after = watermark_after(cursor, &scan, &missing, today, &deps.settings.policy);
+    balances::remember(deps, changed, &missing.balances).await?;
+    let mut after = watermark_after(cursor, &scan, &missing, today, &deps.settings.policy);
+    let told = before.as_ref().map(|before| before.troubles.clone());
+    after.troubles = polled.quarantined.iter().take(TROUBLES_MAX).cloned().collect();
+    if told.as_deref().unwrap_or_default() != after.troubles && !tell_troubles(deps, &after.troubles).await? {
+        // The next run tells it.
+        after.troubles = told.unwrap_or_default();
+    }
     polled.cursor = Some(after.cursor);
     let unchanged = before.as_ref().is_some_and(|before| {
         before.cursor == after.cursor
             && before.open_since == after.open_since
             && before.digests == after.digests
+            && before.troubles == after.troubles
     });
-    if !new.is_empty() || !unchanged {
-        let run = if new.is_empty() {
-            String::new()
-        } else {
+    if is_news || !unchanged {
+        let run = if is_news {
             context.chance.token()
+        } else {
+            String::new()
         };
         polled.overtaken = !advance(context, &key, seen, &Watermark { run, ..after }).await?;
     }
@@ -207,6 +279,8 @@ struct Missing<'r> {
     for_now: Vec<&'r Allocation>,
     /// Because something is wrong that a person must look at: they are read again like what is not final.
     broken: Vec<&'r Allocation>,
+    /// Supplier invoices whose balance is not recorded yet.
+    balances: BTreeSet<RecordKey>,
 }
 
 impl Missing<'_> {
@@ -218,39 +292,76 @@ impl Missing<'_> {
     }
 }
 
-/// Records the new rows, identity by identity; the answer is those that could not be recorded now and are read again.
+/// What is new of one supplier invoice.
+struct News<'r> {
+    identity: QadInvoiceIdentity,
+    rows: Vec<&'r Allocation>,
+    balances: Vec<InvoiceBalance>,
+}
+
+/// The news by supplier invoice, the oldest payment first: when the time is over, the cursor has moved past what is recorded.
+fn by_invoice<'r>(new: &[&'r Allocation], changed: &balances::Changed) -> Vec<(RecordKey, News<'r>)> {
+    let mut of_invoice: BTreeMap<RecordKey, News<'r>> = BTreeMap::new();
+    let empty = |identity: &QadInvoiceIdentity| News {
+        identity: identity.clone(),
+        rows: Vec::new(),
+        balances: Vec::new(),
+    };
+    for row in new {
+        let news = of_invoice
+            .entry(unmatched_key(&row.invoice))
+            .or_insert_with(|| empty(&row.invoice));
+        news.rows.push(row);
+    }
+    for (key, balances) in &changed.of_invoice {
+        let Some(first) = balances.first() else { continue };
+        let is_news = of_invoice.contains_key(key) || changed.fresh.contains(key);
+        if is_news {
+            let news = of_invoice
+                .entry(key.clone())
+                .or_insert_with(|| empty(&first.invoice));
+            news.balances.clone_from(balances);
+        }
+    }
+    let mut groups: Vec<(RecordKey, News<'r>)> = of_invoice.into_iter().collect();
+    for (_, news) in &mut groups {
+        news.rows
+            .sort_by(|one, two| (one.payment_date, &one.key).cmp(&(two.payment_date, &two.key)));
+    }
+    groups.sort_by_key(|(_, news)| {
+        let oldest = news.rows.iter().map(|row| row.last_modified).min();
+        (oldest.is_none(), oldest)
+    });
+    groups
+}
+
+/// Records the news, identity by identity; the answer is what could not be recorded now and is read again.
 async fn record_all<'r>(
     deps: &Deps<'_>,
     right: &Right,
     new: &[&'r Allocation],
+    changed: &balances::Changed,
     polled: &mut Polled,
 ) -> Result<Missing<'r>, PollError> {
-    let mut of_invoice: BTreeMap<RecordKey, Vec<&'r Allocation>> = BTreeMap::new();
-    for row in new {
-        of_invoice
-            .entry(crate::bills::unmatched_key(&row.invoice))
-            .or_default()
-            .push(row);
-    }
-    // The oldest first: when the time is over, the cursor has moved past what is recorded.
-    let mut groups: Vec<Vec<&'r Allocation>> = of_invoice.into_values().collect();
-    groups.sort_by_key(|rows| rows.iter().map(|row| row.last_modified).min());
     let mut missing = Missing::default();
-    for mut rows in groups {
+    for (key, news) in by_invoice(new, changed) {
         if deps.context.clock.now() > deps.context.deadline {
-            polled.left_over = polled.left_over.saturating_add(count(rows.len()));
-            missing.for_now.extend(rows);
+            polled.left_over = polled.left_over.saturating_add(count(news.rows.len()));
+            missing.for_now.extend(news.rows);
+            missing.balances.insert(key);
             continue;
         }
-        rows.sort_by(|one, two| (one.payment_date, &one.key).cmp(&(two.payment_date, &two.key)));
-        let Some(identity) = rows.first().map(|row| row.invoice.clone()) else {
-            continue;
-        };
-        let recorded = match record_one(deps, right, &identity, &rows).await {
+        let recorded = match record_one(deps, right, &news, changed).await {
             Ok(recording) => {
                 for invoice in recording.left {
                     polled.bills = polled.bills.saturating_add(1);
                     deps.queue.send(&[hint(deps, invoice)]).await?;
+                }
+                for (key, problem) in recording.ambiguous {
+                    polled.quarantined.push(problem);
+                    missing
+                        .broken
+                        .extend(news.rows.iter().copied().filter(|row| row.key == key));
                 }
                 Ok(recording.recorded)
             }
@@ -267,28 +378,64 @@ async fn record_all<'r>(
                 polled.overtaken = true;
                 return Ok(missing);
             }
-            Err(FlowError::Broken(problem)) => {
+            Err(
+                PollError::Flow(FlowError::Broken(problem)) | PollError::Read(ReadError::Unreadable(problem)),
+            ) => {
                 polled.quarantined.push(problem);
-                missing.broken.extend(rows);
+                missing.broken.extend(news.rows);
+                missing.balances.insert(key);
             }
-            Err(FlowError::Contended) => {
-                polled.left_over = polled.left_over.saturating_add(count(rows.len()));
-                missing.for_now.extend(rows);
+            // Somebody keeps changing the ledger, or QAD does not say now what is owed: the next run reads both again.
+            Err(PollError::Flow(FlowError::Contended))
+            | Err(PollError::Read(ReadError::Unavailable { .. })) => {
+                polled.left_over = polled.left_over.saturating_add(count(news.rows.len()));
+                missing.for_now.extend(news.rows);
+                missing.balances.insert(key);
             }
-            Err(error) => return Err(error.into()),
+            Err(error) => return Err(error),
         }
     }
     Ok(missing)
 }
 
+/// A supplier invoice that something was paid of is asked for what is still owed, unless the list of changed ones has shown
+/// it: so the balance is never older than the payment. So is one that a payment has left.
 async fn record_one(
     deps: &Deps<'_>,
     right: &Right,
-    identity: &QadInvoiceIdentity,
-    rows: &[&Allocation],
-) -> Result<Recording, FlowError> {
-    let readings: Vec<Allocation> = rows.iter().map(|row| (*row).clone()).collect();
-    record(&deps.context, right, identity, &readings).await
+    news: &News<'_>,
+    changed: &balances::Changed,
+) -> Result<Recording, PollError> {
+    let readings: Vec<Allocation> = news.rows.iter().map(|row| (*row).clone()).collect();
+    let asked = if news.balances.is_empty() {
+        owed_of(deps, &news.identity).await?
+    } else {
+        news.balances.clone()
+    };
+    let mut left = Vec::new();
+    for from in left_by(&deps.context, &news.identity, &readings).await? {
+        match changed.of_invoice.get(&unmatched_key(&from)) {
+            Some(balances) => left.extend(balances.iter().cloned()),
+            None => left.extend(owed_of(deps, &from).await?),
+        }
+    }
+    let shown = Shown {
+        identity: &news.identity,
+        readings: &readings,
+        balances: &asked,
+        left: &left,
+        policy: &deps.settings.policy,
+    };
+    Ok(record(&deps.context, right, &shown).await?)
+}
+
+/// What QAD says is owed of a supplier invoice; nothing where it shows no balances: the sum of the payments decides there.
+async fn owed_of(deps: &Deps<'_>, invoice: &QadInvoiceIdentity) -> Result<Vec<InvoiceBalance>, ReadError> {
+    let today = deps.context.clock.now().date_utc();
+    match deps.qad.balances_of(invoice, today).await {
+        Err(ReadError::Refused(problem)) if !problem.is_credential_refused() => Ok(Vec::new()),
+        answer => answer,
+    }
 }
 
 fn hint(deps: &Deps<'_>, invoice: InvoiceId) -> Hint {
@@ -319,6 +466,10 @@ fn digest(row: &Allocation) -> String {
         row.reference.clone(),
         row.allocated.normalize().to_string(),
         row.discount.normalize().to_string(),
+        row.in_invoice_currency
+            .map(|amount| amount.normalize().to_string())
+            .unwrap_or_default(),
+        row.voucher.map(|voucher| voucher.to_string()).unwrap_or_default(),
     ])
 }
 
@@ -364,5 +515,6 @@ fn watermark_after(
         open_since,
         digests: inside.into_iter().take(DIGESTS_MAX).map(digest).collect(),
         run: String::new(),
+        troubles: Vec::new(),
     }
 }

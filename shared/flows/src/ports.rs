@@ -13,7 +13,7 @@ use domain::ids::{
 use domain::lookups::{Action, CoupaValue, LookupCode, QadValue};
 use domain::matching::SupplierInvoiceDraft;
 use domain::money::Currency;
-use domain::payments::{Allocation, CoupaPaymentEntry, PaymentEntry};
+use domain::payments::{Allocation, CoupaPaymentEntry, InvoiceBalance, PaymentEntry};
 use domain::problem::Problem;
 use domain::suppliers::{CoupaSupplier, QadSupplier, SupplierData};
 use domain::time::{Date, Timestamp};
@@ -281,9 +281,30 @@ pub struct PaymentScan {
     pub unread_since: Option<Date>,
 }
 
+/// What a poll of changed supplier invoices brings. A row that cannot be read does not stop the others.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct BalanceScan {
+    /// What could be read.
+    pub balances: Vec<InvoiceBalance>,
+    /// What could not, and why.
+    pub unreadable: Vec<Problem>,
+}
+
 /// What we ask of QAD about payments.
 #[async_trait]
 pub trait QadPayments: Send + Sync {
+    /// Reads what is owed of all supplier invoices last changed on `since` or later, complete or not at all. A tenant need
+    /// not show such a list: then this is [`ReadError::Refused`].
+    async fn balances_since(&self, since: Date) -> Result<BalanceScan, ReadError>;
+
+    /// Reads what is owed of the supplier invoices of exactly this identity, complete or not at all. Empty when there is none;
+    /// one that shows neither flag nor balance says nothing. `on` is today: the day of the reading.
+    async fn balances_of(
+        &self,
+        invoice: &QadInvoiceIdentity,
+        on: Date,
+    ) -> Result<Vec<InvoiceBalance>, ReadError>;
+
     /// Reads all payment allocations last changed on `since` or later, complete or not at all.
     async fn payments_since(&self, since: Date) -> Result<PaymentScan, ReadError>;
 }

@@ -3,9 +3,9 @@
 //! Coupa appends entries and cannot take one back, so what is not proven to be missing is never sent: its entries are
 //! read before the first one is written, before each is sent for the first time, and after every lost answer.
 
-use crate::bills::{bill_key, give_back, link};
+use crate::bills::{bill_key, give_back, link, number_of};
 use crate::engine::{Driven, Finding, Proof, Stepped, Target, drive};
-use crate::invoice_effects::new_effect;
+use crate::invoice_effects::{draft_of, new_effect};
 use crate::pause::{self, PAUSED, Pause};
 use crate::ports::{
     Collection, CommitError, CoupaBill, CoupaPayments, HintReason, ReadError, RecordKey, WriteError,
@@ -17,10 +17,10 @@ use async_trait::async_trait;
 use domain::effect::{Effect, EffectEvent, EffectStatus, Repetition, backoff_millis};
 use domain::guards::{Guard, stands};
 use domain::ids::{InvoiceId, fold};
-use domain::lifecycle::{Event, IllegalStep, InvoiceRecord, State};
+use domain::lifecycle::{Event, IllegalStep, InvoiceRecord, ParkReason, State};
 use domain::payments::{
-    BillPayments, EntryKind, NextEntry, PaymentEntry, PaymentEvent, PaymentPolicy, Written, is_entry,
-    paid_twice,
+    BillPayments, EntryKind, NextEntry, PAID_TWICE, PaymentEntry, PaymentEvent, PaymentPolicy, QadVoucher,
+    Written, is_entry, paid_twice,
 };
 use domain::problem::Problem;
 use domain::time::Timestamp;
@@ -121,7 +121,7 @@ pub async fn run_entry(
                 collection,
                 id: id.to_owned(),
             };
-            match link(&deps.context, &key).await? {
+            match link(&deps.context, &key, &deps.settings.policy).await? {
                 Some(invoice) => run(deps, invoice, reason).await,
                 None => Ok(Rest::Unmatched),
             }
@@ -234,7 +234,18 @@ async fn round(
         loaded.document.recheck = None;
     }
     match standing(context, loaded.document.invoice).await? {
-        Standing::InQad => {}
+        Standing::InQad(number) => {
+            let foreign = number.and_then(|number| loaded.document.of_another(number, &deps.settings.policy));
+            if let Some(problem) = foreign {
+                return park(deps, loaded, problem, known).await;
+            }
+        }
+        // Coupa says that it is paid or needs no payment; its flag is Coupa's own.
+        Standing::Locked if loaded.document.is_being_paid(&deps.settings.policy) => {
+            let problem = paid_although_locked(loaded.document.invoice);
+            return park(deps, loaded, problem, known).await;
+        }
+        Standing::Locked => return finish(deps, loaded).await,
         Standing::Voided => return give_payments_back(context, loaded).await,
         Standing::NotInQad(word) if stands(Guard::PaidAfterPosted) => {
             return wait_for_invoice(context, loaded, word).await;
@@ -368,8 +379,10 @@ async fn rest_until_then(
 
 /// Where the invoice of a bill stands.
 enum Standing {
-    /// Proven to be in QAD, and to stay there.
-    InQad,
+    /// Proven to be in QAD, and to stay there, under this number.
+    InQad(Option<QadVoucher>),
+    /// In QAD, and posted so that QAD does not pay it.
+    Locked,
     /// Voided before anything was posted.
     Voided,
     /// Not in QAD yet, or a person must look at it first.
@@ -379,11 +392,36 @@ enum Standing {
 /// Nothing is paid in Coupa before the invoice is proven to be in QAD.
 async fn standing(context: &Context<'_>, invoice: InvoiceId) -> Result<Standing, FlowError> {
     let record = load::<InvoiceRecord>(context.register, RecordKey::Invoice(invoice)).await?;
-    Ok(match record.map(|loaded| loaded.document.state) {
-        Some(State::Posted { .. } | State::Exported { .. }) => Standing::InQad,
-        Some(State::Voided { .. }) => Standing::Voided,
-        Some(state) => Standing::NotInQad(state.word()),
-        None => Standing::NotInQad("unknown"),
+    let Some(record) = record.map(|loaded| loaded.document) else {
+        return Ok(Standing::NotInQad("unknown"));
+    };
+    let is_locked = || {
+        record
+            .creation
+            .as_ref()
+            .is_some_and(|creation| draft_of(creation).is_ok_and(|draft| draft.locked))
+    };
+    let in_qad = || {
+        if is_locked() {
+            Standing::Locked
+        } else {
+            Standing::InQad(number_of(&record))
+        }
+    };
+    Ok(match &record.state {
+        State::Posted { .. } | State::Exported { .. } => in_qad(),
+        // A person looks at it, and QAD pays it all the same. One that was parked instead of being posted may be somebody
+        // else's document.
+        State::Parked {
+            reason: ParkReason::InQad { voucher: Some(_), .. },
+        } if !record.creation.as_ref().is_some_and(|creation| {
+            matches!(creation.status, EffectStatus::Parked | EffectStatus::Rejected)
+        }) =>
+        {
+            in_qad()
+        }
+        State::Voided { .. } => Standing::Voided,
+        state => Standing::NotInQad(state.word()),
     })
 }
 
@@ -484,6 +522,9 @@ async fn read_coupa(
         }
     };
     if let Some(problem) = paid_elsewhere(&shown, deps.settings) {
+        if bill.is_being_paid(&deps.settings.policy) {
+            return park(deps, loaded, paid_by_both(&shown, deps.settings), known).await;
+        }
         let mut document = loaded.document;
         document.setbacks = 0;
         document.delay = None;
@@ -553,6 +594,25 @@ fn paid_elsewhere(shown: &CoupaBill, settings: &PaymentSettings) -> Option<Probl
         .expected(settings.own_channels.join(", "))
         .actual(channel),
     )
+}
+
+const PAID_TWICE_FIX: &str = "Find out at once whether the supplier has the money twice: have one payment stopped or claimed back, \
+    or correct in Coupa who pays. Nothing is written to Coupa meanwhile.";
+
+/// QAD has paid a bill that was posted so that no payment run takes it.
+fn paid_although_locked(invoice: InvoiceId) -> Problem {
+    Problem::new(PAID_TWICE, PAID_TWICE_FIX)
+        .field(format!("Coupa invoice {invoice}"))
+        .expected("no payment, as Coupa says that it is paid or needs none, and it was posted locked")
+        .actual("paid by QAD")
+}
+
+/// QAD pays a bill that Coupa pays: nothing is written until a person has decided which of them was right.
+fn paid_by_both(shown: &CoupaBill, settings: &PaymentSettings) -> Problem {
+    Problem::new(PAID_TWICE, PAID_TWICE_FIX)
+        .field(format!("Coupa invoice {} payment-channel", shown.id))
+        .expected(format!("{}, as QAD pays it", settings.own_channels.join(", ")))
+        .actual(shown.payment_channel.clone().unwrap_or_default())
 }
 
 /// Nothing is left to do: the invoice's own record learns what is paid, and then the bill is not due any more.
@@ -657,7 +717,11 @@ fn judge_entries(
         [] if entry.kind == EntryKind::Payment && bill.is_keyed_by_hand(&entry.key, &shown.entries) => {
             there()
         }
-        [] => match paid_elsewhere(shown, settings).or_else(|| overpaid(bill, entry, shown, settings)) {
+        // QAD pays it, or there would be no such entry.
+        [] => match paid_elsewhere(shown, settings)
+            .map(|_| paid_by_both(shown, settings))
+            .or_else(|| overpaid(bill, entry, shown, settings))
+        {
             Some(problem) => park(problem),
             None => Finding::Nothing,
         },

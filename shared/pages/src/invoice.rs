@@ -1,6 +1,6 @@
 //! One invoice: where it stands and why, line by line, what happened, what may be done.
 
-use crate::invoices::tag;
+use crate::invoices::{tag, word_of};
 use crate::layout::{Part, page, refused};
 use crate::words::{figure, money, price};
 use crate::{Fields, Problems, Visit};
@@ -37,16 +37,21 @@ pub(crate) async fn show(visit: Visit, Path(id): Path<String>, Query(fields): Qu
     let read = async {
         let loaded = read(&visit, &id).await?;
         let trail = visit.books.audit(&invoice_audit_name(loaded.document.id)).await?;
-        Ok::<_, Problems>((loaded, trail))
+        let mut others = Vec::new();
+        for id in named_others(&loaded.document) {
+            let found = load::<InvoiceRecord>(&*visit.books, RecordKey::Invoice(id)).await?;
+            others.extend(found.map(|other| other.document));
+        }
+        Ok::<_, Problems>((loaded, trail, others))
     };
     match read.await {
-        Ok((loaded, trail)) => {
+        Ok((loaded, trail, others)) => {
             let title = heading(&loaded.document);
             page(
                 &visit,
                 Part::Invoices,
                 &title,
-                content(&visit, &loaded, &trail, &fields),
+                content(&visit, &loaded, &trail, &others, &fields),
             )
             .into_response()
         }
@@ -81,7 +86,13 @@ fn mood(view: View) -> &'static str {
     }
 }
 
-fn content(visit: &Visit, loaded: &Loaded<InvoiceRecord>, trail: &[AuditEntry], fields: &Fields) -> Markup {
+fn content(
+    visit: &Visit,
+    loaded: &Loaded<InvoiceRecord>,
+    trail: &[AuditEntry],
+    others: &[InvoiceRecord],
+    fields: &Fields,
+) -> Markup {
     let record = &loaded.document;
     let view = View::of(record);
     let base = &visit.base;
@@ -105,6 +116,7 @@ fn content(visit: &Visit, loaded: &Loaded<InvoiceRecord>, trail: &[AuditEntry], 
             }
         }
         (actions(visit, record))
+        (beside(base, record, others))
         (lines(record))
         (related(base, record))
         h2 { "What happened" }
@@ -199,33 +211,164 @@ fn result(line: &LineReport) -> Markup {
         };
         return html! { span.tag.done { (word) } };
     }
-    let over = difference(line);
     html! {
         @for code in &line.exceptions {
             @let class = if code.remedy() == domain::matching::Remedy::APerson { "tag need" } else { "tag hold" };
-            span class=(class) {
-                @match (code, &over) {
-                    (ExceptionCode::PriceOverTolerance, Some(over)) => (over),
-                    _ => (crate::words::code(code.as_str())),
-                }
-            } " "
+            span class=(class) { (difference(*code, line).unwrap_or_else(|| crate::words::code(code.as_str()))) } " "
         }
     }
 }
 
-/// How far the price is over the order's: `Price 8.0 % over, 96.00 in all`.
-fn difference(line: &LineReport) -> Option<String> {
+/// How far a line is off, in percent and in money, where figures say it.
+fn difference(code: ExceptionCode, line: &LineReport) -> Option<String> {
+    match code {
+        ExceptionCode::PriceOverTolerance | ExceptionCode::PriceUnderTolerance => price_difference(line),
+        ExceptionCode::BilledOverOrdered => {
+            let billed = line.already_invoiced?.checked_add(line.this_invoice?)?;
+            quantity_difference(
+                "more than ordered",
+                billed.checked_sub(line.ordered?)?,
+                line.ordered?,
+                line,
+            )
+        }
+        ExceptionCode::ReceiptMissing => {
+            let missing = line.this_invoice?.checked_sub(line.open?)?;
+            quantity_difference("not received", missing, line.this_invoice?, line)
+        }
+        _ => None,
+    }
+}
+
+/// `Price 8.0 % over, 96.00 in all`.
+fn price_difference(line: &LineReport) -> Option<String> {
     let (order, invoice) = (line.order_price?, line.invoice_price?);
-    let over = invoice.checked_sub(order)?;
-    let percent = over
-        .checked_mul(Decimal::ONE_HUNDRED)?
-        .checked_div(order)?
-        .round_dp(1);
-    let in_all = line
-        .this_invoice
-        .and_then(|quantity| over.checked_mul(quantity))
-        .map(|sum| format!(", {} in all", price(sum.round_dp(2))));
-    Some(format!("Price {percent} % over{}", in_all.unwrap_or_default()))
+    let off = invoice.checked_sub(order)?;
+    let word = if off.is_sign_negative() { "under" } else { "over" };
+    let in_all = line.this_invoice.and_then(|quantity| off.checked_mul(quantity));
+    let in_all = in_all.map(|sum| format!(", {} in all", price(sum.abs().round_dp(2))));
+    Some(format!(
+        "Price {} % {word}{}",
+        percent(off.abs(), order)?,
+        in_all.unwrap_or_default()
+    ))
+}
+
+/// `10 EA more than ordered (8.3 %), 108.00 in all`.
+fn quantity_difference(word: &str, off: Decimal, of: Decimal, line: &LineReport) -> Option<String> {
+    if off <= Decimal::ZERO {
+        return None;
+    }
+    let unit = line
+        .unit
+        .as_ref()
+        .map(|unit| format!(" {unit}"))
+        .unwrap_or_default();
+    let in_all = line.invoice_price.and_then(|price| off.checked_mul(price));
+    let in_all = in_all.map(|sum| format!(", {} in all", price(sum.round_dp(2))));
+    Some(format!(
+        "{}{unit} {word} ({} %){}",
+        figure(off),
+        percent(off, of)?,
+        in_all.unwrap_or_default()
+    ))
+}
+
+/// With one place, `8.0`.
+fn percent(part: Decimal, whole: Decimal) -> Option<String> {
+    let share = part.checked_mul(Decimal::ONE_HUNDRED)?.checked_div(whole)?;
+    Some(format!("{:.1}", share.round_dp(1)))
+}
+
+/// Most bills that are shown beside the one that may be the same.
+const OTHERS_MAX: usize = 5;
+
+/// The bills that this one may be, as the reasons it waits for name them.
+fn named_others(record: &InvoiceRecord) -> Vec<InvoiceId> {
+    let texts: Vec<&str> = match &record.state {
+        State::Parked {
+            reason: ParkReason::Match { exceptions },
+        } => exceptions
+            .iter()
+            .filter(|exception| exception.code == ExceptionCode::NearDuplicate)
+            .map(|exception| exception.actual.as_str())
+            .collect(),
+        State::Parked {
+            reason: ParkReason::Problem { problem } | ParkReason::InQad { problem, .. },
+        } if problem.code == "DUPLICATE_REFERENCE" => vec![problem.actual.as_str()],
+        _ => vec![],
+    };
+    let ids = texts.into_iter().filter_map(|text| {
+        let rest = text.strip_prefix("Coupa invoice ")?;
+        rest.split(|letter: char| !letter.is_ascii_digit())
+            .next()?
+            .parse()
+            .ok()
+    });
+    ids.filter(|id| *id != record.id).take(OTHERS_MAX).collect()
+}
+
+/// This bill and those that it may be, field by field, with what differs marked.
+fn beside(base: &str, record: &InvoiceRecord, others: &[InvoiceRecord]) -> Markup {
+    if others.is_empty() {
+        return html! {};
+    }
+    type Row = (&'static str, fn(&InvoiceRecord) -> String);
+    let rows: [Row; 7] = [
+        ("Number", |bill| {
+            of_summary(bill, |summary| summary.reference.to_string())
+        }),
+        ("Supplier", |bill| {
+            of_summary(bill, |summary| summary.supplier_name.clone())
+        }),
+        ("Date", |bill| {
+            of_summary(bill, |summary| crate::words::date(summary.invoice_date))
+        }),
+        ("Total", |bill| {
+            of_summary(bill, |summary| money(summary.total, summary.currency.as_str()))
+        }),
+        ("Orders", |bill| {
+            of_summary(bill, |summary| {
+                summary
+                    .orders
+                    .iter()
+                    .map(ToString::to_string)
+                    .collect::<Vec<_>>()
+                    .join(", ")
+            })
+        }),
+        ("Stands at", |bill| word_of(View::of(bill)).to_owned()),
+        ("QAD voucher", |bill| {
+            bill.state
+                .voucher()
+                .map_or_else(|| "–".to_owned(), ToString::to_string)
+        }),
+    ];
+    html! {
+        h2 { "Side by side" }
+        div.wrap { table {
+            thead { tr {
+                td {}
+                th scope="col" { "This one, Coupa " (record.id) }
+                @for other in others { th scope="col" { a href={ (base) "/invoices/" (other.id) } { "Coupa " (other.id) } } }
+            } }
+            tbody { @for (name, of) in &rows {
+                @let own = of(record);
+                tr {
+                    th scope="row" { (name) }
+                    td { bdi { (own) } }
+                    @for other in others {
+                        @let text = of(other);
+                        td { bdi { (text) } @if text != own { " " span.tag { "differs" } } }
+                    }
+                }
+            } }
+        } }
+    }
+}
+
+fn of_summary(bill: &InvoiceRecord, of: impl Fn(&domain::lifecycle::Summary) -> String) -> String {
+    bill.summary.as_ref().map_or_else(|| "–".to_owned(), of)
 }
 
 fn related(base: &str, record: &InvoiceRecord) -> Markup {
@@ -365,6 +508,63 @@ fn technical(record: &InvoiceRecord, revision: u64, trail: &[AuditEntry]) -> Mar
                 dt { "Revision" } dd { (revision) }
                 dt { "Audit entries" } dd { (chain) }
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line(figures: &str) -> LineReport {
+        let mut line = serde_json::json!({
+            "line": 1, "order_line": null, "unit": "EA", "ordered": "120", "received": "120", "already_invoiced": "0",
+            "reserved": "0", "open": "120", "this_invoice": "120", "order_price": "10.00", "invoice_price": "10.80",
+            "price_limit": "10.20", "exceptions": [], "nothing_to_post": false,
+        });
+        let figures: serde_json::Map<String, serde_json::Value> = serde_json::from_str(figures).unwrap();
+        line.as_object_mut().unwrap().extend(figures);
+        serde_json::from_value(line).unwrap()
+    }
+
+    #[test]
+    fn what_is_off_is_told_in_percent_and_in_money() {
+        use ExceptionCode::{
+            BilledOverOrdered, NearDuplicate, PriceOverTolerance, PriceUnderTolerance, ReceiptMissing,
+        };
+        for (code, figures, told) in [
+            (PriceOverTolerance, "{}", Some("Price 8.0 % over, 96.00 in all")),
+            (
+                PriceUnderTolerance,
+                r#"{"invoice_price":"9.00"}"#,
+                Some("Price 10.0 % under, 120.00 in all"),
+            ),
+            (
+                PriceOverTolerance,
+                r#"{"this_invoice":null}"#,
+                Some("Price 8.0 % over"),
+            ),
+            (PriceOverTolerance, r#"{"order_price":"0"}"#, None),
+            (PriceOverTolerance, r#"{"order_price":null}"#, None),
+            (
+                BilledOverOrdered,
+                r#"{"already_invoiced":"10"}"#,
+                Some("10 EA more than ordered (8.3 %), 108.00 in all"),
+            ),
+            (BilledOverOrdered, "{}", None),
+            (
+                ReceiptMissing,
+                r#"{"open":"90","invoice_price":null}"#,
+                Some("30 EA not received (25.0 %)"),
+            ),
+            (ReceiptMissing, r#"{"open":null}"#, None),
+            (NearDuplicate, "{}", None),
+        ] {
+            assert_eq!(
+                difference(code, &line(figures)).as_deref(),
+                told,
+                "{code:?} {figures}"
+            );
         }
     }
 }

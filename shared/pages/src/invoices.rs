@@ -96,14 +96,18 @@ fn class_of(view: View) -> &'static str {
 
 /// The state as a word with its colour.
 pub(crate) fn tag(view: View) -> Markup {
-    let word = match view {
+    html! { span class=(class_of(view)) { (word_of(view)) } }
+}
+
+/// Where an invoice stands, in a word or two.
+pub(crate) fn word_of(view: View) -> &'static str {
+    match view {
         View::NeedsYou => "Needs you",
         View::Waits => "Waits",
         View::Working => "On its way",
         View::Posted => "In QAD",
         View::Closed => "Closed",
-    };
-    html! { span class=(class_of(view)) { (word) } }
+    }
 }
 
 /// `GET /invoices`.

@@ -16,7 +16,7 @@ mod suppliers;
 mod today;
 mod words;
 
-pub use login::{Identity, IdentityProvider, Login, Started};
+pub use login::{Identity, IdentityProvider, Login, Returned, Started};
 pub use session::{Person, Role, Seal};
 pub use words::PlantClock;
 
@@ -28,12 +28,16 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode
 use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::{get, post};
 use domain::ids::ConnectionId;
+use domain::problem::Problem;
 use domain::time::Timestamp;
 use domain::timing::Timing;
 use flows::ports::{Books, Chance, Clock, Queue, StoreError};
 use flows::store::{Context, FlowError};
+use futures_util::FutureExt;
 use session::Session;
+
 use std::collections::BTreeMap;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use tower::ServiceExt;
 
@@ -77,10 +81,15 @@ impl Console {
         let secure = !self.login.is_local();
         let longer = login::longer(self, request.headers(), request.uri().path());
         let mut response = match self.placed(request) {
-            Ok(request) => match router(Arc::clone(self)).oneshot(request).await {
-                Ok(response) => response,
-                Err(never) => match never {},
-            },
+            Ok(request) => {
+                // Lambda would answer a panic with a word and no page; where it happened is in the log.
+                let answering = AssertUnwindSafe(router(Arc::clone(self)).oneshot(request));
+                match answering.catch_unwind().await {
+                    Ok(Ok(response)) => with_page(response),
+                    Ok(Err(never)) => match never {},
+                    Err(_) => defect(),
+                }
+            }
             Err(response) => response,
         };
         if let Some(cookie) = longer {
@@ -103,7 +112,7 @@ impl Console {
         }
         if request.method() != Method::GET
             && request.method() != Method::HEAD
-            && !is_from_here(request.headers())
+            && !is_from_here(request.headers(), !self.login.is_local())
         {
             let text = "The form did not come from this page. Nothing was done.";
             return Err(plain_page(StatusCode::FORBIDDEN, "Refused", text));
@@ -206,16 +215,48 @@ fn plain_page(status: StatusCode, title: &str, text: &str) -> Response {
     layout::with_status(status, layout::bare(title, content))
 }
 
+/// What the framework refuses in a few words (a form too large, of another kind, not to be read) is said on a page, too.
+fn with_page(response: Response) -> Response {
+    let status = response.status();
+    let kind = response.headers().get(header::CONTENT_TYPE);
+    let is_page = kind.is_some_and(|kind| kind.as_bytes().starts_with(b"text/html"));
+    if is_page || !(status.is_client_error() || status.is_server_error()) {
+        return response;
+    }
+    if status.is_server_error() {
+        return defect();
+    }
+    let text = "The request cannot be read. Nothing was done: open the page again and repeat it.";
+    plain_page(status, "Refused", text)
+}
+
+fn defect() -> Response {
+    tracing::error!(code = "CONSOLE_DEFECT", "a page could not be made");
+    let text = "This page has a defect (CONSOLE_DEFECT). Look at the invoice again before anything is repeated, and tell the \
+                one who runs this product.";
+    plain_page(StatusCode::INTERNAL_SERVER_ERROR, "No page", text)
+}
+
+/// The page when nobody can be let in, with the same headers as every other.
+pub fn closed(problem: &Problem) -> Response {
+    tracing::error!(code = %problem.code, %problem, "the page is closed");
+    let text = format!(
+        "Nobody can sign in at the moment ({}). Try again in a minute; if it stays, tell the one who runs this product.",
+        problem.code
+    );
+    let mut response = plain_page(StatusCode::SERVICE_UNAVAILABLE, "Closed", &text);
+    protect(response.headers_mut(), true, "");
+    response
+}
+
 /// Whether a form was sent from a page of this host. A browser says so in `Origin`; what does not say it is refused.
-fn is_from_here(headers: &HeaderMap) -> bool {
+fn is_from_here(headers: &HeaderMap, secure: bool) -> bool {
     let text = |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
     let (Some(origin), Some(host)) = (text(header::ORIGIN), text(header::HOST)) else {
         return false;
     };
-    let host_of_origin = origin
-        .strip_prefix("https://")
-        .or_else(|| origin.strip_prefix("http://"));
-    host_of_origin == Some(host)
+    let scheme = if secure { "https://" } else { "http://" };
+    origin.strip_prefix(scheme) == Some(host)
 }
 
 fn protect(headers: &mut HeaderMap, secure: bool, form_target: &str) {
@@ -367,16 +408,21 @@ impl FromRequestParts<Arc<Console>> for Visit {
     }
 }
 
-/// Signing in first, and then back to what was asked for; a form that met the end of its session is not sent again.
+/// Signing in first, and then back to what was asked for. A form that met the end of its session is not sent again, and is
+/// answered with a page: browsers do not follow a form to the provider's host, which the policy forbids.
 fn to_login(parts: &Parts) -> Response {
+    if parts.method != Method::GET && parts.method != Method::HEAD {
+        let text = "Your session has ended. Nothing was done: sign in again, and repeat it.";
+        return plain_page(StatusCode::UNAUTHORIZED, "Signed out", text);
+    }
     // Behind Lambda an address is whole, with its host: only what comes after that is ours to go back to.
     let asked = parts
         .extensions
         .get::<OriginalUri>()
         .and_then(|OriginalUri(uri)| uri.path_and_query().map(ToString::to_string));
     let back = match asked {
-        Some(path) if parts.method == Method::GET => login::local_path(&path),
-        _ => "/".to_owned(),
+        Some(path) => login::local_path(&path),
+        None => "/".to_owned(),
     };
     Redirect::to(&format!("/login?to={}", login::encoded(&back))).into_response()
 }

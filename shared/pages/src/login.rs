@@ -15,6 +15,10 @@ use std::sync::Arc;
 
 /// How long a login may take, in milliseconds.
 const LOGIN_MILLIS: i64 = 600_000;
+/// Longest address that is gone back to after a login, in bytes: it waits in a cookie, of which browsers keep 4,096.
+const BACK_BYTES_MAX: usize = 1_024;
+/// The provider said who it is, and we do not take it: nothing to repeat, unlike an answer that did not come.
+const NOT_TAKEN: [&str; 3] = ["OIDC_PERSON_UNKNOWN", "OIDC_TOKEN_REFUSED", "OIDC_CODE_REFUSED"];
 /// Kinds of sealed cookies.
 const SESSION: &str = "session";
 const FLOW: &str = "flow";
@@ -41,7 +45,8 @@ impl Login {
 /// A login that has begun: what must come back with its end.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Started {
-    /// Where the browser goes.
+    /// Where the browser goes; not needed afterwards, so no cookie holds it.
+    #[serde(skip)]
     pub url: String,
     /// Comes back in the address.
     pub state: String,
@@ -49,6 +54,14 @@ pub struct Started {
     pub nonce: String,
     /// Proves to the provider that it was us who began (PKCE).
     pub verifier: String,
+}
+
+/// What the provider gave the browser to bring back.
+pub struct Returned {
+    /// What the identity token is exchanged for.
+    pub code: SecretString,
+    /// The issuer, when it names itself (RFC 9207).
+    pub issuer: Option<String>,
 }
 
 /// Who it is, as the provider says and we have checked.
@@ -67,7 +80,7 @@ pub trait IdentityProvider: Send + Sync {
     async fn finish(
         &self,
         started: &Started,
-        code: SecretString,
+        returned: Returned,
         redirect: &str,
     ) -> Result<Identity, Problem>;
 }
@@ -80,12 +93,14 @@ struct Flow {
     until: Timestamp,
 }
 
-/// A path of this page to go back to: it begins with one `/` and names no other host. Anything else is the first page.
+/// A path of this page to go back to: it begins with one `/`, names no other host, and is written as an address is. Anything
+/// else is the first page.
 pub(crate) fn local_path(path: &str) -> String {
     let is_plain = path.starts_with('/')
         && !path.starts_with("//")
         && !path.starts_with("/login")
-        && !path.chars().any(|letter| letter.is_control() || letter == '\\');
+        && path.len() <= BACK_BYTES_MAX
+        && path.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'\\');
     if is_plain { path.to_owned() } else { "/".to_owned() }
 }
 
@@ -194,7 +209,10 @@ pub(crate) async fn begin(
 
 fn redirect_uri(headers: &HeaderMap) -> Option<String> {
     let host = headers.get(header::HOST)?.to_str().ok()?;
-    Some(format!("https://{host}/login/back"))
+    let is_host = host
+        .bytes()
+        .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b':' | b'[' | b']'));
+    is_host.then(|| format!("https://{host}/login/back"))
 }
 
 fn choice(persons: &[Person], to: &str) -> Response {
@@ -264,47 +282,57 @@ fn enter(console: &Console, person: Person, to: &str) -> Response {
     }
 }
 
-/// `GET /login/back`: the provider sends the browser back.
+/// `GET /login/back`: the provider sends the browser back. Whatever comes of it, the login that was begun is over.
 pub(crate) async fn back(
     State(console): State<Arc<Console>>,
     Query(query): Query<Fields>,
     headers: HeaderMap,
 ) -> Response {
+    let mut response = returned(&console, &query, &headers).await;
+    if let Some(cookie) = cookie(&console, FLOW, "", 0) {
+        response.headers_mut().append(header::SET_COOKIE, cookie);
+    }
+    response
+}
+
+async fn returned(console: &Arc<Console>, query: &Fields, headers: &HeaderMap) -> Response {
     let Login::Provider(provider) = &console.login else {
         return plain_page(StatusCode::NOT_FOUND, "Not found", "Choose a person instead.");
     };
     let now = console.clock.now();
     let flow: Option<Flow> =
-        read_cookie(&headers, &cookie_name(&console, FLOW)).and_then(|text| console.seal.open(FLOW, text));
+        read_cookie(headers, &cookie_name(console, FLOW)).and_then(|text| console.seal.open(FLOW, text));
     let flow = flow.filter(|flow| now < flow.until && query.get("state") == Some(&flow.started.state));
-    let (Some(flow), Some(redirect)) = (flow, redirect_uri(&headers)) else {
+    let (Some(flow), Some(redirect)) = (flow, redirect_uri(headers)) else {
         let text = "This login was not begun here, or took too long. Open the page again.";
         return plain_page(StatusCode::BAD_REQUEST, "Not signed in", text);
     };
     let Some(code) = query.get("code") else {
+        let said = domain::problem::clean(query.get("error").map_or("", String::as_str));
+        tracing::warn!(code = "OIDC_LOGIN_REFUSED", said, "the provider signed nobody in");
         let text =
             "Your organisation did not sign you in. Open the page again, or ask whoever manages access.";
         return plain_page(StatusCode::FORBIDDEN, "Not signed in", text);
     };
-    match provider
-        .finish(&flow.started, SecretString::from(code.clone()), &redirect)
-        .await
-    {
-        Ok(identity) => {
-            let mut response = enter(&console, identity.person, &local_path(&flow.to));
-            if let Some(cookie) = cookie(&console, FLOW, "", 0) {
-                response.headers_mut().append(header::SET_COOKIE, cookie);
-            }
-            response
-        }
+    let returned = Returned {
+        code: SecretString::from(code.clone()),
+        issuer: query.get("iss").cloned(),
+    };
+    match provider.finish(&flow.started, returned, &redirect).await {
+        Ok(identity) => enter(console, identity.person, &local_path(&flow.to)),
         Err(problem) => not_signed_in(&problem),
     }
 }
 
 fn not_signed_in(problem: &Problem) -> Response {
     tracing::warn!(code = %problem.code, %problem, "nobody was signed in");
-    let text = format!("{} ({}).", problem.fix, problem.code);
-    plain_page(StatusCode::BAD_GATEWAY, "Not signed in", &text)
+    let text = format!("{} ({}).", problem.fix.trim_end_matches('.'), problem.code);
+    let status = if NOT_TAKEN.contains(&problem.code.as_str()) {
+        StatusCode::FORBIDDEN
+    } else {
+        StatusCode::BAD_GATEWAY
+    };
+    plain_page(status, "Not signed in", &text)
 }
 
 /// `POST /out`.
@@ -347,6 +375,13 @@ mod tests {
             "x",
             "/login?to=/",
             "/\nx",
+            "/\tx",
+            "/x y",
+            "/\u{e9}",
+            "/\u{2215}/evil.example",
+            "\u{2f}\u{5c}evil.example",
+            "javascript:alert(1)",
+            &format!("/{}", "x".repeat(BACK_BYTES_MAX)),
         ] {
             assert_eq!(local_path(other), "/", "{other:?}");
         }

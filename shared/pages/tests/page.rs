@@ -164,7 +164,10 @@ impl World {
     }
 
     async fn park(&self, record: InvoiceRecord) {
-        let event = over_price();
+        self.park_for(record, over_price()).await;
+    }
+
+    async fn park_for(&self, record: InvoiceRecord, event: Event) {
         let change = Change {
             document: record.after(&event, Timestamp(1_764_000_000_000)).unwrap(),
             events: vec![event],
@@ -607,4 +610,94 @@ async fn a_question_costs_the_same_reads_at_a_hundred_and_at_ten_thousand_invoic
     }
     assert_eq!(costs[0], costs[1]);
     assert!(costs[1].iter().all(|reads| *reads <= 4), "{:?}", costs[1]);
+}
+
+/// A bill that is parked because it may be another one.
+fn near_duplicate_of(id: u64, of: u64) -> (InvoiceRecord, Event) {
+    let mut record = parked(id, "Example Castings");
+    record.summary.as_mut().unwrap().reference = format!("INV-{of}/").parse().unwrap();
+    let event = Event::Parked {
+        reason: ParkReason::Match {
+            exceptions: vec![Exception {
+                code: ExceptionCode::NearDuplicate,
+                line: None,
+                order_line: None,
+                expected: "no other bill".into(),
+                actual: format!("Coupa invoice {of} with number INV-{of} of 2026-03-05 in entity 1000"),
+                limit: String::new(),
+            }],
+        },
+    };
+    (record, event)
+}
+
+#[tokio::test]
+async fn a_bill_that_may_be_another_is_shown_beside_it() {
+    let world = World::new().await;
+    world.park(parked(7, "Example Castings")).await;
+    let (record, event) = near_duplicate_of(8, 7);
+    world.park_for(record, event).await;
+    let (unknown, event) = near_duplicate_of(9, 99);
+    world.park_for(unknown, event).await;
+    let dana = world.enter(0).await;
+    let page = world.get(&dana, "/invoices/8").await.body;
+    assert!(
+        page.contains("Side by side") && page.contains("href=\"/invoices/7\""),
+        "{page}"
+    );
+    let differs = page.matches("<span class=\"tag\">differs</span>").count();
+    assert_eq!(differs, 2, "number and order, and nothing else: {page}");
+    for alone in ["/invoices/7", "/invoices/9"] {
+        let page = world.get(&dana, alone).await;
+        assert_eq!(page.status, StatusCode::OK);
+        assert!(!page.body.contains("Side by side"), "{alone}");
+    }
+}
+
+/// A page as it is kept: one element a line, and what differs by chance taken out.
+fn kept(body: &str) -> String {
+    let mut text = body.replace("><", ">\n<");
+    for name in ["t", "content"] {
+        let start = format!("name=\"{name}\" value=\"");
+        text = text
+            .split(&start)
+            .enumerate()
+            .map(|(place, part)| match (place, part.split_once('"')) {
+                (0, _) | (_, None) => part.to_owned(),
+                (_, Some((_, rest))) => format!("{start}…\"{rest}"),
+            })
+            .collect();
+    }
+    text
+}
+
+#[tokio::test]
+async fn each_page_looks_as_it_did() {
+    let world = World::new().await;
+    world.park(parked(7, "Example Castings & Sons")).await;
+    let (record, event) = near_duplicate_of(8, 7);
+    world.park_for(record, event).await;
+    let (dana, casey) = (world.enter(0).await, world.enter(3).await);
+    let none = String::new();
+    let mut pages = Vec::new();
+    for (name, who, path) in [
+        ("login", &none, "/login?to=%2Fmonth"),
+        ("today", &dana, "/"),
+        ("invoices", &dana, "/invoices?view=needs-you"),
+        ("invoice", &dana, "/invoices/7"),
+        ("duplicate", &dana, "/invoices/8"),
+        ("release", &dana, "/invoices/7/release"),
+        ("find", &dana, "/find?q=INV-7"),
+        ("suppliers", &dana, "/suppliers"),
+        ("month", &casey, "/month/2026-11"),
+        ("help", &dana, "/help/PRICE_OVER_TOLERANCE"),
+        ("nowhere", &dana, "/nowhere"),
+    ] {
+        pages.push((name, kept(&world.get(who, path).await.body)));
+    }
+    insta::with_settings!({prepend_module_to_snapshot => false, omit_expression => true}, {
+        for (name, page) in pages {
+            insta::assert_snapshot!(name, page);
+        }
+    });
 }

@@ -401,6 +401,10 @@ impl Wiring {
             tracing::error!(%connection, code = %problem.code, %problem, metric = "record_unreadable",
                 value = 1, "poll-payments");
         }
+        if let Some(problem) = &polled.balances_unseen {
+            tracing::info!(%connection, code = %problem.code, %problem,
+                "QAD does not show which supplier invoices have changed; each is asked for with its payments");
+        }
         for problem in &polled.unknown_statuses {
             tracing::warn!(%connection, code = %problem.code, %problem,
                 metric = "payment_status_unknown", value = 1, "poll-payments");

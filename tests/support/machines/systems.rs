@@ -420,5 +420,7 @@ fn payment(number: usize, amount: u32) -> Allocation {
         reference: "CHK".to_owned(),
         allocated: Decimal::from(amount),
         discount: Decimal::ZERO,
+        in_invoice_currency: None,
+        voucher: None,
     }
 }

@@ -28,6 +28,9 @@ pub(crate) struct PaymentsOptions {
     /// The payments of supplier invoices that none of our invoices owns.
     #[arg(long)]
     unmatched: bool,
+    /// The rows of QAD's payments that the last poll could not read or record.
+    #[arg(long, conflicts_with = "unmatched")]
+    unreadable: bool,
     /// Only bills in this state.
     #[arg(long, value_parser = STATES)]
     state: Option<String>,
@@ -54,6 +57,7 @@ pub(crate) async fn run(
     let register = &place.register(&place.connection().await?)?;
     match &options.verb {
         Some(PaymentsVerb::Show { invoice }) => show(register, invoice, json).await,
+        None if options.unreadable => list_unreadable(register, json).await,
         None if options.unmatched => list_unmatched(register, json).await,
         None => list(register, options.state.as_deref(), json).await,
     }
@@ -126,9 +130,33 @@ async fn list(register: &DynamoRegister, state: Option<&str>, json: bool) -> Res
     }
     terminal::say(&table.to_string());
     let waiting = unmatched(register).await?.len();
+    for problem in unreadable(register).await? {
+        terminal::say(&format!("Could not be read or recorded: {problem}"));
+    }
     terminal::say(&format!(
         "{} bills; payments of {waiting} supplier invoices are unmatched (--unmatched shows them)",
         bills.len()
+    ));
+    Ok(())
+}
+
+/// The rows of QAD's payments that the last poll could not read or record.
+pub(crate) async fn unreadable(register: &DynamoRegister) -> Result<Vec<Problem>, Failure> {
+    flows::poll_payments::troubles(register).await.map_err(unfinished)
+}
+
+async fn list_unreadable(register: &DynamoRegister, json: bool) -> Result<(), Failure> {
+    let problems = unreadable(register).await?;
+    if json {
+        terminal::say(&json!(problems).to_string());
+        return Ok(());
+    }
+    for problem in &problems {
+        terminal::say(&problem.to_string());
+    }
+    terminal::say(&format!(
+        "{} rows of QAD's payments could not be read or recorded by the last poll; each is read again",
+        problems.len()
     ));
     Ok(())
 }
@@ -270,6 +298,21 @@ fn told(event: &PaymentEvent) -> String {
             allocation.currency,
             allocation.discount.normalize()
         ),
+        PaymentEvent::Balance { balance } => {
+            let open = match balance.is_closed() {
+                Some(true) => "closed",
+                Some(false) => "open",
+                None => "not said to be open or closed",
+            };
+            match balance.balance {
+                Some(owed) => format!(
+                    "QAD has the invoice {open}, {} {} owed",
+                    owed.normalize(),
+                    balance.currency
+                ),
+                None => format!("QAD has the invoice {open}"),
+            }
+        }
         PaymentEvent::CoupaRead { entries } => format!("Coupa's own {entries} entries were read"),
         PaymentEvent::Ready { entry, .. } => {
             format!("to be written: {}, {}", entry.amount_text(), entry.notes)
@@ -396,6 +439,8 @@ fn bill_json(bill: &BillPayments, reference: Option<&String>) -> Value {
         "settled": bill.settled_amount().map(|settled| settled.normalize().to_string()),
         "in_coupa": written(bill).normalize().to_string(),
         "paid": bill.paid_flag,
+        "closed_in_qad": bill.is_closed(),
+        "balance_in_qad": bill.qad.as_ref().and_then(|qad| qad.balance).map(|owed| owed.normalize().to_string()),
         "allocations": allocations,
     })
 }

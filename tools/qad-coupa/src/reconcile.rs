@@ -38,6 +38,8 @@ const DAY_MILLIS: i64 = 86_400_000;
 const AMOUNT_DIFFERS: &str = "amount-differs";
 /// The kind of a payment that nothing explains.
 const NOT_SHOWN: &str = "paid-in-qad-not-in-coupa";
+/// QAD pays what Coupa pays: nothing explains that away.
+const PAID_TWICE: &str = "paid-twice";
 
 #[derive(Debug, Args)]
 pub(crate) struct ReconcileOptions {
@@ -292,11 +294,10 @@ async fn paid_in_qad(
             identity.reference.folded(),
             identity.kind.to_string(),
         );
+        // What is shown in the invoice's currency is compared with what Coupa shows in it.
+        let amount = allocation.in_invoice_currency.unwrap_or(allocation.allocated);
         let sum = paid.entry(key).or_insert((allocation.currency, Decimal::ZERO));
-        sum.1 = sum
-            .1
-            .saturating_add(allocation.allocated)
-            .saturating_add(allocation.discount);
+        sum.1 = sum.1.saturating_add(amount).saturating_add(allocation.discount);
     }
     Ok(paid)
 }
@@ -313,7 +314,7 @@ async fn judge_payment(
     let difference = |kind: &'static str, what: String| {
         Some(Difference {
             kind,
-            explained: kind != NOT_SHOWN,
+            explained: kind != NOT_SHOWN && kind != PAID_TWICE,
             invoice: record.id.0,
             reference: record
                 .summary
@@ -339,6 +340,9 @@ async fn judge_payment(
         settled < paid.1
     };
     Ok(match (behind, &bill.parked, &bill.left_alone, bill.word()) {
+        (_, Some(problem), ..) if problem.code == domain::payments::PAID_TWICE => {
+            difference(PAID_TWICE, problem.to_string())
+        }
         (false, ..) => None,
         (true, Some(problem), ..) => difference("payment-waits-for-a-person", problem.to_string()),
         (true, None, Some(problem), _) => difference("payment-left-alone", problem.to_string()),

@@ -110,6 +110,11 @@ pub(crate) async fn pay(
                 invoice_type: text(document, "type").to_owned(),
                 allocated: Exact(decimal("amount", amount)?),
                 discount: Exact(decimal("discount", &options.discount)?),
+                entity: None,
+                invoice_allocated: None,
+                settles: None,
+                withheld: Exact::default(),
+                invoice_voucher: None,
             }
         }
     };

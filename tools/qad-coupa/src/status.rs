@@ -200,6 +200,8 @@ struct Waiting {
     invoices: usize,
     /// Bills whose payments are parked.
     bills: usize,
+    /// Rows of QAD's payments that the last poll could not read or record.
+    unreadable_payments: usize,
     /// Suppliers that are parked, or put aside because they cannot be read.
     suppliers: usize,
     /// Lookups whose plan is parked and not allowed yet.
@@ -214,6 +216,7 @@ impl Waiting {
         Ok(Self {
             invoices,
             bills: bills.iter().filter(|bill| bill.word() == "parked").count(),
+            unreadable_payments: payments::unreadable(register).await?.len(),
             suppliers: suppliers
                 .iter()
                 .filter(|known| known.waits_for_a_person())
@@ -227,8 +230,8 @@ impl Waiting {
 
     fn words(self) -> String {
         format!(
-            "{} invoices, {} bills, {} suppliers, {} lookups",
-            self.invoices, self.bills, self.suppliers, self.lookups
+            "{} invoices, {} bills, {} unreadable payments, {} suppliers, {} lookups",
+            self.invoices, self.bills, self.unreadable_payments, self.suppliers, self.lookups
         )
     }
 
@@ -238,6 +241,11 @@ impl Waiting {
         let told: Vec<String> = [
             (self.invoices, "parked invoices", "parked"),
             (self.bills, "parked bills", "payments --state parked"),
+            (
+                self.unreadable_payments,
+                "unreadable payments",
+                "payments --unreadable",
+            ),
             (
                 self.suppliers,
                 "parked or quarantined suppliers",

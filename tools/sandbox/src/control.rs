@@ -78,6 +78,16 @@ pub fn handle(
             world.qad.save_payment(payment);
             json!({})
         }),
+        ("POST", "/_control/adjustments") => read(request).and_then(|one: Adjustment| {
+            if world
+                .qad
+                .adjust_invoice(&one.reference, one.amount.0, now.date_utc())
+            {
+                Ok(json!({}))
+            } else {
+                Err(format!("no supplier invoice {}", one.reference))
+            }
+        }),
         ("POST", "/_control/tokens/expire") => read(request).map(|of: TokensOf| {
             world.expire_tokens(of.system);
             json!({})
@@ -90,6 +100,13 @@ pub fn handle(
         Ok(body) => WireResponse::json(200, body.to_string()),
         Err(message) => WireResponse::json(400, json!({"error": message}).to_string()),
     }
+}
+
+/// What settles a supplier invoice without a payment.
+#[derive(serde::Deserialize)]
+struct Adjustment {
+    reference: String,
+    amount: Exact,
 }
 
 fn read<T: DeserializeOwned>(request: &WireRequest) -> Result<T, String> {

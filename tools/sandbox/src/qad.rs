@@ -32,6 +32,7 @@ const SITE: &str = "10-100";
 
 const ORDERS_BROWSE: &str = "urn:browse:mfg:po804";
 const RECEIPTS_BROWSE: &str = "urn:browse:mfg:po041";
+const CHANGED_INVOICES_BROWSE: &str = "urn:browse:bebrowse:com.qad.erp.financials.supplierInvoices";
 const PAYMENTS_BROWSE: &str = "urn:browse:bebrowse:com.qad.erp.financials.supplierPayments";
 const SUPPLIERS_BROWSE: &str = "urn:browse:bebrowse:com.qad.erp.base.supplierV2s";
 const PERIODS_BROWSE: &str = "urn:browse:bebrowse:com.qad.erp.financials.periods";
@@ -117,6 +118,7 @@ pub fn describe(request: &WireRequest) -> (&'static str, Vec<String>) {
                 ORDERS_BROWSE => "browse.orders",
                 RECEIPTS_BROWSE => "browse.receipts",
                 PAYMENTS_BROWSE => "browse.payments",
+                CHANGED_INVOICES_BROWSE => "browse.changed-invoices",
                 SUPPLIERS_BROWSE => "browse.suppliers",
                 PERIODS_BROWSE => "browse.periods",
                 COST_CENTERS_BROWSE => "browse.cost-centers",
@@ -555,6 +557,7 @@ fn rows_of(qad: &QadWorld, browse: &str) -> Option<(Vec<&'static str>, Vec<Row>)
         ORDERS_BROWSE => (ORDER_COLUMNS, order_rows(qad)),
         RECEIPTS_BROWSE => (RECEIPT_COLUMNS, receipt_rows(qad)),
         PAYMENTS_BROWSE => (PAYMENT_COLUMNS, payment_rows(qad)),
+        CHANGED_INVOICES_BROWSE => (CHANGED_INVOICE_COLUMNS, changed_invoice_rows(qad)),
         SUPPLIERS_BROWSE => (SUPPLIER_COLUMNS, supplier_rows(qad)),
         PERIODS_BROWSE => {
             let columns: &[&'static str] = &[
@@ -756,6 +759,10 @@ const PAYMENT_COLUMNS: &[&str] = &[
     "supplierPayment.invoiceType",
     "supplierPayment.allocatedAmount",
     "supplierPayment.discountAmount",
+    "supplierPayment.invoiceEntityCode",
+    "supplierPayment.invoiceAllocatedAmount",
+    "supplierPayment.invoicePostingYear",
+    "supplierPayment.invoiceVoucher",
 ];
 
 fn payment_rows(qad: &QadWorld) -> Vec<Row> {
@@ -765,7 +772,7 @@ fn payment_rows(qad: &QadWorld) -> Vec<Row> {
             row(
                 PAYMENT_COLUMNS,
                 [
-                    text(ENTITY),
+                    text(payment.entity.as_deref().unwrap_or(ENTITY)),
                     Cell::Number(Decimal::from(payment.year)),
                     text(&payment.instrument),
                     Cell::Number(Decimal::from(payment.number)),
@@ -780,6 +787,51 @@ fn payment_rows(qad: &QadWorld) -> Vec<Row> {
                     text(&payment.invoice_type),
                     Cell::Number(payment.allocated.0),
                     Cell::Number(payment.discount.0),
+                    text(ENTITY),
+                    optional(payment.invoice_allocated.map(|amount| amount.0)),
+                    optional(payment.invoice_voucher.map(|(year, _)| Decimal::from(year))),
+                    optional(payment.invoice_voucher.map(|(_, number)| Decimal::from(number))),
+                ],
+            )
+        })
+        .collect()
+}
+
+/// A figure that the tenant may leave blank.
+fn optional(figure: Option<Decimal>) -> Cell {
+    figure.map_or_else(|| text(""), Cell::Number)
+}
+
+const CHANGED_INVOICE_COLUMNS: &[&str] = &[
+    "supplierInvoice.entityCode",
+    "supplierInvoice.supplierCode",
+    "supplierInvoice.supplierInvoiceReference",
+    "supplierInvoice.invoiceType",
+    "supplierInvoice.postingYear",
+    "supplierInvoice.voucher",
+    "supplierInvoice.currencyCode",
+    "supplierInvoice.isOpen",
+    "supplierInvoice.balance",
+    "supplierInvoice.lastModifiedDate",
+];
+
+fn changed_invoice_rows(qad: &QadWorld) -> Vec<Row> {
+    qad.invoices
+        .iter()
+        .map(|invoice| {
+            row(
+                CHANGED_INVOICE_COLUMNS,
+                [
+                    text(&invoice.record.entity_code),
+                    text(&invoice.record.supplier_code),
+                    text(&invoice.record.supplier_invoice_reference),
+                    text(&invoice.record.invoice_type),
+                    Cell::Number(Decimal::from(invoice.posting_year)),
+                    Cell::Number(Decimal::from(invoice.voucher)),
+                    text(&invoice.record.currency_code),
+                    Cell::Flag(!qad.owed(invoice).is_zero()),
+                    Cell::Number(qad.owed(invoice)),
+                    text(&qad_date(qad.changed_on(invoice))),
                 ],
             )
         })

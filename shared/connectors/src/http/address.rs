@@ -45,7 +45,7 @@ impl BaseUrl {
     }
 
     /// True when it is this very machine.
-    pub(crate) fn is_loopback(&self) -> bool {
+    pub fn is_loopback(&self) -> bool {
         is_loopback(self.name())
     }
 

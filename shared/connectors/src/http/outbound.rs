@@ -119,7 +119,8 @@ fn is_public(address: IpAddr) -> bool {
 pub struct Forbidden(pub(crate) String);
 
 /// Where the requests of one connection to one system may go: one scheme, one host, one port, addresses of the internet
-/// or of the granted ranges. Made at set-up, never from an answer.
+/// or of the granted ranges. Made at set-up, never from an answer; the hosts that an identity provider's own document names
+/// are the one exception, and get no granted range.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Destination {
     origin: String,

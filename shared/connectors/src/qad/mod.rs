@@ -131,6 +131,17 @@ impl QadClient {
         Err(endless(&format!("more than {PAGES_MAX} pages")))
     }
 
+    /// The supplier invoices that QAD shows for an identity, complete or not at all.
+    async fn invoice_rows(&self, identity: &QadInvoiceIdentity) -> Result<Vec<Json>, ReadError> {
+        let criteria = [
+            Criterion::equal("entity", identity.entity.as_str()),
+            Criterion::equal("supplier", identity.supplier.as_str()),
+            Criterion::equal("reference", identity.reference.as_str()),
+        ];
+        let resource = &self.profile.supplier_invoices;
+        self.rows("find_invoices", resource, &criteria).await
+    }
+
     /// Reads one page (from 1) of a resource, and whether another follows. An entity is answered whole, as its first page.
     async fn page(
         &self,
@@ -406,12 +417,7 @@ impl Qad for QadClient {
 
     async fn find_invoices(&self, identity: &QadInvoiceIdentity) -> Result<Vec<QadDocument>, ReadError> {
         let resource = &self.profile.supplier_invoices;
-        let criteria = [
-            Criterion::equal("entity", identity.entity.as_str()),
-            Criterion::equal("supplier", identity.supplier.as_str()),
-            Criterion::equal("reference", identity.reference.as_str()),
-        ];
-        let rows = self.rows("find_invoices", resource, &criteria).await?;
+        let rows = self.invoice_rows(identity).await?;
         let mut found = Vec::new();
         for row in self.view(&rows, resource) {
             let document = translate::document(&row, &self.profile).map_err(unreadable)?;

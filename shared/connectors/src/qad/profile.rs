@@ -108,6 +108,8 @@ pub struct Profile {
     pub payments: Resource,
     /// The entity's periods (optional: a tenant without the list answers none).
     pub periods: Resource,
+    /// Supplier invoices by the day of their last change, with what is owed of them; a tenant need not show it.
+    pub changed_invoices: Resource,
     /// Suppliers by the day of their last change.
     pub suppliers: Resource,
     /// One supplier, whole: read, create and update.
@@ -159,6 +161,7 @@ impl Default for Profile {
             supplier_invoices: supplier_invoices(),
             payments: payments(),
             periods: periods(),
+            changed_invoices: changed_invoices(),
             suppliers: suppliers(),
             supplier: supplier(),
             order_status: OrderStatusWords {
@@ -314,6 +317,8 @@ fn supplier_invoices() -> Resource {
             ("cost-description", "description"),
             ("posting-year", "postingYear"),
             ("voucher", "voucher"),
+            ("balance", "balance"),
+            ("is-open", "isOpen"),
         ]),
         extra_query: BTreeMap::new(),
     }
@@ -340,9 +345,14 @@ fn payments() -> Resource {
         names([
             ("entity", "supplierPayment.entityCode"),
             ("since", "supplierPayment.lastModifiedDate"),
+            ("invoice-entity", "supplierPayment.invoiceEntityCode"),
         ]),
         names([
             ("entity", "supplierPayment.entityCode"),
+            ("invoice-entity", "supplierPayment.invoiceEntityCode"),
+            ("invoice-year", "supplierPayment.invoicePostingYear"),
+            ("invoice-voucher", "supplierPayment.invoiceVoucher"),
+            ("invoice-allocated", "supplierPayment.invoiceAllocatedAmount"),
             ("year", "supplierPayment.paymentYear"),
             ("instrument", "supplierPayment.paymentInstrument"),
             ("number", "supplierPayment.paymentNumber"),
@@ -357,6 +367,29 @@ fn payments() -> Resource {
             ("type", "supplierPayment.invoiceType"),
             ("allocated", "supplierPayment.allocatedAmount"),
             ("discount", "supplierPayment.discountAmount"),
+        ]),
+    )
+}
+
+/// What is owed of the supplier invoices that were changed (assumed, optional).
+fn changed_invoices() -> Resource {
+    browse(
+        "urn:browse:bebrowse:com.qad.erp.financials.supplierInvoices",
+        names([
+            ("entity", "supplierInvoice.entityCode"),
+            ("since", "supplierInvoice.lastModifiedDate"),
+        ]),
+        names([
+            ("entity", "supplierInvoice.entityCode"),
+            ("supplier", "supplierInvoice.supplierCode"),
+            ("reference", "supplierInvoice.supplierInvoiceReference"),
+            ("type", "supplierInvoice.invoiceType"),
+            ("posting-year", "supplierInvoice.postingYear"),
+            ("voucher", "supplierInvoice.voucher"),
+            ("currency", "supplierInvoice.currencyCode"),
+            ("is-open", "supplierInvoice.isOpen"),
+            ("balance", "supplierInvoice.balance"),
+            ("last-modified", "supplierInvoice.lastModifiedDate"),
         ]),
     )
 }
@@ -466,6 +499,11 @@ impl Profile {
             ),
             ("payments", &self.payments, &standard.payments),
             ("periods", &self.periods, &standard.periods),
+            (
+                "changed_invoices",
+                &self.changed_invoices,
+                &standard.changed_invoices,
+            ),
             ("suppliers", &self.suppliers, &standard.suppliers),
             ("supplier", &self.supplier, &standard.supplier),
         ] {
@@ -474,6 +512,7 @@ impl Profile {
         for (name, resource) in [
             ("receipts", &self.receipts),
             ("payments", &self.payments),
+            ("changed_invoices", &self.changed_invoices),
             ("suppliers", &self.suppliers),
         ] {
             if resource.family == Family::Entity {

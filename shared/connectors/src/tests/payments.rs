@@ -142,6 +142,7 @@ async fn allocations_are_read_and_what_cannot_be_read_is_told() {
         rows.join(",")
     );
     bench.script.then(answer(200, &body));
+    bench.script.then(answer(404, "{}"));
     let scan = bench
         .qad
         .payments_since("2026-04-02".parse().unwrap())
@@ -171,6 +172,175 @@ async fn allocations_are_read_and_what_cannot_be_read_is_told() {
             || url.contains("supplierPayment.lastModifiedDate,ge,2026-04-02,literal"),
         "{url}"
     );
+}
+
+const NONE: &str = r#"{"data":[],"auxillaryData":{"HasMoreParams":"false"}}"#;
+
+/// A payment of 1085.00 USD by one entity for another one's invoice in EUR.
+fn central(payer: &str, owner: &str, number: u32) -> String {
+    format!(
+        r#"{{"supplierPayment.entityCode":"{payer}","supplierPayment.invoiceEntityCode":"{owner}","supplierPayment.paymentYear":2026,
+        "supplierPayment.paymentInstrument":"ACH","supplierPayment.paymentNumber":{number},"supplierPayment.allocationNumber":1,
+        "supplierPayment.supplierCode":"10S1001","supplierPayment.status":"Paid","supplierPayment.currencyCode":"USD",
+        "supplierPayment.paymentDate":"2026-04-03","supplierPayment.lastModifiedDate":"2026-04-04",
+        "supplierPayment.supplierInvoiceReference":"INV-55812","supplierPayment.invoiceType":"INVOICE",
+        "supplierPayment.allocatedAmount":1085.00,"supplierPayment.invoiceAllocatedAmount":1000.00,
+        "supplierPayment.invoicePostingYear":2026,"supplierPayment.invoiceVoucher":100001}}"#
+    )
+}
+
+#[tokio::test]
+async fn what_another_entity_pays_is_found_by_whose_invoice_it_is_and_in_its_currency() {
+    let bench = Bench::new();
+    let list = |rows: &[String]| {
+        format!(
+            r#"{{"data":[{}],"auxillaryData":{{"HasMoreParams":"false"}}}}"#,
+            rows.join(",")
+        )
+    };
+    let ours_for_another = central("10USACO", "20GERCO", 7);
+    bench.script.then(answer(200, &list(&[ours_for_another])));
+    // A browse that does not know the filter shows what is none of ours too.
+    let rows = [central("90PAYCO", "10USACO", 8), central("90PAYCO", "20GERCO", 9)];
+    bench.script.then(answer(200, &list(&rows)));
+    let scan = bench
+        .qad
+        .payments_since("2026-04-02".parse().unwrap())
+        .await
+        .unwrap();
+    assert_eq!(scan.unreadable, []);
+    let shown: Vec<_> = scan
+        .allocations
+        .iter()
+        .map(|one| {
+            (
+                one.key.to_string(),
+                one.invoice.entity.to_string(),
+                one.in_invoice_currency,
+            )
+        })
+        .collect();
+    let eur = Some(Decimal::from(1_000));
+    assert_eq!(
+        shown,
+        [
+            ("QAD 10USACO 2026/ACH/7#1".to_owned(), "20GERCO".to_owned(), eur),
+            ("QAD 90PAYCO 2026/ACH/8#1".to_owned(), "10USACO".to_owned(), eur),
+        ]
+    );
+    let voucher = scan.allocations[0].voucher.unwrap();
+    assert_eq!((voucher.year, voucher.number), (2026, 100_001));
+    let url = &bench.script.sent()[1].url;
+    assert!(url.contains("supplierPayment.invoiceEntityCode"), "{url}");
+}
+
+#[tokio::test]
+async fn a_tenant_without_central_payers_still_shows_its_own_payments_and_a_failure_is_not_taken_for_none() {
+    let since = "2026-04-02".parse().unwrap();
+    for refused in [answer(404, "{}"), answer(400, r#"{"errors":["unknown field"]}"#)] {
+        let bench = Bench::new();
+        bench.script.then(answer(200, NONE));
+        bench.script.then(refused);
+        assert!(
+            bench
+                .qad
+                .payments_since(since)
+                .await
+                .unwrap()
+                .allocations
+                .is_empty()
+        );
+    }
+    let bench = Bench::new();
+    bench.script.then(answer(200, NONE));
+    for _ in 0..9 {
+        bench.script.then(answer(503, ""));
+    }
+    assert!(matches!(
+        bench.qad.payments_since(since).await,
+        Err(ReadError::Unavailable { .. })
+    ));
+}
+
+#[tokio::test]
+async fn a_payment_row_with_the_noise_of_a_float_is_told_and_read_again() {
+    let bench = Bench::new();
+    let row = r#"{"data":[{"supplierPayment.entityCode":"10USACO","supplierPayment.paymentNumber":6000,"supplierPayment.status":"Paid",
+        "supplierPayment.invoiceType":"INVOICE","supplierPayment.supplierInvoiceReference":"PN-0","supplierPayment.allocatedAmount":1000.0000000000001}]}"#;
+    bench.script.then(answer(200, row));
+    bench.script.then(answer(200, NONE));
+    let since = "2026-04-02".parse().unwrap();
+    let scan = bench.qad.payments_since(since).await.unwrap();
+    assert_eq!((scan.allocations.len(), scan.unreadable.len()), (0, 1));
+    assert_eq!(scan.unread_since, Some(since));
+}
+
+#[tokio::test]
+async fn what_is_owed_is_read_from_the_changed_invoices_and_from_the_invoice_itself() {
+    let row = |kind: &str, open: &str, balance: &str| {
+        format!(
+            r#"{{"supplierInvoice.entityCode":"10USACO","supplierInvoice.supplierCode":"10S1001",
+            "supplierInvoice.supplierInvoiceReference":"INV-55812","supplierInvoice.invoiceType":"{kind}","supplierInvoice.postingYear":2026,
+            "supplierInvoice.voucher":100001,"supplierInvoice.currencyCode":"USD","supplierInvoice.isOpen":{open},
+            "supplierInvoice.balance":{balance},"supplierInvoice.lastModifiedDate":"2026-04-05T00:00:00.000Z"}}"#
+        )
+    };
+    let rows = [
+        row("INVOICE", "false", "0"),
+        row("CREDITNOTE", "true", "12.50"),
+        row("INVOICE", "null", "null"),
+        row("PREPAYMENT", "true", "1"),
+        row("INVOICE", "\"perhaps\"", "1"),
+    ];
+    let bench = Bench::new();
+    bench
+        .script
+        .then(answer(200, &format!(r#"{{"data":[{}]}}"#, rows.join(","))));
+    let scan = bench
+        .qad
+        .balances_since("2026-04-02".parse().unwrap())
+        .await
+        .unwrap();
+    let shown: Vec<_> = scan
+        .balances
+        .iter()
+        .map(|one| (one.is_closed(), one.balance))
+        .collect();
+    let credited = Some(Decimal::new(-1_250, 2));
+    assert_eq!(
+        shown,
+        [
+            (Some(true), Some(Decimal::ZERO)),
+            (Some(false), credited),
+            (None, None)
+        ]
+    );
+    assert_eq!(scan.unreadable.len(), 1);
+    let url = bench.script.sent()[0].url.clone();
+    assert!(url.contains("supplierInvoice.lastModifiedDate"), "{url}");
+
+    let record = |balance: &str| {
+        format!(
+            r#"{{"data":{{"supplierInvoices":[{{"entityCode":"10USACO","supplierCode":"10S1001","supplierInvoiceReference":"INV-55812",
+            "invoiceType":"INVOICE","currencyCode":"USD","postingYear":2026,"voucher":100001{balance}}}]}}}}"#
+        )
+    };
+    let identity = scan.balances[0].invoice.clone();
+    for (balance, closed) in [
+        (r#","balance":0.00"#, Some(true)),
+        (r#","isOpen":true"#, Some(false)),
+        ("", None),
+    ] {
+        let bench = Bench::new();
+        bench.script.then(answer(200, &record(balance)));
+        let found = bench
+            .qad
+            .balances_of(&identity, "2026-04-06".parse().unwrap())
+            .await
+            .unwrap();
+        assert_eq!(found.len(), 1);
+        assert_eq!(found[0].is_closed(), closed, "{balance}");
+    }
 }
 
 #[tokio::test]

@@ -564,6 +564,7 @@ pub(crate) fn draft() -> SupplierInvoiceDraft {
         }],
         payee: None,
         echo: Default::default(),
+        locked: false,
     }
 }
 

@@ -36,7 +36,9 @@ pub fn to_supplier(record: &InvoiceRecord) -> String {
         State::Parked {
             reason: ParkReason::InQad { .. },
         } => match &record.paid {
-            Some(paid @ (PaidState::Fully { .. } | PaidState::Partly { .. })) => entered(&what, Some(paid)),
+            Some(paid @ (PaidState::Fully { .. } | PaidState::Partly { .. } | PaidState::Closed { .. })) => {
+                entered(&what, Some(paid))
+            }
             _ => format!("We have received {what}; our accounts payable department is looking at it."),
         },
         State::Rejected { .. } => {
@@ -68,6 +70,16 @@ fn entered(what: &str, paid: Option<&PaidState>) -> String {
     match paid {
         None => format!("We have approved {what} and entered it for payment when it is due."),
         Some(PaidState::Fully { on, .. }) => format!("We have paid {what} in full, at last on {on}."),
+        // Why nothing more is paid is for the two of them to say.
+        Some(PaidState::Closed {
+            on,
+            settled,
+            currency,
+            ..
+        }) => format!(
+            "We have closed {what} on {on} with {} paid; our accounts payable department can tell you about the rest.",
+            money(*settled, *currency)
+        ),
         Some(PaidState::Partly {
             settled,
             total,

@@ -430,6 +430,7 @@ fn an_invoice_that_agrees_is_approved_with_the_complete_document() {
         }],
         payee: None,
         echo: d("0.02"),
+        locked: false,
     };
     assert_eq!(case.draft(), expected);
     assert_eq!(case.draft().description(), "Coupa 92010");

@@ -3,14 +3,18 @@
 use super::{WorldPorts, code, unreadable};
 use crate::faults::System;
 use crate::world::coupa::{CoupaInvoice, CoupaPayment, InvoiceChange};
-use crate::world::qad::{ENTITY, PaymentAllocation};
+use crate::world::qad::{ENTITY, PaymentAllocation, QadWorld, SupplierInvoice};
 use crate::world::{Write, Written};
 use async_trait::async_trait;
-use domain::ids::{DocumentKind, EntityCode, InvoiceId, PurchaseOrderNumber};
-use domain::payments::{Allocation, CoupaPaymentEntry, PaymentEntry, PaymentKey, PaymentStatus};
+use domain::ids::{DocumentKind, EntityCode, InvoiceId, PurchaseOrderNumber, QadInvoiceIdentity};
+use domain::payments::{
+    Allocation, CoupaPaymentEntry, InvoiceBalance, PaymentEntry, PaymentKey, PaymentStatus, QadVoucher,
+};
 use domain::problem::Problem;
 use domain::time::{Date, date_as_written};
-use flows::ports::{CoupaBill, CoupaOrders, CoupaPayments, PaymentScan, QadPayments, ReadError, WriteError};
+use flows::ports::{
+    BalanceScan, CoupaBill, CoupaOrders, CoupaPayments, PaymentScan, QadPayments, ReadError, WriteError,
+};
 use rust_decimal::Decimal;
 use serde_json::Value;
 
@@ -82,8 +86,35 @@ impl CoupaPayments for WorldPorts {
     }
 }
 
+/// What is owed of a supplier invoice, as QAD shows it.
+fn balance_of(qad: &QadWorld, invoice: &SupplierInvoice, on: Date) -> Result<InvoiceBalance, ReadError> {
+    let (entity, supplier, reference, kind) = invoice.record.identity();
+    let kind = if kind == "CREDITNOTE" {
+        DocumentKind::CreditNote
+    } else {
+        DocumentKind::Invoice
+    };
+    let balance = match kind {
+        DocumentKind::Invoice => qad.owed(invoice),
+        DocumentKind::CreditNote => Decimal::ZERO.saturating_sub(qad.owed(invoice).abs()),
+    };
+    Ok(InvoiceBalance {
+        invoice: Allocation::identity(&entity, &supplier, &reference, kind)
+            .ok_or_else(|| unreadable("supplierInvoiceReference", "a reference", &reference))?,
+        voucher: Some(QadVoucher {
+            year: invoice.posting_year,
+            number: invoice.voucher,
+        }),
+        currency: code("currencyCode", &invoice.record.currency_code)?,
+        is_open: Some(!balance.is_zero()),
+        balance: Some(balance),
+        on,
+    })
+}
+
 fn allocation_of(payment: &PaymentAllocation) -> Result<Allocation, ReadError> {
-    let entity: EntityCode = code("entityCode", ENTITY)?;
+    let payer = payment.entity.as_deref().unwrap_or(ENTITY);
+    let entity: EntityCode = code("entityCode", payer)?;
     let number = payment.number.to_string();
     let kind = if payment.invoice_type.eq_ignore_ascii_case("CREDITNOTE") {
         DocumentKind::CreditNote
@@ -113,11 +144,48 @@ fn allocation_of(payment: &PaymentAllocation) -> Result<Allocation, ReadError> {
         reference: payment.reference.clone(),
         allocated: signed(payment.allocated.0),
         discount: signed(payment.discount.0),
+        in_invoice_currency: payment.invoice_allocated.map(|amount| signed(amount.0)),
+        voucher: payment
+            .invoice_voucher
+            .map(|(year, number)| QadVoucher { year, number }),
     })
 }
 
 #[async_trait]
 impl QadPayments for WorldPorts {
+    async fn balances_since(&self, since: Date) -> Result<BalanceScan, ReadError> {
+        self.read(System::Qad, "browse.changed-invoices", &[], |world| {
+            let on = |one: &SupplierInvoice| world.qad.changed_on(one);
+            let changed = world.qad.invoices.iter().filter(|one| on(one) >= since);
+            Ok(BalanceScan {
+                balances: changed
+                    .map(|one| balance_of(&world.qad, one, on(one)))
+                    .collect::<Result<_, _>>()?,
+                unreadable: Vec::new(),
+            })
+        })
+    }
+
+    async fn balances_of(
+        &self,
+        invoice: &QadInvoiceIdentity,
+        on: Date,
+    ) -> Result<Vec<InvoiceBalance>, ReadError> {
+        let keys = [invoice.supplier.to_string(), invoice.reference.to_string()];
+        self.read(System::Qad, "supplier-invoices.find", &keys, |world| {
+            world
+                .qad
+                .find_invoices(
+                    invoice.entity.as_str(),
+                    invoice.supplier.as_str(),
+                    invoice.reference.as_str(),
+                )
+                .map(|found| balance_of(&world.qad, found, on))
+                .filter(|found| found.as_ref().map_or(true, |found| found.invoice == *invoice))
+                .collect()
+        })
+    }
+
     async fn payments_since(&self, since: Date) -> Result<PaymentScan, ReadError> {
         self.read(System::Qad, "browse.payments", &[], |world| {
             let mut scan = PaymentScan::default();

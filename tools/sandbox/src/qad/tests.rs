@@ -530,6 +530,11 @@ fn payments_close_the_invoice_they_pay() {
         invoice_type: "INVOICE".to_owned(),
         allocated: Exact(Decimal::from(795)),
         discount: Exact::default(),
+        entity: None,
+        invoice_allocated: None,
+        settles: None,
+        withheld: Exact::default(),
+        invoice_voucher: None,
     };
     for (status, open) in [("Initial", true), ("Paid", false), ("Bounced", true)] {
         bench.world.qad.save_payment(payment(status));

@@ -167,6 +167,11 @@ impl Paying {
             invoice_type: "INVOICE".to_owned(),
             allocated: Exact(paid),
             discount: Exact(discount),
+            entity: None,
+            invoice_allocated: None,
+            settles: None,
+            withheld: Exact::default(),
+            invoice_voucher: None,
         })
     }
 
@@ -415,7 +420,7 @@ fn doubtful(paying: &mut Paying) {
     let (story, number) = ("paid by Coupa", paying.number());
     paying.day.case(
         story,
-        "A virtual card of Coupa pays it: left alone.",
+        "A virtual card of Coupa pays it, and QAD pays it too: a person's.",
         Seller::Fasteners,
         |case| {
             let invoice = posted_invoice(case, |invoice| {
@@ -430,8 +435,8 @@ fn doubtful(paying: &mut Paying) {
                 invoice,
                 entries: vec![],
                 paid: false,
-                word: "left-alone",
-                code: "PAID_BY_COUPA",
+                word: "parked",
+                code: "PAID_TWICE",
             });
         },
     );

@@ -342,6 +342,12 @@ pub struct SupplierInvoice {
     pub balance: Exact,
     /// False once fully paid.
     pub is_open: bool,
+    /// What was settled without a payment (written off, adjusted, prepaid), signed.
+    #[serde(skip)]
+    pub adjusted: Exact,
+    /// Day of the last change: of itself or of what settles it.
+    #[serde(skip)]
+    pub last_modified: Date,
     /// When it appeared.
     #[serde(skip)]
     pub created_at: Timestamp,
@@ -381,6 +387,31 @@ pub struct PaymentAllocation {
     /// Discount taken.
     #[serde(default)]
     pub discount: Exact,
+    /// The entity that pays, when it is not the invoice's own (a central payer).
+    #[serde(default)]
+    pub entity: Option<String>,
+    /// Allocated amount in the invoice's currency, where the tenant shows it.
+    #[serde(default)]
+    pub invoice_allocated: Option<Exact>,
+    /// What it settles in the invoice's currency although no column shows it: paid in another currency.
+    #[serde(default)]
+    pub settles: Option<Exact>,
+    /// Tax withheld at payment, in the invoice's currency: settles the invoice and is not paid.
+    #[serde(default)]
+    pub withheld: Exact,
+    /// Posting year and voucher of the invoice, where the tenant shows them.
+    #[serde(default)]
+    pub invoice_voucher: Option<(u32, u64)>,
+}
+
+impl PaymentAllocation {
+    /// What it settles of the invoice, in the invoice's currency.
+    fn settled(&self) -> Decimal {
+        let paid = self.settles.or(self.invoice_allocated).unwrap_or(self.allocated);
+        paid.0
+            .saturating_add(self.discount.0)
+            .saturating_add(self.withheld.0)
+    }
 }
 
 fn invoice_type_default() -> String {
@@ -778,29 +809,76 @@ impl QadWorld {
             Some(other) => *other = payment.clone(),
             None => self.payments.push(payment.clone()),
         }
-        let same = |one: &PaymentAllocation| {
-            fold(&one.supplier) == fold(&payment.supplier)
-                && fold(&one.invoice_reference) == fold(&payment.invoice_reference)
-                && fold(&one.invoice_type) == fold(&payment.invoice_type)
+        let identity = (
+            fold(&payment.supplier),
+            fold(&payment.invoice_reference),
+            fold(&payment.invoice_type),
+        );
+        self.balance_again(&identity, payment.last_modified);
+    }
+
+    /// Settles some of an invoice without a payment (a write-off, an adjustment, a prepayment), or takes that back with a
+    /// negative amount. False when there is no such invoice.
+    pub fn adjust_invoice(&mut self, reference: &str, amount: Decimal, today: Date) -> bool {
+        let folded = fold(reference);
+        let Some(invoice) = self
+            .invoices
+            .iter_mut()
+            .find(|invoice| fold(&invoice.record.supplier_invoice_reference) == folded)
+        else {
+            return false;
         };
-        let paid = self
+        invoice.adjusted = Exact(invoice.adjusted.0.saturating_add(amount));
+        let (_, supplier, reference, kind) = invoice.record.identity();
+        self.balance_again(&(supplier, reference, kind), today);
+        true
+    }
+
+    /// What is owed of an invoice: its total less what counts as paid and what was settled otherwise.
+    pub fn owed(&self, invoice: &SupplierInvoice) -> Decimal {
+        let (_, supplier, reference, kind) = invoice.record.identity();
+        let pays = |one: &&PaymentAllocation| {
+            one.status == "Paid"
+                && fold(&one.supplier) == supplier
+                && fold(&one.invoice_reference) == reference
+                && fold(&one.invoice_type) == kind
+        };
+        let settled = self
             .payments
             .iter()
-            .filter(|one| same(one) && one.status == "Paid")
-            .fold(Decimal::ZERO, |sum, one| {
-                sum.saturating_add(one.allocated.0).saturating_add(one.discount.0)
-            });
-        for invoice in self.invoices.iter_mut().filter(|invoice| {
+            .filter(pays)
+            .fold(invoice.adjusted.0, |sum, one| sum.saturating_add(one.settled()));
+        invoice.record.total_amount.0.saturating_sub(settled)
+    }
+
+    /// The day of an invoice's last change: of itself, or of a payment of it.
+    pub fn changed_on(&self, invoice: &SupplierInvoice) -> Date {
+        let (_, supplier, reference, _) = invoice.record.identity();
+        self.payments
+            .iter()
+            .filter(|one| fold(&one.supplier) == supplier && fold(&one.invoice_reference) == reference)
+            .map(|one| one.last_modified)
+            .chain([invoice.last_modified])
+            .max()
+            .unwrap_or(invoice.last_modified)
+    }
+
+    fn balance_again(&mut self, identity: &(String, String, String), today: Date) {
+        let is_it = |invoice: &SupplierInvoice| {
             let (_, supplier, reference, kind) = invoice.record.identity();
-            (supplier, reference, kind)
-                == (
-                    fold(&payment.supplier),
-                    fold(&payment.invoice_reference),
-                    fold(&payment.invoice_type),
-                )
-        }) {
-            invoice.balance = Exact(invoice.record.total_amount.0.saturating_sub(paid));
-            invoice.is_open = !invoice.balance.0.is_zero();
+            (supplier, reference, kind) == *identity
+        };
+        let owed: Vec<Option<Decimal>> = self
+            .invoices
+            .iter()
+            .map(|invoice| is_it(invoice).then(|| self.owed(invoice)))
+            .collect();
+        for (invoice, owed) in self.invoices.iter_mut().zip(owed) {
+            if let Some(owed) = owed {
+                invoice.balance = Exact(owed);
+                invoice.is_open = !owed.is_zero();
+                invoice.last_modified = today;
+            }
         }
     }
 
@@ -882,6 +960,8 @@ impl QadWorld {
             voucher: *voucher,
             balance: record.total_amount,
             is_open: true,
+            adjusted: Exact::default(),
+            last_modified: now.date_utc(),
             created_at: now,
             record,
         };

@@ -61,6 +61,7 @@ fn each_of_them_has_a_setting_of_its_own() {
     assert_eq!(case.verdict(), "park PREPAID PREPAID");
     case.policy.not_payable.when_prepaid = OnNotPayable::Post;
     assert_eq!(case.draft().invoice_status, "AP-LOCKED");
+    assert!(case.draft().locked);
     case.policy.not_payable.when_other_channel = OnNotPayable::Post;
     assert_eq!(case.draft().invoice_status, "AP-RMALLOC");
     case.policy.not_payable.own_channels = vec!["coupa pay virtual card".to_owned()];
