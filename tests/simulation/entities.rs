@@ -75,6 +75,10 @@ impl Qad for Books<'_> {
         self.hear();
         self.qad.receipts_since(since, page).await
     }
+    async fn books_are_open(&self, day: Date) -> Result<Option<bool>, ReadError> {
+        self.hear();
+        self.qad.books_are_open(day).await
+    }
     async fn find_invoices(&self, identity: &QadInvoiceIdentity) -> Result<Vec<QadDocument>, ReadError> {
         self.hear();
         let found = self.qad.find_invoices(&self.below(identity)).await?;

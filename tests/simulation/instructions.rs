@@ -20,7 +20,7 @@ use tests::small::{
 };
 
 /// The person's own clock and tokens.
-struct Desk {
+pub(crate) struct Desk {
     sim: Arc<Sim>,
     tokens: AtomicU64,
 }
@@ -43,7 +43,7 @@ impl Chance for Desk {
 }
 
 impl Desk {
-    fn of(run: &Harness) -> Self {
+    pub(crate) fn of(run: &Harness) -> Self {
         static SEATS: AtomicU64 = AtomicU64::new(0);
         Self {
             sim: run.sim.clone(),
@@ -51,7 +51,7 @@ impl Desk {
         }
     }
 
-    fn context(&self) -> Context<'_> {
+    pub(crate) fn context(&self) -> Context<'_> {
         Context {
             register: self.sim.register.as_ref(),
             clock: self,

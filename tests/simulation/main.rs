@@ -25,11 +25,13 @@ mod life;
 mod machines;
 mod payments;
 mod people;
+mod periods;
 mod polls;
 mod receipts;
 mod straight;
 mod suppliers;
 mod tokens;
+mod waits;
 mod whole;
 
 use std::sync::{Arc, Mutex};

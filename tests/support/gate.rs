@@ -108,6 +108,8 @@ pub enum Method {
     /// `Qad::receipts_since`.
     ReceiptsSince,
     /// `Qad::find_invoices`.
+    BooksAreOpen,
+    /// `Qad::find_invoices`.
     FindInvoices,
     /// `Qad::create_invoice`.
     CreateInvoice,
@@ -166,6 +168,7 @@ impl Method {
                 | Self::Order
                 | Self::ReceiptsOfOrder
                 | Self::ReceiptsSince
+                | Self::BooksAreOpen
                 | Self::FindInvoices
                 | Self::Bill
                 | Self::PaymentsSince
@@ -843,6 +846,12 @@ impl Qad for Gate {
     async fn receipts_since(&self, since: Date, page: u32) -> Result<ReceiptScan, ReadError> {
         let make = || self.sim.ports.receipts_since(since, page);
         self.pass(Method::ReceiptsSince, || since.to_string(), true, make, read_lost)
+            .await
+    }
+
+    async fn books_are_open(&self, day: Date) -> Result<Option<bool>, ReadError> {
+        let make = || self.sim.ports.books_are_open(day);
+        self.pass(Method::BooksAreOpen, || day.to_string(), true, make, read_lost)
             .await
     }
 

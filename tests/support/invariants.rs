@@ -704,7 +704,7 @@ pub fn check_at_rest(sim: &Sim) {
                 "L1 the register and the record of invoice {id} disagree on whether it is due"
             ));
         }
-        for line in record.awaits() {
+        for line in record.rests_on() {
             let waiting = ready(sim.register.list(&RecordGroup::WaitingFor(line.clone()))).unwrap();
             if !waiting
                 .iter()

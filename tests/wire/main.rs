@@ -234,6 +234,7 @@ impl Bench {
             reservations: &[],
             coupa_orders: &BTreeMap::new(),
             alike: &[],
+            original: None,
             policy: &self.settings.policy,
             today: BEGINNING.date_utc(),
         });

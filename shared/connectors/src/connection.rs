@@ -38,6 +38,7 @@ use domain::ids::{
 };
 use domain::instruction::SecondPerson;
 use domain::money::{Currency, parse_decimal};
+use domain::patience::Patience;
 use domain::payments::{PaymentPolicy, StatusMeaning};
 use domain::policy::{ChargeAccount, MatchPolicy, NotPayable, OnNotPayable, PostingDate, UnitConversion};
 use domain::problem::Problem;
@@ -46,6 +47,7 @@ use flows::match_invoice::InvoiceSettings;
 use flows::ports::{Chance, Clock, Outcomes, TokenSlot, TokenStore};
 use flows::write_payment::PaymentSettings;
 use rust_decimal::Decimal;
+use rust_decimal::prelude::ToPrimitive;
 use secrecy::{ExposeSecret, SecretString};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer};
@@ -444,6 +446,7 @@ struct InvoiceDocument {
     prepaid_words: Vec<String>,
     locked_status_code: String,
     remit_to: RemitToDocument,
+    hold_days_max: Exact,
 }
 
 impl InvoiceDocument {
@@ -526,6 +529,7 @@ impl Default for InvoiceDocument {
             prepaid_words: NotPayable::default().prepaid_words,
             locked_status_code: String::new(),
             remit_to: RemitToDocument::default(),
+            hold_days_max: Exact(Decimal::from(45)),
         }
     }
 }
@@ -752,8 +756,16 @@ impl ConnectionDocument {
             })
             .unwrap_or_default();
         let credits: Option<CreditDocument> = section(&sections, "credits", Some("{}"), &mut problems);
+        let return_millis = credits
+            .as_ref()
+            .map(|credits| credits.return_millis(&mut problems));
+        let patience = |of: Patience| Patience {
+            return_millis: return_millis.unwrap_or(of.return_millis),
+            ..of
+        };
         let credits = credits.map(CreditDocument::settings).unwrap_or_default();
         for entity in &mut entities {
+            entity.policy.patience = patience(entity.policy.patience);
             entity.policy.lines = lines.clone();
             entity.policy.credits = credits.clone();
             entity.policy.coding = entity.policy.coding.take().or_else(|| coding.clone());
@@ -762,6 +774,7 @@ impl ConnectionDocument {
             lines,
             coding,
             credits,
+            patience: patience(policy.patience),
             ..policy
         });
         let profile = match qad.as_ref().map(|qad| Profile::with_overrides(&qad.profile)) {
@@ -1075,6 +1088,26 @@ fn check_qad(qad: &QadSettings, problems: &mut Vec<Problem>) {
 }
 
 /// The policy, or `None` with what is wrong in `problems`.
+/// Longest that anything is waited for, in days.
+const WAIT_DAYS_MAX: Decimal = Decimal::from_parts(3_650, 0, 0, false, 0);
+const DAY_MILLIS: Decimal = Decimal::from_parts(86_400_000, 0, 0, false, 0);
+
+/// A time in days, also a part of one, in milliseconds.
+fn days(field: &str, given: Exact, problems: &mut Vec<Problem>) -> i64 {
+    let millis = given
+        .0
+        .checked_mul(DAY_MILLIS)
+        .and_then(|millis| millis.round().to_i64());
+    match millis.filter(|millis| *millis > 0 && given.0 <= WAIT_DAYS_MAX) {
+        Some(millis) => millis,
+        None => {
+            let expected = format!("more than 0 and at most {WAIT_DAYS_MAX} days");
+            problems.push(invalid(field, expected, given.0.to_string()));
+            0
+        }
+    }
+}
+
 fn match_policy(
     qad: &QadSettings,
     invoices: InvoiceDocument,
@@ -1083,6 +1116,7 @@ fn match_policy(
     check_limits(&invoices, problems);
     let not_payable = invoices.not_payable().settings(problems);
     let remit_to = invoices.remit_to.clone().settings(problems);
+    let hold_millis = days("invoices.hold_days_max", invoices.hold_days_max, problems);
     let invoice_daybook = daybook("invoices.invoice_daybook", &invoices.invoice_daybook, problems);
     let credit_note_daybook = daybook(
         "invoices.credit_note_daybook",
@@ -1128,6 +1162,10 @@ fn match_policy(
         coding: None,
         not_payable,
         remit_to,
+        patience: Patience {
+            hold_millis,
+            ..Patience::default()
+        },
     })
 }
 

@@ -116,7 +116,7 @@ pub enum Billed {
     Amount,
 }
 
-/// What a line of a credit note corrects, in Coupa's words (confirmed).
+/// What a line corrects, in Coupa's words (confirmed).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Adjustment {
@@ -139,7 +139,7 @@ pub struct InvoiceLine {
     pub billed: Billed,
     /// Net line total in the invoice's currency, signed by the document kind.
     pub total: Decimal,
-    /// On a credit note: what the line corrects, where Coupa says it.
+    /// What the line corrects, where Coupa says it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub adjustment: Option<Adjustment>,
     /// The order line it bills; `None` on a line without order.
@@ -216,6 +216,9 @@ pub struct InvoiceTerms {
     /// Which address it is to be paid at.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub remit_to: Option<RemitTo>,
+    /// Rows of tax: so often QAD may round otherwise. What they say is in the tax; their number is no content.
+    #[serde(skip)]
+    pub tax_rows: u32,
 }
 
 /// The usual channel is no content: invoices read before channels were, keep the hash of their content.
@@ -230,6 +233,7 @@ impl InvoiceTerms {
     fn is_plain(&self) -> bool {
         let usual = Self {
             paid: self.paid,
+            tax_rows: self.tax_rows,
             payment_channel: self.payment_channel.clone(),
             ..Self::default()
         };

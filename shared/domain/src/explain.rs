@@ -192,6 +192,7 @@ fn origin(how: PostedHow) -> &'static str {
         PostedHow::Created => "created by this connection",
         PostedHow::Recovered => "found there after the answer to its creation was lost",
         PostedHow::Adopted => "keyed there by hand and taken over",
+        PostedHow::Restored => "found there with our mark although this register has never sent it",
     }
 }
 
@@ -320,6 +321,7 @@ pub fn reason(exception: &Exception) -> String {
                 "it takes the rest of a receiver line of {place} that is being posted with another invoice ({actual})"
             )
         }
+        Code::PeriodClosed => format!("QAD does not take it without {expected} (\"{actual}\")"),
         Code::SupplierNotLinked => actual.clone(),
         Code::SupplierCodeInvalid => format!("supplier number {actual} is not {expected}"),
         Code::SupplierDiffers => format!("{actual} on the invoice, expected {expected}"),
@@ -338,6 +340,16 @@ pub fn reason(exception: &Exception) -> String {
                 agreed(expected)
             )
         }
+        Code::HeldTooLong | Code::ReturnNotComing => {
+            format!(
+                "it has waited since {actual} ({expected}), longer than {}",
+                exception.limit
+            )
+        }
+        Code::OriginalNotPosted | Code::OriginalNotInQad => {
+            format!("it cancels an invoice, and {actual}, expected {expected}")
+        }
+        Code::PriceAdjustment => format!("{line} corrects a price ({actual}), expected {expected}"),
         Code::CreditNoteMissing => {
             format!("{actual} on {place}, so the credit note for the return is awaited")
         }
@@ -406,8 +418,16 @@ fn what_heals(exceptions: &[Exception], report: Option<&MatchReport>) -> String 
     match exception.code {
         ExceptionCode::ReceiptMissing => "it posts by itself when they are received".to_owned(),
         ExceptionCode::ReceiptShort => format!("it posts by itself when {rest} received"),
+        ExceptionCode::OriginalNotPosted => {
+            "it posts by itself when the invoice it cancels has posted".to_owned()
+        }
         ExceptionCode::CreditNoteMissing => {
             "it posts by itself when the credit note for the return has posted".to_owned()
+        }
+        ExceptionCode::PeriodClosed => {
+            "it is sent again when somebody rechecks it or says from when on the books are \
+             open (`qad-coupa entity open-from`)"
+                .to_owned()
         }
         ExceptionCode::ConsignedNotUsed => "it posts by itself when they are used in QAD".to_owned(),
         ExceptionCode::ReturnMissing => format!("it posts by itself when {rest} returned"),

@@ -50,6 +50,7 @@ pub mod lookups;
 pub mod master_data;
 pub mod matching;
 pub mod money;
+pub mod patience;
 pub mod payments;
 pub mod plans;
 pub mod policy;

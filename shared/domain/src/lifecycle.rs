@@ -16,11 +16,13 @@ use crate::index::Indexed;
 use crate::instruction::{Instruction, Release, SKIPPED};
 use crate::matching::{Exception, ExceptionCode, MatchReport};
 use crate::money::Currency;
+use crate::patience::Since;
 use crate::problem::Problem;
 use crate::time::{Date, Timestamp};
 use crate::timing::Timing;
 use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 use std::fmt;
 
 /// The layout of [`InvoiceRecord`] that this version writes. It reads this one and the one before.
@@ -53,6 +55,20 @@ pub enum PostedHow {
     Recovered,
     /// Somebody had keyed the same document by hand; it was taken as ours.
     Adopted,
+    /// It carries our mark, and this register has never sent it: what another one knew of it is lost.
+    Restored,
+}
+
+impl PostedHow {
+    /// How it was known that a document which was not just created is this invoice's: a stable word for programs.
+    pub fn adopted(self) -> Option<&'static str> {
+        match self {
+            Self::Created => None,
+            Self::Recovered => Some("ours-after-a-lost-answer"),
+            Self::Adopted => Some("keyed-by-hand"),
+            Self::Restored => Some("ours-after-a-lost-register"),
+        }
+    }
 }
 
 /// Why a person must act.
@@ -281,6 +297,48 @@ pub enum PaidState {
     },
 }
 
+/// The books were closed when it was sent to QAD. It is not sent again to the same period before something has changed there.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClosedPeriod {
+    /// The posting date that QAD refused.
+    pub posting_date: Date,
+    /// When.
+    pub refused_at: Timestamp,
+    /// As it is told, word for word, every time it is told.
+    pub exception: Exception,
+    /// QAD's list of periods has shown the books open once, and the invoice was sent on the strength of it. Should QAD refuse it
+    /// all the same, the list is not asked again.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub list_was_trusted: bool,
+}
+
+impl ClosedPeriod {
+    /// A refusal of this posting date in an entity, in QAD's own words.
+    pub fn new(posting_date: Date, refused_at: Timestamp, entity: &EntityCode, said: &str) -> Self {
+        Self {
+            posting_date,
+            refused_at,
+            exception: Exception {
+                code: ExceptionCode::PeriodClosed,
+                line: None,
+                order_line: None,
+                expected: format!("open books of {entity} on {posting_date}"),
+                actual: crate::problem::clean(said),
+                limit: String::new(),
+            },
+            list_was_trusted: false,
+        }
+    }
+
+    /// Whether it is still in the way of this posting date: it is in the same month, and nobody has said since then from when on
+    /// the books are open.
+    pub fn still_stands(&self, posting_date: Date, opened_at: Option<Timestamp>) -> bool {
+        let same_month = (self.posting_date.year(), self.posting_date.month())
+            == (posting_date.year(), posting_date.month());
+        same_month && opened_at.is_none_or(|at| at <= self.refused_at)
+    }
+}
+
 /// One step in the life of an invoice: what the audit trail holds.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "event")]
@@ -464,6 +522,16 @@ impl State {
                 exceptions: exceptions.clone(),
                 awaits: awaits.clone(),
             },
+            // Only when QAD has refused it because its books are closed; the record, which knows the effect, checks that.
+            (
+                Event::Held {
+                    exceptions, awaits, ..
+                },
+                Approved,
+            ) => Held {
+                exceptions: exceptions.clone(),
+                awaits: awaits.clone(),
+            },
             (Event::Approved { .. }, _) if undecided => Approved,
             (Event::Creating { .. }, Approved) => Approved,
             (Event::Posted { voucher, how }, Approved) => Posted {
@@ -616,6 +684,12 @@ pub struct InvoiceRecord {
     /// The entry under which it stands in the index of those that wait for their supplier to get a QAD number.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub supplier_index: Option<String>,
+    /// Since when each reason it waits for has stood.
+    #[serde(default, skip_serializing_if = "Since::is_empty")]
+    pub waiting_since: Since,
+    /// QAD's books were closed when it was last sent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub closed_period: Option<ClosedPeriod>,
     /// What is in the way at the moment, when an attempt could not be made.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub delay: Option<Problem>,
@@ -662,6 +736,8 @@ impl InvoiceRecord {
             order_index: Vec::new(),
             coupa_supplier: None,
             supplier_index: None,
+            waiting_since: Since::new(),
+            closed_period: None,
             delay: None,
             setbacks: 0,
             look_again: None,
@@ -674,7 +750,7 @@ impl InvoiceRecord {
 
     /// The record after `event`: the state moves, the clock of the state starts anew when it changes.
     pub fn after(&self, event: &Event, now: Timestamp) -> Result<Self, Illegal> {
-        let takes_back = matches!(event, Event::Received { .. } | Event::Voided)
+        let takes_back = matches!(event, Event::Received { .. } | Event::Voided | Event::Held { .. })
             && matches!(self.state, State::Approved | State::Voided { .. });
         if takes_back
             && stands(Guard::NotWhileInFlight)
@@ -788,6 +864,21 @@ impl InvoiceRecord {
         match &self.state {
             State::Held { awaits, .. } => awaits,
             _ => &[],
+        }
+    }
+
+    /// The order lines on whose figures its verdict rests: of one that waits, and of one that the match has parked. What happens
+    /// there is a reason to decide it again.
+    pub fn rests_on(&self) -> BTreeSet<OrderLineKey> {
+        match &self.state {
+            State::Held { awaits, .. } => awaits.iter().cloned().collect(),
+            State::Parked {
+                reason: ParkReason::Match { exceptions },
+            } => exceptions
+                .iter()
+                .filter_map(|exception| exception.order_line.clone())
+                .collect(),
+            _ => BTreeSet::new(),
         }
     }
 
@@ -951,6 +1042,48 @@ mod tests {
         // Nothing else takes it up.
         assert!(exported.after(&approved()).is_err());
         assert!(exported.after(&posted()).is_err());
+    }
+
+    #[test]
+    fn a_closed_period_is_in_the_way_of_its_month_until_somebody_says_something_new() {
+        let day = |text: &str| text.parse::<Date>().unwrap();
+        let entity = "10USACO".parse().unwrap();
+        let closed = ClosedPeriod::new(day("2026-10-28"), Timestamp(50), &entity, "period is closed");
+        assert!(closed.still_stands(day("2026-10-28"), None));
+        assert!(closed.still_stands(day("2026-10-01"), Some(Timestamp(50))));
+        assert!(!closed.still_stands(day("2026-10-28"), Some(Timestamp(51))));
+        assert!(!closed.still_stands(day("2026-11-01"), None));
+        assert!(!closed.still_stands(day("2025-10-28"), None));
+    }
+
+    #[test]
+    fn nothing_that_may_be_in_qad_is_held_for_a_closed_period() {
+        let held = Event::Held {
+            exceptions: vec![],
+            awaits: vec![],
+            tolerance_version: String::new(),
+        };
+        let mut record = InvoiceRecord::new(InvoiceId(7), Timestamp(0))
+            .after(&approved(), Timestamp(0))
+            .unwrap();
+        let mut effect = Effect::ready(
+            "k".into(),
+            crate::effect::Repetition::OnlyAfterLookUp,
+            "r".into(),
+            "h".into(),
+            "i".into(),
+            Timestamp(0),
+        );
+        effect.attempts = 1;
+        for (status, is_legal) in [
+            (EffectStatus::Intent, false),
+            (EffectStatus::Unknown, false),
+            (EffectStatus::Rejected, true),
+        ] {
+            effect.status = status;
+            record.creation = Some(effect.clone());
+            assert_eq!(record.after(&held, Timestamp(1)).is_ok(), is_legal, "{status:?}");
+        }
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! Coupa and compared by the tests.
 
 pub mod alike;
+mod cancel;
 mod destination;
 pub(crate) mod exact;
 mod ledger;
@@ -16,6 +17,7 @@ pub(crate) mod tests;
 pub(crate) mod text;
 
 use self::alike::BillAlike;
+pub use self::cancel::Original;
 use crate::coupa_orders::{CoupaOrder, CoupaOrderFacts};
 use crate::documents::{
     ChargeKind, INVOICE_LINES_MAX, Invoice, ORDERS_PER_INVOICE_MAX, Order, Receipt, Reservation,
@@ -47,6 +49,8 @@ pub struct MatchInput<'a> {
     pub coupa_orders: &'a CoupaOrders,
     /// Bills of ours that are kept under one of this invoice's [`alike::near_texts`] and stand.
     pub alike: &'a [BillAlike],
+    /// The invoice that a credit note names as the one it corrects, where it is one of ours.
+    pub original: Option<&'a Original>,
     /// Limits and defaults.
     pub policy: &'a MatchPolicy,
     /// Today in the entity's time zone, for [`crate::policy::PostingDate::MatchingDate`].
@@ -135,6 +139,14 @@ exception_codes! {
     ReceiptShort => "RECEIPT_SHORT", TheOtherSystem, "Nothing to do: it posts by itself when the rest is received in QAD.";
     /// A credit note finds no return, or too small a one.
     ReturnMissing => "RETURN_MISSING", TheOtherSystem, "Nothing to do: it posts by itself when the return is posted in QAD.";
+    /// It has waited for one reason longer than is waited.
+    HeldTooLong => "HELD_TOO_LONG", APerson, "Find out why it does not come; it still posts by itself when it does.";
+    /// The return that a credit note credits has not come in the time that is waited for it.
+    ReturnNotComing => "RETURN_NOT_COMING", APerson, "Have the return posted in QAD, or dispute the credit note; it still posts by itself when the return is there.";
+    /// A credit note cancels an invoice that is not posted yet.
+    OriginalNotPosted => "ORIGINAL_NOT_POSTED", TheOtherSystem, "Nothing to do: it posts by itself when the invoice it cancels has posted.";
+    /// A credit note cancels an invoice that was never posted and will not be, or was reversed in QAD.
+    OriginalNotInQad => "ORIGINAL_NOT_IN_QAD", APerson, "Void the credit note in Coupa too, or enter it in QAD by hand if something is left to credit.";
     /// Goods went back and the credit note for them has not come: what replaced them cannot be billed before it.
     CreditNoteMissing => "CREDIT_NOTE_MISSING", TheOtherSystem, "Nothing to do: it posts by itself when the credit note for the return has posted.";
     /// Received on consignment, and not used.
@@ -150,6 +162,8 @@ exception_codes! {
     /// It takes the rest of a receiver line of which another invoice is being posted right now: which of them finishes it is
     /// not known yet.
     ReceiverLineInFlight => "RECEIVER_LINE_IN_FLIGHT", TheOtherSystem, "Nothing to do: it goes on by itself when the other invoice has settled.";
+    /// QAD's books are closed on the posting date.
+    PeriodClosed => "PERIOD_CLOSED", TheOtherSystem, "Have the period opened in QAD and recheck it, or name the first open day: qad-coupa entity open-from.";
     /// The Coupa supplier has no QAD number.
     SupplierNotLinked => "SUPPLIER_NOT_LINKED", APerson, "Give the supplier its QAD number in Coupa, then recheck.";
     /// The Coupa supplier's number is no QAD supplier code.
@@ -211,6 +225,8 @@ exception_codes! {
     PaidElsewhere => "PAID_ELSEWHERE", APerson, "Take the invoice out if somebody else pays it, or release it if QAD shall pay it all the same.";
     /// Coupa says that it was paid in advance.
     Prepaid => "PREPAID", APerson, "Settle it against the advance payment in QAD, or release it if QAD shall pay it all the same.";
+    /// A line of an invoice corrects a price, or anything but goods.
+    PriceAdjustment => "PRICE_ADJUSTMENT", APerson, "Have it approved by the buyer and entered in QAD by hand, or let such lines go to the general ledger (lines.price_adjustment).";
     /// A line of an invoice is negative.
     LineNegative => "LINE_NEGATIVE", APerson, "Have a credit note of its own entered, or let such lines go to the general ledger (lines.negative).";
     /// A line names an order, and its order line leads to none of QAD's.
@@ -420,6 +436,9 @@ pub struct SupplierInvoiceDraft {
     /// Whom QAD pays, where it is not the supplier at its usual account.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub payee: Option<Payee>,
+    /// By how much QAD's total may differ from what is sent, because QAD computes the tax itself.
+    #[serde(default, skip_serializing_if = "Decimal::is_zero")]
+    pub echo: Decimal,
     /// True when it is posted so that no payment run takes it, because Coupa says that QAD does not pay it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub locked: bool,
@@ -464,10 +483,14 @@ pub fn decide_accepting(input: &MatchInput<'_>, accepted: &[Exception]) -> Decis
         };
     }
     let mut ledgers = ledger::ledgers(input);
+    let cancelled = cancel::of(input);
     let matched: Vec<_> = invoice
         .lines
         .iter()
-        .map(|line| lines::match_line(input, line, &mut ledgers))
+        .map(|line| match cancelled {
+            Some(_) => cancel::line(line),
+            None => lines::match_line(input, line, &mut ledgers),
+        })
         .collect();
 
     let mut exceptions = Vec::new();
@@ -491,7 +514,10 @@ pub fn decide_accepting(input: &MatchInput<'_>, accepted: &[Exception]) -> Decis
         .map_err(|exception| exceptions.push(exception))
         .ok()
         .flatten();
-    let mut costs = additional_costs(input, &mut exceptions);
+    let mut costs = match cancelled {
+        Some(_) => Vec::new(),
+        None => additional_costs(input, &mut exceptions),
+    };
     let credit_terms = credit_terms(invoice, input.policy)
         .map_err(|exception| exceptions.push(exception))
         .ok()
@@ -509,13 +535,19 @@ pub fn decide_accepting(input: &MatchInput<'_>, accepted: &[Exception]) -> Decis
     for ledger in ledgers.values().flatten() {
         check_shared_rests(ledger, &mut rows, &mut exceptions);
     }
-    let received = parts.iter().map(|priced| priced.part.receipt.date).max();
+    let mut received = parts.iter().map(|priced| priced.part.receipt.date).max();
     let used_up = ledgers
         .values()
         .flatten()
         .flat_map(ledger::Ledger::used_up)
         .collect();
-    let matches = receiver_matches(&parts, &used_up, &mut exceptions);
+    let mut matches = receiver_matches(&parts, &used_up, &mut exceptions);
+    if let Some(cancelled) = cancelled {
+        received = cancel::latest_receipt(input, &cancelled.matches);
+        exceptions.extend(cancelled.exceptions);
+        matches = cancelled.matches;
+        costs = cancelled.costs;
+    }
     exceptions.retain(|exception| !(exception.code.is_releasable() && accepted.contains(exception)));
     let verdict = match supplier {
         Some(supplier) if exceptions.is_empty() => Verdict::Approve {
@@ -818,6 +850,19 @@ fn total_limit(input: &MatchInput<'_>, valued_lines: usize) -> Option<Decimal> {
     Some(by_lines.min(limits.total.free.max(unit)))
 }
 
+/// By how much QAD's total may differ: a smallest unit for each row of tax, at least what the tolerance says.
+fn echo_limit(input: &MatchInput<'_>) -> Decimal {
+    let invoice = input.invoice;
+    let supplier = invoice.supplier.number.as_deref().map(str::trim);
+    let limit = input.policy.tolerance.of(invoice.currency, supplier).echo;
+    let rows = Decimal::from(invoice.terms.tax_rows);
+    let by_rows = exact::multiply(invoice.minor_unit(), rows).unwrap_or_default();
+    let given = limit
+        .furthest(invoice.total.abs(), Decimal::ONE)
+        .unwrap_or_default();
+    by_rows.max(given)
+}
+
 fn out_of_range(actual: String) -> Exception {
     of_document(
         ExceptionCode::OutOfRange,
@@ -890,6 +935,7 @@ fn draft(
         payee: None,
         locked: false,
         credit_terms: None,
+        echo: echo_limit(input),
         total: invoice.rounded(invoice.total),
         tax: invoice.rounded(invoice.tax),
         orders: orders

@@ -5,6 +5,7 @@ use crate::documents::ChargeKind;
 use crate::ids::{
     CreditTermsCode, DaybookCode, DomainCode, EntityCode, GlAccountCode, SupplierCode, UnitCode,
 };
+use crate::patience::Patience;
 use crate::time::Date;
 pub use crate::tolerance::{Band, Limit, LimitChanges, Limits, Tolerance};
 use rust_decimal::Decimal;
@@ -157,6 +158,8 @@ pub struct LinePolicy {
     pub without_order: OnLine,
     /// A negative line of an invoice: a discount, a returned pallet, a deposit.
     pub negative: OnLine,
+    /// A line of an invoice that corrects a price, or anything but goods.
+    pub price_adjustment: OnLine,
     /// A line that wants no receipt in Coupa (two-way, services).
     pub without_receipt: OnLine,
     /// A line whose order only Coupa has.
@@ -243,4 +246,7 @@ pub struct MatchPolicy {
     /// Whom QAD pays, by Coupa's remit-to address.
     #[serde(default)]
     pub remit_to: RemitToPolicy,
+    /// How long anything is waited for.
+    #[serde(default)]
+    pub patience: Patience,
 }

@@ -123,6 +123,14 @@ pub struct Limits {
     pub ordered_over: Option<Limit>,
     /// Lines, charges and tax against the total.
     pub total: Limit,
+    /// What QAD computed, tax included, against what was sent; one smallest unit for each row of tax is allowed besides.
+    #[serde(default = "standard_echo")]
+    pub echo: Limit,
+}
+
+/// What QAD may round otherwise whatever was sent.
+fn standard_echo() -> Limit {
+    Limit::free(Decimal::new(2, 2))
 }
 
 impl Default for Limits {
@@ -143,6 +151,7 @@ impl Default for Limits {
             received_over: Limit::default(),
             ordered_over: None,
             total: Limit::free(Decimal::new(5, 2)),
+            echo: standard_echo(),
         }
     }
 }
@@ -160,6 +169,8 @@ pub struct LimitChanges {
     pub ordered_over: Option<Limit>,
     /// Total.
     pub total: Option<Limit>,
+    /// What QAD computed.
+    pub echo: Option<Limit>,
 }
 
 impl LimitChanges {
@@ -174,6 +185,7 @@ impl LimitChanges {
         lay(&self.price_under, &mut limits.price.under);
         lay(&self.received_over, &mut limits.received_over);
         lay(&self.total, &mut limits.total);
+        lay(&self.echo, &mut limits.echo);
         if self.ordered_over.is_some() {
             limits.ordered_over.clone_from(&self.ordered_over);
         }

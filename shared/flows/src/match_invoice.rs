@@ -11,6 +11,7 @@ use crate::engine::{Driven, Finding, Target, drive};
 use crate::invoice_effects::{
     Creation, Export, Note, Wanted, draft_of, export_effect, judge_documents, new_effect, with_note,
 };
+use crate::opening::{self, Openings};
 use crate::pause;
 use crate::ports::{
     CommitError, Coupa, HintReason, Outcomes, Qad, QadDocument, ReadError, RecordGroup, RecordKey,
@@ -23,19 +24,23 @@ use domain::effect::{Effect, EffectEvent, EffectStatus, Repetition, backoff_mill
 use domain::entities::{self, ENTITY_NOT_CONFIGURED, EntityRule, OUT_OF_SCOPE, Whose};
 use domain::guards::{Guard, stands};
 use domain::ids::{
-    EntityCode, InvoiceId, OrderLineKey, PurchaseOrderNumber, QadInvoiceIdentity, SupplierCode,
+    DocumentKind, EntityCode, InvoiceId, OrderLineKey, PurchaseOrderNumber, QadInvoiceIdentity, SupplierCode,
 };
 use domain::instruction::SecondPerson;
-use domain::lifecycle::{Event, InvoiceEffect, InvoiceRecord, ParkReason, PostedHow, State, Summary};
+use domain::lifecycle::{
+    ClosedPeriod, Event, InvoiceEffect, InvoiceRecord, ParkReason, PostedHow, State, Summary,
+};
 use domain::matching::alike::BillAlike;
 use domain::matching::{
-    CoupaOrders, Decision, Exception, ExceptionCode, MatchInput, MatchReport, SupplierInvoiceDraft, Verdict,
-    decide_accepting,
+    CoupaOrders, Decision, Exception, ExceptionCode, MatchInput, MatchReport, Original, SupplierInvoiceDraft,
+    Verdict, decide_accepting,
 };
+use domain::patience;
 use domain::policy::MatchPolicy;
 use domain::problem::{CREDENTIAL_RECHECK_MILLIS, Problem};
 use domain::time::{Timestamp, Zone};
 use futures_util::future::{BoxFuture, join_all, try_join_all};
+use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -480,7 +485,7 @@ async fn decide_invoice(
         CoupaStatus::Approved if others_may_have_it && invoice.exported => {
             exported_before(deps, loaded, &invoice).await
         }
-        CoupaStatus::Approved => Box::pin(decide_approved(deps, loaded, &invoice)).await,
+        CoupaStatus::Approved => Box::pin(decide_approved(deps, loaded, &invoice, reason)).await,
     }
 }
 
@@ -525,12 +530,12 @@ async fn exported_before(
         place,
         payments,
     } = &claim
-        && let Some(document) = keyed_by_hand(deps, invoice, identity).await
+        && let Some(found) = keyed_by_hand(deps, invoice, identity).await
     {
         let now = deps.context.clock.now();
         let mut claim = claim_writes(now, invoice.id, identity, place, payments.as_ref())?;
         claim.extend(near.writes(invoice, &deps.settings.policy.entity)?);
-        let mut change = adoption(deps, &loaded, identity, claim, document)?;
+        let mut change = adoption(deps, &loaded, identity, claim, found)?;
         change.document = change.document.after(&Event::Exported, now).map_err(impossible)?;
         change.events.push(Event::Exported);
         return store(deps, loaded.revision, change).await;
@@ -650,7 +655,7 @@ fn change_to(
             let has = |code| exceptions.iter().any(|exception| exception.code == code);
             let wait = if has(ExceptionCode::AnotherInvoiceInFlight) {
                 IN_FLIGHT_RECHECK_MILLIS
-            } else if has(ExceptionCode::ReceiverLineInFlight) {
+            } else if has(ExceptionCode::ReceiverLineInFlight) || has(ExceptionCode::OriginalNotPosted) {
                 SHARED_LINE_RECHECK_MILLIS
             } else {
                 deps.settings.recheck_millis
@@ -682,7 +687,7 @@ fn change_to(
 /// The changes of the waiting index that go with a change of state.
 pub(crate) fn waiting_writes(before: &InvoiceRecord, after: &InvoiceRecord) -> Vec<RecordWrite> {
     let lines = |record: &InvoiceRecord| -> BTreeSet<OrderLineKey> {
-        record.awaits().iter().take(AWAITED_LINES_MAX).cloned().collect()
+        record.rests_on().into_iter().take(AWAITED_LINES_MAX).collect()
     };
     let (old, new) = (lines(before), lines(after));
     let gone = old.difference(&new).map(|line| RecordWrite::Delete {
@@ -929,12 +934,16 @@ struct Evidence {
 struct Ours {
     /// What others of our invoices have reserved, by order.
     reserved: BTreeMap<PurchaseOrderNumber, Loaded<OrderRecord>>,
+    /// What a person has said about the books.
+    openings: Openings,
     /// Whose the identity is.
     claim: Claim,
     /// Where bills of this kind are kept.
     near: Near,
     /// Those of them that stand.
     alike: Vec<BillAlike>,
+    /// The invoice that a credit note names as the one it corrects.
+    original: Option<Original>,
 }
 
 /// Whose the QAD identity of this invoice is.
@@ -959,6 +968,7 @@ async fn decide_approved(
     deps: &Deps<'_>,
     loaded: Loaded<InvoiceRecord>,
     invoice: &Invoice,
+    reason: HintReason,
 ) -> Result<Next, FlowError> {
     let evidence = match gather(deps, invoice).await? {
         Ok(evidence) => evidence,
@@ -972,6 +982,7 @@ async fn decide_approved(
         // The same order number in another domain is another order.
         .filter(|reservation| reservation.receipt.domain == deps.settings.policy.domain)
         .collect();
+    let policy = evidence.ours.openings.applied_to(&deps.settings.policy);
     // Whoever wrote it into the register: above the limit one person's word is none.
     let rule = &deps.settings.second_person;
     let release = loaded.document.release.as_ref();
@@ -987,7 +998,8 @@ async fn decide_approved(
             reservations: &reservations,
             coupa_orders,
             alike: &evidence.ours.alike,
-            policy: &deps.settings.policy,
+            original: evidence.ours.original.as_ref(),
+            policy: &policy,
             today: deps.settings.zone.date_of(deps.context.clock.now()),
         };
         decide_accepting(&input, accepted)
@@ -1010,6 +1022,28 @@ async fn decide_approved(
     let tolerance_version = report.tolerance_version.clone();
     let mut loaded = loaded;
     loaded.document.report = Some(report);
+    // A person who asks has a reason to believe that the books are open again.
+    let closed = loaded.document.closed_period.as_ref();
+    let verdict = match (verdict, closed.filter(|_| reason != HintReason::Operator)) {
+        (Verdict::Approve { draft }, Some(closed))
+            if closed.still_stands(draft.posting_date, opened_at(&evidence.ours.openings, &policy)) =>
+        {
+            if list_shows_open(deps, closed).await {
+                let trusted = loaded.document.closed_period.as_mut();
+                trusted
+                    .into_iter()
+                    .for_each(|closed| closed.list_was_trusted = true);
+                Verdict::Approve { draft }
+            } else {
+                Verdict::Hold {
+                    exceptions: vec![closed.exception.clone()],
+                    awaits: vec![],
+                }
+            }
+        }
+        (verdict, _) => verdict,
+    };
+    let verdict = impatient(deps, &mut loaded.document, verdict, &policy);
     if let (
         Verdict::Hold { .. } | Verdict::Park { .. },
         Claim::Free {
@@ -1020,7 +1054,7 @@ async fn decide_approved(
     ) = (&verdict, &evidence.ours.claim)
         && (matches!(verdict, Verdict::Park { .. }) || is_partly_invoiced(invoice, &evidence.receipts))
         && !may_be_known(&verdict)
-        && let Some(document) = keyed_by_hand(deps, invoice, identity).await
+        && let Some(found) = keyed_by_hand(deps, invoice, identity).await
     {
         let mut claim = claim_writes(
             deps.context.clock.now(),
@@ -1030,7 +1064,7 @@ async fn decide_approved(
             payments.as_ref(),
         )?;
         claim.extend(evidence.ours.near.writes(invoice, &deps.settings.policy.entity)?);
-        return Box::pin(adopt(deps, loaded, identity, claim, document)).await;
+        return Box::pin(adopt(deps, loaded, identity, claim, found)).await;
     }
     match verdict {
         Verdict::Park { exceptions } => {
@@ -1039,10 +1073,19 @@ async fn decide_approved(
                 reason: ParkReason::Match { exceptions },
             };
             let change = change_to(deps, &loaded.document, parked)?;
+            let newly_rests_on: Vec<OrderLineKey> = change
+                .document
+                .rests_on()
+                .difference(&loaded.document.rests_on())
+                .cloned()
+                .collect();
             let waits = &change.document.supplier_index;
             let waits_newly = waits.is_some() && *waits != waited;
             let order_in_way = is_newly_in_way(&loaded.document, &change.document);
             match store(deps, loaded.revision, change).await? {
+                Next::Again if receipt_missed(deps, &newly_rests_on, &evidence.receipts).await? => {
+                    Ok(Next::WokenMeanwhile)
+                }
                 Next::Again if waits_newly && supplier_number_missed(deps, invoice).await? => {
                     Ok(Next::WokenMeanwhile)
                 }
@@ -1114,6 +1157,36 @@ async fn decide_approved(
     }
 }
 
+/// The verdict once it has waited long enough; the record keeps since when each reason has stood.
+fn impatient(deps: &Deps<'_>, record: &mut InvoiceRecord, verdict: Verdict, policy: &MatchPolicy) -> Verdict {
+    let now = deps.context.clock.now();
+    let exceptions = match &verdict {
+        Verdict::Hold { exceptions, .. } | Verdict::Park { exceptions } => exceptions.as_slice(),
+        Verdict::Approve { .. } => &[],
+    };
+    record.waiting_since = patience::since(&record.waiting_since, exceptions, now);
+    patience::applied(
+        verdict,
+        &record.waiting_since,
+        record.first_seen,
+        now,
+        &policy.patience,
+    )
+}
+
+/// Whether QAD's list of periods shows by now that the books are open. Without an answer, and where the tenant shows no list,
+/// they are not.
+async fn list_shows_open(deps: &Deps<'_>, closed: &ClosedPeriod) -> bool {
+    !closed.list_was_trusted
+        && deps.context.has_time_for_a_call()
+        && matches!(deps.qad.books_are_open(closed.posting_date).await, Ok(Some(true)))
+}
+
+/// When a person last said from when on the books of the policy's entity are open.
+fn opened_at(openings: &Openings, policy: &MatchPolicy) -> Option<Timestamp> {
+    openings.of(&policy.entity).map(|said| said.since)
+}
+
 /// Reads what the match needs, in the order that keeps it safe: first what our other invoices hold, then QAD. What has
 /// settled by then already shows in QAD; what has not, still shows as reserved.
 async fn gather(deps: &Deps<'_>, invoice: &Invoice) -> Result<Result<Evidence, ReadError>, FlowError> {
@@ -1126,9 +1199,11 @@ async fn gather(deps: &Deps<'_>, invoice: &Invoice) -> Result<Result<Evidence, R
             receipts: vec![],
             ours: Ours {
                 reserved: BTreeMap::new(),
+                openings: Openings::default(),
                 claim: Claim::None,
                 near: Near::default(),
                 alike: vec![],
+                original: None,
             },
         }));
     }
@@ -1180,13 +1255,18 @@ async fn ours(
         reference: invoice.reference.clone(),
         kind: invoice.kind,
     });
+    let corrected = identity
+        .as_ref()
+        .and_then(|identity| corrected(invoice, identity));
     let mut keys: Vec<RecordKey> = numbers.iter().cloned().map(RecordKey::Order).collect();
     let near_keys = identity
         .as_ref()
         .map_or_else(Vec::new, |identity| Near::keys(invoice, &identity.supplier));
     keys.extend(near_keys.iter().cloned());
+    keys.push(opening::key());
     keys.extend(identity.as_ref().map(unmatched_key));
     keys.extend(identity.iter().flat_map(claim_keys));
+    keys.extend(corrected.iter().flat_map(claim_keys));
     let mut found = deps.context.register.read(&keys).await?.into_iter();
     let mut reserved = BTreeMap::new();
     for number in numbers {
@@ -1203,10 +1283,21 @@ async fn ours(
         reserved.insert(number.clone(), order);
     }
     let near = Near::among(near_keys, &mut found)?;
+    let openings = found.next().flatten();
+    let openings = openings
+        .map(|stored| parse::<Openings>(&stored))
+        .transpose()?
+        .unwrap_or_default();
     let payments = found.next().flatten();
     let claimed = identity
         .as_ref()
         .map(|identity| ClaimPlace::among(identity, &mut found));
+    let original = corrected
+        .as_ref()
+        .and_then(|corrected| ClaimPlace::among(corrected, &mut found).1)
+        .map(|claim| parse::<IdentityClaim>(&claim))
+        .transpose()?
+        .map(|claim| claim.owner);
     let mut others: BTreeSet<InvoiceId> = reserved
         .values()
         .flat_map(|order| order.document.reservations.iter().map(|r| r.invoice))
@@ -1218,6 +1309,7 @@ async fn ours(
         .transpose()?
         .map(|claim| claim.owner);
     others.extend(owner);
+    others.extend(original);
     let entity = &deps.settings.policy.entity;
     let may_be_the_same: Vec<&BillAlike> = near
         .bills()
@@ -1258,12 +1350,93 @@ async fn ours(
         },
         _ => Claim::None,
     };
+    let original = match (original, &corrected) {
+        (Some(id), _) => others.get(&id).and_then(original_of),
+        (None, Some(corrected)) => waiting_original(deps, invoice, corrected).await?,
+        (None, None) => None,
+    };
     Ok(Ours {
         reserved,
+        openings,
         claim,
         near,
         alike,
+        original,
     })
+}
+
+/// The identity of the invoice that a credit note names as the one it corrects.
+fn corrected(invoice: &Invoice, identity: &QadInvoiceIdentity) -> Option<QadInvoiceIdentity> {
+    let reference = invoice.original_reference.as_ref()?.parse().ok()?;
+    (invoice.kind == DocumentKind::CreditNote).then(|| QadInvoiceIdentity {
+        reference,
+        kind: DocumentKind::Invoice,
+        ..identity.clone()
+    })
+}
+
+/// The invoice that a credit note corrects, while it waits itself: nobody has claimed its identity yet, but it stands under the
+/// order lines that both of them name.
+async fn waiting_original(
+    deps: &Deps<'_>,
+    invoice: &Invoice,
+    corrected: &QadInvoiceIdentity,
+) -> Result<Option<Original>, FlowError> {
+    let lines: BTreeSet<OrderLineKey> = invoice
+        .lines
+        .iter()
+        .filter_map(|line| line.order_line.clone())
+        .take(AWAITED_LINES_MAX)
+        .collect();
+    let lists = try_join_all(lines.into_iter().map(|line| async move {
+        let group = RecordGroup::WaitingFor(line);
+        deps.context.register.list(&group).await
+    }))
+    .await?;
+    let ids = lists.iter().flatten().filter_map(|stored| match stored.key {
+        RecordKey::Waiting(_, id) if id != invoice.id => Some(id),
+        _ => None,
+    });
+    let waiting = read_invoices(deps, ids.collect()).await?;
+    let is_named = |record: &&InvoiceRecord| {
+        record.summary.as_ref().is_some_and(|summary| {
+            let number = summary.supplier_number.as_deref().unwrap_or_default();
+            summary.kind == DocumentKind::Invoice
+                && summary.reference == corrected.reference
+                && number
+                    .parse::<SupplierCode>()
+                    .is_ok_and(|number| number == corrected.supplier)
+        })
+    };
+    Ok(waiting.values().find(is_named).and_then(original_of))
+}
+
+/// What has become of the invoice that a credit note corrects. One that this register has not sent was matched by somebody
+/// else: what to take back is not known here.
+fn original_of(record: &InvoiceRecord) -> Option<Original> {
+    let summary = record.summary.as_ref()?;
+    let (invoice, total, state) = (record.id, summary.total, record.state.word());
+    match &record.state {
+        State::Posted { how, .. } | State::Exported { how, .. }
+            if matches!(how, PostedHow::Adopted | PostedHow::Restored) =>
+        {
+            None
+        }
+        state if state.voucher().is_some() => {
+            let draft = draft_of(record.creation.as_ref()?).ok()?;
+            Some(Original::Posted(Box::new(draft)))
+        }
+        State::Voided { .. } | State::Rejected { .. } => Some(Original::Gone {
+            invoice,
+            total,
+            state,
+        }),
+        _ => Some(Original::NotPosted {
+            invoice,
+            total,
+            state,
+        }),
+    }
 }
 
 /// True for a bill that can have nothing in QAD under this number and never will: voided before anything was sent, or since
@@ -1337,7 +1510,7 @@ async fn keyed_by_hand(
     deps: &Deps<'_>,
     invoice: &Invoice,
     identity: &QadInvoiceIdentity,
-) -> Option<QadDocument> {
+) -> Option<(QadDocument, PostedHow)> {
     if !deps.context.has_time_for_a_call() {
         return None;
     }
@@ -1347,9 +1520,17 @@ async fn keyed_by_hand(
         coupa_id: invoice.id,
         total: invoice.total,
         currency: invoice.currency,
+        echo: Decimal::ZERO,
     };
     match judge_documents(&wanted, documents, deps.settings.adopt_equal_documents) {
-        Finding::There { answer, .. } => Some(answer),
+        Finding::There {
+            answer,
+            adopted: true,
+        } => Some((answer, PostedHow::Adopted)),
+        Finding::There {
+            answer,
+            adopted: false,
+        } => Some((answer, PostedHow::Restored)),
         Finding::Nothing | Finding::Park { .. } | Finding::Unclear(_) => None,
     }
 }
@@ -1360,9 +1541,9 @@ async fn adopt(
     loaded: Loaded<InvoiceRecord>,
     identity: &QadInvoiceIdentity,
     claim: Vec<RecordWrite>,
-    document: QadDocument,
+    found: (QadDocument, PostedHow),
 ) -> Result<Next, FlowError> {
-    let mut change = adoption(deps, &loaded, identity, claim, document)?;
+    let mut change = adoption(deps, &loaded, identity, claim, found)?;
     let export = export_effect(&change.document, deps.context.clock.now());
     change.document = InvoiceEffect::Export.put(&change.document, export);
     store(deps, loaded.revision, change).await
@@ -1374,9 +1555,10 @@ fn adoption(
     loaded: &Loaded<InvoiceRecord>,
     identity: &QadInvoiceIdentity,
     claim: Vec<RecordWrite>,
-    document: QadDocument,
+    found: (QadDocument, PostedHow),
 ) -> Result<Change<InvoiceRecord, Event>, FlowError> {
     let now = deps.context.clock.now();
+    let (document, how) = found;
     let voucher = document
         .voucher
         .ok_or_else(|| impossible("adopted without a number"))?;
@@ -1387,10 +1569,7 @@ fn adoption(
         coupa_orders: vec![],
     };
     let mut change = change_to(deps, &loaded.document, approved)?;
-    let posted = Event::Posted {
-        voucher,
-        how: PostedHow::Adopted,
-    };
+    let posted = Event::Posted { voucher, how };
     change.document = change.document.after(&posted, now).map_err(impossible)?;
     change.events.push(posted);
     change.writes.extend(claim);
@@ -1499,7 +1678,9 @@ fn waits_for_others(exceptions: &[Exception]) -> bool {
     exceptions.iter().any(|exception| {
         matches!(
             exception.code,
-            ExceptionCode::AnotherInvoiceInFlight | ExceptionCode::ReceiverLineInFlight
+            ExceptionCode::AnotherInvoiceInFlight
+                | ExceptionCode::ReceiverLineInFlight
+                | ExceptionCode::OriginalNotPosted
         )
     })
 }
@@ -1528,11 +1709,12 @@ async fn wake_those_who_wait(deps: &Deps<'_>, posted: &InvoiceRecord) -> Result<
         return Ok(());
     };
     let draft = draft_of(creation).map_err(FlowError::Broken)?;
-    // Whoever finished a line left nothing for others.
+    // Whoever finished a line left nothing for others; what was credited may be billed again.
+    let is_credit = draft.identity.kind == DocumentKind::CreditNote;
     let lines: BTreeSet<OrderLineKey> = draft
         .matches
         .into_iter()
-        .filter(|found| !found.finished)
+        .filter(|found| is_credit || !found.finished)
         .map(|found| found.order_line)
         .collect();
     let waiting = try_join_all(
@@ -1554,10 +1736,12 @@ async fn wake_those_who_wait(deps: &Deps<'_>, posted: &InvoiceRecord) -> Result<
         let Some(loaded) = load::<InvoiceRecord>(deps.context.register, RecordKey::Invoice(id)).await? else {
             continue;
         };
-        let State::Held { exceptions, .. } = &loaded.document.state else {
-            continue;
+        let waits = match &loaded.document.state {
+            State::Held { exceptions, .. } => is_credit || waits_for_others(exceptions),
+            State::Parked { .. } => is_credit,
+            _ => false,
         };
-        if !waits_for_others(exceptions) {
+        if !waits || id == posted.id {
             continue;
         }
         let document = InvoiceRecord {

@@ -15,7 +15,7 @@ use async_trait::async_trait;
 use domain::documents::Receipt;
 use domain::guards::{Guard, stands};
 use domain::ids::{ConnectionId, InvoiceId, OrderLineKey};
-use domain::lifecycle::{Event, InvoiceRecord, State};
+use domain::lifecycle::{Event, InvoiceRecord};
 use domain::time::Date;
 use futures_util::future::try_join_all;
 use rust_decimal::Decimal;
@@ -250,9 +250,9 @@ async fn remember(deps: &Deps<'_>, id: InvoiceId) -> Result<(), FlowError> {
         return Ok(());
     };
     let soon = deps.context.clock.now().plus_millis(HINT_MILLIS);
-    let is_held = matches!(loaded.document.state, State::Held { .. });
-    if !is_held || loaded.document.look_again.is_some_and(|at| at <= soon) {
-        // Whoever is not held is under way, and one that is due by then is looked at anyway.
+    let waits = !loaded.document.rests_on().is_empty();
+    if !waits || loaded.document.look_again.is_some_and(|at| at <= soon) {
+        // Whoever does not wait is under way, and one that is due by then is looked at anyway.
         return Ok(());
     }
     let document = InvoiceRecord {

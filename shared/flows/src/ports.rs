@@ -247,6 +247,9 @@ pub trait Qad: Send + Sync {
     /// call to the next (assumed of QAD's browses, whose order is that of the receiver).
     async fn receipts_since(&self, since: Date, page: u32) -> Result<ReceiptScan, ReadError>;
 
+    /// Whether the list of the entity's periods shows the books open on this day; `None` when the tenant shows no period of it.
+    async fn books_are_open(&self, day: Date) -> Result<Option<bool>, ReadError>;
+
     /// Looks for supplier invoices of exactly this identity, complete or not at all.
     async fn find_invoices(&self, identity: &QadInvoiceIdentity) -> Result<Vec<QadDocument>, ReadError>;
 

@@ -451,6 +451,7 @@ fn told(event: &Event) -> String {
                 PostedHow::Created => "",
                 PostedHow::Recovered => ", found there after the answer was lost",
                 PostedHow::Adopted => ", which was keyed by hand",
+                PostedHow::Restored => ", found there with our mark",
             }
         ),
         Event::Exporting { step, .. } => format!("Mark in Coupa: {}.", step.name()),

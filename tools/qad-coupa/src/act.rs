@@ -45,10 +45,10 @@ const SHOWN_MAX: usize = 20;
 pub(crate) struct ReasonOption {
     /// Why; goes into the audit trail.
     #[arg(long, value_name = "TEXT")]
-    reason: String,
+    pub(crate) reason: String,
     /// Says what would happen, and does nothing.
     #[arg(long)]
-    dry_run: bool,
+    pub(crate) dry_run: bool,
 }
 
 /// How a command about many invoices is let loose.

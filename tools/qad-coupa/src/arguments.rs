@@ -102,6 +102,11 @@ pub(crate) enum Verb {
     Pause(PauseOptions),
     /// Lets a flow go on, and has what waited looked at.
     Resume(PauseOptions),
+    /// What a person says about one of the connection's entities.
+    Entity {
+        #[command(subcommand)]
+        verb: crate::entities::EntityVerb,
+    },
     /// Takes into the index of questions what a version without one has written. End it and start it again as you like.
     Reindex,
     /// Coupa, the register and QAD against each other: every difference named. Ends with 4 when one is unexplained.

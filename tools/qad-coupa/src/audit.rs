@@ -14,6 +14,7 @@ use domain::plans::PlanRecord;
 use domain::problem::Problem;
 use domain::suppliers::SupplierRecord;
 use flows::bills::bill_key;
+use flows::opening;
 use flows::pause::Flow;
 use flows::ports::{AuditEntry, Clock, Collection, RecordGroup, RecordKey, Register, StoredRecord};
 use flows::store::{Document, invoice_audit_name, load, parse, verify_chain};
@@ -178,13 +179,13 @@ async fn others(register: &DynamoRegister) -> Result<(Vec<Other>, Vec<Problem>),
             }
         }
     }
-    for flow in Flow::ALL {
-        match tail(register, flow.key()).await {
-            Ok(Some(end)) => found.push(Other {
-                key: flow.key(),
-                name: flow.audit_name(),
-                end,
-            }),
+    let alone = Flow::ALL
+        .iter()
+        .map(|flow| (flow.key(), flow.audit_name()))
+        .chain([(opening::key(), opening::AUDIT_NAME.to_owned())]);
+    for (key, name) in alone {
+        match tail(register, key.clone()).await {
+            Ok(Some(end)) => found.push(Other { key, name, end }),
             Ok(None) => {}
             Err(Failure::Failed(problems)) => unreadable.extend(problems),
             Err(failure) => return Err(failure),

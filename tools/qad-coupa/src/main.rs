@@ -10,6 +10,7 @@
 //! | [`act`] | what a person does with invoices: recheck, replay, release, skip, adopt |
 //! | [`plan`] | what would be posted, with no write possible |
 //! | [`flow`] | one run now, pause, resume |
+//! | [`entities`] | from when on an entity's books are open |
 //! | [`dlq`] | the dead-letter queues |
 //! | [`audit`] | the audit trail as evidence |
 //! | [`connections`] | connections as documents |
@@ -39,6 +40,7 @@ mod connections;
 mod demo;
 mod dlq;
 mod doctor;
+mod entities;
 mod flow;
 mod invoices;
 mod local;
@@ -198,6 +200,7 @@ async fn run(arguments: Arguments) -> Result<(), Failure> {
         Verb::Replay(options) => act::replay(&place, options, json).await,
         Verb::Plan(options) => plan::run(&place, &options, json).await,
         Verb::Dlq { verb } => dlq::run(&place, verb, json).await,
+        Verb::Entity { verb } => entities::run(&place, verb, json).await,
         Verb::Run(options) => flow::run(&place, &options).await,
         Verb::Pause(options) => flow::switch(&place, &options, true, json).await,
         Verb::Resume(options) => flow::switch(&place, &options, false, json).await,

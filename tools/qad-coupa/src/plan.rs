@@ -211,6 +211,9 @@ impl Qad for QadReader<'_> {
     async fn receipts_since(&self, since: Date, page: u32) -> Result<ReceiptScan, ReadError> {
         self.real.receipts_since(since, page).await
     }
+    async fn books_are_open(&self, day: Date) -> Result<Option<bool>, ReadError> {
+        self.real.books_are_open(day).await
+    }
     async fn find_invoices(&self, identity: &QadInvoiceIdentity) -> Result<Vec<QadDocument>, ReadError> {
         self.real.find_invoices(identity).await
     }

@@ -58,6 +58,7 @@ pub(crate) fn invoice_json(record: &InvoiceRecord) -> Value {
         "codes": record.state.codes(),
         "awaits": awaited(record.awaits()),
         "voucher": record.state.voucher().map(ToString::to_string),
+        "adopted": adopted(record),
         "delayed_by": record.delay.as_ref().map(|problem| problem.code.clone()),
         "since": record.since.to_string(),
         "sentence": explain::sentence(record),
@@ -302,10 +303,21 @@ fn told(event: &Event) -> String {
     }
 }
 
+/// How it was known that a document in QAD which was not just created is this invoice's.
+fn adopted(record: &InvoiceRecord) -> Value {
+    match &record.state {
+        State::Posted { how, .. } | State::Exported { how, .. } => {
+            how.adopted().map_or(Value::Null, |how| json!({ "how": how }))
+        }
+        _ => Value::Null,
+    }
+}
+
 fn how_word(how: domain::lifecycle::PostedHow) -> &'static str {
     match how {
         domain::lifecycle::PostedHow::Created => "created",
         domain::lifecycle::PostedHow::Recovered => "its answer was lost; found by look-up",
         domain::lifecycle::PostedHow::Adopted => "keyed by hand; adopted",
+        domain::lifecycle::PostedHow::Restored => "carries our mark; this register has never sent it",
     }
 }

@@ -28,7 +28,7 @@ use domain::ids::{
     DocumentKind, InvoiceId, OrderLineKey, PurchaseOrderNumber, QadInvoiceIdentity, ReceiptKey, fold,
 };
 use domain::matching::SupplierInvoiceDraft;
-use domain::problem::Problem;
+use domain::problem::{PERIOD_CLOSED, Problem};
 use domain::time::{Date, Timestamp};
 use flows::ports::{
     Coupa, DocumentOutcome, Flagged, InvoiceHead, InvoicePage, Qad, QadDocument, ReadError, ReceiptScan,
@@ -209,7 +209,9 @@ fn refused(refusal: &WriteRefusal) -> WriteError {
         WriteRefusal::Qad(errors) => {
             let texts: Vec<&str> = errors.iter().map(|error| error.message.as_str()).collect();
             let fields: Vec<&str> = errors.iter().map(|error| error.field_name.as_str()).collect();
-            Problem::new("QAD_REFUSED", "Correct what QAD names.")
+            let closed = errors.iter().all(|error| error.code == "PERIOD");
+            let code = if closed { PERIOD_CLOSED } else { "QAD_REFUSED" };
+            Problem::new(code, "Correct what QAD names.")
                 .field(fields.join(", "))
                 .actual(texts.join("; "))
         }
@@ -462,6 +464,14 @@ impl Qad for WorldPorts {
                 unreadable: Vec::new(),
                 more: shown.next().is_some(),
             })
+        })
+    }
+
+    async fn books_are_open(&self, day: Date) -> Result<Option<bool>, ReadError> {
+        self.read(System::Qad, "browse.periods", &[day.to_string()], |world| {
+            let mut shown = world.qad.periods().into_iter();
+            let of_day = shown.find(|period| period.start <= day && day <= period.end);
+            Ok(of_day.map(|period| !period.locked))
         })
     }
 

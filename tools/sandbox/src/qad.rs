@@ -35,6 +35,7 @@ const RECEIPTS_BROWSE: &str = "urn:browse:mfg:po041";
 const CHANGED_INVOICES_BROWSE: &str = "urn:browse:bebrowse:com.qad.erp.financials.supplierInvoices";
 const PAYMENTS_BROWSE: &str = "urn:browse:bebrowse:com.qad.erp.financials.supplierPayments";
 const SUPPLIERS_BROWSE: &str = "urn:browse:bebrowse:com.qad.erp.base.supplierV2s";
+const PERIODS_BROWSE: &str = "urn:browse:bebrowse:com.qad.erp.financials.periods";
 const COST_CENTERS_BROWSE: &str = "urn:browse:mfg:gp059";
 const PROJECTS_BROWSE: &str = "urn:browse:bebrowse:com.qad.erp.financials.projects";
 /// A browse that a tenant made itself: values below values.
@@ -124,6 +125,7 @@ pub fn describe(request: &WireRequest) -> (&'static str, Vec<String>) {
                 PAYMENTS_BROWSE => "browse.payments",
                 CHANGED_INVOICES_BROWSE => "browse.changed-invoices",
                 SUPPLIERS_BROWSE => "browse.suppliers",
+                PERIODS_BROWSE => "browse.periods",
                 COST_CENTERS_BROWSE => "browse.cost-centers",
                 PROJECTS_BROWSE => "browse.projects",
                 GL_ACCOUNTS_BROWSE => "browse.gl-accounts",
@@ -567,6 +569,23 @@ fn rows_of(qad: &QadWorld, browse: &str) -> Option<(Vec<&'static str>, Vec<Row>)
         PAYMENTS_BROWSE => (PAYMENT_COLUMNS, payment_rows(qad)),
         CHANGED_INVOICES_BROWSE => (CHANGED_INVOICE_COLUMNS, changed_invoice_rows(qad)),
         SUPPLIERS_BROWSE => (SUPPLIER_COLUMNS, supplier_rows(qad)),
+        PERIODS_BROWSE => {
+            let columns: &[&'static str] = &[
+                "period.entityCode",
+                "period.startDate",
+                "period.endDate",
+                "period.isApLocked",
+            ];
+            let rows = qad.periods().into_iter().map(|period| {
+                BTreeMap::from([
+                    ("period.entityCode", text(ENTITY)),
+                    ("period.startDate", text(&qad_date(period.start))),
+                    ("period.endDate", text(&qad_date(period.end))),
+                    ("period.isApLocked", text(&period.locked.to_string())),
+                ])
+            });
+            (columns, rows.collect())
+        }
         COST_CENTERS_BROWSE => {
             let columns: &[&'static str] = &[
                 "cc_mstr.cc_ctr",

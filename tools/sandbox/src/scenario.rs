@@ -213,6 +213,7 @@ pub fn policy() -> Result<MatchPolicy, IdError> {
         coding: None,
         not_payable: Default::default(),
         remit_to: Default::default(),
+        patience: Default::default(),
     })
 }
 
@@ -1538,6 +1539,7 @@ mod tests {
             reservations: &[],
             coupa_orders: &coupa_orders,
             alike: &[],
+            original: None,
             policy: &policy().unwrap(),
             today: NOW.date_utc(),
         });

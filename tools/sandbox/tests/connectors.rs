@@ -133,6 +133,7 @@ async fn draft_of(ports: &WorldPorts, id: InvoiceId) -> Option<SupplierInvoiceDr
         reservations: &[],
         coupa_orders: &Default::default(),
         alike: &[],
+        original: None,
         policy: &policy().unwrap(),
         today: Timestamp(START).date_utc(),
     });

@@ -19,6 +19,7 @@ const PAD_MAX: usize = 20;
 pub(super) struct LineDocument {
     without_order: OnLine,
     negative: OnLine,
+    price_adjustment: OnLine,
     without_receipt: OnLine,
     order_only_in_coupa: OnOrderOnlyInCoupa,
 }
@@ -34,6 +35,7 @@ impl LineDocument {
         let to_ledger = [
             ("without_order", self.without_order == OnLine::Gl),
             ("negative", self.negative == OnLine::Gl),
+            ("price_adjustment", self.price_adjustment == OnLine::Gl),
             ("without_receipt", self.without_receipt == OnLine::Gl),
             (
                 "order_only_in_coupa",
@@ -47,7 +49,7 @@ impl LineDocument {
                 "nothing",
             ));
         }
-        for (name, _) in to_ledger.iter().skip(2).filter(|(_, on)| *on && !reads_orders) {
+        for (name, _) in to_ledger.iter().skip(3).filter(|(_, on)| *on && !reads_orders) {
             problems.push(invalid(
                 "coupa.orders.read",
                 format!("true, because lines.{name} is \"gl\" and needs what Coupa's order says"),
@@ -57,6 +59,7 @@ impl LineDocument {
         LinePolicy {
             without_order: self.without_order,
             negative: self.negative,
+            price_adjustment: self.price_adjustment,
             without_receipt: self.without_receipt,
             order_only_in_coupa: self.order_only_in_coupa,
         }

@@ -65,6 +65,7 @@ struct LimitsDocument {
     received: OverDocument,
     ordered: OverDocument,
     total: Option<LimitDocument>,
+    echo: Option<LimitDocument>,
 }
 
 impl LimitsDocument {
@@ -76,6 +77,7 @@ impl LimitsDocument {
             received_over: limit(&self.received.over),
             ordered_over: limit(&self.ordered.over),
             total: limit(&self.total),
+            echo: limit(&self.echo),
         }
     }
 }
@@ -90,6 +92,7 @@ pub(super) struct ToleranceDocument {
     received: OverDocument,
     ordered: OverDocument,
     total: Option<LimitDocument>,
+    echo: Option<LimitDocument>,
     by_currency: BTreeMap<Currency, LimitsDocument>,
     by_supplier: BTreeMap<String, LimitsDocument>,
     /// The name that `price.over.percent` had.
@@ -117,6 +120,7 @@ impl ToleranceDocument {
             received: self.received.clone(),
             ordered: self.ordered.clone(),
             total: self.total.clone(),
+            echo: self.echo.clone(),
         }
         .changes();
         check("invoices.tolerance", &given, problems);
@@ -208,6 +212,7 @@ fn check(at: &str, changes: &LimitChanges, problems: &mut Vec<Problem>) {
         ("received.over", &changes.received_over),
         ("ordered.over", &changes.ordered_over),
         ("total", &changes.total),
+        ("echo", &changes.echo),
     ] {
         let Some(limit) = limit else { continue };
         for (part, figure) in [

@@ -153,6 +153,27 @@ fn tax_of(node: &Node<'_>) -> Result<Option<Decimal>, Misread> {
     }
 }
 
+/// Rows of tax on the document: of its lines, its charges, its header. An amount without rows is one.
+pub(super) fn tax_rows(root: &Node<'_>) -> Result<u32, Misread> {
+    let mut nodes = vec![root.clone()];
+    for list in ["invoice-lines", "invoice-charges"] {
+        nodes.extend(root.get(list).items()?);
+    }
+    let mut count = 0_u32;
+    for node in nodes {
+        let mut rows = 0_u32;
+        for row in node.get("tax-lines").items()? {
+            rows = rows.saturating_add(u32::from(row_is_tax(&row)?));
+        }
+        let has_amount = node
+            .get("tax-amount")
+            .amount()?
+            .is_some_and(|amount| !amount.is_zero());
+        count = count.saturating_add(rows.max(u32::from(has_amount)));
+    }
+    Ok(count)
+}
+
 /// Whether a row is tax, or withheld. A row of another type is neither guessed nor dropped.
 fn row_is_tax(row: &Node<'_>) -> Result<bool, Misread> {
     let word = row.get("type");

@@ -28,6 +28,7 @@ pub(super) fn terms(root: &Node<'_>, currency: Currency) -> Result<InvoiceTerms,
             .filter(|amount| *amount > Decimal::ZERO),
         agreement_notes: root.get("payment-agreement-notes").text()?,
         remit_to: (!remit_to.is_empty()).then_some(remit_to),
+        tax_rows: super::amounts::tax_rows(root)?,
     })
 }
 

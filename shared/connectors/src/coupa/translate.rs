@@ -879,6 +879,16 @@ mod tests {
     }
 
     #[test]
+    fn rows_of_tax_are_counted_and_what_is_withheld_is_none() {
+        let text = r#"{"id":92010,"updated-at":"2026-09-30T09:12:44Z","status":"approved","invoice-number":"I-1","invoice-date":"2026-09-28",
+            "document-type":"Invoice","currency":{"code":"USD"},"total-with-taxes":"100.00","tax-amount":"0",
+            "invoice-charges":[{"type":"InvoiceMiscCharge","total":"1","tax-amount":"0.10","tax-lines":[]}],
+            "invoice-lines":[{"line-num":1,"type":"InvoiceAmountLine","total":"80.00","tax-amount":"12.00",
+            "tax-lines":[{"amount":"5.00"},{"amount":"7.00","type":"TaxLine"},{"amount":"3","type":"WithholdingTaxLine"}]}]}"#;
+        assert_eq!(read(text).unwrap().terms.tax_rows, 3);
+    }
+
+    #[test]
     fn a_bulk_price_is_read_to_its_places_and_an_adjustment_by_its_word() {
         let text = |more: &str| {
             format!(

@@ -17,7 +17,7 @@ use async_trait::async_trait;
 use domain::documents::{Order, Receipt};
 use domain::ids::{DomainCode, EntityCode, PurchaseOrderNumber, QadInvoiceIdentity};
 use domain::matching::SupplierInvoiceDraft;
-use domain::problem::Problem;
+use domain::problem::{PERIOD_CLOSED, Problem};
 use domain::time::Date;
 use flows::ports::{Qad, QadDocument, ReadError, ReceiptScan, WriteError};
 use profile::{Family, Profile, Resource};
@@ -241,6 +241,18 @@ impl QadClient {
                 problem,
             };
         }
+        // Whatever else is wrong with it is a person's.
+        let is_closed = |message: &String| {
+            let message = message.to_lowercase();
+            let parts = &self.profile.closed_period_messages;
+            parts
+                .iter()
+                .any(|part| !part.is_empty() && message.contains(&part.to_lowercase()))
+        };
+        if !said.is_empty() && said.iter().all(is_closed) {
+            let fix = "Have the period opened in QAD and recheck it, or name the first open day: qad-coupa entity open-from.";
+            return WriteError::Refused(problem(PERIOD_CLOSED, fix));
+        }
         if (200..=299).contains(&response.status) {
             return WriteError::Refused(refused_invoice(reason));
         }
@@ -396,6 +408,13 @@ impl Qad for QadClient {
         let rows = self.view(&rows, resource);
         let scan = translate::receipts(&rows, &self.profile, &self.domain, None);
         Ok(ReceiptScan { more, ..scan })
+    }
+
+    async fn books_are_open(&self, day: Date) -> Result<Option<bool>, ReadError> {
+        let resource = &self.profile.periods;
+        let criteria = [Criterion::equal("entity", self.entity.as_str())];
+        let rows = self.rows("read_periods", resource, &criteria).await?;
+        translate::open_on(&self.view(&rows, resource), &self.entity, day).map_err(unreadable)
     }
 
     async fn find_invoices(&self, identity: &QadInvoiceIdentity) -> Result<Vec<QadDocument>, ReadError> {

@@ -107,6 +107,8 @@ pub struct Profile {
     pub supplier_invoices: Resource,
     /// Payment allocations by the day of their last change.
     pub payments: Resource,
+    /// The entity's periods (optional: a tenant without the list answers none).
+    pub periods: Resource,
     /// Supplier invoices by the day of their last change, with what is owed of them; a tenant need not show it.
     pub changed_invoices: Resource,
     /// Suppliers by the day of their last change.
@@ -140,6 +142,8 @@ pub struct Profile {
     pub locked_messages: Vec<String>,
     /// Parts of messages, in lower case, that mean "this exists already": it is looked up.
     pub duplicate_messages: Vec<String>,
+    /// Parts of messages, in lower case, that mean "the books are closed on this day": the invoice waits.
+    pub closed_period_messages: Vec<String>,
 }
 
 /// Largest page that may be configured (in production use, seen).
@@ -167,6 +171,7 @@ impl Default for Profile {
             receipts: receipts(),
             supplier_invoices: supplier_invoices(),
             payments: payments(),
+            periods: periods(),
             changed_invoices: changed_invoices(),
             suppliers: suppliers(),
             supplier: supplier(),
@@ -197,6 +202,14 @@ impl Default for Profile {
                 "record lock",
             ]),
             duplicate_messages: words(["already exist"]),
+            closed_period_messages: words([
+                "period is closed",
+                "period is locked",
+                "closed period",
+                "locked period",
+                "period closed",
+                "period locked",
+            ]),
         }
     }
 }
@@ -326,6 +339,20 @@ fn supplier_invoices() -> Resource {
         ]),
         extra_query: BTreeMap::new(),
     }
+}
+
+/// Assumed throughout.
+fn periods() -> Resource {
+    browse(
+        "urn:browse:bebrowse:com.qad.erp.financials.periods",
+        names([("entity", "period.entityCode")]),
+        names([
+            ("entity", "period.entityCode"),
+            ("start", "period.startDate"),
+            ("end", "period.endDate"),
+            ("locked", "period.isApLocked"),
+        ]),
+    )
 }
 
 /// The columns are assumed: QAD documents the payment's own fields, and no browse of its allocations.
@@ -519,6 +546,7 @@ impl Profile {
                 &standard.supplier_invoices,
             ),
             ("payments", &self.payments, &standard.payments),
+            ("periods", &self.periods, &standard.periods),
             (
                 "changed_invoices",
                 &self.changed_invoices,

@@ -10,6 +10,7 @@ use domain::ids::{
 use domain::money::Currency;
 use domain::money::negative;
 use domain::problem::Problem;
+use domain::time::Date;
 use flows::ports::{QadDocument, ReceiptScan, Voucher};
 use rust_decimal::Decimal;
 use std::collections::BTreeMap;
@@ -365,6 +366,20 @@ fn is_closed(field: &Node<'_>) -> Result<bool, Misread> {
         Some(_) => Ok(true),
         None => Ok(false),
     }
+}
+
+/// Whether the periods of the day are open for the purchase ledger, all of them; `None` without one.
+pub(crate) fn open_on(rows: &[Row<'_>], entity: &EntityCode, day: Date) -> Result<Option<bool>, Misread> {
+    let mut open = None;
+    for row in rows {
+        row.same("entity", entity.as_str())?;
+        let (start, end) = (row.get("start").required_date()?, row.get("end").required_date()?);
+        if start <= day && day <= end {
+            let locked = optional_flag(&row.present("locked")?)?;
+            open = Some(open.unwrap_or(true) && !locked);
+        }
+    }
+    Ok(open)
 }
 
 /// Reads one supplier invoice; `None` for a type that is neither invoice nor credit note (a prepayment, a correction).

@@ -87,6 +87,36 @@ async fn an_order_is_asked_for_and_read_as_the_contract_says() {
 }
 
 #[tokio::test]
+async fn the_books_are_open_where_every_period_of_the_day_is() {
+    let period = |start: &str, end: &str, locked: Value| json!({"period.entityCode": "10USACO", "period.startDate": start, "period.endDate": end, "period.isApLocked": locked});
+    let october = |locked: Value| period("2026-10-01T00:00:00.000Z", "2026-10-31T00:00:00.000Z", locked);
+    let november = period("2026-11-01", "2026-11-30", json!(false));
+    for (shown, expected) in [
+        (vec![october(json!(true)), november.clone()], Some(false)),
+        (vec![october(json!("no"))], Some(true)),
+        (vec![october(json!(false)), october(json!(true))], Some(false)),
+        (vec![november.clone()], None),
+        (vec![], None),
+    ] {
+        let bench = Bench::new();
+        bench.script.then(rows(&shown, json!(false)));
+        assert_eq!(
+            bench.qad.books_are_open(date("2026-10-28")).await.unwrap(),
+            expected,
+            "{shown:?}"
+        );
+    }
+    for spoiled in [
+        without(november.clone(), "period.isApLocked"),
+        with(november, "period.entityCode", json!("20GERCO")),
+    ] {
+        let bench = Bench::new();
+        bench.script.then(rows(&[spoiled], json!(false)));
+        assert!(bench.qad.books_are_open(date("2026-11-28")).await.is_err());
+    }
+}
+
+#[tokio::test]
 async fn no_rows_after_a_complete_answer_is_no_order() {
     let bench = Bench::new();
     bench.script.then(rows(&[], json!("false")));
@@ -555,6 +585,7 @@ pub(crate) fn draft() -> SupplierInvoiceDraft {
             description: "Freight".to_owned(),
         }],
         payee: None,
+        echo: Default::default(),
         locked: false,
     }
 }
@@ -718,6 +749,24 @@ async fn every_answer_to_a_create_has_its_meaning() {
         ),
         (
             answer(200, &rejected("Daybook not found")),
+            "refused",
+            "QAD_INVOICE_REFUSED",
+        ),
+        (
+            answer(
+                200,
+                &rejected("The accounting period is closed for the purchase ledger"),
+            ),
+            "refused",
+            "PERIOD_CLOSED",
+        ),
+        (
+            answer(
+                200,
+                &json!({"submitResult": {"success": false, "errors": [
+                    {"message": "The accounting period is closed"}, {"message": "Daybook not found"}]}})
+                .to_string(),
+            ),
             "refused",
             "QAD_INVOICE_REFUSED",
         ),

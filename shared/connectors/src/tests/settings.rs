@@ -207,6 +207,17 @@ fn every_wrong_setting_is_named() {
             "invoices.charge_accounts",
         ),
         ("/hold_recheck_seconds", json!(0), "hold_recheck_seconds"),
+        ("/invoices", json!({"hold_days_max": 0}), "invoices.hold_days_max"),
+        (
+            "/invoices",
+            json!({"hold_days_max": 3651}),
+            "invoices.hold_days_max",
+        ),
+        (
+            "/credits",
+            json!({"return_wait_days": "-0.5"}),
+            "credits.return_wait_days",
+        ),
         ("/webhook", json!({}), "webhook"),
     ] {
         let problems = ConnectionDocument::parse(&changed(pointer, value)).unwrap_err();
@@ -217,6 +228,21 @@ fn every_wrong_setting_is_named() {
         let text = format!("{problems:?}");
         assert!(!text.contains("canary") && !text.contains("424242"), "{text}");
     }
+}
+
+#[test]
+fn waiting_times_take_parts_of_a_day() {
+    let mut document = document();
+    document["invoices"]["hold_days_max"] = json!(0.5);
+    document["credits"] = json!({"return_wait_days": "1.25"});
+    let patience = ConnectionDocument::parse(&document.to_string())
+        .unwrap()
+        .match_policy()
+        .patience;
+    assert_eq!(
+        (patience.hold_millis, patience.return_millis),
+        (43_200_000, 108_000_000)
+    );
 }
 
 #[test]

@@ -201,6 +201,42 @@ fn every_exception_has_its_exact_sentence() {
              it corrected, or release it.",
         ),
         (
+            ExceptionCode::OriginalNotPosted,
+            |case| {
+                *case = Case::credit_note();
+                case.invoice.original_reference = Some("INV-1".to_owned());
+                case.original = Some(crate::matching::Original::NotPosted {
+                    invoice: InvoiceId(7),
+                    total: d("100"),
+                    state: "approved",
+                });
+            },
+            "Held since 2026-03-05 09:12 UTC: it cancels an invoice, and Coupa invoice 7 is approved, expected invoice \
+             INV-1 posted in QAD; it posts by itself when the invoice it cancels has posted.",
+        ),
+        (
+            ExceptionCode::OriginalNotInQad,
+            |case| {
+                *case = Case::credit_note();
+                case.invoice.original_reference = Some("INV-1".to_owned());
+                case.original = Some(crate::matching::Original::Gone {
+                    invoice: InvoiceId(7),
+                    total: d("100"),
+                    state: "voided",
+                });
+            },
+            "Parked for a person since 2026-03-05 09:12 UTC: it cancels an invoice, and Coupa invoice 7 is voided, \
+             expected invoice INV-1 posted in QAD. Void the credit note in Coupa too, or enter it in QAD by hand if \
+             something is left to credit.",
+        ),
+        (
+            ExceptionCode::PriceAdjustment,
+            |case| case.invoice.lines[0].adjustment = Some(crate::documents::Adjustment::Price),
+            "Parked for a person since 2026-03-05 09:12 UTC: invoice line 1 corrects a price (quantity 100 at 10.00 USD, \
+             total 1000.00 USD), expected goods that were ordered and received. Have it approved by the buyer and \
+             entered in QAD by hand, or let such lines go to the general ledger (lines.price_adjustment).",
+        ),
+        (
             ExceptionCode::CreditNoteMissing,
             |case| case.receipts.push(receipt("RT1", "PO1", 1, "-10", "2026-03-02")),
             "Held since 2026-03-05 09:12 UTC: 90 of 100 EA, 10 EA returned and not yet credited on PO PO1 line 1, so \
@@ -439,8 +475,61 @@ fn every_exception_has_its_exact_sentence() {
             code.as_str()
         );
     }
-    let covered: BTreeSet<_> = table.iter().map(|(code, ..)| *code).collect();
+    let mut covered: BTreeSet<_> = table.iter().map(|(code, ..)| *code).collect();
+    covered.extend(found_later().iter().map(|(found, _)| found.code));
     assert_eq!(covered, ExceptionCode::ALL.iter().copied().collect());
+}
+
+/// What no match finds: what comes out when it is posted, or while it waits.
+fn found_later() -> Vec<(Exception, &'static str)> {
+    let march = "2026-03-05".parse().unwrap();
+    let entity = "10USACO".parse().unwrap();
+    let closed =
+        crate::lifecycle::ClosedPeriod::new(march, SINCE, &entity, "The accounting period is closed");
+    let late = |code, waits_for: &str, days: &str| Exception {
+        code,
+        line: Some(1),
+        order_line: Some(crate::matching::tests::key("PO1", 1)),
+        expected: waits_for.to_owned(),
+        actual: instant(SINCE),
+        limit: days.to_owned(),
+    };
+    vec![
+        (
+            late(ExceptionCode::HeldTooLong, "RECEIPT_MISSING", "45 days"),
+            "Parked for a person since 2026-03-05 09:12 UTC: it has waited since 2026-03-05 09:12 UTC (RECEIPT_MISSING), \
+         longer than 45 days. Find out why it does not come; it still posts by itself when it does.",
+        ),
+        (
+            late(ExceptionCode::ReturnNotComing, "RETURN_MISSING", "14 days"),
+            "Parked for a person since 2026-03-05 09:12 UTC: it has waited since 2026-03-05 09:12 UTC (RETURN_MISSING), \
+         longer than 14 days. Have the return posted in QAD, or dispute the credit note; it still posts by itself \
+         when the return is there.",
+        ),
+        (
+            closed.exception,
+            "Held since 2026-03-05 09:12 UTC: QAD does not take it without open books of 10USACO on 2026-03-05 (\"The \
+         accounting period is closed\"); it is sent again when somebody rechecks it or says from when on the books \
+         are open (`qad-coupa entity open-from`).",
+        ),
+    ]
+}
+
+#[test]
+fn what_is_found_later_has_its_exact_sentence_too() {
+    for (exception, expected) in found_later() {
+        let exceptions = vec![exception];
+        let state = match exceptions[0].code.remedy() {
+            Remedy::TheOtherSystem => State::Held {
+                exceptions,
+                awaits: vec![],
+            },
+            Remedy::APerson => State::Parked {
+                reason: ParkReason::Match { exceptions },
+            },
+        };
+        assert_eq!(sentence(&record(state)), expected);
+    }
 }
 
 #[test]
@@ -469,6 +558,11 @@ fn every_state_has_its_exact_sentence() {
             posted(PostedHow::Created),
             "Posted 2026-03-05 09:12 UTC as QAD voucher 2026/SI/1207, created by this connection; it is being marked \
              exported in Coupa.",
+        ),
+        (
+            posted(PostedHow::Restored),
+            "Posted 2026-03-05 09:12 UTC as QAD voucher 2026/SI/1207, found there with our mark although this register \
+             has never sent it; it is being marked exported in Coupa.",
         ),
         (
             posted(PostedHow::Recovered),

@@ -41,6 +41,13 @@ pub(super) fn of(input: &MatchInput<'_>, line: &InvoiceLine) -> Destination {
     {
         return Destination::Ledger;
     }
+    if input.invoice.kind == DocumentKind::Invoice
+        && line
+            .adjustment
+            .is_some_and(|purpose| purpose != Adjustment::Quantity)
+    {
+        return unless(policy.price_adjustment, ExceptionCode::PriceAdjustment);
+    }
     let Some(key) = &line.order_line else {
         return unless(policy.without_order, ExceptionCode::LineWithoutOrder);
     };

@@ -5,7 +5,7 @@ use super::ledger::{Claim, Ledger, Part};
 use super::{AdditionalCost, Exception, ExceptionCode, LineReport, MatchInput, exact, price, text};
 use crate::coupa_orders::{CoupaOrderFacts, CoupaOrderStanding, OnCoupaOrder};
 use crate::documents::{Billed, InvoiceLine, Order, OrderLine, OrderStatus};
-use crate::ids::{DocumentKind, OrderLineKey, fold};
+use crate::ids::{DocumentKind, OrderLineKey, UnitCode, fold};
 use crate::policy::{Limits, UnitConversion};
 use rust_decimal::Decimal;
 use std::collections::BTreeMap;
@@ -204,6 +204,10 @@ impl<'a> LineCheck<'_, 'a> {
             Some(named) if code == ExceptionCode::OrderLineNotMapped => {
                 ("the number of an order line of QAD's".to_owned(), named.clone())
             }
+            _ if code == ExceptionCode::PriceAdjustment => (
+                "goods that were ordered and received".to_owned(),
+                self.own_words(),
+            ),
             _ => ("nothing negative on an invoice".to_owned(), self.own_words()),
         };
         self.add(code, expected, crate::problem::clean(&actual), String::new());
@@ -375,10 +379,12 @@ impl<'a> LineCheck<'_, 'a> {
         report.open = open;
     }
 
-    /// False when nothing may be matched to the line whatever was received.
+    /// False when nothing may be matched to the line whatever was received. What went back is credited whatever has become of
+    /// the order.
     fn check_status(&mut self, order_line: &OrderLine) -> bool {
         match &order_line.status {
             OrderStatus::Open | OrderStatus::Closed => true,
+            OrderStatus::Cancelled | OrderStatus::Unknown(_) if self.is_credit_note() => true,
             OrderStatus::Cancelled => {
                 self.add(
                     ExceptionCode::OrderLineCancelled,
@@ -845,6 +851,25 @@ fn ordered_limit(limits: &Limits, order_line: &OrderLine, ledger: &Ledger<'_>) -
         (percent, amount) => percent.or(amount).unwrap_or_default(),
     };
     Some(Some(exact::add(ordered, given.max(over.free))?))
+}
+
+/// A quantity in the unit of its order line; `None` where that cannot be told.
+pub(super) fn in_unit_of(
+    input: &MatchInput<'_>,
+    key: &OrderLineKey,
+    quantity: Decimal,
+    unit: Option<&UnitCode>,
+) -> Option<Decimal> {
+    let order = input.orders.get(&key.order)?.as_ref()?;
+    let order_line = order.lines.iter().find(|line| line.number == key.line)?;
+    let unit = unit.unwrap_or(&order_line.unit);
+    match find_folded(&input.policy.units, unit.as_str()) {
+        Some(UnitConversion { to, factor, items }) if *to == order_line.unit => {
+            exact::multiply(quantity, *item_factor(items, order_line, factor))
+        }
+        _ if *unit == order_line.unit => Some(quantity),
+        _ => None,
+    }
 }
 
 /// The factor of the order line's item, else that of the unit.

@@ -1,6 +1,7 @@
 //! One test per rule; the names are the rules. [`properties`] compares with an independent model.
 
 mod alike;
+mod cancel;
 mod destination;
 mod order_lines;
 mod payable;
@@ -26,6 +27,7 @@ pub(crate) struct Case {
     pub(crate) reservations: Vec<Reservation>,
     pub(crate) coupa_orders: CoupaOrders,
     pub(crate) alike: Vec<BillAlike>,
+    pub(crate) original: Option<Original>,
     pub(crate) policy: MatchPolicy,
 }
 
@@ -39,6 +41,7 @@ impl Case {
             reservations: Vec::new(),
             coupa_orders: BTreeMap::new(),
             alike: Vec::new(),
+            original: None,
             policy: policy(),
         }
     }
@@ -66,6 +69,7 @@ impl Case {
             reservations: &self.reservations,
             coupa_orders: &self.coupa_orders,
             alike: &self.alike,
+            original: self.original.as_ref(),
             policy: &self.policy,
             today: "2026-03-20".parse().unwrap(),
         }
@@ -373,6 +377,7 @@ fn policy() -> MatchPolicy {
         coding: None,
         not_payable: Default::default(),
         remit_to: Default::default(),
+        patience: Default::default(),
     }
 }
 
@@ -425,6 +430,7 @@ fn an_invoice_that_agrees_is_approved_with_the_complete_document() {
             description: "Freight".to_owned(),
         }],
         payee: None,
+        echo: d("0.02"),
         locked: false,
     };
     assert_eq!(case.draft(), expected);
@@ -1414,6 +1420,19 @@ fn returns_are_credited_first_in_first_out() {
         case.matches(),
         ["PO1 line 1 RT0 -5 at 10 finished", "PO1 line 1 RT1 -5 at 10"]
     );
+}
+
+#[test]
+fn qad_may_round_each_row_of_tax_and_two_cents_in_all() {
+    let mut case = Case::invoice();
+    for (rows, expected) in [(0, "0.02"), (2, "0.02"), (3, "0.03")] {
+        case.invoice.terms.tax_rows = rows;
+        assert_eq!(case.draft().echo, d(expected), "{rows}");
+    }
+    case.policy.tolerance.limits.echo = Limit::free(d("0.10"));
+    assert_eq!(case.draft().echo, d("0.10"));
+    case.invoice.terms.minor_digits = Some(0);
+    assert_eq!(case.draft().echo, d("3"));
 }
 
 #[test]

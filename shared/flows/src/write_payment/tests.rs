@@ -902,6 +902,7 @@ async fn the_flag_of_what_was_posted_locked_is_left_to_coupa_and_a_payment_of_it
         matches: vec![],
         costs: vec![],
         payee: None,
+        echo: Decimal::ZERO,
         locked: true,
     };
     let mut record = invoice_record(true);

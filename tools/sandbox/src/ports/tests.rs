@@ -39,6 +39,7 @@ impl Bench {
             reservations: &[],
             coupa_orders: &Default::default(),
             alike: &[],
+            original: None,
             policy: &policy().unwrap(),
             today: Timestamp(START).date_utc(),
         });

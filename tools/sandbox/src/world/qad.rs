@@ -487,6 +487,8 @@ pub struct QadWorld {
     pub receipts: Vec<QadReceipt>,
     /// Months of the purchase ledger that are closed, as `YYYY-MM`.
     pub closed_periods: BTreeSet<String>,
+    /// Months that the list of periods shows, as `YYYY-MM`; empty when the tenant has no such list.
+    pub listed_periods: BTreeSet<String>,
     /// Supplier invoices, in the order of creation.
     pub invoices: Vec<SupplierInvoice>,
     /// Suppliers (`supplierV2` records) by folded code.
@@ -516,6 +518,17 @@ pub struct QadWorld {
     vouchers: BTreeMap<(u32, String), u64>,
     receivers: u64,
     revision: u64,
+}
+
+/// A row of the list of periods.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Period {
+    /// First day.
+    pub start: Date,
+    /// Last day.
+    pub end: Date,
+    /// Closed for the purchase ledger.
+    pub locked: bool,
 }
 
 /// Which daybooks exist for what.
@@ -742,6 +755,21 @@ impl QadWorld {
         }
     }
 
+    /// The list of periods, one for each listed month.
+    pub fn periods(&self) -> Vec<Period> {
+        self.listed_periods
+            .iter()
+            .filter_map(|month| {
+                let start: Date = format!("{month}-01").parse().ok()?;
+                Some(Period {
+                    start,
+                    end: start.last_of_month(),
+                    locked: self.closed_periods.contains(month),
+                })
+            })
+            .collect()
+    }
+
     /// Adds or replaces an order.
     pub fn add_order(&mut self, order: QadOrder) {
         self.orders.insert(fold(&order.number), order);
@@ -950,7 +978,9 @@ impl QadWorld {
                 } else {
                     signed
                 });
-                receipt.finished |= matching.is_finished;
+                let reopens = matching.match_quantity.0.is_sign_negative()
+                    && receipt.signed_quantity().is_sign_positive();
+                receipt.finished = (receipt.finished && !reopens) || matching.is_finished;
             }
         }
         let year = date_as_written(&record.posting_date)
@@ -1213,6 +1243,11 @@ impl QadWorld {
                     "receiverNumber",
                     format!("Receiver {receiver} does not exist for order {order} line {line}"),
                 )),
+                // A credit note takes back what was invoiced of a receipt, and opens it again (assumed).
+                Some(receipt)
+                    if quantity.is_sign_negative()
+                        && receipt.signed_quantity().is_sign_positive()
+                        && quantity.abs() <= receipt.signed_vouchered() => {}
                 Some(receipt) if !covers(receipt.open(), quantity) => refusals.push(QadRefusal::new(
                     "MATCH-QTY",
                     "matchQuantity",
