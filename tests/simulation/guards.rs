@@ -2,7 +2,7 @@
 //! it stands in `docs/reliability.md`, and this test fails when that table is not what it found. A guard whose absence
 //! nobody notices would be decoration, or the simulation would be blind.
 
-use crate::{aligned_guards, preemptions};
+use crate::{aligned_guards, payments, preemptions};
 use domain::guards::{Guard, without};
 use domain::lifecycle::State;
 use flows::ports::HintReason;
@@ -85,10 +85,10 @@ fn rows() -> Vec<Row> {
     use Caught::{Flows, Machines};
     use Guard::{
         ChangeShare, ClockSkew, CodeIsOurs, CodeReserved, CursorsForward, EchoComparison, EmptyIsNotGone,
-        FailedLookUpIsNoAnswer, Fence, IdentityClaim, IntentFirst, LinkedOnce, LookAfterwards,
-        LookUpBeforeFirstSend, NotWhileInFlight, OlderReadingSaysNothing, OpenFirst, OwnEcho,
-        PaidAfterPosted, PollersRight, RecheckAfterRegister, RecordBeforeWake, Reservation, SendInsideLease,
-        SettleWindow, UnknownIsUnknown, WatermarkLast,
+        FailedLookUpIsNoAnswer, Fence, IdentityClaim, IntentFirst, InvoiceCurrency, LinkedOnce,
+        LookAfterwards, LookUpBeforeFirstSend, NotWhileInFlight, OlderReadingSaysNothing, OpenFirst, OwnEcho,
+        PaidAfterPosted, PollersRight, QadSaysPaid, RecheckAfterRegister, RecordBeforeWake, Reservation,
+        SendInsideLease, SettleWindow, UnknownIsUnknown, WatermarkLast,
     };
     let row = |guard, place, removed, caught| Row {
         guard,
@@ -181,6 +181,18 @@ fn rows() -> Vec<Row> {
             "`flows::write_payment`",
             switch(PaidAfterPosted),
             Machines(usual),
+        ),
+        row(
+            "QAD says when a bill is paid",
+            "`domain::payments`",
+            switch(QadSaysPaid),
+            Flows(payments::closed_by_a_write_off),
+        ),
+        row(
+            "paid is shown in the invoice's currency",
+            "`domain::payments`",
+            switch(InvoiceCurrency),
+            Flows(payments::paid_in_another_currency),
         ),
         row(
             "one owner per QAD identity",

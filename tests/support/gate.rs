@@ -925,21 +925,36 @@ impl CoupaPayments for Gate {
     }
 }
 
+impl Gate {
+    /// What QAD has said is owed.
+    fn owed<'b>(&self, balances: impl Iterator<Item = &'b InvoiceBalance>) {
+        let mut shared = self.sim.shared();
+        balances.for_each(|balance| shared.watch.owed(balance));
+    }
+}
+
 #[async_trait]
 impl QadPayments for Gate {
     async fn balances_since(&self, since: Date) -> Result<BalanceScan, ReadError> {
         let make = || self.sim.ports.balances_since(since);
-        self.pass(Method::BalancesSince, || since.to_string(), true, make, read_lost)
-            .await
+        let answer = self
+            .pass(Method::BalancesSince, || since.to_string(), true, make, read_lost)
+            .await;
+        self.owed(answer.iter().flat_map(|scan| &scan.balances));
+        answer
     }
+
     async fn balances_of(
         &self,
         invoice: &QadInvoiceIdentity,
         on: Date,
     ) -> Result<Vec<InvoiceBalance>, ReadError> {
         let make = || self.sim.ports.balances_of(invoice, on);
-        self.pass(Method::BalancesOf, || invoice.to_string(), true, make, read_lost)
-            .await
+        let answer = self
+            .pass(Method::BalancesOf, || invoice.to_string(), true, make, read_lost)
+            .await;
+        self.owed(answer.iter().flatten());
+        answer
     }
 
     async fn payments_since(&self, since: Date) -> Result<PaymentScan, ReadError> {

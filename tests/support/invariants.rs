@@ -19,7 +19,7 @@ use domain::effect::EffectStatus;
 use domain::ids::{InvoiceId, QadInvoiceIdentity};
 use domain::lifecycle::{ChainEnd, Event, InvoiceRecord, ParkReason, State, Voucher};
 use domain::matching::SupplierInvoiceDraft;
-use domain::payments::{BillPayments, PaymentEntry};
+use domain::payments::{BillPayments, InvoiceBalance, PaymentEntry};
 use domain::time::Timestamp;
 use flows::ports::{
     AuditEntry, Collection, Commit, QadDocument, RecordGroup, RecordKey, RecordWrite, StoredRecord,
@@ -27,6 +27,7 @@ use flows::ports::{
 };
 use flows::store::{invoice_audit_name, next_entry, parse, sha256_hex, verify_chain};
 use rust_decimal::Decimal;
+use sandbox::world::qad::{PaymentAllocation, QadWorld};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A text that stands in every simulated invoice and must never reach the audit trail or a hint.
@@ -64,6 +65,7 @@ pub struct Watch {
     creates: BTreeMap<InvoiceId, u64>,
     documents_seen: usize,
     bills_read_at: BTreeMap<InvoiceId, Timestamp>,
+    closed_in_qad: BTreeSet<QadInvoiceIdentity>,
     entries_seen: usize,
     payments: u64,
     /// Suppliers and lookup values.
@@ -86,6 +88,13 @@ impl Watch {
     pub fn bill_read(&mut self, id: InvoiceId, asked_at: Timestamp) {
         let at = self.bills_read_at.entry(id).or_default();
         *at = asked_at.max(*at);
+    }
+
+    /// QAD has said of a supplier invoice what is owed of it.
+    pub fn owed(&mut self, balance: &InvoiceBalance) {
+        if balance.is_closed() == Some(true) {
+            self.closed_in_qad.insert(balance.invoice.clone());
+        }
     }
 
     /// Payment entries that left for Coupa.
@@ -268,6 +277,14 @@ pub fn payment_is_allowed(sim: &Sim, task: usize, clock: Timestamp, entry: &Paym
     if !is_in_qad(sim, entry.invoice) {
         sim.violate(|| format!("S7 {} is paid in Coupa and its invoice is not in QAD", entry.key));
     }
+    if entry.paid && document_of(sim, entry.invoice).is_some_and(|of| !of.is_closed && !of.was_closed) {
+        sim.violate(|| {
+            format!(
+                "S8 invoice {} is marked paid by {}, and QAD has never closed it",
+                entry.invoice, entry.key
+            )
+        });
+    }
 }
 
 /// S3: the bytes of a payment entry leave now.
@@ -356,6 +373,12 @@ fn check_payments(sim: &Sim) {
                 let mut keys = BTreeSet::new();
                 for payment in &invoice.payments {
                     let notes = payment.notes.clone().unwrap_or_default();
+                    broken.extend(wrong_entry(
+                        &world.qad,
+                        &invoice.number,
+                        &notes,
+                        payment.amount_paid,
+                    ));
                     let key: Vec<&str> = notes.split(' ').take(3).collect();
                     if !payment.amount_paid.is_zero()
                         && !keys.insert((key.join(" "), payment.amount_paid.is_sign_negative()))
@@ -398,6 +421,76 @@ fn check_payments(sim: &Sim) {
     sim.shared().watch.entries_seen = entries;
 }
 
+/// What QAD has of an invoice.
+struct InQad {
+    /// What its payments that count pay of it, in its own currency.
+    paid: Decimal,
+    /// Nothing is owed of it now.
+    is_closed: bool,
+    /// QAD has once said so when it was asked.
+    was_closed: bool,
+}
+
+/// The one document that QAD has of an invoice; `None` when there is none, or when QAD has a second one of its number: whose
+/// payments are whose is a person's then.
+fn document_of(sim: &Sim, id: InvoiceId) -> Option<InQad> {
+    let summary = record_of(sim, id)?.1.summary?;
+    let closed = sim.shared().watch.closed_in_qad.clone();
+    let world = sim.world();
+    let mut of_it = world.qad.invoices.iter().filter(|one| {
+        one.record
+            .supplier_invoice_reference
+            .eq_ignore_ascii_case(summary.reference.as_str())
+    });
+    let (document, None) = (of_it.next()?, of_it.next()) else {
+        return None;
+    };
+    let paid = world
+        .qad
+        .payments
+        .iter()
+        .filter(|one| one.status == "Paid" && one.pays(document))
+        .map(sandbox::world::qad::PaymentAllocation::paid)
+        .sum();
+    Some(InQad {
+        paid,
+        is_closed: world.qad.owed(document).is_zero(),
+        was_closed: closed
+            .iter()
+            .any(|one| one.reference.folded() == summary.reference.folded()),
+    })
+}
+
+/// What is wrong with an entry that Coupa shows: each is a payment that QAD has, with the amount that it settles of the
+/// invoice in the invoice's currency; one that is taken back counts in QAD no more, or pays another invoice now.
+fn wrong_entry(qad: &QadWorld, number: &str, notes: &str, amount: Decimal) -> Option<String> {
+    let key_of = |one: &PaymentAllocation| {
+        let payer = one.entity.as_deref().unwrap_or(sandbox::world::qad::ENTITY);
+        format!(
+            "QAD {payer} {}/{}/{}#{}",
+            one.year, one.instrument, one.number, one.allocation
+        )
+    };
+    let key: Vec<&str> = notes.split(' ').take(3).collect();
+    let key = key.join(" ");
+    // Somebody keyed it by hand.
+    if !key.starts_with("QAD ") || amount.is_zero() {
+        return None;
+    }
+    let Some(payment) = qad.payments.iter().find(|one| key_of(one) == key) else {
+        return Some(format!("S8 Coupa shows {key}, which QAD does not have"));
+    };
+    let is_back = amount.is_sign_negative() != payment.paid().is_sign_negative();
+    if amount.abs() != payment.paid().abs() {
+        return Some(format!(
+            "S8 Coupa shows {amount} for {key}, which pays {}",
+            payment.paid()
+        ));
+    }
+    let counts = payment.status == "Paid" && payment.invoice_reference.eq_ignore_ascii_case(number);
+    (is_back && counts).then(|| format!("S8 Coupa takes {key} back, which counts in QAD"))
+}
+
 /// S8 and S14 for the ledgers, when nothing moves any more.
 fn check_bills_at_rest(sim: &Sim) {
     let mut broken = Vec::new();
@@ -414,24 +507,29 @@ fn check_bills_at_rest(sim: &Sim) {
         if !paying || bill.parked.is_some() || bill.left_alone.is_some() {
             continue;
         }
-        let wanted: Decimal = bill
-            .allocations
-            .values()
-            .filter(|one| {
-                one.latest.status == domain::payments::PaymentStatus::Paid && one.moved_to.is_none()
-            })
-            .map(|one| one.latest.allocated)
-            .sum();
-        let shown: Decimal = sim
+        let Some(in_qad) = document_of(sim, id) else {
+            continue;
+        };
+        let (shown, paid): (Decimal, bool) = sim
             .world()
             .coupa
             .invoices
             .get(&id.0)
-            .map(|invoice| invoice.payments.iter().map(|payment| payment.amount_paid).sum())
+            .map(|invoice| {
+                let amounts = invoice.payments.iter().map(|payment| payment.amount_paid);
+                (amounts.sum(), invoice.paid)
+            })
             .unwrap_or_default();
-        if wanted != shown {
+        if in_qad.paid != shown {
             broken.push(format!(
-                "S8 QAD has paid {wanted} of invoice {id} and Coupa shows {shown}"
+                "S8 QAD has paid {} of invoice {id} and Coupa shows {shown}",
+                in_qad.paid
+            ));
+        }
+        if in_qad.is_closed != paid {
+            broken.push(format!(
+                "S8 QAD has closed invoice {id}: {}; paid in Coupa: {paid}",
+                in_qad.is_closed
             ));
         }
     }

@@ -438,7 +438,7 @@ fn pay(run: &mut Harness, rng: &mut Rng) {
         payment.last_modified = today;
     }
     let mut number = qad.payments.len() as u64 + 500;
-    let mut more = Vec::new();
+    let (mut more, mut settled) = (Vec::new(), Vec::<(String, Decimal)>::new());
     for document in &qad.invoices {
         let reference = &document.record.supplier_invoice_reference;
         let paid = qad
@@ -449,6 +449,23 @@ fn pay(run: &mut Harness, rng: &mut Rng) {
             continue;
         }
         let total = document.record.total_amount.0.abs();
+        let how = How::of(number);
+        let withheld = if how == How::Withheld {
+            total * Decimal::new(2, 1)
+        } else {
+            Decimal::ZERO
+        };
+        let written_off = if how == How::WrittenOff {
+            Decimal::new(2, 2)
+        } else {
+            Decimal::ZERO
+        };
+        let total = total - withheld - written_off;
+        if !written_off.is_zero() {
+            let mut amount = written_off;
+            amount.set_sign_negative(document.record.total_amount.0.is_sign_negative());
+            settled.push((reference.clone(), amount));
+        }
         let first = if rng.per_mille(500) {
             total
         } else {
@@ -467,22 +484,59 @@ fn pay(run: &mut Harness, rng: &mut Rng) {
                 reference: format!("CHK-{number}"),
                 supplier: document.record.supplier_code.clone(),
                 status: "Initial".to_owned(),
-                currency: document.record.currency_code.clone(),
+                currency: if how == How::Foreign {
+                    "JPY".to_owned()
+                } else {
+                    document.record.currency_code.clone()
+                },
                 payment_date: today,
                 last_modified: today,
                 invoice_reference: reference.clone(),
                 invoice_type: document.record.invoice_type.clone(),
-                allocated: Exact(amount),
+                allocated: Exact(if how == How::Foreign {
+                    amount * Decimal::ONE_HUNDRED
+                } else {
+                    amount
+                }),
                 discount: Exact::default(),
-                entity: None,
-                invoice_allocated: None,
+                entity: (how == How::Central).then(|| "30FRCO".to_owned()),
+                invoice_allocated: (how == How::Foreign).then_some(Exact(amount)),
                 settles: None,
-                withheld: Exact::default(),
+                withheld: Exact(if allocation == 1 { withheld } else { Decimal::ZERO }),
                 invoice_voucher: None,
             });
         }
     }
     qad.payments.extend(more);
+    for (reference, amount) in settled {
+        qad.adjust_invoice(&reference, amount, today);
+    }
+}
+
+/// How QAD settles a bill.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum How {
+    Plainly,
+    /// A fifth of it is tax that is withheld.
+    Withheld,
+    /// Two cents of it are written off.
+    WrittenOff,
+    /// Paid in another currency.
+    Foreign,
+    /// Another entity pays it.
+    Central,
+}
+
+impl How {
+    fn of(number: u64) -> Self {
+        match number % 6 {
+            1 => Self::Withheld,
+            2 => Self::WrittenOff,
+            3 => Self::Foreign,
+            4 => Self::Central,
+            _ => Self::Plainly,
+        }
+    }
 }
 
 /// Plays every step whose time has come. True when all are played.

@@ -44,6 +44,10 @@ pub enum Guard {
     PollersRight,
     /// Nothing is paid in Coupa before the invoice is in QAD.
     PaidAfterPosted,
+    /// A bill is paid when QAD says so, whatever its payments add up to.
+    QadSaysPaid,
+    /// What was paid is shown in the invoice's own currency.
+    InvoiceCurrency,
     /// A code that is reserved for a supplier of Coupa is given to nobody else.
     CodeReserved,
     /// Both sides of a link are written in one transaction: a supplier is linked once.
@@ -66,7 +70,7 @@ pub enum Guard {
 
 impl Guard {
     /// All of them.
-    pub const ALL: [Self; 27] = [
+    pub const ALL: [Self; 29] = [
         Self::SettleWindow,
         Self::IntentFirst,
         Self::Fence,
@@ -85,6 +89,8 @@ impl Guard {
         Self::LookAfterwards,
         Self::PollersRight,
         Self::PaidAfterPosted,
+        Self::QadSaysPaid,
+        Self::InvoiceCurrency,
         Self::CodeReserved,
         Self::LinkedOnce,
         Self::CodeIsOurs,

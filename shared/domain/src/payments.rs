@@ -4,6 +4,7 @@
 //! one negative entry, once. QAD's status is a ladder and not a yes or no; which steps count is policy.
 
 use crate::effect::{Effect, EffectEvent};
+use crate::guards::{Guard, stands};
 use crate::ids::{
     DocumentKind, EntityCode, InvoiceId, InvoiceReference, QadInvoiceIdentity, SupplierCode, fold,
 };
@@ -303,6 +304,9 @@ impl AllocationState {
     /// What was paid in the invoice's currency: as QAD shows it there, else as it was paid when that is the same currency,
     /// else by the difference of two balances. `None` when QAD shows none of them.
     pub fn amount(&self, currency: Currency) -> Option<Decimal> {
+        if !stands(Guard::InvoiceCurrency) {
+            return Some(self.latest.allocated);
+        }
         let paid = (self.latest.currency == currency).then_some(self.latest.allocated);
         self.latest.in_invoice_currency.or(paid).or(self.by_balance)
     }
@@ -632,6 +636,9 @@ impl BillPayments {
     /// anything.
     fn is_paid(&self, settled: Decimal, anything_written: bool, policy: &PaymentPolicy) -> Option<bool> {
         let by_sum = anything_written.then(|| self.is_settled_by(settled, policy));
+        if !stands(Guard::QadSaysPaid) {
+            return by_sum;
+        }
         self.is_closed_now(policy).or(by_sum)
     }
 

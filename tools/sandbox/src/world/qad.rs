@@ -413,12 +413,34 @@ pub struct PaymentAllocation {
 }
 
 impl PaymentAllocation {
-    /// What it settles of the invoice, in the invoice's currency.
-    fn settled(&self) -> Decimal {
+    /// What it pays of the invoice, in the invoice's currency and signed as the invoice is: a credit note's comes with either
+    /// sign.
+    pub fn paid(&self) -> Decimal {
         let paid = self.settles.or(self.invoice_allocated).unwrap_or(self.allocated);
-        paid.0
-            .saturating_add(self.discount.0)
-            .saturating_add(self.withheld.0)
+        self.signed(paid.0)
+    }
+
+    /// What it settles of the invoice: what it pays, the discount and the tax withheld.
+    fn settled(&self) -> Decimal {
+        self.paid()
+            .saturating_add(self.signed(self.discount.0))
+            .saturating_add(self.signed(self.withheld.0))
+    }
+
+    fn signed(&self, amount: Decimal) -> Decimal {
+        if self.invoice_type.eq_ignore_ascii_case("CREDITNOTE") {
+            Decimal::ZERO.saturating_sub(amount.abs())
+        } else {
+            amount
+        }
+    }
+
+    /// True when it pays this document.
+    pub fn pays(&self, invoice: &SupplierInvoice) -> bool {
+        let (_, supplier, reference, kind) = invoice.record.identity();
+        fold(&self.supplier) == supplier
+            && fold(&self.invoice_reference) == reference
+            && fold(&self.invoice_type) == kind
     }
 }
 
@@ -872,17 +894,10 @@ impl QadWorld {
 
     /// What is owed of an invoice: its total less what counts as paid and what was settled otherwise.
     pub fn owed(&self, invoice: &SupplierInvoice) -> Decimal {
-        let (_, supplier, reference, kind) = invoice.record.identity();
-        let pays = |one: &&PaymentAllocation| {
-            one.status == "Paid"
-                && fold(&one.supplier) == supplier
-                && fold(&one.invoice_reference) == reference
-                && fold(&one.invoice_type) == kind
-        };
         let settled = self
             .payments
             .iter()
-            .filter(pays)
+            .filter(|one| one.status == "Paid" && one.pays(invoice))
             .fold(invoice.adjusted.0, |sum, one| sum.saturating_add(one.settled()));
         invoice.record.total_amount.0.saturating_sub(settled)
     }
