@@ -41,6 +41,24 @@ fn read_text(
 }
 
 #[test]
+fn the_page_has_a_secret_only_where_people_sign_in_at_a_provider() {
+    let text = std::fs::read_to_string(infra("stack.yaml")).unwrap();
+    for (login, secrets, is_there) in [("off", 0, false), ("local", 0, true), ("oidc", 1, true)] {
+        let stack = read_text(&text, &[("ConsoleLogin", login)], BTreeMap::new()).unwrap();
+        assert_eq!(stack.secrets.len(), secrets, "{login}");
+        let mut functions = stack.functions.iter();
+        let page = functions.find(|function| function.binary == "console");
+        assert_eq!(page.is_some(), is_there, "{login}");
+        let secret = page.and_then(|page| page.environment.get("CONSOLE_SECRET"));
+        assert_eq!(
+            secret.is_some_and(|name| !name.is_empty()),
+            secrets == 1,
+            "{login}: {secret:?}"
+        );
+    }
+}
+
+#[test]
 fn the_projects_templates_are_understood() {
     let text = std::fs::read_to_string(infra("stack.yaml")).unwrap();
     let template = Template::read(
