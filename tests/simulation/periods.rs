@@ -15,13 +15,14 @@ use crate::instructions::Desk;
 /// March, in which the invoice is posted, is closed.
 fn march_is_closed() -> World {
     let mut world = straight_through();
+    world.qad.lists_periods = false;
     world.qad.closed_periods.insert("2026-03".to_owned());
     world
 }
 
 fn begun() -> Harness {
     let mut setup = Setup::default();
-    setup.settings.record_outcomes = true;
+    setup.settings.outcomes = flows::ports::Outcomes::History;
     let mut run = Harness::new(march_is_closed(), &setup);
     run.run(Job::Match(INVOICE, HintReason::Webhook));
     run
@@ -104,7 +105,7 @@ fn a_person_who_rechecks_sends_it_again_and_a_second_refusal_holds_it_again() {
 #[test]
 fn a_list_of_periods_that_shows_the_month_open_sends_it_again_once() {
     let mut run = begun();
-    run.sim.world().qad.listed_periods.insert("2026-03".to_owned());
+    run.sim.world().qad.lists_periods = true;
     run.recheck();
     run.assert_stands(INVOICE, "held", 0);
     assert_eq!(creates(&run), 1);

@@ -409,7 +409,7 @@ impl Target<InvoiceRecord> for Creation<'_> {
             let mut held = then(change, held, now)?;
             held.document.closed_period = Some(closed);
             held.document.look_again = Some(now.plus_millis(self.recheck_millis));
-            return Ok(noted(held, self.record_outcomes, now));
+            return Ok(noted(held, self.outcomes, now));
         }
         let reason = ParkReason::Problem { problem };
         let mut parked = then(change, Event::Parked { reason }, now)?;

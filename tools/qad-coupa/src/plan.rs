@@ -538,6 +538,7 @@ mod tests {
             matches: vec![],
             costs: vec![],
             payee: None,
+            echo: rust_decimal::Decimal::ZERO,
             locked: false,
         };
         let bench = crate::doctor::tests::Bench::full().await;

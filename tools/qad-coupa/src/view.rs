@@ -5,7 +5,7 @@ pub(crate) use domain::csv::csv;
 use domain::explain;
 use domain::ids::OrderLineKey;
 use domain::instruction::{Instruction, Release};
-use domain::lifecycle::{Event, InvoiceRecord};
+use domain::lifecycle::{Event, InvoiceRecord, State};
 use flows::ports::AuditEntry;
 use serde::Serialize;
 use serde_json::{Value, json};

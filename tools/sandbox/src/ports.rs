@@ -469,7 +469,7 @@ impl Qad for WorldPorts {
 
     async fn books_are_open(&self, day: Date) -> Result<Option<bool>, ReadError> {
         self.read(System::Qad, "browse.periods", &[day.to_string()], |world| {
-            let mut shown = world.qad.periods().into_iter();
+            let mut shown = world.qad.listed_periods().into_iter();
             let of_day = shown.find(|period| period.start <= day && day <= period.end);
             Ok(of_day.map(|period| !period.locked))
         })

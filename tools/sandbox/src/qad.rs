@@ -35,7 +35,6 @@ const RECEIPTS_BROWSE: &str = "urn:browse:mfg:po041";
 const CHANGED_INVOICES_BROWSE: &str = "urn:browse:bebrowse:com.qad.erp.financials.supplierInvoices";
 const PAYMENTS_BROWSE: &str = "urn:browse:bebrowse:com.qad.erp.financials.supplierPayments";
 const SUPPLIERS_BROWSE: &str = "urn:browse:bebrowse:com.qad.erp.base.supplierV2s";
-const PERIODS_BROWSE: &str = "urn:browse:bebrowse:com.qad.erp.financials.periods";
 const COST_CENTERS_BROWSE: &str = "urn:browse:mfg:gp059";
 const PROJECTS_BROWSE: &str = "urn:browse:bebrowse:com.qad.erp.financials.projects";
 /// A browse that a tenant made itself: values below values.
@@ -125,7 +124,6 @@ pub fn describe(request: &WireRequest) -> (&'static str, Vec<String>) {
                 PAYMENTS_BROWSE => "browse.payments",
                 CHANGED_INVOICES_BROWSE => "browse.changed-invoices",
                 SUPPLIERS_BROWSE => "browse.suppliers",
-                PERIODS_BROWSE => "browse.periods",
                 COST_CENTERS_BROWSE => "browse.cost-centers",
                 PROJECTS_BROWSE => "browse.projects",
                 GL_ACCOUNTS_BROWSE => "browse.gl-accounts",
@@ -569,23 +567,6 @@ fn rows_of(qad: &QadWorld, browse: &str) -> Option<(Vec<&'static str>, Vec<Row>)
         PAYMENTS_BROWSE => (PAYMENT_COLUMNS, payment_rows(qad)),
         CHANGED_INVOICES_BROWSE => (CHANGED_INVOICE_COLUMNS, changed_invoice_rows(qad)),
         SUPPLIERS_BROWSE => (SUPPLIER_COLUMNS, supplier_rows(qad)),
-        PERIODS_BROWSE => {
-            let columns: &[&'static str] = &[
-                "period.entityCode",
-                "period.startDate",
-                "period.endDate",
-                "period.isApLocked",
-            ];
-            let rows = qad.periods().into_iter().map(|period| {
-                BTreeMap::from([
-                    ("period.entityCode", text(ENTITY)),
-                    ("period.startDate", text(&qad_date(period.start))),
-                    ("period.endDate", text(&qad_date(period.end))),
-                    ("period.isApLocked", text(&period.locked.to_string())),
-                ])
-            });
-            (columns, rows.collect())
-        }
         COST_CENTERS_BROWSE => {
             let columns: &[&'static str] = &[
                 "cc_mstr.cc_ctr",
@@ -641,12 +622,12 @@ fn rows_of(qad: &QadWorld, browse: &str) -> Option<(Vec<&'static str>, Vec<Row>)
                 "period.endDate",
                 "period.isApLocked",
             ];
-            let rows = qad.periods().map(|(first, last, locked)| {
+            let rows = qad.listed_periods().into_iter().map(|period| {
                 let cells = [
                     text(ENTITY),
-                    text(&qad_date(first)),
-                    text(&qad_date(last)),
-                    Cell::Flag(locked),
+                    text(&qad_date(period.start)),
+                    text(&qad_date(period.end)),
+                    Cell::Flag(period.locked),
                 ];
                 row(columns, cells)
             });

@@ -107,7 +107,7 @@ pub struct Profile {
     pub supplier_invoices: Resource,
     /// Payment allocations by the day of their last change.
     pub payments: Resource,
-    /// The entity's periods (optional: a tenant without the list answers none).
+    /// An entity's periods, to wait for closed books and to check settings against; optional too.
     pub periods: Resource,
     /// Supplier invoices by the day of their last change, with what is owed of them; a tenant need not show it.
     pub changed_invoices: Resource,
@@ -123,8 +123,6 @@ pub struct Profile {
     pub credit_terms: Resource,
     /// Currencies.
     pub currencies: Resource,
-    /// An entity's periods.
-    pub periods: Resource,
     /// Words of `po_stat` and `pod_status`.
     pub order_status: OrderStatusWords,
     /// Words of `po_ers_opt` and `pod_ers_opt`.
@@ -179,7 +177,6 @@ impl Default for Profile {
             invoice_statuses: codes("invoiceStatusCodes", "invoiceStatusCode", "invoiceStatusCode"),
             credit_terms: codes("creditTerms", "creditTerm", "creditTermsCode"),
             currencies: codes("currencies", "currency", "currencyCode"),
-            periods: periods(),
             order_status: OrderStatusWords {
                 open: words(["", "o"]),
                 closed: words(["c"]),
@@ -492,20 +489,6 @@ fn codes(plural: &str, singular: &str, code: &str) -> Resource {
     )
 }
 
-/// Assumed like the lists of codes.
-fn periods() -> Resource {
-    browse(
-        "urn:browse:bebrowse:com.qad.erp.financials.periods",
-        names([("entity", "period.entityCode")]),
-        names([
-            ("entity", "period.entityCode"),
-            ("start", "period.startDate"),
-            ("end", "period.endDate"),
-            ("locked", "period.isApLocked"),
-        ]),
-    )
-}
-
 impl Profile {
     /// The default with a connection's parts laid over it, at any depth; what is not given stays. Lists are replaced.
     ///
@@ -562,7 +545,6 @@ impl Profile {
             ),
             ("credit_terms", &self.credit_terms, &standard.credit_terms),
             ("currencies", &self.currencies, &standard.currencies),
-            ("periods", &self.periods, &standard.periods),
         ] {
             check_resource(&format!("qad.profile.{name}"), ours, known, &mut problems);
         }

@@ -603,7 +603,9 @@ fn filters_and_constants_are_checked() {
             .map(|problem| problem.field)
             .collect::<Vec<_>>()
     };
-    let cases: [(&str, fn(&mut Value)); 7] = [
+    /// A setting and how it is spoilt.
+    type Spoilt = (&'static str, fn(&mut Value));
+    let cases: [Spoilt; 7] = [
         ("suppliers.change_share.percent", |all| {
             all["suppliers"]["change_share"] = json!({"percent": 101});
         }),

@@ -509,8 +509,8 @@ pub struct QadWorld {
     pub receipts: Vec<QadReceipt>,
     /// Months of the purchase ledger that are closed, as `YYYY-MM`.
     pub closed_periods: BTreeSet<String>,
-    /// Months that the list of periods shows, as `YYYY-MM`; empty when the tenant has no such list.
-    pub listed_periods: BTreeSet<String>,
+    /// Whether the tenant shows the list of its periods.
+    pub lists_periods: bool,
     /// Supplier invoices, in the order of creation.
     pub invoices: Vec<SupplierInvoice>,
     /// Suppliers (`supplierV2` records) by folded code.
@@ -604,6 +604,7 @@ impl QadWorld {
             "AP-LOCKED",
         ]);
         self.currencies = set(&["USD", "EUR", "GBP", "HUF", "JPY", "CHF", "MXN"]);
+        self.lists_periods = true;
         self.currency_digits = BTreeMap::from([("HUF".to_owned(), 0)]);
         self.cost_centers = coded(&[
             ("100", "Assembly", true),
@@ -620,15 +621,18 @@ impl QadWorld {
         ]);
     }
 
-    /// The purchase ledger's periods, one a month: first day, last day, and whether it is closed.
-    pub fn periods(&self) -> impl Iterator<Item = (Date, Date, bool)> {
+    /// The purchase ledger's periods, one a month.
+    pub fn periods(&self) -> impl Iterator<Item = Period> {
         let (first, last) = PERIOD_YEARS;
         let months =
             (first..=last).flat_map(|year| (1..=12).filter_map(move |month| Date::new(year, month, 1).ok()));
         months.map(|start| {
             let month = start.to_string();
-            let closed = self.closed_periods.contains(month.get(..7).unwrap_or_default());
-            (start, start.last_of_month(), closed)
+            Period {
+                start,
+                end: start.last_of_month(),
+                locked: self.closed_periods.contains(month.get(..7).unwrap_or_default()),
+            }
         })
     }
 
@@ -777,19 +781,13 @@ impl QadWorld {
         }
     }
 
-    /// The list of periods, one for each listed month.
-    pub fn periods(&self) -> Vec<Period> {
-        self.listed_periods
-            .iter()
-            .filter_map(|month| {
-                let start: Date = format!("{month}-01").parse().ok()?;
-                Some(Period {
-                    start,
-                    end: start.last_of_month(),
-                    locked: self.closed_periods.contains(month),
-                })
-            })
-            .collect()
+    /// The list of periods; empty when the tenant does not show it.
+    pub fn listed_periods(&self) -> Vec<Period> {
+        if self.lists_periods {
+            self.periods().collect()
+        } else {
+            Vec::new()
+        }
     }
 
     /// Adds or replaces an order.
@@ -1119,7 +1117,7 @@ impl QadWorld {
         );
         let period = date_as_written(&record.posting_date).and_then(|day| {
             self.periods()
-                .find(|(first, last, _)| (*first..=*last).contains(&day))
+                .find(|period| (period.start..=period.end).contains(&day))
         });
         check(
             period.is_some(),
@@ -1128,7 +1126,7 @@ impl QadWorld {
             "There is no accounting period for this date",
         );
         check(
-            period.is_none_or(|(_, _, closed)| !closed),
+            period.is_none_or(|period| !period.locked),
             "PERIOD",
             "postingDate",
             "The accounting period is closed for the purchase ledger",
