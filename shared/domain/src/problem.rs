@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use std::fmt;
 
 /// Longest text kept in any part of a problem, in characters. What the other side says is cut to it.
-pub const TEXT_CHARACTERS_MAX: usize = 400;
+pub const TEXT_CHARACTERS_MAX: usize = 600;
 
 /// How the code of a problem ends that says: the other system refuses who we are. The system's name stands before it.
 const CREDENTIAL_REFUSED: &str = "_CREDENTIAL_REFUSED";

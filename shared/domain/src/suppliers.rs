@@ -1258,7 +1258,7 @@ impl SupplierRecord {
                 let proposed: Vec<String> = candidates.iter().map(|one| one.id.to_string()).collect();
                 refuse(
                     "SUPPLIER_NOT_PROPOSED",
-                    "Look at `qad-coupa suppliers proposals`; only what is proposed there can be accepted.",
+                    "Look at the proposals; only what is proposed can be accepted.",
                     "a supplier of QAD and one that it is proposed for",
                     if proposed.is_empty() {
                         "no proposal".to_owned()

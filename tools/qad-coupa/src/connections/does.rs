@@ -36,6 +36,9 @@ pub(super) fn does(setting: &str, value: &Value) -> Option<String> {
             "The {} of a line or charge is taken from Coupa's {text} of its account.",
             plain(part)
         )),
+        ["credits", "return_wait_days"] => Some(format!(
+            "A credit note whose return has not come within {text} days is a person's; it still posts when it comes."
+        )),
         ["credits", account, part] => Some(format!(
             "A credit of {} that is not coded goes to {} {text}; no return is used up by it.",
             if *account == "price_account" {
@@ -181,6 +184,9 @@ fn of_invoices(rest: &[&str], text: &str) -> Option<String> {
         }
         .to_owned(),
         ["first_open_day"] => format!("Nothing is posted before {text}, whatever date it would have."),
+        ["hold_days_max"] => {
+            format!("An invoice that has waited {text} days for one reason is a person's; it still goes on by itself.")
+        }
         ["adopt_equal_documents"] => {
             "A document keyed by hand in QAD, equal in amount and currency, is not taken for the invoice: a person decides."
                 .to_owned()
@@ -233,6 +239,10 @@ fn line(name: &str, text: &str) -> Option<String> {
             "A line that wants no receipt in Coupa posts to the account that it is coded to, without a receipt in QAD."
         }
         ("without_receipt", _) => "A line that wants no receipt in Coupa is matched to receipts like any other.",
+        ("price_adjustment", "gl") => {
+            "A line that adjusts a price posts to the account that it is coded to; it takes no receipt."
+        }
+        ("price_adjustment", _) => "An invoice with a line that adjusts a price waits for a person.",
         ("order_only_in_coupa", "gl") => {
             "A line whose order QAD does not have posts to the account that it is coded to, once Coupa itself has matched it."
         }
@@ -253,6 +263,7 @@ fn tolerance(rest: &[&str], text: &str) -> String {
         ["price", "under", ..] => "A price below what was agreed",
         ["received", ..] => "A quantity above what was received",
         ["ordered", ..] | ["quantity_percent_over"] => "A quantity above what was ordered",
+        ["echo", ..] => "A total of QAD's that differs from what was sent, as QAD computes the tax itself",
         ["total", ..] | ["total_amount"] => "A total that differs from its lines, charges and tax",
         ["currency"] => {
             return format!("The amounts of the limits are in {text}; elsewhere percentages alone count.");
