@@ -3,7 +3,7 @@
 //! It is read by buyers and approvers, who have neither a terminal nor a page of this system. It names no command and no
 //! person: who paused the posting or took an invoice out stands in the audit trail.
 
-use super::{paid_words, sentence_of_state};
+use super::{instant, paid_words, sentence_of_state};
 use crate::lifecycle::{InvoiceRecord, PaidState, ParkReason, State};
 use crate::problem::WhoActs;
 use serde::{Deserialize, Serialize};
@@ -50,13 +50,13 @@ pub fn shown_in_coupa(record: &InvoiceRecord) -> Shown {
         codes.unwrap_or_else(|| record.state.word().to_uppercase())
     };
     match &record.state {
-        State::Held { .. } => told(Standing::Waiting, first_code(), sentence_of_state(record)),
+        State::Held { .. } => told(Standing::Waiting, first_code(), undated(record)),
         State::Parked { reason } => {
             let who = match reason {
                 ParkReason::Match { .. } => WhoActs::AccountsPayable,
                 ParkReason::Problem { problem } | ParkReason::InQad { problem, .. } => problem.who_acts(),
             };
-            told(standing(who), first_code(), sentence_of_state(record))
+            told(standing(who), first_code(), undated(record))
         }
         State::Exported { .. } => match &record.paid {
             Some(paid @ PaidState::Parked { problem }) => told(
@@ -64,7 +64,7 @@ pub fn shown_in_coupa(record: &InvoiceRecord) -> Shown {
                 problem.code.clone(),
                 paid_words(paid),
             ),
-            _ => told(Standing::Finished, POSTED.to_owned(), sentence_of_state(record)),
+            _ => told(Standing::Finished, POSTED.to_owned(), undated(record)),
         },
         State::Rejected { problem } if record.state.is_skipped() => told(
             Standing::Finished,
@@ -78,6 +78,14 @@ pub fn shown_in_coupa(record: &InvoiceRecord) -> Shown {
         | State::Rejected { .. }
         | State::Voided { .. } => told(Standing::Withdrawn, first_code(), String::new()),
     }
+}
+
+/// The sentence without since when it is so: Coupa dates its records itself, and what is found again is not told again.
+fn undated(record: &InvoiceRecord) -> String {
+    let since = instant(record.since);
+    sentence_of_state(record)
+        .replace(&format!(" since {since}"), "")
+        .replace(&format!(" {since}"), "")
 }
 
 fn standing(who: WhoActs) -> Standing {

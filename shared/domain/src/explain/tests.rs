@@ -838,6 +838,18 @@ fn coupa_reads_no_operator_and_learns_that_an_invoice_was_taken_out() {
         told.message
     );
     assert!(!told.message.contains("kim"), "{}", told.message);
+    let mut later = record(State::Voided { exported: true });
+    later.state = State::Exported {
+        voucher: voucher(),
+        how: PostedHow::Created,
+    };
+    let first = shown_in_coupa(&later);
+    later.since = later.since.plus_millis(86_400_000);
+    assert_eq!(
+        shown_in_coupa(&later),
+        first,
+        "what is found again is not told again"
+    );
     assert!(
         sentence(&taken_out).contains("by kim@example.com: keyed by hand"),
         "the clerk reads who"

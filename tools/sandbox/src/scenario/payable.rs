@@ -257,6 +257,9 @@ fn orders_and_receipts(day: &mut Day) {
                 edit_order_line(order, |line| line.terms.consignment = true);
             });
             case.received_with(&bill, whole(10), |receipt| receipt.consigned = true);
+            // Its neighbour is bought outright, and shows what a pending voucher looks like in this tenant.
+            let bought = case.another_line(whole(5), amount(3, 0));
+            case.received(&bought, whole(5));
             let invoice = case.invoice(&[bill]);
             case.held(invoice, "CONSIGNED_NOT_USED");
         },
