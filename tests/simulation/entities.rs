@@ -64,7 +64,12 @@ impl Books<'_> {
 impl Qad for Books<'_> {
     async fn order(&self, number: &PurchaseOrderNumber) -> Result<Option<Order>, ReadError> {
         self.hear();
-        self.qad.order(number).await
+        let order = self.qad.order(number).await?;
+        // Each domain has its own order of this number, and it belongs to the domain's company.
+        Ok(order.map(|order| Order {
+            entity: Some(self.entity.parse().unwrap()),
+            ..order
+        }))
     }
     async fn receipts_of_order(&self, number: &PurchaseOrderNumber) -> Result<Vec<Receipt>, ReadError> {
         self.hear();

@@ -268,7 +268,6 @@ enum Seller {
     Duebel,
     Unlinked,
     Coatings,
-    Danube,
 }
 
 impl Seller {
@@ -280,7 +279,6 @@ impl Seller {
             Self::Duebel => (5004, "Beispiel Dübel GmbH", Some("00104"), "EUR"),
             Self::Unlinked => (5005, "Example Paint", None, "USD"),
             Self::Coatings => (5006, "Example Coatings", None, "USD"),
-            Self::Danube => (5007, "Példa Kft", Some("S1007"), "HUF"),
         };
         Supplier {
             coupa_id,

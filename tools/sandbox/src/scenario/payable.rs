@@ -84,10 +84,14 @@ fn what_is_owed(day: &mut Day) {
     day.case(
         "forints without decimals",
         "3 pieces at 33.50 are 101 forints, as Coupa says of the currency.",
-        Seller::Danube,
+        Seller::Duebel,
         |case| {
-            let bill = case.received_order(whole(3), amount(33, 50));
+            let bill = case.order_with(whole(3), amount(33, 50), |order| {
+                order.currency = "HUF".to_owned()
+            });
+            case.received(&bill, whole(3));
             let invoice = case.invoice_with(&[bill], |invoice| {
+                invoice.currency = "HUF".to_owned();
                 invoice.total = Some(whole(101));
                 edit_first_line(invoice, |line| line.total = Some(whole(101)));
                 field(invoice, "currency", json!({"code": "HUF", "decimals": 0}));
