@@ -139,6 +139,7 @@ GRANTS = {
         "InvoicesQueue": {"sqs:SendMessage"},
     },
     "sweep": {
+        "RegisterTable": {"dynamodb:Query"},
         "RegisterTable/index/due": {"dynamodb:Query"},
         "InvoicesQueue": {"sqs:SendMessage"},
         "PaymentsQueue": {"sqs:SendMessage"},

@@ -581,7 +581,14 @@ pub fn due_note(record: &InvoiceRecord, outcome: &DocumentOutcome, now: Timestam
     if record.note.as_ref().is_some_and(Effect::may_have_left) {
         return None;
     }
-    if outcome.standing == Standing::Withdrawn && !something_stands_open(record) {
+    let has_nothing_to_tell = match outcome.standing {
+        Standing::Kept => true,
+        Standing::Withdrawn => !something_stands_open(record),
+        Standing::ForAccountsPayable | Standing::ForTheEngineer | Standing::Waiting | Standing::Finished => {
+            false
+        }
+    };
+    if has_nothing_to_tell {
         return None;
     }
     let request = serde_json::to_string(outcome).ok()?;

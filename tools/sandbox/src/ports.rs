@@ -326,7 +326,7 @@ impl Coupa for WorldPorts {
             let write = Write::ResolveHistory(record);
             self.write(System::Coupa, "history.resolve", &keys, idempotency_key, write)?;
         }
-        if outcome.standing == Standing::Withdrawn {
+        if matches!(outcome.standing, Standing::Withdrawn | Standing::Kept) {
             return Ok(());
         }
         let body = json!({
@@ -336,7 +336,7 @@ impl Coupa for WorldPorts {
             "status": match outcome.standing {
                 Standing::ForAccountsPayable | Standing::ForTheEngineer => "Error",
                 Standing::Waiting => "Pending",
-                Standing::Finished | Standing::Withdrawn => "Success",
+                Standing::Finished | Standing::Withdrawn | Standing::Kept => "Success",
             },
             "integration": {"code": "QAD_INVOICES"},
             "external-id": outcome.external_id,

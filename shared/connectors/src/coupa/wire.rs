@@ -167,14 +167,16 @@ pub(crate) fn outcome_body(
 ) -> Result<Vec<u8>, serde_json::Error> {
     let contact_alert_type = match outcome.standing {
         Standing::ForTheEngineer => &history.technical_contact_alert_type,
-        Standing::ForAccountsPayable | Standing::Waiting | Standing::Finished | Standing::Withdrawn => {
-            &history.contact_alert_type
-        }
+        Standing::ForAccountsPayable
+        | Standing::Waiting
+        | Standing::Finished
+        | Standing::Withdrawn
+        | Standing::Kept => &history.contact_alert_type,
     };
     let status = match outcome.standing {
         Standing::ForAccountsPayable | Standing::ForTheEngineer => "Error",
         Standing::Waiting => &history.waiting_status,
-        Standing::Finished | Standing::Withdrawn => "Success",
+        Standing::Finished | Standing::Withdrawn | Standing::Kept => "Success",
     };
     serde_json::to_vec(&OutcomeBody {
         document_type: INVOICE_DOCUMENT_TYPE,

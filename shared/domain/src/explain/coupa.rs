@@ -25,6 +25,8 @@ pub enum Standing {
     Finished,
     /// What was told before holds no more, and nothing is told in its place.
     Withdrawn,
+    /// On its way to QAD: what was told last stands until it is known how that ended, so that nobody is alerted twice.
+    Kept,
 }
 
 /// What is told.
@@ -71,12 +73,11 @@ pub fn shown_in_coupa(record: &InvoiceRecord) -> Shown {
             problem.code.clone(),
             "Accounts payable has taken it out: it is not posted to QAD by itself.".to_owned(),
         ),
-        // Coupa shows these itself, or they pass within seconds.
-        State::Received { .. }
-        | State::Approved
-        | State::Posted { .. }
-        | State::Rejected { .. }
-        | State::Voided { .. } => told(Standing::Withdrawn, first_code(), String::new()),
+        State::Approved | State::Posted { .. } => told(Standing::Kept, first_code(), String::new()),
+        // Coupa shows these itself.
+        State::Received { .. } | State::Rejected { .. } | State::Voided { .. } => {
+            told(Standing::Withdrawn, first_code(), String::new())
+        }
     }
 }
 
@@ -100,7 +101,7 @@ impl Standing {
     pub fn stays_open(self) -> bool {
         match self {
             Self::ForAccountsPayable | Self::ForTheEngineer | Self::Waiting => true,
-            Self::Finished | Self::Withdrawn => false,
+            Self::Finished | Self::Withdrawn | Self::Kept => false,
         }
     }
 
@@ -108,7 +109,7 @@ impl Standing {
     pub fn alerts(self) -> bool {
         match self {
             Self::ForAccountsPayable | Self::ForTheEngineer => true,
-            Self::Waiting | Self::Finished | Self::Withdrawn => false,
+            Self::Waiting | Self::Finished | Self::Withdrawn | Self::Kept => false,
         }
     }
 }

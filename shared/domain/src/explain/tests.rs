@@ -788,13 +788,13 @@ fn coupa_shows_every_state_and_alerts_only_when_a_person_must_act() {
             },
             is(Standing::Waiting, "HELD", true),
         ),
-        (State::Approved, is(Standing::Withdrawn, "APPROVED", false)),
+        (State::Approved, is(Standing::Kept, "APPROVED", false)),
         (
             State::Posted {
                 voucher: voucher(),
                 how,
             },
-            is(Standing::Withdrawn, "POSTED", false),
+            is(Standing::Kept, "POSTED", false),
         ),
         (
             State::Exported {

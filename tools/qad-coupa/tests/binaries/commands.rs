@@ -553,7 +553,7 @@ fn connections(demo: &Demo) {
     let text = include_str!("../../src/demo-connection.toml")
         .replace("{coupa}", demo.running.address("Coupa "))
         .replace("{qad}", demo.running.address("QAD "))
-        .replace("hold_recheck_seconds = 600", "hold_recheck_seconds = 3")
+        .replace("hold_recheck_seconds = 600", "hold_recheck_seconds = 8")
         .replace("above = { USD = 1000 }", "above = { USD = 119.99 }");
     std::fs::write(&file, text).unwrap();
     let path = file.to_str().unwrap();
