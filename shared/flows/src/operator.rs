@@ -157,6 +157,24 @@ async fn tell(
     }
 }
 
+/// How often an act is decided anew because somebody else wrote the record in between.
+const ACT_TRIES_MAX: u32 = 5;
+
+/// An act that reads and changes in one breath is decided anew, on what is there then, when the record was written in
+/// between: a note on its way to Coupa is no reason to send a person away.
+async fn insist(
+    context: &Context<'_>,
+    act: impl AsyncFn() -> Result<Done, OperatorError>,
+) -> Result<Done, OperatorError> {
+    for attempt in 1..ACT_TRIES_MAX {
+        match act().await {
+            Err(OperatorError::Flow(FlowError::Contended)) => context.pause(attempt).await,
+            ended => return ended,
+        }
+    }
+    act().await
+}
+
 /// Accepts exactly what the match found, so that the invoice is decided again and, if nothing else is in the way, posted.
 ///
 /// Refused unless every reason it is parked for can be accepted: never ahead of a receipt, never to another supplier, never a
@@ -172,7 +190,10 @@ pub async fn release(
     rule: &SecondPerson,
     dry_run: bool,
 ) -> Result<Done, OperatorError> {
-    release_as_seen(context, id, instruction, rule, None, dry_run).await
+    insist(context, async || {
+        release_as_seen(context, id, instruction.clone(), rule, None, dry_run).await
+    })
+    .await
 }
 
 /// As [`release`], and refused with `SEEN_IS_STALE` when the record is not the one that was looked at.
@@ -285,7 +306,10 @@ pub async fn skip(
     instruction: Instruction,
     dry_run: bool,
 ) -> Result<Done, OperatorError> {
-    skip_as_seen(context, id, instruction, None, dry_run).await
+    insist(context, async || {
+        skip_as_seen(context, id, instruction.clone(), None, dry_run).await
+    })
+    .await
 }
 
 /// As [`skip`], and refused with `SEEN_IS_STALE` when the record is not the one that was looked at.
@@ -325,7 +349,10 @@ pub async fn reopen(
     instruction: Instruction,
     dry_run: bool,
 ) -> Result<Done, OperatorError> {
-    reopen_as_seen(context, id, instruction, None, dry_run).await
+    insist(context, async || {
+        reopen_as_seen(context, id, instruction.clone(), None, dry_run).await
+    })
+    .await
 }
 
 /// As [`reopen`], and refused with `SEEN_IS_STALE` when the record is not the one that was looked at.
