@@ -25,7 +25,8 @@ pub enum Standing {
     Finished,
     /// What was told before holds no more, and nothing is told in its place.
     Withdrawn,
-    /// On its way to QAD: what was told last stands until it is known how that ended, so that nobody is alerted twice.
+    /// Being decided, or on its way to QAD: what was told last stands until it is known how that ended, so that nobody is
+    /// alerted twice.
     Kept,
 }
 
@@ -73,11 +74,15 @@ pub fn shown_in_coupa(record: &InvoiceRecord) -> Shown {
             problem.code.clone(),
             "Accounts payable has taken it out: it is not posted to QAD by itself.".to_owned(),
         ),
-        State::Approved | State::Posted { .. } => told(Standing::Kept, first_code(), String::new()),
-        // Coupa shows these itself.
-        State::Received { .. } | State::Rejected { .. } | State::Voided { .. } => {
-            told(Standing::Withdrawn, first_code(), String::new())
+        State::Received { coupa_status: None } | State::Approved | State::Posted { .. } => {
+            told(Standing::Kept, first_code(), String::new())
         }
+        // Coupa shows these itself.
+        State::Received {
+            coupa_status: Some(_),
+        }
+        | State::Rejected { .. }
+        | State::Voided { .. } => told(Standing::Withdrawn, first_code(), String::new()),
     }
 }
 

@@ -779,7 +779,7 @@ fn coupa_shows_every_state_and_alerts_only_when_a_person_must_act() {
     for (state, expected) in [
         (
             State::Received { coupa_status: None },
-            is(Standing::Withdrawn, "RECEIVED", false),
+            is(Standing::Kept, "RECEIVED", false),
         ),
         (
             State::Held {
