@@ -502,7 +502,7 @@ pub(crate) fn forbid(run: &Harness, lookup: &str, codes: Vec<String>, appear: bo
 
 fn plan_word(run: &Harness, lookup: &str) -> &'static str {
     use domain::plans::PlanState;
-    match plan_record(&run.sim, lookup).map(|record| record.state) {
+    match plan_record(&run.sim, Some(lookup)).map(|record| record.state) {
         Some(PlanState::Parked { .. }) => "parked",
         Some(PlanState::Applying) => "applying",
         Some(PlanState::Settled) => "settled",
@@ -513,12 +513,12 @@ fn plan_word(run: &Harness, lookup: &str) -> &'static str {
 /// A person reads the parked plan and allows it.
 pub(crate) fn permit(run: &mut Harness, lookup: &str) {
     use domain::plans::PlanState;
-    let record = plan_record(&run.sim, lookup).unwrap();
+    let record = plan_record(&run.sim, Some(lookup)).unwrap();
     let PlanState::Parked { plan_sha256, .. } = record.state else {
         panic!("{lookup} is not parked");
     };
     run.sim.shared().watch.syncs.forbidden.remove(lookup);
-    let allowed = run.run(Job::AllowLookups(lookup.to_owned(), plan_sha256));
+    let allowed = run.run(Job::AllowPlan(Some(lookup.to_owned()), plan_sha256));
     assert_eq!(allowed, Some(Ended::Polled(Ok(1))), "{}", run.story());
 }
 

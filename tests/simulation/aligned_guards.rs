@@ -203,7 +203,7 @@ pub(crate) fn empty_list() -> Option<String> {
     forbid(&run, "QAD Cost Centers", codes, false);
     run.run(Job::SyncLookups);
     broken(&run, "flows, no fault", |run| {
-        let record = plan_record(&run.sim, "QAD Cost Centers")?;
+        let record = plan_record(&run.sim, Some("QAD Cost Centers"))?;
         (record.state == PlanState::Settled)
             .then(|| "L5 QAD's list came empty, and nobody is told".to_owned())
     })

@@ -14,7 +14,7 @@
 use crate::gate::{Calm, Fate, Gate, Mark, Sim, ready};
 use crate::invariants::{bills, check_at_rest, check_world, record_of, records};
 use crate::memory_register::MemoryRegister;
-use crate::sync_watch::{supplier_records, value_records};
+use crate::sync_watch::{supplier_records, value_records, waiting_plan};
 use domain::effect::Effect;
 use domain::ids::{ConnectionId, InvoiceId};
 use domain::lifecycle::{InvoiceRecord, State};
@@ -71,8 +71,8 @@ pub enum Job {
     SyncSuppliers,
     /// `sync_lookups`.
     SyncLookups,
-    /// Somebody allows the parked plan of a lookup, by its hash.
-    AllowLookups(String, String),
+    /// Somebody allows the parked plan of a lookup, or of the suppliers, by its hash.
+    AllowPlan(Option<String>, String),
     /// An event about a supplier of Coupa.
     SupplierEvent(u64),
     /// An event about an order, by Coupa's id of it.
@@ -428,7 +428,9 @@ impl Harness {
         if !self.settings.lookups.is_empty() {
             self.run(Job::SyncLookups);
         }
+        // What was begun and has not left waits with the plan that waits for a person.
         let open = self.settings.suppliers.is_some()
+            && waiting_plan(&self.sim, None).is_none()
             && supplier_records(&self.sim).iter().any(SupplierRecord::is_open)
             || !self.settings.lookups.is_empty()
                 && value_records(&self.sim).iter().any(LookupValueRecord::is_open);
@@ -872,7 +874,7 @@ async fn invocation(gate: Gate, job: Job, setup: Arc<Setup>, connection: Connect
             let written = runs.map(|runs| runs.iter().map(|run| run.written).sum());
             Ended::Polled(written.map_err(|error| error.problem().code))
         }
-        Job::AllowLookups(lookup, plan_sha256) => {
+        Job::AllowPlan(lookup, plan_sha256) => {
             let context = Context {
                 register: &gate,
                 clock: &gate,
@@ -880,7 +882,7 @@ async fn invocation(gate: Gate, job: Job, setup: Arc<Setup>, connection: Connect
                 timing: &timing,
                 deadline,
             };
-            let allowed = plans::allow(&context, Some(&lookup), &plan_sha256, "a person", "read").await;
+            let allowed = plans::allow(&context, lookup.as_deref(), &plan_sha256, "a person", "read").await;
             Ended::Polled(allowed.map(|_| 1).map_err(|error| error.problem().code))
         }
         Job::Sweep => {

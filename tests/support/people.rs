@@ -10,7 +10,9 @@
 
 use crate::gate::Rng;
 use crate::harness::{BEGINNING, Ended, Harness, Job};
-use crate::sync_watch::{lookup_differences, plan_record, rows_of, supplier_differences, supplier_records};
+use crate::sync_watch::{
+    lookup_differences, plan_record, rows_of, supplier_differences, supplier_records, waiting_plan,
+};
 use domain::plans::{ChangeShare, PlanState};
 use domain::suppliers::{Master, Numbering, SupplierField, SupplierPolicy, SupplierState};
 use domain::time::Timestamp;
@@ -30,6 +32,9 @@ const PROJECTS: usize = 30;
 const PROJECTS_CHANGED: usize = 12;
 /// The lookup that shows it.
 const LARGE: &str = "QAD Projects";
+
+/// Most plans of suppliers in a row that a person is asked to allow when all is calm.
+const PLANS_MAX: u32 = 5;
 
 /// How suppliers are aligned in a life: half of the lives count their codes up.
 pub fn supplier_policy(seed: u64) -> SupplierPolicy {
@@ -130,6 +135,7 @@ impl People {
     /// Two or three things that people do.
     pub fn act(&mut self, run: &mut Harness) {
         self.change_much(run);
+        allow_suppliers(run);
         for _ in 0..=1 + self.rng.below(2) {
             let now = run.sim.now();
             let (before, what) = (run.sim.world().clone(), self.rng.below(10));
@@ -287,7 +293,7 @@ impl People {
     /// Once the large list is settled, more of it changes at once than a run may carry out by itself: so many come, or go.
     /// In a life whose faults never let it settle, that happens when they are over.
     fn change_much(&mut self, run: &mut Harness) {
-        let settled = plan_record(&run.sim, LARGE)
+        let settled = plan_record(&run.sim, Some(LARGE))
             .is_some_and(|record| record.state == PlanState::Settled && !record.filling && !record.unsettled);
         if self.large || !settled {
             return;
@@ -318,7 +324,7 @@ impl People {
     /// knew what to ask, in milliseconds.
     pub fn make_up(&mut self, run: &mut Harness) -> i64 {
         // The last runs may still find such a supplier: it is found now.
-        let rest_millis = run.heal();
+        let rest_millis = run.heal().max(allow_what_waits(run));
         self.change_much(run);
         let now = run.sim.now();
         for record in supplier_records(&run.sim) {
@@ -346,17 +352,18 @@ impl People {
     /// Where the two sides do not agree although nothing moves any more; the plan that waits is read and allowed.
     pub fn at_rest(&mut self, run: &mut Harness) -> Vec<String> {
         let mut wrong = Vec::new();
+        allow_what_waits(run);
         if self.large {
-            match plan_record(&run.sim, LARGE).map(|record| record.state) {
-                Some(PlanState::Parked { plan_sha256, .. }) => {
+            match waiting_plan(&run.sim, Some(LARGE)) {
+                Some(plan_sha256) => {
                     run.sim.shared().watch.syncs.forbidden.remove(LARGE);
-                    let allowed = run.run(Job::AllowLookups(LARGE.to_owned(), plan_sha256));
+                    let allowed = run.run(Job::AllowPlan(Some(LARGE.to_owned()), plan_sha256));
                     if allowed != Some(Ended::Polled(Ok(1))) {
                         wrong.push(format!("the plan cannot be allowed: {allowed:?}"));
                     }
                     run.heal();
                 }
-                other => wrong.push(format!("{LARGE} does not wait for a person: {other:?}")),
+                None => wrong.push(format!("{LARGE} does not wait for a person")),
             }
         }
         wrong.extend(supplier_differences(&run.sim));
@@ -382,4 +389,29 @@ impl People {
         }
         wrong
     }
+}
+
+/// A person reads the plan of suppliers that is too large to be carried out by itself, and allows it; false when none waits.
+fn allow_suppliers(run: &mut Harness) -> bool {
+    let Some(plan_sha256) = waiting_plan(&run.sim, None) else {
+        return false;
+    };
+    // A plan that moved meanwhile is refused, and the one that replaced it is read the next time.
+    run.run(Job::AllowPlan(None, plan_sha256));
+    run.sim.saw("a person allowed a plan of suppliers");
+    true
+}
+
+/// Allows plan after plan of suppliers until none waits; how long the longest took to be carried out, in milliseconds.
+fn allow_what_waits(run: &mut Harness) -> i64 {
+    let mut longest = 0;
+    for _ in 0..PLANS_MAX {
+        if !allow_suppliers(run) {
+            return longest;
+        }
+        longest = longest.max(run.heal());
+    }
+    run.sim
+        .violate(|| "L8 there is always one more plan of suppliers to allow".to_owned());
+    longest
 }

@@ -15,7 +15,7 @@ use crate::gate::{Method, Sim, ready};
 use domain::effect::{Effect, EffectStatus};
 use domain::ids::{SupplierCode, fold};
 use domain::lookups::{Action, ActionKind, LookupValueRecord};
-use domain::plans::PlanRecord;
+use domain::plans::{PlanRecord, PlanState};
 use domain::suppliers::{SupplierId, SupplierRecord, SupplierState, SupplierWrite, name_key};
 use domain::time::Timestamp;
 use flows::ports::{Collection, Commit, RecordGroup, RecordKey, RecordWrite, WriteError};
@@ -156,9 +156,17 @@ pub fn value_records(sim: &Sim) -> Vec<LookupValueRecord> {
     all.iter().map(|stored| parse(stored).unwrap()).collect()
 }
 
-/// The record of a lookup, behind the gate.
-pub fn plan_record(sim: &Sim, lookup: &str) -> Option<PlanRecord> {
-    let stored = ready(sim.register.read(&[flows::plans::key(Some(lookup))])).unwrap();
+/// The plan that waits for a person: of a lookup, or of the suppliers.
+pub fn waiting_plan(sim: &Sim, lookup: Option<&str>) -> Option<String> {
+    match plan_record(sim, lookup)?.state {
+        PlanState::Parked { plan_sha256, .. } => Some(plan_sha256),
+        _ => None,
+    }
+}
+
+/// The record of the plan of a lookup, or of the suppliers, behind the gate.
+pub fn plan_record(sim: &Sim, lookup: Option<&str>) -> Option<PlanRecord> {
+    let stored = ready(sim.register.read(&[flows::plans::key(lookup)])).unwrap();
     stored
         .into_iter()
         .next()
