@@ -17,18 +17,14 @@ const ENDINGS_OF_THE_ENGINEER: &[&str] = &[
     "_HTML_PAGE",
     "_BOT_CHALLENGE",
     "_REDIRECT",
-    "_UNREADABLE",
+    // Not COUPA_INVOICE_UNREADABLE: what cannot be read there is a field of the bill.
+    "_ANSWER_UNREADABLE",
     "_UNWRITABLE",
-    "_UNREACHABLE",
-    "_UNAVAILABLE",
     "_READ_REFUSED",
     "_LISTING_BROKEN",
     "_PAGE_BROKEN",
-    "_NOT_MAPPED",
-    "_INVALID",
     "_ALTERED",
     "_IMPOSSIBLE",
-    "_OFF",
 ];
 /// How soon a record is looked at again that only waits for its connection's credentials, in milliseconds: the records
 /// are all right, and they go on by themselves once the secret is.

@@ -164,7 +164,7 @@ impl Near {
 
     /// Adds the invoice to them.
     pub(crate) fn writes(
-        self,
+        &self,
         invoice: &Invoice,
         entity: &EntityCode,
     ) -> Result<Vec<RecordWrite>, FlowError> {
@@ -175,14 +175,15 @@ impl Near {
             invoice_date: invoice.invoice_date,
         };
         self.kept
-            .into_iter()
-            .map(|(key, revision, mut kept)| {
+            .iter()
+            .map(|(key, revision, kept)| {
+                let mut kept = kept.clone();
                 kept.bills.retain(|bill| bill.invoice != invoice.id);
                 kept.bills.push(own.clone());
                 kept.bills
                     .sort_by_key(|bill| std::cmp::Reverse(bill.invoice_date));
                 kept.bills.truncate(ALIKE_KEPT_MAX);
-                Ok(put(key, revision, render(&kept)?))
+                Ok(put(key.clone(), *revision, render(&kept)?))
             })
             .collect()
     }

@@ -581,14 +581,7 @@ pub fn due_note(record: &InvoiceRecord, outcome: &DocumentOutcome, now: Timestam
     if record.note.as_ref().is_some_and(Effect::may_have_left) {
         return None;
     }
-    let has_nothing_to_tell = match outcome.standing {
-        Standing::Kept => true,
-        Standing::Withdrawn => !something_stands_open(record),
-        Standing::ForAccountsPayable | Standing::ForTheEngineer | Standing::Waiting | Standing::Finished => {
-            false
-        }
-    };
-    if has_nothing_to_tell {
+    if outcome.standing == Standing::Withdrawn && !something_stands_open(record) {
         return None;
     }
     let request = serde_json::to_string(outcome).ok()?;
@@ -616,7 +609,9 @@ fn something_stands_open(record: &InvoiceRecord) -> bool {
 
 /// The record with the note that its state deserves, to be stored together with that state.
 pub fn with_note(record: InvoiceRecord, outcomes: Outcomes, now: Timestamp) -> InvoiceRecord {
-    let outcome = outcome_of(&record);
+    let Some(outcome) = outcome_of(&record) else {
+        return record;
+    };
     let wanted = match outcomes {
         Outcomes::Nothing => false,
         Outcomes::Voucher => outcome.external_id.is_some(),
@@ -640,19 +635,19 @@ fn noted(
     change
 }
 
-/// What a person in Coupa shall see of a state.
-pub fn outcome_of(record: &InvoiceRecord) -> DocumentOutcome {
+/// What a person in Coupa shall see of a state; `None` while it passes.
+pub fn outcome_of(record: &InvoiceRecord) -> Option<DocumentOutcome> {
     let Shown {
         standing,
         code,
         message,
-    } = explain::shown_in_coupa(record);
-    DocumentOutcome {
+    } = explain::shown_in_coupa(record)?;
+    Some(DocumentOutcome {
         standing,
         code,
         message,
         external_id: record.state.voucher().map(ToString::to_string),
-    }
+    })
 }
 
 #[async_trait]
@@ -711,36 +706,8 @@ impl Target<InvoiceRecord> for Note<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use domain::ids::DocumentKind;
+    use crate::testing::draft;
     use domain::lifecycle::Voucher;
-
-    fn draft() -> SupplierInvoiceDraft {
-        SupplierInvoiceDraft {
-            identity: QadInvoiceIdentity {
-                entity: "10USACO".parse().unwrap(),
-                supplier: "10S1001".parse().unwrap(),
-                reference: "INV-1".parse().unwrap(),
-                kind: DocumentKind::Invoice,
-            },
-            coupa_id: InvoiceId(12),
-            domain: "10USA".parse().unwrap(),
-            currency: "USD".parse().unwrap(),
-            invoice_date: "2026-03-05".parse().unwrap(),
-            posting_date: "2026-03-05".parse().unwrap(),
-            daybook: "SI".parse().unwrap(),
-            matching_daybook: "RM".parse().unwrap(),
-            invoice_status: "AP-RMALLOC".into(),
-            credit_terms: None,
-            total: Decimal::from(100),
-            tax: Decimal::ZERO,
-            orders: vec![],
-            matches: vec![],
-            costs: vec![],
-            payee: None,
-            echo: Decimal::new(2, 2),
-            locked: false,
-        }
-    }
 
     fn document(description: &str, total: i64) -> QadDocument {
         QadDocument {

@@ -39,6 +39,8 @@ pub mod sync_lookups;
 #[cfg(test)]
 mod sync_model;
 pub mod sync_suppliers;
+#[cfg(test)]
+mod testing;
 pub mod watermark;
 pub mod webhook;
 pub mod write_payment;

@@ -964,9 +964,10 @@ enum Claim {
     },
 }
 
+/// Decides an invoice that Coupa has approved, on what QAD shows of it now, and stores the verdict.
 async fn decide_approved(
     deps: &Deps<'_>,
-    loaded: Loaded<InvoiceRecord>,
+    mut loaded: Loaded<InvoiceRecord>,
     invoice: &Invoice,
     reason: HintReason,
 ) -> Result<Next, FlowError> {
@@ -974,165 +975,41 @@ async fn decide_approved(
         Ok(evidence) => evidence,
         Err(error) => return Box::pin(unread(deps, loaded, error)).await,
     };
-    let reservations: Vec<Reservation> = evidence
-        .ours
-        .reserved
-        .values()
-        .flat_map(|order| order.document.reservations.iter().cloned())
-        // The same order number in another domain is another order.
-        .filter(|reservation| reservation.receipt.domain == deps.settings.policy.domain)
-        .collect();
     let policy = evidence.ours.openings.applied_to(&deps.settings.policy);
-    // Whoever wrote it into the register: above the limit one person's word is none.
-    let rule = &deps.settings.second_person;
-    let release = loaded.document.release.as_ref();
-    let release = release.filter(|release| release.suffices(rule, invoice.total, invoice.currency));
-    let accepted = release.map_or(&[][..], |release| {
-        release.accepted_of(&invoice.source.content_sha256)
-    });
-    let decided_with = |coupa_orders: &CoupaOrders| {
-        let input = MatchInput {
-            invoice,
-            orders: &evidence.orders,
-            receipts: &evidence.receipts,
-            reservations: &reservations,
-            coupa_orders,
-            alike: &evidence.ours.alike,
-            original: evidence.ours.original.as_ref(),
-            policy: &policy,
-            today: deps.settings.zone.date_of(deps.context.clock.now()),
-        };
-        decide_accepting(&input, accepted)
+    let (decision, coupa_orders) = match decided(deps, &loaded.document, invoice, &evidence, &policy).await? {
+        Ok(decided) => decided,
+        Err(error) => return Box::pin(unread(deps, loaded, error)).await,
     };
-    let mut coupa_orders = CoupaOrders::new();
-    let mut decision = decided_with(&coupa_orders);
-    // What a person has to look at anyway needs no further question: the order in Coupa can only be in the way too.
-    let asks = !matches!(decision.verdict, Verdict::Park { .. }) && deps.settings.policy.coupa_orders.read;
-    if asks {
-        if !deps.context.has_time_for_a_call() {
-            return Err(FlowError::OutOfTime);
-        }
-        coupa_orders = match deps.orders.of(deps.coupa, invoice).await {
-            Ok(orders) => orders,
-            Err(error) => return Box::pin(unread(deps, loaded, error)).await,
-        };
-        decision = decided_with(&coupa_orders);
-    }
     let Decision { verdict, report } = decision;
     let tolerance_version = report.tolerance_version.clone();
-    let mut loaded = loaded;
     loaded.document.report = Some(report);
-    // A person who asks has a reason to believe that the books are open again.
-    let closed = loaded.document.closed_period.as_ref();
-    let verdict = match (verdict, closed.filter(|_| reason != HintReason::Operator)) {
-        (Verdict::Approve { draft }, Some(closed))
-            if closed.still_stands(draft.posting_date, opened_at(&evidence.ours.openings, &policy)) =>
-        {
-            if list_shows_open(deps, closed).await {
-                let trusted = loaded.document.closed_period.as_mut();
-                trusted
-                    .into_iter()
-                    .for_each(|closed| closed.list_was_trusted = true);
-                Verdict::Approve { draft }
-            } else {
-                Verdict::Hold {
-                    exceptions: vec![closed.exception.clone()],
-                    awaits: vec![],
-                }
-            }
-        }
-        (verdict, _) => verdict,
-    };
+    let opened = opened_at(&evidence.ours.openings, &policy);
+    let verdict = unless_closed(deps, &mut loaded.document, verdict, opened, reason).await;
     let verdict = impatient(deps, &mut loaded.document, verdict, &policy);
-    if let (
-        Verdict::Hold { .. } | Verdict::Park { .. },
-        Claim::Free {
-            identity,
-            place,
-            payments,
-        },
-    ) = (&verdict, &evidence.ours.claim)
+    if let (Verdict::Hold { .. } | Verdict::Park { .. }, Claim::Free { identity, .. }) =
+        (&verdict, &evidence.ours.claim)
         && (matches!(verdict, Verdict::Park { .. }) || is_partly_invoiced(invoice, &evidence.receipts))
         && !may_be_known(&verdict)
         && let Some(found) = keyed_by_hand(deps, invoice, identity).await
     {
-        let mut claim = claim_writes(
-            deps.context.clock.now(),
-            invoice.id,
-            identity,
-            place,
-            payments.as_ref(),
-        )?;
-        claim.extend(evidence.ours.near.writes(invoice, &deps.settings.policy.entity)?);
+        let claim = evidence.ours.claims(deps, invoice)?;
         return Box::pin(adopt(deps, loaded, identity, claim, found)).await;
     }
     match verdict {
         Verdict::Park { exceptions } => {
-            let waited = loaded.document.supplier_index.clone();
-            let parked = Event::Parked {
-                reason: ParkReason::Match { exceptions },
-            };
-            let change = change_to(deps, &loaded.document, parked)?;
-            let newly_rests_on: Vec<OrderLineKey> = change
-                .document
-                .rests_on()
-                .difference(&loaded.document.rests_on())
-                .cloned()
-                .collect();
-            let waits = &change.document.supplier_index;
-            let waits_newly = waits.is_some() && *waits != waited;
-            let order_in_way = is_newly_in_way(&loaded.document, &change.document);
-            match store(deps, loaded.revision, change).await? {
-                Next::Again if receipt_missed(deps, &newly_rests_on, &evidence.receipts).await? => {
-                    Ok(Next::WokenMeanwhile)
-                }
-                Next::Again if waits_newly && supplier_number_missed(deps, invoice).await? => {
-                    Ok(Next::WokenMeanwhile)
-                }
-                Next::Again if order_in_way && order_missed(deps, &coupa_orders).await? => {
-                    Ok(Next::WokenMeanwhile)
-                }
-                next => Ok(next),
-            }
+            park(deps, loaded, invoice, exceptions, &evidence, &coupa_orders).await
         }
         Verdict::Hold { exceptions, awaits } => {
-            let waits_for_others = waits_for_others(&exceptions);
             let held = Event::Held {
                 exceptions,
-                awaits: awaits.clone(),
+                awaits,
                 tolerance_version,
             };
-            let change = change_to(deps, &loaded.document, held)?;
-            let order_in_way = is_newly_in_way(&loaded.document, &change.document);
-            match store(deps, loaded.revision, change).await? {
-                Next::Again if receipt_missed(deps, &awaits, &evidence.receipts).await? => {
-                    Ok(Next::WokenMeanwhile)
-                }
-                Next::Again
-                    if waits_for_others && settled_meanwhile(deps, &reservations, invoice.id).await? =>
-                {
-                    Ok(Next::WokenMeanwhile)
-                }
-                Next::Again if order_in_way && order_missed(deps, &coupa_orders).await? => {
-                    Ok(Next::WokenMeanwhile)
-                }
-                next => Ok(next),
-            }
+            hold(deps, loaded, invoice, held, &evidence, &coupa_orders).await
         }
         Verdict::Approve { draft } => match &evidence.ours.claim {
-            Claim::Free {
-                identity,
-                place,
-                payments,
-            } => {
-                let mut claim = claim_writes(
-                    deps.context.clock.now(),
-                    invoice.id,
-                    identity,
-                    place,
-                    payments.as_ref(),
-                )?;
-                claim.extend(evidence.ours.near.writes(invoice, &deps.settings.policy.entity)?);
+            Claim::Free { .. } => {
+                let claim = evidence.ours.claims(deps, invoice)?;
                 Box::pin(approve(deps, loaded, *draft, evidence.ours.reserved, claim)).await
             }
             Claim::Taken { identity, owner } => {
@@ -1154,6 +1031,167 @@ async fn decide_approved(
             }
             Claim::None => Err(impossible("approved without identity")),
         },
+    }
+}
+
+/// What the match says of the evidence, and Coupa's orders as far as it had to ask for them.
+async fn decided(
+    deps: &Deps<'_>,
+    record: &InvoiceRecord,
+    invoice: &Invoice,
+    evidence: &Evidence,
+    policy: &MatchPolicy,
+) -> Result<Result<(Decision, CoupaOrders), ReadError>, FlowError> {
+    let reservations = evidence.ours.reservations(&deps.settings.policy);
+    // Whoever wrote it into the register: above the limit one person's word is none.
+    let rule = &deps.settings.second_person;
+    let release = record.release.as_ref();
+    let release = release.filter(|release| release.suffices(rule, invoice.total, invoice.currency));
+    let accepted = release.map_or(&[][..], |release| {
+        release.accepted_of(&invoice.source.content_sha256)
+    });
+    let decided_with = |coupa_orders: &CoupaOrders| {
+        let input = MatchInput {
+            invoice,
+            orders: &evidence.orders,
+            receipts: &evidence.receipts,
+            reservations: &reservations,
+            coupa_orders,
+            alike: &evidence.ours.alike,
+            original: evidence.ours.original.as_ref(),
+            policy,
+            today: deps.settings.zone.date_of(deps.context.clock.now()),
+        };
+        decide_accepting(&input, accepted)
+    };
+    let none = CoupaOrders::new();
+    let decision = decided_with(&none);
+    // What a person has to look at anyway needs no further question: the order in Coupa can only be in the way too.
+    if matches!(decision.verdict, Verdict::Park { .. }) || !deps.settings.policy.coupa_orders.read {
+        return Ok(Ok((decision, none)));
+    }
+    if !deps.context.has_time_for_a_call() {
+        return Err(FlowError::OutOfTime);
+    }
+    Ok(match deps.orders.of(deps.coupa, invoice).await {
+        Ok(orders) => Ok((decided_with(&orders), orders)),
+        Err(error) => Err(error),
+    })
+}
+
+/// The verdict, held where QAD has said that the books of its posting date are closed and nothing says otherwise since. A person
+/// who asks has a reason to believe that they are open again.
+async fn unless_closed(
+    deps: &Deps<'_>,
+    record: &mut InvoiceRecord,
+    verdict: Verdict,
+    opened: Option<Timestamp>,
+    reason: HintReason,
+) -> Verdict {
+    let (Verdict::Approve { draft }, Some(closed)) = (&verdict, &mut record.closed_period) else {
+        return verdict;
+    };
+    if reason == HintReason::Operator || !closed.still_stands(draft.posting_date, opened) {
+        return verdict;
+    }
+    if list_shows_open(deps, closed).await {
+        closed.list_was_trusted = true;
+        return verdict;
+    }
+    Verdict::Hold {
+        exceptions: vec![closed.exception.clone()],
+        awaits: vec![],
+    }
+}
+
+/// Parks it, and looks once more at whatever it newly waits for, so that no wake-up is lost in between.
+async fn park(
+    deps: &Deps<'_>,
+    loaded: Loaded<InvoiceRecord>,
+    invoice: &Invoice,
+    exceptions: Vec<Exception>,
+    evidence: &Evidence,
+    coupa_orders: &CoupaOrders,
+) -> Result<Next, FlowError> {
+    let waited = loaded.document.supplier_index.clone();
+    let parked = Event::Parked {
+        reason: ParkReason::Match { exceptions },
+    };
+    let change = change_to(deps, &loaded.document, parked)?;
+    let newly_rests_on: Vec<OrderLineKey> = change
+        .document
+        .rests_on()
+        .difference(&loaded.document.rests_on())
+        .cloned()
+        .collect();
+    let waits = &change.document.supplier_index;
+    let waits_newly = waits.is_some() && *waits != waited;
+    let order_in_way = is_newly_in_way(&loaded.document, &change.document);
+    match store(deps, loaded.revision, change).await? {
+        Next::Again if receipt_missed(deps, &newly_rests_on, &evidence.receipts).await? => {
+            Ok(Next::WokenMeanwhile)
+        }
+        Next::Again if waits_newly && supplier_number_missed(deps, invoice).await? => {
+            Ok(Next::WokenMeanwhile)
+        }
+        Next::Again if order_in_way && order_missed(deps, coupa_orders).await? => Ok(Next::WokenMeanwhile),
+        next => Ok(next),
+    }
+}
+
+/// Holds it, and looks once more at what it waits for, so that no wake-up is lost in between.
+async fn hold(
+    deps: &Deps<'_>,
+    loaded: Loaded<InvoiceRecord>,
+    invoice: &Invoice,
+    held: Event,
+    evidence: &Evidence,
+    coupa_orders: &CoupaOrders,
+) -> Result<Next, FlowError> {
+    let change = change_to(deps, &loaded.document, held)?;
+    let (waits_for_others, awaits) = match &change.document.state {
+        State::Held { exceptions, awaits } => (waits_for_others(exceptions), awaits.clone()),
+        _ => (false, vec![]),
+    };
+    let reservations = evidence.ours.reservations(&deps.settings.policy);
+    let order_in_way = is_newly_in_way(&loaded.document, &change.document);
+    match store(deps, loaded.revision, change).await? {
+        Next::Again if receipt_missed(deps, &awaits, &evidence.receipts).await? => Ok(Next::WokenMeanwhile),
+        Next::Again if waits_for_others && settled_meanwhile(deps, &reservations, invoice.id).await? => {
+            Ok(Next::WokenMeanwhile)
+        }
+        Next::Again if order_in_way && order_missed(deps, coupa_orders).await? => Ok(Next::WokenMeanwhile),
+        next => Ok(next),
+    }
+}
+
+impl Ours {
+    /// What our other invoices hold of the receipts. The same order number in another domain is another order.
+    fn reservations(&self, policy: &MatchPolicy) -> Vec<Reservation> {
+        self.reserved
+            .values()
+            .flat_map(|order| order.document.reservations.iter().cloned())
+            .filter(|reservation| reservation.receipt.domain == policy.domain)
+            .collect()
+    }
+
+    /// The writes that take QAD's identity for this invoice, and note what it may be taken for.
+    ///
+    /// # Errors
+    /// Somebody else has the identity, or there is none.
+    fn claims(&self, deps: &Deps<'_>, invoice: &Invoice) -> Result<Vec<RecordWrite>, FlowError> {
+        let Claim::Free {
+            identity,
+            place,
+            payments,
+        } = &self.claim
+        else {
+            return Err(impossible("claimed without a free identity"));
+        };
+        let now = deps.context.clock.now();
+        let mut writes = claim_writes(now, invoice.id, identity, place, payments.as_ref())?;
+        writes.extend(self.near.writes(invoice, &deps.settings.policy.entity)?);
+        Ok(writes)
     }
 }
 
@@ -1351,7 +1389,7 @@ async fn ours(
         _ => Claim::None,
     };
     let original = match (original, &corrected) {
-        (Some(id), _) => others.get(&id).and_then(original_of),
+        (Some(id), _) => others.get(&id).map(original_of).transpose()?.flatten(),
         (None, Some(corrected)) => waiting_original(deps, invoice, corrected).await?,
         (None, None) => None,
     };
@@ -1408,23 +1446,33 @@ async fn waiting_original(
                     .is_ok_and(|number| number == corrected.supplier)
         })
     };
-    Ok(waiting.values().find(is_named).and_then(original_of))
+    waiting.values().find(is_named).map_or(Ok(None), original_of)
 }
 
 /// What has become of the invoice that a credit note corrects. One that this register has not sent was matched by somebody
 /// else: what to take back is not known here.
-fn original_of(record: &InvoiceRecord) -> Option<Original> {
-    let summary = record.summary.as_ref()?;
+///
+/// # Errors
+/// A stored request that is not what was approved: what to take back cannot be told from it.
+fn original_of(record: &InvoiceRecord) -> Result<Option<Original>, FlowError> {
+    let Some(summary) = &record.summary else {
+        return Ok(None);
+    };
     let (invoice, total, state) = (record.id, summary.total, record.state.word());
-    match &record.state {
+    Ok(match &record.state {
         State::Posted { how, .. } | State::Exported { how, .. }
             if matches!(how, PostedHow::Adopted | PostedHow::Restored) =>
         {
             None
         }
         state if state.voucher().is_some() => {
-            let draft = draft_of(record.creation.as_ref()?).ok()?;
-            Some(Original::Posted(Box::new(draft)))
+            let draft = record
+                .creation
+                .as_ref()
+                .map(draft_of)
+                .transpose()
+                .map_err(FlowError::Broken)?;
+            draft.map(|draft| Original::Posted(Box::new(draft)))
         }
         State::Voided { .. } | State::Rejected { .. } => Some(Original::Gone {
             invoice,
@@ -1436,7 +1484,7 @@ fn original_of(record: &InvoiceRecord) -> Option<Original> {
             total,
             state,
         }),
-    }
+    })
 }
 
 /// True for a bill that can have nothing in QAD under this number and never will: voided before anything was sent, or since

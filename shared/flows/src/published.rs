@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 pub struct Published {
     /// Above which amounts a release needs a second person, by currency.
     #[serde(default)]
-    pub above: BTreeMap<String, Decimal>,
+    pub above: BTreeMap<Currency, Decimal>,
     /// How long a request waits for the second person, in milliseconds.
     #[serde(default)]
     pub valid_millis: i64,
@@ -23,30 +23,16 @@ pub struct Published {
 impl Published {
     /// What these settings tell.
     pub fn of(rule: &SecondPerson) -> Self {
-        let above = rule
-            .above
-            .iter()
-            .map(|(currency, limit)| (currency.to_string(), *limit));
         Self {
-            above: above.collect(),
+            above: rule.above.clone(),
             valid_millis: rule.valid_millis,
         }
     }
 
-    /// The rule of the second person. A currency that cannot be read makes the rule stricter, never laxer: with any limit
-    /// given, what has none needs two.
+    /// The rule of the second person.
     pub fn second_person(&self) -> SecondPerson {
-        let limit =
-            |(currency, limit): (&String, &Decimal)| Some((currency.parse::<Currency>().ok()?, *limit));
-        let mut above: BTreeMap<Currency, Decimal> = self.above.iter().filter_map(limit).collect();
-        if above.is_empty()
-            && !self.above.is_empty()
-            && let Ok(none) = "XXX".parse()
-        {
-            above.insert(none, Decimal::ZERO);
-        }
         SecondPerson {
-            above,
+            above: self.above.clone(),
             valid_millis: self.valid_millis,
         }
     }
@@ -103,19 +89,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_rule_comes_back_as_it_was_and_never_laxer() {
+    fn the_rule_comes_back_as_it_was_and_a_limit_that_cannot_be_read_is_refused() {
         let rule = SecondPerson {
             above: BTreeMap::from([("USD".parse().unwrap(), Decimal::from(1_000))]),
             valid_millis: 5,
         };
-        assert_eq!(Published::of(&rule).second_person(), rule);
+        let text = serde_json::to_string(&Published::of(&rule)).unwrap();
+        assert_eq!(
+            text, r#"{"above":{"USD":"1000"},"valid_millis":5}"#,
+            "as earlier versions wrote it"
+        );
+        let read = |text: &str| serde_json::from_str::<Published>(text);
+        assert_eq!(read(&text).unwrap().second_person(), rule);
         let none = SecondPerson::default();
         assert_eq!(Published::of(&none).second_person(), none);
-        let broken = Published {
-            above: BTreeMap::from([("no currency".to_owned(), Decimal::from(1_000))]),
-            valid_millis: 5,
-        };
-        let usd = "USD".parse().unwrap();
-        assert!(broken.second_person().is_needed(Decimal::ONE, usd));
+        assert!(
+            read(&text.replace("USD", "no currency")).is_err(),
+            "a rule is never laxer than it was told"
+        );
     }
 }

@@ -326,7 +326,7 @@ impl Coupa for WorldPorts {
             let write = Write::ResolveHistory(record);
             self.write(System::Coupa, "history.resolve", &keys, idempotency_key, write)?;
         }
-        if matches!(outcome.standing, Standing::Withdrawn | Standing::Kept) {
+        if outcome.standing == Standing::Withdrawn {
             return Ok(());
         }
         let body = json!({
@@ -336,7 +336,7 @@ impl Coupa for WorldPorts {
             "status": match outcome.standing {
                 Standing::ForAccountsPayable | Standing::ForTheEngineer => "Error",
                 Standing::Waiting => "Pending",
-                Standing::Finished | Standing::Withdrawn | Standing::Kept => "Success",
+                Standing::Finished | Standing::Withdrawn => "Success",
             },
             "integration": {"code": "QAD_INVOICES"},
             "external-id": outcome.external_id,

@@ -332,7 +332,7 @@ impl Coupa for CoupaClient {
                 .await
                 .map_err(before_the_write)?;
         }
-        if matches!(outcome.standing, Standing::Withdrawn | Standing::Kept) {
+        if outcome.standing == Standing::Withdrawn {
             return Ok(());
         }
         let body = wire::outcome_body(id, outcome, &self.history).map_err(|error| {

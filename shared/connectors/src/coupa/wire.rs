@@ -127,7 +127,8 @@ pub(crate) fn invoice_itself(base: &BaseUrl, id: InvoiceId) -> String {
     base.at(&format!("/api/invoices/{id}"), &[])
 }
 
-/// The body that puts QAD's number of the document into a custom field.
+/// The body that puts QAD's number of the document into a custom field. Coupa's guide for invoices into an ERP keeps the ERP's number
+/// in a custom field of the header (documented); the form of the body is assumed after how Coupa shows custom fields.
 pub(crate) fn voucher_body(field: &str, voucher: &str) -> Vec<u8> {
     serde_json::json!({ "custom-fields": { field: voucher } })
         .to_string()
@@ -167,16 +168,14 @@ pub(crate) fn outcome_body(
 ) -> Result<Vec<u8>, serde_json::Error> {
     let contact_alert_type = match outcome.standing {
         Standing::ForTheEngineer => &history.technical_contact_alert_type,
-        Standing::ForAccountsPayable
-        | Standing::Waiting
-        | Standing::Finished
-        | Standing::Withdrawn
-        | Standing::Kept => &history.contact_alert_type,
+        Standing::ForAccountsPayable | Standing::Waiting | Standing::Finished | Standing::Withdrawn => {
+            &history.contact_alert_type
+        }
     };
     let status = match outcome.standing {
         Standing::ForAccountsPayable | Standing::ForTheEngineer => "Error",
         Standing::Waiting => &history.waiting_status,
-        Standing::Finished | Standing::Withdrawn | Standing::Kept => "Success",
+        Standing::Finished | Standing::Withdrawn => "Success",
     };
     serde_json::to_vec(&OutcomeBody {
         document_type: INVOICE_DOCUMENT_TYPE,

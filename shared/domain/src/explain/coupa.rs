@@ -25,9 +25,6 @@ pub enum Standing {
     Finished,
     /// What was told before holds no more, and nothing is told in its place.
     Withdrawn,
-    /// Being decided, or on its way to QAD: what was told last stands until it is known how that ended, so that nobody is
-    /// alerted twice.
-    Kept,
 }
 
 /// What is told.
@@ -41,12 +38,16 @@ pub struct Shown {
     pub message: String,
 }
 
-/// What Coupa is to show. Every state is named: none leaves an older record open that contradicts it.
-pub fn shown_in_coupa(record: &InvoiceRecord) -> Shown {
-    let told = |standing, code: String, message: String| Shown {
-        standing,
-        code,
-        message,
+/// What Coupa is to show; `None` while it is being decided or on its way to QAD, when what was told last stands until it is
+/// known how that ended, so that nobody is alerted twice for one thing. Every state is named: none that lasts leaves an older
+/// record open that contradicts it.
+pub fn shown_in_coupa(record: &InvoiceRecord) -> Option<Shown> {
+    let told = |standing, code: String, message: String| {
+        Some(Shown {
+            standing,
+            code,
+            message,
+        })
     };
     let first_code = || {
         let codes = record.state.codes().into_iter().next();
@@ -74,9 +75,7 @@ pub fn shown_in_coupa(record: &InvoiceRecord) -> Shown {
             problem.code.clone(),
             "Accounts payable has taken it out: it is not posted to QAD by itself.".to_owned(),
         ),
-        State::Received { coupa_status: None } | State::Approved | State::Posted { .. } => {
-            told(Standing::Kept, first_code(), String::new())
-        }
+        State::Received { coupa_status: None } | State::Approved | State::Posted { .. } => None,
         // Coupa shows these itself.
         State::Received {
             coupa_status: Some(_),
@@ -106,7 +105,7 @@ impl Standing {
     pub fn stays_open(self) -> bool {
         match self {
             Self::ForAccountsPayable | Self::ForTheEngineer | Self::Waiting => true,
-            Self::Finished | Self::Withdrawn | Self::Kept => false,
+            Self::Finished | Self::Withdrawn => false,
         }
     }
 
@@ -114,7 +113,7 @@ impl Standing {
     pub fn alerts(self) -> bool {
         match self {
             Self::ForAccountsPayable | Self::ForTheEngineer => true,
-            Self::Waiting | Self::Finished | Self::Withdrawn | Self::Kept => false,
+            Self::Waiting | Self::Finished | Self::Withdrawn => false,
         }
     }
 }

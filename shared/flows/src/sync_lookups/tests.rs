@@ -100,6 +100,18 @@ fn changed() -> Vec<QadValue> {
     ]
 }
 
+/// Ada has read the plan of this hash, and allows it.
+async fn ada_allows(model: &Model, plan_sha256: &str) -> Result<PlanRecord, FlowError> {
+    allow(
+        &model.context(&Timing::default()),
+        Some(LOOKUP),
+        plan_sha256,
+        "ada",
+        "plant closed",
+    )
+    .await
+}
+
 #[tokio::test]
 async fn a_list_is_filled_changed_and_then_left_alone() {
     let model = model(start());
@@ -178,35 +190,16 @@ async fn a_large_change_waits_until_exactly_that_plan_is_allowed() {
         (codes(&parked), parked.written, parked.changes.len()),
         (vec!["LOOKUP_CHANGE_TOO_LARGE"], 0, 20)
     );
-    let timing = Timing::default();
-    let wrong = allow(&model.context(&timing), Some(LOOKUP), "other", "ada", "x")
-        .await
-        .unwrap_err();
+    let wrong = ada_allows(&model, "other").await.unwrap_err();
     assert_eq!(wrong.problem().code, "LOOKUP_PLAN_NOT_PARKED");
-    allow(
-        &model.context(&timing),
-        Some(LOOKUP),
-        &parked.plan_sha256,
-        "ada",
-        "plant closed",
-    )
-    .await
-    .unwrap();
+    ada_allows(&model, &parked.plan_sha256).await.unwrap();
     // Meanwhile the list changed: what was allowed was another plan.
     set(&model, many(39, "a"));
     assert_eq!(codes(&sync(&model).await), ["LOOKUP_CHANGE_TOO_LARGE"]);
     set(&model, many(40, "a"));
     let again = sync(&model).await;
     assert_eq!(codes(&again), ["LOOKUP_CHANGE_TOO_LARGE"]);
-    allow(
-        &model.context(&timing),
-        Some(LOOKUP),
-        &again.plan_sha256,
-        "ada",
-        "plant closed",
-    )
-    .await
-    .unwrap();
+    ada_allows(&model, &again.plan_sha256).await.unwrap();
     assert_eq!(sync(&model).await.written, 20);
     assert_eq!(active(&model).len(), 40);
 }
@@ -218,15 +211,7 @@ async fn what_was_allowed_stays_allowed_when_the_run_dies_in_the_middle() {
     set(&model, many(30, "a"));
     model.wait(60);
     let hash = sync(&model).await.plan_sha256;
-    allow(
-        &model.context(&Timing::default()),
-        Some(LOOKUP),
-        &hash,
-        "ada",
-        "x",
-    )
-    .await
-    .unwrap();
+    ada_allows(&model, &hash).await.unwrap();
     let calls = model.state().calls;
     model.state().fault = Some((calls + 20, Fault::DieBefore));
     let _ = go(&model, false).await;
@@ -557,25 +542,10 @@ async fn what_is_new_beside_an_allowed_plan_counts_by_itself() {
     set(&model, many(30, "a"));
     model.wait(60);
     let hash = sync(&model).await.plan_sha256;
-    let allowed = allow(
-        &model.context(&Timing::default()),
-        Some(LOOKUP),
-        &hash,
-        "ada",
-        "x",
-    )
-    .await;
+    let allowed = ada_allows(&model, &hash).await;
     assert_eq!(allowed.unwrap().allowed_plan, Some(hash.clone()));
     let commits = model.state().commits;
-    allow(
-        &model.context(&Timing::default()),
-        Some(LOOKUP),
-        &hash,
-        "ada",
-        "x",
-    )
-    .await
-    .unwrap();
+    ada_allows(&model, &hash).await.unwrap();
     assert_eq!(model.state().commits, commits, "allowing twice is allowing once");
     let calls = model.state().calls;
     model.state().fault = Some((calls + 20, Fault::DieBefore));

@@ -443,6 +443,7 @@ impl<'de> Visitor<'de> for Passed {
         Ok(self)
     }
 
+    // As above: serde's way of saying "a number with a point"; nobody looks at it.
     fn visit_f64<E>(self, _: f64) -> Result<Self, E> {
         Ok(self)
     }
@@ -582,6 +583,7 @@ mod tests {
             Ok(Node::Leaf(Value::OtherNumber))
         }
 
+        // As in the reader itself: its value is never looked at.
         fn visit_f64<E>(self, _: f64) -> Result<Node, E> {
             Ok(Node::Leaf(Value::OtherNumber))
         }

@@ -886,24 +886,10 @@ async fn where_qad_shows_neither_open_nor_balance_the_sum_decides_within_the_tol
 async fn the_flag_of_what_was_posted_locked_is_left_to_coupa_and_a_payment_of_it_is_paid_twice() {
     let model = model();
     let draft = SupplierInvoiceDraft {
-        identity: identity("INV-1"),
         coupa_id: INVOICE,
-        domain: "10USA".parse().unwrap(),
-        currency: "USD".parse().unwrap(),
-        invoice_date: "2026-03-05".parse().unwrap(),
-        posting_date: "2026-03-05".parse().unwrap(),
-        daybook: "SI".parse().unwrap(),
-        matching_daybook: "RM".parse().unwrap(),
         invoice_status: "AP-LOCKED".into(),
-        credit_terms: None,
-        total: Decimal::from(100),
-        tax: Decimal::ZERO,
-        orders: vec![],
-        matches: vec![],
-        costs: vec![],
-        payee: None,
-        echo: Decimal::ZERO,
         locked: true,
+        ..crate::testing::draft()
     };
     let mut record = invoice_record(true);
     let request = serde_json::to_string(&draft).unwrap();
