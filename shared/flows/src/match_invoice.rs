@@ -19,6 +19,7 @@ use crate::ports::{
 };
 use crate::store::{Change, Context, Document, FlowError, Loaded, impossible, load, parse, render, save};
 use crate::supplier_event::{awaited_supplier_id, awaited_supplier_key};
+use crate::waiting;
 use domain::documents::{CoupaStatus, Invoice, ORDERS_PER_INVOICE_MAX, Order, Receipt, Reservation};
 use domain::effect::{Effect, EffectEvent, EffectStatus, Repetition, backoff_millis};
 use domain::entities::{self, ENTITY_NOT_CONFIGURED, EntityRule, OUT_OF_SCOPE, Whose};
@@ -47,9 +48,6 @@ use std::time::Duration;
 
 /// Most rounds of load, act, store in one run; each round makes progress or ends the run.
 const ROUNDS_MAX: u32 = 12;
-/// Most order lines an invoice is registered as waiting for. It cannot post before all of them are there, so waiting
-/// for some of them loses nothing.
-const AWAITED_LINES_MAX: usize = 30;
 /// Most orders under which an invoice is found by an event about one of them; with the lines, old and new, all fits into
 /// one transaction.
 const INDEXED_ORDERS_MAX: usize = 8;
@@ -673,7 +671,7 @@ fn change_to(
         _ => None,
     };
     let mut document = with_note(document, deps.settings.outcomes, now);
-    let mut writes = waiting_writes(record, &document);
+    let mut writes = waiting::writes(record, &document);
     writes.extend(index_orders(&mut document));
     writes.extend(index_supplier(&mut document));
     let news = document.state != record.state;
@@ -682,25 +680,6 @@ fn change_to(
         events: if news { vec![event] } else { vec![] },
         writes,
     })
-}
-
-/// The changes of the waiting index that go with a change of state.
-pub(crate) fn waiting_writes(before: &InvoiceRecord, after: &InvoiceRecord) -> Vec<RecordWrite> {
-    let lines = |record: &InvoiceRecord| -> BTreeSet<OrderLineKey> {
-        record.rests_on().into_iter().take(AWAITED_LINES_MAX).collect()
-    };
-    let (old, new) = (lines(before), lines(after));
-    let gone = old.difference(&new).map(|line| RecordWrite::Delete {
-        key: RecordKey::Waiting(line.clone(), before.id),
-    });
-    let added = new.difference(&old).map(|line| RecordWrite::Put {
-        key: RecordKey::Waiting(line.clone(), after.id),
-        seen: 0,
-        body: "{}".to_owned(),
-        state: String::new(),
-        due: None,
-    });
-    gone.chain(added).collect()
 }
 
 /// Keeps the index of what an event about an order wakes as the record now stands. What is in the index is kept in the
@@ -1424,18 +1403,11 @@ async fn waiting_original(
         .lines
         .iter()
         .filter_map(|line| line.order_line.clone())
-        .take(AWAITED_LINES_MAX)
+        .take(waiting::AWAITED_LINES_MAX)
         .collect();
-    let lists = try_join_all(lines.into_iter().map(|line| async move {
-        let group = RecordGroup::WaitingFor(line);
-        deps.context.register.list(&group).await
-    }))
-    .await?;
-    let ids = lists.iter().flatten().filter_map(|stored| match stored.key {
-        RecordKey::Waiting(_, id) if id != invoice.id => Some(id),
-        _ => None,
-    });
-    let waiting = read_invoices(deps, ids.collect()).await?;
+    let mut ids = waiting::invoices(deps.context.register, lines).await?;
+    ids.remove(&invoice.id);
+    let waiting = read_invoices(deps, ids).await?;
     let is_named = |record: &&InvoiceRecord| {
         record.summary.as_ref().is_some_and(|summary| {
             let number = summary.supplier_number.as_deref().unwrap_or_default();
@@ -1765,21 +1737,8 @@ async fn wake_those_who_wait(deps: &Deps<'_>, posted: &InvoiceRecord) -> Result<
         .filter(|found| is_credit || !found.finished)
         .map(|found| found.order_line)
         .collect();
-    let waiting = try_join_all(
-        lines
-            .into_iter()
-            .take(WAKING_LINES_MAX)
-            .map(|line| async move { deps.context.register.list(&RecordGroup::WaitingFor(line)).await }),
-    )
-    .await?;
-    let ids: BTreeSet<InvoiceId> = waiting
-        .iter()
-        .flatten()
-        .filter_map(|stored| match stored.key {
-            RecordKey::Waiting(_, id) => Some(id),
-            _ => None,
-        })
-        .collect();
+    let lines = lines.into_iter().take(WAKING_LINES_MAX);
+    let ids = waiting::invoices(deps.context.register, lines).await?;
     for id in ids {
         let Some(loaded) = load::<InvoiceRecord>(deps.context.register, RecordKey::Invoice(id)).await? else {
             continue;
@@ -1792,20 +1751,7 @@ async fn wake_those_who_wait(deps: &Deps<'_>, posted: &InvoiceRecord) -> Result<
         if !waits || id == posted.id {
             continue;
         }
-        let document = InvoiceRecord {
-            look_again: Some(deps.context.clock.now()),
-            ..loaded.document
-        };
-        let change = Change::<_, Event> {
-            document,
-            events: vec![],
-            writes: vec![],
-        };
-        match save(&deps.context, loaded.revision, change).await {
-            // Somebody decides it in this moment, and looks by itself.
-            Ok(_) | Err(CommitError::Conflict) => {}
-            Err(CommitError::Store(error)) => return Err(FlowError::Store(error)),
-        }
+        waiting::make_due(&deps.context, loaded, deps.context.clock.now()).await?;
     }
     Ok(())
 }
@@ -1851,12 +1797,17 @@ async fn receipt_missed(
     if !stands(Guard::RecheckAfterRegister) {
         return Ok(false);
     }
-    let lists = try_join_all(awaits.iter().take(AWAITED_LINES_MAX).map(|line| async move {
-        deps.context
-            .register
-            .list(&RecordGroup::ReceiptsOf(line.clone()))
-            .await
-    }))
+    let lists = try_join_all(
+        awaits
+            .iter()
+            .take(waiting::AWAITED_LINES_MAX)
+            .map(|line| async move {
+                deps.context
+                    .register
+                    .list(&RecordGroup::ReceiptsOf(line.clone()))
+                    .await
+            }),
+    )
     .await?;
     let known: BTreeMap<_, _> = known
         .iter()

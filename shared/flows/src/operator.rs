@@ -8,11 +8,10 @@
 use crate::bills::unmatched_key;
 use crate::claims::{ClaimPlace, IdentityClaim, Near, claim_keys, claim_writes};
 use crate::invoice_effects::export_effect;
-use crate::match_invoice::{
-    EXPORTED_BY_OTHERS, Entity, InvoiceSettings, index_orders, index_supplier, waiting_writes,
-};
+use crate::match_invoice::{EXPORTED_BY_OTHERS, Entity, InvoiceSettings, index_orders, index_supplier};
 use crate::ports::{CommitError, Coupa, Qad, QadDocument, ReadError, RecordKey, RecordWrite, Voucher};
 use crate::store::{Change, Context, FlowError, Loaded, load, parse, save};
+use crate::waiting;
 use domain::documents::{CoupaStatus, Invoice};
 use domain::entities::{self, Whose};
 use domain::ids::{InvoiceId, QadInvoiceIdentity};
@@ -129,7 +128,7 @@ async fn tell(
     if let State::Posted { .. } = after.state {
         after = InvoiceEffect::Export.put(&after, export_effect(&after, now));
     }
-    let mut writes = waiting_writes(&before, &after);
+    let mut writes = waiting::writes(&before, &after);
     writes.extend(index_orders(&mut after));
     writes.extend(index_supplier(&mut after));
     writes.extend(more);

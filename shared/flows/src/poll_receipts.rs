@@ -6,16 +6,16 @@
 use crate::feed::{self, Followed, Marks, Page, Source, Taken, Watermark};
 use crate::poll_coupa::PollError;
 use crate::ports::{
-    Commit, CommitError, Hint, HintReason, Qad, Queue, ReadError, RecordGroup, RecordKey, RecordWrite,
-    Subject,
+    Commit, CommitError, Hint, HintReason, Qad, Queue, ReadError, RecordKey, RecordWrite, Subject,
 };
-use crate::store::{Change, Context, FlowError, load, render, save};
+use crate::store::{Context, FlowError, load, render};
+use crate::waiting::{self, AT_ONCE};
 use crate::watermark::{self, count};
 use async_trait::async_trait;
 use domain::documents::Receipt;
 use domain::guards::{Guard, stands};
 use domain::ids::{ConnectionId, InvoiceId, OrderLineKey};
-use domain::lifecycle::{Event, InvoiceRecord};
+use domain::lifecycle::InvoiceRecord;
 use domain::time::Date;
 use futures_util::future::try_join_all;
 use rust_decimal::Decimal;
@@ -26,8 +26,6 @@ use std::collections::{BTreeMap, BTreeSet};
 pub const OVERLAP_DAYS: i64 = 7;
 /// Receipts mirrored in one transaction.
 const RECEIPTS_PER_COMMIT: usize = 50;
-/// Order lines and invoices asked for at the same time.
-const AT_ONCE: usize = 16;
 /// How long a woken invoice is left to its hint before the sweep looks at it too, in milliseconds.
 const HINT_MILLIS: i64 = 120_000;
 /// The watermark's name; a part of the receipts has a scope behind it.
@@ -212,19 +210,7 @@ async fn wake(deps: &Deps<'_>, rows: &[Receipt]) -> Result<u64, FlowError> {
         .iter()
         .map(|receipt| receipt.key.order_line.clone())
         .collect();
-    let lines: Vec<OrderLineKey> = lines.into_iter().collect();
-    let mut waiting: BTreeSet<InvoiceId> = BTreeSet::new();
-    for some in lines.chunks(AT_ONCE) {
-        let lists = some.iter().map(|line| async move {
-            let group = RecordGroup::WaitingFor(line.clone());
-            deps.context.register.list(&group).await
-        });
-        let found = try_join_all(lists).await?;
-        waiting.extend(found.iter().flatten().filter_map(|stored| match stored.key {
-            RecordKey::Waiting(_, invoice) => Some(invoice),
-            _ => None,
-        }));
-    }
+    let waiting = waiting::invoices(deps.context.register, lines).await?;
     let waiting: Vec<InvoiceId> = waiting.into_iter().collect();
     for some in waiting.chunks(AT_ONCE) {
         try_join_all(some.iter().map(|id| remember(deps, *id))).await?;
@@ -255,18 +241,5 @@ async fn remember(deps: &Deps<'_>, id: InvoiceId) -> Result<(), FlowError> {
         // Whoever does not wait is under way, and one that is due by then is looked at anyway.
         return Ok(());
     }
-    let document = InvoiceRecord {
-        look_again: Some(soon),
-        ..loaded.document
-    };
-    let change = Change::<_, Event> {
-        document,
-        events: vec![],
-        writes: vec![],
-    };
-    match save(&deps.context, loaded.revision, change).await {
-        // Somebody decides it in this moment, and looks for receipts afterwards.
-        Ok(_) | Err(CommitError::Conflict) => Ok(()),
-        Err(CommitError::Store(error)) => Err(FlowError::Store(error)),
-    }
+    waiting::make_due(&deps.context, loaded, soon).await
 }
