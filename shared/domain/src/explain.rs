@@ -518,28 +518,5 @@ fn line_result(row: &LineReport) -> String {
     }
 }
 
-/// The line matrix as plain text: a line of headings, then one per invoice line, columns two blanks apart.
-pub fn matrix_text(report: &MatchReport) -> String {
-    let headings = MATRIX_HEADINGS.map(str::to_owned);
-    let rows: Vec<_> = std::iter::once(headings).chain(matrix(report)).collect();
-    let mut widths = [0usize; MATRIX_COLUMNS];
-    for row in &rows {
-        for (width, cell) in widths.iter_mut().zip(row) {
-            *width = cell.chars().count().max(*width);
-        }
-    }
-    let mut text = String::new();
-    for row in &rows {
-        let cells: Vec<_> = row
-            .iter()
-            .zip(widths)
-            .map(|(cell, width)| format!("{cell:<width$}"))
-            .collect();
-        text.push_str(cells.join("  ").trim_end());
-        text.push('\n');
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests;

@@ -24,6 +24,7 @@
 //! | [`suppliers`] | which supplier is which on both sides, and who is told what |
 //! | [`lookups`] | what a Coupa lookup needs to show a QAD list |
 //! | [`explain`] | any state in one plain sentence and a line matrix |
+//! | [`words`] | figures, instants and codes in one form wherever a person reads them |
 
 #![cfg_attr(
     test,
@@ -60,3 +61,4 @@ pub mod suppliers;
 pub mod time;
 pub mod timing;
 pub mod tolerance;
+pub mod words;

@@ -4,6 +4,7 @@
 //! again is a hint in the queue, which may be repeated at any time.
 
 use crate::invoices::summed;
+use crate::output::Output;
 use crate::place::{Place, PlaceArguments, unfinished, unread};
 use crate::records::{self, Filter, Totals};
 use crate::status::depth;
@@ -277,7 +278,7 @@ fn is_confirmed(bulk: &BulkOptions, count: usize) -> bool {
 }
 
 /// Says what would happen to these invoices; true when it is to be done.
-fn announced(records: &[InvoiceRecord], bulk: &BulkOptions, json: bool) -> Result<bool, Failure> {
+fn announced(records: &[InvoiceRecord], bulk: &BulkOptions, out: &Output) -> Result<bool, Failure> {
     let mut groups: BTreeMap<(&'static str, &'static str), Vec<InvoiceRecord>> = BTreeMap::new();
     for record in records {
         groups
@@ -285,7 +286,7 @@ fn announced(records: &[InvoiceRecord], bulk: &BulkOptions, json: bool) -> Resul
             .or_default()
             .push(record.clone());
     }
-    if json && bulk.dry_run {
+    if out.is_json() && bulk.dry_run {
         let rows: Vec<Value> = groups
             .iter()
             .map(|((state, what), records)| {
@@ -293,13 +294,13 @@ fn announced(records: &[InvoiceRecord], bulk: &BulkOptions, json: bool) -> Resul
                         "invoices": records.iter().map(|record| record.id).collect::<Vec<_>>() })
             })
             .collect();
-        terminal::say(
-            &json!({ "count": records.len(), "totals": Totals::of(records).json(), "groups": rows })
-                .to_string(),
+        out.value(
+            || json!({ "count": records.len(), "totals": Totals::of(records).json(), "groups": rows }),
+            |_| (),
         );
         return Ok(false);
     }
-    let tell = if json { terminal::note } else { terminal::say };
+    let tell = |text: &str| out.tell(text);
     for ((state, what), records) in &groups {
         tell(&format!("{state}, {}: {what}", summed(records)));
     }
@@ -328,12 +329,36 @@ fn announced(records: &[InvoiceRecord], bulk: &BulkOptions, json: bool) -> Resul
     ))
 }
 
+/// What became of those that were looked at.
+fn tell_moves(out: &Output, rows: &[(InvoiceRecord, InvoiceRecord)]) {
+    if let [(before, after)] = rows {
+        out.line(&format!("{} -> {}", before.state.word(), after.state.word()));
+        out.line(&view::in_words(after));
+        return;
+    }
+    let mut moves: BTreeMap<(&str, &str), usize> = BTreeMap::new();
+    for (before, after) in rows {
+        let count = moves
+            .entry((before.state.word(), after.state.word()))
+            .or_default();
+        *count = count.saturating_add(1);
+    }
+    out.line(&format!("{} looked at", rows.len()));
+    for ((before, after), count) in moves {
+        out.line(&if before == after {
+            format!("{count}: {before}, as before")
+        } else {
+            format!("{count}: {before} -> {after}")
+        });
+    }
+}
+
 /// Has a frozen set looked at, waits, and tells what became of it.
 async fn look_at(
     desk: &Desk,
     records: &[InvoiceRecord],
     bulk: &BulkOptions,
-    json: bool,
+    out: &Output,
 ) -> Result<(), Failure> {
     let ids: Vec<InvoiceId> = records.iter().map(|record| record.id).collect();
     let before: BTreeMap<InvoiceId, Option<InvoiceRecord>> = records
@@ -347,30 +372,14 @@ async fn look_at(
         let after = desk.record(before.id).await?.unwrap_or_else(|| before.clone());
         rows.push((before.clone(), after));
     }
-    if json {
-        let rows: Vec<Value> = rows
-            .iter()
-            .map(|(before, after)| json!({ "invoice": after.id, "before": before.state.word(), "after": view::invoice_json(after) }))
-            .collect();
-        terminal::say(
-            &json!({ "queued": ids.len(), "not_looked_at_yet": open, "invoices": rows }).to_string(),
-        );
-    } else if let [(before, after)] = rows.as_slice() {
-        terminal::say(&format!("{} -> {}", before.state.word(), after.state.word()));
-        terminal::say(&view::in_words(after));
-    } else {
-        let mut moves: BTreeMap<(&str, &str), usize> = BTreeMap::new();
-        for (before, after) in &rows {
-            let count = moves
-                .entry((before.state.word(), after.state.word()))
-                .or_default();
-            *count = count.saturating_add(1);
-        }
-        terminal::say(&format!("{} queued", ids.len()));
-        for ((before, after), count) in moves {
-            terminal::say(&format!("{count}: {before} -> {after}"));
-        }
-    }
+    let moved = |(before, after): &(InvoiceRecord, InvoiceRecord)| json!({ "invoice": after.id, "before": before.state.word(), "after": view::invoice_json(after) });
+    out.value(
+        || {
+            let rows: Vec<Value> = rows.iter().map(moved).collect();
+            json!({ "queued": ids.len(), "not_looked_at_yet": open, "invoices": rows })
+        },
+        |out| tell_moves(out, &rows),
+    );
     if open > 0 && bulk.wait > 0 {
         terminal::note(&format!(
             "{open} were not looked at within {} s; they are queued, and nothing is lost.",
@@ -384,7 +393,7 @@ async fn look_at(
 pub(crate) async fn recheck(
     place: &PlaceArguments,
     options: RecheckOptions,
-    json: bool,
+    out: &Output,
 ) -> Result<(), Failure> {
     if options.key.is_none() && !options.all_parked && options.filter.is_empty() {
         return Err(Failure::Usage(
@@ -404,27 +413,34 @@ pub(crate) async fn recheck(
             records::one(&desk.register, key).await,
             key.trim().parse::<InvoiceId>(),
         ) {
-            (Err(Failure::NotFound(_)), Ok(id)) => return recheck_unknown(&desk, id, &options.bulk).await,
+            (Err(Failure::NotFound(_)), Ok(id)) => {
+                return recheck_unknown(&desk, id, &options.bulk, out).await;
+            }
             (found, _) => found?,
         };
         let record = taken_up(&desk, record, options.reason.as_deref(), options.bulk.dry_run).await?;
         let records = [record];
-        if announced(&records, &options.bulk, json)? {
-            look_at(&desk, &records, &options.bulk, json).await?;
+        if announced(&records, &options.bulk, out)? {
+            look_at(&desk, &records, &options.bulk, out).await?;
         }
         return Ok(());
     }
     let records = records::kept(&desk.register, &filter, SystemClock.now()).await?;
-    if announced(&records, &options.bulk, json)? {
-        look_at(&desk, &records, &options.bulk, json).await?;
+    if announced(&records, &options.bulk, out)? {
+        look_at(&desk, &records, &options.bulk, out).await?;
     }
     Ok(())
 }
 
 /// An invoice of which nothing is known yet: whatever Coupa says of it is found out by the functions.
-async fn recheck_unknown(desk: &Desk, id: InvoiceId, bulk: &BulkOptions) -> Result<(), Failure> {
+async fn recheck_unknown(
+    desk: &Desk,
+    id: InvoiceId,
+    bulk: &BulkOptions,
+    out: &Output,
+) -> Result<(), Failure> {
     if bulk.dry_run {
-        terminal::say(&format!(
+        out.line(&format!(
             "Coupa invoice {id} is not known yet; it would be asked for in Coupa."
         ));
         return Ok(());
@@ -439,8 +455,8 @@ async fn recheck_unknown(desk: &Desk, id: InvoiceId, bulk: &BulkOptions) -> Resu
             {
                 return Err(Failure::NotFound(problem.clone()));
             }
-            terminal::say(&explain::title(&record));
-            terminal::say(&view::in_words(&record));
+            out.line(&explain::title(&record));
+            out.line(&view::in_words(&record));
             Ok(())
         }
         None => Err(Failure::NotFound(
@@ -480,7 +496,7 @@ async fn taken_up(
 pub(crate) async fn replay(
     place: &PlaceArguments,
     options: ReplayOptions,
-    json: bool,
+    out: &Output,
 ) -> Result<(), Failure> {
     if options.filter.is_empty() && !options.all {
         return Err(Failure::Usage(
@@ -490,39 +506,34 @@ pub(crate) async fn replay(
     let desk = Desk::open(place).await?;
     // Frozen here: what joins later is not part of it.
     let records = records::kept(&desk.register, &options.filter, SystemClock.now()).await?;
-    if !json {
-        terminal::say(&format!("{} to be looked at again", summed(&records)));
+    if !out.is_json() {
+        out.line(&format!("{} to be looked at again", summed(&records)));
     }
-    if announced(&records, &options.bulk, json)? {
-        look_at(&desk, &records, &options.bulk, json).await?;
+    if announced(&records, &options.bulk, out)? {
+        look_at(&desk, &records, &options.bulk, out).await?;
     }
     Ok(())
 }
 
-fn tell_done(done: &Done, dry_run: bool, json: bool) {
-    if json {
-        let value = json!({ "changed": done.changed, "dry_run": dry_run, "before": done.before.state.word(),
-                            "after": view::invoice_json(&done.after) });
-        terminal::say(&value.to_string());
-        return;
-    }
-    terminal::say(&explain::title(&done.after));
-    if !done.changed {
-        terminal::say("It was so already; nothing was written.");
-    } else if dry_run {
-        terminal::say(&format!(
-            "Would go from {} to {}. Nothing was done (--dry-run).",
-            done.before.state.word(),
-            done.after.state.word()
-        ));
-    } else {
-        terminal::say(&format!(
-            "{} -> {}",
-            done.before.state.word(),
-            done.after.state.word()
-        ));
-    }
-    terminal::say(&view::in_words(&done.after));
+fn tell_done(done: &Done, dry_run: bool, out: &Output) {
+    out.value(
+        || {
+            json!({ "changed": done.changed, "dry_run": dry_run, "before": done.before.state.word(),
+                    "after": view::invoice_json(&done.after) })
+        },
+        |out| {
+            let (before, after) = (done.before.state.word(), done.after.state.word());
+            out.line(&explain::title(&done.after));
+            out.line(&match (done.changed, dry_run) {
+                (false, _) => "It was so already; nothing was written.".to_owned(),
+                (true, true) => {
+                    format!("Would go from {before} to {after}. Nothing was done (--dry-run).")
+                }
+                (true, false) => format!("{before} -> {after}"),
+            });
+            out.line(&view::in_words(&done.after));
+        },
+    );
 }
 
 /// What a release accepts, in one line.
@@ -546,7 +557,7 @@ fn accepted(exception: &Exception) -> String {
 pub(crate) async fn release(
     place: &PlaceArguments,
     options: ReleaseOptions,
-    json: bool,
+    out: &Output,
 ) -> Result<(), Failure> {
     let desk = Desk::open(place).await?;
     let record = records::one(&desk.register, &options.key).await?;
@@ -558,21 +569,21 @@ pub(crate) async fn release(
     if let (true, State::Parked { .. }, Some(request)) =
         (done.changed, &done.after.state, &done.after.release_request)
     {
-        tell_done(&done, options.why.dry_run, json);
+        tell_done(&done, options.why.dry_run, out);
         return Err(Failure::Differs(format!(
             "SECOND_PERSON_NEEDED: a release above the limit is recorded as a request and needs another person's, with a \
              reason of their own, before {}.",
             explain::instant(request.at.plus_millis(rule.valid_millis))
         )));
     }
-    if !json
+    if !out.is_json()
         && done.changed
         && let State::Parked {
             reason: domain::lifecycle::ParkReason::Match { exceptions },
         } = &done.before.state
     {
         for exception in exceptions {
-            terminal::say(&accepted(exception));
+            out.line(&accepted(exception));
         }
     }
     if done.changed && !options.why.dry_run {
@@ -580,21 +591,25 @@ pub(crate) async fn release(
         let before = BTreeMap::from([(record.id, Some(done.after.clone()))]);
         desk.wait(&before, WAIT_SECONDS).await?;
         let after = desk.record(record.id).await?.unwrap_or(done.after);
-        tell_done(&Done { after, ..done }, false, json);
+        tell_done(&Done { after, ..done }, false, out);
     } else {
-        tell_done(&done, options.why.dry_run, json);
+        tell_done(&done, options.why.dry_run, out);
     }
     Ok(())
 }
 
 /// `skip`.
-pub(crate) async fn skip(place: &PlaceArguments, options: ReleaseOptions, json: bool) -> Result<(), Failure> {
+pub(crate) async fn skip(
+    place: &PlaceArguments,
+    options: ReleaseOptions,
+    out: &Output,
+) -> Result<(), Failure> {
     let desk = Desk::open(place).await?;
     let record = records::one(&desk.register, &options.key).await?;
     let instruction = desk.instruction(&options.why.reason).await?;
     let context = desk.place.context(&desk.register);
     let done = operator::skip(&context, record.id, instruction, options.why.dry_run).await?;
-    tell_done(&done, options.why.dry_run, json);
+    tell_done(&done, options.why.dry_run, out);
     Ok(())
 }
 
@@ -612,7 +627,11 @@ fn with_the_flag(mut problem: Problem) -> Problem {
 }
 
 /// `adopt`.
-pub(crate) async fn adopt(place: &PlaceArguments, options: AdoptOptions, json: bool) -> Result<(), Failure> {
+pub(crate) async fn adopt(
+    place: &PlaceArguments,
+    options: AdoptOptions,
+    out: &Output,
+) -> Result<(), Failure> {
     let desk = Desk::open(place).await?;
     let record = records::one(&desk.register, &options.key).await?;
     let instruction = desk.instruction(&options.why.reason).await?;
@@ -648,7 +667,7 @@ pub(crate) async fn adopt(place: &PlaceArguments, options: AdoptOptions, json: b
     if done.changed && !options.why.dry_run {
         desk.hint(&[record.id]).await?;
     }
-    tell_done(&done, options.why.dry_run, json);
+    tell_done(&done, options.why.dry_run, out);
     Ok(())
 }
 

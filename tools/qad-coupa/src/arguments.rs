@@ -9,6 +9,7 @@ use crate::dlq::DlqVerb;
 use crate::doctor::DoctorOptions;
 use crate::flow::{PauseOptions, RunOptions};
 use crate::invoices::{HoldsOptions, InvoiceVerb, Key};
+use crate::output::OutputArguments;
 use crate::place::PlaceArguments;
 use crate::plan::PlanOptions;
 use crate::reconcile::ReconcileOptions;
@@ -29,9 +30,8 @@ use std::path::PathBuf;
 pub(crate) struct Arguments {
     #[command(flatten)]
     pub(crate) place: PlaceArguments,
-    /// As JSON, for programs; the names in it are stable.
-    #[arg(long, global = true)]
-    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) output: OutputArguments,
     #[command(subcommand)]
     pub(crate) verb: Verb,
 }

@@ -1,5 +1,6 @@
 //! The audit trail as evidence: shown, verified, exported.
 
+use crate::output::Output;
 use crate::place::{Place, PlaceArguments, unfinished};
 use crate::records::{self, Filter};
 use crate::{Failure, terminal, view};
@@ -50,29 +51,29 @@ pub(crate) struct ExportOptions {
 }
 
 /// `audit …`.
-pub(crate) async fn run(place: &PlaceArguments, verb: AuditVerb, json: bool) -> Result<(), Failure> {
+pub(crate) async fn run(place: &PlaceArguments, verb: AuditVerb, out: &Output) -> Result<(), Failure> {
     let place = Place::open(place).await?;
     let register = place.register(&place.connection().await?)?;
     match verb {
         AuditVerb::Show(key) => {
             let record = records::one(&register, &key.key).await?;
             let entries = records::trail(&register, record.id).await?;
-            if json {
+            if out.is_json() {
                 for entry in &entries {
                     terminal::say(&json!(entry).to_string());
                 }
             } else {
-                terminal::say(&explain::title(&record));
+                out.line(&explain::title(&record));
                 for entry in &entries {
                     for line in view::timeline(std::slice::from_ref(entry)) {
-                        terminal::say(&format!("{:>4}  {line}", entry.sequence));
+                        out.line(&format!("{:>4}  {line}", entry.sequence));
                     }
-                    terminal::say(&format!("      hash {}", entry.hash));
+                    out.line(&format!("      hash {}", entry.hash));
                 }
             }
             check(&record, &entries).map_err(|problem| Failure::Differs(problem.to_string()))
         }
-        AuditVerb::Verify { key } => verify(&register, key.as_deref(), json).await,
+        AuditVerb::Verify { key } => verify(&register, key.as_deref(), out).await,
         AuditVerb::Export(options) => export(&register, &options).await,
     }
 }
@@ -244,7 +245,7 @@ async fn bill_of(register: &DynamoRegister, record: &InvoiceRecord) -> Result<Op
     }))
 }
 
-async fn verify(register: &DynamoRegister, key: Option<&str>, json: bool) -> Result<(), Failure> {
+async fn verify(register: &DynamoRegister, key: Option<&str>, out: &Output) -> Result<(), Failure> {
     let (records, others, mut problems) = match key {
         Some(key) => {
             let record = records::one(register, key).await?;
@@ -274,19 +275,19 @@ async fn verify(register: &DynamoRegister, key: Option<&str>, json: bool) -> Res
         entries_seen = entries_seen.saturating_add(entries);
         problems.extend(found);
     }
-    if json {
-        terminal::say(
-            &json!({ "invoices": records.len(), "others": others.len(), "entries": entries_seen, "broken": problems })
-                .to_string(),
-        );
-    } else {
-        terminal::say(&format!(
-            "{} invoices and {} other documents with {entries_seen} entries, {} broken",
-            records.len(),
-            others.len(),
-            problems.len()
-        ));
-    }
+    out.value(
+        || {
+            json!({ "invoices": records.len(), "others": others.len(), "entries": entries_seen, "broken": problems })
+        },
+        |out| {
+            out.line(&format!(
+                "{} invoices and {} other documents with {entries_seen} entries, {} broken",
+                records.len(),
+                others.len(),
+                problems.len()
+            ));
+        },
+    );
     if problems.is_empty() {
         return Ok(());
     }

@@ -2,6 +2,7 @@
 //! anything is created QAD is looked at, so that what is there already is adopted. Can be ended and started again at any
 //! time: what is known is left alone.
 
+use crate::output::Output;
 use crate::place::{Place, PlaceArguments, unread};
 use crate::records::{self, Filter};
 use crate::{Failure, terminal};
@@ -62,7 +63,11 @@ fn in_order(options: &BackfillOptions) -> Result<(), Failure> {
 }
 
 /// `backfill`.
-pub(crate) async fn run(place: &PlaceArguments, options: BackfillOptions, json: bool) -> Result<(), Failure> {
+pub(crate) async fn run(
+    place: &PlaceArguments,
+    options: BackfillOptions,
+    out: &Output,
+) -> Result<(), Failure> {
     in_order(&options)?;
     let place = Place::open(place).await?;
     let connection = place.connection().await?;
@@ -112,8 +117,8 @@ pub(crate) async fn run(place: &PlaceArguments, options: BackfillOptions, json: 
     let estimate = json!({ "listed": listed, "known": listed.saturating_sub(wanted.len()), "to_take_in": wanted.len(),
         "coupa_calls": count.saturating_mul(COUPA_CALLS), "qad_calls": count.saturating_mul(QAD_CALLS),
         "seconds_at_least": coupa.max(qad) });
-    if !json {
-        terminal::say(&format!(
+    if !out.is_json() {
+        out.line(&format!(
             "{listed} approved invoices since {}, {} of them known; {} to take in, about {} calls to Coupa and {} to QAD, at least {} s.",
             options.from,
             listed.saturating_sub(wanted.len()),
@@ -124,11 +129,7 @@ pub(crate) async fn run(place: &PlaceArguments, options: BackfillOptions, json: 
         ));
     }
     if options.dry_run || wanted.is_empty() {
-        terminal::say(&if json {
-            estimate.to_string()
-        } else {
-            "Nothing was done.".to_owned()
-        });
+        out.value(|| estimate, |out| out.line("Nothing was done."));
         return Ok(());
     }
     if !options.yes && options.confirm != Some(wanted.len()) {
@@ -170,13 +171,13 @@ pub(crate) async fn run(place: &PlaceArguments, options: BackfillOptions, json: 
         taken = taken.saturating_add(part.len());
         terminal::note(&format!("{taken} of {} taken in", ids.len()));
     }
-    let text = format!(
-        "{taken} taken in; `qad-coupa status` shows what becomes of them. Repeating it takes in what is left."
+    out.value(
+        || json!({ "taken_in": taken, "estimate": estimate }),
+        |out| {
+            out.line(&format!(
+                "{taken} taken in; `qad-coupa status` shows what becomes of them. Repeating it takes in what is left."
+            ));
+        },
     );
-    terminal::say(&if json {
-        json!({ "taken_in": taken, "estimate": estimate }).to_string()
-    } else {
-        text
-    });
     Ok(())
 }

@@ -4,8 +4,9 @@
 mod report;
 mod scenarios;
 
+use crate::output::Output;
 use crate::place::{Place, PlaceArguments, unfinished, unread};
-use crate::{Failure, demo, place, reconcile, records, suppliers, terminal};
+use crate::{Failure, demo, place, reconcile, records, suppliers};
 use aws::clock::SystemClock;
 use aws::dynamo::DynamoRegister;
 use clap::Args;
@@ -147,7 +148,7 @@ const STORIES: [(&str, &[&str]); 7] = [
 pub(crate) async fn run(
     arguments: &PlaceArguments,
     options: &CertifyOptions,
-    json: bool,
+    out: &Output,
 ) -> Result<(), Failure> {
     match &options.cases {
         Some(file) => {
@@ -158,13 +159,13 @@ pub(crate) async fn run(
                 &cases,
                 "the systems of its settings",
                 &options.report,
-                json,
+                out,
             )
             .await
         }
         None => {
             let run_dir = place::only_local(arguments)?;
-            demo::certify(run_dir, options.seed, &options.report, json).await
+            demo::certify(run_dir, options.seed, &options.report, out).await
         }
     }
 }
@@ -175,7 +176,7 @@ pub(crate) async fn certify(
     cases: &Cases,
     against: &str,
     folder: &Path,
-    json: bool,
+    out: &Output,
 ) -> Result<(), Failure> {
     let connection = place.connection().await?;
     let register = place.register(&connection)?;
@@ -207,7 +208,7 @@ pub(crate) async fn certify(
         scenarios: sections,
     };
     write(&report, folder)?;
-    tell(&report, folder, json);
+    tell(&report, folder, out);
     match report.count(Verdict::Failed) {
         0 => Ok(()),
         failed => Err(Failure::Differs(format!("{failed} scenarios failed"))),
@@ -284,9 +285,9 @@ fn write(report: &Report, folder: &Path) -> Result<(), Failure> {
     std::fs::write(folder.join("certificate.html"), report.html()).map_err(|error| failed(error.to_string()))
 }
 
-fn tell(report: &Report, folder: &Path, json: bool) {
-    if json {
-        terminal::say(&serde_json::to_string(report).unwrap_or_default());
+fn tell(report: &Report, folder: &Path, out: &Output) {
+    if out.is_json() {
+        out.value(|| serde_json::json!(report), |_| ());
         return;
     }
     for section in &report.scenarios {
@@ -295,19 +296,19 @@ fn tell(report: &Report, folder: &Path, json: bool) {
             Verdict::Failed => "FAILED",
             Verdict::NotShown => "not shown",
         };
-        terminal::say(&format!("{:<4} {:<10} {}", section.number, word, section.title));
+        out.line(&format!("{:<4} {:<10} {}", section.number, word, section.title));
         for criterion in section.criteria.iter().filter(|criterion| !criterion.met) {
-            terminal::say(&format!(
+            out.line(&format!(
                 "       {}: {}; found: {}",
                 criterion.document, criterion.expected, criterion.actual
             ));
         }
         if section.verdict == Verdict::NotShown {
-            terminal::say(&format!("       to show it: {}", section.prepare));
+            out.line(&format!("       to show it: {}", section.prepare));
         }
     }
-    terminal::say(&report.sentence());
-    terminal::say(&format!(
+    out.line(&report.sentence());
+    out.line(&format!(
         "The report is in {}, as certificate.html and certificate.json.",
         folder.display()
     ));

@@ -6,8 +6,9 @@
 mod check;
 mod does;
 
+use crate::output::{Column, ListOptions, Listing, Output, Row};
 use crate::place::{Place, PlaceArguments, refused};
-use crate::{Failure, connection_file, terminal, view};
+use crate::{Failure, connection_file, terminal};
 use aws_sdk_secretsmanager::operation::get_secret_value::GetSecretValueError;
 use clap::{Args, Subcommand};
 use connectors::connection::ConnectionDocument;
@@ -72,7 +73,7 @@ pub(crate) enum ConnectionVerb {
     /// What is stored, without any secret.
     Show,
     /// All connections.
-    List,
+    List(ListOptions),
 }
 
 #[derive(Debug, Args)]
@@ -85,12 +86,12 @@ pub(crate) struct FileOptions {
 }
 
 /// `connection …`.
-pub(crate) async fn run(place: &PlaceArguments, verb: ConnectionVerb, json: bool) -> Result<(), Failure> {
+pub(crate) async fn run(place: &PlaceArguments, verb: ConnectionVerb, out: &Output) -> Result<(), Failure> {
     match verb {
         ConnectionVerb::Init { file } => init(&file),
         ConnectionVerb::Validate(options) => {
             let file = read(&options)?;
-            if json {
+            if out.is_json() {
                 terminal::say(&json!({ "connection": file.connection.id, "valid": true }).to_string());
             } else {
                 terminal::say(&format!(
@@ -101,14 +102,14 @@ pub(crate) async fn run(place: &PlaceArguments, verb: ConnectionVerb, json: bool
             }
             Ok(())
         }
-        ConnectionVerb::Check(options) => check::run(&read(&options)?, json),
+        ConnectionVerb::Check(options) => check::run(&read(&options)?, out),
         ConnectionVerb::Schema => {
             terminal::say(SCHEMA.trim_end());
             Ok(())
         }
-        ConnectionVerb::Put { file, dry_run } => put(&Place::open(place).await?, &file, dry_run, json).await,
-        ConnectionVerb::Show => show(&Place::open(place).await?, json).await,
-        ConnectionVerb::List => list(&Place::open(place).await?, json).await,
+        ConnectionVerb::Put { file, dry_run } => put(&Place::open(place).await?, &file, dry_run, out).await,
+        ConnectionVerb::Show => show(&Place::open(place).await?, out).await,
+        ConnectionVerb::List(options) => list(&Place::open(place).await?, &options, out).await,
     }
 }
 
@@ -353,7 +354,7 @@ fn names(place: &Place, id: &str) -> Result<[(&'static str, String); 2], Failure
     ])
 }
 
-async fn put(place: &Place, options: &FileOptions, dry_run: bool, json: bool) -> Result<(), Failure> {
+async fn put(place: &Place, options: &FileOptions, dry_run: bool, out: &Output) -> Result<(), Failure> {
     let file = read(options)?;
     let id = file.connection.id.clone();
     let mut rows = Vec::new();
@@ -398,34 +399,33 @@ async fn put(place: &Place, options: &FileOptions, dry_run: bool, json: bool) ->
         }
         rows.push((name, found));
     }
-    if json {
-        let rows: Vec<Value> = rows
-            .iter()
-            .map(|(name, found)| json!({ "secret": name, "changed": found }))
-            .collect();
-        terminal::say(&json!({ "connection": id, "dry_run": dry_run, "secrets": rows }).to_string());
-        return Ok(());
-    }
-    for (name, found) in &rows {
-        if found.is_empty() {
-            terminal::say(&format!("{name}: unchanged"));
-        } else {
+    let secret = |(name, found): &(String, BTreeSet<String>)| json!({ "secret": name, "changed": found });
+    out.value(
+        || {
+            let rows: Vec<Value> = rows.iter().map(secret).collect();
+            json!({ "connection": id, "dry_run": dry_run, "secrets": rows })
+        },
+        |out| {
             let done = if dry_run { "would change" } else { "changed" };
-            terminal::say(&format!(
-                "{name}: {done} {}",
-                found.iter().map(String::as_str).collect::<Vec<_>>().join(" ")
-            ));
-        }
-    }
-    terminal::say(if dry_run {
-        "Nothing was stored (--dry-run)."
-    } else {
-        "Functions take a new document within five minutes, and at once after a refused credential."
-    });
+            for (name, found) in &rows {
+                out.line(&if found.is_empty() {
+                    format!("{name}: unchanged")
+                } else {
+                    let settings: Vec<&str> = found.iter().map(String::as_str).collect();
+                    format!("{name}: {done} {}", settings.join(" "))
+                });
+            }
+            out.line(if dry_run {
+                "Nothing was stored (--dry-run)."
+            } else {
+                "Functions take a new document within five minutes, and at once after a refused credential."
+            });
+        },
+    );
     Ok(())
 }
 
-async fn show(place: &Place, json: bool) -> Result<(), Failure> {
+async fn show(place: &Place, out: &Output) -> Result<(), Failure> {
     let id = place.connection().await?;
     let mut all = Map::new();
     for (kind, name) in names(place, id.as_str())? {
@@ -437,7 +437,7 @@ async fn show(place: &Place, json: bool) -> Result<(), Failure> {
         all.insert(kind.to_owned(), shown(kind, &value)?);
     }
     let all = Value::Object(all);
-    let text = if json {
+    let text = if out.is_json() {
         all.to_string()
     } else {
         serde_json::to_string_pretty(&all).unwrap_or_else(|_| all.to_string())
@@ -446,15 +446,13 @@ async fn show(place: &Place, json: bool) -> Result<(), Failure> {
     Ok(())
 }
 
-async fn list(place: &Place, json: bool) -> Result<(), Failure> {
+async fn list(place: &Place, options: &ListOptions, out: &Output) -> Result<(), Failure> {
     let ids = place.connections().await?;
-    if json {
-        terminal::say(&json!(ids).to_string());
-    } else {
-        let rows = ids.iter().map(|id| vec![id.to_string()]).collect();
-        terminal::say(&view::table(&["Connection"], rows).to_string());
-    }
-    Ok(())
+    let rows = ids
+        .iter()
+        .map(|id| Row::new(json!(id), vec![id.to_string().into()]))
+        .collect();
+    out.list(Listing::new(&[Column::word("Connection")], rows), options)
 }
 
 #[cfg(test)]

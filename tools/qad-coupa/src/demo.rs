@@ -6,9 +6,10 @@ mod payments;
 use crate::arguments::DemoOptions;
 use crate::certify::{self, Cases};
 use crate::lookup_stories::Stories;
+use crate::output::{ListOptions, Output};
 use crate::sandbox_client::{self, SandboxFile};
 use crate::terminal::LiveBlock;
-use crate::{Failure, connection_file, local, place, records, suppliers, terminal, view};
+use crate::{Failure, connection_file, invoices, local, place, records, suppliers, terminal, view};
 use aws::clock::SystemClock;
 use aws::dynamo::DynamoRegister;
 use connectors::http::outbound::Destination;
@@ -75,21 +76,21 @@ enum Then<'a> {
     /// Everything keeps running until Ctrl-C.
     Keep,
     /// A report on Coupa's own scenarios, into this folder.
-    Certify { folder: &'a Path, json: bool },
+    Certify { folder: &'a Path },
 }
 
 /// Plays the day.
-pub(crate) async fn run(run_dir: &Path, options: &DemoOptions) -> Result<(), Failure> {
+pub(crate) async fn run(run_dir: &Path, options: &DemoOptions, out: &Output) -> Result<(), Failure> {
     let then = if options.keep { Then::Keep } else { Then::End };
-    play_and(run_dir, options.seed, &then).await
+    play_and(run_dir, options.seed, &then, out).await
 }
 
 /// Plays the day, and reports which of Coupa's scenarios for ERP adapters it has shown.
-pub(crate) async fn certify(run_dir: &Path, seed: u64, folder: &Path, json: bool) -> Result<(), Failure> {
-    play_and(run_dir, seed, &Then::Certify { folder, json }).await
+pub(crate) async fn certify(run_dir: &Path, seed: u64, folder: &Path, out: &Output) -> Result<(), Failure> {
+    play_and(run_dir, seed, &Then::Certify { folder }, out).await
 }
 
-async fn play_and(run_dir: &Path, seed: u64, then: &Then<'_>) -> Result<(), Failure> {
+async fn play_and(run_dir: &Path, seed: u64, then: &Then<'_>, out: &Output) -> Result<(), Failure> {
     let mut scenarios = day(seed);
     let payments = sandbox::scenario::payments::payments(seed);
     // They take the longest, so they begin first.
@@ -130,32 +131,32 @@ async fn play_and(run_dir: &Path, seed: u64, then: &Then<'_>) -> Result<(), Fail
         payments,
     });
 
-    terminal::say(&format!(
+    out.line(&format!(
         "Simulated Coupa {} and QAD {}; webhook {}",
         stage.simulators.coupa_url, stage.simulators.qad_url, stage.webhook_url
     ));
-    terminal::say(&format!("Page: {page}"));
+    out.line(&format!("Page: {page}"));
     let invoices: usize = scenarios.iter().map(|scenario| scenario.invoices.len()).sum();
-    terminal::say(&format!(
+    out.line(&format!(
         "Playing {} stories with {invoices} invoices.",
         scenarios.len()
     ));
     let lookups = Stories::begin(&stage.simulators.world, &stage.simulators.faults, &stage.register);
-    let mut verdict = play_day(&stage, &scenarios).await;
+    let mut verdict = play_day(&stage, &scenarios, out).await;
     let (of_lookups, complaints) = lookups.finish().await;
     verdict.extend(complaints);
     let keeps_running = matches!(then, Then::Keep);
-    let mut outcome = report(&stage, &scenarios, &of_lookups, verdict, keeps_running).await;
+    let mut outcome = report(&stage, &scenarios, &of_lookups, verdict, keeps_running, out).await;
     match then {
         Then::End => {}
         Then::Keep => {
-            what_to_try(&stage).await;
+            what_to_try(&stage, out).await;
             local::wait_for_the_end().await;
-            terminal::say("ending");
+            out.line("ending");
         }
-        Then::Certify { folder, json } if outcome.is_ok() => {
+        Then::Certify { folder } if outcome.is_ok() => {
             let cases = Cases::of_the_day(&scenarios);
-            outcome = certify::certify(&world, &cases, "simulated Coupa and QAD", folder, *json).await;
+            outcome = certify::certify(&world, &cases, "simulated Coupa and QAD", folder, out).await;
         }
         Then::Certify { .. } => {}
     }
@@ -182,7 +183,7 @@ struct Stage {
 /// What went otherwise than the scenarios say; empty when all is well.
 type Complaints = Vec<String>;
 
-async fn play_day(stage: &Arc<Stage>, scenarios: &Arc<Vec<Scenario>>) -> Complaints {
+async fn play_day(stage: &Arc<Stage>, scenarios: &Arc<Vec<Scenario>>, out: &Output) -> Complaints {
     let started = now();
     let complaints: Arc<Mutex<Complaints>> = Arc::default();
     let (begin, script) = (Arc::clone(stage), Arc::clone(scenarios));
@@ -209,9 +210,9 @@ async fn play_day(stage: &Arc<Stage>, scenarios: &Arc<Vec<Scenario>>) -> Complai
         let records = records::all(&stage.register).await.unwrap_or_default();
         let fresh = news.of(&records);
         if block.is_live() {
-            block.paint(&news.picture(&records, started));
+            block.paint(&news.picture(&records, started, out));
         } else {
-            fresh.iter().for_each(|line| terminal::say(line));
+            fresh.iter().for_each(|line| out.line(line));
         }
         let late = now().millis_since(started) > DAY_MILLIS_MAX;
         let done = playing.is_finished()
@@ -510,7 +511,7 @@ impl News {
         fresh
     }
 
-    fn picture(&self, records: &[InvoiceRecord], started: Timestamp) -> Vec<String> {
+    fn picture(&self, records: &[InvoiceRecord], started: Timestamp, out: &Output) -> Vec<String> {
         let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
         for record in records {
             let count = counts.entry(record.state.word()).or_default();
@@ -524,9 +525,10 @@ impl News {
             .map(|word| format!("{word} {:>2}", counts.get(word).copied().unwrap_or(0)))
             .collect();
         let seconds = now().millis_since(started).checked_div(1000).unwrap_or(0);
-        let mut lines = vec![format!("{seconds:>3} s   {}", cells.join("   ")), String::new()];
+        let mut lines = out.fitted(&format!("{seconds:>3} s   {}", cells.join("   ")));
+        lines.push(String::new());
         let skip = self.told.len().saturating_sub(NEWS_SHOWN);
-        lines.extend(self.told.iter().skip(skip).cloned());
+        lines.extend(self.told.iter().skip(skip).map(|line| out.clipped(line)));
         lines
     }
 }
@@ -537,31 +539,33 @@ async fn report(
     of_lookups: &[String],
     complaints: Complaints,
     keeps_running: bool,
+    out: &Output,
 ) -> Result<(), Failure> {
     let records = records::all(&stage.register).await?;
-    terminal::say(&view::invoice_table(&records).to_string());
+    let listing = view::invoice_list(&records).below([invoices::summed(&records)]);
+    out.list(listing, &ListOptions::default())?;
     let documents = {
         let world = lock(&stage.simulators.world);
         (world.qad.invoices.len(), world.qad.duplicates())
     };
-    terminal::say(&format!(
+    out.line(&format!(
         "{} supplier invoices in QAD, {} of them duplicates.",
         documents.0, documents.1
     ));
     let known = suppliers::all(&stage.register).await?;
     for expected in expected_suppliers() {
         for line in suppliers::lines_about(&known, expected.code()) {
-            terminal::say(&line);
+            out.line(&line);
         }
     }
-    of_lookups.iter().for_each(|line| terminal::say(line));
-    terminal::say("");
-    stories(scenarios, &records);
-    payments::report(stage, &stage.payments, &records);
+    of_lookups.iter().for_each(|line| out.line(line));
+    out.gap();
+    stories(scenarios, &records, out);
+    payments::report(stage, &stage.payments, &records, out);
     if complaints.is_empty() {
-        terminal::say(&format!("All {} stories ended as they should.", scenarios.len()));
+        out.line(&format!("All {} stories ended as they should.", scenarios.len()));
         if !keeps_running {
-            terminal::say(
+            out.line(
                 "Next: `cargo demo --keep`, and in another terminal `cargo qad-coupa explain <invoice>`.",
             );
         }
@@ -577,7 +581,7 @@ async fn report(
 }
 
 /// The best known of the stories and what accounts payable meets besides, one sentence each.
-fn stories(scenarios: &[Scenario], records: &[InvoiceRecord]) {
+fn stories(scenarios: &[Scenario], records: &[InvoiceRecord], out: &Output) {
     for name in STORIES.into_iter().chain(payable::told()) {
         let Some(scenario) = scenarios.iter().find(|scenario| scenario.name == name) else {
             continue;
@@ -586,11 +590,11 @@ fn stories(scenarios: &[Scenario], records: &[InvoiceRecord]) {
             continue;
         };
         if let Some(record) = records.iter().find(|record| record.id.0 == invoice.invoice) {
-            terminal::say(&format!("{} ({})", explain::title(record), scenario.about));
-            terminal::say(&format!("  {}", view::in_words(record)));
+            out.line(&format!("{} ({})", explain::title(record), scenario.about));
+            out.line(&format!("  {}", view::in_words(record)));
         }
     }
-    terminal::say("");
+    out.gap();
 }
 
 /// The first order line that an invoice waits for, and how much of it has still to be received.
@@ -602,33 +606,33 @@ fn missing(record: &InvoiceRecord) -> Option<(&OrderLineKey, Decimal)> {
     (quantity > Decimal::ZERO).then_some((line, quantity))
 }
 
-async fn what_to_try(stage: &Stage) {
+async fn what_to_try(stage: &Stage, out: &Output) {
     let records = records::all(&stage.register).await.unwrap_or_default();
     let held = records.iter().find(|record| !record.awaits().is_empty());
-    terminal::say(&format!("Still running. The page: {}", stage.page));
-    terminal::say("In another terminal:");
-    terminal::say("  cargo qad-coupa invoice list");
+    out.line(&format!("Still running. The page: {}", stage.page));
+    out.line("In another terminal:");
+    out.line("  cargo qad-coupa invoice list");
     if let Some(record) = held {
-        terminal::say(&format!("  cargo qad-coupa explain {}", record.id));
+        out.line(&format!("  cargo qad-coupa explain {}", record.id));
         if let Some((line, quantity)) = missing(record) {
-            terminal::say(&format!(
+            out.line(&format!(
                 "  cargo qad-coupa sandbox receipt {} --line {} --quantity {}     # releases it",
                 line.order,
                 line.line,
                 quantity.normalize()
             ));
         }
-        terminal::say(&format!("  cargo qad-coupa timeline {}", record.id));
+        out.line(&format!("  cargo qad-coupa timeline {}", record.id));
     }
-    terminal::say("  cargo qad-coupa lookups --plan");
-    terminal::say("  cargo qad-coupa payments");
+    out.line("  cargo qad-coupa lookups --plan");
+    out.line("  cargo qad-coupa payments");
     if let Some(bill) = stage.payments.bills.iter().find(|bill| bill.paid) {
         let invoice = bill.invoice;
-        terminal::say(&format!(
+        out.line(&format!(
             "  cargo qad-coupa sandbox pay INV-{invoice} --status Void     # then: payments show {invoice}"
         ));
     }
-    terminal::say("  cargo qad-coupa sandbox fault qad supplier-invoices.create lost-after");
-    terminal::say("  cargo qad-coupa sandbox state");
-    terminal::say("Ctrl-C ends it.");
+    out.line("  cargo qad-coupa sandbox fault qad supplier-invoices.create lost-after");
+    out.line("  cargo qad-coupa sandbox state");
+    out.line("Ctrl-C ends it.");
 }

@@ -1,17 +1,17 @@
 //! The dead-letter queues: what lies there, and back with it. A redrive is AWS's own move task, the same that the console
 //! starts; a message says only "look at this", so moving it twice, or weeks later, changes nothing.
 
+use crate::output::{Cell, Column, ListOptions, Listing, Output, Row};
 use crate::place::{NamedQueue, Place, PlaceArguments, refused};
 use crate::status::{Depth, attributes, depth, depths};
-use crate::{Failure, terminal, view};
+use crate::{Failure, terminal};
 use aws::clock::SystemClock;
 use aws_sdk_sqs::types::{MessageSystemAttributeName, QueueAttributeName};
 use clap::Subcommand;
-use domain::explain;
 use domain::problem::{Problem, clean};
 use domain::time::Timestamp;
 use flows::ports::{Clock, Hint, HintReason, Subject};
-use serde_json::{Value, json};
+use serde_json::json;
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
@@ -26,21 +26,22 @@ const EMPTY_RECEIVES_MAX: u32 = 2;
 /// How often a move is looked at, in milliseconds, and how long at most, in seconds.
 const LOOK_MILLIS: u64 = 300;
 const MOVE_SECONDS_MAX: i64 = 120;
+/// Messages that are shown when nobody says how many.
+const SHOWN_MAX: usize = 50;
 /// Characters shown of a message that is no hint.
 const BODY_CHARACTERS_MAX: usize = 160;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum DlqVerb {
     /// How many messages lie in each dead-letter queue.
-    List,
+    List(ListOptions),
     /// What lies in one of them. The messages stay; they are hidden from others for a few seconds.
     #[command(after_help = "Example: qad-coupa dlq show invoices-dead-letter")]
     Show {
         /// The queue, as `dlq list` names it.
         queue: String,
-        /// Most messages to show.
-        #[arg(long, default_value_t = 50)]
-        limit: usize,
+        #[command(flatten)]
+        list: ListOptions,
     },
     /// Moves everything in a dead-letter queue back to where it came from, by AWS's own move task.
     #[command(after_help = "Example: qad-coupa dlq redrive invoices-dead-letter --dry-run")]
@@ -54,13 +55,13 @@ pub(crate) enum DlqVerb {
 }
 
 /// `dlq …`.
-pub(crate) async fn run(place: &PlaceArguments, verb: DlqVerb, json: bool) -> Result<(), Failure> {
+pub(crate) async fn run(place: &PlaceArguments, verb: DlqVerb, out: &Output) -> Result<(), Failure> {
     let place = Place::open(place).await?;
     match verb {
-        DlqVerb::List => list(&place, json).await,
-        DlqVerb::Show { queue, limit } => show(&place, dead_letters(&place, &queue)?, limit, json).await,
+        DlqVerb::List(options) => list(&place, &options, out).await,
+        DlqVerb::Show { queue, list } => show(&place, dead_letters(&place, &queue)?, &list, out).await,
         DlqVerb::Redrive { queue, dry_run } => {
-            redrive(&place, dead_letters(&place, &queue)?, dry_run, json).await
+            redrive(&place, dead_letters(&place, &queue)?, dry_run, out).await
         }
     }
 }
@@ -80,29 +81,22 @@ fn dead_letters<'a>(place: &'a Place, name: &str) -> Result<&'a NamedQueue, Fail
     ))
 }
 
-async fn list(place: &Place, json: bool) -> Result<(), Failure> {
+async fn list(place: &Place, options: &ListOptions, out: &Output) -> Result<(), Failure> {
     let mut depths = depths(place).await?;
     depths.retain(|depth| depth.queue.is_dead_letter());
-    if json {
-        let rows: Vec<Value> = depths
-            .iter()
-            .map(|depth| json!({ "queue": depth.queue.name, "messages": depth.visible, "in_work": depth.in_work }))
-            .collect();
-        terminal::say(&Value::Array(rows).to_string());
-    } else {
-        let rows = depths
-            .iter()
-            .map(|depth| {
-                vec![
-                    depth.queue.name.clone(),
-                    depth.visible.to_string(),
-                    depth.in_work.to_string(),
-                ]
-            })
-            .collect();
-        terminal::say(&view::table(&["Queue", "Messages", "In work"], rows).to_string());
-    }
-    Ok(())
+    let row = |depth: &Depth| {
+        let (name, visible, in_work) = (&depth.queue.name, depth.visible, depth.in_work);
+        Row::new(
+            json!({ "queue": name, "messages": visible, "in_work": in_work }),
+            vec![name.as_str().into(), visible.into(), in_work.into()],
+        )
+    };
+    let columns = [
+        Column::word("Queue"),
+        Column::figure("Messages"),
+        Column::figure("In work"),
+    ];
+    out.list(Listing::new(&columns, depths.iter().map(row).collect()), options)
 }
 
 /// One message, as it is shown.
@@ -171,7 +165,8 @@ fn shown(message: &aws_sdk_sqs::types::Message) -> Shown {
     }
 }
 
-async fn show(place: &Place, queue: &NamedQueue, limit: usize, json: bool) -> Result<(), Failure> {
+async fn show(place: &Place, queue: &NamedQueue, options: &ListOptions, out: &Output) -> Result<(), Failure> {
+    let limit = options.limit.unwrap_or(SHOWN_MAX);
     let mut found: BTreeMap<String, Shown> = BTreeMap::new();
     let mut empty = 0u32;
     while found.len() < limit && empty < EMPTY_RECEIVES_MAX {
@@ -201,31 +196,29 @@ async fn show(place: &Place, queue: &NamedQueue, limit: usize, json: bool) -> Re
     let mut messages: Vec<Shown> = found.into_values().collect();
     messages.sort_by(|one, two| (one.sent, &one.id).cmp(&(two.sent, &two.id)));
     messages.truncate(limit);
-    if json {
-        let rows: Vec<Value> = messages
-            .iter()
-            .map(|message| {
-                json!({ "message_id": message.id, "sent": message.sent.map(|at| at.to_string()),
-                        "connection": message.connection, "about": message.about })
-            })
-            .collect();
-        terminal::say(&Value::Array(rows).to_string());
-    } else {
-        let rows = messages
-            .iter()
-            .map(|message| {
-                vec![
-                    message.sent.map_or_else(String::new, explain::instant),
-                    message.connection.clone(),
-                    message.about.clone(),
-                    message.id.clone(),
-                ]
-            })
-            .collect();
-        terminal::say(&view::table(&["First sent", "Connection", "About", "Message"], rows).to_string());
-        terminal::say(&format!("{} messages", messages.len()));
-    }
-    Ok(())
+    let row = |message: &Shown| {
+        Row::new(
+            json!({ "message_id": message.id, "sent": message.sent.map(|at| at.to_string()),
+                    "connection": message.connection, "about": message.about }),
+            vec![
+                Cell::Instant(message.sent),
+                message.connection.as_str().into(),
+                message.about.as_str().into(),
+                message.id.as_str().into(),
+            ],
+        )
+    };
+    let columns = [
+        Column::word("First sent"),
+        Column::word("Connection"),
+        Column::sentence("About"),
+        Column::word("Message"),
+    ];
+    let count = format!("{} messages", messages.len());
+    out.list(
+        Listing::new(&columns, messages.iter().map(row).collect()).below([count]),
+        options,
+    )
 }
 
 type Attributes = HashMap<QueueAttributeName, String>;
@@ -253,7 +246,7 @@ fn still_hidden(queue: &str, hidden: u64) -> String {
     )
 }
 
-async fn redrive(place: &Place, queue: &NamedQueue, dry_run: bool, json: bool) -> Result<(), Failure> {
+async fn redrive(place: &Place, queue: &NamedQueue, dry_run: bool, out: &Output) -> Result<(), Failure> {
     let origin = queue.name.strip_suffix("-dead-letter").unwrap_or_default();
     let Ok(destination) = place.queue(origin) else {
         return Err(Failure::Refused(
@@ -278,14 +271,15 @@ async fn redrive(place: &Place, queue: &NamedQueue, dry_run: bool, json: bool) -
     if dry_run || waiting == 0 {
         let value = json!({ "queue": queue.name, "to": origin, "messages": waiting, "hidden": depth.in_work,
                             "moved": 0, "dry_run": dry_run });
-        terminal::say(&if json {
-            value.to_string()
-        } else {
-            format!(
-                "{waiting} messages of {} would go back to {origin}. Nothing was moved.",
-                queue.name
-            )
-        });
+        out.value(
+            || value,
+            |out| {
+                out.line(&format!(
+                    "{waiting} messages of {} would go back to {origin}. Nothing was moved.",
+                    queue.name
+                ));
+            },
+        );
         return Ok(());
     }
     let of_queue = attributes(place, queue).await?;
@@ -313,11 +307,15 @@ async fn redrive(place: &Place, queue: &NamedQueue, dry_run: bool, json: bool) -
         match status.as_str() {
             "COMPLETED" => {
                 let value = json!({ "queue": queue.name, "to": origin, "messages": waiting, "moved": moved, "dry_run": false });
-                terminal::say(&if json {
-                    value.to_string()
-                } else {
-                    format!("{moved} messages of {} moved back to {origin}", queue.name)
-                });
+                out.value(
+                    || value,
+                    |out| {
+                        out.line(&format!(
+                            "{moved} messages of {} moved back to {origin}",
+                            queue.name
+                        ))
+                    },
+                );
                 return Ok(());
             }
             "RUNNING" | "CANCELLING" if SystemClock.now() < end => {

@@ -9,9 +9,10 @@ pub(crate) mod lists;
 pub(crate) mod tests;
 
 use crate::master_data::{Examined, Finding, Outcome, examine};
+use crate::output::{Column, ListOptions, Listing, Output, Row};
 use crate::place::{Place, PlaceArguments, Systems};
 use crate::status::depths;
-use crate::{Failure, records, terminal, view};
+use crate::{Failure, records};
 use async_trait::async_trait;
 use aws::clock::SystemClock;
 use aws::dynamo::DynamoRegister;
@@ -85,6 +86,8 @@ pub(crate) struct DoctorOptions {
     /// Only this: aws, coupa, qad, webhook.
     #[arg(long, value_parser = ["aws", "coupa", "qad", "webhook"])]
     only: Option<String>,
+    #[command(flatten)]
+    list: ListOptions,
 }
 
 /// A scope in Coupa: its name, what it is for, and what its absence is.
@@ -711,7 +714,7 @@ async fn webhook(place: &Place, connection: &ConnectionId, findings: &mut Findin
 pub(crate) async fn run(
     arguments: &PlaceArguments,
     options: &DoctorOptions,
-    json: bool,
+    out: &Output,
 ) -> Result<(), Failure> {
     let place = Place::open(arguments).await?;
     let connection = place.connection().await?;
@@ -747,7 +750,7 @@ pub(crate) async fn run(
     if wanted("webhook") {
         webhook(&place, &connection, &mut findings).await;
     }
-    tell(&findings.0, SystemClock.now(), json);
+    tell(&findings.0, SystemClock.now(), &options.list, out)?;
     let failed = findings
         .0
         .iter()
@@ -760,29 +763,31 @@ pub(crate) async fn run(
     }
 }
 
-fn tell(checks: &[Check], now: Timestamp, json: bool) {
+fn tell(checks: &[Check], now: Timestamp, options: &ListOptions, out: &Output) -> Result<(), Failure> {
     let count = |verdict| checks.iter().filter(|check| check.verdict == verdict).count();
     let (pass, warn, fail) = (count(Verdict::Pass), count(Verdict::Warn), count(Verdict::Fail));
-    if json {
-        terminal::say(
-            &json!({ "as_of": now.to_string(), "pass": pass, "warn": warn, "fail": fail,
-                "checks": checks.iter().map(Check::json).collect::<Vec<_>>() })
-            .to_string(),
-        );
-        return;
-    }
-    let rows = checks
-        .iter()
-        .map(|check| {
+    let row = |check: &Check| {
+        Row::new(
+            check.json(),
             vec![
-                check.verdict.word().to_owned(),
-                check.area(),
-                check.check.clone(),
-                check.found.clone(),
-                check.fix.clone(),
-            ]
-        })
-        .collect();
-    terminal::say(&view::table(&["Verdict", "Area", "Check", "Found", "Fix"], rows).to_string());
-    terminal::say(&format!("{pass} passed, {warn} warnings, {fail} failed"));
+                check.verdict.word().into(),
+                check.area().into(),
+                check.check.as_str().into(),
+                check.found.as_str().into(),
+                check.fix.as_str().into(),
+            ],
+        )
+    };
+    let columns = [
+        Column::word("Verdict"),
+        Column::word("Area"),
+        Column::sentence("Check"),
+        Column::sentence("Found"),
+        Column::sentence("Fix"),
+    ];
+    let whole = move |checks| json!({ "as_of": now.to_string(), "pass": pass, "warn": warn, "fail": fail, "checks": Value::Array(checks) });
+    let listing = Listing::new(&columns, checks.iter().map(row).collect())
+        .within(whole)
+        .below([format!("{pass} passed, {warn} warnings, {fail} failed")]);
+    out.list(listing, options)
 }

@@ -1,8 +1,9 @@
 //! What a person says about an entity: from when on its books are open.
 
 use crate::act::ReasonOption;
+use crate::output::Output;
 use crate::place::{Place, PlaceArguments, unfinished};
-use crate::{Failure, records, terminal};
+use crate::{Failure, records};
 use aws::clock::SystemChance;
 use clap::{Args, Subcommand};
 use domain::ids::{ConnectionId, EntityCode};
@@ -35,7 +36,7 @@ pub(crate) struct OpenFromOptions {
 }
 
 /// `entity`.
-pub(crate) async fn run(place: &PlaceArguments, verb: EntityVerb, json: bool) -> Result<(), Failure> {
+pub(crate) async fn run(place: &PlaceArguments, verb: EntityVerb, out: &Output) -> Result<(), Failure> {
     let EntityVerb::OpenFrom(options) = verb;
     let place = Place::open(place).await?;
     let connection = place.connection().await?;
@@ -77,26 +78,27 @@ pub(crate) async fn run(place: &PlaceArguments, verb: EntityVerb, json: bool) ->
             .map_err(unfinished)?;
         wake(&place, &connection, &waiting).await?;
     }
-    if json {
-        terminal::say(
-            &json!({ "connection": connection, "entity": entity, "open_from": day, "before": before,
-                     "queued": waiting.len(), "dry_run": why.dry_run })
-            .to_string(),
-        );
-        return Ok(());
-    }
     let said = before.map_or_else(String::new, |before| format!(" (it was {before})"));
-    terminal::say(&if why.dry_run {
-        format!(
-            "The books of {entity} would be open from {day}{said}; {} invoices that wait for it would be queued. Nothing was done (--dry-run).",
-            waiting.len()
-        )
-    } else {
-        format!(
-            "The books of {entity} are open from {day}{said}: nothing is posted before. {} invoices that waited for it are queued.",
-            waiting.len()
-        )
-    });
+    let count = waiting.len();
+    out.value(
+        || {
+            json!({ "connection": connection, "entity": entity, "open_from": day, "before": before,
+                    "queued": count, "dry_run": why.dry_run })
+        },
+        |out| {
+            out.line(&if why.dry_run {
+                format!(
+                    "The books of {entity} would be open from {day}{said}; {count} invoices that wait for it would be \
+                     queued. Nothing was done (--dry-run)."
+                )
+            } else {
+                format!(
+                    "The books of {entity} are open from {day}{said}: nothing is posted before. {count} invoices that \
+                     waited for it are queued."
+                )
+            });
+        },
+    );
     Ok(())
 }
 

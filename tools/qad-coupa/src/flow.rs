@@ -1,5 +1,6 @@
 //! The flows: one run now, a pause, its end.
 
+use crate::output::Output;
 use crate::place::{Place, PlaceArguments, unfinished};
 use crate::{Failure, payments, records, terminal};
 use aws::clock::{SystemChance, SystemClock};
@@ -146,7 +147,7 @@ pub(crate) async fn switch(
     place: &PlaceArguments,
     options: &PauseOptions,
     paused: bool,
-    json: bool,
+    out: &Output,
 ) -> Result<(), Failure> {
     let place = Place::open(place).await?;
     let connection = place.connection().await?;
@@ -166,7 +167,7 @@ pub(crate) async fn switch(
             }
         }
         let word = if paused { "paused" } else { "running" };
-        if json {
+        if out.is_json() {
             rows.push(
                 json!({ "connection": connection, "flow": flow.word(), "state": word, "changed": changes,
                               "queued": queued, "dry_run": options.dry_run }),
@@ -174,7 +175,7 @@ pub(crate) async fn switch(
             continue;
         }
         let what = format!("{} of {connection}", doing(*flow));
-        terminal::say(&match (paused, changes, options.dry_run) {
+        out.line(&match (paused, changes, options.dry_run) {
             (_, false, _) => format!("{what} was {word} already; nothing was written."),
             (true, true, true) => format!("{what} would be paused. Nothing was done (--dry-run)."),
             (false, true, true) => format!("{what} would go on. Nothing was done (--dry-run)."),
@@ -185,13 +186,13 @@ pub(crate) async fn switch(
             (false, true, false) => format!("{what} goes on. {}", afterwards(*flow, queued)),
         });
     }
-    if json {
+    if out.is_json() {
         // One flow is one object; of several the list.
         let value = match rows.as_slice() {
             [one] => one.clone(),
             _ => Value::Array(rows),
         };
-        terminal::say(&value.to_string());
+        out.value(|| value, |_| ());
     }
     Ok(())
 }

@@ -1,8 +1,9 @@
 //! What the register knows of invoices: lists, one in full, why it stands where it stands, what waits and for whom.
 
+use crate::output::{Cell, Column, ListOptions, Listing, Output, Row};
 use crate::place::{Place, PlaceArguments};
 use crate::records::{self, Filter, Totals};
-use crate::{Failure, terminal, view};
+use crate::{Failure, view};
 use aws::clock::SystemClock;
 use clap::{Args, Subcommand};
 use domain::explain;
@@ -11,7 +12,7 @@ use domain::matching::ExceptionCode;
 use domain::problem::Problem;
 use domain::time::Timestamp;
 use flows::ports::Clock;
-use serde_json::{Value, json};
+use serde_json::json;
 use std::collections::BTreeMap;
 
 /// Milliseconds of a day.
@@ -26,6 +27,8 @@ pub(crate) enum InvoiceVerb {
     List {
         #[command(flatten)]
         filter: Filter,
+        #[command(flatten)]
+        list: ListOptions,
     },
     /// Everything that is known of one invoice.
     Show(Key),
@@ -48,30 +51,33 @@ pub(crate) struct Key {
 pub(crate) struct HoldsOptions {
     #[command(flatten)]
     filter: Filter,
-    /// As CSV, for the month-end accrual.
-    #[arg(long, conflicts_with = "json")]
-    csv: bool,
+    #[command(flatten)]
+    list: ListOptions,
 }
 
 /// `invoice …`.
-pub(crate) async fn run(place: &PlaceArguments, verb: InvoiceVerb, json: bool) -> Result<(), Failure> {
+pub(crate) async fn run(place: &PlaceArguments, verb: InvoiceVerb, out: &Output) -> Result<(), Failure> {
     let place = Place::open(place).await?;
     let register = place.register(&place.connection().await?)?;
     match verb {
-        InvoiceVerb::List { filter } => {
+        InvoiceVerb::List { filter, list } => {
             let found = records::kept(&register, &filter, SystemClock.now()).await?;
-            show_list(&found, json);
-            Ok(())
+            out.list(view::invoice_list(&found).below([summed(&found)]), &list)
         }
         InvoiceVerb::Show(Key { key }) => {
             let record = records::one(&register, &key).await?;
-            if json {
-                terminal::say(&json!(record).to_string());
-            } else {
-                terminal::say(&explain::title(&record));
-                terminal::say(&view::in_words(&record));
-                terminal::say(&view::facts(&record).to_string());
-            }
+            out.value(
+                || json!(record),
+                |out| {
+                    out.line(&explain::title(&record));
+                    out.line(&view::in_words(&record));
+                    out.gap();
+                    out.texts(
+                        &[Column::word("What"), Column::sentence("Value")],
+                        view::facts(&record),
+                    );
+                },
+            );
             Ok(())
         }
         InvoiceVerb::Find(Key { key }) => {
@@ -83,30 +89,20 @@ pub(crate) async fn run(place: &PlaceArguments, verb: InvoiceVerb, json: bool) -
                         .actual(key),
                 ));
             }
-            if json {
-                let rows: Vec<Value> = found
-                    .iter()
-                    .map(|(record, by)| view::with(view::invoice_json(record), "found_by", json!(by)))
-                    .collect();
-                terminal::say(&Value::Array(rows).to_string());
-            } else {
-                for (record, by) in &found {
-                    terminal::say(&format!("by {by}: {}", explain::title(record)));
-                    terminal::say(&format!("  {}", view::in_words(record)));
-                }
-            }
+            let of = |(record, by): &(InvoiceRecord, _)| {
+                view::with(view::invoice_json(record), "found_by", json!(by))
+            };
+            out.value(
+                || found.iter().map(of).collect(),
+                |out| {
+                    for (record, by) in &found {
+                        out.line(&format!("by {by}: {}", explain::title(record)));
+                        out.line(&format!("  {}", view::in_words(record)));
+                    }
+                },
+            );
             Ok(())
         }
-    }
-}
-
-fn show_list(found: &[InvoiceRecord], json: bool) {
-    if json {
-        let rows: Vec<Value> = found.iter().map(view::invoice_json).collect();
-        terminal::say(&Value::Array(rows).to_string());
-    } else {
-        terminal::say(&view::invoice_table(found).to_string());
-        terminal::say(&summed(found));
     }
 }
 
@@ -122,41 +118,42 @@ pub(crate) fn summed(records: &[InvoiceRecord]) -> String {
 }
 
 /// `explain`.
-pub(crate) async fn explain(place: &PlaceArguments, key: &str, json: bool) -> Result<(), Failure> {
-    let place = Place::open(place).await?;
-    let register = place.register(&place.connection().await?)?;
-    let record = records::one(&register, key).await?;
-    if json {
-        let entries = records::trail(&register, record.id).await?;
-        terminal::say(&view::explain_json(&record, &entries).to_string());
-        return Ok(());
-    }
-    terminal::say(&explain::title(&record));
-    terminal::say(&view::in_words(&record));
-    if let Some(report) = &record.report {
-        terminal::say("");
-        if matches!(record.state, State::Posted { .. } | State::Exported { .. }) {
-            terminal::say("As matched before posting:");
-        }
-        terminal::say(&explain::matrix_text(report));
-    }
-    Ok(())
-}
-
-/// `timeline`.
-pub(crate) async fn timeline(place: &PlaceArguments, key: &str, json: bool) -> Result<(), Failure> {
+pub(crate) async fn explain(place: &PlaceArguments, key: &str, out: &Output) -> Result<(), Failure> {
     let place = Place::open(place).await?;
     let register = place.register(&place.connection().await?)?;
     let record = records::one(&register, key).await?;
     let entries = records::trail(&register, record.id).await?;
-    if json {
-        terminal::say(&Value::Array(entries.iter().map(view::entry_json).collect()).to_string());
-    } else {
-        terminal::say(&explain::title(&record));
-        for line in view::timeline(&entries) {
-            terminal::say(&line);
-        }
-    }
+    out.value(
+        || view::explain_json(&record, &entries),
+        |out| {
+            out.line(&explain::title(&record));
+            out.line(&view::in_words(&record));
+            let Some(report) = &record.report else { return };
+            out.gap();
+            if matches!(record.state, State::Posted { .. } | State::Exported { .. }) {
+                out.line("As matched before posting:");
+            }
+            view::matrix(out, report);
+        },
+    );
+    Ok(())
+}
+
+/// `timeline`.
+pub(crate) async fn timeline(place: &PlaceArguments, key: &str, out: &Output) -> Result<(), Failure> {
+    let place = Place::open(place).await?;
+    let register = place.register(&place.connection().await?)?;
+    let record = records::one(&register, key).await?;
+    let entries = records::trail(&register, record.id).await?;
+    out.value(
+        || entries.iter().map(view::entry_json).collect(),
+        |out| {
+            out.line(&explain::title(&record));
+            for line in view::timeline(&entries) {
+                out.line(&line);
+            }
+        },
+    );
     match flows::store::verify_chain(&entries) {
         Ok(end) if end == record.chain => Ok(()),
         Ok(end) => Err(Failure::Differs(
@@ -187,7 +184,11 @@ fn days(record: &InvoiceRecord, now: Timestamp) -> i64 {
 }
 
 /// `holds`.
-pub(crate) async fn holds(place: &PlaceArguments, options: HoldsOptions, json: bool) -> Result<(), Failure> {
+pub(crate) async fn holds(
+    place: &PlaceArguments,
+    options: HoldsOptions,
+    out: &Output,
+) -> Result<(), Failure> {
     let filter = options.filter.only("held")?;
     let place = Place::open(place).await?;
     let register = place.register(&place.connection().await?)?;
@@ -201,82 +202,60 @@ pub(crate) async fn holds(place: &PlaceArguments, options: HoldsOptions, json: b
         })
         .collect();
     held.sort_by_key(|hold| (hold.record.since, hold.record.id));
-    if json {
-        let rows: Vec<Value> = held
-            .iter()
-            .map(|hold| view::with(view::invoice_json(hold.record), "days", json!(hold.days)))
-            .collect();
-        terminal::say(&Value::Array(rows).to_string());
-        return Ok(());
-    }
-    let header = [
-        "Days",
-        "Invoice",
-        "Reference",
-        "Supplier",
-        "Orders",
-        "Total",
-        "Currency",
-        "Waits for",
-        "Why",
-    ];
-    let rows: Vec<Vec<String>> = held.iter().map(hold_row).collect();
-    if options.csv {
-        terminal::say(&view::csv(&header, &rows));
-        return Ok(());
-    }
-    terminal::say(&view::table(&header, rows).to_string());
-    for (title, text) in [
-        (
-            "by supplier",
-            subtotals(&records, |record| {
-                record
-                    .summary
-                    .as_ref()
-                    .map(|s| vec![s.supplier_name.clone()])
-                    .unwrap_or_default()
-            }),
-        ),
-        (
-            "by order",
-            subtotals(&records, |record| {
-                record
-                    .summary
-                    .as_ref()
-                    .map(|s| s.orders.iter().map(ToString::to_string).collect())
-                    .unwrap_or_default()
-            }),
-        ),
-    ] {
-        if !text.is_empty() {
-            terminal::say(&format!("{title}: {}", text.join("; ")));
-        }
-    }
-    terminal::say(&summed(&records));
-    Ok(())
+    let of_supplier = |record: &InvoiceRecord| -> Vec<String> {
+        let summary = record.summary.as_ref();
+        summary.map(|s| s.supplier_name.clone()).into_iter().collect()
+    };
+    let of_orders = |record: &InvoiceRecord| -> Vec<String> {
+        let summary = record.summary.as_ref();
+        summary.map_or_else(Vec::new, |s| s.orders.iter().map(ToString::to_string).collect())
+    };
+    let below = [
+        ("by supplier", subtotals(&records, of_supplier)),
+        ("by order", subtotals(&records, of_orders)),
+    ]
+    .into_iter()
+    .filter(|(_, groups)| !groups.is_empty())
+    .map(|(title, groups)| format!("{title}: {}", groups.join("; ")))
+    .chain([summed(&records)]);
+    let listing = Listing::new(&HOLD_COLUMNS, held.iter().map(hold_row).collect()).below(below);
+    out.list(listing, &options.list)
 }
 
-fn hold_row(hold: &Hold<'_>) -> Vec<String> {
+/// The columns of `holds`.
+const HOLD_COLUMNS: [Column; 8] = [
+    Column::figure("Days"),
+    Column::word("Invoice"),
+    Column::word("Reference"),
+    Column::sentence("Supplier"),
+    Column::sentence("Orders"),
+    Column::figure("Total"),
+    Column::sentence("Waits for"),
+    Column::sentence("Why"),
+];
+
+fn hold_row(hold: &Hold<'_>) -> Row {
     let record = hold.record;
     let summary = record.summary.as_ref();
     let awaits: Vec<String> = record.awaits().iter().map(ToString::to_string).collect();
-    vec![
-        hold.days.to_string(),
-        record.id.to_string(),
-        summary.map_or_else(String::new, |s| s.reference.to_string()),
-        summary.map_or_else(String::new, |s| s.supplier_name.clone()),
-        summary.map_or_else(String::new, |s| {
-            s.orders
-                .iter()
-                .map(ToString::to_string)
-                .collect::<Vec<_>>()
-                .join(" ")
-        }),
-        summary.map_or_else(String::new, |s| s.total.normalize().to_string()),
-        summary.map_or_else(String::new, |s| s.currency.to_string()),
-        awaits.join(" "),
-        record.state.codes().join(" "),
-    ]
+    let orders = summary.map_or_else(Vec::new, |s| s.orders.iter().map(ToString::to_string).collect());
+    Row::new(
+        view::with(view::invoice_json(record), "days", json!(hold.days)),
+        vec![
+            Cell::Count(u64::try_from(hold.days).unwrap_or(0)),
+            record.id.to_string().into(),
+            summary
+                .map_or_else(String::new, |s| s.reference.to_string())
+                .into(),
+            summary
+                .map_or_else(String::new, |s| s.supplier_name.clone())
+                .into(),
+            orders.join(" ").into(),
+            Cell::Money(summary.map(|s| (s.total, s.currency))),
+            awaits.join(" ").into(),
+            record.state.codes().join(" ").into(),
+        ],
+    )
 }
 
 /// `PO1: 2 invoices, 30.00 USD`, the largest first.
@@ -315,7 +294,7 @@ fn fix(record: &InvoiceRecord, code: &str) -> String {
 }
 
 /// `parked`: grouped by cause, so that one fix helps many.
-pub(crate) async fn parked(place: &PlaceArguments, filter: Filter, json: bool) -> Result<(), Failure> {
+pub(crate) async fn parked(place: &PlaceArguments, filter: Filter, out: &Output) -> Result<(), Failure> {
     let filter = filter.only("parked")?;
     let place = Place::open(place).await?;
     let register = place.register(&place.connection().await?)?;
@@ -331,30 +310,28 @@ pub(crate) async fn parked(place: &PlaceArguments, filter: Filter, json: bool) -
     let of_cause = |code: &str, records: &[InvoiceRecord]| {
         records.first().map_or_else(String::new, |first| fix(first, code))
     };
-    if json {
-        let rows: Vec<Value> = causes
-            .iter()
-            .map(|(code, records)| {
-                json!({
-                    "code": code,
-                    "count": records.len(),
-                    "totals": Totals::of(records).json(),
-                    "fix": of_cause(code, records),
-                    "invoices": records.iter().map(view::invoice_json).collect::<Vec<_>>(),
-                })
-            })
-            .collect();
-        terminal::say(&Value::Array(rows).to_string());
-        return Ok(());
-    }
-    for (code, records) in &causes {
-        terminal::say(&format!("{code}: {}", summed(records)));
-        terminal::say(&format!("  {}", of_cause(code, records)));
-        for record in records {
-            terminal::say(&format!("  {} d  {}", days(record, now), explain::title(record)));
-        }
-    }
-    terminal::say(&format!("{} parked for a person", summed(&records)));
+    let cause = |(code, records): &(String, Vec<InvoiceRecord>)| {
+        json!({
+            "code": code,
+            "count": records.len(),
+            "totals": Totals::of(records).json(),
+            "fix": of_cause(code, records),
+            "invoices": records.iter().map(view::invoice_json).collect::<Vec<_>>(),
+        })
+    };
+    out.value(
+        || causes.iter().map(cause).collect(),
+        |out| {
+            for (code, records) in &causes {
+                out.line(&format!("{code}: {}", summed(records)));
+                out.line(&format!("  {}", of_cause(code, records)));
+                for record in records {
+                    out.line(&format!("  {} d  {}", days(record, now), explain::title(record)));
+                }
+            }
+            out.line(&format!("{} parked for a person", summed(&records)));
+        },
+    );
     Ok(())
 }
 

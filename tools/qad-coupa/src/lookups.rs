@@ -1,10 +1,10 @@
 //! `lookups`: where the lookups stand, what would change, and allowing a plan that waits.
 
+use crate::output::{Column, ListOptions, Listing, Output, Row};
 use crate::place::{Place, PlaceArguments, unfinished};
 use crate::{Failure, terminal};
 use aws::dynamo::DynamoRegister;
 use clap::{Args, Subcommand};
-use comfy_table::{ContentArrangement, Table};
 use domain::ids::fold;
 use domain::plans::{PlanRecord, PlanState};
 use domain::problem::Problem;
@@ -24,6 +24,8 @@ pub(crate) struct LookupsArguments {
     /// Shows what would change now: reads both systems, writes nothing.
     #[arg(long)]
     plan: bool,
+    #[command(flatten)]
+    list: ListOptions,
     #[command(subcommand)]
     verb: Option<LookupsVerb>,
 }
@@ -47,7 +49,7 @@ enum LookupsVerb {
 pub(crate) async fn run(
     place: &PlaceArguments,
     arguments: &LookupsArguments,
-    json: bool,
+    out: &Output,
 ) -> Result<(), Failure> {
     let place = Place::open(place).await?;
     let connection = place.connection().await?;
@@ -79,9 +81,9 @@ pub(crate) async fn run(
             let runs = sync_lookups::run(&deps)
                 .await
                 .map_err(|error| Failure::from(error.problem()))?;
-            show_plan(&runs, json)
+            show_plan(&runs, out)
         }
-        None => show_states(&register, json).await,
+        None => show_states(&register, &arguments.list, out).await,
     }
 }
 
@@ -98,29 +100,28 @@ pub(crate) async fn records(register: &DynamoRegister) -> Result<Vec<PlanRecord>
 // Where they stand
 // ---------------------------------------------------------------------------------------------------------------
 
-async fn show_states(register: &DynamoRegister, as_json: bool) -> Result<(), Failure> {
+async fn show_states(register: &DynamoRegister, options: &ListOptions, out: &Output) -> Result<(), Failure> {
     let records = records(register).await?;
-    if as_json {
-        let all: Vec<Value> = records.iter().map(state_json).collect();
-        terminal::say(&Value::from(all).to_string());
-        return Ok(());
-    }
-    if records.is_empty() {
-        terminal::say("No lookup was filled yet. `qad-coupa lookups --plan` shows what would be done.");
-        return Ok(());
-    }
-    let mut table = Table::new();
-    table.set_content_arrangement(ContentArrangement::Dynamic);
-    table.set_header(["lookup", "state", "why"]);
-    for record in &records {
-        table.add_row([
-            record.name().to_owned(),
-            record.state_word().to_owned(),
-            why(record),
-        ]);
-    }
-    terminal::say(&table.to_string());
-    Ok(())
+    let row = |record: &PlanRecord| {
+        let cells = vec![
+            record.name().into(),
+            record.state_word().into(),
+            why(record).into(),
+        ];
+        Row::new(state_json(record), cells)
+    };
+    let columns = [
+        Column::word("Lookup"),
+        Column::word("State"),
+        Column::sentence("Why"),
+    ];
+    let none = records
+        .is_empty()
+        .then(|| "No lookup was filled yet. `qad-coupa lookups --plan` shows what would be done.".to_owned());
+    out.list(
+        Listing::new(&columns, records.iter().map(row).collect()).below(none),
+        options,
+    )
 }
 
 fn why(record: &PlanRecord) -> String {
@@ -171,32 +172,11 @@ fn state_json(record: &PlanRecord) -> Value {
 // What would change
 // ---------------------------------------------------------------------------------------------------------------
 
-fn show_plan(runs: &[LookupRun], as_json: bool) -> Result<(), Failure> {
-    if as_json {
-        terminal::say(&json!(runs).to_string());
-    } else {
-        for run in runs {
-            terminal::say(&format!(
-                "{}: {} in QAD, {} in Coupa, {} changes{}",
-                run.lookup,
-                run.in_qad,
-                run.in_coupa,
-                run.planned,
-                if run.parked { ", to be allowed first" } else { "" }
-            ));
-            for change in &run.changes {
-                terminal::say(&format!("  {change}"));
-            }
-            for problem in run
-                .unanswered
-                .iter()
-                .chain(&run.needs_a_person)
-                .chain(&run.unreadable)
-            {
-                terminal::say(&format!("  ! {problem}"));
-            }
-        }
-    }
+fn show_plan(runs: &[LookupRun], out: &Output) -> Result<(), Failure> {
+    out.value(
+        || json!(runs),
+        |out| runs.iter().for_each(|run| tell_plan(out, run)),
+    );
     let unanswered = runs.iter().filter(|run| run.unanswered.is_some()).count();
     if unanswered > 0 {
         return Err(Failure::Differs(format!(
@@ -204,6 +184,24 @@ fn show_plan(runs: &[LookupRun], as_json: bool) -> Result<(), Failure> {
         )));
     }
     Ok(())
+}
+
+fn tell_plan(out: &Output, run: &LookupRun) {
+    out.line(&format!(
+        "{}: {} in QAD, {} in Coupa, {} changes{}",
+        run.lookup,
+        run.in_qad,
+        run.in_coupa,
+        run.planned,
+        if run.parked { ", to be allowed first" } else { "" }
+    ));
+    for change in &run.changes {
+        out.line(&format!("  {change}"));
+    }
+    let problems = run.unanswered.iter().chain(&run.needs_a_person);
+    for problem in problems.chain(&run.unreadable) {
+        out.line(&format!("  ! {problem}"));
+    }
 }
 
 // ---------------------------------------------------------------------------------------------------------------

@@ -24,6 +24,7 @@
 //! | [`view`] | what people and programs are shown |
 //! | [`lookups`] | where the lookups stand, what would change, allowing a plan |
 //! | [`lookup_stories`] | the demo's stories about lookup values |
+//! | [`output`] | how a result is shown: tables as wide as the terminal, CSV, JSON |
 //! | [`nearest`] | the right name beside a mistyped one |
 //! | [`local`] | the local run against any Coupa and QAD |
 //! | [`demo`] | the local run against the simulators, with a seeded day |
@@ -50,6 +51,7 @@ mod lookups;
 mod manual;
 mod master_data;
 mod nearest;
+mod output;
 mod payments;
 mod place;
 mod plan;
@@ -66,6 +68,7 @@ mod view;
 use arguments::{Arguments, Verb};
 use clap::Parser;
 use domain::problem::Problem;
+use output::Output;
 use serde_json::{Value, json};
 use std::process::ExitCode;
 
@@ -138,7 +141,7 @@ impl Failure {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let json = arguments.json;
+    let json = arguments.output.json;
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -182,37 +185,38 @@ fn written(ended: Result<(), Failure>, lost: Option<&str>) -> Result<(), Failure
 }
 
 async fn run(arguments: Arguments) -> Result<(), Failure> {
-    let Arguments { place, json, verb } = arguments;
+    let Arguments { place, output, verb } = arguments;
+    let out = &Output::from(output);
     match verb {
-        Verb::Demo(options) => demo::run(place::only_local(&place)?, &options).await,
+        Verb::Demo(options) => demo::run(place::only_local(&place)?, &options, out).await,
         Verb::Local(options) => local::run(place::only_local(&place)?, &options).await,
-        Verb::Certify(options) => certify::run(&place, &options, json).await,
-        Verb::Status(options) => status::run(&place, &options, json).await,
-        Verb::Invoice { verb } => invoices::run(&place, verb, json).await,
-        Verb::Explain(key) => invoices::explain(&place, &key.key, json).await,
-        Verb::Timeline(key) => invoices::timeline(&place, &key.key, json).await,
-        Verb::Holds(options) => invoices::holds(&place, options, json).await,
-        Verb::Parked { filter } => invoices::parked(&place, filter, json).await,
-        Verb::Recheck(options) => act::recheck(&place, options, json).await,
-        Verb::Release(options) => act::release(&place, options, json).await,
-        Verb::Skip(options) => act::skip(&place, options, json).await,
-        Verb::Adopt(options) => act::adopt(&place, options, json).await,
-        Verb::Replay(options) => act::replay(&place, options, json).await,
-        Verb::Plan(options) => plan::run(&place, &options, json).await,
-        Verb::Dlq { verb } => dlq::run(&place, verb, json).await,
-        Verb::Entity { verb } => entities::run(&place, verb, json).await,
+        Verb::Certify(options) => certify::run(&place, &options, out).await,
+        Verb::Status(options) => status::run(&place, &options, out).await,
+        Verb::Invoice { verb } => invoices::run(&place, verb, out).await,
+        Verb::Explain(key) => invoices::explain(&place, &key.key, out).await,
+        Verb::Timeline(key) => invoices::timeline(&place, &key.key, out).await,
+        Verb::Holds(options) => invoices::holds(&place, options, out).await,
+        Verb::Parked { filter } => invoices::parked(&place, filter, out).await,
+        Verb::Recheck(options) => act::recheck(&place, options, out).await,
+        Verb::Release(options) => act::release(&place, options, out).await,
+        Verb::Skip(options) => act::skip(&place, options, out).await,
+        Verb::Adopt(options) => act::adopt(&place, options, out).await,
+        Verb::Replay(options) => act::replay(&place, options, out).await,
+        Verb::Plan(options) => plan::run(&place, &options, out.is_json()).await,
+        Verb::Dlq { verb } => dlq::run(&place, verb, out).await,
+        Verb::Entity { verb } => entities::run(&place, verb, out).await,
         Verb::Run(options) => flow::run(&place, &options).await,
-        Verb::Pause(options) => flow::switch(&place, &options, true, json).await,
-        Verb::Resume(options) => flow::switch(&place, &options, false, json).await,
-        Verb::Reindex => reindex::run(&place, json).await,
-        Verb::Reconcile(options) => reconcile::run(&place, &options, json).await,
-        Verb::Backfill(options) => backfill::run(&place, options, json).await,
-        Verb::Doctor(options) => doctor::run(&place, &options, json).await,
-        Verb::Audit { verb } => audit::run(&place, verb, json).await,
-        Verb::Connection { verb } => connections::run(&place, verb, json).await,
-        Verb::Lookups(options) => lookups::run(&place, &options, json).await,
-        Verb::Payments(options) => payments::run(&place, &options, json).await,
-        Verb::Suppliers { verb } => suppliers::run(&place, &verb, json).await,
+        Verb::Pause(options) => flow::switch(&place, &options, true, out).await,
+        Verb::Resume(options) => flow::switch(&place, &options, false, out).await,
+        Verb::Reindex => reindex::run(&place, out).await,
+        Verb::Reconcile(options) => reconcile::run(&place, &options, out).await,
+        Verb::Backfill(options) => backfill::run(&place, options, out).await,
+        Verb::Doctor(options) => doctor::run(&place, &options, out).await,
+        Verb::Audit { verb } => audit::run(&place, verb, out).await,
+        Verb::Connection { verb } => connections::run(&place, verb, out).await,
+        Verb::Lookups(options) => lookups::run(&place, &options, out).await,
+        Verb::Payments(options) => payments::run(&place, &options, out).await,
+        Verb::Suppliers { verb } => suppliers::run(&place, &verb, out).await,
         Verb::Sandbox { verb } => sandbox_client::run(place::only_local(&place)?, &verb).await,
     }
 }

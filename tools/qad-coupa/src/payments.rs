@@ -1,15 +1,18 @@
 //! `payments`: what QAD paid of each bill, and what Coupa shows of it.
 
+use crate::output::{Cell, Column, ListOptions, Listing, Output, Row};
 use crate::place::{Place, PlaceArguments, unfinished};
-use crate::{Failure, records, terminal};
+use crate::{Failure, records, view};
 use aws::dynamo::DynamoRegister;
 use clap::{Args, Subcommand};
-use comfy_table::{ContentArrangement, Table};
 use domain::explain;
 use domain::ids::InvoiceId;
 use domain::lifecycle::InvoiceRecord;
-use domain::payments::{AllocationState, BillPayments, EntryKind, PaymentEvent, UnmatchedPayments, Written};
+use domain::payments::{
+    Allocation, AllocationState, BillPayments, EntryKind, PaymentEvent, UnmatchedPayments, Written,
+};
 use domain::problem::Problem;
+use domain::words;
 use flows::bills::bill_key;
 use flows::ports::{AuditEntry, Collection, RecordGroup, Register};
 use flows::store::{Document, load, parse, verify_chain};
@@ -34,6 +37,8 @@ pub(crate) struct PaymentsOptions {
     /// Only bills in this state.
     #[arg(long, value_parser = STATES)]
     state: Option<String>,
+    #[command(flatten)]
+    list: ListOptions,
     #[command(subcommand)]
     verb: Option<PaymentsVerb>,
 }
@@ -51,15 +56,15 @@ enum PaymentsVerb {
 pub(crate) async fn run(
     place: &PlaceArguments,
     options: &PaymentsOptions,
-    json: bool,
+    out: &Output,
 ) -> Result<(), Failure> {
     let place = Place::open(place).await?;
     let register = &place.register(&place.connection().await?)?;
     match &options.verb {
-        Some(PaymentsVerb::Show { invoice }) => show(register, invoice, json).await,
-        None if options.unreadable => list_unreadable(register, json).await,
-        None if options.unmatched => list_unmatched(register, json).await,
-        None => list(register, options.state.as_deref(), json).await,
+        Some(PaymentsVerb::Show { invoice }) => show(register, invoice, out).await,
+        None if options.unreadable => list_unreadable(register, out).await,
+        None if options.unmatched => list_unmatched(register, &options.list, out).await,
+        None => list(register, options, out).await,
     }
 }
 
@@ -92,52 +97,52 @@ pub(crate) async fn unmatched(register: &DynamoRegister) -> Result<Vec<Unmatched
     Ok(unmatched)
 }
 
-async fn list(register: &DynamoRegister, state: Option<&str>, json: bool) -> Result<(), Failure> {
+async fn list(register: &DynamoRegister, options: &PaymentsOptions, out: &Output) -> Result<(), Failure> {
     let mut bills = bills(register).await?;
+    let state = options.state.as_deref();
     bills.retain(|bill| state.is_none_or(|state| bill.word() == state));
     let references: BTreeMap<InvoiceId, String> = records::all(register)
         .await?
         .into_iter()
         .filter_map(|record| Some((record.id, record.summary?.reference.to_string())))
         .collect();
-    if json {
-        let rows: Vec<Value> = bills
-            .iter()
-            .map(|bill| bill_json(bill, references.get(&bill.invoice)))
-            .collect();
-        terminal::say(&Value::Array(rows).to_string());
-        return Ok(());
-    }
-    let mut table = table(&[
-        "Invoice",
-        "Reference",
-        "Total",
-        "QAD's payments",
-        "Coupa shows",
-        "State",
-        "Why",
-    ]);
-    for bill in &bills {
-        table.add_row([
-            bill.invoice.to_string(),
-            references.get(&bill.invoice).cloned().unwrap_or_default(),
-            money(bill, bill.total),
-            statuses(bill),
-            in_coupa(bill),
-            bill.word().to_owned(),
-            problem_of(bill).map_or_else(String::new, |problem| problem.code.clone()),
-        ]);
-    }
-    terminal::say(&table.to_string());
+    let row = |bill: &BillPayments| {
+        let reference = references.get(&bill.invoice);
+        Row::new(
+            bill_json(bill, reference),
+            vec![
+                bill.invoice.to_string().into(),
+                reference.cloned().unwrap_or_default().into(),
+                money(bill, bill.total),
+                statuses(bill).into(),
+                in_coupa(bill).into(),
+                bill.word().into(),
+                problem_of(bill)
+                    .map_or("", |problem| problem.code.as_str())
+                    .into(),
+            ],
+        )
+    };
     let waiting = unmatched(register).await?.len();
-    for problem in unreadable(register).await? {
-        terminal::say(&format!("Could not be read or recorded: {problem}"));
-    }
-    terminal::say(&format!(
+    let unreadable = unreadable(register).await?;
+    let troubles = unreadable
+        .iter()
+        .map(|problem| format!("Could not be read or recorded: {problem}"));
+    let sum = format!(
         "{} bills; payments of {waiting} supplier invoices are unmatched (--unmatched shows them)",
         bills.len()
-    ));
-    Ok(())
+    );
+    let columns = [
+        Column::word("Invoice"),
+        Column::word("Reference"),
+        Column::figure("Total"),
+        Column::sentence("QAD's payments"),
+        Column::sentence("Coupa shows"),
+        Column::word("State"),
+        Column::sentence("Why"),
+    ];
+    let listing = Listing::new(&columns, bills.iter().map(row).collect());
+    out.list(listing.below(troubles.chain([sum])), &options.list)
 }
 
 /// The rows of QAD's payments that the last poll could not read or record.
@@ -145,60 +150,69 @@ pub(crate) async fn unreadable(register: &DynamoRegister) -> Result<Vec<Problem>
     flows::poll_payments::troubles(register).await.map_err(unfinished)
 }
 
-async fn list_unreadable(register: &DynamoRegister, json: bool) -> Result<(), Failure> {
+async fn list_unreadable(register: &DynamoRegister, out: &Output) -> Result<(), Failure> {
     let problems = unreadable(register).await?;
-    if json {
-        terminal::say(&json!(problems).to_string());
-        return Ok(());
-    }
-    for problem in &problems {
-        terminal::say(&problem.to_string());
-    }
-    terminal::say(&format!(
-        "{} rows of QAD's payments could not be read or recorded by the last poll; each is read again",
-        problems.len()
-    ));
+    out.value(
+        || json!(problems),
+        |out| {
+            for problem in &problems {
+                out.line(&problem.to_string());
+            }
+            out.line(&format!(
+                "{} rows of QAD's payments could not be read or recorded by the last poll; each is read again",
+                problems.len()
+            ));
+        },
+    );
     Ok(())
 }
 
-async fn list_unmatched(register: &DynamoRegister, json: bool) -> Result<(), Failure> {
+/// One row per payment; programs get one object per supplier invoice.
+async fn list_unmatched(
+    register: &DynamoRegister,
+    options: &ListOptions,
+    out: &Output,
+) -> Result<(), Failure> {
     let unmatched = unmatched(register).await?;
-    if json {
-        let rows: Vec<Value> = unmatched.iter().map(unmatched_json).collect();
-        terminal::say(&Value::Array(rows).to_string());
+    if out.is_json() {
+        out.value(|| unmatched.iter().map(unmatched_json).collect(), |_| ());
         return Ok(());
     }
-    let mut table = table(&[
-        "Supplier",
-        "Reference",
-        "Type",
-        "Payment",
-        "Status",
-        "Date",
-        "Amount",
-    ]);
-    for one in &unmatched {
-        for paid in one.allocations.values() {
-            table.add_row([
-                one.invoice.supplier.to_string(),
-                one.invoice.reference.to_string(),
-                one.invoice.kind.to_string(),
-                paid.key.to_string(),
-                paid.status.to_string(),
-                paid.payment_date.to_string(),
-                format!("{} {}", paid.allocated.normalize(), paid.currency),
-            ]);
-        }
-    }
-    terminal::say(&table.to_string());
-    terminal::say(&format!(
+    let row = |one: &UnmatchedPayments, paid: &Allocation| {
+        Row::new(
+            Value::Null,
+            vec![
+                one.invoice.supplier.to_string().into(),
+                one.invoice.reference.to_string().into(),
+                one.invoice.kind.to_string().into(),
+                paid.key.to_string().into(),
+                paid.status.to_string().into(),
+                Cell::Day(Some(paid.payment_date)),
+                Cell::Money(Some((paid.allocated, paid.currency))),
+            ],
+        )
+    };
+    let rows = unmatched
+        .iter()
+        .flat_map(|one| one.allocations.values().map(move |paid| row(one, paid)))
+        .collect();
+    let columns = [
+        Column::word("Supplier"),
+        Column::word("Reference"),
+        Column::word("Type"),
+        Column::word("Payment"),
+        Column::word("Status"),
+        Column::word("Date"),
+        Column::figure("Amount"),
+    ];
+    let sum = format!(
         "{} supplier invoices in QAD whose payments belong to no invoice of ours",
         unmatched.len()
-    ));
-    Ok(())
+    );
+    out.list(Listing::new(&columns, rows).below([sum]), options)
 }
 
-async fn show(register: &DynamoRegister, text: &str, json: bool) -> Result<(), Failure> {
+async fn show(register: &DynamoRegister, text: &str, out: &Output) -> Result<(), Failure> {
     let record = records::one(register, text).await?;
     let loaded = load::<BillPayments>(register, bill_key(record.id))
         .await
@@ -218,72 +232,65 @@ async fn show(register: &DynamoRegister, text: &str, json: bool) -> Result<(), F
         .audit(&bill.audit_name())
         .await
         .map_err(|error| Failure::Unreachable(error.0))?;
-    if json {
-        let reference = record
-            .summary
-            .as_ref()
-            .map(|summary| summary.reference.to_string());
-        let mut value = bill_json(&bill, reference.as_ref());
-        if let Value::Object(fields) = &mut value {
-            let history = entries.iter().map(|entry| {
-                let events = serde_json::from_str::<Value>(&entry.events).unwrap_or(Value::Null);
-                json!({ "at": entry.at.to_string(), "sequence": entry.sequence, "events": events })
-            });
-            fields.insert("history".to_owned(), Value::Array(history.collect()));
-        }
-        terminal::say(&value.to_string());
-    } else {
-        tell(&record, &bill, &entries);
-    }
+    out.value(
+        || {
+            let summary = record.summary.as_ref();
+            let reference = summary.map(|summary| summary.reference.to_string());
+            let history = entries.iter().map(view::entry_json).collect();
+            view::with(bill_json(&bill, reference.as_ref()), "history", history)
+        },
+        |out| tell(out, &record, &bill, &entries),
+    );
     match verify_chain(&entries) {
         Ok(_) => Ok(()),
         Err(problem) => Err(Failure::Differs(problem.to_string())),
     }
 }
 
-fn tell(record: &InvoiceRecord, bill: &BillPayments, entries: &[AuditEntry]) {
-    terminal::say(&explain::title(record));
+fn tell(out: &Output, record: &InvoiceRecord, bill: &BillPayments, entries: &[AuditEntry]) {
+    out.line(&explain::title(record));
     let words = bill.paid_state().as_ref().map(explain::paid_words);
-    terminal::say(&words.unwrap_or_else(|| "Nothing is paid yet.".to_owned()));
+    out.line(&words.unwrap_or_else(|| "Nothing is paid yet.".to_owned()));
     if let Some(problem) = problem_of(bill) {
-        terminal::say(&format!("{problem}"));
+        out.line(&problem.to_string());
     }
-    terminal::say("");
-    let mut table = table(&[
-        "QAD's payment",
-        "Status",
-        "Date",
-        "Allocated",
-        "Discount",
-        "In Coupa",
-    ]);
-    for state in in_order(bill) {
+    out.gap();
+    let row = |state: &AllocationState| {
         let latest = &state.latest;
-        table.add_row([
-            latest.key.to_string(),
-            latest.status.to_string(),
-            latest.payment_date.to_string(),
+        vec![
+            latest.key.to_string().into(),
+            latest.status.to_string().into(),
+            Cell::Day(Some(latest.payment_date)),
             money(bill, latest.allocated),
             money(bill, latest.discount),
             match state.written {
                 Written::Nothing => "nothing".to_owned(),
-                Written::Paid => money(bill, state.written_amount),
-                Written::TakenBack => format!("{} and taken back", money(bill, state.written_amount)),
-            },
-        ]);
-    }
-    terminal::say(&table.to_string());
-    terminal::say(&in_coupa(bill));
-    terminal::say("");
+                Written::Paid => amount(bill, state.written_amount),
+                Written::TakenBack => format!("{} and taken back", amount(bill, state.written_amount)),
+            }
+            .into(),
+        ]
+    };
+    let columns = [
+        Column::word("QAD's payment"),
+        Column::word("Status"),
+        Column::word("Date"),
+        Column::figure("Allocated"),
+        Column::figure("Discount"),
+        Column::sentence("In Coupa"),
+    ];
+    out.texts(&columns, in_order(bill).into_iter().map(row).collect());
+    out.line(&in_coupa(bill));
+    out.gap();
     for entry in entries {
+        let at = explain::instant(entry.at);
         match serde_json::from_str::<Vec<PaymentEvent>>(&entry.events) {
-            Ok(events) => events
-                .iter()
-                .for_each(|event| terminal::say(&format!("{}  {}", entry.at, told(event)))),
-            Err(error) => terminal::say(&format!(
-                "{}  entry {} cannot be read: {error}",
-                entry.at, entry.sequence
-            )),
+            Ok(events) => {
+                for event in &events {
+                    out.line(&format!("{at}  {}", told(event)));
+                }
+            }
+            Err(error) => out.line(&format!("{at}  entry {} cannot be read: {error}", entry.sequence)),
         }
     }
 }
@@ -291,12 +298,11 @@ fn tell(record: &InvoiceRecord, bill: &BillPayments, entries: &[AuditEntry]) {
 fn told(event: &PaymentEvent) -> String {
     match event {
         PaymentEvent::Read { allocation } => format!(
-            "QAD shows {}: {} {} {}, discount {}",
+            "QAD shows {}: {} {}, discount {}",
             allocation.key,
             allocation.status,
-            allocation.allocated.normalize(),
-            allocation.currency,
-            allocation.discount.normalize()
+            words::money(allocation.allocated, allocation.currency.as_str()),
+            words::figure(allocation.discount)
         ),
         PaymentEvent::Balance { balance } => {
             let open = match balance.is_closed() {
@@ -306,9 +312,8 @@ fn told(event: &PaymentEvent) -> String {
             };
             match balance.balance {
                 Some(owed) => format!(
-                    "QAD has the invoice {open}, {} {} owed",
-                    owed.normalize(),
-                    balance.currency
+                    "QAD has the invoice {open}, {} owed",
+                    words::money(owed, balance.currency.as_str())
                 ),
                 None => format!("QAD has the invoice {open}"),
             }
@@ -329,7 +334,10 @@ fn told(event: &PaymentEvent) -> String {
                 EntryKind::TakingBack => "negative entry",
                 EntryKind::Flag => "paid flag",
             };
-            format!("in Coupa: {what} {} of {key}, paid {paid}", amount.normalize())
+            format!(
+                "in Coupa: {what} {} of {key}, paid {paid}",
+                words::figure(*amount)
+            )
         }
         PaymentEvent::Parked { problem } => format!("parked for a person: {problem}"),
         PaymentEvent::Reconsidered => "looked at anew, because a person asked".to_owned(),
@@ -345,15 +353,12 @@ fn told(event: &PaymentEvent) -> String {
     }
 }
 
-fn table(header: &[&str]) -> Table {
-    let mut table = Table::new();
-    table.set_content_arrangement(ContentArrangement::Dynamic);
-    table.set_header(header.iter().copied());
-    table
+fn money(bill: &BillPayments, amount: Decimal) -> Cell {
+    Cell::Money(Some((amount, bill.currency)))
 }
 
-fn money(bill: &BillPayments, amount: Decimal) -> String {
-    format!("{} {}", amount.normalize(), bill.currency)
+fn amount(bill: &BillPayments, amount: Decimal) -> String {
+    words::money(amount, bill.currency.as_str())
 }
 
 fn in_order(bill: &BillPayments) -> Vec<&AllocationState> {
@@ -392,7 +397,7 @@ fn in_coupa(bill: &BillPayments) -> String {
     } else {
         "not paid"
     };
-    format!("{}, {flag}", money(bill, written(bill)))
+    format!("{}, {flag}", amount(bill, written(bill)))
 }
 
 /// Why it is parked, left alone or delayed.

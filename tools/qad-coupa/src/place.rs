@@ -68,19 +68,37 @@ const NEEDED: [&Variable; 4] = [
 #[derive(Debug, Clone, Args)]
 pub(crate) struct PlaceArguments {
     /// Folder of the local run: logs, and where other commands find it.
-    #[arg(long, global = true, value_name = "DIR", default_value = ".local-run")]
+    #[arg(
+        long,
+        global = true,
+        help_heading = "Where",
+        value_name = "DIR",
+        default_value = ".local-run"
+    )]
     pub(crate) run_dir: PathBuf,
     /// Work on this stack in AWS instead of a local run.
-    #[arg(long, global = true, value_name = "NAME")]
+    #[arg(long, global = true, help_heading = "Where", value_name = "NAME")]
     pub(crate) stack: Option<String>,
     /// AWS region; left out, as AWS's own tools find it.
-    #[arg(long, global = true, value_name = "REGION", requires = "stack")]
+    #[arg(
+        long,
+        global = true,
+        help_heading = "Where",
+        value_name = "REGION",
+        requires = "stack"
+    )]
     pub(crate) region: Option<String>,
     /// AWS profile; left out, as AWS's own tools find it.
-    #[arg(long, global = true, value_name = "PROFILE", requires = "stack")]
+    #[arg(
+        long,
+        global = true,
+        help_heading = "Where",
+        value_name = "PROFILE",
+        requires = "stack"
+    )]
     pub(crate) profile: Option<String>,
     /// Which connection; may be left out where there is only one.
-    #[arg(long, short = 'c', global = true, value_name = "ID")]
+    #[arg(long, short = 'c', global = true, help_heading = "Where", value_name = "ID")]
     pub(crate) connection_id: Option<ConnectionId>,
 }
 

@@ -3,9 +3,10 @@
 //!
 //! Reads only. Costs one look-up in QAD per invoice, and the list of what Coupa has not exported.
 
+use crate::Failure;
+use crate::output::{Cell, Column, ListOptions, Listing, Output, Row};
 use crate::place::{Place, PlaceArguments, Systems, unfinished, unread};
 use crate::records::{self, Filter, Totals};
-use crate::{Failure, terminal, view};
 use aws::clock::SystemClock;
 use aws::dynamo::DynamoRegister;
 use clap::Args;
@@ -45,9 +46,8 @@ const PAID_TWICE: &str = "paid-twice";
 pub(crate) struct ReconcileOptions {
     #[command(flatten)]
     filter: Filter,
-    /// As CSV: one row per difference.
-    #[arg(long, conflicts_with = "json")]
-    csv: bool,
+    #[command(flatten)]
+    list: ListOptions,
 }
 
 /// One difference between the two sides.
@@ -63,6 +63,13 @@ struct Difference {
     amount: String,
     /// In words.
     what: String,
+}
+
+impl Difference {
+    /// Its amount; `None` of a document that nobody has read yet.
+    fn money(&self) -> Option<(Decimal, Currency)> {
+        Some((self.amount.parse().ok()?, self.currency.parse().ok()?))
+    }
 }
 
 /// The sums of one currency.
@@ -355,7 +362,7 @@ async fn judge_payment(
 pub(crate) async fn run(
     place: &PlaceArguments,
     options: &ReconcileOptions,
-    json: bool,
+    out: &Output,
 ) -> Result<(), Failure> {
     let place = Place::open(place).await?;
     let connection = place.connection().await?;
@@ -452,7 +459,7 @@ pub(crate) async fn run(
             });
         }
     }
-    tell(&sides, &differences, options.csv, json);
+    tell(&sides, &differences, &options.list, out)?;
     let unexplained = differences
         .iter()
         .filter(|difference| !difference.explained)
@@ -466,45 +473,16 @@ pub(crate) async fn run(
     }
 }
 
-fn tell(sides: &BTreeMap<&'static str, Side>, differences: &[Difference], csv: bool, json: bool) {
+fn tell(
+    sides: &BTreeMap<&'static str, Side>,
+    differences: &[Difference],
+    options: &ListOptions,
+    out: &Output,
+) -> Result<(), Failure> {
     let unexplained = differences
         .iter()
         .filter(|difference| !difference.explained)
         .count();
-    if json {
-        let sides: BTreeMap<&str, Value> = sides.iter().map(|(name, side)| (*name, side.json())).collect();
-        terminal::say(
-            &json!({ "sides": sides, "differences": differences, "unexplained": unexplained }).to_string(),
-        );
-        return;
-    }
-    let header = [
-        "Explained",
-        "Kind",
-        "Invoice",
-        "Reference",
-        "Amount",
-        "Currency",
-        "What",
-    ];
-    let rows: Vec<Vec<String>> = differences
-        .iter()
-        .map(|difference| {
-            vec![
-                if difference.explained { "yes" } else { "NO" }.to_owned(),
-                difference.kind.to_owned(),
-                difference.invoice.to_string(),
-                difference.reference.clone(),
-                difference.amount.clone(),
-                difference.currency.clone(),
-                difference.what.clone(),
-            ]
-        })
-        .collect();
-    if csv {
-        terminal::say(&view::csv(&header, &rows));
-        return;
-    }
     let order = [
         "approved in Coupa",
         "posted by the register",
@@ -512,17 +490,45 @@ fn tell(sides: &BTreeMap<&'static str, Side>, differences: &[Difference], csv: b
         "waiting",
         "paid in QAD",
     ];
-    let sums = order
+    let sums: Vec<String> = order
         .iter()
         .filter_map(|name| sides.get(name).map(|side| (*name, side)))
-        .map(|(name, side)| vec![name.to_owned(), side.count.to_string(), side.totals.to_string()])
+        .map(|(name, side)| format!("{name}: {} documents, {}", side.count, side.totals))
         .collect();
-    terminal::say(&view::table(&["Side", "Documents", "Totals"], sums).to_string());
-    terminal::say(&view::table(&header, rows).to_string());
-    terminal::say(&format!(
+    let row = |one: &Difference| {
+        Row::new(
+            json!(one),
+            vec![
+                if one.explained { "yes" } else { "NO" }.into(),
+                one.kind.into(),
+                Cell::Text(one.invoice.to_string()),
+                one.reference.as_str().into(),
+                Cell::Money(one.money()),
+                one.what.as_str().into(),
+            ],
+        )
+    };
+    let columns = [
+        Column::word("Explained"),
+        Column::word("Kind"),
+        Column::word("Invoice"),
+        Column::word("Reference"),
+        Column::figure("Amount"),
+        Column::sentence("What"),
+    ];
+    let sides: BTreeMap<String, Value> = sides
+        .iter()
+        .map(|(name, side)| ((*name).to_owned(), side.json()))
+        .collect();
+    let whole = move |differences| json!({ "sides": sides, "differences": Value::Array(differences), "unexplained": unexplained });
+    let count = format!(
         "{} differences, {unexplained} of them unexplained",
         differences.len()
-    ));
+    );
+    let listing = Listing::new(&columns, differences.iter().map(row).collect())
+        .within(whole)
+        .below(sums.into_iter().chain([count]));
+    out.list(listing, options)
 }
 
 #[cfg(test)]

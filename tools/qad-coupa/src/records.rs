@@ -10,6 +10,7 @@ use domain::lifecycle::InvoiceRecord;
 use domain::money::{Currency, parse_decimal};
 use domain::problem::Problem;
 use domain::time::{Date, Timestamp};
+use domain::words;
 use flows::index;
 use flows::ports::{AuditEntry, RecordKey, Register, RowsAsked};
 use flows::store::{invoice_audit_name, load, parse};
@@ -424,16 +425,7 @@ impl std::fmt::Display for Totals {
         let parts: Vec<String> = self
             .0
             .iter()
-            .map(|(currency, total)| {
-                let digits = currency
-                    .parse::<Currency>()
-                    .map_or(2, |currency| currency.minor_digits());
-                let mut shown = *total;
-                if shown.scale() < digits {
-                    shown.rescale(digits);
-                }
-                format!("{shown} {currency}")
-            })
+            .map(|(currency, total)| words::money(*total, currency))
             .collect();
         formatter.write_str(&parts.join(" + "))
     }

@@ -1,11 +1,13 @@
 //! `reindex`: takes into the index of questions what a version without one has written.
 
+use crate::output::Output;
 use crate::place::{Place, PlaceArguments, unfinished};
 use crate::{Failure, terminal};
 use flows::index::{self, REBUILD_STEP};
+use serde_json::json;
 
 /// Goes on where an earlier run was ended, until every invoice is in the index.
-pub(crate) async fn run(place: &PlaceArguments, json: bool) -> Result<(), Failure> {
+pub(crate) async fn run(place: &PlaceArguments, out: &Output) -> Result<(), Failure> {
     let place = Place::open(place).await?;
     let register = place.register(&place.connection().await?)?;
     let mut looked_at = 0usize;
@@ -22,10 +24,9 @@ pub(crate) async fn run(place: &PlaceArguments, json: bool) -> Result<(), Failur
             terminal::note(&format!("about {looked_at} invoices looked at, through {id}"));
         }
     }
-    if json {
-        terminal::say(&serde_json::json!({ "complete": true }).to_string());
-    } else {
-        terminal::say("Every invoice is in the index: questions are answered from it alone.");
-    }
+    out.value(
+        || json!({ "complete": true }),
+        |out| out.line("Every invoice is in the index: questions are answered from it alone."),
+    );
     Ok(())
 }

@@ -1,9 +1,10 @@
 //! The health of one connection, in figures: what stands where, what waits, what needs somebody.
 
 use crate::doctor::lists::{CENSUS_DAYS, counted_since, has_conditions};
+use crate::output::{Column, Output};
 use crate::place::{NamedQueue, Place, PlaceArguments, refused, unfinished, unread};
 use crate::records::{self, Filter, STATES, Totals};
-use crate::{Failure, lookups, payments, suppliers, terminal, view};
+use crate::{Failure, lookups, payments, suppliers, view};
 use aws::clock::SystemClock;
 use aws::dynamo::DynamoRegister;
 use aws_sdk_sqs::types::QueueAttributeName;
@@ -286,96 +287,156 @@ async fn census(place: &Place, connection: &ConnectionId) -> Option<Result<Censu
     Some(counted.map_err(unread))
 }
 
-/// `status`.
-pub(crate) async fn run(place: &PlaceArguments, options: &StatusOptions, json: bool) -> Result<(), Failure> {
-    let place = Place::open(place).await?;
-    let connection = place.connection().await?;
-    let register = place.register(&connection)?;
-    let now = SystemClock.now();
-    let figures = Figures::of(&register).await?;
-    let watermarks = watermarks(&register).await?;
-    let depths = depths(&place).await?;
-    let census = census(&place, &connection).await;
-    let mut pauses = Vec::new();
-    for flow in pause::Flow::ALL {
-        pauses.push((flow, pause::of(&register, flow).await.map_err(unfinished)?));
+/// The health of a connection at one instant.
+struct Health {
+    connection: ConnectionId,
+    place: String,
+    now: Timestamp,
+    figures: Figures,
+    watermarks: Vec<(&'static str, Option<Date>)>,
+    depths: Vec<Depth>,
+    census: Option<Result<Census, Failure>>,
+    pauses: Vec<(pause::Flow, Option<pause::Pause>)>,
+    waiting: Waiting,
+}
+
+impl Health {
+    async fn of(place: &Place) -> Result<Self, Failure> {
+        let connection = place.connection().await?;
+        let register = place.register(&connection)?;
+        let figures = Figures::of(&register).await?;
+        let waiting = Waiting::of(&register, figures.of_state("parked").0).await?;
+        let mut pauses = Vec::new();
+        for flow in pause::Flow::ALL {
+            pauses.push((flow, pause::of(&register, flow).await.map_err(unfinished)?));
+        }
+        Ok(Self {
+            place: place.name().to_string(),
+            now: SystemClock.now(),
+            figures,
+            watermarks: watermarks(&register).await?,
+            depths: depths(place).await?,
+            census: census(place, &connection).await,
+            pauses,
+            waiting,
+            connection,
+        })
     }
 
-    let Figures {
-        oldest_hold,
-        unknown,
-        delayed,
-        ..
-    } = &figures;
-    let waiting = Waiting::of(&register, figures.of_state("parked").0).await?;
-    let dead: u64 = depths
-        .iter()
-        .filter(|depth| depth.queue.is_dead_letter())
-        .map(|depth| depth.visible)
-        .sum();
+    /// Messages in the dead-letter queues.
+    fn dead(&self) -> u64 {
+        let dead = self.depths.iter().filter(|depth| depth.queue.is_dead_letter());
+        dead.map(|depth| depth.visible).sum()
+    }
 
-    if json {
+    fn json(&self) -> Value {
         let states: serde_json::Map<String, Value> = STATES
             .iter()
             .map(|word| {
-                let (count, totals) = figures.of_state(word);
-                (
-                    (*word).to_owned(),
-                    json!({ "count": count, "totals": totals.json() }),
-                )
+                let (count, totals) = self.figures.of_state(word);
+                let sums = json!({ "count": count, "totals": totals.json() });
+                ((*word).to_owned(), sums)
             })
             .collect();
-        let queues: Vec<Value> = depths
+        let queue = |depth: &Depth| {
+            json!({ "queue": depth.queue.name, "waiting": depth.visible, "in_work": depth.in_work,
+                    "delayed": depth.delayed })
+        };
+        let mark = |(name, date): &(&str, Option<Date>)| {
+            json!({ "poll": name, "seen_until": date.map(|date| date.to_string()),
+                    "days": date.map(|date| days_since(date, self.now)) })
+        };
+        let paused: BTreeMap<_, _> = self
+            .pauses
             .iter()
-            .map(|depth| {
-                json!({ "queue": depth.queue.name, "waiting": depth.visible, "in_work": depth.in_work,
-                        "delayed": depth.delayed })
-            })
+            .filter_map(|(flow, pause)| Some((flow.word(), pause.as_ref()?)))
             .collect();
-        let marks: Vec<Value> = watermarks
-            .iter()
-            .map(|(name, date)| {
-                json!({ "poll": name, "seen_until": date.map(|date| date.to_string()),
-                        "days": date.map(|date| days_since(date, now)) })
-            })
-            .collect();
-        terminal::say(
-            &json!({
-                "connection": connection, "place": place.name(), "as_of": now.to_string(), "invoices": states,
-                "paused": pauses.iter().filter_map(|(flow, pause)| Some((flow.word(), pause.as_ref()?)))
-                    .collect::<BTreeMap<_, _>>(),
-                "oldest_hold": oldest_hold.as_ref().map(view::invoice_json),
-                "unknown": unknown.iter().map(view::invoice_json).collect::<Vec<_>>(),
-                "delayed": delayed, "watermarks": marks, "queues": queues, "waiting_for_a_person": waiting,
-                "entities": census.as_ref().map(|counted| match counted {
-                    Ok(census) => json!({ "days": CENSUS_DAYS, "census": census, "left_alone": census.left_alone() }),
-                    Err(failure) => json!({ "days": CENSUS_DAYS, "problem": failure.lines().join("; ") }),
-                }),
-            })
-            .to_string(),
+        let unknown = &self.figures.unknown;
+        json!({
+            "connection": self.connection, "place": self.place, "as_of": self.now.to_string(), "invoices": states,
+            "paused": paused,
+            "oldest_hold": self.figures.oldest_hold.as_ref().map(view::invoice_json),
+            "unknown": unknown.iter().map(view::invoice_json).collect::<Vec<_>>(),
+            "delayed": self.figures.delayed,
+            "watermarks": self.watermarks.iter().map(mark).collect::<Vec<_>>(),
+            "queues": self.depths.iter().map(queue).collect::<Vec<_>>(),
+            "waiting_for_a_person": self.waiting,
+            "entities": self.census.as_ref().map(|counted| match counted {
+                Ok(census) => json!({ "days": CENSUS_DAYS, "census": census, "left_alone": census.left_alone() }),
+                Err(failure) => json!({ "days": CENSUS_DAYS, "problem": failure.lines().join("; ") }),
+            }),
+        })
+    }
+
+    fn tell(&self, out: &Output) {
+        let at = explain::instant(self.now);
+        out.line(&format!("Connection {} ({}), {at}", self.connection, self.place));
+        out.gap();
+        let state = |word: &&str| {
+            let (count, totals) = self.figures.of_state(word);
+            vec![(*word).into(), count.into(), totals.to_string().into()]
+        };
+        out.texts(
+            &[
+                Column::word("State"),
+                Column::figure("Invoices"),
+                Column::sentence("Totals"),
+            ],
+            STATES.iter().map(state).collect(),
         );
-    } else {
-        terminal::say(&format!(
-            "Connection {connection} ({}), {}",
-            place.name(),
-            explain::instant(now)
+        out.gap();
+        self.tell_flows(out);
+        out.line(&match &self.figures.oldest_hold {
+            Some(record) => format!(
+                "Oldest hold: {}, since {}",
+                explain::title(record),
+                explain::instant(record.since)
+            ),
+            None => "Oldest hold: none".to_owned(),
+        });
+        out.line(&format!("Waiting for a person: {}", self.waiting.words()));
+        out.line(&format!(
+            "Answers lost and not yet found again: {}",
+            self.figures.unknown.len()
         ));
-        let rows = STATES
-            .iter()
-            .map(|word| {
-                let (count, totals) = figures.of_state(word);
-                vec![(*word).to_owned(), count.to_string(), totals.to_string()]
-            })
-            .collect();
-        terminal::say(&view::table(&["State", "Invoices", "Totals"], rows).to_string());
-        let running: Vec<&str> = pauses
-            .iter()
-            .filter(|(_, pause)| pause.is_none())
-            .map(|(flow, _)| flow.word())
-            .collect();
-        for (flow, pause) in &pauses {
+        out.line(&format!(
+            "Could not be looked at, tried again by themselves: {}",
+            self.figures.delayed
+        ));
+        self.tell_left_alone(out);
+        for (name, date) in &self.watermarks {
+            out.line(&match date {
+                Some(date) => format!(
+                    "Poll of {name}: seen until {date}, {} days ago",
+                    days_since(*date, self.now)
+                ),
+                None => format!("Poll of {name}: never came to an end"),
+            });
+        }
+        out.gap();
+        let queue = |depth: &Depth| {
+            vec![
+                depth.queue.name.as_str().into(),
+                depth.visible.into(),
+                depth.in_work.into(),
+                depth.delayed.into(),
+            ]
+        };
+        out.texts(
+            &[
+                Column::word("Queue"),
+                Column::figure("Waiting"),
+                Column::figure("In work"),
+                Column::figure("Delayed"),
+            ],
+            self.depths.iter().map(queue).collect(),
+        );
+    }
+
+    fn tell_flows(&self, out: &Output) {
+        for (flow, pause) in &self.pauses {
             if let Some(pause) = pause {
-                terminal::say(&format!(
+                out.line(&format!(
                     "{}: PAUSED since {} by {}: {}",
                     flow.word(),
                     explain::instant(pause.since),
@@ -384,28 +445,21 @@ pub(crate) async fn run(place: &PlaceArguments, options: &StatusOptions, json: b
                 ));
             }
         }
+        let running: Vec<&str> = self
+            .pauses
+            .iter()
+            .filter(|(_, pause)| pause.is_none())
+            .map(|(flow, _)| flow.word())
+            .collect();
         if !running.is_empty() {
-            terminal::say(&format!("Running: {}", running.join(", ")));
+            out.line(&format!("Running: {}", running.join(", ")));
         }
-        match oldest_hold {
-            Some(record) => terminal::say(&format!(
-                "Oldest hold: {}, since {}",
-                explain::title(record),
-                explain::instant(record.since)
-            )),
-            None => terminal::say("Oldest hold: none"),
-        }
-        terminal::say(&format!("Waiting for a person: {}", waiting.words()));
-        terminal::say(&format!(
-            "Answers lost and not yet found again: {}",
-            unknown.len()
-        ));
-        terminal::say(&format!(
-            "Could not be looked at, tried again by themselves: {delayed}"
-        ));
-        match &census {
+    }
+
+    fn tell_left_alone(&self, out: &Output) {
+        match &self.census {
             None => {}
-            Some(Ok(census)) => terminal::say(&format!(
+            Some(Ok(census)) => out.line(&format!(
                 "Approved in Coupa in {CENSUS_DAYS} days and left alone, because no entity takes them: {}{}{}",
                 if census.whole { "" } else { "at least " },
                 census.left_alone(),
@@ -415,34 +469,26 @@ pub(crate) async fn run(place: &PlaceArguments, options: &StatusOptions, json: b
                 }
             )),
             // A failed look-up is not "none".
-            Some(Err(failure)) => terminal::say(&format!(
+            Some(Err(failure)) => out.line(&format!(
                 "Approved in Coupa and left alone: could not be counted. {}",
                 failure.lines().join("; ")
             )),
         }
-        for (name, date) in &watermarks {
-            terminal::say(&match date {
-                Some(date) => format!(
-                    "Poll of {name}: seen until {date}, {} days ago",
-                    days_since(*date, now)
-                ),
-                None => format!("Poll of {name}: never came to an end"),
-            });
-        }
-        let rows = depths
-            .iter()
-            .map(|depth| {
-                vec![
-                    depth.queue.name.clone(),
-                    depth.visible.to_string(),
-                    depth.in_work.to_string(),
-                    depth.delayed.to_string(),
-                ]
-            })
-            .collect();
-        terminal::say(&view::table(&["Queue", "Waiting", "In work", "Delayed"], rows).to_string());
     }
-    match waiting.attention(unknown.len(), dead) {
+}
+
+/// `status`.
+pub(crate) async fn run(
+    place: &PlaceArguments,
+    options: &StatusOptions,
+    out: &Output,
+) -> Result<(), Failure> {
+    let health = Health::of(&Place::open(place).await?).await?;
+    out.value(|| health.json(), |out| health.tell(out));
+    match health
+        .waiting
+        .attention(health.figures.unknown.len(), health.dead())
+    {
         Some(told) if options.check => Err(Failure::Differs(told)),
         _ => Ok(()),
     }

@@ -1,11 +1,11 @@
 //! `suppliers`: how the suppliers of both systems stand to each other, as `sync-suppliers` has recorded it.
 
+use crate::output::{Column, ListOptions, Listing, Output, Row};
 use crate::place::{Place, PlaceArguments, unfinished};
 use crate::{Failure, terminal};
 use async_trait::async_trait;
 use aws::dynamo::DynamoRegister;
 use clap::Subcommand;
-use comfy_table::{ContentArrangement, Table};
 use domain::ids::{SupplierCode, fold};
 use domain::instruction::Instruction;
 use domain::plans::{PlanRecord, PlanState};
@@ -32,6 +32,8 @@ pub(crate) enum SuppliersVerb {
         /// Only those in this state.
         #[arg(long, value_parser = STATES)]
         state: Option<String>,
+        #[command(flatten)]
+        list: ListOptions,
     },
     /// Who may be whom, with what speaks for it and against it: nothing is written about them before somebody decides.
     #[command(after_help = "Example: qad-coupa suppliers proposals --json")]
@@ -81,7 +83,7 @@ impl Queue for NoQueue {
 }
 
 /// `suppliers plan`.
-async fn plan(place: &Place, as_json: bool) -> Result<(), Failure> {
+async fn plan(place: &Place, out: &Output) -> Result<(), Failure> {
     let connection = place.connection().await?;
     let register = place.register(&connection)?;
     let systems = place.systems(&connection).await?;
@@ -108,28 +110,29 @@ async fn plan(place: &Place, as_json: bool) -> Result<(), Failure> {
     let planned = sync_suppliers::run(&deps)
         .await
         .map_err(|error| Failure::from(error.problem()))?;
-    if as_json {
-        terminal::say(&json!(planned).to_string());
-        return Ok(());
-    }
-    for change in &planned.changes {
-        terminal::say(change);
-    }
-    for problem in planned.needs_a_person.iter().chain(&planned.unreadable) {
-        terminal::say(&format!("! {problem}"));
-    }
-    terminal::say(&format!(
-        "{} news in QAD, {} in Coupa; {} changes{}, {} for a person. Nothing was written.",
-        planned.read_qad,
-        planned.read_coupa,
-        planned.changes.len(),
-        if planned.waits {
-            ", to be allowed first"
-        } else {
-            ""
+    out.value(
+        || json!(planned),
+        |out| {
+            for change in &planned.changes {
+                out.line(change);
+            }
+            for problem in planned.needs_a_person.iter().chain(&planned.unreadable) {
+                out.line(&format!("! {problem}"));
+            }
+            let first = if planned.waits {
+                ", to be allowed first"
+            } else {
+                ""
+            };
+            out.line(&format!(
+                "{} news in QAD, {} in Coupa; {} changes{first}, {} for a person. Nothing was written.",
+                planned.read_qad,
+                planned.read_coupa,
+                planned.changes.len(),
+                planned.needs_a_person.len()
+            ));
         },
-        planned.needs_a_person.len()
-    ));
+    );
     Ok(())
 }
 
@@ -374,51 +377,58 @@ async fn accept(place: &Place, code: &SupplierCode, coupa: u64, reason: &str) ->
 }
 
 /// `suppliers proposals`.
-async fn proposals(place: &Place, as_json: bool) -> Result<(), Failure> {
+async fn proposals(place: &Place, out: &Output) -> Result<(), Failure> {
     let register = &place.register(&place.connection().await?)?;
     let known = all(register).await?;
-    let proposed = known.iter().filter_map(|one| match one {
-        Known::Record(record) => match &record.state {
-            SupplierState::Parked { candidates, .. } if !candidates.is_empty() => Some((record, candidates)),
-            _ => None,
+    let proposed: Vec<(&SupplierRecord, &[Candidate])> = known
+        .iter()
+        .filter_map(|one| match one {
+            Known::Record(record) => match &record.state {
+                SupplierState::Parked { candidates, .. } if !candidates.is_empty() => {
+                    Some((record.as_ref(), candidates.as_slice()))
+                }
+                _ => None,
+            },
+            Known::Unreadable { .. } => None,
+        })
+        .collect();
+    out.value(
+        || proposed.iter().map(proposal_json).collect(),
+        |out| {
+            for proposal in &proposed {
+                tell_proposal(out, proposal);
+            }
+            out.line(&format!(
+                "{} proposals. They are one: qad-coupa suppliers accept CODE COUPA-ID --reason …",
+                proposed.len()
+            ));
         },
-        Known::Unreadable { .. } => None,
-    });
-    if as_json {
-        let rows: Vec<Value> = proposed
-            .map(|(record, candidates)| {
-                json!({
-                    "supplier": record.id.to_string(),
-                    "qad": record.qad.as_ref().map(qad_json),
-                    "coupa": record.coupa.as_ref().map(coupa_json),
-                    "accepted": record.accepted.is_some(),
-                    "candidates": candidates.iter().map(candidate_json).collect::<Vec<_>>(),
-                })
-            })
-            .collect();
-        terminal::say(&Value::Array(rows).to_string());
-        return Ok(());
-    }
-    let mut count = 0_u32;
-    for (record, candidates) in proposed {
-        count = count.saturating_add(1);
-        let words = match (&record.qad, &record.coupa) {
-            (Some(qad), _) => qad.words(),
-            (None, Some(coupa)) => coupa.words(),
-            (None, None) => record.id.to_string(),
-        };
-        terminal::say(&words);
-        for candidate in candidates {
-            terminal::say(&format!("  perhaps {candidate}"));
-        }
-        if record.accepted.is_some() {
-            terminal::say("  accepted: the next run links them if they are still the same");
-        }
-    }
-    terminal::say(&format!(
-        "{count} proposals. They are one: qad-coupa suppliers accept CODE COUPA-ID --reason …"
-    ));
+    );
     Ok(())
+}
+
+fn proposal_json((record, candidates): &(&SupplierRecord, &[Candidate])) -> Value {
+    json!({
+        "supplier": record.id.to_string(),
+        "qad": record.qad.as_ref().map(qad_json),
+        "coupa": record.coupa.as_ref().map(coupa_json),
+        "accepted": record.accepted.is_some(),
+        "candidates": candidates.iter().map(candidate_json).collect::<Vec<_>>(),
+    })
+}
+
+fn tell_proposal(out: &Output, (record, candidates): &(&SupplierRecord, &[Candidate])) {
+    out.line(&match (&record.qad, &record.coupa) {
+        (Some(qad), _) => qad.words(),
+        (None, Some(coupa)) => coupa.words(),
+        (None, None) => record.id.to_string(),
+    });
+    for candidate in *candidates {
+        out.line(&format!("  perhaps {candidate}"));
+    }
+    if record.accepted.is_some() {
+        out.line("  accepted: the next run links them if they are still the same");
+    }
 }
 
 fn candidate_json(candidate: &Candidate) -> Value {
@@ -432,12 +442,12 @@ fn candidate_json(candidate: &Candidate) -> Value {
 }
 
 /// `suppliers`.
-pub(crate) async fn run(place: &PlaceArguments, verb: &SuppliersVerb, json: bool) -> Result<(), Failure> {
+pub(crate) async fn run(place: &PlaceArguments, verb: &SuppliersVerb, out: &Output) -> Result<(), Failure> {
     let place = Place::open(place).await?;
-    let state = match verb {
-        SuppliersVerb::List { state } => state,
-        SuppliersVerb::Plan => return plan(&place, json).await,
-        SuppliersVerb::Proposals => return proposals(&place, json).await,
+    let (state, options) = match verb {
+        SuppliersVerb::List { state, list } => (state, list),
+        SuppliersVerb::Plan => return plan(&place, out).await,
+        SuppliersVerb::Proposals => return proposals(&place, out).await,
         SuppliersVerb::Accept { code, coupa, reason } => return accept(&place, code, *coupa, reason).await,
         SuppliersVerb::Allow { reason, plan_sha256 } => {
             return allow(&place, reason, plan_sha256.as_deref()).await;
@@ -446,22 +456,29 @@ pub(crate) async fn run(place: &PlaceArguments, verb: &SuppliersVerb, json: bool
     let register = &place.register(&place.connection().await?)?;
     let mut known = all(register).await?;
     known.retain(|one| state.as_ref().is_none_or(|state| one.state() == state));
-    if json {
-        let rows: Vec<Value> = known.iter().map(Known::json).collect();
-        terminal::say(&Value::Array(rows).to_string());
-        return Ok(());
-    }
-    let mut table = Table::new();
-    table.set_content_arrangement(ContentArrangement::Dynamic);
-    table.set_header(["Supplier", "QAD", "Coupa", "State", "Why"]);
-    for one in &known {
+    let row = |one: &Known| {
         let (ours, theirs) = sides(one);
-        table.add_row([one.id(), ours, theirs, one.state().to_owned(), one.why()]);
-    }
-    terminal::say(&table.to_string());
-    terminal::say(&format!("{} suppliers", known.len()));
-    for line in waiting_plan(register).await?.iter().flat_map(about_plan) {
-        terminal::say(&line);
-    }
-    Ok(())
+        let cells = vec![
+            one.id().into(),
+            ours.into(),
+            theirs.into(),
+            one.state().into(),
+            one.why().into(),
+        ];
+        Row::new(one.json(), cells)
+    };
+    let columns = [
+        Column::word("Supplier"),
+        Column::sentence("QAD"),
+        Column::sentence("Coupa"),
+        Column::word("State"),
+        Column::sentence("Why"),
+    ];
+    let count = format!("{} suppliers", known.len());
+    let plan = waiting_plan(register).await?;
+    let below = [count].into_iter().chain(plan.iter().flat_map(about_plan));
+    out.list(
+        Listing::new(&columns, known.iter().map(row).collect()).below(below),
+        options,
+    )
 }

@@ -1,11 +1,11 @@
 //! What people and programs are shown of a record: rows, sentences, JSON with stable names.
 
-use comfy_table::{ContentArrangement, Table};
-pub(crate) use domain::csv::csv;
+use crate::output::{Cell, Column, Listing, Output, Row};
 use domain::explain;
 use domain::ids::OrderLineKey;
 use domain::instruction::{Instruction, Release};
 use domain::lifecycle::{Event, InvoiceRecord, State};
+use domain::matching::MatchReport;
 use flows::ports::AuditEntry;
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -101,9 +101,8 @@ pub(crate) fn with(mut value: Value, name: &str, field: Value) -> Value {
 }
 
 /// A table of texts.
-pub(crate) fn table(header: &[&str], rows: Vec<Vec<String>>) -> Table {
-    let mut table = Table::new();
-    table.set_content_arrangement(ContentArrangement::Dynamic);
+pub(crate) fn table(header: &[&str], rows: Vec<Vec<String>>) -> comfy_table::Table {
+    let mut table = comfy_table::Table::new();
     table.set_header(header.to_vec());
     for row in rows {
         table.add_row(row);
@@ -112,38 +111,32 @@ pub(crate) fn table(header: &[&str], rows: Vec<Vec<String>>) -> Table {
 }
 
 /// Everything that is known of one invoice, as names and values.
-pub(crate) fn facts(record: &InvoiceRecord) -> Table {
+pub(crate) fn facts(record: &InvoiceRecord) -> Vec<Vec<Cell>> {
     let summary = record.summary.as_ref();
-    let mut rows: Vec<(&str, String)> = vec![("Coupa id", record.id.to_string())];
+    let mut rows: Vec<(&str, Cell)> = vec![("Coupa id", record.id.to_string().into())];
     if let Some(summary) = summary {
         let orders: Vec<&str> = summary.orders.iter().map(|order| order.as_str()).collect();
+        let number = summary.supplier_number.as_deref().unwrap_or("no QAD number");
         rows.extend([
-            ("Invoice number", summary.reference.to_string()),
-            ("Kind", summary.kind.to_string()),
-            (
-                "Supplier",
-                format!(
-                    "{} ({})",
-                    summary.supplier_name,
-                    summary.supplier_number.as_deref().unwrap_or("no QAD number")
-                ),
-            ),
-            ("Invoice date", summary.invoice_date.to_string()),
-            (
-                "Total",
-                format!("{} {}", summary.total.normalize(), summary.currency),
-            ),
-            ("Orders", orders.join(", ")),
+            ("Invoice number", summary.reference.to_string().into()),
+            ("Kind", summary.kind.to_string().into()),
+            ("Supplier", format!("{} ({number})", summary.supplier_name).into()),
+            ("Invoice date", Cell::Day(Some(summary.invoice_date))),
+            ("Total", Cell::Money(Some((summary.total, summary.currency)))),
+            ("Orders", orders.join(", ").into()),
         ]);
     }
-    rows.push(("State", format!("{} since {}", record.state.word(), record.since)));
-    rows.push(("Reasons", record.state.codes().join(", ")));
+    rows.extend([
+        ("State", record.state.word().into()),
+        ("Since", Cell::Instant(Some(record.since))),
+        ("Reasons", record.state.codes().join(", ").into()),
+    ]);
     if let Some(voucher) = record.state.voucher() {
-        rows.push(("QAD voucher", voucher.to_string()));
+        rows.push(("QAD voucher", voucher.to_string().into()));
     }
-    rows.push(("First seen", record.first_seen.to_string()));
+    rows.push(("First seen", Cell::Instant(Some(record.first_seen))));
     if let Some(source) = &record.source {
-        rows.push(("Read from Coupa as of", source.updated_at.to_string()));
+        rows.push(("Read from Coupa as of", Cell::Instant(Some(source.updated_at))));
     }
     for (name, effect) in [
         ("Creation in QAD", &record.creation),
@@ -156,50 +149,71 @@ pub(crate) fn facts(record: &InvoiceRecord) -> Table {
             } else {
                 "attempts"
             };
-            rows.push((
-                name,
-                format!("{:?}, {} {times}", effect.status, effect.attempts).to_lowercase(),
-            ));
+            let told = format!("{:?}, {} {times}", effect.status, effect.attempts).to_lowercase();
+            rows.push((name, told.into()));
         }
     }
     if let Some(paid) = &record.paid {
-        rows.push(("Paid", explain::paid_words(paid)));
+        rows.push(("Paid", explain::paid_words(paid).into()));
     }
     if let Some(at) = record.look_again {
-        rows.push(("Looked at again", at.to_string()));
+        rows.push(("Looked at again", Cell::Instant(Some(at))));
     }
-    rows.push(("Audit entries", record.chain.sequence.to_string()));
-    let rows = rows
-        .into_iter()
-        .map(|(name, value)| vec![name.to_owned(), value])
-        .collect();
-    table(&["What", "Value"], rows)
+    rows.push(("Audit entries", Cell::Count(record.chain.sequence)));
+    rows.into_iter()
+        .map(|(name, value)| vec![name.into(), value])
+        .collect()
 }
 
-/// The list as a table for people.
-pub(crate) fn invoice_table(records: &[InvoiceRecord]) -> Table {
-    let mut table = Table::new();
-    table.set_content_arrangement(ContentArrangement::Dynamic);
-    table.set_header([
-        "Invoice",
-        "Reference",
-        "Supplier",
-        "Total",
-        "State",
-        "What it is about",
-    ]);
-    for record in records {
+/// The lines of an invoice beside what QAD has of them.
+pub(crate) fn matrix(out: &Output, report: &MatchReport) {
+    let columns: Vec<Column> = explain::MATRIX_HEADINGS
+        .iter()
+        .enumerate()
+        .map(|(place, name)| match place {
+            0..3 => Column::word(name),
+            _ if place == explain::MATRIX_COLUMNS.saturating_sub(1) => Column::sentence(name),
+            _ => Column::figure(name),
+        })
+        .collect();
+    let rows = explain::matrix(report)
+        .into_iter()
+        .map(|row| row.into_iter().map(Cell::from).collect())
+        .collect();
+    out.texts(&columns, rows);
+}
+
+/// The list of invoices.
+pub(crate) fn invoice_list(records: &[InvoiceRecord]) -> Listing {
+    let columns = [
+        Column::word("Invoice"),
+        Column::word("Reference"),
+        Column::sentence("Supplier"),
+        Column::figure("Total"),
+        Column::word("State"),
+        Column::word("Since"),
+        Column::sentence("What it is about"),
+    ];
+    let row = |record: &InvoiceRecord| {
         let summary = record.summary.as_ref();
-        table.add_row([
-            record.id.to_string(),
-            summary.map_or_else(String::new, |s| s.reference.to_string()),
-            summary.map_or_else(String::new, |s| s.supplier_name.clone()),
-            summary.map_or_else(String::new, |s| format!("{} {}", s.total.normalize(), s.currency)),
-            record.state.word().to_owned(),
-            about(record),
-        ]);
-    }
-    table
+        Row::new(
+            invoice_json(record),
+            vec![
+                record.id.to_string().into(),
+                summary
+                    .map_or_else(String::new, |s| s.reference.to_string())
+                    .into(),
+                summary
+                    .map_or_else(String::new, |s| s.supplier_name.clone())
+                    .into(),
+                Cell::Money(summary.map(|s| (s.total, s.currency))),
+                record.state.word().into(),
+                Cell::Instant(Some(record.since)),
+                about(record).into(),
+            ],
+        )
+    };
+    Listing::new(&columns, records.iter().map(row).collect())
 }
 
 /// The shortest useful word about a record: its number in QAD, or its codes.
@@ -220,11 +234,12 @@ pub(crate) fn timeline(entries: &[AuditEntry]) -> Vec<String> {
             Ok(events) => lines.extend(
                 events
                     .iter()
-                    .map(|event| format!("{}  {}", entry.at, told(event))),
+                    .map(|event| format!("{}  {}", explain::instant(entry.at), told(event))),
             ),
             Err(error) => lines.push(format!(
                 "{}  entry {} cannot be read: {error}",
-                entry.at, entry.sequence
+                explain::instant(entry.at),
+                entry.sequence
             )),
         }
     }

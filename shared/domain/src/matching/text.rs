@@ -2,21 +2,18 @@
 
 use crate::ids::{InvoiceId, UnitCode};
 use crate::money::Currency;
+use crate::words;
 use rust_decimal::Decimal;
 use std::collections::BTreeSet;
 
-/// A decimal without needless zeros.
+/// A quantity without needless zeros: `1,200.5`.
 pub(crate) fn plain(figure: Decimal) -> String {
-    figure.normalize().to_string()
+    words::figure(figure)
 }
 
-/// An amount with at least the currency's own digits: `10.00 USD`, `10.1234 USD`, `10 JPY`.
+/// An amount with at least the currency's own digits: `1,296.00 USD`, `10.1234 USD`, `10 JPY`.
 pub(crate) fn money(amount: Decimal, currency: Currency) -> String {
-    let mut shown = amount.normalize();
-    if shown.scale() < currency.minor_digits() {
-        shown.rescale(currency.minor_digits());
-    }
-    format!("{shown} {currency}")
+    words::money(amount, currency.as_str())
 }
 
 /// `10.00 USD per EA`.

@@ -5,7 +5,8 @@
 
 use super::does::does;
 use super::{REFERENCES_MAX, SECRET_SECTIONS, below, is_secret, parts, root_schema};
-use crate::{Failure, connection_file, terminal};
+use crate::output::Output;
+use crate::{Failure, connection_file};
 use domain::problem::Problem;
 use secrecy::ExposeSecret;
 use serde_json::{Value, json};
@@ -141,7 +142,7 @@ fn of(connection: &Value, webhook: &Value) -> Result<Vec<Told>, Failure> {
 }
 
 /// `connection check`.
-pub(super) fn run(file: &connection_file::ConnectionFile, json: bool) -> Result<(), Failure> {
+pub(super) fn run(file: &connection_file::ConnectionFile, out: &Output) -> Result<(), Failure> {
     let read = |text: &str| {
         serde_json::from_str::<Value>(text)
             .map_err(|error| Failure::from(Problem::new("CONNECTION_INVALID", "").actual(error.to_string())))
@@ -150,30 +151,31 @@ pub(super) fn run(file: &connection_file::ConnectionFile, json: bool) -> Result<
         &read(file.connection.connection_secret.expose_secret())?,
         &read(file.connection.webhook_secret.expose_secret())?,
     )?;
-    if json {
-        let rows: Vec<Value> = found
-            .iter()
-            .map(|told| {
-                json!({ "setting": told.setting, "value": told.value, "default": told.default, "about": told.about,
-                        "does": does(&told.setting, &told.value) })
-            })
-            .collect();
-        terminal::say(&json!({ "connection": file.connection.id, "settings": rows }).to_string());
-        return Ok(());
-    }
-    for told in &found {
-        let instead = told.default.as_ref().map_or_else(
-            || "left out: nothing of the kind".to_owned(),
-            |default| format!("left out: {default}"),
-        );
-        terminal::say(&format!("{} = {}  ({instead})", told.setting, told.value));
-        let does = does(&told.setting, &told.value);
-        terminal::say(&format!("    {}", does.as_ref().unwrap_or(&told.about)));
-    }
-    terminal::say(&format!(
-        "{} settings are not as they come; all others work as docs/configure.md says.",
-        found.len()
-    ));
+    let row = |told: &Told| {
+        json!({ "setting": told.setting, "value": told.value, "default": told.default, "about": told.about,
+                "does": does(&told.setting, &told.value) })
+    };
+    out.value(
+        || {
+            let rows: Vec<Value> = found.iter().map(row).collect();
+            json!({ "connection": file.connection.id, "settings": rows })
+        },
+        |out| {
+            for told in &found {
+                let instead = told.default.as_ref().map_or_else(
+                    || "left out: nothing of the kind".to_owned(),
+                    |default| format!("left out: {default}"),
+                );
+                out.line(&format!("{} = {}  ({instead})", told.setting, told.value));
+                let does = does(&told.setting, &told.value);
+                out.line(&format!("    {}", does.as_ref().unwrap_or(&told.about)));
+            }
+            out.line(&format!(
+                "{} settings are not as they come; all others work as docs/configure.md says.",
+                found.len()
+            ));
+        },
+    );
     Ok(())
 }
 

@@ -1,7 +1,8 @@
 //! The payments of the demo's day: what Coupa and the register must show of them in the end, and the lines about it.
 
 use super::{Complaints, Stage, lock};
-use crate::{payments, terminal};
+use crate::output::Output;
+use crate::payments;
 use domain::explain;
 use domain::lifecycle::InvoiceRecord;
 use sandbox::scenario::payments::{PaymentDay, differs_in_coupa};
@@ -50,7 +51,7 @@ pub(super) async fn unmet(stage: &Stage, day: &PaymentDay) -> Complaints {
 }
 
 /// What became of the payments, in a few lines.
-pub(super) fn report(stage: &Stage, day: &PaymentDay, records: &[InvoiceRecord]) {
+pub(super) fn report(stage: &Stage, day: &PaymentDay, records: &[InvoiceRecord], out: &Output) {
     let (mut paid, mut entries, mut negative) = (0usize, 0usize, 0usize);
     {
         let world = lock(&stage.simulators.world);
@@ -67,12 +68,12 @@ pub(super) fn report(stage: &Stage, day: &PaymentDay, records: &[InvoiceRecord])
             negative = negative.saturating_add(back.count());
         }
     }
-    terminal::say(&format!(
+    out.line(&format!(
         "{entries} payment entries in Coupa for {} bills, {negative} of them negative; {paid} bills are paid, {} QAD payments belong to no invoice.",
         day.bills.len(),
         day.unmatched.len()
     ));
-    terminal::say("");
+    out.gap();
     for name in STORIES {
         let story = day.scenarios.iter().find(|scenario| scenario.name == name);
         let bill = day.bills.iter().find(|bill| bill.story == name);
@@ -80,11 +81,11 @@ pub(super) fn report(stage: &Stage, day: &PaymentDay, records: &[InvoiceRecord])
             continue;
         };
         if let Some(record) = records.iter().find(|record| record.id.0 == bill.invoice) {
-            terminal::say(&format!("{} ({})", explain::title(record), story.about));
+            out.line(&format!("{} ({})", explain::title(record), story.about));
             if let Some(state) = &record.paid {
-                terminal::say(&format!("  {}", explain::paid_words(state)));
+                out.line(&format!("  {}", explain::paid_words(state)));
             }
         }
     }
-    terminal::say("");
+    out.gap();
 }
