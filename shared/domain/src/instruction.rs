@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 /// Shortest reason that says anything, in characters.
-pub const REASON_CHARACTERS_MIN: usize = 8;
+pub const REASON_CHARACTERS_MIN: usize = 5;
 
 /// Code of an invoice that a person has taken out.
 pub const SKIPPED: &str = "SKIPPED_BY_PERSON";
@@ -27,19 +27,22 @@ impl Instruction {
     /// Checks that both say something.
     ///
     /// # Errors
-    /// `REASON_MISSING` when the reason is shorter than [`REASON_CHARACTERS_MIN`].
+    /// `REASON_MISSING` when there is none, `REASON_TOO_SHORT` when it is shorter than [`REASON_CHARACTERS_MIN`].
     pub fn new(by: &str, reason: &str) -> Result<Self, Problem> {
         let reason = clean(reason.trim());
         let length = reason.chars().count();
         if length < REASON_CHARACTERS_MIN {
-            return Err(
-                Problem::new("REASON_MISSING", "Say why, for the one who audits it.")
-                    .field("reason")
-                    .expected(format!(
-                        "{REASON_CHARACTERS_MIN} to {TEXT_CHARACTERS_MAX} characters"
-                    ))
-                    .actual(format!("{length} characters")),
-            );
+            let code = if length == 0 {
+                "REASON_MISSING"
+            } else {
+                "REASON_TOO_SHORT"
+            };
+            return Err(Problem::new(code, "Say why, for the one who audits it.")
+                .field("reason")
+                .expected(format!(
+                    "{REASON_CHARACTERS_MIN} to {TEXT_CHARACTERS_MAX} characters"
+                ))
+                .actual(format!("{length} characters")));
         }
         Ok(Self {
             by: clean(by.trim()),
@@ -156,9 +159,11 @@ mod tests {
 
     #[test]
     fn a_reason_must_say_something() {
+        assert_eq!(Instruction::new("a", "  ").unwrap_err().code, "REASON_MISSING");
+        assert!(Instruction::new("a", "typing").is_ok());
         assert_eq!(
             Instruction::new("a", "  ok  ").unwrap_err().code,
-            "REASON_MISSING"
+            "REASON_TOO_SHORT"
         );
         assert_eq!(
             Instruction::new("a", " agreed with the buyer ").unwrap().reason,

@@ -56,6 +56,16 @@ fn grouped(text: &str) -> String {
     out
 }
 
+/// `1 bill`, `2 bills`, `1,200 bills`.
+pub fn count(count: usize, one: &str) -> String {
+    let shown = grouped(&count.to_string());
+    if count == 1 {
+        format!("{shown} {one}")
+    } else {
+        format!("{shown} {one}s")
+    }
+}
+
 /// A date: `5 Mar 2026`.
 pub fn date(date: Date) -> String {
     date.strftime("%-d %b %Y").to_string()
@@ -181,6 +191,8 @@ mod tests {
         assert_eq!(text("0.125", "USD"), "0.125 USD", "nothing is rounded away");
         assert_eq!(price("10".parse().unwrap()), "10.00");
         assert_eq!(figure("1200.50".parse().unwrap()), "1,200.5");
+        assert_eq!(count(1, "bill"), "1 bill");
+        assert_eq!(count(1200, "bill"), "1,200 bills");
     }
 
     #[test]

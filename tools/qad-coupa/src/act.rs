@@ -481,7 +481,7 @@ async fn taken_up(
         return Ok(record);
     }
     let reason = reason.ok_or_else(|| {
-        Failure::Refused(
+        Failure::Usage(
             Problem::new("REASON_MISSING", "Give --reason: a person has skipped it.")
                 .field(format!("invoice {}", record.id)),
         )
@@ -531,7 +531,11 @@ fn tell_done(done: &Done, dry_run: bool, out: &Output) {
                 }
                 (true, false) => format!("{before} -> {after}"),
             });
-            out.line(&view::in_words(&done.after));
+            out.line(&if done.changed && dry_run {
+                format!("Then it would be {}.", prospect(&done.after))
+            } else {
+                view::in_words(&done.after)
+            });
         },
     );
 }

@@ -135,6 +135,23 @@ pub(crate) enum Verb {
         #[command(subcommand)]
         verb: SuppliersVerb,
     },
+    /// What a code means and what mends it.
+    #[command(after_help = "Example: qad-coupa codes RECEIPT_MISSING")]
+    Codes(crate::codes::CodesOptions),
+    /// The completions of a shell, for its own folder.
+    #[command(
+        after_help = "Example: qad-coupa completions bash > ~/.local/share/bash-completion/completions/qad-coupa"
+    )]
+    Completions {
+        /// Which shell.
+        shell: clap_complete::Shell,
+    },
+    /// The manual's pages, one per verb, into a folder.
+    #[command(after_help = "Example: qad-coupa man ~/.local/share/man/man1")]
+    Man {
+        /// A folder that exists.
+        folder: PathBuf,
+    },
     /// Makes things happen in the simulated systems of a demo that was started with --keep.
     Sandbox {
         #[command(subcommand)]

@@ -14,6 +14,7 @@ use domain::payments::{BillPayments, UnmatchedPayments};
 use domain::plans::PlanRecord;
 use domain::problem::Problem;
 use domain::suppliers::SupplierRecord;
+use domain::words;
 use flows::bills::bill_key;
 use flows::opening;
 use flows::pause::Flow;
@@ -341,9 +342,9 @@ async fn export(register: &DynamoRegister, options: &ExportOptions) -> Result<()
     }
     if let Some((path, _)) = &file {
         terminal::say(&format!(
-            "{count} entries of {} invoices and {} other documents in {}",
-            records.len(),
-            others.len(),
+            "{count} entries of {} and {} in {}",
+            words::count(records.len(), "invoice"),
+            words::count(others.len(), "other document"),
             path.display()
         ));
     }

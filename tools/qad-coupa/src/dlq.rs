@@ -10,6 +10,7 @@ use aws_sdk_sqs::types::{MessageSystemAttributeName, QueueAttributeName};
 use clap::Subcommand;
 use domain::problem::{Problem, clean};
 use domain::time::Timestamp;
+use domain::words;
 use flows::ports::{Clock, Hint, HintReason, Subject};
 use serde_json::json;
 use std::collections::{BTreeMap, HashMap};
@@ -214,7 +215,7 @@ async fn show(place: &Place, queue: &NamedQueue, options: &ListOptions, out: &Ou
         Column::sentence("About"),
         Column::word("Message"),
     ];
-    let count = format!("{} messages", messages.len());
+    let count = words::count(messages.len(), "message");
     out.list(
         Listing::new(&columns, messages.iter().map(row).collect()).below([count]),
         options,

@@ -735,9 +735,11 @@ pub(crate) async fn run(
         Ok(systems) => {
             findings.pass("AWS_CONNECTION_SECRET", "connection's secret", "complete");
             if wanted("coupa") {
+                out.progress("asking Coupa ...");
                 coupa(&watching, &systems, &mut findings).await;
             }
             if wanted("qad") {
+                out.progress("asking QAD ...");
                 qad(&watching, &systems, &known, &mut findings).await;
             }
             match crate::lookups::records(&register).await {

@@ -11,6 +11,7 @@ use domain::explain;
 use domain::ids::{ConnectionId, InvoiceId};
 use domain::instruction::Instruction;
 use domain::problem::Problem;
+use domain::words;
 use flows::pause;
 use flows::ports::{Chance, Clock, Collection, Hint, HintReason, Queue, Subject};
 use serde_json::{Value, json};
@@ -208,8 +209,8 @@ fn doing(flow: pause::Flow) -> &'static str {
 
 fn afterwards(flow: pause::Flow, queued: usize) -> String {
     match flow {
-        pause::Flow::Invoices => format!("{queued} invoices that waited for it are queued."),
-        pause::Flow::Payments => format!("{queued} bills that waited for it are queued."),
+        pause::Flow::Invoices => format!("{} that waited for it: queued.", words::count(queued, "invoice")),
+        pause::Flow::Payments => format!("{} that waited for it: queued.", words::count(queued, "bill")),
         pause::Flow::Suppliers | pause::Flow::Lookups => {
             "The next run takes in everything that came meanwhile.".to_owned()
         }

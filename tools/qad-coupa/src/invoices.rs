@@ -11,6 +11,7 @@ use domain::lifecycle::{InvoiceRecord, State};
 use domain::matching::ExceptionCode;
 use domain::problem::Problem;
 use domain::time::Timestamp;
+use domain::words;
 use flows::ports::Clock;
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -109,11 +110,11 @@ pub(crate) async fn run(place: &PlaceArguments, verb: InvoiceVerb, out: &Output)
 /// `59 invoices, 1200.00 MXN + 80.00 USD`.
 pub(crate) fn summed(records: &[InvoiceRecord]) -> String {
     let totals = Totals::of(records).to_string();
-    let noun = if records.len() == 1 { "invoice" } else { "invoices" };
+    let count = words::count(records.len(), "invoice");
     if totals.is_empty() {
-        format!("{} {noun}", records.len())
+        count
     } else {
-        format!("{} {noun}, {totals}", records.len())
+        format!("{count}, {totals}")
     }
 }
 

@@ -6,8 +6,10 @@ use crate::{Failure, terminal};
 use aws::dynamo::DynamoRegister;
 use clap::{Args, Subcommand};
 use domain::ids::fold;
+use domain::instruction::Instruction;
 use domain::plans::{PlanRecord, PlanState};
 use domain::problem::Problem;
+use domain::words;
 use flows::plans;
 use flows::ports::{Collection, RecordGroup, Register};
 use flows::store::{Document, parse};
@@ -188,11 +190,11 @@ fn show_plan(runs: &[LookupRun], out: &Output) -> Result<(), Failure> {
 
 fn tell_plan(out: &Output, run: &LookupRun) {
     out.line(&format!(
-        "{}: {} in QAD, {} in Coupa, {} changes{}",
+        "{}: {} in QAD, {} in Coupa, {}{}",
         run.lookup,
         run.in_qad,
         run.in_coupa,
-        run.planned,
+        words::count(usize::try_from(run.planned).unwrap_or(usize::MAX), "change"),
         if run.parked { ", to be allowed first" } else { "" }
     ));
     for change in &run.changes {
@@ -215,10 +217,7 @@ async fn allow(
     reason: &str,
     plan_sha256: Option<&str>,
 ) -> Result<(), Failure> {
-    if reason.trim().is_empty() {
-        let fix = "Say why; it is kept in the audit trail.";
-        return Err(Problem::new("REASON_MISSING", fix).field("--reason").into());
-    }
+    let why = Instruction::new(&place.actor().await?, reason).map_err(Failure::Refused)?;
     let records = records(register).await?;
     let Some(record) = records.iter().find(|record| fold(record.name()) == fold(lookup)) else {
         let known: Vec<&str> = records.iter().map(|record| record.name()).collect();
@@ -233,11 +232,23 @@ async fn allow(
         PlanState::Parked { plan_sha256, .. } => plan_sha256.as_str(),
         PlanState::Settled | PlanState::Applying => "",
     };
+    if parked.is_empty() && plan_sha256.is_none() {
+        let fix = "Nothing to do: `qad-coupa lookups` shows where each stands.";
+        let problem = Problem::new("LOOKUP_PLAN_NOT_PARKED", fix).field(record.name());
+        return Err(Failure::Refused(
+            problem.expected("a plan that waits").actual(record.state_word()),
+        ));
+    }
     let wanted = plan_sha256.unwrap_or(parked);
-    let by = place.actor().await?;
-    plans::allow(&place.context(register), Some(record.name()), wanted, &by, reason)
-        .await
-        .map_err(unfinished)?;
+    plans::allow(
+        &place.context(register),
+        Some(record.name()),
+        wanted,
+        &why.by,
+        &why.reason,
+    )
+    .await
+    .map_err(unfinished)?;
     terminal::say(&format!(
         "Allowed: the plan {wanted} of {}; the next run carries it out.",
         record.name()

@@ -14,6 +14,7 @@
 //! | [`dlq`] | the dead-letter queues |
 //! | [`audit`] | the audit trail as evidence |
 //! | [`connections`] | connections as documents |
+//! | [`codes`] | what a code means and what mends it |
 //! | [`certify`] | Coupa's published scenarios for ERP adapters, with a report |
 //! | [`reconcile`] | both sides against each other |
 //! | [`doctor`] | everything a connection depends on, asked once |
@@ -36,6 +37,7 @@ mod arguments;
 mod audit;
 mod backfill;
 mod certify;
+mod codes;
 mod connection_file;
 mod connections;
 mod demo;
@@ -66,7 +68,7 @@ mod terminal;
 mod view;
 
 use arguments::{Arguments, Verb};
-use clap::Parser;
+use clap::{CommandFactory, Parser};
 use domain::problem::Problem;
 use output::Output;
 use serde_json::{Value, json};
@@ -184,12 +186,35 @@ fn written(ended: Result<(), Failure>, lost: Option<&str>) -> Result<(), Failure
     }
 }
 
+/// What the program is called.
+const NAME: &str = "qad-coupa";
+
+/// Writes a page of the manual for every verb.
+fn man(folder: &std::path::Path) -> Result<(), Failure> {
+    clap_mangen::generate_to(Arguments::command(), folder).map_err(|error| {
+        Failure::from(
+            Problem::new("FILE_NOT_WRITTEN", "Name a folder that exists.")
+                .field(folder.display().to_string())
+                .actual(error.to_string()),
+        )
+    })
+}
+
 async fn run(arguments: Arguments) -> Result<(), Failure> {
     let Arguments { place, output, verb } = arguments;
     let out = &Output::from(output);
     match verb {
         Verb::Demo(options) => demo::run(place::only_local(&place)?, &options, out).await,
         Verb::Local(options) => local::run(place::only_local(&place)?, &options).await,
+        Verb::Codes(options) => codes::run(&options, out),
+        Verb::Completions { shell } => {
+            let mut command = Arguments::command();
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut command, NAME, &mut script);
+            terminal::say(String::from_utf8_lossy(&script).trim_end());
+            Ok(())
+        }
+        Verb::Man { folder } => man(&folder),
         Verb::Certify(options) => certify::run(&place, &options, out).await,
         Verb::Status(options) => status::run(&place, &options, out).await,
         Verb::Invoice { verb } => invoices::run(&place, verb, out).await,

@@ -22,8 +22,9 @@ const WIDTH: usize = 120;
 const WIDTH_MIN: usize = 40;
 /// Fewest letters of a column that holds sentences; below that every row is shown as a card.
 const SENTENCE_MIN: usize = 24;
-/// Letters between two columns.
+/// Letters between two columns: what a column is padded with, and the line between two, which is blank.
 const GAP: usize = 2;
+const PADDING: usize = 1;
 
 /// How a result is wanted; the same for every verb.
 #[derive(Debug, Clone, Args)]
@@ -114,6 +115,13 @@ impl Output {
         }
     }
 
+    /// What is being done now, for somebody who waits at a terminal.
+    pub(crate) fn progress(&self, text: &str) {
+        if std::io::stderr().is_terminal() {
+            terminal::note(text);
+        }
+    }
+
     /// Shows a list. What is said beside it stands below the table, and is no part of the CSV.
     ///
     /// # Errors
@@ -152,25 +160,25 @@ impl Output {
         let text = self.clock.stamps(text);
         let indent: String = text.chars().take_while(|letter| *letter == ' ').collect();
         let follows = format!("{indent}  ");
-        self.wrapped(&text, "", &follows);
+        for line in self.wrapped(&text, "", &follows) {
+            terminal::say(&line);
+        }
     }
 
     /// A text as wide as the place, broken between words alone.
-    fn wrapped(&self, text: &str, first: &str, follows: &str) {
+    fn wrapped(&self, text: &str, first: &str, follows: &str) -> Vec<String> {
         let options = textwrap::Options::new(self.width)
             .initial_indent(first)
             .subsequent_indent(follows)
             .break_words(false)
             .word_splitter(textwrap::WordSplitter::NoHyphenation);
-        for line in textwrap::wrap(text, options) {
-            terminal::say(&line);
-        }
+        let lines = textwrap::wrap(text, options).into_iter();
+        lines.map(std::borrow::Cow::into_owned).collect()
     }
 
     /// A text in lines that the place is wide enough for.
     pub(crate) fn fitted(&self, text: &str) -> Vec<String> {
-        let lines = textwrap::wrap(text, textwrap::Options::new(self.width).break_words(false));
-        lines.into_iter().map(|line| line.into_owned()).collect()
+        self.wrapped(text, "", "")
     }
 
     /// As much of a line as the place is wide enough for.
@@ -203,31 +211,36 @@ impl Output {
                 cells.map(|text| clock.stamps(&text)).collect()
             })
             .collect();
-        if shown.is_empty() {
-            return;
-        }
-        match widths(columns, &shown, self.width) {
-            Some(widths) => terminal::say(&laid_out(columns, &shown, &widths)),
-            None => self.cards(columns, &shown),
+        for line in self.laid_out(columns, &shown) {
+            terminal::say(&line);
         }
     }
 
-    fn cards(&self, columns: &[Column], rows: &[Vec<String>]) {
-        let longest = columns
-            .iter()
-            .map(|column| column.name.chars().count())
-            .max()
-            .unwrap_or_default();
+    fn laid_out(&self, columns: &[Column], shown: &[Vec<String>]) -> Vec<String> {
+        if shown.is_empty() {
+            return Vec::new();
+        }
+        match widths(columns, shown, self.width) {
+            Some(widths) => as_table(columns, shown, &widths),
+            None => self.as_cards(columns, shown),
+        }
+    }
+
+    fn as_cards(&self, columns: &[Column], rows: &[Vec<String>]) -> Vec<String> {
+        let names = columns.iter().map(|column| length(column.name));
+        let longest = names.max().unwrap_or_default();
         let follows = " ".repeat(longest.saturating_add(GAP));
-        for (place, row) in rows.iter().enumerate() {
-            if place > 0 {
-                self.gap();
+        let mut lines = Vec::new();
+        for row in rows {
+            if !lines.is_empty() {
+                lines.push(String::new());
             }
             for (column, text) in columns.iter().zip(row).filter(|(_, text)| !text.is_empty()) {
                 let head = format!("{:<longest$}{}", column.name, " ".repeat(GAP));
-                self.wrapped(text, &head, &follows);
+                lines.extend(self.wrapped(text, &head, &follows));
             }
         }
+        lines
     }
 }
 
@@ -503,7 +516,9 @@ fn widths(columns: &[Column], rows: &[Vec<String>], width: usize) -> Option<Vec<
         let wanted = needed.get(place).copied()?;
         let share = left.checked_div(waiting)?;
         let gets = wanted.min(share);
-        if gets < wanted && gets < SENTENCE_MIN {
+        let words = rows.iter().filter_map(|row| row.get(place));
+        let longest = words.flat_map(|text| text.split_whitespace()).map(length).max();
+        if gets < wanted && gets < longest.unwrap_or_default().max(SENTENCE_MIN) {
             return None;
         }
         *given.get_mut(place)? = gets;
@@ -513,7 +528,7 @@ fn widths(columns: &[Column], rows: &[Vec<String>], width: usize) -> Option<Vec<
     (sum(&given) <= width).then_some(given)
 }
 
-fn laid_out(columns: &[Column], rows: &[Vec<String>], widths: &[usize]) -> String {
+fn as_table(columns: &[Column], rows: &[Vec<String>], widths: &[usize]) -> Vec<String> {
     let mut table = Table::new();
     table
         .load_style(TableStyle::new().header_separator(LineStyle::none().fill('-').junction(' ')))
@@ -527,7 +542,7 @@ fn laid_out(columns: &[Column], rows: &[Vec<String>], widths: &[usize]) -> Strin
         .iter()
         .enumerate()
         .map(|(place, width)| {
-            let gap = if place == last { 0 } else { GAP };
+            let gap = if place == last { 0 } else { PADDING };
             let width = u16::try_from(width.saturating_add(gap)).unwrap_or(u16::MAX);
             ColumnConstraint::Absolute(Width::Fixed(width))
         })
@@ -535,12 +550,123 @@ fn laid_out(columns: &[Column], rows: &[Vec<String>], widths: &[usize]) -> Strin
     table.set_constraints(fixed);
     for (place, column) in columns.iter().enumerate() {
         if let Some(laid) = table.column_mut(place) {
-            let gap = if place == last { 0 } else { GAP };
+            let gap = if place == last { 0 } else { PADDING };
             laid.set_padding((0, u16::try_from(gap).unwrap_or_default()));
             if column.kind == Kind::Figure {
                 laid.set_cell_alignment(CellAlignment::Right);
             }
         }
     }
-    table.trim_fmt()
+    table.trim_fmt().lines().map(str::to_owned).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const WHY: &str = "Invoice line 1 is billed at 12.90 USD per EA, expected at most 12.75 USD per EA.";
+
+    fn output(width: usize) -> Output {
+        Output {
+            json: false,
+            width,
+            clock: PlantClock::new("UTC").unwrap(),
+        }
+    }
+
+    fn columns() -> [Column; 4] {
+        [
+            Column::word("Invoice"),
+            Column::figure("Total"),
+            Column::word("Code"),
+            Column::sentence("Why"),
+        ]
+    }
+
+    fn rows() -> Vec<Vec<String>> {
+        let row = |cells: [&str; 4]| cells.map(str::to_owned).to_vec();
+        vec![
+            row(["92014", "1,296.00 USD", "PRICE_OVER_TOLERANCE", WHY]),
+            row(["92015", "7.00 USD", "RECEIPT_MISSING", "Nothing is received."]),
+        ]
+    }
+
+    #[test]
+    fn a_table_fits_the_place_and_breaks_no_word() {
+        for width in WIDTH_MIN..200 {
+            let lines = output(width).laid_out(&columns(), &rows());
+            for line in &lines {
+                assert!(length(line) <= width, "{width}: {line}");
+            }
+            let told: Vec<&str> = lines.iter().flat_map(|line| line.split_whitespace()).collect();
+            for word in [
+                "PRICE_OVER_TOLERANCE",
+                "92014",
+                "RECEIPT_MISSING",
+                "1,296.00",
+                "received.",
+            ] {
+                assert!(told.contains(&word), "{width}: {word} in {lines:#?}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_no_table_holds_is_shown_as_cards() {
+        let wide = output(140).laid_out(&columns(), &rows());
+        assert!(wide[0].starts_with("Invoice "), "{wide:#?}");
+        assert!(
+            wide[2].starts_with("92014    1,296.00 USD  PRICE_OVER_TOLERANCE"),
+            "{wide:#?}"
+        );
+        assert!(
+            wide.iter().any(|line| line.contains("    7.00 USD  ")),
+            "figures to the right: {wide:#?}"
+        );
+        let narrow = output(60).laid_out(&columns(), &rows());
+        assert_eq!(narrow[0], "Invoice  92014");
+        assert_eq!(narrow[2], "Code     PRICE_OVER_TOLERANCE");
+        assert!(narrow[4].starts_with("         "), "{narrow:#?}");
+    }
+
+    fn listing() -> (Vec<Column>, Vec<Row>) {
+        let row = |invoice: &str, sum: &str| {
+            let amount = sum.parse::<Decimal>().unwrap();
+            let cells = vec![
+                invoice.into(),
+                Cell::Money(Some((amount, "USD".parse().unwrap()))),
+            ];
+            Row::new(Value::Null, cells)
+        };
+        let columns = vec![Column::word("Invoice"), Column::figure("Total due")];
+        (
+            columns,
+            vec![row("9", "1000"), row("10", "-5"), row("100", "20.5")],
+        )
+    }
+
+    #[test]
+    fn a_list_is_sorted_by_what_its_column_holds() {
+        let first = |wanted: &str| {
+            let (columns, mut rows) = listing();
+            sort(&columns, &mut rows, wanted).map(|()| rows[0].cells[0].clone())
+        };
+        assert_eq!(first("invoice").unwrap(), "9".into(), "numbers by their size");
+        assert_eq!(first("-invoice").unwrap(), "100".into());
+        assert_eq!(first("total-due").unwrap(), "10".into());
+        assert_eq!(first("-Total due").unwrap(), "9".into());
+        let Err(Failure::Usage(problem)) = first("totl-due") else {
+            panic!("a column that is none")
+        };
+        assert!(problem.fix.contains("`total-due`"), "{problem}");
+    }
+
+    #[test]
+    fn a_spreadsheet_gets_figures_that_it_can_add() {
+        let (columns, rows) = listing();
+        assert_eq!(
+            as_csv(&columns, &rows),
+            "Invoice,Total due,Currency\r\n9,1000,USD\r\n10,-5,USD\r\n100,20.5,USD"
+        );
+    }
 }

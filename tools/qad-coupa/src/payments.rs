@@ -129,8 +129,9 @@ async fn list(register: &DynamoRegister, options: &PaymentsOptions, out: &Output
         .iter()
         .map(|problem| format!("Could not be read or recorded: {problem}"));
     let sum = format!(
-        "{} bills; payments of {waiting} supplier invoices are unmatched (--unmatched shows them)",
-        bills.len()
+        "{}; unmatched payments of {} (--unmatched shows them)",
+        words::count(bills.len(), "bill"),
+        words::count(waiting, "supplier invoice")
     );
     let columns = [
         Column::word("Invoice"),
@@ -159,8 +160,8 @@ async fn list_unreadable(register: &DynamoRegister, out: &Output) -> Result<(), 
                 out.line(&problem.to_string());
             }
             out.line(&format!(
-                "{} rows of QAD's payments could not be read or recorded by the last poll; each is read again",
-                problems.len()
+                "{} of QAD's payments could not be read or recorded by the last poll; each is read again",
+                words::count(problems.len(), "row")
             ));
         },
     );
@@ -206,8 +207,8 @@ async fn list_unmatched(
         Column::figure("Amount"),
     ];
     let sum = format!(
-        "{} supplier invoices in QAD whose payments belong to no invoice of ours",
-        unmatched.len()
+        "{} in QAD whose payments belong to no invoice of ours",
+        words::count(unmatched.len(), "supplier invoice")
     );
     out.list(Listing::new(&columns, rows).below([sum]), options)
 }

@@ -18,6 +18,7 @@ use domain::lifecycle::{Event, InvoiceRecord, ParkReason, State};
 use domain::money::Currency;
 use domain::payments::{BillPayments, StatusMeaning};
 use domain::time::Timestamp;
+use domain::words;
 use flows::bills::bill_key;
 use flows::ports::{AuditEntry, Clock, Coupa, InvoiceHead, Qad, QadDocument, QadPayments, RecordKey};
 use flows::store::load;
@@ -493,7 +494,13 @@ fn tell(
     let sums: Vec<String> = order
         .iter()
         .filter_map(|name| sides.get(name).map(|side| (*name, side)))
-        .map(|(name, side)| format!("{name}: {} documents, {}", side.count, side.totals))
+        .map(|(name, side)| {
+            format!(
+                "{name}: {}, {}",
+                words::count(side.count, "document"),
+                side.totals
+            )
+        })
         .collect();
     let row = |one: &Difference| {
         Row::new(
@@ -522,8 +529,8 @@ fn tell(
         .collect();
     let whole = move |differences| json!({ "sides": sides, "differences": Value::Array(differences), "unexplained": unexplained });
     let count = format!(
-        "{} differences, {unexplained} of them unexplained",
-        differences.len()
+        "{}, {unexplained} of them unexplained",
+        words::count(differences.len(), "difference")
     );
     let listing = Listing::new(&columns, differences.iter().map(row).collect())
         .within(whole)

@@ -34,7 +34,7 @@ pub(crate) struct Filter {
     #[arg(long, value_parser = state_word)]
     pub(crate) state: Option<String>,
     /// Only those with this reason code, for example PRICE_OVER_TOLERANCE.
-    #[arg(long)]
+    #[arg(long, value_parser = crate::codes::known)]
     pub(crate) code: Option<String>,
     /// Only those in this currency.
     #[arg(long, value_parser = currency)]

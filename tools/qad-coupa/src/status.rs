@@ -16,6 +16,7 @@ use domain::index::is_unknown;
 use domain::lifecycle::{InvoiceRecord, State};
 use domain::problem::Problem;
 use domain::time::{Date, Timestamp};
+use domain::words;
 use flows::ports::{Clock, RecordKey, Register};
 use flows::store::parse;
 use flows::{index, pause};
@@ -236,8 +237,12 @@ impl Waiting {
 
     fn words(self) -> String {
         format!(
-            "{} invoices, {} bills, {} unreadable payments, {} suppliers, {} lookups",
-            self.invoices, self.bills, self.unreadable_payments, self.suppliers, self.lookups
+            "{}, {}, {}, {}, {}",
+            words::count(self.invoices, "invoice"),
+            words::count(self.bills, "bill"),
+            words::count(self.unreadable_payments, "unreadable payment"),
+            words::count(self.suppliers, "supplier"),
+            words::count(self.lookups, "lookup")
         )
     }
 
@@ -245,25 +250,21 @@ impl Waiting {
     fn attention(self, lost: usize, dead: u64) -> Option<String> {
         let dead = usize::try_from(dead).unwrap_or(usize::MAX);
         let told: Vec<String> = [
-            (self.invoices, "parked invoices", "parked"),
-            (self.bills, "parked bills", "payments --state parked"),
+            (self.invoices, "parked invoice", "parked"),
+            (self.bills, "parked bill", "payments --state parked"),
             (
                 self.unreadable_payments,
-                "unreadable payments",
+                "unreadable payment",
                 "payments --unreadable",
             ),
-            (
-                self.suppliers,
-                "parked or quarantined suppliers",
-                "suppliers list",
-            ),
-            (self.lookups, "parked lookups", "lookups"),
-            (lost, "lost answers", "status --json"),
-            (dead, "dead letters", "dlq list"),
+            (self.suppliers, "parked or quarantined supplier", "suppliers list"),
+            (self.lookups, "parked lookup", "lookups"),
+            (lost, "lost answer", "status --json"),
+            (dead, "dead letter", "dlq list"),
         ]
         .into_iter()
         .filter(|(count, ..)| *count > 0)
-        .map(|(count, what, verb)| format!("{count} {what} (`qad-coupa {verb}`)"))
+        .map(|(count, what, verb)| format!("{} (`qad-coupa {verb}`)", words::count(count, what)))
         .collect();
         (!told.is_empty()).then(|| format!("NEEDS_ATTENTION: {}.", told.join(", ")))
     }
@@ -509,7 +510,7 @@ mod tests {
         assert_eq!(
             waiting.attention(0, 3).as_deref(),
             Some(
-                "NEEDS_ATTENTION: 2 parked bills (`qad-coupa payments --state parked`), 1 parked lookups \
+                "NEEDS_ATTENTION: 2 parked bills (`qad-coupa payments --state parked`), 1 parked lookup \
                  (`qad-coupa lookups`), 3 dead letters (`qad-coupa dlq list`)."
             )
         );

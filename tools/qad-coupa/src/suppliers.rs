@@ -13,6 +13,7 @@ use domain::problem::Problem;
 use domain::suppliers::{
     Candidate, CoupaSupplier, QadSupplier, SupplierField, SupplierId, SupplierRecord, SupplierState,
 };
+use domain::words;
 use flows::plans;
 use flows::ports::{Collection, Hint, Queue, RecordGroup, RecordKey, Register, StoreError};
 use flows::store::{load, parse};
@@ -125,10 +126,10 @@ async fn plan(place: &Place, out: &Output) -> Result<(), Failure> {
                 ""
             };
             out.line(&format!(
-                "{} news in QAD, {} in Coupa; {} changes{first}, {} for a person. Nothing was written.",
+                "{} changed in QAD, {} in Coupa since the last run; {}{first}, {} for a person. Nothing was written.",
                 planned.read_qad,
                 planned.read_coupa,
-                planned.changes.len(),
+                words::count(planned.changes.len(), "change"),
                 planned.needs_a_person.len()
             ));
         },
@@ -353,6 +354,13 @@ async fn allow(place: &Place, reason: &str, plan_sha256: Option<&str>) -> Result
         Some(PlanState::Parked { plan_sha256, .. }) => plan_sha256.as_str(),
         _ => "",
     };
+    if parked.is_empty() && plan_sha256.is_none() {
+        let fix = "Nothing to do: `qad-coupa suppliers list` shows where each stands.";
+        let problem = Problem::new("SUPPLIER_PLAN_NOT_PARKED", fix).field("suppliers");
+        return Err(Failure::Refused(
+            problem.expected("a plan that waits").actual("none"),
+        ));
+    }
     let wanted = plan_sha256.unwrap_or(parked);
     plans::allow(&place.context(register), None, wanted, &why.by, &why.reason)
         .await
@@ -399,8 +407,8 @@ async fn proposals(place: &Place, out: &Output) -> Result<(), Failure> {
                 tell_proposal(out, proposal);
             }
             out.line(&format!(
-                "{} proposals. They are one: qad-coupa suppliers accept CODE COUPA-ID --reason …",
-                proposed.len()
+                "{}. They are one: qad-coupa suppliers accept CODE COUPA-ID --reason …",
+                words::count(proposed.len(), "proposal")
             ));
         },
     );
@@ -474,7 +482,7 @@ pub(crate) async fn run(place: &PlaceArguments, verb: &SuppliersVerb, out: &Outp
         Column::word("State"),
         Column::sentence("Why"),
     ];
-    let count = format!("{} suppliers", known.len());
+    let count = words::count(known.len(), "supplier");
     let plan = waiting_plan(register).await?;
     let below = [count].into_iter().chain(plan.iter().flat_map(about_plan));
     out.list(

@@ -372,7 +372,7 @@ fn people(demo: &Demo) {
     );
     assert!(
         demo.says(REFUSED, &["release", &held, "--reason", "ok"])
-            .contains("REASON_MISSING")
+            .contains("REASON_TOO_SHORT")
     );
 
     let dear = demo.by_code("PRICE_OVER_TOLERANCE").remove(0);
@@ -400,10 +400,7 @@ fn people(demo: &Demo) {
     let other = demo.by_code("UNIT_DIFFERS").remove(0);
     assert!(run(OK, with(&["skip"], &other)).contains("parked -> rejected"));
     assert!(run(OK, with(&["skip"], &other)).contains("so already"));
-    assert!(
-        demo.says(REFUSED, &["recheck", &other])
-            .contains("REASON_MISSING")
-    );
+    assert!(demo.says(2, &["recheck", &other]).contains("REASON_MISSING"));
     assert!(run(OK, with(&["recheck"], &other)).contains("-> parked"));
     assert!(run(REFUSED, with(&["skip"], &dear)).contains("SKIP_REFUSED"));
 
