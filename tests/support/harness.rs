@@ -24,6 +24,7 @@ use domain::suppliers::{SupplierPolicy, SupplierRecord};
 use domain::time::Timestamp;
 use domain::timing::{LATE_KILL_MILLIS, Timing};
 use flows::coupa_orders::OrderReads;
+use flows::hinted::Hinted;
 use flows::match_invoice::{self, InvoiceSettings, Rest};
 use flows::ports::{Collection, Hint, HintReason, Outcomes, Subject};
 use flows::store::{Context, FlowError};
@@ -139,10 +140,18 @@ pub struct Harness {
     /// Those that are not over.
     alive: BTreeSet<usize>,
     settings: Arc<Setup>,
+    instance: Arc<Instance>,
     connection: ConnectionId,
     panicking: bool,
     /// When all faults had stopped, in milliseconds.
     healed_at: Option<i64>,
+}
+
+/// What the instances of the scheduled functions remember between their runs.
+#[derive(Debug, Default)]
+pub struct Instance {
+    swept: Hinted,
+    listed: Hinted,
 }
 
 /// How a run is set up.
@@ -158,6 +167,8 @@ pub struct Setup {
     pub suppliers: Option<SupplierPolicy>,
     /// Which lookups show which lists.
     pub lookups: Vec<LookupSync>,
+    /// Whether instances live on from run to run and remember what they have queued; else each run is a cold start.
+    pub warm: bool,
 }
 
 impl Default for Setup {
@@ -175,6 +186,7 @@ impl Default for Setup {
             },
             suppliers: None,
             lookups: Vec::new(),
+            warm: false,
         }
     }
 }
@@ -188,6 +200,7 @@ impl Harness {
             tasks: Vec::new(),
             alive: BTreeSet::new(),
             settings: Arc::new(setup.clone()),
+            instance: Arc::default(),
             connection: "example".parse().unwrap(),
             panicking: true,
             healed_at: None,
@@ -242,7 +255,18 @@ impl Harness {
         if matches!(job, Job::SyncSuppliers | Job::SyncLookups) {
             self.sim.shared().watch.syncs.active = true;
         }
-        let running = invocation(gate, job, self.settings.clone(), self.connection.clone());
+        let instance = if self.settings.warm {
+            Arc::clone(&self.instance)
+        } else {
+            Arc::default()
+        };
+        let running = invocation(
+            gate,
+            job,
+            self.settings.clone(),
+            instance,
+            self.connection.clone(),
+        );
         self.tasks.push(Task {
             what,
             message,
@@ -689,7 +713,13 @@ pub fn job_of(subject: Subject, reason: HintReason) -> Job {
 }
 
 /// One invocation of a function: what its main does between the event and the answer.
-async fn invocation(gate: Gate, job: Job, setup: Arc<Setup>, connection: ConnectionId) -> Ended {
+async fn invocation(
+    gate: Gate,
+    job: Job,
+    setup: Arc<Setup>,
+    instance: Arc<Instance>,
+    connection: ConnectionId,
+) -> Ended {
     let timing = gate.sim.timing;
     let start = flows::ports::Clock::now(&gate);
     let deadline = start.plus_millis(timing.function_millis - timing.stop_margin_millis);
@@ -729,6 +759,8 @@ async fn invocation(gate: Gate, job: Job, setup: Arc<Setup>, connection: Connect
                 register: &gate,
                 chance: &gate,
                 queue: &gate,
+                hinted: &instance.listed,
+                timing: &timing,
                 clock: &gate,
                 deadline,
                 trace: "simulated",
@@ -891,6 +923,8 @@ async fn invocation(gate: Gate, job: Job, setup: Arc<Setup>, connection: Connect
                 register: &gate,
                 queue: &gate,
                 payments: &gate,
+                hinted: &instance.swept,
+                timing: &timing,
                 clock: &gate,
                 trace: "simulated",
             };

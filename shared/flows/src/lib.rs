@@ -16,6 +16,7 @@ pub mod claims;
 pub mod coupa_orders;
 pub mod engine;
 pub mod feed;
+pub mod hinted;
 pub mod index;
 pub mod invoice_effects;
 pub mod match_invoice;

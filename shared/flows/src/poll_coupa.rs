@@ -4,6 +4,7 @@
 //! queues what is news to the register. What waits unchanged costs its place in the list and nothing else. A list that is
 //! longer than a run has time for is read on by the next one, however long it is.
 
+use crate::hinted::Hinted;
 use crate::match_invoice::INVOICE_NOT_FOUND;
 use crate::ports::{
     Chance, Coupa, Hint, HintReason, InvoiceHead, InvoicePage, Queue, ReadError, RecordKey, Register,
@@ -17,6 +18,7 @@ use domain::ids::{ConnectionId, InvoiceId};
 use domain::lifecycle::{InvoiceRecord, State};
 use domain::problem::Problem;
 use domain::time::Timestamp;
+use domain::timing::Timing;
 use serde::{Deserialize, Serialize};
 
 /// After so many pages (of 50 invoices each) a run remembers its place, so that one that is cut off has come further.
@@ -39,6 +41,10 @@ pub struct Deps<'a> {
     pub chance: &'a dyn Chance,
     /// The queue of hints.
     pub queue: &'a dyn Queue,
+    /// What this instance has queued lately.
+    pub hinted: &'a Hinted,
+    /// The times a message has.
+    pub timing: &'a Timing,
     /// What time it is.
     pub clock: &'a dyn crate::ports::Clock,
     /// No page is begun after this instant.
@@ -135,14 +141,24 @@ pub async fn run(deps: &Deps<'_>) -> Result<Polled, PollError> {
 async fn take(deps: &Deps<'_>, page: InvoicePage, polled: &mut Polled) -> Result<(), PollError> {
     polled.read = polled.read.saturating_add(count(page.heads.len()));
     // A record whose id could be read is handed to the flow that parks it; one without id can only be reported.
-    let mut news: Vec<InvoiceId> = page.unreadable.iter().filter_map(|(id, _)| *id).collect();
+    let unreadable = page.unreadable.iter().filter_map(|(id, _)| *id);
+    let mut news: Vec<(InvoiceId, i64)> = unreadable.map(|id| (id, 0)).collect();
     polled
         .unreadable
         .extend(page.unreadable.into_iter().map(|(_, problem)| problem));
     news.extend(news_of(deps, &page.heads).await?);
-    let hints: Vec<Hint> = news.into_iter().map(|id| hint(deps, id)).collect();
-    if !hints.is_empty() {
-        deps.queue.send(&hints).await?;
+    let now = deps.clock.now();
+    news.retain(|(id, version)| {
+        let key = RecordKey::Invoice(*id);
+        deps.hinted
+            .take(deps.connection, &key, *version, now, deps.timing)
+    });
+    let hints: Vec<Hint> = news.into_iter().map(|(id, _)| hint(deps, id)).collect();
+    if !hints.is_empty()
+        && let Err(error) = deps.queue.send(&hints).await
+    {
+        deps.hinted.forget(deps.connection);
+        return Err(error.into());
     }
     polled.queued = polled.queued.saturating_add(count(hints.len()));
     Ok(())
@@ -187,7 +203,8 @@ fn hint(deps: &Deps<'_>, id: InvoiceId) -> Hint {
     }
 }
 
-async fn news_of(deps: &Deps<'_>, heads: &[InvoiceHead]) -> Result<Vec<InvoiceId>, FlowError> {
+/// What of a page is news, each with as of when Coupa lists it.
+async fn news_of(deps: &Deps<'_>, heads: &[InvoiceHead]) -> Result<Vec<(InvoiceId, i64)>, FlowError> {
     if heads.is_empty() {
         return Ok(Vec::new());
     }
@@ -197,7 +214,7 @@ async fn news_of(deps: &Deps<'_>, heads: &[InvoiceHead]) -> Result<Vec<InvoiceId
     for (head, stored) in heads.iter().zip(found) {
         let known = stored.as_ref().map(parse::<InvoiceRecord>).transpose()?;
         if is_news(head, known.as_ref()) {
-            news.push(head.id);
+            news.push((head.id, head.updated_at.0));
         }
     }
     Ok(news)

@@ -3,6 +3,7 @@
 //! This, and not the queue, is what finishes work. Every queue message may be lost at any moment; the sweep finds what
 //! is due in the register and says "look at it" again. A record that is already being worked on is not harmed.
 
+use crate::hinted::Hinted;
 use crate::index;
 use crate::poll_coupa::PollError;
 use crate::ports::{
@@ -11,9 +12,12 @@ use crate::ports::{
 use crate::store::FlowError;
 use domain::ids::ConnectionId;
 use domain::index::View;
+use domain::timing::Timing;
 
-/// Most records one sweep queues; the next one, a minute later, goes on with the oldest again.
+/// Most records one sweep queues; the next one, a minute later, goes on with those that came after them.
 pub const SWEEP_MAX: usize = 1_000;
+/// Most due records that one sweep looks at: those whose messages are on their way hide nobody behind them.
+const LOOKED_AT_MAX: usize = 5_000;
 
 /// What this flow needs: its permissions.
 #[derive(Clone, Copy)]
@@ -26,6 +30,10 @@ pub struct Deps<'a> {
     pub queue: &'a dyn Queue,
     /// The queue of hints about payments.
     pub payments: &'a dyn Queue,
+    /// What this instance has queued lately.
+    pub hinted: &'a Hinted,
+    /// The times a message has.
+    pub timing: &'a Timing,
     /// What time it is.
     pub clock: &'a dyn Clock,
     /// Follows this run through all logs.
@@ -46,11 +54,20 @@ pub struct Swept {
 /// Queues what is due.
 pub async fn run(deps: &Deps<'_>) -> Result<Swept, PollError> {
     let now = deps.clock.now();
-    let due = deps.register.due(now, SWEEP_MAX).await?;
+    let due = deps.register.due(now, LOOKED_AT_MAX).await?;
+    let fresh: Vec<&DueRecord> = due
+        .iter()
+        .filter(|record| {
+            let due = record.due.0;
+            deps.hinted
+                .take(deps.connection, &record.key, due, now, deps.timing)
+        })
+        .take(SWEEP_MAX)
+        .collect();
     let mut queued = 0usize;
     for (queue, subjects) in [
-        (deps.queue, subjects(&due, false)),
-        (deps.payments, subjects(&due, true)),
+        (deps.queue, subjects(&fresh, false)),
+        (deps.payments, subjects(&fresh, true)),
     ] {
         let hints: Vec<Hint> = subjects
             .into_iter()
@@ -62,14 +79,17 @@ pub async fn run(deps: &Deps<'_>) -> Result<Swept, PollError> {
             })
             .collect();
         if !hints.is_empty() {
-            queue.send(&hints).await?;
+            if let Err(error) = queue.send(&hints).await {
+                deps.hinted.forget(deps.connection);
+                return Err(error.into());
+            }
         }
         queued = queued.saturating_add(hints.len());
     }
     Ok(Swept {
         queued: u64::try_from(queued).unwrap_or(u64::MAX),
         oldest_due_millis: due.first().map_or(0, |record| now.millis_since(record.due)),
-        more: due.len() >= SWEEP_MAX,
+        more: fresh.len() >= SWEEP_MAX || due.len() >= LOOKED_AT_MAX,
     })
 }
 
@@ -90,7 +110,7 @@ pub async fn needs_person_millis(index: &dyn Index, clock: &dyn Clock) -> Result
 
 /// What is due, as subjects of hints: those about payments, or all others. Only invoices and members of collections can
 /// be due, which the register sees to.
-fn subjects(due: &[DueRecord], payments: bool) -> Vec<Subject> {
+fn subjects(due: &[&DueRecord], payments: bool) -> Vec<Subject> {
     due.iter()
         .filter_map(|record| match &record.key {
             RecordKey::Invoice(id) if !payments => Some(Subject::Invoice(*id)),

@@ -32,6 +32,7 @@ use domain::problem::Problem;
 use domain::time::{Date, Timestamp};
 use domain::timing::Timing;
 use flows::coupa_orders::OrderReads;
+use flows::hinted::Hinted;
 use flows::match_invoice::{self, InvoiceSettings, Rest};
 use flows::pause::{self, PAUSED, Pause};
 use flows::ports::{Chance, Clock, Collection, Hint, HintReason, Subject};
@@ -137,6 +138,9 @@ pub struct Wiring {
     open: Mutex<BTreeMap<ConnectionId, (String, Arc<Connection>)>>,
     /// By the delivery's request id.
     order_reads: std::sync::Mutex<(String, Arc<OrderReads>)>,
+    /// What was queued lately: by the sweep, and by the polls of Coupa.
+    swept: Hinted,
+    listed: Hinted,
     /// Which version of each connection's settings was told to the page.
     told: std::sync::Mutex<BTreeMap<ConnectionId, String>>,
 }
@@ -187,6 +191,8 @@ impl Wiring {
             http,
             open: Mutex::default(),
             order_reads: std::sync::Mutex::default(),
+            swept: Hinted::default(),
+            listed: Hinted::default(),
             told: std::sync::Mutex::default(),
         })
     }
@@ -593,6 +599,8 @@ impl Wiring {
                 register: &connection.register,
                 chance: self.chance(),
                 queue: &self.queue,
+                hinted: &self.listed,
+                timing: &self.timing,
                 clock: self.clock(),
                 deadline: self.stop_at(invocation),
                 trace: &invocation.request_id,
@@ -674,6 +682,8 @@ impl Wiring {
             register: &register,
             queue: &self.queue,
             payments: &self.payments_queue()?,
+            hinted: &self.swept,
+            timing: &self.timing,
             clock: self.clock(),
             trace: &invocation.request_id,
         })

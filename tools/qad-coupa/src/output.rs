@@ -21,7 +21,7 @@ const WIDTH: usize = 120;
 /// Fewest letters of a line that anything is laid out for.
 const WIDTH_MIN: usize = 40;
 /// Fewest letters of a column that holds sentences; below that every row is shown as a card.
-const SENTENCE_MIN: usize = 24;
+const SENTENCE_MIN: usize = 14;
 /// Letters between two columns: what a column is padded with, and the line between two, which is blank.
 const GAP: usize = 2;
 const PADDING: usize = 1;
@@ -220,9 +220,24 @@ impl Output {
         if shown.is_empty() {
             return Vec::new();
         }
-        match widths(columns, shown, self.width) {
-            Some(widths) => as_table(columns, shown, &widths),
-            None => self.as_cards(columns, shown),
+        if let Some(widths) = widths(columns, shown, self.width) {
+            return as_table(columns, shown, &widths);
+        }
+        let kept = |cells: &[String]| -> Vec<String> {
+            let pairs = columns.iter().zip(cells).filter(|(column, _)| !column.is_spare);
+            pairs.map(|(_, text)| text.clone()).collect()
+        };
+        let (spare, needed): (Vec<Column>, Vec<Column>) = columns.iter().partition(|column| column.is_spare);
+        let rest: Vec<Vec<String>> = shown.iter().map(|cells| kept(cells)).collect();
+        match widths(&needed, &rest, self.width) {
+            Some(widths) if !spare.is_empty() => {
+                let mut lines = as_table(&needed, &rest, &widths);
+                let names: Vec<&str> = spare.iter().map(|column| column.name).collect();
+                let left_out = format!("Too narrow here for: {} (--width, --csv).", names.join(", "));
+                lines.extend(self.fitted(&left_out));
+                lines
+            }
+            _ => self.as_cards(columns, shown),
         }
     }
 
@@ -260,6 +275,8 @@ enum Kind {
 pub(crate) struct Column {
     name: &'static str,
     kind: Kind,
+    /// Left out of a table that would not fit the place with it.
+    is_spare: bool,
 }
 
 impl Column {
@@ -268,6 +285,7 @@ impl Column {
         Self {
             name,
             kind: Kind::Word,
+            is_spare: false,
         }
     }
 
@@ -276,6 +294,7 @@ impl Column {
         Self {
             name,
             kind: Kind::Figure,
+            is_spare: false,
         }
     }
 
@@ -284,6 +303,17 @@ impl Column {
         Self {
             name,
             kind: Kind::Sentence,
+            is_spare: false,
+        }
+    }
+}
+
+impl Column {
+    /// The same, and left out where the place is too narrow for it.
+    pub(crate) const fn spare(self) -> Self {
+        Self {
+            is_spare: true,
+            ..self
         }
     }
 }
@@ -623,10 +653,26 @@ mod tests {
             wide.iter().any(|line| line.contains("    7.00 USD  ")),
             "figures to the right: {wide:#?}"
         );
-        let narrow = output(60).laid_out(&columns(), &rows());
+        let narrow = output(50).laid_out(&columns(), &rows());
         assert_eq!(narrow[0], "Invoice  92014");
         assert_eq!(narrow[2], "Code     PRICE_OVER_TOLERANCE");
         assert!(narrow[4].starts_with("         "), "{narrow:#?}");
+    }
+
+    #[test]
+    fn a_spare_column_is_left_out_by_name_before_anything_becomes_a_card() {
+        let mut columns = columns();
+        columns[1] = columns[1].spare();
+        let lines = output(50).laid_out(&columns, &rows());
+        assert!(lines[0].starts_with("Invoice  Code"), "{lines:#?}");
+        assert!(lines.last().unwrap().contains("Total"), "{lines:#?}");
+        assert!(
+            !output(140)
+                .laid_out(&columns, &rows())
+                .last()
+                .unwrap()
+                .contains("narrow")
+        );
     }
 
     fn listing() -> (Vec<Column>, Vec<Row>) {

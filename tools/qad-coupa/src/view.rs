@@ -188,10 +188,10 @@ pub(crate) fn invoice_list(records: &[InvoiceRecord]) -> Listing {
     let columns = [
         Column::word("Invoice"),
         Column::word("Reference"),
-        Column::sentence("Supplier"),
+        Column::sentence("Supplier").spare(),
         Column::figure("Total"),
         Column::word("State"),
-        Column::word("Since"),
+        Column::word("Since").spare(),
         Column::sentence("What it is about"),
     ];
     let row = |record: &InvoiceRecord| {

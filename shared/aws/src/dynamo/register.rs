@@ -37,7 +37,7 @@ const READ_KEYS_MAX: usize = 5_000;
 /// Most pages (of up to 1 MB) of one listing; a longer list is an error, never cut short.
 const LIST_PAGES_MAX: u32 = 100;
 /// Most due records of one call.
-const DUE_LIMIT_MAX: usize = 1_000;
+const DUE_LIMIT_MAX: usize = 5_000;
 /// How many invoices more than its even share a shard is asked for at once.
 const SHARE_SLACK: usize = 4;
 /// Most invoices of one page.

@@ -13,6 +13,7 @@ const PAGE_INVOICES: u64 = 50;
 struct Shop {
     invoices: u64,
     model: Model,
+    hinted: Hinted,
     queued: Mutex<Vec<InvoiceId>>,
 }
 
@@ -72,6 +73,7 @@ impl Shop {
             invoices,
             model: Model::new(0, 1),
             queued: Mutex::default(),
+            hinted: Hinted::default(),
         }
     }
 
@@ -84,6 +86,8 @@ impl Shop {
             register: &self.model,
             chance: &self.model,
             queue: self,
+            hinted: &self.hinted,
+            timing: &Timing::default(),
             clock: &self.model,
             deadline: Timestamp(START + self.model.world().elapsed + millis),
             trace: "t",
@@ -113,4 +117,24 @@ fn a_list_that_fits_into_a_run_costs_no_write() {
     let shop = Shop::new(120);
     assert!(!shop.poll(25_000).incomplete);
     assert_eq!((shop.queued().0, shop.model.world().commits), (120, 0));
+}
+
+/// A backlog that nobody gets to is on the queue once; what is listed anew is queued at once.
+#[test]
+fn what_is_on_its_way_already_is_not_queued_at_every_poll() {
+    let mut shop = Shop::new(120);
+    for _ in 0..5 {
+        assert!(!shop.poll(25_000).incomplete);
+    }
+    assert_eq!(shop.queued(), (120, 120));
+    shop.invoices = 121;
+    shop.poll(25_000);
+    assert_eq!(shop.queued(), (121, 121));
+    shop.model.world().elapsed += Timing::default().lease_millis;
+    shop.poll(25_000);
+    assert_eq!(
+        shop.queued(),
+        (242, 121),
+        "a message that was lost is made up for"
+    );
 }
