@@ -3,9 +3,11 @@
 //! The very flow that posts runs here, over three ports that cannot write: a register whose changes stay in memory, a
 //! Coupa and a QAD whose writes are answered "not applied" without being sent. What it would have sent is kept and shown.
 
+mod compare;
+
 use crate::invoices::summed;
 use crate::master_data::{self, Outcome};
-use crate::place::{Place, PlaceArguments, unfinished, unread};
+use crate::place::{Place, PlaceArguments, Systems, unfinished, unread};
 use crate::records::{self, Filter, Totals};
 use crate::{Failure, terminal, view};
 use async_trait::async_trait;
@@ -17,8 +19,10 @@ use domain::explain;
 use domain::ids::{InvoiceId, PurchaseOrderNumber, QadInvoiceIdentity};
 use domain::lifecycle::{InvoiceRecord, State};
 use domain::matching::SupplierInvoiceDraft;
+use domain::parallel::{self, KeyedInvoice};
 use domain::problem::Problem;
 use domain::time::{Date, Timestamp};
+use domain::timing::Timing;
 use flows::coupa_orders::OrderReads;
 use flows::match_invoice::{self, Entity, InvoiceSettings, Rest};
 use flows::pause;
@@ -27,7 +31,7 @@ use flows::ports::{
     InvoicePage, Outcomes, Qad, QadDocument, ReadError, ReceiptScan, RecordGroup, RecordKey, RecordWrite,
     Register, StoreError, StoredRecord, WriteError,
 };
-use flows::store::Context;
+use flows::store::{Context, FlowError};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -42,6 +46,20 @@ pub(crate) struct PlanOptions {
     /// Leaves out what Coupa lists and the register does not know yet.
     #[arg(long)]
     known_only: bool,
+    /// Compares what would have been posted of the period's approved invoices with what was keyed in QAD meanwhile. Ends with 4
+    /// when they differ.
+    #[arg(long, requires_all = ["from", "to"],
+          conflicts_with_all = ["known_only", "state", "code", "currency", "supplier", "order", "since", "older_than"])]
+    compare: bool,
+    /// First invoice date of the period.
+    #[arg(long, value_name = "YYYY-MM-DD", requires = "compare")]
+    from: Option<Date>,
+    /// Last invoice date of the period.
+    #[arg(long, value_name = "YYYY-MM-DD", requires = "compare")]
+    to: Option<Date>,
+    /// The comparison as CSV: one row per difference.
+    #[arg(long, requires = "compare", conflicts_with = "json")]
+    csv: bool,
 }
 
 /// A register whose changes stay in memory.
@@ -61,6 +79,11 @@ impl<'a> Shadow<'a> {
 
     fn changes(&self) -> MutexGuard<'_, BTreeMap<RecordKey, Option<StoredRecord>>> {
         self.changes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// As if nothing were known of it yet.
+    fn forget(&self, id: InvoiceId) {
+        self.changes().insert(RecordKey::Invoice(id), None);
     }
 }
 
@@ -173,18 +196,26 @@ fn not_sent() -> WriteError {
 }
 
 /// A Coupa that can only be read.
-struct CoupaReader<'a>(&'a dyn Coupa);
+struct CoupaReader<'a> {
+    real: &'a dyn Coupa,
+    /// Whoever has set the exported flag meanwhile: what would have been posted is decided without it.
+    ignores_exported: bool,
+}
 
 #[async_trait]
 impl Coupa for CoupaReader<'_> {
     async fn invoice(&self, id: InvoiceId) -> Result<Option<Invoice>, ReadError> {
-        self.0.invoice(id).await
+        let mut invoice = self.real.invoice(id).await?;
+        if let (true, Some(invoice)) = (self.ignores_exported, &mut invoice) {
+            invoice.exported = false;
+        }
+        Ok(invoice)
     }
     async fn coupa_order(&self, number: &str) -> Result<Option<CoupaOrder>, ReadError> {
-        self.0.coupa_order(number).await
+        self.real.coupa_order(number).await
     }
     async fn exportable_invoices(&self, after: Option<InvoiceId>) -> Result<InvoicePage, ReadError> {
-        self.0.exportable_invoices(after).await
+        self.real.exportable_invoices(after).await
     }
     async fn mark_exported(&self, _: InvoiceId, _: &str) -> Result<Flagged, WriteError> {
         Err(not_sent())
@@ -198,6 +229,27 @@ impl Coupa for CoupaReader<'_> {
 struct QadReader<'a> {
     real: &'a dyn Qad,
     drafts: Mutex<BTreeMap<InvoiceId, SupplierInvoiceDraft>>,
+    /// What was keyed of the invoice that is being decided, and counts as not being there; `None` where QAD counts as it is.
+    keyed: Mutex<Option<Vec<KeyedInvoice>>>,
+}
+
+impl<'a> QadReader<'a> {
+    fn of(real: &'a dyn Qad) -> Self {
+        Self {
+            real,
+            drafts: Mutex::default(),
+            keyed: Mutex::default(),
+        }
+    }
+
+    fn keyed(&self) -> MutexGuard<'_, Option<Vec<KeyedInvoice>>> {
+        self.keyed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn draft(&self, id: InvoiceId) -> Option<SupplierInvoiceDraft> {
+        let drafts = self.drafts.lock().unwrap_or_else(PoisonError::into_inner);
+        drafts.get(&id).cloned()
+    }
 }
 
 #[async_trait]
@@ -206,7 +258,11 @@ impl Qad for QadReader<'_> {
         self.real.order(number).await
     }
     async fn receipts_of_order(&self, number: &PurchaseOrderNumber) -> Result<Vec<Receipt>, ReadError> {
-        self.real.receipts_of_order(number).await
+        let receipts = self.real.receipts_of_order(number).await?;
+        Ok(match self.keyed().as_deref() {
+            Some(keyed) => parallel::without(receipts, keyed),
+            None => receipts,
+        })
     }
     async fn receipts_since(&self, since: Date, page: u32) -> Result<ReceiptScan, ReadError> {
         self.real.receipts_since(since, page).await
@@ -215,12 +271,87 @@ impl Qad for QadReader<'_> {
         self.real.books_are_open(day).await
     }
     async fn find_invoices(&self, identity: &QadInvoiceIdentity) -> Result<Vec<QadDocument>, ReadError> {
+        if self.keyed().is_some() {
+            return Ok(Vec::new());
+        }
         self.real.find_invoices(identity).await
     }
     async fn create_invoice(&self, draft: &SupplierInvoiceDraft, _: &str) -> Result<QadDocument, WriteError> {
         let mut drafts = self.drafts.lock().unwrap_or_else(PoisonError::into_inner);
         drafts.insert(draft.coupa_id, draft.clone());
         Err(not_sent())
+    }
+}
+
+/// Everything that an invoice is decided with, none of it able to write.
+struct Readers<'a> {
+    systems: &'a Systems,
+    coupa: CoupaReader<'a>,
+    qad: QadReader<'a>,
+    settings: InvoiceSettings,
+    /// QAD as each entity sees it, and the entity's settings.
+    of_entities: Vec<(QadReader<'a>, InvoiceSettings)>,
+    orders: OrderReads,
+    shadow: Shadow<'a>,
+}
+
+impl<'a> Readers<'a> {
+    fn of(systems: &'a Systems, register: &'a dyn Register, ignores_exported: bool) -> Self {
+        let silent = |settings: InvoiceSettings| InvoiceSettings {
+            outcomes: Outcomes::Nothing,
+            ..settings
+        };
+        let of_entities = systems.entities.iter();
+        Self {
+            systems,
+            coupa: CoupaReader {
+                real: &systems.coupa,
+                ignores_exported,
+            },
+            qad: QadReader::of(&systems.qad),
+            settings: silent(systems.document.invoice_settings()),
+            of_entities: of_entities
+                .map(|entity| (QadReader::of(&entity.qad), silent(entity.settings.clone())))
+                .collect(),
+            orders: OrderReads::default(),
+            shadow: Shadow::of(register),
+        }
+    }
+
+    fn views(&self) -> impl Iterator<Item = &QadReader<'a>> {
+        self.of_entities.iter().map(|(view, _)| view).chain([&self.qad])
+    }
+
+    /// As if its receipt had come: it is decided now, due or not, and Coupa is not asked about what is posted.
+    async fn decide(&self, timing: &Timing, id: InvoiceId) -> Result<Rest, FlowError> {
+        let of_entities = self.systems.entities.iter().zip(&self.of_entities);
+        let entities: Vec<Entity<'_>> = of_entities
+            .map(|(entity, (qad, settings))| Entity {
+                rule: &entity.rule,
+                qad,
+                settings,
+            })
+            .collect();
+        let deps = match_invoice::Deps {
+            context: Context {
+                register: &self.shadow,
+                clock: &SystemClock,
+                chance: &SystemChance,
+                timing,
+                deadline: SystemClock.now().plus_millis(timing.function_millis),
+            },
+            coupa: &self.coupa,
+            qad: &self.qad,
+            orders: &self.orders,
+            settings: &self.settings,
+            entities: &entities,
+        };
+        match_invoice::run(&deps, id, HintReason::Receipt).await
+    }
+
+    /// What would have been sent.
+    fn draft(&self, id: InvoiceId) -> Option<SupplierInvoiceDraft> {
+        self.views().find_map(|view| view.draft(id))
     }
 }
 
@@ -280,13 +411,31 @@ async fn candidates(
         }
     }
     if ids.len() > INVOICES_MAX {
-        return Err(Failure::Refused(
-            Problem::new("PLAN_TOO_LARGE", "Narrow it with a filter.")
-                .expected(format!("at most {INVOICES_MAX} invoices"))
-                .actual(ids.len().to_string()),
-        ));
+        return Err(too_large(ids.len(), "Narrow it with a filter."));
     }
     Ok(ids.into_iter().collect())
+}
+
+fn too_large(count: usize, fix: &str) -> Failure {
+    Failure::Refused(
+        Problem::new("PLAN_TOO_LARGE", fix)
+            .expected(format!("at most {INVOICES_MAX} invoices"))
+            .actual(count.to_string()),
+    )
+}
+
+/// How the result is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Shown {
+    Table,
+    Json,
+    Csv,
+}
+
+impl Shown {
+    fn of(json: bool) -> Self {
+        if json { Self::Json } else { Self::Table }
+    }
 }
 
 /// `plan`.
@@ -295,44 +444,14 @@ pub(crate) async fn run(place: &PlaceArguments, options: &PlanOptions, json: boo
     let connection = place.connection().await?;
     let register = place.register(&connection)?;
     let systems = place.systems(&connection).await?;
-    let coupa = CoupaReader(&systems.coupa);
-    let qad = QadReader {
-        real: &systems.qad,
-        drafts: Mutex::default(),
-    };
-    let shadow = Shadow::of(&register);
-    let orders = OrderReads::default();
-    let mut settings = systems.document.invoice_settings();
-    settings.outcomes = Outcomes::Nothing;
-    let views: Vec<QadReader<'_>> = systems
-        .entities
-        .iter()
-        .map(|entity| QadReader {
-            real: &entity.qad,
-            drafts: Mutex::default(),
-        })
-        .collect();
-    let of_entities: Vec<InvoiceSettings> = systems
-        .entities
-        .iter()
-        .map(|entity| InvoiceSettings {
-            outcomes: Outcomes::Nothing,
-            ..entity.settings.clone()
-        })
-        .collect();
-    let entities: Vec<Entity<'_>> = systems
-        .entities
-        .iter()
-        .zip(&views)
-        .zip(&of_entities)
-        .map(|((entity, qad), settings)| Entity {
-            rule: &entity.rule,
-            qad,
-            settings,
-        })
-        .collect();
+    if let (true, Some(from), Some(to)) = (options.compare, options.from, options.to) {
+        let period = compare::Period::new(from, to)?;
+        let shown = if options.csv { Shown::Csv } else { Shown::of(json) };
+        return compare::run(&systems, &register, place.timing(), period, shown).await;
+    }
+    let readers = Readers::of(&systems, &register, false);
     let known = records::all(&register).await?;
-    let ids = candidates(&register, &coupa, &known, options).await?;
+    let ids = candidates(&register, &readers.coupa, &known, options).await?;
     let examined = master_data::examine(&systems).await;
     let mut prospects = Vec::new();
     let mut unanswered = Vec::new();
@@ -341,30 +460,12 @@ pub(crate) async fn run(place: &PlaceArguments, options: &PlanOptions, json: boo
             .iter()
             .find(|record| record.id == *id)
             .map_or("new", |record| record.state.word());
-        let deps = match_invoice::Deps {
-            context: Context {
-                register: &shadow,
-                clock: &SystemClock,
-                chance: &SystemChance,
-                timing: place.timing(),
-                deadline: SystemClock.now().plus_millis(place.timing().function_millis),
-            },
-            coupa: &coupa,
-            qad: &qad,
-            orders: &orders,
-            settings: &settings,
-            entities: &entities,
-        };
-        // As if its receipt had come: it is decided now, due or not, and Coupa is not asked about what is posted.
-        match match_invoice::run(&deps, *id, HintReason::Receipt).await {
+        match readers.decide(place.timing(), *id).await {
             Ok(Rest::In { record, .. }) if record.delay.is_some() => {
                 unanswered.extend(record.delay.clone().map(|problem| (*id, problem)));
             }
             Ok(Rest::In { record, .. }) => {
-                let draft = views.iter().chain([&qad]).find_map(|view| {
-                    let drafts = view.drafts.lock().unwrap_or_else(PoisonError::into_inner);
-                    drafts.get(id).cloned()
-                });
+                let draft = readers.draft(*id);
                 let refused = draft
                     .as_ref()
                     .map_or_else(Vec::new, |draft| master_data::refusals(&examined, draft));
@@ -507,7 +608,7 @@ fn tell(
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
     /// The simulated QAD refuses what its lists do not have; a plan says so before anything is sent.
@@ -587,15 +688,15 @@ mod tests {
         );
     }
 
-    /// A register that has one record and takes no commit at all.
-    struct Untouchable(StoredRecord);
+    /// A register that has these records and takes no commit at all.
+    pub(super) struct Untouchable(pub(super) Vec<StoredRecord>);
 
     #[async_trait]
     impl Register for Untouchable {
         async fn read(&self, keys: &[RecordKey]) -> Result<Vec<Option<StoredRecord>>, StoreError> {
             Ok(keys
                 .iter()
-                .map(|key| (*key == self.0.key).then(|| self.0.clone()))
+                .map(|key| self.0.iter().find(|stored| stored.key == *key).cloned())
                 .collect())
         }
         async fn list(&self, _: &RecordGroup) -> Result<Vec<StoredRecord>, StoreError> {
@@ -632,11 +733,11 @@ mod tests {
     #[tokio::test]
     async fn what_a_plan_changes_stays_in_it_and_is_checked_like_the_real_thing() {
         let key = RecordKey::Invoice(InvoiceId(7));
-        let real = Untouchable(StoredRecord {
+        let real = Untouchable(vec![StoredRecord {
             key: key.clone(),
             revision: 3,
             body: "old".into(),
-        });
+        }]);
         let shadow = Shadow::of(&real);
         assert_eq!(
             shadow.commit(put(key.clone(), 2)).await,
