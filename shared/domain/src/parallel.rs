@@ -410,8 +410,25 @@ pub fn without(receipts: Vec<Receipt>, keyed: &[KeyedInvoice]) -> Vec<Receipt> {
                 } else {
                     left.max(Decimal::ZERO)
                 };
-                // Nothing is invoiced behind the last one, so it was this one that closed it.
-                receipt.closed = receipt.closed && !part.finished;
+                // Nothing is invoiced of a closed one: whoever closed it, it was open when this document took its part.
+                receipt.closed = false;
+            }
+            receipt
+        })
+        .collect()
+}
+
+/// The receipts as if these documents had been posted: what they would have taken is invoiced.
+pub fn with(receipts: Vec<Receipt>, posted: &[SupplierInvoiceDraft]) -> Vec<Receipt> {
+    receipts
+        .into_iter()
+        .map(|mut receipt| {
+            let in_domain = posted.iter().filter(|draft| draft.domain == receipt.key.domain);
+            for part in in_domain.flat_map(|draft| &draft.matches) {
+                if part.receiver == receipt.key.receiver && part.order_line == receipt.key.order_line {
+                    receipt.vouchered = receipt.vouchered.saturating_add(part.quantity);
+                    receipt.closed |= part.finished;
+                }
             }
             receipt
         })

@@ -231,6 +231,8 @@ struct QadReader<'a> {
     drafts: Mutex<BTreeMap<InvoiceId, SupplierInvoiceDraft>>,
     /// What was keyed of the invoice that is being decided, and counts as not being there; `None` where QAD counts as it is.
     keyed: Mutex<Option<Vec<KeyedInvoice>>>,
+    /// What would have been posted before it, and counts as being there.
+    posted: Mutex<Vec<SupplierInvoiceDraft>>,
 }
 
 impl<'a> QadReader<'a> {
@@ -239,11 +241,16 @@ impl<'a> QadReader<'a> {
             real,
             drafts: Mutex::default(),
             keyed: Mutex::default(),
+            posted: Mutex::default(),
         }
     }
 
     fn keyed(&self) -> MutexGuard<'_, Option<Vec<KeyedInvoice>>> {
         self.keyed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn posted(&self) -> MutexGuard<'_, Vec<SupplierInvoiceDraft>> {
+        self.posted.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn draft(&self, id: InvoiceId) -> Option<SupplierInvoiceDraft> {
@@ -260,7 +267,7 @@ impl Qad for QadReader<'_> {
     async fn receipts_of_order(&self, number: &PurchaseOrderNumber) -> Result<Vec<Receipt>, ReadError> {
         let receipts = self.real.receipts_of_order(number).await?;
         Ok(match self.keyed().as_deref() {
-            Some(keyed) => parallel::without(receipts, keyed),
+            Some(keyed) => parallel::with(parallel::without(receipts, keyed), &self.posted()),
             None => receipts,
         })
     }

@@ -318,14 +318,14 @@ fn what_was_keyed_is_open_again_and_what_others_keyed_is_not() {
     };
     let open = |text: &str, closed: bool| (text.to_owned(), closed);
     assert_eq!(shown("100", "100", true, vec![last("60")]), open("40", false));
-    // Another document closed it, or took another line.
+    // Another document closed it after this one had taken its part; or this one took another line.
     assert_eq!(
         shown("100", "100", true, vec![part("RC1", 1, "60", "12.50")]),
-        open("40", true)
+        open("40", false)
     );
     assert_eq!(
-        shown("100", "60", false, vec![part("RC1", 2, "60", "12.50")]),
-        open("60", false)
+        shown("100", "60", true, vec![part("RC1", 2, "60", "12.50")]),
+        open("60", true)
     );
     assert_eq!(
         shown("100", "60", false, vec![part("RC2", 1, "60", "12.50")]),
@@ -345,4 +345,29 @@ fn what_was_keyed_is_open_again_and_what_others_keyed_is_not() {
     };
     let one = receipt("RC1", "PO1", 1, "100", "2026-03-01");
     assert_eq!(without(vec![one.clone()], &[unknown]), [one]);
+}
+
+#[test]
+fn what_would_have_been_posted_is_taken_in_its_own_domain() {
+    let shown = |change: &dyn Fn(&mut SupplierInvoiceDraft)| {
+        let mut posted = draft();
+        change(&mut posted);
+        let one = receipt("RC1", "PO1", 1, "100", "2026-03-01");
+        let found = with(vec![one], &[posted]);
+        (found[0].vouchered.normalize().to_string(), found[0].closed)
+    };
+    let taken = |text: &str, closed: bool| (text.to_owned(), closed);
+    assert_eq!(shown(&|_| {}), taken("60", false));
+    assert_eq!(
+        shown(&|draft| draft.matches[0].finished = true),
+        taken("60", true)
+    );
+    assert_eq!(
+        shown(&|draft| draft.domain = "20GER".parse().unwrap()),
+        taken("0", false)
+    );
+    assert_eq!(
+        shown(&|draft| draft.matches = vec![part("RC1", 2, "60", "12.50")]),
+        taken("0", false)
+    );
 }

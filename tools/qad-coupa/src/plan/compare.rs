@@ -10,7 +10,7 @@ use domain::documents::{CoupaStatus, Invoice};
 use domain::entities::{self, OUT_OF_SCOPE, Whose};
 use domain::explain;
 use domain::ids::{EntityCode, InvoiceId, QadInvoiceIdentity, fold};
-use domain::lifecycle::{Event, InvoiceRecord, PostedHow, State};
+use domain::lifecycle::{Event, InvoiceRecord, PostedHow, State, Voucher};
 use domain::matching::{SupplierInvoiceDraft, marked_for};
 use domain::parallel::{self, Difference, KeyedInvoice, Outcome};
 use domain::policy::PostingDate;
@@ -258,25 +258,39 @@ impl<'a> Comparing<'a> {
                 if let Some(problem) = record.delay.clone() {
                     return Err(Stop::Unanswered(problem));
                 }
-                self.settle(&record, keyed).map_err(Stop::Failed)?;
-                Ok(Some((*record, self.readers.draft(id))))
+                let draft = self.readers.draft(id);
+                if let Some(draft) = &draft {
+                    self.settle(&record, draft, keyed).map_err(Stop::Failed)?;
+                }
+                Ok(Some((*record, draft)))
             }
             Ok(Rest::NotApproved { .. } | Rest::OutOfScope { .. } | Rest::Busy) => Ok(None),
             Err(error) => Err(Stop::Failed(unfinished(error))),
         }
     }
 
-    /// What was keyed shows in QAD's receipts for whoever comes after it, so what it would have reserved is free again.
-    fn settle(&self, record: &InvoiceRecord, keyed: &[KeyedInvoice]) -> Result<(), Failure> {
+    /// As if it had been posted, so that whoever comes after it finds nothing in flight: what was keyed QAD shows as invoiced, what
+    /// nobody keyed counts as invoiced from here on.
+    fn settle(
+        &self,
+        record: &InvoiceRecord,
+        draft: &SupplierInvoiceDraft,
+        keyed: &[KeyedInvoice],
+    ) -> Result<(), Failure> {
         let number = keyed.iter().find_map(|document| document.voucher.clone());
-        let posted = number.map(|voucher| Event::Posted {
-            voucher,
+        let posted = Event::Posted {
+            voucher: number.unwrap_or_else(|| not_posted(draft)),
             how: PostedHow::Created,
-        });
+        };
         // What is not approved has reserved nothing.
-        let Some(Ok(posted)) = posted.map(|posted| record.after(&posted, SystemClock.now())) else {
+        let Ok(posted) = record.after(&posted, SystemClock.now()) else {
             return Ok(());
         };
+        if keyed.is_empty() {
+            for view in self.readers.views() {
+                view.posted().push(draft.clone());
+            }
+        }
         let body = serde_json::to_string(&posted)
             .map_err(|error| Problem::new("RECORD_UNWRITABLE", "Report this.").actual(error.to_string()))?;
         let key = RecordKey::Invoice(record.id);
@@ -336,6 +350,15 @@ impl<'a> Comparing<'a> {
         });
         found.only_in_qad = Ok(named.collect());
         Ok(())
+    }
+}
+
+/// The number of a document that was never posted: QAD gives none that is 0.
+fn not_posted(draft: &SupplierInvoiceDraft) -> Voucher {
+    Voucher {
+        year: 0,
+        daybook: draft.daybook.to_string(),
+        number: 0,
     }
 }
 

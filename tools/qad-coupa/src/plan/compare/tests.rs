@@ -103,6 +103,37 @@ async fn what_clerks_keyed_as_it_would_have_been_posted_is_the_same() {
     }
 }
 
+/// Two bills of one receiver: what the first would have reserved is what QAD shows as invoiced, and counts once; the second has
+/// closed the receiver, and it was open for the first.
+#[tokio::test]
+async fn two_bills_of_one_receiver_are_each_the_same() {
+    let day = Day::new().await;
+    let first = {
+        let found = day.found().await;
+        let alone = |one: &&Compared| one.outcome == Outcome::NotKeyed && one.invoice.lines.len() == 1;
+        found.compared.iter().find(alone).unwrap().invoice.id
+    };
+    let second = InvoiceId(99_999);
+    {
+        let mut world = day.bench.simulators.world.lock().unwrap();
+        let one = world.coupa.invoices.get_mut(&first.0).unwrap();
+        let quantity = one.lines[0].quantity.unwrap();
+        one.lines[0].quantity = Some(quantity * Decimal::new(6, 1));
+        let mut other = one.clone();
+        other.id = second.0;
+        other.number = "ANOTHER-BILL".to_owned();
+        other.lines[0].quantity = Some(quantity * Decimal::new(4, 1));
+        world.coupa.add_invoice(other, SystemClock.now());
+    }
+    let keyed = day.all_keyed().await;
+    assert!(keyed.contains(&first) && keyed.contains(&second), "{keyed:?}");
+    let found = day.found().await;
+    assert_eq!(
+        (word_of(&found, first), word_of(&found, second)),
+        ("same", "same")
+    );
+}
+
 #[tokio::test]
 async fn what_was_keyed_otherwise_is_named_field_by_field() {
     let day = Day::new().await;
