@@ -20,6 +20,7 @@
 //! | [`timing`] | the chain of times that "never twice" rests on |
 //! | [`effect`] | the state machine of a write to another system |
 //! | [`guards`] | the conditions that all of this rests on, by name |
+//! | [`parallel`] | what would have been posted, against what was keyed in QAD
 //! | [`payments`] | what QAD's payments demand of a Coupa invoice |
 //! | [`suppliers`] | which supplier is which on both sides, and who is told what |
 //! | [`lookups`] | what a Coupa lookup needs to show a QAD list |
@@ -51,6 +52,7 @@ pub mod lookups;
 pub mod master_data;
 pub mod matching;
 pub mod money;
+pub mod parallel;
 pub mod patience;
 pub mod payments;
 pub mod plans;

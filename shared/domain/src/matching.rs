@@ -456,6 +456,18 @@ pub fn our_mark(id: InvoiceId) -> String {
     format!("Coupa {id}")
 }
 
+/// Whose a document in QAD is, by the mark in its description.
+pub fn marked_for(description: &str) -> Option<InvoiceId> {
+    let rest = description.trim().strip_prefix("Coupa ")?;
+    let digits: String = rest.chars().take_while(char::is_ascii_digit).collect();
+    let after = rest.get(digits.len()..)?;
+    if after.starts_with(char::is_alphanumeric) {
+        None
+    } else {
+        digits.parse().ok()
+    }
+}
+
 /// Decides what happens to an invoice: post it, hold it or park it.
 ///
 /// Total: every input gets a decision. All exceptions of all lines are collected, so that a person sees them at

@@ -15,7 +15,7 @@ use domain::ids::{InvoiceId, QadInvoiceIdentity};
 use domain::lifecycle::{
     ClosedPeriod, Event, IllegalStep, InvoiceEffect, InvoiceRecord, ParkReason, PostedHow, State,
 };
-use domain::matching::SupplierInvoiceDraft;
+use domain::matching::{SupplierInvoiceDraft, marked_for};
 use domain::money::Currency;
 use domain::problem::{PERIOD_CLOSED, Problem};
 use domain::time::Timestamp;
@@ -121,18 +121,6 @@ pub(crate) fn draft_of(effect: &Effect) -> Result<SupplierInvoiceDraft, Problem>
     }
 }
 
-/// Whose a document in QAD is, by the mark in its description.
-fn marked_for(document: &QadDocument) -> Option<InvoiceId> {
-    let rest = document.description.trim().strip_prefix("Coupa ")?;
-    let digits: String = rest.chars().take_while(char::is_ascii_digit).collect();
-    let after = rest.get(digits.len()..)?;
-    if after.starts_with(char::is_alphanumeric) {
-        None
-    } else {
-        digits.parse().ok()
-    }
-}
-
 /// What a document in QAD must be to be this invoice's.
 #[derive(Debug, Clone, Copy)]
 pub struct Wanted<'a> {
@@ -171,7 +159,7 @@ fn differences(draft: &Wanted<'_>, document: &QadDocument) -> Option<(String, St
         }
     };
     // QAD computes the tax itself, and may round it otherwise. In somebody else's document it is not ours that was rounded.
-    let is_echo = marked_for(document) == Some(draft.coupa_id)
+    let is_echo = marked_for(&document.description) == Some(draft.coupa_id)
         && document
             .total
             .checked_sub(draft.total)
@@ -245,7 +233,7 @@ pub fn judge_documents(
             answer: None,
         };
     }
-    let ours = match marked_for(&document) {
+    let ours = match marked_for(&document.description) {
         Some(id) if id == draft.coupa_id => true,
         Some(other) => {
             return Finding::Park {

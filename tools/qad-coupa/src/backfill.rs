@@ -47,18 +47,50 @@ pub(crate) struct BackfillOptions {
 }
 
 /// A range that ends before it begins holds nothing, and nobody means that.
-fn in_order(options: &BackfillOptions) -> Result<(), Failure> {
-    match options.until {
-        Some(until) if until < options.from => Err(Failure::Usage(
+pub(crate) fn in_order(from: Date, until: Option<Date>, option: &str) -> Result<(), Failure> {
+    match until {
+        Some(until) if until < from => Err(Failure::Usage(
             Problem::new(
                 "RANGE_REVERSED",
-                "Give the earlier day to --from and the later one to --until.",
+                format!("Give the earlier day to --from and the later one to {option}."),
             )
-            .field("--until")
-            .expected(format!("{} or later", options.from))
+            .field(option)
+            .expected(format!("{from} or later"))
             .actual(until.to_string()),
         )),
         _ => Ok(()),
+    }
+}
+
+/// The approved invoices dated from a day on, exported or not, those that cannot be read among them; and what is wrong with
+/// those of which not even the id can be told.
+pub(crate) async fn approved(
+    coupa: &dyn CoupaHistory,
+    from: Date,
+    until: Option<Date>,
+) -> Result<(BTreeSet<InvoiceId>, Vec<Problem>), Failure> {
+    let mut ids = BTreeSet::new();
+    let mut nameless = Vec::new();
+    let mut after = None;
+    loop {
+        let page = coupa
+            .approved_invoices(from, until, after)
+            .await
+            .map_err(unread)?;
+        let heads = page.heads.iter().filter(|head| !head.out_of_scope);
+        ids.extend(heads.map(|head| head.id));
+        for (id, problem) in page.unreadable {
+            match id {
+                Some(id) => {
+                    ids.insert(id);
+                }
+                None => nameless.push(problem),
+            }
+        }
+        match page.last {
+            Some(last) if page.more && after.is_none_or(|before| last > before) => after = Some(last),
+            _ => return Ok((ids, nameless)),
+        }
     }
 }
 
@@ -68,7 +100,7 @@ pub(crate) async fn run(
     options: BackfillOptions,
     out: &Output,
 ) -> Result<(), Failure> {
-    in_order(&options)?;
+    in_order(options.from, options.until, "--until")?;
     let place = Place::open(place).await?;
     let connection = place.connection().await?;
     let register = place.register(&connection)?;
@@ -78,33 +110,14 @@ pub(crate) async fn run(
         .into_iter()
         .map(|record| (record.id, record.state.codes() == [EXPORTED_BY_OTHERS]))
         .collect();
-    let mut listed = 0usize;
-    let mut wanted: BTreeSet<InvoiceId> = BTreeSet::new();
-    let mut after = None;
-    loop {
-        let page = systems
-            .coupa
-            .approved_invoices(options.from, options.until, after)
-            .await
-            .map_err(unread)?;
-        let ids = page
-            .heads
-            .iter()
-            .filter(|head| !head.out_of_scope)
-            .map(|head| head.id)
-            .chain(page.unreadable.iter().filter_map(|(id, _)| *id));
-        for id in ids {
-            listed = listed.saturating_add(1);
-            // Unknown, or known and left to others.
-            if known.get(&id).copied().unwrap_or(true) {
-                wanted.insert(id);
-            }
-        }
-        match page.last {
-            Some(last) if page.more && after.is_none_or(|before| last > before) => after = Some(last),
-            _ => break,
-        }
+    let (ids, nameless) = approved(&systems.coupa, options.from, options.until).await?;
+    for problem in nameless {
+        terminal::note(&problem.to_string());
     }
+    let listed = ids.len();
+    // Unknown, or known and left to others.
+    let is_wanted = |id: &InvoiceId| known.get(id).copied().unwrap_or(true);
+    let wanted: BTreeSet<InvoiceId> = ids.into_iter().filter(is_wanted).collect();
     let count = u64::try_from(wanted.len()).unwrap_or(u64::MAX);
     let seconds = |calls: u64, per_second: u32| {
         count

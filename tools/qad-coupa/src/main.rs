@@ -227,7 +227,7 @@ async fn run(arguments: Arguments) -> Result<(), Failure> {
         Verb::Skip(options) => act::skip(&place, options, out).await,
         Verb::Adopt(options) => act::adopt(&place, options, out).await,
         Verb::Replay(options) => act::replay(&place, options, out).await,
-        Verb::Plan(options) => plan::run(&place, &options, out.is_json()).await,
+        Verb::Plan(options) => plan::run(&place, &options, out).await,
         Verb::Dlq { verb } => dlq::run(&place, verb, out).await,
         Verb::Entity { verb } => entities::run(&place, verb, out).await,
         Verb::Run(options) => flow::run(&place, &options).await,

@@ -66,6 +66,13 @@ pub(crate) struct ListOptions {
     sort: Option<String>,
 }
 
+impl ListOptions {
+    /// Whether a spreadsheet reads it.
+    pub(crate) fn is_csv(&self) -> bool {
+        self.csv
+    }
+}
+
 /// How the result of this command is shown.
 #[derive(Debug, Clone)]
 pub(crate) struct Output {
@@ -127,28 +134,23 @@ impl Output {
     /// # Errors
     /// There is no column of the name it is to be sorted by.
     pub(crate) fn list(&self, listing: Listing, options: &ListOptions) -> Result<(), Failure> {
-        let Listing {
-            columns,
-            mut rows,
-            whole,
-            below,
-        } = listing;
+        let mut listing = listing;
         if let Some(wanted) = &options.sort {
-            sort(&columns, &mut rows, wanted)?;
+            sort(&listing.columns, &mut listing.rows, wanted)?;
         }
-        let all = rows.len();
-        rows.truncate(options.limit.unwrap_or(all));
+        let all = listing.rows.len();
+        listing.rows.truncate(options.limit.unwrap_or(all));
         if self.json {
-            let items: Vec<Value> = rows.into_iter().map(|row| row.json).collect();
-            terminal::say(&whole(items).to_string());
+            let items: Vec<Value> = listing.rows.into_iter().map(|row| row.json).collect();
+            terminal::say(&(listing.whole)(items).to_string());
         } else if options.csv {
-            terminal::say(&as_csv(&columns, &rows));
+            terminal::say(&listing.to_csv());
         } else {
-            self.table(&columns, &rows);
-            if rows.len() < all {
-                self.line(&format!("{} of {all} rows are shown.", rows.len()));
+            self.table(&listing.columns, &listing.rows);
+            if listing.rows.len() < all {
+                self.line(&format!("{} of {all} rows are shown.", listing.rows.len()));
             }
-            for line in &below {
+            for line in &listing.below {
                 self.line(line);
             }
         }
@@ -433,6 +435,11 @@ impl Listing {
     pub(crate) fn within(mut self, whole: impl FnOnce(Vec<Value>) -> Value + 'static) -> Self {
         self.whole = Box::new(whole);
         self
+    }
+
+    /// As a spreadsheet reads it.
+    pub(crate) fn to_csv(&self) -> String {
+        as_csv(&self.columns, &self.rows)
     }
 
     /// With lines below the table.

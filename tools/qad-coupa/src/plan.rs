@@ -3,11 +3,14 @@
 //! The very flow that posts runs here, over three ports that cannot write: a register whose changes stay in memory, a
 //! Coupa and a QAD whose writes are answered "not applied" without being sent. What it would have sent is kept and shown.
 
+mod compare;
+
 use crate::invoices::summed;
 use crate::master_data::{self, Outcome};
-use crate::place::{Place, PlaceArguments, unfinished, unread};
+use crate::output::{Cell, Column, ListOptions, Listing, Output, Row};
+use crate::place::{Place, PlaceArguments, Systems, unfinished, unread};
 use crate::records::{self, Filter, Totals};
-use crate::{Failure, terminal, view};
+use crate::{Failure, view};
 use async_trait::async_trait;
 use aws::clock::{SystemChance, SystemClock};
 use clap::Args;
@@ -17,8 +20,11 @@ use domain::explain;
 use domain::ids::{InvoiceId, PurchaseOrderNumber, QadInvoiceIdentity};
 use domain::lifecycle::{InvoiceRecord, State};
 use domain::matching::SupplierInvoiceDraft;
+use domain::parallel::{self, KeyedInvoice};
 use domain::problem::Problem;
 use domain::time::{Date, Timestamp};
+use domain::timing::Timing;
+use domain::words;
 use flows::coupa_orders::OrderReads;
 use flows::match_invoice::{self, Entity, InvoiceSettings, Rest};
 use flows::pause;
@@ -27,7 +33,7 @@ use flows::ports::{
     InvoicePage, Outcomes, Qad, QadDocument, ReadError, ReceiptScan, RecordGroup, RecordKey, RecordWrite,
     Register, StoreError, StoredRecord, WriteError,
 };
-use flows::store::Context;
+use flows::store::{Context, FlowError};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -42,6 +48,19 @@ pub(crate) struct PlanOptions {
     /// Leaves out what Coupa lists and the register does not know yet.
     #[arg(long)]
     known_only: bool,
+    /// Compares what would have been posted of the period's approved invoices with what was keyed in QAD meanwhile. Ends with 4
+    /// when they differ.
+    #[arg(long, requires_all = ["from", "to"],
+          conflicts_with_all = ["known_only", "state", "code", "currency", "supplier", "order", "since", "older_than"])]
+    compare: bool,
+    /// First invoice date of the period.
+    #[arg(long, value_name = "YYYY-MM-DD", requires = "compare")]
+    from: Option<Date>,
+    /// Last invoice date of the period.
+    #[arg(long, value_name = "YYYY-MM-DD", requires = "compare")]
+    to: Option<Date>,
+    #[command(flatten)]
+    list: ListOptions,
 }
 
 /// A register whose changes stay in memory.
@@ -61,6 +80,11 @@ impl<'a> Shadow<'a> {
 
     fn changes(&self) -> MutexGuard<'_, BTreeMap<RecordKey, Option<StoredRecord>>> {
         self.changes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// As if nothing were known of it yet.
+    fn forget(&self, id: InvoiceId) {
+        self.changes().insert(RecordKey::Invoice(id), None);
     }
 }
 
@@ -173,18 +197,26 @@ fn not_sent() -> WriteError {
 }
 
 /// A Coupa that can only be read.
-struct CoupaReader<'a>(&'a dyn Coupa);
+struct CoupaReader<'a> {
+    real: &'a dyn Coupa,
+    /// Whoever has set the exported flag meanwhile: what would have been posted is decided without it.
+    ignores_exported: bool,
+}
 
 #[async_trait]
 impl Coupa for CoupaReader<'_> {
     async fn invoice(&self, id: InvoiceId) -> Result<Option<Invoice>, ReadError> {
-        self.0.invoice(id).await
+        let mut invoice = self.real.invoice(id).await?;
+        if let (true, Some(invoice)) = (self.ignores_exported, &mut invoice) {
+            invoice.exported = false;
+        }
+        Ok(invoice)
     }
     async fn coupa_order(&self, number: &str) -> Result<Option<CoupaOrder>, ReadError> {
-        self.0.coupa_order(number).await
+        self.real.coupa_order(number).await
     }
     async fn exportable_invoices(&self, after: Option<InvoiceId>) -> Result<InvoicePage, ReadError> {
-        self.0.exportable_invoices(after).await
+        self.real.exportable_invoices(after).await
     }
     async fn mark_exported(&self, _: InvoiceId, _: &str) -> Result<Flagged, WriteError> {
         Err(not_sent())
@@ -198,6 +230,34 @@ impl Coupa for CoupaReader<'_> {
 struct QadReader<'a> {
     real: &'a dyn Qad,
     drafts: Mutex<BTreeMap<InvoiceId, SupplierInvoiceDraft>>,
+    /// What was keyed of the invoice that is being decided, and counts as not being there; `None` where QAD counts as it is.
+    keyed: Mutex<Option<Vec<KeyedInvoice>>>,
+    /// What would have been posted before it, and counts as being there.
+    posted: Mutex<Vec<SupplierInvoiceDraft>>,
+}
+
+impl<'a> QadReader<'a> {
+    fn of(real: &'a dyn Qad) -> Self {
+        Self {
+            real,
+            drafts: Mutex::default(),
+            keyed: Mutex::default(),
+            posted: Mutex::default(),
+        }
+    }
+
+    fn keyed(&self) -> MutexGuard<'_, Option<Vec<KeyedInvoice>>> {
+        self.keyed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn posted(&self) -> MutexGuard<'_, Vec<SupplierInvoiceDraft>> {
+        self.posted.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn draft(&self, id: InvoiceId) -> Option<SupplierInvoiceDraft> {
+        let drafts = self.drafts.lock().unwrap_or_else(PoisonError::into_inner);
+        drafts.get(&id).cloned()
+    }
 }
 
 #[async_trait]
@@ -206,7 +266,11 @@ impl Qad for QadReader<'_> {
         self.real.order(number).await
     }
     async fn receipts_of_order(&self, number: &PurchaseOrderNumber) -> Result<Vec<Receipt>, ReadError> {
-        self.real.receipts_of_order(number).await
+        let receipts = self.real.receipts_of_order(number).await?;
+        Ok(match self.keyed().as_deref() {
+            Some(keyed) => parallel::with(parallel::without(receipts, keyed), &self.posted()),
+            None => receipts,
+        })
     }
     async fn receipts_since(&self, since: Date, page: u32) -> Result<ReceiptScan, ReadError> {
         self.real.receipts_since(since, page).await
@@ -215,12 +279,87 @@ impl Qad for QadReader<'_> {
         self.real.books_are_open(day).await
     }
     async fn find_invoices(&self, identity: &QadInvoiceIdentity) -> Result<Vec<QadDocument>, ReadError> {
+        if self.keyed().is_some() {
+            return Ok(Vec::new());
+        }
         self.real.find_invoices(identity).await
     }
     async fn create_invoice(&self, draft: &SupplierInvoiceDraft, _: &str) -> Result<QadDocument, WriteError> {
         let mut drafts = self.drafts.lock().unwrap_or_else(PoisonError::into_inner);
         drafts.insert(draft.coupa_id, draft.clone());
         Err(not_sent())
+    }
+}
+
+/// Everything that an invoice is decided with, none of it able to write.
+struct Readers<'a> {
+    systems: &'a Systems,
+    coupa: CoupaReader<'a>,
+    qad: QadReader<'a>,
+    settings: InvoiceSettings,
+    /// QAD as each entity sees it, and the entity's settings.
+    of_entities: Vec<(QadReader<'a>, InvoiceSettings)>,
+    orders: OrderReads,
+    shadow: Shadow<'a>,
+}
+
+impl<'a> Readers<'a> {
+    fn of(systems: &'a Systems, register: &'a dyn Register, ignores_exported: bool) -> Self {
+        let silent = |settings: InvoiceSettings| InvoiceSettings {
+            outcomes: Outcomes::Nothing,
+            ..settings
+        };
+        let of_entities = systems.entities.iter();
+        Self {
+            systems,
+            coupa: CoupaReader {
+                real: &systems.coupa,
+                ignores_exported,
+            },
+            qad: QadReader::of(&systems.qad),
+            settings: silent(systems.document.invoice_settings()),
+            of_entities: of_entities
+                .map(|entity| (QadReader::of(&entity.qad), silent(entity.settings.clone())))
+                .collect(),
+            orders: OrderReads::default(),
+            shadow: Shadow::of(register),
+        }
+    }
+
+    fn views(&self) -> impl Iterator<Item = &QadReader<'a>> {
+        self.of_entities.iter().map(|(view, _)| view).chain([&self.qad])
+    }
+
+    /// As if its receipt had come: it is decided now, due or not, and Coupa is not asked about what is posted.
+    async fn decide(&self, timing: &Timing, id: InvoiceId) -> Result<Rest, FlowError> {
+        let of_entities = self.systems.entities.iter().zip(&self.of_entities);
+        let entities: Vec<Entity<'_>> = of_entities
+            .map(|(entity, (qad, settings))| Entity {
+                rule: &entity.rule,
+                qad,
+                settings,
+            })
+            .collect();
+        let deps = match_invoice::Deps {
+            context: Context {
+                register: &self.shadow,
+                clock: &SystemClock,
+                chance: &SystemChance,
+                timing,
+                deadline: SystemClock.now().plus_millis(timing.function_millis),
+            },
+            coupa: &self.coupa,
+            qad: &self.qad,
+            orders: &self.orders,
+            settings: &self.settings,
+            entities: &entities,
+        };
+        match_invoice::run(&deps, id, HintReason::Receipt).await
+    }
+
+    /// What would have been sent.
+    fn draft(&self, id: InvoiceId) -> Option<SupplierInvoiceDraft> {
+        self.views().find_map(|view| view.draft(id))
     }
 }
 
@@ -280,91 +419,48 @@ async fn candidates(
         }
     }
     if ids.len() > INVOICES_MAX {
-        return Err(Failure::Refused(
-            Problem::new("PLAN_TOO_LARGE", "Narrow it with a filter.")
-                .expected(format!("at most {INVOICES_MAX} invoices"))
-                .actual(ids.len().to_string()),
-        ));
+        return Err(too_large(ids.len(), "Narrow it with a filter."));
     }
     Ok(ids.into_iter().collect())
 }
 
+fn too_large(count: usize, fix: &str) -> Failure {
+    Failure::Refused(
+        Problem::new("PLAN_TOO_LARGE", fix)
+            .expected(format!("at most {INVOICES_MAX} invoices"))
+            .actual(count.to_string()),
+    )
+}
+
 /// `plan`.
-pub(crate) async fn run(place: &PlaceArguments, options: &PlanOptions, json: bool) -> Result<(), Failure> {
+pub(crate) async fn run(place: &PlaceArguments, options: &PlanOptions, out: &Output) -> Result<(), Failure> {
     let place = Place::open(place).await?;
     let connection = place.connection().await?;
     let register = place.register(&connection)?;
     let systems = place.systems(&connection).await?;
-    let coupa = CoupaReader(&systems.coupa);
-    let qad = QadReader {
-        real: &systems.qad,
-        drafts: Mutex::default(),
-    };
-    let shadow = Shadow::of(&register);
-    let orders = OrderReads::default();
-    let mut settings = systems.document.invoice_settings();
-    settings.outcomes = Outcomes::Nothing;
-    let views: Vec<QadReader<'_>> = systems
-        .entities
-        .iter()
-        .map(|entity| QadReader {
-            real: &entity.qad,
-            drafts: Mutex::default(),
-        })
-        .collect();
-    let of_entities: Vec<InvoiceSettings> = systems
-        .entities
-        .iter()
-        .map(|entity| InvoiceSettings {
-            outcomes: Outcomes::Nothing,
-            ..entity.settings.clone()
-        })
-        .collect();
-    let entities: Vec<Entity<'_>> = systems
-        .entities
-        .iter()
-        .zip(&views)
-        .zip(&of_entities)
-        .map(|((entity, qad), settings)| Entity {
-            rule: &entity.rule,
-            qad,
-            settings,
-        })
-        .collect();
+    if let (true, Some(from), Some(to)) = (options.compare, options.from, options.to) {
+        let period = compare::Period::new(from, to)?;
+        out.progress("reading Coupa and QAD ...");
+        return compare::run(&systems, &register, place.timing(), period, &options.list, out).await;
+    }
+    let readers = Readers::of(&systems, &register, false);
     let known = records::all(&register).await?;
-    let ids = candidates(&register, &coupa, &known, options).await?;
+    let ids = candidates(&register, &readers.coupa, &known, options).await?;
     let examined = master_data::examine(&systems).await;
     let mut prospects = Vec::new();
     let mut unanswered = Vec::new();
+    out.progress(&format!("deciding {} ...", words::count(ids.len(), "invoice")));
     for id in &ids {
         let before = known
             .iter()
             .find(|record| record.id == *id)
             .map_or("new", |record| record.state.word());
-        let deps = match_invoice::Deps {
-            context: Context {
-                register: &shadow,
-                clock: &SystemClock,
-                chance: &SystemChance,
-                timing: place.timing(),
-                deadline: SystemClock.now().plus_millis(place.timing().function_millis),
-            },
-            coupa: &coupa,
-            qad: &qad,
-            orders: &orders,
-            settings: &settings,
-            entities: &entities,
-        };
-        // As if its receipt had come: it is decided now, due or not, and Coupa is not asked about what is posted.
-        match match_invoice::run(&deps, *id, HintReason::Receipt).await {
+        match readers.decide(place.timing(), *id).await {
             Ok(Rest::In { record, .. }) if record.delay.is_some() => {
                 unanswered.extend(record.delay.clone().map(|problem| (*id, problem)));
             }
             Ok(Rest::In { record, .. }) => {
-                let draft = views.iter().chain([&qad]).find_map(|view| {
-                    let drafts = view.drafts.lock().unwrap_or_else(PoisonError::into_inner);
-                    drafts.get(id).cloned()
-                });
+                let draft = readers.draft(*id);
                 let refused = draft
                     .as_ref()
                     .map_or_else(Vec::new, |draft| master_data::refusals(&examined, draft));
@@ -379,7 +475,13 @@ pub(crate) async fn run(place: &PlaceArguments, options: &PlanOptions, json: boo
             Err(error) => return Err(unfinished(error)),
         }
     }
-    tell(&prospects, &unanswered, &master_data::findings(&examined), json);
+    tell(
+        &prospects,
+        &unanswered,
+        &master_data::findings(&examined),
+        &options.list,
+        out,
+    )?;
     if unanswered.is_empty() {
         Ok(())
     } else {
@@ -410,8 +512,9 @@ fn tell(
     prospects: &[Prospect],
     unanswered: &[(InvoiceId, Problem)],
     findings: &[master_data::Finding],
-    json: bool,
-) {
+    options: &ListOptions,
+    out: &Output,
+) -> Result<(), Failure> {
     let lists = unsettled(findings);
     let mut groups: BTreeMap<&str, Vec<InvoiceRecord>> = BTreeMap::new();
     for prospect in prospects {
@@ -420,94 +523,88 @@ fn tell(
             .or_default()
             .push(prospect.record.clone());
     }
-    if json {
-        let rows: Vec<Value> = prospects
-            .iter()
-            .map(|prospect| {
-                json!({ "invoice": prospect.record.id, "before": prospect.before, "would_be": prospect.word(),
-                        "codes": prospect.record.state.codes(), "refused": prospect.refused, "draft": prospect.draft })
-            })
-            .collect();
-        let totals: BTreeMap<&str, Value> = groups
-            .iter()
-            .map(|(word, records)| {
-                (
-                    *word,
-                    json!({ "count": records.len(), "totals": Totals::of(records).json() }),
-                )
-            })
-            .collect();
-        terminal::say(
-            &json!({ "groups": totals, "invoices": rows, "unanswered": unanswered.len(), "lists": lists
-                .iter()
-                .map(|(code, about, found)| json!({ "code": code, "list": about, "found": found }))
-                .collect::<Vec<_>>() })
-            .to_string(),
-        );
-        return;
-    }
-    let rows = prospects
+    let totals: BTreeMap<String, Value> = groups
         .iter()
-        .map(|prospect| {
-            let record = &prospect.record;
-            let summary = record.summary.as_ref();
-            let refused: Vec<String> = prospect.refused.iter().map(Problem::to_string).collect();
-            let what = prospect.draft.as_ref().map_or_else(
-                || view::about(record),
-                |draft| {
-                    if !refused.is_empty() {
-                        return refused.join("; ");
-                    }
-                    let receivers: Vec<String> = draft
-                        .matches
-                        .iter()
-                        .map(|part| {
-                            format!(
-                                "{} of {} at {}",
-                                part.quantity.normalize(),
-                                part.receiver,
-                                part.unit_price.normalize()
-                            )
-                        })
-                        .collect();
-                    format!("daybook {}: {}", draft.daybook, receivers.join(", "))
-                },
-            );
-            vec![
-                record.id.to_string(),
-                summary.map_or_else(String::new, |s| s.reference.to_string()),
-                summary.map_or_else(String::new, |s| s.supplier_name.clone()),
-                summary.map_or_else(String::new, |s| format!("{} {}", s.total.normalize(), s.currency)),
-                prospect.before.to_owned(),
-                prospect.word().to_owned(),
-                what,
-            ]
+        .map(|(word, records)| {
+            let sums = json!({ "count": records.len(), "totals": Totals::of(records).json() });
+            ((*word).to_owned(), sums)
         })
         .collect();
-    let header = [
-        "Invoice",
-        "Reference",
-        "Supplier",
-        "Total",
-        "Now",
-        "Would be",
-        "What",
+    let unread = unanswered.len();
+    let of_lists: Vec<Value> = lists
+        .iter()
+        .map(|(code, about, found)| json!({ "code": code, "list": about, "found": found }))
+        .collect();
+    let whole = move |rows| json!({ "groups": totals, "invoices": Value::Array(rows), "unanswered": unread, "lists": of_lists });
+    let columns = [
+        Column::word("Invoice"),
+        Column::word("Reference"),
+        Column::sentence("Supplier").spare(),
+        Column::figure("Total"),
+        Column::word("Now").spare(),
+        Column::word("Would be"),
+        Column::sentence("What"),
     ];
-    terminal::say(&view::table(&header, rows).to_string());
-    for (_, about, found) in &lists {
-        terminal::say(&format!("QAD's {about}: {found}"));
+    let below = lists
+        .iter()
+        .map(|(_, about, found)| format!("QAD's {about}: {found}"))
+        .chain(
+            groups
+                .iter()
+                .map(|(word, records)| format!("{word}: {}", summed(records))),
+        )
+        .chain([format!(
+            "Nothing was sent or stored, {}.",
+            explain::instant(SystemClock.now())
+        )]);
+    let listing = Listing::new(&columns, prospects.iter().map(row).collect());
+    out.list(listing.within(whole).below(below), options)
+}
+
+fn row(prospect: &Prospect) -> Row {
+    let record = &prospect.record;
+    let summary = record.summary.as_ref();
+    Row::new(
+        json!({ "invoice": record.id, "before": prospect.before, "would_be": prospect.word(),
+                "codes": record.state.codes(), "refused": prospect.refused, "draft": prospect.draft }),
+        vec![
+            record.id.to_string().into(),
+            summary
+                .map_or_else(String::new, |s| s.reference.to_string())
+                .into(),
+            summary
+                .map_or_else(String::new, |s| s.supplier_name.clone())
+                .into(),
+            Cell::Money(summary.map(|s| (s.total, s.currency))),
+            prospect.before.into(),
+            prospect.word().into(),
+            what_of(prospect).into(),
+        ],
+    )
+}
+
+/// What would be sent, or why nothing would be.
+fn what_of(prospect: &Prospect) -> String {
+    let Some(draft) = &prospect.draft else {
+        return view::about(&prospect.record);
+    };
+    if !prospect.refused.is_empty() {
+        let refused: Vec<String> = prospect.refused.iter().map(Problem::to_string).collect();
+        return refused.join("; ");
     }
-    for (word, records) in &groups {
-        terminal::say(&format!("{word}: {}", summed(records)));
-    }
-    terminal::say(&format!(
-        "Nothing was sent or stored, {}.",
-        explain::instant(SystemClock.now())
-    ));
+    let receivers: Vec<String> = draft
+        .matches
+        .iter()
+        .map(|part| {
+            let (quantity, price) = (words::figure(part.quantity), words::figure(part.unit_price));
+            format!("{quantity} of {} at {price}", part.receiver)
+        })
+        .collect();
+    format!("daybook {}: {}", draft.daybook, receivers.join(", "))
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
     /// The simulated QAD refuses what its lists do not have; a plan says so before anything is sent.
@@ -587,15 +684,15 @@ mod tests {
         );
     }
 
-    /// A register that has one record and takes no commit at all.
-    struct Untouchable(StoredRecord);
+    /// A register that has these records and takes no commit at all.
+    pub(super) struct Untouchable(pub(super) Vec<StoredRecord>);
 
     #[async_trait]
     impl Register for Untouchable {
         async fn read(&self, keys: &[RecordKey]) -> Result<Vec<Option<StoredRecord>>, StoreError> {
             Ok(keys
                 .iter()
-                .map(|key| (*key == self.0.key).then(|| self.0.clone()))
+                .map(|key| self.0.iter().find(|stored| stored.key == *key).cloned())
                 .collect())
         }
         async fn list(&self, _: &RecordGroup) -> Result<Vec<StoredRecord>, StoreError> {
@@ -632,11 +729,11 @@ mod tests {
     #[tokio::test]
     async fn what_a_plan_changes_stays_in_it_and_is_checked_like_the_real_thing() {
         let key = RecordKey::Invoice(InvoiceId(7));
-        let real = Untouchable(StoredRecord {
+        let real = Untouchable(vec![StoredRecord {
             key: key.clone(),
             revision: 3,
             body: "old".into(),
-        });
+        }]);
         let shadow = Shadow::of(&real);
         assert_eq!(
             shadow.commit(put(key.clone(), 2)).await,

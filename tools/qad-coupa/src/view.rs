@@ -100,16 +100,6 @@ pub(crate) fn with(mut value: Value, name: &str, field: Value) -> Value {
     value
 }
 
-/// A table of texts.
-pub(crate) fn table(header: &[&str], rows: Vec<Vec<String>>) -> comfy_table::Table {
-    let mut table = comfy_table::Table::new();
-    table.set_header(header.to_vec());
-    for row in rows {
-        table.add_row(row);
-    }
-    table
-}
-
 /// Everything that is known of one invoice, as names and values.
 pub(crate) fn facts(record: &InvoiceRecord) -> Vec<Vec<Cell>> {
     let summary = record.summary.as_ref();

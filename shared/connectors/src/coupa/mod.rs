@@ -104,6 +104,24 @@ impl CoupaClient {
         }
     }
 
+    /// What the invoice shows in the custom field for QAD's number; `None` where the connection names no field, or nothing stands
+    /// in it.
+    ///
+    /// # Errors
+    /// Coupa gave no answer, or one that cannot be read.
+    pub async fn shown_voucher(&self, id: InvoiceId) -> Result<Option<String>, ReadError> {
+        let Some(field) = &self.voucher_field else {
+            return Ok(None);
+        };
+        let call = Call::get("read_invoice", wire::invoice(&self.base, id));
+        let Some(json) = self.peer.read(&call).await? else {
+            return Ok(None);
+        };
+        let shown = Node::root(&json).get("custom-fields").get(field).text();
+        let fix = "Name a custom field of text in coupa.voucher_field.";
+        shown.map_err(|misread| ReadError::Unreadable(misread.problem("COUPA_ANSWER_UNREADABLE", fix)))
+    }
+
     /// Puts QAD's number of the document into the invoice's custom field. Harmless to repeat.
     async fn write_voucher(
         &self,

@@ -17,6 +17,7 @@ use async_trait::async_trait;
 use domain::documents::{Order, Receipt};
 use domain::ids::{DomainCode, EntityCode, PurchaseOrderNumber, QadInvoiceIdentity};
 use domain::matching::SupplierInvoiceDraft;
+use domain::parallel::KeyedInvoice;
 use domain::problem::{PERIOD_CLOSED, Problem};
 use domain::time::Date;
 use flows::ports::{Qad, QadDocument, ReadError, ReceiptScan, WriteError};
@@ -141,6 +142,24 @@ impl QadClient {
         ];
         let resource = &self.profile.supplier_invoices;
         self.rows("find_invoices", resource, &criteria).await
+    }
+
+    /// Reads the supplier invoices of exactly this identity with all that QAD shows of them, complete or not at all.
+    ///
+    /// # Errors
+    /// QAD gave no answer, or one of them cannot be read.
+    pub async fn keyed_invoices(
+        &self,
+        identity: &QadInvoiceIdentity,
+    ) -> Result<Vec<KeyedInvoice>, ReadError> {
+        let resource = &self.profile.supplier_invoices;
+        let rows = self.invoice_rows(identity).await?;
+        let mut found = Vec::new();
+        for row in self.view(&rows, resource) {
+            let invoice = translate::keyed(&row, &self.profile).map_err(unreadable)?;
+            found.extend(invoice.filter(|invoice| invoice.identity == *identity));
+        }
+        Ok(found)
     }
 
     /// Reads one page (from 1) of a resource, and whether another follows. An entity is answered whole, as its first page.

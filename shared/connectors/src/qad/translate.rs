@@ -7,8 +7,10 @@ use domain::ids::{
     DocumentKind, DomainCode, EntityCode, InvoiceReference, OrderLineKey, PurchaseOrderNumber,
     QadInvoiceIdentity, ReceiptKey, fold,
 };
+use domain::matching::{AdditionalCost, ReceiverMatch};
 use domain::money::Currency;
 use domain::money::negative;
+use domain::parallel::KeyedInvoice;
 use domain::problem::Problem;
 use domain::time::Date;
 use flows::ports::{QadDocument, ReceiptScan, Voucher};
@@ -410,6 +412,82 @@ pub(crate) fn document(row: &Row<'_>, profile: &Profile) -> Result<Option<QadDoc
         },
         description: row.get("description").text()?.unwrap_or_default(),
     }))
+}
+
+/// Reads one supplier invoice with all that QAD shows of it; `None` as in [`document`].
+pub(crate) fn keyed(row: &Row<'_>, profile: &Profile) -> Result<Option<KeyedInvoice>, Misread> {
+    let Some(document) = document(row, profile)? else {
+        return Ok(None);
+    };
+    // A tenant that writes the total of a credit note without its sign writes all of it so.
+    let is_unsigned = document.identity.kind == DocumentKind::CreditNote
+        && row.get("total").required_decimal()?.is_sign_positive();
+    let signed = |figure: Decimal| {
+        if is_unsigned {
+            Decimal::ZERO.saturating_sub(figure)
+        } else {
+            figure
+        }
+    };
+    let day = |name: &'static str| match row.get(name).text()? {
+        Some(_) => row.get(name).required_date().map(Some),
+        None => Ok(None),
+    };
+    let parts = |name: &'static str| match row.get(name) {
+        list if list.is_null() => Ok(None),
+        list => list.items().map(Some),
+    };
+    let matches = parts("matches")?.map(|items| {
+        let part = |item| receiver_match(&Row::new(item, row.resource), &signed);
+        items.into_iter().map(part).collect::<Result<Vec<_>, _>>()
+    });
+    let costs = parts("costs")?.map(|items| {
+        let part = |item| additional_cost(&Row::new(item, row.resource), &signed);
+        items.into_iter().map(part).collect::<Result<Vec<_>, _>>()
+    });
+    let terms = row.present("credit-terms").ok();
+    Ok(Some(KeyedInvoice {
+        voucher: document.voucher,
+        identity: document.identity,
+        currency: document.currency,
+        total: document.total,
+        description: document.description,
+        invoice_date: day("invoice-date")?,
+        posting_date: day("posting-date")?,
+        tax: row.get("tax").decimal()?.map(signed),
+        credit_terms: terms
+            .map(|terms| terms.text())
+            .transpose()?
+            .map(Option::unwrap_or_default),
+        matches: matches.transpose()?,
+        costs: costs.transpose()?,
+    }))
+}
+
+fn receiver_match(row: &Row<'_>, signed: &impl Fn(Decimal) -> Decimal) -> Result<ReceiverMatch, Misread> {
+    let price = row.get("match-price");
+    Ok(ReceiverMatch {
+        order_line: OrderLineKey {
+            order: row.get("match-order").required("an order number")?,
+            line: row.get("match-line").required_u32()?,
+        },
+        receiver: row.get("match-receiver").required("a receiver number")?,
+        quantity: signed(row.get("match-quantity").required_decimal()?),
+        unit_price: price.price()?.ok_or_else(|| price.misread("a decimal"))?,
+        finished: optional_flag(&row.get("match-finished"))?,
+    })
+}
+
+fn additional_cost(row: &Row<'_>, signed: &impl Fn(Decimal) -> Decimal) -> Result<AdditionalCost, Misread> {
+    let code = |name: &'static str| row.get(name).text().map(Option::unwrap_or_default);
+    Ok(AdditionalCost {
+        gl_account: row.get("cost-account").required("a GL account")?,
+        sub_account: code("cost-sub-account")?,
+        cost_center: code("cost-center")?,
+        project: code("cost-project")?,
+        amount: signed(row.get("cost-amount").required_decimal()?),
+        description: row.get("cost-description").shown()?.unwrap_or_default(),
+    })
 }
 
 /// Posting year, daybook and number together; 0 is QAD's "not assigned yet".

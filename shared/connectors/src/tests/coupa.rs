@@ -346,6 +346,28 @@ async fn the_voucher_goes_into_its_custom_field_with_and_without_a_history() {
 }
 
 #[tokio::test]
+async fn what_stands_in_the_vouchers_field_is_read_and_nothing_is_asked_where_none_is_named() {
+    let mut document = document();
+    document["coupa"]["voucher_field"] = serde_json::json!("erp_invoice_number");
+    for (shown, expected) in [
+        (
+            r#"{"id":92010,"custom-fields":{"erp_invoice_number":"2026/SI/431"}}"#,
+            Some("2026/SI/431"),
+        ),
+        (r#"{"id":92010,"custom-fields":{"erp_invoice_number":""}}"#, None),
+        (r#"{"id":92010}"#, None),
+    ] {
+        let bench = Bench::with(&document);
+        bench.script.then(answer(200, shown));
+        let read = bench.coupa.shown_voucher(ID).await.unwrap();
+        assert_eq!(read.as_deref(), expected, "{shown}");
+    }
+    let bench = Bench::new();
+    assert_eq!(bench.coupa.shown_voucher(ID).await.unwrap(), None);
+    assert!(bench.script.sent().is_empty());
+}
+
+#[tokio::test]
 async fn what_fails_before_the_outcome_was_sent_did_not_write_it() {
     // The open ones cannot be listed.
     let bench = Bench::new();

@@ -890,6 +890,115 @@ async fn invoices_are_found_by_identity() {
     }
 }
 
+/// What was keyed, in full: what QAD shows, and what it does not show as not shown.
+#[tokio::test]
+async fn a_keyed_invoice_is_read_with_all_that_qad_shows_of_it() {
+    let read = async |shown: Value, kind: DocumentKind| {
+        let bench = Bench::new();
+        bench.script.then(answer(200, &records(&[shown]).to_string()));
+        bench.qad.keyed_invoices(&identity(kind)).await
+    };
+    let bare = read(record(), DocumentKind::Invoice).await.unwrap().remove(0);
+    assert_eq!(
+        (bare.invoice_date, bare.posting_date, bare.tax, bare.credit_terms),
+        (None, None, None, None)
+    );
+    assert_eq!((bare.matches, bare.costs), (None, None));
+    let mut full = record();
+    for (field, value) in [
+        ("invoiceDate", json!("2026-03-05T00:00:00.000Z")),
+        ("postingDate", json!("2026-03-06")),
+        ("taxAmount", json!(45.0)),
+        ("creditTermsCode", json!(null)),
+        (
+            "receiverMatchings",
+            json!([{"purchaseOrderNumber": "PO100234", "purchaseOrderLine": 1, "receiverNumber": "RC000871",
+            "matchQuantity": 60.0, "matchUnitPrice": 12.5, "isFinished": true}]),
+        ),
+        (
+            "additionalCosts",
+            json!([{"glAccountCode": "6100", "costCenterCode": "300", "amount": "5.00"}]),
+        ),
+    ] {
+        full[field] = value;
+    }
+    let shown = read(full.clone(), DocumentKind::Invoice).await.unwrap().remove(0);
+    assert_eq!(
+        (
+            shown.invoice_date,
+            shown.posting_date,
+            shown.tax,
+            shown.credit_terms
+        ),
+        (
+            Some(date("2026-03-05")),
+            Some(date("2026-03-06")),
+            Some(decimal("45")),
+            Some(String::new())
+        )
+    );
+    let (matches, costs) = (shown.matches.unwrap(), shown.costs.unwrap());
+    assert_eq!(
+        (
+            matches[0].order_line.to_string(),
+            matches[0].receiver.as_str(),
+            matches[0].quantity,
+            matches[0].unit_price,
+            matches[0].finished
+        ),
+        (
+            "PO100234 line 1".to_owned(),
+            "RC000871",
+            decimal("60"),
+            decimal("12.5"),
+            true
+        )
+    );
+    assert_eq!(
+        (
+            costs[0].gl_account.as_str(),
+            costs[0].cost_center.as_str(),
+            costs[0].project.as_str(),
+            costs[0].amount
+        ),
+        ("6100", "300", "", decimal("5"))
+    );
+    // A credit note is negative throughout, whether its total comes with its sign or without.
+    let credit = with(full.clone(), "invoiceType", json!("CREDITNOTE"));
+    let figures = |sign: f64| {
+        let mut credit = credit.clone();
+        credit["totalAmount"] = json!(sign * 795.0);
+        credit["taxAmount"] = json!(sign * 45.0);
+        credit["receiverMatchings"][0]["matchQuantity"] = json!(sign * 60.0);
+        credit["additionalCosts"][0]["amount"] = json!(sign * 5.0);
+        credit
+    };
+    for sign in [1.0, -1.0] {
+        let shown = read(figures(sign), DocumentKind::CreditNote)
+            .await
+            .unwrap()
+            .remove(0);
+        assert_eq!(
+            (shown.total, shown.tax.unwrap()),
+            (decimal("-795"), decimal("-45"))
+        );
+        assert_eq!(shown.matches.unwrap()[0].quantity, decimal("-60"));
+        assert_eq!(shown.costs.unwrap()[0].amount, decimal("-5"));
+    }
+    // What is there and cannot be read is told, never left out.
+    let broken = [
+        ("invoiceDate", json!("soon")),
+        ("taxAmount", json!("much")),
+        ("receiverMatchings", json!("none")),
+        ("receiverMatchings", json!([{"purchaseOrderNumber": "PO100234"}])),
+        ("additionalCosts", json!([{"amount": 5}])),
+    ];
+    for (field, value) in broken {
+        let read = read(with(full.clone(), field, value), DocumentKind::Invoice).await;
+        assert!(matches!(read, Err(ReadError::Unreadable(_))), "{field}: {read:?}");
+    }
+}
+
 #[tokio::test]
 async fn none_is_only_said_when_qad_said_so() {
     for nothing in [

@@ -129,8 +129,10 @@ pub(crate) struct InvoiceEvidence {
     pub(crate) shown: Option<CoupaBill>,
     /// QAD's payments of it, as the register has them.
     pub(crate) bill: Option<BillPayments>,
-    /// Whether a field of the connection's own carries something: the order number, or the voucher.
-    pub(crate) custom_field: bool,
+    /// Whether the connection reads the order number from a custom field.
+    pub(crate) order_in_field: bool,
+    /// What Coupa shows in the custom field for QAD's number.
+    pub(crate) shown_voucher: Option<String>,
     /// Entries of its audit trail.
     pub(crate) trail: usize,
 }
@@ -194,15 +196,7 @@ pub(crate) fn judge_invoice(scenario: &Scenario, evidence: &InvoiceEvidence) -> 
             one_line_on_an_order(&mut sheet, evidence);
         }
         "4.2" => lines_without_order(&mut sheet, evidence),
-        "4.3" => sheet.row(
-            evidence.custom_field,
-            "the connection carries the order number or the voucher in a custom field",
-            if evidence.custom_field {
-                "it does"
-            } else {
-                "it does not"
-            },
-        ),
+        "4.3" => in_custom_field(&mut sheet, evidence),
         "4.4" => service_lines(&mut sheet, evidence),
         "4.5" => taxed(&mut sheet, evidence),
         "4.6" => leads_back(&mut sheet, evidence),
@@ -326,6 +320,25 @@ fn lines_without_order(sheet: &mut Sheet<'_>, evidence: &InvoiceEvidence) {
         without > 0 && without == lines.len(),
         "no line names an order",
         format!("{without} of {} lines name none", lines.len()),
+    );
+}
+
+/// A custom field carries the order to us, or QAD's number to Coupa: the very number, not only the setting.
+fn in_custom_field(sheet: &mut Sheet<'_>, evidence: &InvoiceEvidence) {
+    let voucher = evidence.record.state.voucher().map(ToString::to_string);
+    let shown = evidence.shown_voucher.as_deref();
+    let is_shown = shown.is_some() && shown == voucher.as_deref();
+    sheet.row(
+        evidence.order_in_field || is_shown,
+        format!(
+            "a custom field carries the order number, or QAD's number {}",
+            voucher.unwrap_or_default()
+        ),
+        match (evidence.order_in_field, shown) {
+            (true, _) => "the order number".to_owned(),
+            (false, Some(number)) => number.to_owned(),
+            (false, None) => "neither".to_owned(),
+        },
     );
 }
 
@@ -464,4 +477,35 @@ fn audited(sheet: &mut Sheet<'_>, evidence: &InvoiceEvidence) {
         "every step is in the audit trail",
         format!("{} entries", evidence.trail),
     );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::records::tests::record;
+
+    /// Scenario 4.3 is shown by the number that stands in Coupa, not by the setting that wants it there.
+    #[test]
+    fn a_custom_field_has_to_show_the_very_number() {
+        let field_is_met = |order_in_field: bool, shown: Option<&str>| {
+            let evidence = InvoiceEvidence {
+                asked: "7".to_owned(),
+                record: record(7, "A", 100),
+                invoice: None,
+                documents: Vec::new(),
+                shown: None,
+                bill: None,
+                order_in_field,
+                shown_voucher: shown.map(str::to_owned),
+                trail: 1,
+            };
+            let mut sheet = Sheet::of("7");
+            in_custom_field(&mut sheet, &evidence);
+            sheet.rows.iter().all(|row| row.met)
+        };
+        assert!(field_is_met(false, Some("2026/SI/100007")));
+        assert!(!field_is_met(false, Some("2026/SI/100008")));
+        assert!(!field_is_met(false, None));
+        assert!(field_is_met(true, None));
+    }
 }
