@@ -81,6 +81,9 @@ pub struct Effect {
     /// How often in a row a try ended without progress; drives the backoff.
     #[serde(default)]
     pub setbacks: u32,
+    /// How often it was looked for since the last claim, before that could prove that nothing is there; makes it rarer.
+    #[serde(default)]
+    pub early_looks: u32,
     /// What is sent, as canonical JSON text. Fixed once and for all: a retry sends the same.
     pub request: String,
     /// Hex SHA-256 of [`Effect::request`].
@@ -132,6 +135,12 @@ pub enum EffectEvent {
         /// Why.
         problem: Problem,
     },
+    /// Somebody looks for it before the settle window is over. Written first, so that of many who come one asks; nothing
+    /// seen proves nothing, and nothing follows from it.
+    LookedEarly {
+        /// Not looked for again before.
+        not_before: Timestamp,
+    },
     /// The other system said no; nothing was written.
     Refused {
         /// Its reasons.
@@ -153,6 +162,12 @@ pub enum Step {
     LookUpThenSend,
     /// Claim and send.
     Send,
+    /// Look whether an earlier attempt is there already. Only that it is there counts: nothing found proves nothing before the
+    /// settle window ends.
+    LookEarly {
+        /// When a look-up that finds nothing proves that nothing is there.
+        settled: Timestamp,
+    },
     /// Claim, and look up what became of an earlier attempt.
     LookUp,
     /// Nothing before this instant.
@@ -183,6 +198,7 @@ impl EffectEvent {
             Self::NotApplied { .. } => "not-applied",
             Self::MayHaveHappened { .. } => "may-have-happened",
             Self::LookUpFailed { .. } => "look-up-failed",
+            Self::LookedEarly { .. } => "looked-early",
             Self::Refused { .. } => "refused",
             Self::Parked { .. } => "parked",
             Self::Withdrawn => "withdrawn",
@@ -211,6 +227,7 @@ impl Effect {
             not_before: now,
             attempts: 0,
             setbacks: 0,
+            early_looks: 0,
             request,
             request_sha256,
             idempotency_key,
@@ -277,7 +294,14 @@ impl Effect {
                     } else {
                         free_at(self.lease_until)
                     };
-                    wait_or(settled.max(self.not_before), Step::LookUp)
+                    let early = free_at(self.lease_until).max(self.not_before);
+                    if settled.max(self.not_before) <= now {
+                        Step::LookUp
+                    } else if early < settled {
+                        wait_or(early, Step::LookEarly { settled })
+                    } else {
+                        Step::Wait(settled.max(self.not_before))
+                    }
                 }
             },
             EffectStatus::Done | EffectStatus::Rejected | EffectStatus::Parked | EffectStatus::Withdrawn => {
@@ -290,7 +314,9 @@ impl Effect {
     pub fn due(&self, timing: &Timing) -> Option<Timestamp> {
         match self.step(Timestamp(i64::MIN), timing) {
             Step::Wait(instant) => Some(instant),
-            Step::LookUpThenSend | Step::Send | Step::LookUp => Some(self.not_before),
+            Step::LookUpThenSend | Step::Send | Step::LookUp | Step::LookEarly { .. } => {
+                Some(self.not_before)
+            }
             Step::Finished => None,
         }
     }
@@ -347,6 +373,13 @@ impl Effect {
                 next.setbacks = self.setbacks.saturating_add(1);
                 next.problem = Some(problem.clone());
             }
+            (EffectEvent::LookedEarly { not_before }, Intent | Unknown) => {
+                if !matches!(self.step(now, timing), Step::LookEarly { .. }) {
+                    return Err(illegal());
+                }
+                next.not_before = *not_before;
+                next.early_looks = self.early_looks.saturating_add(1);
+            }
             (EffectEvent::Refused { problem }, Intent) => next.finish(Rejected, Some(problem.clone())),
             (EffectEvent::Parked { problem }, Ready | Intent | Unknown) => {
                 next.finish(Parked, Some(problem.clone()));
@@ -359,6 +392,7 @@ impl Effect {
 
     fn claim(&mut self, holder: &str, now: Timestamp, timing: &Timing) {
         self.fence = self.fence.saturating_add(1);
+        self.early_looks = 0;
         self.holder = holder.to_owned();
         self.lease_until = now.plus_millis(timing.lease_millis);
     }
@@ -435,11 +469,19 @@ mod tests {
     }
 
     #[test]
-    fn a_claim_keeps_everybody_away_until_lease_and_settle_are_over() {
+    fn a_claim_keeps_everybody_from_sending_until_lease_and_settle_are_over() {
         let held = intended(Repetition::OnlyAfterLookUp);
         let settled = NOW.plus_millis(190_000 + 152_000 + 2_000 + 1);
-        assert_eq!(held.step(NOW, &timing()), Step::Wait(settled));
-        assert_eq!(held.step(settled.plus_millis(-1), &timing()), Step::Wait(settled));
+        let lease_over = NOW.plus_millis(190_000 + 2_000 + 1);
+        assert_eq!(held.step(NOW, &timing()), Step::Wait(lease_over));
+        for early in [lease_over, settled.plus_millis(-1)] {
+            assert_eq!(held.step(early, &timing()), Step::LookEarly { settled });
+            let claim = EffectEvent::LookUpClaimed { holder: "b".into() };
+            assert!(
+                held.after(&claim, early, &timing()).is_err(),
+                "nothing is claimed early"
+            );
+        }
         assert_eq!(held.step(settled, &timing()), Step::LookUp);
         assert!(
             held.after(&EffectEvent::Intended { holder: "b".into() }, settled, &timing())
@@ -464,10 +506,35 @@ mod tests {
                 &timing(),
             )
             .unwrap();
+        let settled = NOW.plus_millis(152_000 + 2_000 + 1);
+        assert_eq!(unknown.step(NOW, &timing()), Step::Wait(NOW.plus_millis(1_000)));
+        let early = NOW.plus_millis(1_000);
+        assert_eq!(unknown.step(early, &timing()), Step::LookEarly { settled });
+        let looked = EffectEvent::LookedEarly {
+            not_before: early.plus_millis(4_000),
+        };
+        let not_seen = unknown.after(&looked, early, &timing()).unwrap();
+        assert_eq!((not_seen.status, not_seen.fence), (EffectStatus::Unknown, 1));
         assert_eq!(
-            unknown.step(NOW, &timing()),
-            Step::Wait(NOW.plus_millis(152_000 + 2_000 + 1))
+            not_seen.step(early, &timing()),
+            Step::Wait(early.plus_millis(4_000))
         );
+        assert!(
+            not_seen.after(&looked, early, &timing()).is_err(),
+            "of two who come at once one looks"
+        );
+        for event in [
+            EffectEvent::IntendedAgain,
+            EffectEvent::ProvenAbsent,
+            EffectEvent::LookUpClaimed { holder: "b".into() },
+            EffectEvent::Intended { holder: "b".into() },
+        ] {
+            assert!(
+                not_seen.after(&event, early, &timing()).is_err(),
+                "{}",
+                event.name()
+            );
+        }
         for event in [
             EffectEvent::Withdrawn,
             EffectEvent::NotApplied {
