@@ -3,6 +3,7 @@
 
 use crate::{every_single_fault, preemptions};
 use domain::effect::Step;
+use domain::timing::Timing;
 use flows::ports::HintReason;
 use tests::fates::{Fault, Script};
 use tests::gate::Method;
@@ -90,7 +91,11 @@ fn two_coupa_polls_and_a_delivery_in_every_order_are_one_document_each() {
 
 /// An invoice whose worker died at its create, at the first moment at which the sweep looks after it.
 fn abandoned(dies: Fault) -> Harness {
-    let mut run = Harness::new(straight_through(), &Setup::default());
+    abandoned_in(&Setup::default(), dies)
+}
+
+fn abandoned_in(setup: &Setup, dies: Fault) -> Harness {
+    let mut run = Harness::new(straight_through(), setup);
     let calls = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
     run.fate(Script {
         called: calls.clone(),
@@ -103,7 +108,7 @@ fn abandoned(dies: Fault) -> Harness {
         .iter()
         .position(|method| *method == Method::CreateInvoice)
         .unwrap();
-    let mut run = Harness::new(straight_through(), &Setup::default());
+    let mut run = Harness::new(straight_through(), setup);
     run.fate(Script {
         faults: vec![(u64::try_from(create).unwrap() + 1, dies)],
         ..Script::default()
@@ -139,7 +144,12 @@ fn what_has_left_before_its_worker_died_is_found_as_soon_as_the_lease_is_over() 
 
 #[test]
 fn an_early_look_that_finds_nothing_sends_nothing_and_comes_again_later() {
-    let mut run = abandoned(Fault::CrashBefore);
+    // With the product's own times: half an hour.
+    let setup = Setup {
+        timing: Timing::default(),
+        ..Setup::default()
+    };
+    let mut run = abandoned_in(&setup, Fault::CrashBefore);
     let settle = run.sim.timing.settle_millis();
     let began = run.sim.now().0;
     let mut looks = 0;

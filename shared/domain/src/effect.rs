@@ -471,7 +471,7 @@ mod tests {
     #[test]
     fn a_claim_keeps_everybody_from_sending_until_lease_and_settle_are_over() {
         let held = intended(Repetition::OnlyAfterLookUp);
-        let settled = NOW.plus_millis(190_000 + 152_000 + 2_000 + 1);
+        let settled = NOW.plus_millis(190_000 + 1_802_000 + 2_000 + 1);
         let lease_over = NOW.plus_millis(190_000 + 2_000 + 1);
         assert_eq!(held.step(NOW, &timing()), Step::Wait(lease_over));
         for early in [lease_over, settled.plus_millis(-1)] {
@@ -506,7 +506,7 @@ mod tests {
                 &timing(),
             )
             .unwrap();
-        let settled = NOW.plus_millis(152_000 + 2_000 + 1);
+        let settled = NOW.plus_millis(1_802_000 + 2_000 + 1);
         assert_eq!(unknown.step(NOW, &timing()), Step::Wait(NOW.plus_millis(1_000)));
         let early = NOW.plus_millis(1_000);
         assert_eq!(unknown.step(early, &timing()), Step::LookEarly { settled });

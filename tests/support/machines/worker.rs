@@ -297,13 +297,17 @@ impl Run {
 
     /// Nobody waits for its answers any more: no byte leaves from now on, and what still lands, lands in time.
     fn give_up(&mut self, worker: &Worker) {
-        let latest = self.systems.now + self.real().commit_lateness_millis;
+        let now = self.systems.now;
+        let (to_qad, to_coupa) = (self.lateness(Kind::Create), self.lateness(Kind::Pay));
         for late in &mut self.systems.late {
             if late.worker == worker.number {
-                late.at = late.at.min(latest);
+                let lateness = match late.write {
+                    Write::Document | Write::Exported => to_qad,
+                    Write::Entry(_) => to_coupa,
+                };
+                late.at = late.at.min(now + lateness);
             }
         }
-        let now = self.systems.now;
         self.watch.gave_up(worker.number, now);
     }
 
@@ -774,7 +778,7 @@ impl Run {
             Fault::Late(millis) => {
                 // The last byte may be as late as the end of the exchange.
                 self.systems.late.push(Late {
-                    at: now + takes + millis,
+                    at: now + takes + millis.min(self.lateness(kind)),
                     worker: worker.number,
                     write,
                 });
@@ -831,7 +835,7 @@ impl Run {
 
     /// The record after a step of its effect: the change to commit, and the record as it will be.
     fn moved(&self, worker: &Worker, kind: Kind, seen: &Seen, event: EffectEvent) -> Option<(Change, Seen)> {
-        let (now, timing) = (self.clock(worker), self.timing());
+        let (now, timing) = (self.clock(worker), &self.timing_of(kind));
         let next = seen.revision() + 1;
         match seen {
             Seen::Record(revision, record) => {
