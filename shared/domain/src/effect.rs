@@ -84,6 +84,10 @@ pub struct Effect {
     /// How often it was looked for since the last claim, before that could prove that nothing is there; makes it rarer.
     #[serde(default)]
     pub early_looks: u32,
+    /// What was given up because a look-up proved that nothing of it is there, and is looked for again: a commit that is later
+    /// than it may be would be a second document.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub doubts: Vec<Doubt>,
     /// What is sent, as canonical JSON text. Fixed once and for all: a retry sends the same.
     pub request: String,
     /// Hex SHA-256 of [`Effect::request`].
@@ -94,6 +98,21 @@ pub struct Effect {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub problem: Option<Problem>,
 }
+
+/// An attempt that was proven to have left nothing, as far as the settle window proves it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Doubt {
+    /// The key it was sent under.
+    pub key: String,
+    /// What was sent, when what the effect sends now is something else.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request: Option<String>,
+    /// When it is looked for again, in order; never empty.
+    pub due: Vec<Timestamp>,
+}
+
+/// How long after a look-up found nothing it is looked for again, in milliseconds: an hour and a day.
+pub const VERIFIED_AFTER_MILLIS: [i64; 2] = [3_600_000, 86_400_000];
 
 /// What happens to an effect.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -153,6 +172,25 @@ pub enum EffectEvent {
     },
     /// Given up before anything was sent.
     Withdrawn,
+    /// What was given up was looked for again, and nothing of it has come after all.
+    Verified {
+        /// The key of what was given up.
+        key: String,
+    },
+    /// Looking for it again gave no answer.
+    VerificationFailed {
+        /// The key of what was given up.
+        key: String,
+        /// Not before.
+        not_before: Timestamp,
+        /// Why.
+        problem: Problem,
+    },
+    /// What was given up is there after all. A person is told; there is nothing more to look for.
+    FoundLate {
+        /// The key of what was given up.
+        key: String,
+    },
 }
 
 /// What to do with an effect now.
@@ -202,6 +240,19 @@ impl EffectEvent {
             Self::Refused { .. } => "refused",
             Self::Parked { .. } => "parked",
             Self::Withdrawn => "withdrawn",
+            Self::Verified { .. } => "verified",
+            Self::VerificationFailed { .. } => "verification-failed",
+            Self::FoundLate { .. } => "found-late",
+        }
+    }
+
+    /// The key of what was given up, when the event is about that and not about what the effect does now.
+    pub fn verifies(&self) -> Option<&str> {
+        match self {
+            Self::Verified { key } | Self::VerificationFailed { key, .. } | Self::FoundLate { key } => {
+                Some(key)
+            }
+            _ => None,
         }
     }
 }
@@ -228,6 +279,7 @@ impl Effect {
             attempts: 0,
             setbacks: 0,
             early_looks: 0,
+            doubts: Vec::new(),
             request,
             request_sha256,
             idempotency_key,
@@ -244,6 +296,15 @@ impl Effect {
         self.setbacks = earlier
             .filter(|earlier| earlier.status == EffectStatus::Withdrawn)
             .map_or(0, |earlier| earlier.setbacks);
+        self.doubts = earlier.map_or_else(Vec::new, |earlier| {
+            let theirs = |mut doubt: Doubt| {
+                if doubt.key != self.key && doubt.request.is_none() {
+                    doubt.request = Some(earlier.request.clone());
+                }
+                doubt
+            };
+            earlier.doubts.iter().cloned().map(theirs).collect()
+        });
         self
     }
 
@@ -321,6 +382,42 @@ impl Effect {
         }
     }
 
+    /// When what was given up must be looked for again. Not while the effect is open: its own look-ups come first.
+    pub fn verification_due(&self) -> Option<Timestamp> {
+        let due = self.doubts.iter().filter_map(|doubt| doubt.due.first().copied());
+        due.min().filter(|_| self.is_finished())
+    }
+
+    /// What was given up and must be looked for again now.
+    pub fn doubt(&self, now: Timestamp) -> Option<&Doubt> {
+        let is_due = |doubt: &&Doubt| doubt.due.first().is_some_and(|due| *due <= now);
+        self.doubts.iter().find(is_due).filter(|_| self.is_finished())
+    }
+
+    /// The effect after what was given up was looked for again.
+    fn verified(&self, event: &EffectEvent, now: Timestamp) -> Option<Self> {
+        let key = event
+            .verifies()
+            .filter(|key| self.doubt(now).is_some_and(|doubt| doubt.key == **key))?;
+        let mut next = self.clone();
+        for doubt in next.doubts.iter_mut().filter(|doubt| doubt.key == key) {
+            match event {
+                EffectEvent::VerificationFailed { not_before, .. } => {
+                    doubt.due.retain(|due| *due > now);
+                    doubt.due.insert(0, *not_before);
+                }
+                EffectEvent::FoundLate { .. } => doubt.due.clear(),
+                _ => doubt.due.retain(|due| *due > now),
+            }
+        }
+        next.doubts.retain(|doubt| !doubt.due.is_empty());
+        next.setbacks = match event {
+            EffectEvent::VerificationFailed { .. } => self.setbacks.saturating_add(1),
+            _ => 0,
+        };
+        Some(next)
+    }
+
     /// The effect after `event`. The one function that moves it.
     pub fn after(&self, event: &EffectEvent, now: Timestamp, timing: &Timing) -> Result<Self, IllegalEffect> {
         use EffectStatus::{Done, Intent, Parked, Ready, Rejected, Unknown, Withdrawn};
@@ -346,7 +443,15 @@ impl Effect {
                 next.claim(holder, now, timing);
             }
             (EffectEvent::IntendedAgain, Unknown) if !self.holder.is_empty() => next.intend(now, timing),
-            (EffectEvent::ProvenAbsent, Unknown) if !self.holder.is_empty() => next.finish(Withdrawn, None),
+            (EffectEvent::ProvenAbsent, Unknown) if !self.holder.is_empty() => {
+                next.finish(Withdrawn, None);
+                next.doubts.retain(|doubt| doubt.key != self.key);
+                next.doubts.push(Doubt {
+                    key: self.key.clone(),
+                    request: None,
+                    due: VERIFIED_AFTER_MILLIS.map(|wait| now.plus_millis(wait)).to_vec(),
+                });
+            }
             (EffectEvent::Confirmed, Ready | Intent | Unknown) => {
                 next.finish(Done, None);
                 next.setbacks = 0;
@@ -385,6 +490,9 @@ impl Effect {
                 next.finish(Parked, Some(problem.clone()));
             }
             (EffectEvent::Withdrawn, Ready) => next.finish(Withdrawn, None),
+            (event, _) if event.verifies().is_some() => {
+                next = self.verified(event, now).ok_or_else(illegal)?;
+            }
             _ => return Err(illegal()),
         }
         Ok(next)
@@ -600,5 +708,67 @@ mod tests {
         assert_eq!(backoff_millis(0), 1_000);
         assert_eq!(backoff_millis(3), 8_000);
         assert_eq!(backoff_millis(u32::MAX), 300_000);
+    }
+
+    /// An attempt whose answer was lost, and of which a look-up after the settle window found nothing; and when.
+    fn given_up() -> (Effect, Timestamp) {
+        let sent = intended(Repetition::OnlyAfterLookUp);
+        let Step::Wait(lease_over) = sent.step(NOW, &timing()) else {
+            panic!("nobody holds it")
+        };
+        let Step::LookEarly { settled } = sent.step(lease_over, &timing()) else {
+            panic!("nobody looks early")
+        };
+        let claim = EffectEvent::LookUpClaimed { holder: "b".into() };
+        let claimed = sent.after(&claim, settled, &timing()).unwrap();
+        let gone = claimed.after(&EffectEvent::ProvenAbsent, settled, &timing());
+        (gone.unwrap(), settled)
+    }
+
+    #[test]
+    fn what_was_given_up_is_looked_for_an_hour_and_a_day_later() {
+        let (gone, at) = given_up();
+        let (hour, day) = (at.plus_millis(3_600_000), at.plus_millis(86_400_000));
+        assert_eq!(gone.verification_due(), Some(hour));
+        let verified = EffectEvent::Verified { key: "k".into() };
+        assert!(gone.after(&verified, hour.plus_millis(-1), &timing()).is_err());
+        let once = gone.after(&verified, hour, &timing()).unwrap();
+        assert_eq!(once.verification_due(), Some(day));
+        let later = day.plus_millis(300_000);
+        let failed = EffectEvent::VerificationFailed {
+            key: "k".into(),
+            not_before: later,
+            problem: problem(),
+        };
+        let failed = once.after(&failed, day, &timing()).unwrap();
+        assert_eq!((failed.verification_due(), failed.setbacks), (Some(later), 1));
+        let done = failed.after(&verified, later, &timing()).unwrap();
+        assert_eq!((done.verification_due(), done.doubts.len()), (None, 0));
+        let slept = gone.after(&verified, day, &timing()).unwrap();
+        assert_eq!(slept.verification_due(), None, "one look is enough for both");
+        let found = EffectEvent::FoundLate { key: "k".into() };
+        let told = gone.after(&found, hour, &timing()).unwrap();
+        assert_eq!(told.verification_due(), None, "told once");
+        let stranger = EffectEvent::Verified { key: "x".into() };
+        assert!(gone.after(&stranger, hour, &timing()).is_err());
+    }
+
+    #[test]
+    fn what_succeeds_it_carries_the_doubt_and_what_was_sent_when_it_sends_something_else() {
+        let (gone, at) = given_up();
+        let hour = at.plus_millis(3_600_000);
+        let same = effect(Repetition::OnlyAfterLookUp).succeeding(Some(&gone));
+        assert_eq!(same.verification_due(), None, "its own look-ups come first");
+        let mut other = effect(Repetition::OnlyAfterLookUp);
+        (other.key, other.request) = ("other".into(), "[]".into());
+        let other = other.succeeding(Some(&gone));
+        for (next, request) in [(same, None), (other, Some("{}".to_owned()))] {
+            assert_eq!(next.doubts[0].request, request);
+            let done = next.after(&EffectEvent::Confirmed, at, &timing()).unwrap();
+            assert_eq!(done.verification_due(), Some(hour));
+            assert_eq!(done.doubt(hour).unwrap().key, "k");
+        }
+        let (again, _) = given_up();
+        assert_eq!(again.doubts.len(), 1);
     }
 }

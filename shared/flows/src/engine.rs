@@ -419,7 +419,7 @@ fn effect_of<'d, D: Document, T: Target<D>>(
         .ok_or_else(|| impossible(IllegalStep::NoEffect))
 }
 
-fn not_before(context: &Context<'_>, effect: &Effect, retry_after: Option<Duration>) -> Timestamp {
+pub(crate) fn not_before(context: &Context<'_>, effect: &Effect, retry_after: Option<Duration>) -> Timestamp {
     after_wait(context, effect.setbacks, retry_after)
 }
 

@@ -108,8 +108,7 @@ pub struct Creation<'a> {
 
 pub(crate) fn draft_of(effect: &Effect) -> Result<SupplierInvoiceDraft, Problem> {
     let altered = sha256_hex(&effect.request) != effect.request_sha256;
-    let draft = serde_json::from_str(&effect.request);
-    match draft {
+    match draft_in(&effect.request) {
         Ok(draft) if !altered => Ok(draft),
         _ => Err(Problem::new(
             "REQUEST_ALTERED",
@@ -121,8 +120,20 @@ pub(crate) fn draft_of(effect: &Effect) -> Result<SupplierInvoiceDraft, Problem>
     }
 }
 
+/// The invoice that a stored request creates.
+pub(crate) fn draft_in(request: &str) -> Result<SupplierInvoiceDraft, Problem> {
+    serde_json::from_str(request).map_err(|error| {
+        Problem::new(
+            "REQUEST_ALTERED",
+            "Nothing was sent. Compare the record with its audit trail.",
+        )
+        .field("request")
+        .actual(error.to_string())
+    })
+}
+
 /// Whose a document in QAD is, by the mark in its description.
-fn marked_for(document: &QadDocument) -> Option<InvoiceId> {
+pub(crate) fn marked_for(document: &QadDocument) -> Option<InvoiceId> {
     let rest = document.description.trim().strip_prefix("Coupa ")?;
     let digits: String = rest.chars().take_while(char::is_ascii_digit).collect();
     let after = rest.get(digits.len()..)?;
@@ -215,7 +226,7 @@ fn differences(draft: &Wanted<'_>, document: &QadDocument) -> Option<(String, St
     }
 }
 
-fn name(document: &QadDocument) -> String {
+pub(crate) fn name(document: &QadDocument) -> String {
     let number = document
         .voucher
         .as_ref()
