@@ -45,6 +45,8 @@ enum Worker {
     Claimed(Read),
     /// The request is on its way.
     Sending(Read, Exchange),
+    /// About to look before that can prove that nothing is there.
+    LooksEarly(Read),
     /// Holds the claim of a look-up; about to look up.
     LooksUp(Read),
     /// Looked up; about to tell.
@@ -162,6 +164,8 @@ impl Model {
                 let read = self.read(world);
                 match world.effect.step(clock, &self.believed) {
                     Step::LookUpThenSend => vec![to(world, Worker::Fresh(read))],
+                    // Whoever comes may look, as often as they like: when the next one comes is not explored.
+                    Step::LookEarly { .. } => vec![to(world, Worker::LooksEarly(read))],
                     Step::LookUp => {
                         let event = EffectEvent::LookUpClaimed { holder: holder() };
                         let claimed = self.write(world, worker, &read, &event);
@@ -234,6 +238,11 @@ impl Model {
                 }
                 all
             }
+            // Only that ours is there counts.
+            Worker::LooksEarly(read) if world.documents > 0 => {
+                vec![to(world, Worker::Tells(read, Outcome::Confirmed))]
+            }
+            Worker::LooksEarly(_) => vec![to(world, Worker::Idle)],
             Worker::LooksUp(read) => {
                 let failed = if self.guards.look_up {
                     Worker::Tells(read.clone(), Outcome::LookUpFailed)
@@ -330,7 +339,7 @@ impl Model {
         let waits = (0..world.workers.len()).filter_map(|worker| {
             let ahead = self.clock(world, worker).0 - world.now;
             match world.effect.step(self.clock(world, worker), &self.believed) {
-                Step::Wait(until) => Some(until.0 - ahead),
+                Step::Wait(until) | Step::LookEarly { settled: until } => Some(until.0 - ahead),
                 _ => None,
             }
         });
@@ -373,6 +382,7 @@ fn essence(world: &World) -> Vec<i64> {
             ),
             Worker::Sending(read, exchange) => (9, Some(read), from_now(exchange.until)),
             Worker::LooksUp(read) => (5, Some(read), 0),
+            Worker::LooksEarly(read) => (10, Some(read), 0),
             Worker::Found(read, there) => (6, Some(read), i64::from(*there)),
             Worker::Tells(read, outcome) => (7, Some(read), *outcome as i64),
         };

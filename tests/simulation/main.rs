@@ -21,6 +21,7 @@ mod exhaustive;
 #[cfg(debug_assertions)]
 mod guards;
 mod instructions;
+mod late;
 mod life;
 mod machines;
 mod payments;

@@ -2,6 +2,8 @@
 //! queue.
 
 use crate::{every_single_fault, preemptions};
+use domain::effect::Step;
+use domain::timing::Timing;
 use flows::ports::HintReason;
 use tests::fates::{Fault, Script};
 use tests::gate::Method;
@@ -87,9 +89,13 @@ fn two_coupa_polls_and_a_delivery_in_every_order_are_one_document_each() {
     assert!(schedules > 20, "{schedules}");
 }
 
-/// An invoice whose worker died right after its intent was written.
-fn abandoned() -> Harness {
-    let mut run = Harness::new(straight_through(), &Setup::default());
+/// An invoice whose worker died at its create, at the first moment at which the sweep looks after it.
+fn abandoned(dies: Fault) -> Harness {
+    abandoned_in(&Setup::default(), dies)
+}
+
+fn abandoned_in(setup: &Setup, dies: Fault) -> Harness {
+    let mut run = Harness::new(straight_through(), setup);
     let calls = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
     run.fate(Script {
         called: calls.clone(),
@@ -102,22 +108,70 @@ fn abandoned() -> Harness {
         .iter()
         .position(|method| *method == Method::CreateInvoice)
         .unwrap();
-    let mut run = Harness::new(straight_through(), &Setup::default());
+    let mut run = Harness::new(straight_through(), setup);
     run.fate(Script {
-        faults: vec![(u64::try_from(create).unwrap() + 1, Fault::CrashBefore)],
+        faults: vec![(u64::try_from(create).unwrap() + 1, dies)],
         ..Script::default()
     });
     run.run(Job::Match(INVOICE, HintReason::Webhook));
     run.fate(tests::gate::Calm);
-    run.assert_stands(INVOICE, "approved", 0);
+    run.assert_stands(INVOICE, "approved", usize::from(dies == Fault::CrashAfter));
     let due = run.record(INVOICE).unwrap().due(&run.sim.timing).unwrap();
     run.sim.advance_to(due.0);
     run
 }
 
+/// The same when nothing has left, at the moment from which a look-up proves it.
+fn settled() -> Harness {
+    let run = abandoned(Fault::CrashBefore);
+    let record = run.record(INVOICE).unwrap();
+    let Step::LookEarly { settled } = record.creation.unwrap().step(run.sim.now(), &run.sim.timing) else {
+        panic!("nobody looks early");
+    };
+    run.sim.advance_to(settled.0);
+    run
+}
+
+#[test]
+fn what_has_left_before_its_worker_died_is_found_as_soon_as_the_lease_is_over() {
+    let mut run = abandoned(Fault::CrashAfter);
+    let began = run.sim.now().0;
+    assert_eq!(run.run(Job::Sweep), Some(Ended::Polled(Ok(1))));
+    run.deliver_all();
+    run.assert_stands(INVOICE, "exported", 1);
+    assert!(run.sim.now().0 - began < 1_000);
+}
+
+#[test]
+fn an_early_look_that_finds_nothing_sends_nothing_and_comes_again_later() {
+    // With the product's own times: half an hour.
+    let setup = Setup {
+        timing: Timing::default(),
+        ..Setup::default()
+    };
+    let mut run = abandoned_in(&setup, Fault::CrashBefore);
+    let settle = run.sim.timing.settle_millis();
+    let began = run.sim.now().0;
+    let mut looks = 0;
+    while run.standing(INVOICE).0 == "approved" {
+        run.assert_stands(INVOICE, "approved", 0);
+        run.run(Job::Sweep);
+        run.deliver_all();
+        looks += 1;
+        let due = run.record(INVOICE).unwrap().due(&run.sim.timing);
+        run.sim.advance_to(due.map_or(0, |due| due.0));
+    }
+    run.assert_stands(INVOICE, "exported", 1);
+    assert!(
+        run.sim.now().0 - began >= settle,
+        "sent again before a look-up proves anything"
+    );
+    assert!((5..=15).contains(&looks), "{looks} looks, rarer each time");
+}
+
 #[test]
 fn the_sweep_drives_on_what_a_dead_worker_left() {
-    let mut run = abandoned();
+    let mut run = settled();
     assert_eq!(run.run(Job::Sweep), Some(Ended::Polled(Ok(1))));
     run.deliver_all();
     run.assert_stands(INVOICE, "exported", 1);
@@ -130,7 +184,7 @@ fn the_sweep_drives_on_what_a_dead_worker_left() {
 
 #[test]
 fn the_sweep_repeated_and_doubled_changes_nothing() {
-    let mut run = abandoned();
+    let mut run = settled();
     run.sim.shared().doubled = true;
     run.run(Job::Sweep);
     run.run(Job::Sweep);
@@ -142,7 +196,7 @@ fn the_sweep_repeated_and_doubled_changes_nothing() {
 fn every_fault_at_every_call_of_the_sweep_and_what_follows_ends_with_one_document() {
     let runs = every_single_fault(
         || {
-            let mut run = abandoned();
+            let mut run = settled();
             run.spawn(Job::Sweep);
             run.spawn(Job::Match(INVOICE, HintReason::Sweep));
             run
@@ -154,21 +208,28 @@ fn every_fault_at_every_call_of_the_sweep_and_what_follows_ends_with_one_documen
 
 #[test]
 fn two_sweeps_and_their_hints_in_every_order_are_one_document() {
-    let schedules = every_order(
-        preemptions(2),
-        || {
-            let mut run = abandoned();
-            run.spawn(Job::Sweep);
-            run.spawn(Job::Match(INVOICE, HintReason::Sweep));
-            run.spawn(Job::Match(INVOICE, HintReason::Sweep));
-            run
-        },
-        |mut run| {
-            run.heal();
-            run.assert_stands(INVOICE, "exported", 1);
-        },
-    );
-    assert!(schedules > 20, "{schedules}");
+    let begins: [fn() -> Harness; 3] = [
+        || abandoned(Fault::CrashAfter),
+        || abandoned(Fault::CrashBefore),
+        settled,
+    ];
+    for begin in begins {
+        let schedules = every_order(
+            preemptions(2),
+            || {
+                let mut run = begin();
+                run.spawn(Job::Sweep);
+                run.spawn(Job::Match(INVOICE, HintReason::Sweep));
+                run.spawn(Job::Match(INVOICE, HintReason::Sweep));
+                run
+            },
+            |mut run| {
+                run.heal();
+                run.assert_stands(INVOICE, "exported", 1);
+            },
+        );
+        assert!(schedules > 20, "{schedules}");
+    }
 }
 
 #[test]

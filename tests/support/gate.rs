@@ -607,11 +607,12 @@ impl Gate {
                 }
             }
             Before::Late(millis) if method.lands_late() => {
+                let (system, operation) = method.late_operation().unwrap();
+                let latest = lateness(&self.sim.timing, system);
                 let fault = Fault::LateCommit {
-                    delay_ms: u32::try_from(millis).unwrap_or(u32::MAX),
+                    delay_ms: u32::try_from(millis.min(latest)).unwrap_or(u32::MAX),
                 };
                 Yield(false).await;
-                let (system, operation) = method.late_operation().unwrap();
                 let rule = FaultRule::next(system, operation, None, fault);
                 lock(&self.sim.ports.faults).arm(rule);
                 self.sim.saw("late commit");
@@ -653,6 +654,14 @@ impl Gate {
                 answer
             }
         }
+    }
+}
+
+/// How late a system may commit, in milliseconds.
+pub fn lateness(timing: &Timing, system: System) -> i64 {
+    match system {
+        System::Qad => timing.commit_lateness_millis,
+        System::Coupa => timing.coupa_commit_lateness_millis,
     }
 }
 

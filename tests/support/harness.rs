@@ -175,7 +175,7 @@ impl Default for Setup {
     fn default() -> Self {
         Self {
             seed: 1,
-            timing: Timing::default(),
+            timing: crate::timing(),
             settings: InvoiceSettings {
                 policy: policy().unwrap(),
                 recheck_millis: RECHECK_MILLIS,

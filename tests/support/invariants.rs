@@ -302,7 +302,7 @@ pub fn payment_leaves(sim: &Sim, task: usize, entry: &PaymentEntry) {
         )
     };
     let is_over = |sent: &Sent| sent.not_applied || (entry.is_flag_only() && sent.confirmed);
-    let lateness = sim.timing.commit_lateness_millis;
+    let lateness = sim.timing.coupa_commit_lateness_millis;
     let mut blind = None;
     {
         let mut shared = sim.shared();

@@ -5,6 +5,17 @@
     reason = "the ports' own errors, once per call to another system"
 )]
 
+use domain::timing::Timing;
+
+/// The chain of times of the simulated lives: QAD is less late than it may be by default, so that many
+/// settle windows fit into a life. What holds does not depend on how long the window is.
+pub fn timing() -> Timing {
+    Timing {
+        commit_lateness_millis: 150_000,
+        ..Timing::default()
+    }
+}
+
 pub mod fates;
 pub mod gate;
 pub mod harness;

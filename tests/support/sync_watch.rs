@@ -11,7 +11,7 @@
     reason = "a test that overflows, or misses what it put there, must fail loudly"
 )]
 
-use crate::gate::{Method, Sim, ready};
+use crate::gate::{Method, Sim, lateness, ready};
 use domain::effect::{Effect, EffectStatus};
 use domain::ids::{SupplierCode, fold};
 use domain::lookups::{Action, ActionKind, LookupValueRecord};
@@ -22,6 +22,7 @@ use flows::ports::{Collection, Commit, RecordGroup, RecordKey, RecordWrite, Writ
 use flows::store::{parse, verify_chain};
 use flows::sync_lookups::value_key;
 use flows::sync_suppliers::QUARANTINE;
+use sandbox::faults::System;
 use serde_json::{Map, Value};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -269,7 +270,12 @@ fn code_is_given_once(sim: &Sim, code: &SupplierCode, id: u64) {
 
 /// S3: the bytes of a write of a supplier leave now.
 pub fn supplier_write_leaves(sim: &Sim, task: usize, write: &SupplierWrite) {
-    let (now, lateness) = (sim.now(), sim.timing.commit_lateness_millis);
+    let system = if write.is_to_coupa() {
+        System::Coupa
+    } else {
+        System::Qad
+    };
+    let (now, lateness) = (sim.now(), lateness(&sim.timing, system));
     let blind = {
         let mut shared = sim.shared();
         let syncs = &mut shared.watch.syncs;
@@ -323,7 +329,7 @@ pub fn lookup_write_is_allowed(sim: &Sim, task: usize, clock: Timestamp, lookup:
 
 /// S3: the bytes of a write of a lookup value leave now. A change may be repeated at any time.
 pub fn lookup_write_leaves(sim: &Sim, task: usize, lookup: &str, action: &Action) {
-    let (now, lateness) = (sim.now(), sim.timing.commit_lateness_millis);
+    let (now, lateness) = (sim.now(), sim.timing.coupa_commit_lateness_millis);
     let blind = {
         let mut shared = sim.shared();
         let syncs = &mut shared.watch.syncs;

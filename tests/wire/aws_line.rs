@@ -449,7 +449,7 @@ async fn whole_lives_over_a_faulty_line_to_the_register_end_with_one_document() 
             let clock = Arc::clone(&bench.clock);
             let ports = WorldPorts::new(straight_through(), Arc::new(move || clock.now()));
             let register = bench.register();
-            let timing = Timing::default();
+            let timing = tests::timing();
             bench.line.by_chance(seed, FAULTY_REQUESTS);
             for round in 0.. {
                 assert!(round < RUNS_MAX, "seed {seed} does not come to rest");

@@ -190,7 +190,7 @@ impl Bench {
         // The flow believes the shortest chain that its calls fit into; the lateness stays what it is.
         let timing = Timing {
             http_millis: i64::try_from(CALL_MILLIS).unwrap(),
-            ..Timing::default()
+            ..tests::timing()
         };
         let context = Context {
             register: &self.register,

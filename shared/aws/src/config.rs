@@ -85,7 +85,13 @@ pub const LEASE_SECONDS: Variable = optional(
 /// See [`Timing::commit_lateness_millis`].
 pub const COMMIT_LATENESS_SECONDS: Variable = optional(
     "COMMIT_LATENESS_SECONDS",
-    "how long after the last byte the other system may still commit a write, in seconds",
+    "how long after the last byte QAD may still commit a write, in seconds",
+    "1800",
+);
+/// See [`Timing::coupa_commit_lateness_millis`].
+pub const COUPA_COMMIT_LATENESS_SECONDS: Variable = optional(
+    "COUPA_COMMIT_LATENESS_SECONDS",
+    "how long after the last byte Coupa may still commit a write, in seconds",
     "150",
 );
 /// See [`Timing::clock_skew_millis`].
@@ -192,6 +198,7 @@ pub const VARIABLES: &[Variable] = &[
     STOP_MARGIN_SECONDS,
     LEASE_SECONDS,
     COMMIT_LATENESS_SECONDS,
+    COUPA_COMMIT_LATENESS_SECONDS,
     CLOCK_SKEW_SECONDS,
     QUEUE_VISIBILITY_SECONDS,
     QUEUE_RECEIVE_COUNT_MAX,
@@ -450,6 +457,7 @@ fn read_timing(values: &Values, problems: &mut Vec<Problem>) -> Timing {
         stop_margin_millis: millis(&STOP_MARGIN_SECONDS),
         lease_millis: millis(&LEASE_SECONDS),
         commit_lateness_millis: millis(&COMMIT_LATENESS_SECONDS),
+        coupa_commit_lateness_millis: millis(&COUPA_COMMIT_LATENESS_SECONDS),
         clock_skew_millis: millis(&CLOCK_SKEW_SECONDS),
         queue_visibility_millis: millis(&QUEUE_VISIBILITY_SECONDS),
         queue_receives_max: whole(&QUEUE_RECEIVE_COUNT_MAX),

@@ -81,6 +81,13 @@ pub struct Effect {
     /// How often in a row a try ended without progress; drives the backoff.
     #[serde(default)]
     pub setbacks: u32,
+    /// How often it was looked for since the last claim, before that could prove that nothing is there; makes it rarer.
+    #[serde(default)]
+    pub early_looks: u32,
+    /// What was given up because a look-up proved that nothing of it is there, and is looked for again: a commit that is later
+    /// than it may be would be a second document.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub doubts: Vec<Doubt>,
     /// What is sent, as canonical JSON text. Fixed once and for all: a retry sends the same.
     pub request: String,
     /// Hex SHA-256 of [`Effect::request`].
@@ -91,6 +98,21 @@ pub struct Effect {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub problem: Option<Problem>,
 }
+
+/// An attempt that was proven to have left nothing, as far as the settle window proves it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Doubt {
+    /// The key it was sent under.
+    pub key: String,
+    /// What was sent, when what the effect sends now is something else.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request: Option<String>,
+    /// When it is looked for again, in order; never empty.
+    pub due: Vec<Timestamp>,
+}
+
+/// How long after a look-up found nothing it is looked for again, in milliseconds: an hour and a day.
+pub const VERIFIED_AFTER_MILLIS: [i64; 2] = [3_600_000, 86_400_000];
 
 /// What happens to an effect.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -132,6 +154,12 @@ pub enum EffectEvent {
         /// Why.
         problem: Problem,
     },
+    /// Somebody looks for it before the settle window is over. Written first, so that of many who come one asks; nothing
+    /// seen proves nothing, and nothing follows from it.
+    LookedEarly {
+        /// Not looked for again before.
+        not_before: Timestamp,
+    },
     /// The other system said no; nothing was written.
     Refused {
         /// Its reasons.
@@ -144,6 +172,25 @@ pub enum EffectEvent {
     },
     /// Given up before anything was sent.
     Withdrawn,
+    /// What was given up was looked for again, and nothing of it has come after all.
+    Verified {
+        /// The key of what was given up.
+        key: String,
+    },
+    /// Looking for it again gave no answer.
+    VerificationFailed {
+        /// The key of what was given up.
+        key: String,
+        /// Not before.
+        not_before: Timestamp,
+        /// Why.
+        problem: Problem,
+    },
+    /// What was given up is there after all. A person is told; there is nothing more to look for.
+    FoundLate {
+        /// The key of what was given up.
+        key: String,
+    },
 }
 
 /// What to do with an effect now.
@@ -153,6 +200,12 @@ pub enum Step {
     LookUpThenSend,
     /// Claim and send.
     Send,
+    /// Look whether an earlier attempt is there already. Only that it is there counts: nothing found proves nothing before the
+    /// settle window ends.
+    LookEarly {
+        /// When a look-up that finds nothing proves that nothing is there.
+        settled: Timestamp,
+    },
     /// Claim, and look up what became of an earlier attempt.
     LookUp,
     /// Nothing before this instant.
@@ -183,9 +236,23 @@ impl EffectEvent {
             Self::NotApplied { .. } => "not-applied",
             Self::MayHaveHappened { .. } => "may-have-happened",
             Self::LookUpFailed { .. } => "look-up-failed",
+            Self::LookedEarly { .. } => "looked-early",
             Self::Refused { .. } => "refused",
             Self::Parked { .. } => "parked",
             Self::Withdrawn => "withdrawn",
+            Self::Verified { .. } => "verified",
+            Self::VerificationFailed { .. } => "verification-failed",
+            Self::FoundLate { .. } => "found-late",
+        }
+    }
+
+    /// The key of what was given up, when the event is about that and not about what the effect does now.
+    pub fn verifies(&self) -> Option<&str> {
+        match self {
+            Self::Verified { key } | Self::VerificationFailed { key, .. } | Self::FoundLate { key } => {
+                Some(key)
+            }
+            _ => None,
         }
     }
 }
@@ -211,6 +278,8 @@ impl Effect {
             not_before: now,
             attempts: 0,
             setbacks: 0,
+            early_looks: 0,
+            doubts: Vec::new(),
             request,
             request_sha256,
             idempotency_key,
@@ -227,6 +296,15 @@ impl Effect {
         self.setbacks = earlier
             .filter(|earlier| earlier.status == EffectStatus::Withdrawn)
             .map_or(0, |earlier| earlier.setbacks);
+        self.doubts = earlier.map_or_else(Vec::new, |earlier| {
+            let theirs = |mut doubt: Doubt| {
+                if doubt.key != self.key && doubt.request.is_none() {
+                    doubt.request = Some(earlier.request.clone());
+                }
+                doubt
+            };
+            earlier.doubts.iter().cloned().map(theirs).collect()
+        });
         self
     }
 
@@ -277,7 +355,14 @@ impl Effect {
                     } else {
                         free_at(self.lease_until)
                     };
-                    wait_or(settled.max(self.not_before), Step::LookUp)
+                    let early = free_at(self.lease_until).max(self.not_before);
+                    if settled.max(self.not_before) <= now {
+                        Step::LookUp
+                    } else if early < settled {
+                        wait_or(early, Step::LookEarly { settled })
+                    } else {
+                        Step::Wait(settled.max(self.not_before))
+                    }
                 }
             },
             EffectStatus::Done | EffectStatus::Rejected | EffectStatus::Parked | EffectStatus::Withdrawn => {
@@ -290,9 +375,47 @@ impl Effect {
     pub fn due(&self, timing: &Timing) -> Option<Timestamp> {
         match self.step(Timestamp(i64::MIN), timing) {
             Step::Wait(instant) => Some(instant),
-            Step::LookUpThenSend | Step::Send | Step::LookUp => Some(self.not_before),
+            Step::LookUpThenSend | Step::Send | Step::LookUp | Step::LookEarly { .. } => {
+                Some(self.not_before)
+            }
             Step::Finished => None,
         }
+    }
+
+    /// When what was given up must be looked for again. Not while the effect is open: its own look-ups come first.
+    pub fn verification_due(&self) -> Option<Timestamp> {
+        let due = self.doubts.iter().filter_map(|doubt| doubt.due.first().copied());
+        due.min().filter(|_| self.is_finished())
+    }
+
+    /// What was given up and must be looked for again now.
+    pub fn doubt(&self, now: Timestamp) -> Option<&Doubt> {
+        let is_due = |doubt: &&Doubt| doubt.due.first().is_some_and(|due| *due <= now);
+        self.doubts.iter().find(is_due).filter(|_| self.is_finished())
+    }
+
+    /// The effect after what was given up was looked for again.
+    fn verified(&self, event: &EffectEvent, now: Timestamp) -> Option<Self> {
+        let key = event
+            .verifies()
+            .filter(|key| self.doubt(now).is_some_and(|doubt| doubt.key == **key))?;
+        let mut next = self.clone();
+        for doubt in next.doubts.iter_mut().filter(|doubt| doubt.key == key) {
+            match event {
+                EffectEvent::VerificationFailed { not_before, .. } => {
+                    doubt.due.retain(|due| *due > now);
+                    doubt.due.insert(0, *not_before);
+                }
+                EffectEvent::FoundLate { .. } => doubt.due.clear(),
+                _ => doubt.due.retain(|due| *due > now),
+            }
+        }
+        next.doubts.retain(|doubt| !doubt.due.is_empty());
+        next.setbacks = match event {
+            EffectEvent::VerificationFailed { .. } => self.setbacks.saturating_add(1),
+            _ => 0,
+        };
+        Some(next)
     }
 
     /// The effect after `event`. The one function that moves it.
@@ -320,7 +443,15 @@ impl Effect {
                 next.claim(holder, now, timing);
             }
             (EffectEvent::IntendedAgain, Unknown) if !self.holder.is_empty() => next.intend(now, timing),
-            (EffectEvent::ProvenAbsent, Unknown) if !self.holder.is_empty() => next.finish(Withdrawn, None),
+            (EffectEvent::ProvenAbsent, Unknown) if !self.holder.is_empty() => {
+                next.finish(Withdrawn, None);
+                next.doubts.retain(|doubt| doubt.key != self.key);
+                next.doubts.push(Doubt {
+                    key: self.key.clone(),
+                    request: None,
+                    due: VERIFIED_AFTER_MILLIS.map(|wait| now.plus_millis(wait)).to_vec(),
+                });
+            }
             (EffectEvent::Confirmed, Ready | Intent | Unknown) => {
                 next.finish(Done, None);
                 next.setbacks = 0;
@@ -347,11 +478,21 @@ impl Effect {
                 next.setbacks = self.setbacks.saturating_add(1);
                 next.problem = Some(problem.clone());
             }
+            (EffectEvent::LookedEarly { not_before }, Intent | Unknown) => {
+                if !matches!(self.step(now, timing), Step::LookEarly { .. }) {
+                    return Err(illegal());
+                }
+                next.not_before = *not_before;
+                next.early_looks = self.early_looks.saturating_add(1);
+            }
             (EffectEvent::Refused { problem }, Intent) => next.finish(Rejected, Some(problem.clone())),
             (EffectEvent::Parked { problem }, Ready | Intent | Unknown) => {
                 next.finish(Parked, Some(problem.clone()));
             }
             (EffectEvent::Withdrawn, Ready) => next.finish(Withdrawn, None),
+            (event, _) if event.verifies().is_some() => {
+                next = self.verified(event, now).ok_or_else(illegal)?;
+            }
             _ => return Err(illegal()),
         }
         Ok(next)
@@ -359,6 +500,7 @@ impl Effect {
 
     fn claim(&mut self, holder: &str, now: Timestamp, timing: &Timing) {
         self.fence = self.fence.saturating_add(1);
+        self.early_looks = 0;
         self.holder = holder.to_owned();
         self.lease_until = now.plus_millis(timing.lease_millis);
     }
@@ -435,11 +577,19 @@ mod tests {
     }
 
     #[test]
-    fn a_claim_keeps_everybody_away_until_lease_and_settle_are_over() {
+    fn a_claim_keeps_everybody_from_sending_until_lease_and_settle_are_over() {
         let held = intended(Repetition::OnlyAfterLookUp);
-        let settled = NOW.plus_millis(190_000 + 152_000 + 2_000 + 1);
-        assert_eq!(held.step(NOW, &timing()), Step::Wait(settled));
-        assert_eq!(held.step(settled.plus_millis(-1), &timing()), Step::Wait(settled));
+        let settled = NOW.plus_millis(190_000 + 1_802_000 + 2_000 + 1);
+        let lease_over = NOW.plus_millis(190_000 + 2_000 + 1);
+        assert_eq!(held.step(NOW, &timing()), Step::Wait(lease_over));
+        for early in [lease_over, settled.plus_millis(-1)] {
+            assert_eq!(held.step(early, &timing()), Step::LookEarly { settled });
+            let claim = EffectEvent::LookUpClaimed { holder: "b".into() };
+            assert!(
+                held.after(&claim, early, &timing()).is_err(),
+                "nothing is claimed early"
+            );
+        }
         assert_eq!(held.step(settled, &timing()), Step::LookUp);
         assert!(
             held.after(&EffectEvent::Intended { holder: "b".into() }, settled, &timing())
@@ -464,10 +614,35 @@ mod tests {
                 &timing(),
             )
             .unwrap();
+        let settled = NOW.plus_millis(1_802_000 + 2_000 + 1);
+        assert_eq!(unknown.step(NOW, &timing()), Step::Wait(NOW.plus_millis(1_000)));
+        let early = NOW.plus_millis(1_000);
+        assert_eq!(unknown.step(early, &timing()), Step::LookEarly { settled });
+        let looked = EffectEvent::LookedEarly {
+            not_before: early.plus_millis(4_000),
+        };
+        let not_seen = unknown.after(&looked, early, &timing()).unwrap();
+        assert_eq!((not_seen.status, not_seen.fence), (EffectStatus::Unknown, 1));
         assert_eq!(
-            unknown.step(NOW, &timing()),
-            Step::Wait(NOW.plus_millis(152_000 + 2_000 + 1))
+            not_seen.step(early, &timing()),
+            Step::Wait(early.plus_millis(4_000))
         );
+        assert!(
+            not_seen.after(&looked, early, &timing()).is_err(),
+            "of two who come at once one looks"
+        );
+        for event in [
+            EffectEvent::IntendedAgain,
+            EffectEvent::ProvenAbsent,
+            EffectEvent::LookUpClaimed { holder: "b".into() },
+            EffectEvent::Intended { holder: "b".into() },
+        ] {
+            assert!(
+                not_seen.after(&event, early, &timing()).is_err(),
+                "{}",
+                event.name()
+            );
+        }
         for event in [
             EffectEvent::Withdrawn,
             EffectEvent::NotApplied {
@@ -533,5 +708,67 @@ mod tests {
         assert_eq!(backoff_millis(0), 1_000);
         assert_eq!(backoff_millis(3), 8_000);
         assert_eq!(backoff_millis(u32::MAX), 300_000);
+    }
+
+    /// An attempt whose answer was lost, and of which a look-up after the settle window found nothing; and when.
+    fn given_up() -> (Effect, Timestamp) {
+        let sent = intended(Repetition::OnlyAfterLookUp);
+        let Step::Wait(lease_over) = sent.step(NOW, &timing()) else {
+            panic!("nobody holds it")
+        };
+        let Step::LookEarly { settled } = sent.step(lease_over, &timing()) else {
+            panic!("nobody looks early")
+        };
+        let claim = EffectEvent::LookUpClaimed { holder: "b".into() };
+        let claimed = sent.after(&claim, settled, &timing()).unwrap();
+        let gone = claimed.after(&EffectEvent::ProvenAbsent, settled, &timing());
+        (gone.unwrap(), settled)
+    }
+
+    #[test]
+    fn what_was_given_up_is_looked_for_an_hour_and_a_day_later() {
+        let (gone, at) = given_up();
+        let (hour, day) = (at.plus_millis(3_600_000), at.plus_millis(86_400_000));
+        assert_eq!(gone.verification_due(), Some(hour));
+        let verified = EffectEvent::Verified { key: "k".into() };
+        assert!(gone.after(&verified, hour.plus_millis(-1), &timing()).is_err());
+        let once = gone.after(&verified, hour, &timing()).unwrap();
+        assert_eq!(once.verification_due(), Some(day));
+        let later = day.plus_millis(300_000);
+        let failed = EffectEvent::VerificationFailed {
+            key: "k".into(),
+            not_before: later,
+            problem: problem(),
+        };
+        let failed = once.after(&failed, day, &timing()).unwrap();
+        assert_eq!((failed.verification_due(), failed.setbacks), (Some(later), 1));
+        let done = failed.after(&verified, later, &timing()).unwrap();
+        assert_eq!((done.verification_due(), done.doubts.len()), (None, 0));
+        let slept = gone.after(&verified, day, &timing()).unwrap();
+        assert_eq!(slept.verification_due(), None, "one look is enough for both");
+        let found = EffectEvent::FoundLate { key: "k".into() };
+        let told = gone.after(&found, hour, &timing()).unwrap();
+        assert_eq!(told.verification_due(), None, "told once");
+        let stranger = EffectEvent::Verified { key: "x".into() };
+        assert!(gone.after(&stranger, hour, &timing()).is_err());
+    }
+
+    #[test]
+    fn what_succeeds_it_carries_the_doubt_and_what_was_sent_when_it_sends_something_else() {
+        let (gone, at) = given_up();
+        let hour = at.plus_millis(3_600_000);
+        let same = effect(Repetition::OnlyAfterLookUp).succeeding(Some(&gone));
+        assert_eq!(same.verification_due(), None, "its own look-ups come first");
+        let mut other = effect(Repetition::OnlyAfterLookUp);
+        (other.key, other.request) = ("other".into(), "[]".into());
+        let other = other.succeeding(Some(&gone));
+        for (next, request) in [(same, None), (other, Some("{}".to_owned()))] {
+            assert_eq!(next.doubts[0].request, request);
+            let done = next.after(&EffectEvent::Confirmed, at, &timing()).unwrap();
+            assert_eq!(done.verification_due(), Some(hour));
+            assert_eq!(done.doubt(hour).unwrap().key, "k");
+        }
+        let (again, _) = given_up();
+        assert_eq!(again.doubts.len(), 1);
     }
 }

@@ -210,8 +210,8 @@ fn creation(effect: Option<&Effect>) -> String {
         ),
         EffectStatus::Intent => "it is being created in QAD; nobody needs to act.".to_owned(),
         EffectStatus::Unknown => format!(
-            "nobody knows whether QAD created it; it is looked up there by itself after {} and never sent again \
-             before that.",
+            "nobody knows whether QAD created it; it is looked for there by itself from now on, and never sent again \
+             before {}.",
             instant(effect.settle_until.max(effect.not_before))
         ),
         EffectStatus::Done => "QAD has it; its voucher is being recorded.".to_owned(),

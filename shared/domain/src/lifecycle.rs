@@ -534,6 +534,8 @@ impl State {
             },
             (Event::Approved { .. }, _) if undecided => Approved,
             (Event::Creating { .. }, Approved) => Approved,
+            // What was given up is looked for again wherever the invoice stands by then.
+            (Event::Creating { step, .. }, _) if step.verifies().is_some() => self.clone(),
             (Event::Posted { voucher, how }, Approved) => Posted {
                 voucher: voucher.clone(),
                 how: *how,
@@ -560,6 +562,18 @@ impl State {
                     reason: reason.clone(),
                 }
             }
+            // A document of what was given up, whatever else a person has to do with the invoice.
+            (
+                Event::Parked {
+                    reason: reason @ ParkReason::InQad { .. },
+                },
+                Rejected { .. }
+                | Parked {
+                    reason: ParkReason::InQad { .. },
+                },
+            ) => Parked {
+                reason: reason.clone(),
+            },
             (Event::Parked { reason }, _) if undecided => Parked {
                 reason: reason.clone(),
             },
@@ -817,10 +831,20 @@ impl InvoiceRecord {
             State::Exported { .. } => effect(&self.export),
             State::Voided { exported: true } | State::Rejected { .. } => None,
         };
-        match (main, effect(&self.note)) {
-            (Some(main), Some(note)) => Some(main.min(note)),
-            (main, note) => main.or(note),
-        }
+        [main, effect(&self.note), self.verification_due()]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    /// When what was given up must be looked for again; not while the invoice is on its way.
+    pub fn verification_due(&self) -> Option<Timestamp> {
+        let on_its_way = matches!(
+            self.state,
+            State::Approved | State::Posted { .. } | State::Voided { exported: false }
+        );
+        let creation = self.creation.as_ref().filter(|_| !on_its_way);
+        creation.and_then(Effect::verification_due)
     }
 
     /// True when a new look at Coupa and QAD may change where it stands.

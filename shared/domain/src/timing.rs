@@ -15,8 +15,10 @@ pub struct Timing {
     pub stop_margin_millis: i64,
     /// How long a claim on an effect keeps others away.
     pub lease_millis: i64,
-    /// How long after the last byte the other system may still commit a write (S_max).
+    /// How long after the last byte QAD may still commit a write (S_max).
     pub commit_lateness_millis: i64,
+    /// The same of Coupa.
+    pub coupa_commit_lateness_millis: i64,
     /// Most that two clocks of ours may differ.
     pub clock_skew_millis: i64,
     /// How long SQS hides a received message.
@@ -35,14 +37,16 @@ pub const QUEUE_RECEIVES_MIN: i64 = 5;
 pub const CHAIN_MILLIS_MAX: i64 = 3_600_000;
 
 impl Default for Timing {
-    /// For a QAD that may take two minutes to create an invoice.
+    /// For a QAD that may take two minutes to create an invoice, and whose platform may let a create wait half an hour for a
+    /// lock before it goes on.
     fn default() -> Self {
         Self {
             http_millis: 120_000,
             function_millis: 180_000,
             stop_margin_millis: 10_000,
             lease_millis: 190_000,
-            commit_lateness_millis: 150_000,
+            commit_lateness_millis: 1_800_000,
+            coupa_commit_lateness_millis: 150_000,
             clock_skew_millis: 2_000,
             queue_visibility_millis: 1_080_000,
             queue_receives_max: 5,
@@ -51,6 +55,15 @@ impl Default for Timing {
 }
 
 impl Timing {
+    /// The chain of a write to Coupa. It waits for no lock of QAD's.
+    #[must_use]
+    pub fn toward_coupa(&self) -> Self {
+        Self {
+            commit_lateness_millis: self.coupa_commit_lateness_millis,
+            ..*self
+        }
+    }
+
     /// How long to wait after a lost answer before a look-up proves anything: commit lateness and skew.
     pub fn settle_millis(&self) -> i64 {
         let skew = if stands(Guard::ClockSkew) {
@@ -82,6 +95,7 @@ impl Timing {
             ("FUNCTION_TIMEOUT_SECONDS", self.function_millis),
             ("LEASE_SECONDS", self.lease_millis),
             ("COMMIT_LATENESS_SECONDS", self.commit_lateness_millis),
+            ("COUPA_COMMIT_LATENESS_SECONDS", self.coupa_commit_lateness_millis),
         ] {
             link(
                 name,
@@ -147,6 +161,13 @@ mod tests {
     }
 
     #[test]
+    fn a_write_to_coupa_does_not_wait_for_a_lock_of_qads() {
+        let (qad, coupa) = (Timing::default(), Timing::default().toward_coupa());
+        assert_eq!(qad.settle_millis(), 1_802_000);
+        assert_eq!(coupa.settle_millis(), 152_000);
+    }
+
+    #[test]
     fn every_link_is_checked() {
         let good = Timing::default();
         for (field, bad) in [
@@ -182,6 +203,13 @@ mod tests {
                 "COMMIT_LATENESS_SECONDS",
                 Timing {
                     commit_lateness_millis: 0,
+                    ..good
+                },
+            ),
+            (
+                "COUPA_COMMIT_LATENESS_SECONDS",
+                Timing {
+                    coupa_commit_lateness_millis: 0,
                     ..good
                 },
             ),

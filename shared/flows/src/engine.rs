@@ -150,6 +150,7 @@ pub async fn drive<D: Document, T: Target<D>>(
             }
             Step::LookUpThenSend => first_send(context, document, target).await?,
             Step::Send => claim_and_send(context, document, target).await?,
+            Step::LookEarly { settled } => look_early(context, document, target, settled).await?,
             Step::LookUp => look_up(context, document, target).await?,
         };
         match next {
@@ -257,6 +258,39 @@ async fn claim_and_send<D: Document, T: Target<D>>(
     match claim(context, document, target, event).await? {
         Some(claimed) => send(context, claimed, target).await,
         None => Ok(None),
+    }
+}
+
+/// Soon after a lost answer: is ours there already? That alone counts. Nothing found, a stranger's document or no answer prove
+/// nothing before the settle window ends, for a late commit may still land: then the claimed look-up decides. Nothing is sent
+/// after it, so nobody needs to be kept away; when to look next is stored first, so that nobody else asks the same meanwhile.
+async fn look_early<D: Document, T: Target<D>>(
+    context: &Context<'_>,
+    document: Loaded<D>,
+    target: &T,
+    settled: Timestamp,
+) -> Result<Option<Loaded<D>>, FlowError> {
+    let looks = effect_of(target, &document)?.early_looks;
+    let event = EffectEvent::LookedEarly {
+        not_before: after_wait(context, looks, None).min(settled),
+    };
+    let Some(document) = claim(context, document, target, event).await? else {
+        return Ok(None);
+    };
+    let effect = effect_of(target, &document)?;
+    let Ok(answers) = target.look_up(&document.document, effect).await else {
+        return Ok(Some(document));
+    };
+    match target.judge(&document.document, effect, answers) {
+        found @ Finding::There { adopted: false, .. } => {
+            match conclude(context, document, target, found, Proof::Found).await? {
+                Concluded::Stored(stored) => Ok(stored),
+                Concluded::Absent(document) | Concluded::Open(document, _) => Ok(Some(document)),
+            }
+        }
+        Finding::There { .. } | Finding::Nothing | Finding::Park { .. } | Finding::Unclear(_) => {
+            Ok(Some(document))
+        }
     }
 }
 
@@ -385,11 +419,16 @@ fn effect_of<'d, D: Document, T: Target<D>>(
         .ok_or_else(|| impossible(IllegalStep::NoEffect))
 }
 
-fn not_before(context: &Context<'_>, effect: &Effect, retry_after: Option<Duration>) -> Timestamp {
+pub(crate) fn not_before(context: &Context<'_>, effect: &Effect, retry_after: Option<Duration>) -> Timestamp {
+    after_wait(context, effect.setbacks, retry_after)
+}
+
+/// When to try again after so many tries in a row.
+fn after_wait(context: &Context<'_>, tries: u32, retry_after: Option<Duration>) -> Timestamp {
     let asked = retry_after.map_or(0, |wait| {
         i64::try_from(wait.as_millis()).unwrap_or(RETRY_AFTER_MILLIS_MAX)
     });
-    let wait = backoff_millis(effect.setbacks).max(asked.min(RETRY_AFTER_MILLIS_MAX));
+    let wait = backoff_millis(tries).max(asked.min(RETRY_AFTER_MILLIS_MAX));
     let jitter = context.chance.up_to(u64::try_from(wait / 4).unwrap_or(0));
     context
         .clock

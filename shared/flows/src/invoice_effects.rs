@@ -108,8 +108,7 @@ pub struct Creation<'a> {
 
 pub(crate) fn draft_of(effect: &Effect) -> Result<SupplierInvoiceDraft, Problem> {
     let altered = sha256_hex(&effect.request) != effect.request_sha256;
-    let draft = serde_json::from_str(&effect.request);
-    match draft {
+    match draft_in(&effect.request) {
         Ok(draft) if !altered => Ok(draft),
         _ => Err(Problem::new(
             "REQUEST_ALTERED",
@@ -119,6 +118,18 @@ pub(crate) fn draft_of(effect: &Effect) -> Result<SupplierInvoiceDraft, Problem>
         .expected(effect.request_sha256.clone())
         .actual(sha256_hex(&effect.request))),
     }
+}
+
+/// The invoice that a stored request creates.
+pub(crate) fn draft_in(request: &str) -> Result<SupplierInvoiceDraft, Problem> {
+    serde_json::from_str(request).map_err(|error| {
+        Problem::new(
+            "REQUEST_ALTERED",
+            "Nothing was sent. Compare the record with its audit trail.",
+        )
+        .field("request")
+        .actual(error.to_string())
+    })
 }
 
 /// What a document in QAD must be to be this invoice's.
@@ -203,7 +214,7 @@ fn differences(draft: &Wanted<'_>, document: &QadDocument) -> Option<(String, St
     }
 }
 
-fn name(document: &QadDocument) -> String {
+pub(crate) fn name(document: &QadDocument) -> String {
     let number = document
         .voucher
         .as_ref()

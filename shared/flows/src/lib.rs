@@ -42,6 +42,7 @@ mod sync_model;
 pub mod sync_suppliers;
 #[cfg(test)]
 mod testing;
+mod verify;
 mod waiting;
 pub mod watermark;
 pub mod webhook;

@@ -19,6 +19,7 @@ use crate::ports::{
 };
 use crate::store::{Change, Context, Document, FlowError, Loaded, impossible, load, parse, render, save};
 use crate::supplier_event::{awaited_supplier_id, awaited_supplier_key};
+use crate::verify;
 use crate::waiting;
 use domain::documents::{CoupaStatus, Invoice, ORDERS_PER_INVOICE_MAX, Order, Receipt, Reservation};
 use domain::effect::{Effect, EffectEvent, EffectStatus, Repetition, backoff_millis};
@@ -92,7 +93,7 @@ pub struct Entity<'a> {
 
 impl<'a> Deps<'a> {
     /// These permissions in one entity; `None` when the connection does not name it.
-    fn within(&self, code: &EntityCode) -> Option<Self> {
+    pub(crate) fn within(&self, code: &EntityCode) -> Option<Self> {
         if self.entities.is_empty() {
             return Some(*self);
         }
@@ -205,6 +206,9 @@ pub async fn run(deps: &Deps<'_>, id: InvoiceId, reason: HintReason) -> Result<R
         if is_first && is_not_due(&loaded.document, context.clock.now()) {
             return Ok(rest(context, loaded));
         }
+        let Some(loaded) = Box::pin(verify::run(deps, loaded)).await? else {
+            continue;
+        };
         // On the heap: it is by far the largest part of a run.
         match Box::pin(round(deps, loaded, reason, &mut looked)).await? {
             Next::Again => {}
@@ -347,7 +351,10 @@ async fn round(
 
 /// True when it waits for a time that has not come and nothing of it is open.
 fn is_not_due(record: &InvoiceRecord, now: Timestamp) -> bool {
-    record.may_be_decided() && !is_open(&record.note) && record.look_again.is_some_and(|at| at > now)
+    record.may_be_decided()
+        && !is_open(&record.note)
+        && record.look_again.is_some_and(|at| at > now)
+        && record.verification_due().is_none_or(|at| at > now)
 }
 
 fn is_open(effect: &Option<Effect>) -> bool {
@@ -505,7 +512,7 @@ async fn leave_alone(
 }
 
 /// Nothing may be sent for it by anyone else's settings.
-fn not_configured(entity: &EntityCode) -> Problem {
+pub(crate) fn not_configured(entity: &EntityCode) -> Problem {
     Problem::new(
         ENTITY_NOT_CONFIGURED,
         "Give the connection this entity again until the invoice is posted; then it may be taken out.",
@@ -641,7 +648,7 @@ async fn move_to(deps: &Deps<'_>, loaded: Loaded<InvoiceRecord>, event: Event) -
     store(deps, loaded.revision, change).await
 }
 
-fn change_to(
+pub(crate) fn change_to(
     deps: &Deps<'_>,
     record: &InvoiceRecord,
     event: Event,

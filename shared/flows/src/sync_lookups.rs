@@ -877,7 +877,8 @@ impl ValueWrite<'_> {
     ) -> Stepped<LookupValueRecord, LookupValueEvent> {
         let effect = record.effect.as_ref().ok_or(IllegalStep::NoEffect)?;
         let action = action_of(effect).map_err(|_| IllegalStep::NoEffect)?;
-        let (document, told) = record.advance(&action, event, context.clock.now(), context.timing)?;
+        let timing = context.timing.toward_coupa();
+        let (document, told) = record.advance(&action, event, context.clock.now(), &timing)?;
         Ok(Change {
             document,
             events: vec![told],

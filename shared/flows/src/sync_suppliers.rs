@@ -1685,7 +1685,12 @@ type Stepped = Result<Change<SupplierRecord, SupplierEvent>, IllegalStep>;
 fn advance_effect(context: &Context<'_>, record: &SupplierRecord, event: EffectEvent) -> Stepped {
     let effect = record.effect.as_ref().ok_or(IllegalStep::NoEffect)?;
     let write = write_of(effect).map_err(|_| IllegalStep::NoEffect)?;
-    let (document, told) = record.advance(&write, event, context.clock.now(), context.timing)?;
+    let timing = if write.is_to_coupa() {
+        context.timing.toward_coupa()
+    } else {
+        *context.timing
+    };
+    let (document, told) = record.advance(&write, event, context.clock.now(), &timing)?;
     Ok(Change {
         document,
         events: vec![told],

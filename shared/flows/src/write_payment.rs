@@ -785,7 +785,7 @@ fn moved(
     step: EffectEvent,
 ) -> Stepped<BillPayments, PaymentEvent> {
     let effect = bill.entry.as_ref().ok_or(IllegalStep::NoEffect)?;
-    let after = effect.after(&step, context.clock.now(), context.timing)?;
+    let after = effect.after(&step, context.clock.now(), &context.timing.toward_coupa())?;
     let event = PaymentEvent::Writing {
         step,
         fence: after.fence,

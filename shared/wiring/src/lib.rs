@@ -784,7 +784,7 @@ fn count(rest: &Rest, started: Timestamp, now: Timestamp) {
                 .state
                 .codes()
                 .iter()
-                .any(|code| code == "QAD_DUPLICATE_DOCUMENTS")
+                .any(|code| matches!(code.as_str(), "QAD_DUPLICATE_DOCUMENTS" | "QAD_DOCUMENT_LATE"))
             {
                 tracing::error!(metric = "duplicate_found", value = 1, invoice = %record.id, "duplicate in QAD");
             }

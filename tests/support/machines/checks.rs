@@ -108,7 +108,7 @@ impl Run {
         if kind == Kind::Export {
             return;
         }
-        let lateness = self.real().commit_lateness_millis;
+        let lateness = self.lateness(kind);
         let looked_up = self.watch.empty_at.get(&key).copied();
         let blind = self.watch.sent.iter().find(|sent| {
             sent.open && sent.key == key && looked_up.is_none_or(|at| at < sent.last_byte + lateness)

@@ -79,6 +79,14 @@ pub struct Life {
     pub told: bool,
 }
 
+/// The chain of times of a write of this kind: to QAD, or to Coupa.
+fn toward(timing: &Timing, kind: Kind) -> Timing {
+    match kind {
+        Kind::Create | Kind::Export => *timing,
+        Kind::Pay => timing.toward_coupa(),
+    }
+}
+
 impl Life {
     /// The life of a seed: a random part of the full load of faults, clocks as wrong as they may be.
     pub fn of(seed: u64) -> Self {
@@ -93,7 +101,7 @@ impl Life {
 
     /// The life of a seed under these odds.
     pub fn with(seed: u64, odds: Odds) -> Self {
-        let real = Timing::default();
+        let real = crate::timing();
         Self {
             seed,
             faults: Faults::ByChance(odds),
@@ -254,6 +262,16 @@ impl Run {
     /// What is true about time.
     pub fn real(&self) -> &Timing {
         &self.life.real
+    }
+
+    /// What the workers believe about time for a write of this kind.
+    pub fn timing_of(&self, kind: Kind) -> Timing {
+        toward(&self.life.believed, kind)
+    }
+
+    /// How late a write of this kind may land, in milliseconds.
+    pub fn lateness(&self, kind: Kind) -> i64 {
+        toward(&self.life.real, kind).commit_lateness_millis
     }
 
     /// Adds a line to the story.

@@ -89,6 +89,7 @@ enum Stage {
     Commit(Box<Change>, After, u32, bool),
     Recheck(Vec<usize>),
     FirstLook(Kind, Seen),
+    LookEarly(Kind, Seen),
     LookUp(Kind, Seen),
     Send(Kind, Seen),
     Leave(Kind, Seen),
@@ -120,8 +121,7 @@ struct Rows {
 enum After {
     Again,
     Held(Vec<usize>),
-    SendNext(Kind, Seen),
-    LookUpNext(Kind, Seen),
+    Next(Box<Stage>),
     Settled(Kind, Outcome, u64, u32),
     WakeNext(Box<(u64, Watermark)>),
     End,
@@ -297,13 +297,17 @@ impl Run {
 
     /// Nobody waits for its answers any more: no byte leaves from now on, and what still lands, lands in time.
     fn give_up(&mut self, worker: &Worker) {
-        let latest = self.systems.now + self.real().commit_lateness_millis;
+        let now = self.systems.now;
+        let (to_qad, to_coupa) = (self.lateness(Kind::Create), self.lateness(Kind::Pay));
         for late in &mut self.systems.late {
             if late.worker == worker.number {
-                late.at = late.at.min(latest);
+                let lateness = match late.write {
+                    Write::Document | Write::Exported => to_qad,
+                    Write::Entry(_) => to_coupa,
+                };
+                late.at = late.at.min(now + lateness);
             }
         }
-        let now = self.systems.now;
         self.watch.gave_up(worker.number, now);
     }
 
@@ -337,6 +341,7 @@ impl Run {
                 Next::Over
             }
             Stage::FirstLook(kind, seen) => self.first_look(worker, kind, seen, lost),
+            Stage::LookEarly(kind, seen) => self.look_early(worker, kind, seen, lost),
             Stage::LookUp(kind, seen) => self.look_up(worker, kind, seen, lost),
             Stage::Send(kind, seen) => self.send(worker, kind, seen, fault),
             Stage::Leave(kind, seen) => self.leave(worker, kind, seen, fault),
@@ -632,6 +637,13 @@ impl Run {
                 Next::To(Stage::FirstLook(kind, seen), Place::Read)
             }
             Step::LookUpThenSend | Step::Send => self.claim(worker, kind, &seen, intended(worker)),
+            Step::LookEarly { settled } => {
+                let next = self.clock(worker).plus_millis(backoff_millis(effect.early_looks));
+                let event = EffectEvent::LookedEarly {
+                    not_before: next.min(settled),
+                };
+                self.claim(worker, kind, &seen, event)
+            }
             Step::LookUp => {
                 let holder = format!("w{}", worker.number);
                 self.claim(worker, kind, &seen, EffectEvent::LookUpClaimed { holder })
@@ -640,7 +652,11 @@ impl Run {
     }
 
     fn claim(&mut self, worker: &Worker, kind: Kind, seen: &Seen, event: EffectEvent) -> Next {
-        let looks_up = matches!(event, EffectEvent::LookUpClaimed { .. });
+        let next = match event {
+            EffectEvent::LookUpClaimed { .. } => Stage::LookUp,
+            EffectEvent::LookedEarly { .. } => Stage::LookEarly,
+            _ => Stage::Send,
+        };
         let again = event == EffectEvent::IntendedAgain;
         let Some((change, claimed)) = self.moved(worker, kind, seen, event) else {
             self.violate(format!("{} cannot claim", worker.name()));
@@ -650,18 +666,9 @@ impl Run {
             self.saw(Mark::SentAgain);
         }
         if !stands(Guard::IntentFirst) {
-            let stage = if looks_up {
-                Stage::LookUp(kind, claimed)
-            } else {
-                Stage::Send(kind, claimed)
-            };
-            return Next::To(stage, Place::Register);
+            return Next::To(next(kind, claimed), Place::Register);
         }
-        let after = if looks_up {
-            After::LookUpNext(kind, claimed)
-        } else {
-            After::SendNext(kind, claimed)
-        };
+        let after = After::Next(Box::new(next(kind, claimed)));
         Next::To(commit_of(change, after), Place::Commit)
     }
 
@@ -680,6 +687,17 @@ impl Run {
                 self.saw(Mark::FoundBeforeFirst);
                 self.settle(worker, kind, seen, outcome, 0)
             }
+        }
+    }
+
+    /// Only that ours is there counts; anything else is left to the claimed look-up after the settle window.
+    fn look_early(&mut self, worker: &mut Worker, kind: Kind, seen: Seen, lost: bool) -> Next {
+        match self.judged(kind, &seen) {
+            Some(Outcome::Recovered) if !lost => {
+                self.saw(Mark::FoundOurs);
+                self.settle(worker, kind, seen, Outcome::Recovered, 0)
+            }
+            _ => Next::Over,
         }
     }
 
@@ -760,7 +778,7 @@ impl Run {
             Fault::Late(millis) => {
                 // The last byte may be as late as the end of the exchange.
                 self.systems.late.push(Late {
-                    at: now + takes + millis,
+                    at: now + takes + millis.min(self.lateness(kind)),
                     worker: worker.number,
                     write,
                 });
@@ -817,7 +835,7 @@ impl Run {
 
     /// The record after a step of its effect: the change to commit, and the record as it will be.
     fn moved(&self, worker: &Worker, kind: Kind, seen: &Seen, event: EffectEvent) -> Option<(Change, Seen)> {
-        let (now, timing) = (self.clock(worker), self.timing());
+        let (now, timing) = (self.clock(worker), &self.timing_of(kind));
         let next = seen.revision() + 1;
         match seen {
             Seen::Record(revision, record) => {
@@ -1017,8 +1035,13 @@ impl Run {
         match after {
             After::Again => Next::To(Stage::Load, Place::Register),
             After::Held(known) => Next::To(Stage::Recheck(known), Place::Register),
-            After::SendNext(kind, claimed) => Next::To(Stage::Send(kind, claimed), Place::Register),
-            After::LookUpNext(kind, claimed) => Next::To(Stage::LookUp(kind, claimed), Place::Read),
+            After::Next(stage) => {
+                let place = match *stage {
+                    Stage::LookUp(..) | Stage::LookEarly(..) => Place::Read,
+                    _ => Place::Register,
+                };
+                Next::To(*stage, place)
+            }
             After::Settled(..) => {
                 worker.looked = true;
                 Next::To(Stage::Load, Place::Register)
@@ -1043,7 +1066,7 @@ impl Run {
                 worker.looked = false;
                 Next::To(Stage::Load, Place::Register)
             }
-            After::SendNext(..) | After::LookUpNext(..) | After::WakeNext(_) => Next::Over,
+            After::Next(_) | After::WakeNext(_) => Next::Over,
             After::Settled(kind, outcome, fence, tries) => {
                 if tries + 1 >= SETTLE_TRIES_MAX {
                     return Next::Failed;
@@ -1203,6 +1226,7 @@ fn place_of(stage: &Stage) -> Place {
         Stage::Commit(..) => Place::Commit,
         Stage::ReadOthers(_)
         | Stage::FirstLook(..)
+        | Stage::LookEarly(..)
         | Stage::LookUp(..)
         | Stage::ReadCoupa(_)
         | Stage::Scan(_)
@@ -1221,6 +1245,7 @@ fn word_of(stage: &Stage) -> &'static str {
         Stage::Commit(..) => "a commit",
         Stage::Recheck(_) => "looking at the receipts once more",
         Stage::FirstLook(..) => "the look-up before the first send",
+        Stage::LookEarly(..) => "an early look-up",
         Stage::LookUp(..) => "the look-up after a lost answer",
         Stage::Send(..) | Stage::Leave(..) => "the send",
         Stage::Answer(..) | Stage::Decide(..) | Stage::Scanned(..) | Stage::PaymentsScanned(..) => {

@@ -5,6 +5,7 @@
 //! | [`address`] | the tenant's base URL, percent-encoding |
 //! | [`outbound`] | where requests may go |
 //! | [`transport`] | one exchange |
+//! | `once` | a write's own connection |
 //! | [`auth`] | tokens |
 //! | `scrub` | keeps our credentials out of what the other side says |
 //! | [`retry`] | when a read is tried again |
@@ -12,6 +13,7 @@
 
 pub mod address;
 pub mod auth;
+mod once;
 pub mod outbound;
 pub mod pace;
 pub mod retry;

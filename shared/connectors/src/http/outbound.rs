@@ -220,17 +220,29 @@ impl Lookup for SystemLookup {
 }
 
 /// What the HTTP library resolves with: looks up, checks, and hands over exactly what was checked.
+#[derive(Clone)]
 pub(crate) struct CheckedResolver {
     pub(crate) destination: Destination,
     pub(crate) lookup: Arc<dyn Lookup>,
 }
 
+/// Why something could not be done, before a byte was sent.
+pub(crate) type Failed = Box<dyn std::error::Error + Send + Sync>;
+
+impl CheckedResolver {
+    /// The addresses of a host, all of them allowed.
+    pub(crate) async fn addresses(&self, host: &str) -> Result<Vec<IpAddr>, Failed> {
+        let addresses = self.lookup.addresses(host).await?;
+        self.destination.check_resolved(host, &addresses)?;
+        Ok(addresses)
+    }
+}
+
 impl reqwest::dns::Resolve for CheckedResolver {
     fn resolve(&self, name: reqwest::dns::Name) -> reqwest::dns::Resolving {
-        let (destination, lookup) = (self.destination.clone(), Arc::clone(&self.lookup));
+        let resolver = self.clone();
         Box::pin(async move {
-            let addresses = lookup.addresses(name.as_str()).await?;
-            destination.check_resolved(name.as_str(), &addresses)?;
+            let addresses = resolver.addresses(name.as_str()).await?;
             // Port 0: the library puts the address's own there.
             let checked = addresses.into_iter().map(|address| SocketAddr::new(address, 0));
             let checked: reqwest::dns::Addrs = Box::new(checked);

@@ -1,13 +1,15 @@
 //! One HTTP exchange, and what it proves when it fails. The only way out of the product to Coupa and QAD.
 //!
 //! HTTP libraries re-send on a dropped keep-alive connection by themselves. Here nothing does: the library's own
-//! retries are off, and a write always gets a connection of its own.
+//! retries are off, and a write always gets a connection of its own (`once`).
 //!
 //! Where a request may go is part of it ([`Destination`]); the environment has no say: no proxy, no redirect, no second
 //! look-up of a name. Answers are taken as they are or not at all: nothing is decompressed.
 
+use super::once;
 use super::outbound::{self, CheckedResolver, Destination, Forbidden, Lookup, SystemLookup};
 use async_trait::async_trait;
+use reqwest::header::{ACCEPT_ENCODING, HeaderName, HeaderValue};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -26,6 +28,8 @@ pub const CONNECT_SECONDS_MAX: u64 = 10;
 pub const DESTINATIONS_MAX: usize = 400;
 /// An idle connection is given up after this many seconds: those that slept through a frozen Lambda are dead.
 pub const POOL_IDLE_SECONDS: u64 = 4;
+/// Idle connections that are kept per host.
+const IDLE_CONNECTIONS_MAX: usize = 4;
 
 /// The methods we use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -145,22 +149,14 @@ pub trait Transport: Send + Sync {
 pub struct HttpTransport {
     lookup: Arc<dyn Lookup>,
     tls: OnceLock<Result<rustls::ClientConfig, String>>,
-    clients: Mutex<BTreeMap<Destination, Clients>>,
+    /// What reads: each knows one destination.
+    clients: Mutex<BTreeMap<Destination, reqwest::Client>>,
 }
 
 impl Default for HttpTransport {
     fn default() -> Self {
         Self::with_lookup(Arc::new(SystemLookup))
     }
-}
-
-/// The clients of one destination: their resolver knows no other.
-#[derive(Clone)]
-struct Clients {
-    /// Reuses connections.
-    reads: reqwest::Client,
-    /// A connection of its own for each request.
-    writes: reqwest::Client,
 }
 
 impl HttpTransport {
@@ -178,32 +174,30 @@ impl HttpTransport {
         }
     }
 
-    fn client(&self, destination: &Destination, write: bool) -> Result<reqwest::Client, TransportError> {
-        let mut known = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
-        let clients = match known.get(destination) {
-            Some(clients) => clients.clone(),
-            None => {
-                let clients = self.build(destination).map_err(TransportError::NotSent)?;
-                if known.len() >= DESTINATIONS_MAX {
-                    known.clear();
-                }
-                known.insert(destination.clone(), clients.clone());
-                clients
-            }
-        };
-        Ok(if write { clients.writes } else { clients.reads })
-    }
-
-    fn build(&self, destination: &Destination) -> Result<Clients, String> {
-        let tls = self.tls.get_or_init(tls_config).clone()?;
-        let resolver = Arc::new(CheckedResolver {
+    fn resolver(&self, destination: &Destination) -> CheckedResolver {
+        CheckedResolver {
             destination: destination.clone(),
             lookup: Arc::clone(&self.lookup),
-        });
-        Ok(Clients {
-            reads: client(tls.clone(), Arc::clone(&resolver), 4)?,
-            writes: client(tls, resolver, 0)?,
-        })
+        }
+    }
+
+    fn tls(&self) -> Result<rustls::ClientConfig, TransportError> {
+        let tls = self.tls.get_or_init(tls_config).clone();
+        tls.map_err(TransportError::NotSent)
+    }
+
+    fn client(&self, destination: &Destination) -> Result<reqwest::Client, TransportError> {
+        let mut known = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(client) = known.get(destination) {
+            return Ok(client.clone());
+        }
+        let resolver = Arc::new(self.resolver(destination));
+        let client = client(self.tls()?, resolver).map_err(TransportError::NotSent)?;
+        if known.len() >= DESTINATIONS_MAX {
+            known.clear();
+        }
+        known.insert(destination.clone(), client.clone());
+        Ok(client)
     }
 
     async fn exchange(&self, mut request: Request) -> Result<Response, TransportError> {
@@ -213,62 +207,71 @@ impl HttpTransport {
             .destination
             .check(&url)
             .map_err(TransportError::Forbidden)?;
-        let client = self.client(&request.destination, request.write)?;
         let method = match request.method {
             Method::Get => reqwest::Method::GET,
             Method::Post => reqwest::Method::POST,
             Method::Put => reqwest::Method::PUT,
         };
+        let mut built = reqwest::Request::new(method, url);
         // Without this header any encoding would be welcome (RFC 9110 §12.5.3).
-        let mut builder = client
-            .request(method, url)
-            .header(reqwest::header::ACCEPT_ENCODING, "identity");
+        let identity = HeaderValue::from_static("identity");
+        built.headers_mut().insert(ACCEPT_ENCODING, identity);
         for (name, value) in &request.headers {
+            let unfit = |error: &dyn std::error::Error| TransportError::NotSent(error.to_string());
+            let name = HeaderName::from_bytes(name.as_bytes()).map_err(|error| unfit(&error))?;
             // Which of them is a credential is a matter of configuration, so none is ever shown by the library.
-            let mut value = reqwest::header::HeaderValue::from_str(value)
-                .map_err(|error| TransportError::NotSent(error.to_string()))?;
+            let mut value = HeaderValue::from_str(value).map_err(|error| unfit(&error))?;
             value.set_sensitive(true);
-            builder = builder.header(name, value);
+            built.headers_mut().append(name, value);
         }
         // A PUT without a body still says that its body is empty; some gateways refuse it otherwise.
         if request.body.is_some() || request.method != Method::Get {
-            builder = builder.body(request.body.take().unwrap_or_default());
+            *built.body_mut() = Some(request.body.take().unwrap_or_default().into());
         }
-        let mut answer = builder.send().await.map_err(classify)?;
-        let status = answer.status().as_u16();
-        let headers = headers(&answer)?;
-        if let Some(encoding) = foreign_encoding(&headers) {
-            // What an error says besides its status is worth little; what a success says is all that counts.
-            if answer.status().is_success() {
-                return Err(TransportError::MaybeSent(format!(
-                    "the answer is encoded as {encoding} although that was declined"
-                )));
-            }
-            return Ok(Response {
-                status,
-                headers,
-                body: Vec::new(),
-            });
+        if request.write {
+            let resolver = self.resolver(&request.destination);
+            return once::send(built, &resolver, self.tls()?, request.timeout).await;
         }
-        let too_large =
-            || TransportError::MaybeSent(format!("the body is larger than {BODY_BYTES_MAX} bytes"));
-        let mut body = Vec::new();
-        while let Some(chunk) = answer
-            .chunk()
-            .await
-            .map_err(|error| TransportError::MaybeSent(reason(&error)))?
-        {
-            if body.len().saturating_add(chunk.len()) > BODY_BYTES_MAX {
-                return Err(too_large());
-            }
-            body.extend_from_slice(&chunk);
+        let client = self.client(&request.destination)?;
+        whole(client.execute(built).await.map_err(classify)?).await
+    }
+}
+
+/// Reads all of an answer.
+pub(super) async fn whole(mut answer: reqwest::Response) -> Result<Response, TransportError> {
+    let status = answer.status().as_u16();
+    let headers = headers(&answer)?;
+    if let Some(encoding) = foreign_encoding(&headers) {
+        // What an error says besides its status is worth little; what a success says is all that counts.
+        if answer.status().is_success() {
+            return Err(TransportError::MaybeSent(format!(
+                "the answer is encoded as {encoding} although that was declined"
+            )));
         }
-        Ok(Response {
+        return Ok(Response {
             status,
             headers,
-            body,
-        })
+            body: Vec::new(),
+        });
     }
+    let mut body = Vec::new();
+    while let Some(chunk) = answer
+        .chunk()
+        .await
+        .map_err(|error| TransportError::MaybeSent(reason(&error)))?
+    {
+        if body.len().saturating_add(chunk.len()) > BODY_BYTES_MAX {
+            return Err(TransportError::MaybeSent(format!(
+                "the body is larger than {BODY_BYTES_MAX} bytes"
+            )));
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(Response {
+        status,
+        headers,
+        body,
+    })
 }
 
 /// The content encoding of an answer, when it is not the plain one.
@@ -331,15 +334,19 @@ fn classify(error: reqwest::Error) -> TransportError {
     }
 }
 
-/// The chain of causes without the address, whose query is nobody's business.
+/// What broke off, without the address, whose query is nobody's business.
 fn reason(error: &reqwest::Error) -> String {
-    let mut text = if error.is_connect() {
+    let what = if error.is_connect() {
         "no connection"
     } else {
         "the exchange broke off"
-    }
-    .to_owned();
-    let mut cause = std::error::Error::source(error);
+    };
+    causes(what, std::error::Error::source(error))
+}
+
+/// What happened, with the chain of its causes.
+pub(super) fn causes(what: &str, mut cause: Option<&dyn std::error::Error>) -> String {
+    let mut text = what.to_owned();
     while let Some(inner) = cause {
         text.push_str(": ");
         text.push_str(&inner.to_string());
@@ -366,11 +373,7 @@ fn tls_config() -> Result<rustls::ClientConfig, String> {
     clippy::disallowed_methods,
     reason = "the one place where HTTP clients are made"
 )]
-fn client(
-    tls: rustls::ClientConfig,
-    resolver: Arc<CheckedResolver>,
-    idle_connections: usize,
-) -> Result<reqwest::Client, String> {
+fn client(tls: rustls::ClientConfig, resolver: Arc<CheckedResolver>) -> Result<reqwest::Client, String> {
     reqwest::Client::builder()
         .dns_resolver(resolver)
         .tls_backend_preconfigured(tls)
@@ -382,7 +385,7 @@ fn client(
         .no_proxy()
         .connect_timeout(Duration::from_secs(CONNECT_SECONDS_MAX))
         .pool_idle_timeout(Duration::from_secs(POOL_IDLE_SECONDS))
-        .pool_max_idle_per_host(idle_connections)
+        .pool_max_idle_per_host(IDLE_CONNECTIONS_MAX)
         .build()
         .map_err(|error| error.to_string())
 }

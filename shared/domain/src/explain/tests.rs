@@ -640,8 +640,8 @@ fn an_approved_invoice_tells_how_its_creation_stands() {
         ),
         (
             effect(EffectStatus::Unknown, 1),
-            "nobody knows whether QAD created it; it is looked up there by itself after 2026-03-05 09:22 UTC and \
-             never sent again before that.",
+            "nobody knows whether QAD created it; it is looked for there by itself from now on, and never sent again \
+             before 2026-03-05 09:22 UTC.",
         ),
         (
             effect(EffectStatus::Done, 1),

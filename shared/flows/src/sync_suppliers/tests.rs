@@ -594,7 +594,8 @@ async fn a_code_that_is_taken_is_given_up_and_another_one_found() {
 /// Runs until nothing is left to do: both sides agree, and nothing was created twice.
 async fn recover(model: &Model, story: &str) {
     for _ in 0..4 {
-        model.wait(10);
+        // Longer than a lost answer of QAD's takes to settle.
+        model.wait(35);
         let _ = go(model, &policy(), false).await;
     }
     let (writes, commits) = {

@@ -234,6 +234,7 @@ pub async fn start_local(folder: &Folder, connections: Vec<LocalConnection>) -> 
         ("StopMarginSeconds", "2"),
         ("LeaseSeconds", "12"),
         ("CommitLatenessSeconds", "4"),
+        ("CoupaCommitLatenessSeconds", "4"),
         ("ClockSkewSeconds", "0"),
         ("QueueVisibilitySeconds", "60"),
     ];
