@@ -2,6 +2,7 @@
 
 use comfy_table::{ContentArrangement, Table};
 pub(crate) use domain::csv::csv;
+use domain::documents::InvoiceParticulars;
 use domain::explain;
 use domain::ids::OrderLineKey;
 use domain::instruction::{Instruction, Release};
@@ -54,6 +55,7 @@ pub(crate) fn invoice_json(record: &InvoiceRecord) -> Value {
         "orders": summary.map(|s| s.orders.iter().map(|order| order.as_str()).collect::<Vec<_>>()).unwrap_or_default(),
         "total": summary.map(|s| s.total.normalize().to_string()),
         "currency": summary.map(|s| s.currency),
+        "particulars": summary.map(|s| &s.particulars),
         "state": record.state.word(),
         "codes": record.state.codes(),
         "awaits": awaited(record.awaits()),
@@ -135,6 +137,7 @@ pub(crate) fn facts(record: &InvoiceRecord) -> Table {
             ),
             ("Orders", orders.join(", ")),
         ]);
+        rows.extend(particulars(&summary.particulars));
     }
     rows.push(("State", format!("{} since {}", record.state.word(), record.since)));
     rows.push(("Reasons", record.state.codes().join(", ")));
@@ -174,6 +177,26 @@ pub(crate) fn facts(record: &InvoiceRecord) -> Table {
         .map(|(name, value)| vec![name.to_owned(), value])
         .collect();
     table(&["What", "Value"], rows)
+}
+
+/// What Coupa tells of it beside, as far as it is known.
+fn particulars(known: &InvoiceParticulars) -> Vec<(&'static str, String)> {
+    let discount = known.discount();
+    let rows = [
+        ("Corrects", known.original.clone()),
+        ("Due", known.due.map(|date| date.to_string())),
+        (
+            "Discount",
+            discount.map(|(percent, until)| format!("{percent} % until {until}")),
+        ),
+        ("Payment term", known.payment_term.clone()),
+        ("Asked for by", known.requester.clone()),
+        ("Delivered to", known.plant.clone()),
+        ("In Coupa", known.page.clone()),
+    ];
+    rows.into_iter()
+        .filter_map(|(name, value)| Some((name, value?)))
+        .collect()
 }
 
 /// The list as a table for people.
