@@ -28,6 +28,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::process::ExitCode;
 use std::sync::Arc;
 
+/// What calls the function, as it came.
+type Event = Box<RawValue>;
+
 fn main() -> ExitCode {
     start(
         "console",
@@ -43,9 +46,7 @@ fn main() -> ExitCode {
     )
 }
 
-fn build(
-    world: World,
-) -> Result<impl AsyncFn(Box<RawValue>, Invocation) -> Result<Value, Problem>, Vec<Problem>> {
+fn build(world: World) -> Result<impl AsyncFn(Event, Invocation) -> Result<Value, Problem>, Vec<Problem>> {
     let one = |problem: Problem| vec![problem];
     let config = &world.config;
     let ids = named(config)?;
@@ -88,7 +89,7 @@ fn build(
         chance: Arc::clone(&chance),
     };
     let door = Door::new(way, world, ids, make);
-    Ok(async move |event: Box<RawValue>, invocation: Invocation| {
+    Ok(async move |event: Event, invocation: Invocation| {
         let called: Called = read(event.get())?;
         if let Some(order) = called.mail {
             return as_json(office.run(&order, invocation.deadline).await?);

@@ -118,6 +118,10 @@ impl Ses {
 ///
 /// # Errors
 /// It was not taken, or it is not known whether it was.
+#[expect(
+    clippy::result_large_err,
+    reason = "once a day; it is what the port of mails answers"
+)]
 pub fn judge(status: u16, body: &[u8]) -> Result<(), WriteError> {
     let problem = |code: &str, fix: &str| {
         let said: String = clean(&String::from_utf8_lossy(body));
