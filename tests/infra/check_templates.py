@@ -42,6 +42,7 @@ TIMES = {
     "QUEUE_RECEIVE_COUNT_MAX",
 }
 
+SES = "arn:${AWS::Partition}:ses:${AWS::Region}:${AWS::AccountId}"
 # What each role may do, written a second time on purpose: a permission is only added by changing two files.
 # Logs and the key are checked separately because every function has them.
 GRANTS = {
@@ -138,6 +139,9 @@ GRANTS = {
         },
         "AuditTable": {"dynamodb:PutItem", "dynamodb:Query"},
         "InvoicesQueue": {"sqs:SendMessage"},
+        # The mail of the day, under the condition MailOn.
+        f"{SES}:identity/${{MailIdentity}}": {"ses:SendEmail"},
+        f"{SES}:configuration-set/${{MailConfiguration}}": {"ses:SendEmail"},
     },
     "sweep": {
         "RegisterTable": {"dynamodb:Query"},
@@ -231,6 +235,8 @@ def imported(value):
 
 def statements(role):
     for policy in role["Properties"].get("Policies", []):
+        # One that is there under a condition counts as there.
+        policy = policy["Fn::If"][1] if "Fn::If" in policy else policy
         yield from as_list(policy["PolicyDocument"]["Statement"])
 
 
@@ -445,6 +451,14 @@ def the_page_is_off_and_holds_no_key(templates):
         wanted = "ConsoleOidc" if name.startswith("ConsoleSecret") else "ConsoleOn"
         if name.startswith("Console") and resource.get("Condition") != wanted:
             yield f"{name} is made whatever ConsoleLogin says"
+    if template["Parameters"]["MailTo"]["Default"] != "":
+        yield "somebody gets a mail by default"
+    for name, resource in template["Resources"].items():
+        if name.startswith("Mail") and resource.get("Condition") != "MailOn":
+            yield f"{name} is made although nobody gets a mail"
+    scheduled = properties(template, "MailOfTheDay")["Target"]
+    if "RetryPolicy" not in scheduled or "DeadLetterConfig" not in scheduled:
+        yield "the mail of the day loses a tick without a word"
     drawn = properties(template, "ConsoleSecret").get("GenerateSecretString", {})
     if drawn.get("GenerateStringKey") != "session_key" or int(drawn.get("PasswordLength", 0)) < 32:
         yield "the key of the sessions is not drawn by AWS"
@@ -1239,6 +1253,14 @@ MUTATIONS = [
     ("page's secret in the template", lambda t: stack(t, "ConsoleSecret").update(SecretString="x"), "secrets_name_their_readers"),
     ("page's key known to all", lambda t: stack(t, "ConsoleSecret").pop("GenerateSecretString"), "the_page_is_off_and_holds_no_key"),
     ("page on by itself", lambda t: default(t, "ConsoleLogin", "oidc"), "the_page_is_off_and_holds_no_key"),
+    ("mail to somebody by itself", lambda t: default(t, "MailTo", "ap@example.com"), "the_page_is_off_and_holds_no_key"),
+    ("mail schedule always there", lambda t: t[STACK]["Resources"]["MailOfTheDay"].pop("Condition"), "the_page_is_off_and_holds_no_key"),
+    ("mail that gets lost", lambda t: stack(t, "MailOfTheDay")["Target"].pop("DeadLetterConfig"), "the_page_is_off_and_holds_no_key"),
+    (
+        "mail from anybody's identity",
+        lambda t: stack(t, "ConsoleRole")["Policies"][1]["Fn::If"][1]["PolicyDocument"]["Statement"][0].update(Resource="*"),
+        "no_wildcard_in_identity_policies",
+    ),
     ("page that cannot be switched off", lambda t: t[STACK]["Resources"]["ConsoleApi"].pop("Condition"), "the_page_is_off_and_holds_no_key"),
     (
         "page's secret without a login that needs it",

@@ -1,6 +1,7 @@
 //! Lambda function console: the page for people without a terminal. All of it is in [`pages`]; here it meets AWS.
 
 mod door;
+mod mail;
 
 use aws::config::{
     AUDIT_TABLE, CONSOLE_CLIENT_ID, CONSOLE_CONNECTIONS, CONSOLE_ISSUER, CONSOLE_LOGIN, CONSOLE_PERSON_CLAIM,
@@ -11,18 +12,24 @@ use aws::dynamo::DynamoRegister;
 use aws::lambda::{Invocation, World, as_json, start};
 use aws::sqs::SqsQueue;
 use axum::body::Body;
+use connectors::http::transport::HttpTransport;
 use domain::ids::ConnectionId;
 use domain::problem::Problem;
 use door::{Door, Way};
 use flows::ports::Books;
 use lambda_http::request::LambdaRequest;
 use lambda_http::{Adapter, Context, LambdaEvent, Request, tower::Service};
+use mail::{Called, Office, read};
 use oidc::{Roles, Settings};
 use pages::{Console, Login, Person, PlantClock, Role, Seal};
 use serde_json::Value;
+use serde_json::value::RawValue;
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::ExitCode;
 use std::sync::Arc;
+
+/// What calls the function, as it came.
+type Event = Box<RawValue>;
 
 fn main() -> ExitCode {
     start(
@@ -39,9 +46,7 @@ fn main() -> ExitCode {
     )
 }
 
-fn build(
-    world: World,
-) -> Result<impl AsyncFn(LambdaRequest, Invocation) -> Result<Value, Problem>, Vec<Problem>> {
+fn build(world: World) -> Result<impl AsyncFn(Event, Invocation) -> Result<Value, Problem>, Vec<Problem>> {
     let one = |problem: Problem| vec![problem];
     let config = &world.config;
     let ids = named(config)?;
@@ -64,6 +69,15 @@ fn build(
     let timing = config.timing();
     let way = login(config)?;
     let (clock, chance) = (Arc::clone(&world.clock), Arc::clone(&world.chance));
+    let office = Office {
+        connections: connections.clone(),
+        clock: Arc::clone(&clock),
+        chance: Arc::clone(&chance),
+        timing,
+        zone: zone.clone(),
+        ses: world.clients.ses(),
+        transport: Arc::new(HttpTransport::new()),
+    };
     let make = move |login: Login, seal: Seal| Console {
         connections: connections.clone(),
         login,
@@ -75,7 +89,12 @@ fn build(
         chance: Arc::clone(&chance),
     };
     let door = Door::new(way, world, ids, make);
-    Ok(async move |event: LambdaRequest, _| {
+    Ok(async move |event: Event, invocation: Invocation| {
+        let called: Called = read(event.get())?;
+        if let Some(order) = called.mail {
+            return as_json(office.run(&order, invocation.deadline).await?);
+        }
+        let event: LambdaRequest = read(event.get())?;
         let console = door.open().await;
         let service = lambda_http::service_fn(move |request: Request| {
             let console = console.clone();

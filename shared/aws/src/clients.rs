@@ -152,6 +152,11 @@ impl Clients {
         self.secrets_manager.get_or_init(build).clone()
     }
 
+    /// What signs requests to SES.
+    pub fn ses(&self) -> crate::ses::Ses {
+        crate::ses::Ses::new(self.settings.region.clone(), self.settings.credentials())
+    }
+
     fn http(&self) -> SharedHttpClient {
         self.http.get_or_init(build_http).clone()
     }

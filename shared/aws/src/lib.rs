@@ -21,6 +21,7 @@ pub mod dynamo;
 pub mod lambda;
 pub mod paces;
 pub mod secrets;
+pub mod ses;
 pub mod sqs;
 pub mod telemetry;
 pub mod tokens;

@@ -241,6 +241,48 @@ impl InvoiceTerms {
     }
 }
 
+/// What people ask of an invoice and nothing is decided by: when it is due, by when a discount is earned, who asked for the goods
+/// and for which plant, where it stands in Coupa. None of it is content, so none of it is hashed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
+pub struct InvoiceParticulars {
+    /// Net due date, as written.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub due: Option<Date>,
+    /// Last day of the discount, as written.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub discount_until: Option<Date>,
+    /// The discount, in percent; more than zero.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub discount_percent: Option<Decimal>,
+    /// Payment term, in Coupa's words for people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub payment_term: Option<String>,
+    /// Who asked for what was delivered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub requester: Option<String>,
+    /// The plant it was delivered to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plant: Option<String>,
+    /// Of a credit note: the number of the invoice that it corrects.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub original: Option<String>,
+    /// Its own page in Coupa.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub page: Option<String>,
+}
+
+impl InvoiceParticulars {
+    /// True when nothing is known of them, as in records from before they were kept.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// The discount, as far as Coupa tells it: `2 % until 2026-10-14`. `None` without a rate or a day: half of it helps nobody.
+    pub fn discount(&self) -> Option<(Decimal, Date)> {
+        Some((self.discount_percent?, self.discount_until?))
+    }
+}
+
 /// An invoice or credit note, read from Coupa.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Invoice {
@@ -283,6 +325,9 @@ pub struct Invoice {
     /// Coupa's orders that had to be read to understand the invoice: they need not be read again.
     #[serde(skip)]
     pub coupa_orders: Vec<CoupaOrder>,
+    /// What people ask of it beside; no content.
+    #[serde(skip)]
+    pub particulars: InvoiceParticulars,
 }
 
 impl Invoice {

@@ -8,7 +8,7 @@
 //!
 //! The audit trail is the list of events: replaying it through the same function gives the record's state again.
 
-use crate::documents::SourceVersion;
+use crate::documents::{InvoiceParticulars, SourceVersion};
 use crate::effect::{Effect, EffectEvent, EffectStatus, IllegalEffect};
 use crate::guards::{Guard, stands};
 use crate::ids::{DocumentKind, EntityCode, InvoiceId, InvoiceReference, OrderLineKey, PurchaseOrderNumber};
@@ -244,6 +244,9 @@ pub struct Summary {
     pub currency: Currency,
     /// The purchase orders it names.
     pub orders: Vec<PurchaseOrderNumber>,
+    /// What people ask of it beside; empty in records from before it was kept.
+    #[serde(default, skip_serializing_if = "InvoiceParticulars::is_empty")]
+    pub particulars: InvoiceParticulars,
 }
 
 /// What QAD has paid of an invoice, as far as Coupa shows it. Beside the state, not part of it: payments come after

@@ -99,6 +99,14 @@ impl PlantClock {
         })
     }
 
+    /// The day that it is there.
+    pub fn date(&self, when: Timestamp) -> Date {
+        jiff::Timestamp::from_millisecond(when.0).map_or_else(
+            |_| when.date_utc(),
+            |instant| instant.to_zoned(self.zone.clone()).date(),
+        )
+    }
+
     /// The zone's name.
     pub fn name(&self) -> &str {
         &self.name

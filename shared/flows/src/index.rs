@@ -70,12 +70,22 @@ pub struct Row {
     /// QAD's number of it.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub voucher: String,
+    /// When it is due.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub due: Option<Date>,
+    /// The plant it was delivered to.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub plant: String,
+    /// Who asked for what was delivered.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub requester: String,
 }
 
 impl Row {
     /// The row of an invoice.
     pub fn of(record: &InvoiceRecord) -> Self {
         let summary = record.summary.as_ref();
+        let particulars = summary.map(|summary| &summary.particulars);
         let text = |text: Option<&str>| text.unwrap_or_default().to_owned();
         Self {
             id: record.id,
@@ -95,6 +105,9 @@ impl Row {
                 .voucher()
                 .map(ToString::to_string)
                 .unwrap_or_default(),
+            due: particulars.and_then(|known| known.due),
+            plant: text(particulars.and_then(|known| known.plant.as_deref())),
+            requester: text(particulars.and_then(|known| known.requester.as_deref())),
         }
     }
 }

@@ -14,6 +14,7 @@
 pub mod bills;
 pub mod claims;
 pub mod coupa_orders;
+pub mod daily_mail;
 pub mod engine;
 pub mod feed;
 pub mod hinted;

@@ -588,6 +588,7 @@ fn with_source(record: &InvoiceRecord, invoice: &Invoice) -> InvoiceRecord {
         total: invoice.total,
         currency: invoice.currency,
         orders: invoice.orders(),
+        particulars: invoice.particulars.clone(),
     });
     next
 }

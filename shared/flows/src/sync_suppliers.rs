@@ -519,9 +519,14 @@ fn entry(id: String) -> RecordKey {
     }
 }
 
+/// Where the record of a supplier is.
+pub fn key_of(id: &SupplierId) -> RecordKey {
+    entry(id.to_string())
+}
+
 impl Document for SupplierRecord {
     fn key(&self) -> RecordKey {
-        entry(self.id.to_string())
+        key_of(&self.id)
     }
     fn audit_name(&self) -> String {
         format!("supplier/{}", self.id)

@@ -2,18 +2,23 @@
 
 use crate::invoices::{tag, word_of};
 use crate::layout::{Part, page, refused};
+use crate::suppliers::candidates;
 use crate::words::{figure, money, price};
 use crate::{Fields, Problems, Visit};
 use axum::extract::{Path, Query};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
+use domain::documents::InvoiceParticulars;
 use domain::explain;
-use domain::ids::InvoiceId;
-use domain::index::View;
+use domain::ids::{DocumentKind, InvoiceId};
+use domain::index::{View, folded};
 use domain::lifecycle::{Event, InvoiceRecord, ParkReason, PostedHow, State};
 use domain::matching::{ExceptionCode, LineReport};
+use domain::suppliers::{SupplierId, SupplierRecord};
+use flows::index;
 use flows::ports::{AuditEntry, RecordKey};
-use flows::store::{Loaded, invoice_audit_name, load, verify_chain};
+use flows::store::{Loaded, invoice_audit_name, load, parse, verify_chain};
+use flows::{supplier_event, sync_suppliers};
 use maud::{Markup, html};
 use rust_decimal::Decimal;
 
@@ -32,28 +37,103 @@ pub(crate) async fn read(visit: &Visit, id: &str) -> Result<Loaded<InvoiceRecord
     found.ok_or_else(unknown)
 }
 
+/// What the page of one invoice shows.
+struct Read {
+    loaded: Loaded<InvoiceRecord>,
+    trail: Vec<AuditEntry>,
+    /// The bills that it may be.
+    others: Vec<InvoiceRecord>,
+    /// Of a credit note: the invoices it corrects, by their number.
+    corrected: Vec<InvoiceRecord>,
+    /// Its supplier with those that it may be, when that is what it waits for, and how many invoices wait for it.
+    supplier: Option<(SupplierRecord, u64)>,
+}
+
+/// The invoices of the same supplier that have the number which a credit note corrects.
+async fn corrected(visit: &Visit, credit: &InvoiceRecord) -> Result<Vec<InvoiceRecord>, Problems> {
+    let Some(summary) = &credit.summary else {
+        return Ok(Vec::new());
+    };
+    let Some(number) = &summary.particulars.original else {
+        return Ok(Vec::new());
+    };
+    let mut found = index::find(&*visit.books, number).await?.records;
+    found.retain(|record| {
+        record.id != credit.id
+            && record.coupa_supplier == credit.coupa_supplier
+            && record.summary.as_ref().is_some_and(|other| {
+                other.kind == DocumentKind::Invoice && folded(other.reference.as_str()) == folded(number)
+            })
+    });
+    Ok(found)
+}
+
+/// Its supplier as Coupa knows it, when the invoice waits to be told who that is and somebody is proposed.
+async fn proposed(visit: &Visit, record: &InvoiceRecord) -> Result<Option<(SupplierRecord, u64)>, Problems> {
+    let unlinked = ExceptionCode::SupplierNotLinked.as_str();
+    let Some(id) = record
+        .coupa_supplier
+        .filter(|_| record.state.codes().iter().any(|code| code == unlinked))
+    else {
+        return Ok(None);
+    };
+    let key = sync_suppliers::key_of(&SupplierId::Coupa(id));
+    let Some(stored) = visit.books.read(&[key]).await?.into_iter().next().flatten() else {
+        return Ok(None);
+    };
+    let supplier: SupplierRecord = parse(&stored)?;
+    if candidates(&supplier).is_empty() {
+        return Ok(None);
+    }
+    let waiting = supplier_event::waiting(&*visit.books).await?;
+    Ok(Some((supplier, waiting.get(&id).copied().unwrap_or(0))))
+}
+
+/// Who the supplier may be in QAD, and why.
+fn perhaps(base: &str, read: &Read) -> Markup {
+    let Some((supplier, waiting)) = &read.supplier else {
+        return html! {};
+    };
+    html! {
+        h2 { "Who the supplier may be" }
+        ul { @for candidate in candidates(supplier) { li { bdi { (candidate) } } } }
+        p {
+            (crate::words::invoices(i64::try_from(*waiting).unwrap_or(i64::MAX)))
+            @if *waiting == 1 { " waits" } @else { " wait" } " for it. "
+            a href={ (base) "/suppliers" } { "Suppliers that may be the same" }
+        }
+    }
+}
+
 /// `GET /invoices/{id}`.
 pub(crate) async fn show(visit: Visit, Path(id): Path<String>, Query(fields): Query<Fields>) -> Response {
     let read = async {
         let loaded = read(&visit, &id).await?;
         let trail = visit.books.audit(&invoice_audit_name(loaded.document.id)).await?;
+        let named: Vec<RecordKey> = named_others(&loaded.document)
+            .into_iter()
+            .map(RecordKey::Invoice)
+            .collect();
         let mut others = Vec::new();
-        for id in named_others(&loaded.document) {
-            let found = load::<InvoiceRecord>(&*visit.books, RecordKey::Invoice(id)).await?;
-            others.extend(found.map(|other| other.document));
+        if !named.is_empty() {
+            for stored in visit.books.read(&named).await?.iter().flatten() {
+                others.push(parse::<InvoiceRecord>(stored)?);
+            }
         }
-        Ok::<_, Problems>((loaded, trail, others))
+        let corrected = corrected(&visit, &loaded.document).await?;
+        let supplier = proposed(&visit, &loaded.document).await?;
+        Ok::<_, Problems>(Read {
+            loaded,
+            trail,
+            others,
+            corrected,
+            supplier,
+        })
     };
     match read.await {
-        Ok((loaded, trail, others)) => {
-            let title = heading(&loaded.document);
-            page(
-                &visit,
-                Part::Invoices,
-                &title,
-                content(&visit, &loaded, &trail, &others, &fields),
-            )
-            .into_response()
+        Ok(read) => {
+            let title = heading(&read.loaded.document);
+            page(&visit, Part::Invoices, &title, content(&visit, &read, &fields)).into_response()
         }
         Err(problems) => refused(&visit, &problems, "/invoices"),
     }
@@ -65,8 +145,8 @@ pub(crate) fn heading(record: &InvoiceRecord) -> String {
         || format!("Coupa invoice {}", record.id),
         |summary| {
             let kind = match summary.kind {
-                domain::ids::DocumentKind::Invoice => "",
-                domain::ids::DocumentKind::CreditNote => "Credit note ",
+                DocumentKind::Invoice => "",
+                DocumentKind::CreditNote => "Credit note ",
             };
             format!(
                 "{kind}{} of {}, {}",
@@ -86,14 +166,8 @@ fn mood(view: View) -> &'static str {
     }
 }
 
-fn content(
-    visit: &Visit,
-    loaded: &Loaded<InvoiceRecord>,
-    trail: &[AuditEntry],
-    others: &[InvoiceRecord],
-    fields: &Fields,
-) -> Markup {
-    let record = &loaded.document;
+fn content(visit: &Visit, read: &Read, fields: &Fields) -> Markup {
+    let record = &read.loaded.document;
     let view = View::of(record);
     let base = &visit.base;
     html! {
@@ -104,7 +178,10 @@ fn content(
         }
         p { (tag(view)) " " span.soft {
             "Coupa " (record.id)
-            @if let Some(summary) = &record.summary { ", invoice of " (crate::words::date(summary.invoice_date)) }
+            @if let Some(summary) = &record.summary {
+                ", invoice of " (crate::words::date(summary.invoice_date))
+                @if let Some(due) = summary.particulars.due { ", due " (crate::words::date(due)) }
+            }
         } }
         p class=(mood(view)) { bdi { (visit.clock.sentence(&explain::sentence(record))) } }
         @if let Some(request) = &record.release_request {
@@ -116,14 +193,15 @@ fn content(
             }
         }
         (actions(visit, record))
-        (beside(base, record, others))
+        (beside(base, record, &read.others))
+        (perhaps(base, read))
         (lines(record))
-        (related(base, record))
+        (related(base, record, &read.corrected))
         h2 { "What happened" }
-        (history(visit, trail))
+        (history(visit, &read.trail))
         h2 { "To tell the supplier" }
         p { "“" bdi { (visit.clock.sentence(&explain::to_supplier(record))) } "”" }
-        (technical(record, loaded.revision, trail))
+        (technical(record, read.loaded.revision, &read.trail))
     }
 }
 
@@ -174,7 +252,7 @@ pub(crate) fn lines(record: &InvoiceRecord) -> Markup {
     let amount = |value: Option<Decimal>| value.map_or_else(|| "–".to_owned(), price);
     html! {
         h2 { "Line by line" }
-        div.wrap { table.cards {
+        (crate::layout::scrolled("Line by line", &html! { table.cards {
             thead { tr {
                 th scope="col" { "Order line" }
                 @for name in ["Ordered", "Received", "Invoiced before", "This invoice", "Order price", "Invoice price", "Limit"] {
@@ -198,7 +276,7 @@ pub(crate) fn lines(record: &InvoiceRecord) -> Markup {
                     td data-h="Result" { (result(line)) }
                 }
             } }
-        } }
+        } }))
     }
 }
 
@@ -371,34 +449,52 @@ fn of_summary(bill: &InvoiceRecord, of: impl Fn(&domain::lifecycle::Summary) -> 
     bill.summary.as_ref().map_or_else(|| "–".to_owned(), of)
 }
 
-fn related(base: &str, record: &InvoiceRecord) -> Markup {
-    let orders = record
-        .summary
-        .as_ref()
+/// What it belongs to, and what people ask beside.
+fn related(base: &str, record: &InvoiceRecord, corrected: &[InvoiceRecord]) -> Markup {
+    let summary = record.summary.as_ref();
+    let orders = summary
         .map(|summary| summary.orders.as_slice())
         .unwrap_or_default();
-    let supplier = record
-        .summary
-        .as_ref()
-        .and_then(|summary| summary.supplier_number.as_deref());
-    if orders.is_empty() && supplier.is_none() && record.state.voucher().is_none() {
+    let supplier = summary.and_then(|summary| summary.supplier_number.as_deref());
+    let unknown = InvoiceParticulars::default();
+    let particulars = summary.map_or(&unknown, |summary| &summary.particulars);
+    if orders.is_empty() && supplier.is_none() && record.state.voucher().is_none() && particulars.is_empty() {
         return html! {};
     }
+    let find = |text: &str| format!("{base}/find?q={}", crate::login::encoded(text));
     html! {
         h2 { "Belongs to" }
         dl.facts {
             @if let Some(voucher) = record.state.voucher() { dt { "QAD voucher" } dd { (voucher) } }
             @if !orders.is_empty() {
                 dt { "Orders" }
-                dd { @for order in orders {
-                    a href={ (base) "/find?q=" (crate::login::encoded(order.as_str())) } { bdi { (order) } } " "
-                } }
+                dd { @for order in orders { a href=(find(order.as_str())) { bdi { (order) } } " " } }
             }
             @if let Some(supplier) = supplier {
-                dt { "Supplier in QAD" }
-                dd { a href={ (base) "/find?q=" (crate::login::encoded(supplier)) } { bdi { (supplier) } } }
+                dt { "Supplier in QAD" } dd { a href=(find(supplier)) { bdi { (supplier) } } }
             }
+            @if let Some(original) = &particulars.original { dt { "Corrects" } dd { (original_of(base, original, corrected)) } }
             @if let Some(paid) = &record.paid { dt { "Payments" } dd { (explain::paid_words(paid)) } }
+            @if let Some(due) = particulars.due { dt { "Due" } dd { (crate::words::date(due)) } }
+            @if let Some((percent, until)) = particulars.discount() {
+                dt { "Discount" } dd { (figure(percent)) " % until " (crate::words::date(until)) }
+            }
+            @if let Some(term) = &particulars.payment_term { dt { "Payment term" } dd { bdi { (term) } } }
+            @if let Some(requester) = &particulars.requester { dt { "Asked for by" } dd { bdi { (requester) } } }
+            @if let Some(plant) = &particulars.plant { dt { "Delivered to" } dd { bdi { (plant) } } }
+            @if let Some(page) = &particulars.page {
+                dt { "In Coupa" } dd { a href=(page) rel="noreferrer" { "Open invoice " (record.id) " in Coupa" } }
+            }
+        }
+    }
+}
+
+/// The invoice that a credit note corrects: with where it stands, when it is known here.
+fn original_of(base: &str, number: &str, corrected: &[InvoiceRecord]) -> Markup {
+    html! {
+        @if corrected.is_empty() { bdi { (number) } ", which is not known here" }
+        @for original in corrected {
+            a href={ (base) "/invoices/" (original.id) } { bdi { (heading(original)) } } " " (tag(View::of(original))) " "
         }
     }
 }

@@ -185,7 +185,7 @@ pub(crate) fn table(base: &str, visit: &Visit, rows: &[Row]) -> Markup {
         div.wrap { table.cards {
             thead { tr {
                 th scope="col" { "Invoice" } th scope="col" { "Supplier" } th scope="col" { "Order" }
-                th.n scope="col" { "Total" } th scope="col" { "Why" } th scope="col" { "Since" }
+                th.n scope="col" { "Total" } th scope="col" { "Due" } th scope="col" { "Why" } th scope="col" { "Since" }
             } }
             tbody { @for row in rows {
                 tr {
@@ -195,6 +195,7 @@ pub(crate) fn table(base: &str, visit: &Visit, rows: &[Row]) -> Markup {
                     td data-h="Supplier" { @if row.supplier.is_empty() { "not read yet" } @else { bdi { (row.supplier) } } }
                     td data-h="Order" { @if row.order.is_empty() { "–" } @else { bdi { (row.order) } } }
                     td.n data-h="Total" { @if row.currency.is_empty() { "–" } @else { (money(row.total, &row.currency)) } }
+                    td data-h="Due" { (row.due.map_or_else(|| "–".to_owned(), words::date)) }
                     td data-h="Why" { (why(row)) }
                     td data-h="Since" { (visit.clock.short(row.since)) " (" (crate::today::age(row.since, visit.now)) ")" }
                 }
@@ -244,6 +245,9 @@ async fn file(visit: &Visit, fields: &Fields) -> Result<(String, String), Proble
         "reason",
         "since_utc",
         "qad_voucher",
+        "due_date",
+        "plant",
+        "requester",
     ];
     let lines: Vec<Vec<String>> = rows
         .iter()
@@ -260,6 +264,9 @@ async fn file(visit: &Visit, fields: &Fields) -> Result<(String, String), Proble
                 row.code.clone(),
                 row.since.to_string(),
                 row.voucher.clone(),
+                row.due.map(|date| date.to_string()).unwrap_or_default(),
+                row.plant.clone(),
+                row.requester.clone(),
             ]
         })
         .collect();

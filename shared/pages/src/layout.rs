@@ -15,6 +15,11 @@ pub(crate) enum Part {
     Other,
 }
 
+/// A table without a link in it that may be wider than the page: it can be scrolled by keyboard.
+pub(crate) fn scrolled(about: &str, table: &Markup) -> Markup {
+    html! { div.wrap tabindex="0" role="region" aria-label=(about) { (table) } }
+}
+
 /// A whole page.
 pub(crate) fn page(visit: &Visit, part: Part, title: &str, content: Markup) -> Markup {
     let base = &visit.base;

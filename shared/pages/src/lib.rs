@@ -9,6 +9,7 @@ mod invoice;
 mod invoices;
 mod layout;
 mod login;
+pub mod mail;
 mod month;
 mod picture;
 mod session;

@@ -117,7 +117,8 @@ async fn proposed(visit: &Visit) -> Result<Vec<SupplierRecord>, Problems> {
     Ok(found)
 }
 
-fn candidates(record: &SupplierRecord) -> &[Candidate] {
+/// Who a supplier may be on the other side.
+pub(crate) fn candidates(record: &SupplierRecord) -> &[Candidate] {
     match &record.state {
         SupplierState::Parked { candidates, .. } => candidates,
         _ => &[],
@@ -141,7 +142,7 @@ fn proposals(proposed: &[SupplierRecord], waiting: &BTreeMap<u64, u64>) -> Marku
         @else {
             p { "Nothing is written about them before somebody decides. If two are one, give the one in Coupa the number and the
                 name of the one in QAD, or have whoever runs this product accept it; else correct what they have in common." }
-            div.wrap { table.cards {
+            (crate::layout::scrolled("Suppliers that may be the same", &html! { table.cards {
                 thead { tr { th scope="col" { "Supplier" } th scope="col" { "Perhaps" } th scope="col" { "Invoices that wait" } } }
                 tbody { @for record in proposed {
                     tr {
@@ -154,14 +155,14 @@ fn proposals(proposed: &[SupplierRecord], waiting: &BTreeMap<u64, u64>) -> Marku
                         td data-h="Invoices that wait" { (waits(record, waiting)) }
                     }
                 } }
-            } }
+            } }))
         }
     }
 }
 
 fn lookups(plans: &[PlanRecord]) -> Markup {
     html! {
-        div.wrap { table.cards {
+        (crate::layout::scrolled("Lookups", &html! { table.cards {
             thead { tr { th scope="col" { "Lookup" } th scope="col" { "Stands" } th scope="col" { "What to do" } } }
             tbody { @for plan in plans {
                 tr {
@@ -178,7 +179,7 @@ fn lookups(plans: &[PlanRecord]) -> Markup {
                     } }
                 }
             } }
-        } }
+        } }))
     }
 }
 

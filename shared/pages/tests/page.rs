@@ -12,7 +12,7 @@
 use async_trait::async_trait;
 use axum::body::{Body, to_bytes};
 use axum::http::{Request, StatusCode, header};
-use domain::documents::SourceVersion;
+use domain::documents::{InvoiceParticulars, SourceVersion};
 use domain::ids::{DocumentKind, InvoiceId};
 use domain::instruction::SecondPerson;
 use domain::lifecycle::{Event, InvoiceRecord, ParkReason, State, Summary};
@@ -92,6 +92,19 @@ fn people() -> Vec<Person> {
     ]
 }
 
+fn particulars(id: u64) -> InvoiceParticulars {
+    InvoiceParticulars {
+        due: "2026-04-04".parse().ok(),
+        discount_until: "2026-03-15".parse().ok(),
+        discount_percent: Some(Decimal::TWO),
+        payment_term: Some("2 % 10, net 30".to_owned()),
+        requester: Some("Robin Sample".to_owned()),
+        plant: Some("Plant 10USA".to_owned()),
+        original: None,
+        page: Some(format!("https://acme.coupahost.com/invoices/{id}")),
+    }
+}
+
 fn parked(id: u64, name: &str) -> InvoiceRecord {
     let mut record = InvoiceRecord::new(InvoiceId(id), Timestamp(1_764_000_000_000));
     record.summary = Some(Summary {
@@ -103,6 +116,7 @@ fn parked(id: u64, name: &str) -> InvoiceRecord {
         total: Decimal::from(1_296),
         currency: "USD".parse().unwrap(),
         orders: vec![format!("PO{id}").parse().unwrap()],
+        particulars: particulars(id),
     });
     record.source = Some(SourceVersion {
         updated_at: Timestamp(0),
@@ -112,10 +126,14 @@ fn parked(id: u64, name: &str) -> InvoiceRecord {
 }
 
 fn over_price() -> Event {
+    parked_for(ExceptionCode::PriceOverTolerance)
+}
+
+fn parked_for(code: ExceptionCode) -> Event {
     Event::Parked {
         reason: ParkReason::Match {
             exceptions: vec![Exception {
-                code: ExceptionCode::PriceOverTolerance,
+                code,
                 line: Some(1),
                 order_line: None,
                 expected: "10.00".into(),
@@ -653,6 +671,31 @@ async fn suppliers_that_may_be_the_same_are_shown_with_why_and_what_waits_for_th
     }
     assert_eq!(body.matches("data-h=\"Perhaps\"").count(), 1, "the pair once");
     assert!(!body.contains("larger than may happen by themselves"));
+
+    let unlinked = |supplier| {
+        let mut record = parked(77 + supplier - 9_009, "Dahlia Foods SARL");
+        record.coupa_supplier = Some(supplier);
+        record
+    };
+    for supplier in [9_009, 9_010] {
+        world
+            .park_for(unlinked(supplier), parked_for(ExceptionCode::SupplierNotLinked))
+            .await;
+    }
+    let body = world.get(&dana, "/invoices/77").await.body;
+    for part in [
+        "Who the supplier may be",
+        "Cedar &lt;b&gt;Tools&lt;/b&gt; SA",
+        "cannot be one, other name",
+        "2 invoices wait for it",
+    ] {
+        assert!(body.contains(part), "{part} in {body}");
+    }
+    let stranger = world.get(&dana, "/invoices/78").await.body;
+    assert!(
+        !stranger.contains("Who the supplier may be"),
+        "nobody is proposed: {stranger}"
+    );
 }
 
 #[tokio::test]
@@ -743,6 +786,68 @@ async fn a_bill_that_may_be_another_is_shown_beside_it() {
         let page = world.get(&dana, alone).await;
         assert_eq!(page.status, StatusCode::OK);
         assert!(!page.body.contains("Side by side"), "{alone}");
+    }
+}
+
+/// A credit note leads to the invoice it corrects, with where that stands; to none of another supplier's with the same number,
+/// and says when it is not known.
+#[tokio::test]
+async fn a_credit_note_leads_to_the_invoice_it_corrects() {
+    let world = World::new().await;
+    let of_supplier = |id: u64, supplier: u64| {
+        let mut record = parked(id, "Example Castings");
+        record.coupa_supplier = Some(supplier);
+        record
+    };
+    world.park(of_supplier(7, 5_001)).await;
+    for (id, supplier, original) in [(8, 5_001, "inv 7"), (9, 5_002, "INV-7"), (10, 5_001, "INV-<b>")] {
+        let mut credit = of_supplier(id, supplier);
+        let summary = credit.summary.as_mut().unwrap();
+        summary.kind = DocumentKind::CreditNote;
+        summary.particulars.original = Some(original.to_owned());
+        world.park(credit).await;
+    }
+    let dana = world.enter(0).await;
+    let page = world.get(&dana, "/invoices/8").await.body;
+    let told = "<a href=\"/invoices/7\"><bdi>INV-7 of Example Castings, 1,296.00 USD</bdi></a> <span class=\"tag need\">";
+    assert!(page.contains(told), "{page}");
+    for (path, told) in [
+        ("/invoices/9", "<bdi>INV-7</bdi>, which"),
+        ("/invoices/10", "<bdi>INV-&lt;b&gt;</bdi>, which"),
+    ] {
+        let page = world.get(&dana, path).await.body;
+        assert!(page.contains(told), "{told} in {page}");
+    }
+}
+
+/// Records from before the particulars were kept are shown as they were, without an empty heading or a date nobody told.
+#[tokio::test]
+async fn an_old_record_is_shown_without_what_it_does_not_know() {
+    let world = World::new().await;
+    let mut record = parked(7, "Example Castings");
+    record.summary.as_mut().unwrap().particulars = InvoiceParticulars::default();
+    let stored = serde_json::to_string(&record.summary).unwrap();
+    assert!(
+        !stored.contains("particulars"),
+        "as it was stored before: {stored}"
+    );
+    assert_eq!(
+        serde_json::from_str::<Option<Summary>>(&stored).unwrap(),
+        record.summary
+    );
+    world.park(record).await;
+    let dana = world.enter(0).await;
+    let page = world.get(&dana, "/invoices/7").await.body;
+    for word in [
+        "Due",
+        "due ",
+        "Discount",
+        "Asked for by",
+        "Delivered to",
+        "In Coupa",
+        "Corrects",
+    ] {
+        assert!(!page.contains(word), "{word} in {page}");
     }
 }
 

@@ -466,6 +466,7 @@ pub(crate) mod tests {
             total: Decimal::from(total),
             currency: "USD".parse().unwrap(),
             orders: vec!["PO0042".parse().unwrap()],
+            particulars: domain::documents::InvoiceParticulars::default(),
         });
         record
     }

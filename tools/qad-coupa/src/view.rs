@@ -1,6 +1,7 @@
 //! What people and programs are shown of a record: rows, sentences, JSON with stable names.
 
 use crate::output::{Cell, Column, Listing, Output, Row};
+use domain::documents::InvoiceParticulars;
 use domain::explain;
 use domain::ids::OrderLineKey;
 use domain::instruction::{Instruction, Release};
@@ -54,6 +55,7 @@ pub(crate) fn invoice_json(record: &InvoiceRecord) -> Value {
         "orders": summary.map(|s| s.orders.iter().map(|order| order.as_str()).collect::<Vec<_>>()).unwrap_or_default(),
         "total": summary.map(|s| s.total.normalize().to_string()),
         "currency": summary.map(|s| s.currency),
+        "particulars": summary.map(|s| &s.particulars),
         "state": record.state.word(),
         "codes": record.state.codes(),
         "awaits": awaited(record.awaits()),
@@ -115,6 +117,7 @@ pub(crate) fn facts(record: &InvoiceRecord) -> Vec<Vec<Cell>> {
             ("Total", Cell::Money(Some((summary.total, summary.currency)))),
             ("Orders", orders.join(", ").into()),
         ]);
+        rows.extend(particulars(&summary.particulars));
     }
     rows.extend([
         ("State", record.state.word().into()),
@@ -152,6 +155,26 @@ pub(crate) fn facts(record: &InvoiceRecord) -> Vec<Vec<Cell>> {
     rows.push(("Audit entries", Cell::Count(record.chain.sequence)));
     rows.into_iter()
         .map(|(name, value)| vec![name.into(), value])
+        .collect()
+}
+
+/// What Coupa tells of it beside, as far as it is known.
+fn particulars(known: &InvoiceParticulars) -> Vec<(&'static str, Cell)> {
+    let discount = known.discount();
+    let rows = [
+        ("Corrects", known.original.clone()),
+        ("Due", known.due.map(|date| date.to_string())),
+        (
+            "Discount",
+            discount.map(|(percent, until)| format!("{percent} % until {until}")),
+        ),
+        ("Payment term", known.payment_term.clone()),
+        ("Asked for by", known.requester.clone()),
+        ("Delivered to", known.plant.clone()),
+        ("In Coupa", known.page.clone()),
+    ];
+    rows.into_iter()
+        .filter_map(|(name, value)| Some((name, value?.into())))
         .collect()
 }
 

@@ -27,7 +27,7 @@ use domain::ids::{DocumentKind, IdError};
 use domain::policy::{ChargeAccount, MatchPolicy, PostingDate, Tolerance, UnitConversion};
 use domain::time::{Date, Timestamp};
 use rust_decimal::Decimal;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 
 /// One story of the day.
@@ -511,7 +511,7 @@ impl Case<'_> {
             charges: Vec::new(),
             lines: (1..).zip(bills).map(invoice_line).collect(),
             custom_fields: Map::new(),
-            overrides: Map::new(),
+            overrides: beside(),
         };
         edit(&mut invoice);
         self.scenario.invoices.push(invoice);
@@ -1437,6 +1437,26 @@ fn events(day: &mut Day) {
             case.posted(invoice);
         });
     }
+}
+
+/// What Coupa tells of an invoice that people ask and nothing is decided by.
+fn beside() -> Map<String, Value> {
+    let date = |date: Date| Value::from(crate::world::coupa::coupa_date(date));
+    Map::from_iter([
+        ("net-due-date".to_owned(), date(jiff::civil::date(2026, 4, 4))),
+        (
+            "discount-due-date".to_owned(),
+            date(jiff::civil::date(2026, 3, 15)),
+        ),
+        (
+            "requested-by".to_owned(),
+            json!({"id": 31, "login": "robin", "fullname": "Robin Sample"}),
+        ),
+        (
+            "ship-to-address".to_owned(),
+            json!({"id": 12, "name": "Plant 10USA, Dock 2"}),
+        ),
+    ])
 }
 
 #[cfg(test)]

@@ -143,11 +143,12 @@ async fn draft_of(ports: &WorldPorts, id: InvoiceId) -> Option<SupplierInvoiceDr
     }
 }
 
-/// The two doors hash their own representations, and what the invoice says about its payment goes over the wire alone;
+/// The two doors hash their own representations, and what the invoice says about its payment and for people goes over the wire alone;
 /// everything else must be equal.
 fn without_hash(invoice: Invoice) -> Invoice {
     Invoice {
         terms: Default::default(),
+        particulars: Default::default(),
         source: SourceVersion {
             content_sha256: String::new(),
             ..invoice.source

@@ -5,6 +5,7 @@ mod census;
 mod coding;
 mod lookups;
 mod orders;
+mod particulars;
 mod payments;
 mod suppliers;
 mod terms;
@@ -265,6 +266,7 @@ impl Coupa for CoupaClient {
                 let mut invoice = translate::invoice(&json, id, &self.numbers, &context, &values)
                     .map_err(Self::unreadable)?;
                 invoice.coupa_orders = context.read(&self.order_words)?;
+                invoice.particulars.page = Some(wire::invoice_page(&self.base, id));
                 Ok(Some(invoice))
             }
         }

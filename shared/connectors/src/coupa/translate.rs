@@ -157,6 +157,7 @@ fn read_invoice(
         terms: InvoiceTerms::default(),
         entity_fields: FieldValues::new(),
         coupa_orders: Vec::new(),
+        particulars: super::particulars::particulars(root, kind),
     };
     if kind == DocumentKind::CreditNote {
         invoice.total = negative(invoice.total);
@@ -466,6 +467,10 @@ mod tests {
             ),
             ("\"payments\": []", "\"payments\": [{\"amount-paid\": \"1.00\"}]"),
             ("\"quantity\": \"10.0\"", "\"quantity\": \"10.00\""),
+            (
+                "\"net-due-date\": \"2026-10-28T00:00:00+02:00\"",
+                "\"net-due-date\": \"2026-11-28T00:00:00+02:00\", \"requested-by\": {\"fullname\": \"Robin Sample\"}",
+            ),
         ] {
             assert_eq!(
                 read(&changed(from, to)).unwrap().source.content_sha256,

@@ -21,6 +21,11 @@ pub(crate) fn invoice(base: &BaseUrl, id: InvoiceId) -> String {
     base.at(&format!("/api/invoices/{id}"), &[])
 }
 
+/// Where people see an invoice in Coupa (seen in the wild, not in Coupa's reference).
+pub(crate) fn invoice_page(base: &BaseUrl, id: InvoiceId) -> String {
+    base.at(&format!("/invoices/{id}"), &[])
+}
+
 /// The parameter `fields` of a listing: what every head needs, and the fields that say whose it is. Nested as Coupa
 /// writes it: `{"account-type":["name"]}`.
 fn head_fields(asked: &[String]) -> String {

@@ -68,7 +68,13 @@ async fn one_invoice_is_there_or_404_or_an_error() {
     bench
         .script
         .then(answer(200, &REALISTIC.replace("\"id\": 92010", "\"id\": 1")));
-    assert_eq!(bench.coupa.invoice(ID).await.unwrap().unwrap().id, ID);
+    let invoice = bench.coupa.invoice(ID).await.unwrap().unwrap();
+    assert_eq!(invoice.id, ID);
+    let page = invoice.particulars.page.unwrap();
+    assert!(
+        page.starts_with("https://") && page.ends_with("/invoices/92010") && !page.contains("/api/"),
+        "{page}"
+    );
     assert_eq!(bench.coupa.invoice(ID).await.unwrap(), None);
     assert_eq!(
         bench.coupa.invoice(ID).await.unwrap(),

@@ -170,6 +170,7 @@ mod tests {
             total: Decimal::from(795),
             currency: "USD".parse().unwrap(),
             orders: vec![],
+            particulars: crate::documents::InvoiceParticulars::default(),
         });
         record
     }

@@ -730,6 +730,7 @@ fn the_title_is_what_people_recognise_it_by() {
         total: d("-795"),
         currency: "USD".parse().unwrap(),
         orders: vec![],
+        particulars: crate::documents::InvoiceParticulars::default(),
     });
     assert_eq!(
         title(&record),

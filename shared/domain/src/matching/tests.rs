@@ -195,6 +195,7 @@ fn invoice(lines: Vec<InvoiceLine>) -> Invoice {
         kind: DocumentKind::Invoice,
         reference: "INV-1".parse().unwrap(),
         original_reference: None,
+        particulars: crate::documents::InvoiceParticulars::default(),
         invoice_date: "2026-03-05".parse().unwrap(),
         supplier: InvoiceSupplier {
             coupa_id: Some(1),

@@ -14,6 +14,7 @@ fn record(id: u64) -> InvoiceRecord {
         total: Decimal::from(100),
         currency: "USD".parse().unwrap(),
         orders: vec!["PO0042".parse().unwrap()],
+        particulars: domain::documents::InvoiceParticulars::default(),
     });
     record
 }

@@ -364,6 +364,7 @@ fn invoice_record(posted: bool) -> InvoiceRecord {
         total: Decimal::from(100),
         currency: "USD".parse().unwrap(),
         orders: vec![],
+        particulars: domain::documents::InvoiceParticulars::default(),
     });
     if posted {
         record.state = State::Exported {

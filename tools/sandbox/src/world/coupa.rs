@@ -241,7 +241,7 @@ impl CoupaInvoice {
             "description": line.description,
             "quantity": line.quantity.map(decimal),
             "price": decimal(line.price),
-            "uom": line.unit.as_ref().map(|code| json!({"code": code})),
+            "uom": line.unit.as_ref().map(|code| json!({"code": code, "discount-rate": "2.0"})),
             "total": decimal(line.net(&self.currency)),
             "order-header-num": line.order,
             "po-number": line.order,
