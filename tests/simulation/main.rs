@@ -31,6 +31,7 @@ mod receipts;
 mod straight;
 mod suppliers;
 mod tokens;
+mod twins;
 mod waits;
 mod whole;
 

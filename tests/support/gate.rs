@@ -19,7 +19,7 @@ use crate::invariants::Watch;
 use async_trait::async_trait;
 use domain::coupa_orders::CoupaOrder;
 use domain::documents::{Invoice, Order, Receipt};
-use domain::ids::{InvoiceId, PurchaseOrderNumber, QadInvoiceIdentity, SupplierCode};
+use domain::ids::{ConnectionId, InvoiceId, PurchaseOrderNumber, QadInvoiceIdentity, SupplierCode};
 use domain::lookups::{Action, CoupaValue, LookupCode};
 use domain::matching::SupplierInvoiceDraft;
 use domain::payments::{InvoiceBalance, PaymentEntry};
@@ -351,6 +351,8 @@ pub struct Shared {
 pub struct Sim {
     /// The register behind the gate.
     pub register: Arc<dyn Register>,
+    /// That of the second connection to the same QAD.
+    pub twin: Box<dyn Register>,
     /// Coupa and QAD behind the gate.
     pub ports: WorldPorts,
     /// The chain of times.
@@ -377,7 +379,38 @@ pub fn ready<T>(future: impl Future<Output = T>) -> T {
     }
 }
 
+/// Invoices from this id on are another Coupa instance's, which a second connection serves.
+pub const TWIN_FROM: u64 = 1_000_000;
+
+/// The second connection.
+pub fn twin() -> ConnectionId {
+    "twin".parse().unwrap()
+}
+
+/// Whether the second connection serves an invoice.
+pub fn is_twins(id: InvoiceId) -> bool {
+    id.0 >= TWIN_FROM
+}
+
 impl Sim {
+    /// The register in which an invoice is kept.
+    pub fn register_of(&self, id: InvoiceId) -> &dyn Register {
+        if is_twins(id) {
+            self.twin.as_ref()
+        } else {
+            self.register.as_ref()
+        }
+    }
+
+    /// True where a second connection serves invoices of this world.
+    pub fn has_twin(&self) -> bool {
+        self.world()
+            .coupa
+            .invoices
+            .keys()
+            .any(|id| is_twins(InvoiceId(*id)))
+    }
+
     /// A run over a register and a world that begins at `now`.
     pub fn new(
         register: Arc<dyn Register>,
@@ -393,6 +426,7 @@ impl Sim {
             Arc::new(move || Timestamp(ticking.load(Ordering::Relaxed))),
         );
         Arc::new(Self {
+            twin: register.neighbour(&twin()),
             register,
             ports,
             timing,
@@ -515,6 +549,8 @@ enum Lost {
 pub struct Gate {
     /// The run.
     pub sim: Arc<Sim>,
+    /// The register that the task works with.
+    pub register: Arc<dyn Register>,
     /// The task.
     pub task: usize,
     /// How far the task's clock is ahead of true time, in milliseconds.
@@ -696,6 +732,7 @@ fn word_of(key: &RecordKey) -> String {
         RecordKey::Receipt(key) => format!("receipt/{}", key.receiver),
         RecordKey::Watermark(name) => format!("watermark/{name}"),
         RecordKey::Entry { collection, id } => format!("{}/{id}", collection.word()),
+        RecordKey::Shared { name, .. } => format!("shared {name}"),
     }
 }
 
@@ -730,20 +767,20 @@ fn words_of_commit(commit: &Commit) -> String {
 #[async_trait]
 impl Register for Gate {
     async fn read(&self, keys: &[RecordKey]) -> Result<Vec<Option<StoredRecord>>, StoreError> {
-        let make = || self.sim.register.read(keys);
+        let make = || self.register.read(keys);
         self.pass(Method::Read, || keys_of(keys), true, make, store_lost)
             .await
     }
 
     async fn list(&self, group: &RecordGroup) -> Result<Vec<StoredRecord>, StoreError> {
-        let make = || self.sim.register.list(group);
+        let make = || self.register.list(group);
         self.pass(Method::List, || format!("{group:?}"), true, make, store_lost)
             .await
     }
 
     async fn commit(&self, commit: Commit) -> Result<(), CommitError> {
         let make = || async {
-            let answer = self.sim.register.commit(commit.clone()).await;
+            let answer = self.register.commit(commit.clone()).await;
             if answer.is_ok() {
                 crate::invariants::after_commit(&self.sim, &commit);
             } else {
@@ -761,12 +798,19 @@ impl Register for Gate {
     }
 
     async fn due(&self, now: Timestamp, limit: usize) -> Result<Vec<DueRecord>, StoreError> {
-        let make = || self.sim.register.due(now, limit);
+        let make = || self.register.due(now, limit);
         self.pass(Method::Due, String::new, true, make, store_lost).await
     }
 
     async fn audit(&self, document: &str) -> Result<Vec<AuditEntry>, StoreError> {
-        self.sim.register.audit(document).await
+        self.register.audit(document).await
+    }
+
+    fn neighbour(&self, connection: &ConnectionId) -> Box<dyn Register> {
+        Box::new(Self {
+            register: Arc::from(self.register.neighbour(connection)),
+            ..self.clone()
+        })
     }
 
     async fn invoices(
@@ -774,7 +818,7 @@ impl Register for Gate {
         after: Option<InvoiceId>,
         limit: usize,
     ) -> Result<Vec<StoredRecord>, StoreError> {
-        self.sim.register.invoices(after, limit).await
+        self.register.invoices(after, limit).await
     }
 }
 

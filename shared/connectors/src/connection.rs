@@ -33,8 +33,8 @@ use domain::coupa_orders::{CoupaOrderPolicy, CoupaOrderStanding, OnCoupaOrder};
 use domain::documents::ChargeKind;
 use domain::entities::EntityRule;
 use domain::ids::{
-    ConnectionId, CreditTermsCode, DaybookCode, DomainCode, EntityCode, GlAccountCode, IdError, UnitCode,
-    fold,
+    ConnectionId, CreditTermsCode, DaybookCode, DomainCode, EntityCode, GlAccountCode, IdError, QadTenant,
+    UnitCode, fold,
 };
 use domain::instruction::SecondPerson;
 use domain::money::{Currency, parse_decimal};
@@ -44,6 +44,7 @@ use domain::policy::{ChargeAccount, MatchPolicy, NotPayable, OnNotPayable, Posti
 use domain::problem::Problem;
 use domain::time::Zone;
 use flows::match_invoice::InvoiceSettings;
+use flows::neighbours::Home;
 use flows::ports::{Chance, Clock, Outcomes, TokenSlot, TokenStore};
 use flows::write_payment::PaymentSettings;
 use rust_decimal::Decimal;
@@ -834,6 +835,14 @@ impl ConnectionDocument {
                 ..policy.not_payable.clone()
             },
             ..policy.clone()
+        }
+    }
+
+    /// Who this connection is, and which QAD it goes to.
+    pub fn home(&self, connection: &ConnectionId) -> Home {
+        Home {
+            connection: connection.clone(),
+            tenant: QadTenant::at(self.qad.base_url.as_str()),
         }
     }
 

@@ -20,6 +20,7 @@ pub mod index;
 pub mod invoice_effects;
 pub mod match_invoice;
 pub mod month_end;
+pub mod neighbours;
 pub mod opening;
 pub mod operator;
 pub mod order_event;

@@ -33,6 +33,7 @@ use domain::time::{Date, Timestamp};
 use domain::timing::Timing;
 use flows::coupa_orders::OrderReads;
 use flows::match_invoice::{self, InvoiceSettings, Rest};
+use flows::neighbours::Home;
 use flows::pause::{self, PAUSED, Pause};
 use flows::ports::{Chance, Clock, Collection, Hint, HintReason, Subject};
 use flows::published::{self, Published};
@@ -76,6 +77,7 @@ pub struct Scheduled {
 /// Everything of one connection, opened.
 pub struct Connection {
     id: ConnectionId,
+    home: Home,
     version: String,
     register: DynamoRegister,
     coupa: CoupaClient,
@@ -235,6 +237,7 @@ impl Wiring {
         );
         let connection = Arc::new(Connection {
             id: id.clone(),
+            home: settings.home(id),
             version: document.version.clone(),
             register,
             coupa,
@@ -509,6 +512,7 @@ impl Wiring {
                 timing: &self.timing,
                 deadline: self.stop_at(invocation),
             },
+            home: &connection.home,
             coupa: &connection.coupa,
             qad: &connection.qad,
             orders: &self.order_reads(invocation),

@@ -628,6 +628,7 @@ pub(crate) async fn adopt(place: &PlaceArguments, options: AdoptOptions, json: b
         })
         .collect();
     let deps = AdoptDeps {
+        home: &systems.document.home(&desk.connection),
         context: desk.place.context(&desk.register),
         coupa: &systems.coupa,
         qad: &systems.qad,

@@ -14,7 +14,7 @@ use clap::Args;
 use domain::coupa_orders::CoupaOrder;
 use domain::documents::{Invoice, Order, Receipt};
 use domain::explain;
-use domain::ids::{InvoiceId, PurchaseOrderNumber, QadInvoiceIdentity};
+use domain::ids::{ConnectionId, InvoiceId, PurchaseOrderNumber, QadInvoiceIdentity};
 use domain::lifecycle::{InvoiceRecord, State};
 use domain::matching::SupplierInvoiceDraft;
 use domain::problem::Problem;
@@ -46,15 +46,29 @@ pub(crate) struct PlanOptions {
 
 /// A register whose changes stay in memory.
 struct Shadow<'a> {
-    real: &'a dyn Register,
+    real: Real<'a>,
     changes: Mutex<BTreeMap<RecordKey, Option<StoredRecord>>>,
+}
+
+enum Real<'a> {
+    Lent(&'a dyn Register),
+    Own(Box<dyn Register>),
+}
+
+impl Real<'_> {
+    fn get(&self) -> &dyn Register {
+        match self {
+            Self::Lent(real) => *real,
+            Self::Own(real) => real.as_ref(),
+        }
+    }
 }
 
 impl<'a> Shadow<'a> {
     /// A pause is left out: a plan says what would be posted without it.
     fn of(real: &'a dyn Register) -> Self {
         Self {
-            real,
+            real: Real::Lent(real),
             changes: Mutex::new(BTreeMap::from([(pause::Flow::Invoices.key(), None)])),
         }
     }
@@ -77,7 +91,7 @@ fn is_in(group: &RecordGroup, key: &RecordKey) -> bool {
 #[async_trait]
 impl Register for Shadow<'_> {
     async fn read(&self, keys: &[RecordKey]) -> Result<Vec<Option<StoredRecord>>, StoreError> {
-        let real = self.real.read(keys).await?;
+        let real = self.real.get().read(keys).await?;
         let changes = self.changes();
         Ok(keys
             .iter()
@@ -89,6 +103,7 @@ impl Register for Shadow<'_> {
     async fn list(&self, group: &RecordGroup) -> Result<Vec<StoredRecord>, StoreError> {
         let mut records: BTreeMap<RecordKey, StoredRecord> = self
             .real
+            .get()
             .list(group)
             .await?
             .into_iter()
@@ -149,11 +164,18 @@ impl Register for Shadow<'_> {
     }
 
     async fn due(&self, now: Timestamp, limit: usize) -> Result<Vec<DueRecord>, StoreError> {
-        self.real.due(now, limit).await
+        self.real.get().due(now, limit).await
     }
 
     async fn audit(&self, document: &str) -> Result<Vec<AuditEntry>, StoreError> {
-        self.real.audit(document).await
+        self.real.get().audit(document).await
+    }
+
+    fn neighbour(&self, connection: &ConnectionId) -> Box<dyn Register> {
+        Box::new(Shadow {
+            real: Real::Own(self.real.get().neighbour(connection)),
+            changes: Mutex::default(),
+        })
     }
 
     async fn invoices(
@@ -161,7 +183,7 @@ impl Register for Shadow<'_> {
         after: Option<InvoiceId>,
         limit: usize,
     ) -> Result<Vec<StoredRecord>, StoreError> {
-        self.real.invoices(after, limit).await
+        self.real.get().invoices(after, limit).await
     }
 }
 
@@ -331,6 +353,7 @@ pub(crate) async fn run(place: &PlaceArguments, options: &PlanOptions, json: boo
             settings,
         })
         .collect();
+    let home = systems.document.home(&connection);
     let known = records::all(&register).await?;
     let ids = candidates(&register, &coupa, &known, options).await?;
     let examined = master_data::examine(&systems).await;
@@ -349,6 +372,7 @@ pub(crate) async fn run(place: &PlaceArguments, options: &PlanOptions, json: boo
                 timing: place.timing(),
                 deadline: SystemClock.now().plus_millis(place.timing().function_millis),
             },
+            home: &home,
             coupa: &coupa,
             qad: &qad,
             orders: &orders,
@@ -609,6 +633,9 @@ mod tests {
         }
         async fn audit(&self, _: &str) -> Result<Vec<AuditEntry>, StoreError> {
             Ok(vec![])
+        }
+        fn neighbour(&self, _: &ConnectionId) -> Box<dyn Register> {
+            panic!("nothing of another connection is asked for")
         }
         async fn invoices(&self, _: Option<InvoiceId>, _: usize) -> Result<Vec<StoredRecord>, StoreError> {
             Ok(vec![])
