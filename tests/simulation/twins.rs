@@ -1,13 +1,24 @@
 //! Two Coupa instances on one QAD, each served by a connection of its own. What one connection has claimed or reserved the
 //! other heeds as if it were its own, and whoever waits for the other is woken.
 
+use crate::instructions::Desk;
 use crate::preemptions;
+use async_trait::async_trait;
+use domain::coupa_orders::CoupaOrder;
+use domain::documents::Invoice;
 use domain::ids::InvoiceId;
-use domain::lifecycle::{ParkReason, State};
+use domain::lifecycle::{InvoiceRecord, ParkReason, State};
 use domain::time::Timestamp;
-use flows::ports::{Commit, HintReason, RecordKey, RecordWrite};
+use flows::coupa_orders::OrderReads;
+use flows::match_invoice::{self, Rest};
+use flows::neighbours::Home;
+use flows::ports::{
+    Commit, Coupa, DocumentOutcome, Flagged, HintReason, InvoicePage, ReadError, RecordKey, RecordWrite,
+    WriteError,
+};
+use flows::store::Context;
 use sandbox::faults::{Fault, FaultRule, System};
-use tests::gate::{TWIN_FROM, ready};
+use tests::gate::{TWIN_FROM, ready, twin};
 use tests::harness::{Harness, Job, Setup, every_order, tenant};
 use tests::small::{INVOICE, ORDER, invoice, order, receipt, world};
 
@@ -179,4 +190,114 @@ fn a_claim_that_the_other_connection_has_given_up_is_free() {
     run.heal();
     run.assert_stands(INVOICE, "exported", 1);
     run.assert_stands(TWIN, "voided", 0);
+}
+
+/// The other Coupa instance, which gives the number of our invoice to its own one.
+struct Renumbered<'a>(&'a dyn Coupa);
+
+#[async_trait]
+impl Coupa for Renumbered<'_> {
+    async fn invoice(&self, id: InvoiceId) -> Result<Option<Invoice>, ReadError> {
+        assert_eq!(id, INVOICE);
+        let theirs = self.0.invoice(TWIN).await?;
+        Ok(theirs.map(|invoice| Invoice { id, ..invoice }))
+    }
+    async fn coupa_order(&self, number: &str) -> Result<Option<CoupaOrder>, ReadError> {
+        self.0.coupa_order(number).await
+    }
+    async fn exportable_invoices(&self, after: Option<InvoiceId>) -> Result<InvoicePage, ReadError> {
+        self.0.exportable_invoices(after).await
+    }
+    async fn mark_exported(&self, _: InvoiceId, key: &str) -> Result<Flagged, WriteError> {
+        self.0.mark_exported(TWIN, key).await
+    }
+    async fn record_outcome(
+        &self,
+        _: InvoiceId,
+        told: &DocumentOutcome,
+        key: &str,
+    ) -> Result<(), WriteError> {
+        self.0.record_outcome(TWIN, told, key).await
+    }
+}
+
+/// The other instance's invoice of the very id, decided by its own connection.
+fn decide_theirs(run: &Harness) -> InvoiceRecord {
+    let mut settings = Setup::default().settings;
+    settings.policy.coupa_instance = "beta".to_owned();
+    let desk = Desk::of(run);
+    let register = run.sim.register.neighbour(&twin());
+    let deps = match_invoice::Deps {
+        context: Context {
+            register: register.as_ref(),
+            ..desk.context()
+        },
+        home: &Home {
+            connection: twin(),
+            tenant: tenant(),
+        },
+        coupa: &Renumbered(&run.sim.ports),
+        qad: &run.sim.ports,
+        orders: &OrderReads::default(),
+        settings: &settings,
+        entities: &[],
+    };
+    match ready(match_invoice::run(&deps, INVOICE, HintReason::Webhook)).unwrap() {
+        Rest::In { record, .. } => *record,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn an_invoice_with_the_very_id_of_the_other_instance_is_not_taken_for_it() {
+    for (mut run, codes) in [
+        (billed(10, 10), ["ANOTHER_INVOICE_IN_FLIGHT"]),
+        (one_number(), ["DUPLICATE_REFERENCE"]),
+    ] {
+        lose_the_next_create(&run);
+        run.run(Job::Match(INVOICE, HintReason::Webhook));
+        assert_eq!(run.standing(INVOICE).0, "approved");
+        assert_eq!(decide_theirs(&run).state.codes(), codes);
+        assert_eq!(run.sim.world().qad.invoices.len(), 0);
+    }
+}
+
+/// Posted by the other instance under the very id, and every claim lost with the register: QAD's description says whose it is.
+#[test]
+fn a_document_of_the_other_instance_with_the_very_id_is_not_adopted() {
+    let run = one_number();
+    let theirs = decide_theirs(&run);
+    assert_eq!(theirs.state.word(), "exported");
+    let marks: Vec<String> = run
+        .sim
+        .world()
+        .qad
+        .invoices
+        .iter()
+        .map(|invoice| invoice.record.description.clone())
+        .collect();
+    assert_eq!(marks, ["Coupa beta/7001"]);
+    let shared = RecordKey::Shared {
+        tenant: tenant(),
+        name: theirs.creation.unwrap().key,
+    };
+    let connections = RecordKey::Shared {
+        tenant: tenant(),
+        name: "connections".to_owned(),
+    };
+    let forget = Commit {
+        token: "lost".to_owned(),
+        writes: [shared, connections]
+            .map(|key| RecordWrite::Delete { key })
+            .into(),
+        audit: vec![],
+    };
+    ready(run.sim.register.commit(forget)).unwrap();
+    let mut run = run;
+    run.run(Job::Match(INVOICE, HintReason::Webhook));
+    assert_eq!(
+        run.standing(INVOICE),
+        ("parked".to_owned(), vec!["DUPLICATE_REFERENCE".to_owned()])
+    );
+    assert_eq!(run.sim.world().qad.invoices.len(), 1);
 }

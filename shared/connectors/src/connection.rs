@@ -37,6 +37,7 @@ use domain::ids::{
     UnitCode, fold,
 };
 use domain::instruction::SecondPerson;
+use domain::mark;
 use domain::money::{Currency, parse_decimal};
 use domain::patience::Patience;
 use domain::payments::{PaymentPolicy, StatusMeaning};
@@ -127,6 +128,9 @@ pub struct CoupaSettings {
     /// Private ranges that its host may be in; none for a host on the internet.
     #[serde(default)]
     pub networks: Vec<Network>,
+    /// Its name in QAD's descriptions, where an installation serves more than one instance; blank for none.
+    #[serde(default)]
+    pub instance: String,
     /// Scopes to ask for; none asks for all that are granted.
     #[serde(default)]
     pub scopes: Vec<String>,
@@ -829,6 +833,7 @@ impl ConnectionDocument {
     /// A policy with what other sections say.
     fn whole(&self, policy: &MatchPolicy) -> MatchPolicy {
         MatchPolicy {
+            coupa_instance: self.coupa.instance.trim().to_owned(),
             coupa_orders: self.coupa.orders.policy(),
             not_payable: NotPayable {
                 own_channels: self.payments.own_channels.clone(),
@@ -955,6 +960,17 @@ fn harmless(path: &str, message: &str) -> String {
 }
 
 fn check_coupa(coupa: &CoupaSettings, problems: &mut Vec<Problem>) {
+    let instance = coupa.instance.trim();
+    if !instance.is_empty() && !mark::is_instance(instance) {
+        problems.push(invalid(
+            "coupa.instance",
+            format!(
+                "a letter, then letters, digits, '-' and '_', at most {} in all",
+                mark::INSTANCE_CHARACTERS_MAX
+            ),
+            instance,
+        ));
+    }
     require("coupa.client_id", &coupa.client_id, problems);
     require(
         "coupa.client_secret",
@@ -1164,6 +1180,7 @@ fn match_policy(
         credit_terms: invoices.credit_terms,
         charge_accounts: charge_accounts.collect(),
         units: units.collect(),
+        coupa_instance: String::new(),
         coupa_orders: Default::default(),
         gl_status: invoices.gl_status_code.trim().to_owned(),
         lines: Default::default(),

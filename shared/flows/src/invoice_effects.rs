@@ -15,6 +15,7 @@ use domain::ids::{InvoiceId, QadInvoiceIdentity};
 use domain::lifecycle::{
     ClosedPeriod, Event, IllegalStep, InvoiceEffect, InvoiceRecord, ParkReason, PostedHow, State,
 };
+use domain::mark::Mark;
 use domain::matching::SupplierInvoiceDraft;
 use domain::money::Currency;
 use domain::problem::{PERIOD_CLOSED, Problem};
@@ -121,23 +122,13 @@ pub(crate) fn draft_of(effect: &Effect) -> Result<SupplierInvoiceDraft, Problem>
     }
 }
 
-/// Whose a document in QAD is, by the mark in its description.
-fn marked_for(document: &QadDocument) -> Option<InvoiceId> {
-    let rest = document.description.trim().strip_prefix("Coupa ")?;
-    let digits: String = rest.chars().take_while(char::is_ascii_digit).collect();
-    let after = rest.get(digits.len()..)?;
-    if after.starts_with(char::is_alphanumeric) {
-        None
-    } else {
-        digits.parse().ok()
-    }
-}
-
 /// What a document in QAD must be to be this invoice's.
 #[derive(Debug, Clone, Copy)]
 pub struct Wanted<'a> {
     /// Its QAD identity.
     pub identity: &'a QadInvoiceIdentity,
+    /// The Coupa instance that its mark names; blank for none.
+    pub coupa_instance: &'a str,
     /// Coupa's id.
     pub coupa_id: InvoiceId,
     /// Its total, signed.
@@ -153,11 +144,19 @@ impl<'a> Wanted<'a> {
     pub fn by(draft: &'a SupplierInvoiceDraft) -> Self {
         Self {
             identity: &draft.identity,
+            coupa_instance: &draft.coupa_instance,
             coupa_id: draft.coupa_id,
             total: draft.total,
             currency: draft.currency,
             echo: draft.echo,
         }
+    }
+}
+
+impl Wanted<'_> {
+    /// Whether the document carries this invoice's mark.
+    fn is_marked(&self, document: &QadDocument) -> bool {
+        Mark::read(&document.description).is_some_and(|mark| mark.is_of(self.coupa_instance, self.coupa_id))
     }
 }
 
@@ -171,7 +170,7 @@ fn differences(draft: &Wanted<'_>, document: &QadDocument) -> Option<(String, St
         }
     };
     // QAD computes the tax itself, and may round it otherwise. In somebody else's document it is not ours that was rounded.
-    let is_echo = marked_for(document) == Some(draft.coupa_id)
+    let is_echo = draft.is_marked(document)
         && document
             .total
             .checked_sub(draft.total)
@@ -245,8 +244,8 @@ pub fn judge_documents(
             answer: None,
         };
     }
-    let ours = match marked_for(&document) {
-        Some(id) if id == draft.coupa_id => true,
+    let ours = match Mark::read(&document.description) {
+        Some(_) if draft.is_marked(&document) => true,
         Some(other) => {
             return Finding::Park {
                 problem: Problem::new(
@@ -741,6 +740,11 @@ mod tests {
         assert_eq!(judge(vec![document(" Coupa 12 / keyed", 100)]), "ours");
         assert_eq!(judge(vec![document("Coupa 12", 101)]), "QAD_DOCUMENT_DIFFERS");
         assert_eq!(judge(vec![document("Coupa 123", 100)]), "DUPLICATE_REFERENCE");
+        // Another instance's invoice of the same number.
+        assert_eq!(
+            judge(vec![document("Coupa other/12", 100)]),
+            "DUPLICATE_REFERENCE"
+        );
         assert_eq!(judge(vec![document("March bill", 100)]), "adopted");
         assert_eq!(judge(vec![document("March bill", 99)]), "QAD_DOCUMENT_FOREIGN");
         assert_eq!(

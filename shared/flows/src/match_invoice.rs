@@ -1565,6 +1565,7 @@ async fn keyed_by_hand(
     let documents = deps.qad.find_invoices(identity).await.ok()?;
     let wanted = Wanted {
         identity,
+        coupa_instance: &deps.settings.policy.coupa_instance,
         coupa_id: invoice.id,
         total: invoice.total,
         currency: invoice.currency,

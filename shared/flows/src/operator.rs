@@ -18,7 +18,7 @@ use domain::entities::{self, Whose};
 use domain::ids::{Holder, InvoiceId, QadInvoiceIdentity};
 use domain::instruction::{Instruction, Release, SecondPerson};
 use domain::lifecycle::{Event, InvoiceEffect, InvoiceRecord, ParkReason, State};
-use domain::matching::our_mark;
+use domain::mark::{self, Mark};
 use domain::problem::Problem;
 use rust_decimal::Decimal;
 
@@ -529,7 +529,12 @@ pub async fn adopt(
     };
     let documents = deps.qad.find_invoices(&identity).await?;
     let document = the_one(documents, &identity, &adoption.voucher)?;
-    let difference = proven(&document, &invoice, &adoption)?;
+    let difference = proven(
+        &document,
+        &invoice,
+        &adoption,
+        &deps.settings.policy.coupa_instance,
+    )?;
     let claim = claim_of(deps, &identity, &invoice).await?;
     let event = Event::Adopted {
         voucher: adoption.voucher,
@@ -590,6 +595,7 @@ fn proven(
     document: &QadDocument,
     invoice: &domain::documents::Invoice,
     adoption: &Adoption,
+    instance: &str,
 ) -> Result<String, OperatorError> {
     let refused = |expected: String, actual: String, fix: &str| {
         OperatorError::Refused(
@@ -599,17 +605,14 @@ fn proven(
                 .actual(actual),
         )
     };
-    let mark = document.description.trim();
-    let of_ours = mark
-        .strip_prefix("Coupa ")
-        .is_some_and(|rest| rest.starts_with(|letter: char| letter.is_ascii_digit()));
-    let mine = mark
-        .strip_prefix(our_mark(invoice.id).as_str())
-        .is_some_and(|rest| !rest.starts_with(char::is_alphanumeric));
-    if of_ours && !mine {
+    let shown = document.description.trim();
+    if Mark::read(shown).is_some_and(|mark| !mark.is_of(instance, invoice.id)) {
         return Err(refused(
-            format!("no mark of another invoice than Coupa {}", invoice.id),
-            mark.to_owned(),
+            format!(
+                "no mark of another invoice than {}",
+                mark::of(instance, invoice.id)
+            ),
+            shown.to_owned(),
             "It belongs to another Coupa invoice.",
         ));
     }

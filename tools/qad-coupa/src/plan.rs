@@ -548,6 +548,7 @@ mod tests {
         let draft = SupplierInvoiceDraft {
             identity: identity.clone(),
             coupa_id: InvoiceId(7),
+            coupa_instance: String::new(),
             domain: "10USA".parse().unwrap(),
             currency: "USD".parse().unwrap(),
             invoice_date: "2026-03-05".parse().unwrap(),

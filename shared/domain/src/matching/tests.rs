@@ -367,6 +367,7 @@ fn policy() -> MatchPolicy {
         )]
         .into(),
         units: BTreeMap::new(),
+        coupa_instance: String::new(),
         coupa_orders: CoupaOrderPolicy {
             closed: OnCoupaOrder::Park,
             soft_closed: OnCoupaOrder::Park,
@@ -404,6 +405,7 @@ fn an_invoice_that_agrees_is_approved_with_the_complete_document() {
             kind: DocumentKind::Invoice,
         },
         coupa_id: InvoiceId(92010),
+        coupa_instance: String::new(),
         domain: "10USA".parse().unwrap(),
         currency: "USD".parse().unwrap(),
         invoice_date: "2026-03-05".parse().unwrap(),

@@ -890,6 +890,7 @@ async fn the_flag_of_what_was_posted_locked_is_left_to_coupa_and_a_payment_of_it
     let model = model();
     let draft = SupplierInvoiceDraft {
         coupa_id: INVOICE,
+        coupa_instance: String::new(),
         invoice_status: "AP-LOCKED".into(),
         locked: true,
         ..crate::testing::draft()

@@ -138,6 +138,9 @@ fn of_coupa(rest: &[&str], text: &str) -> Option<String> {
         ["invoices", "filter", parameter] => Some(format!(
             "An invoice that does not fit {parameter} = {text} is not even listed, and never looked at."
         )),
+        ["instance"] => Some(format!(
+            "QAD's description of an invoice reads Coupa {text}/ and Coupa's id; documents marked without the name stay ours."
+        )),
         ["integration_history", "enabled"] => {
             Some("What becomes of an invoice is written onto it in Coupa as integration history.".to_owned())
         }
