@@ -23,6 +23,7 @@ mod guards;
 mod instructions;
 mod life;
 mod machines;
+mod order_moves;
 mod payments;
 mod people;
 mod periods;

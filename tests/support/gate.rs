@@ -29,10 +29,10 @@ use domain::time::{Date, Timestamp};
 use domain::timing::Timing;
 use flows::ports::{
     AuditEntry, BalanceScan, Chance, Clock, Commit, CommitError, Coupa, CoupaBill, CoupaLookups,
-    CoupaPayments, CoupaSupplierPage, CoupaSuppliers, DocumentOutcome, DueRecord, Flagged, Hint, InvoicePage,
-    LookupScan, PaymentScan, Qad, QadDocument, QadPayments, QadSources, QadSupplierScan, QadSuppliers, Queue,
-    ReadError, ReceiptScan, RecordGroup, RecordKey, RecordWrite, Register, SourceScan, StoreError,
-    StoredRecord, WriteError,
+    CoupaPayments, CoupaSupplierPage, CoupaSuppliers, DocumentOutcome, DueRecord, Flagged, Hint, Index,
+    InvoicePage, LookupScan, PaymentScan, Qad, QadDocument, QadPayments, QadSources, QadSupplierScan,
+    QadSuppliers, Queue, ReadError, ReceiptScan, RecordGroup, RecordKey, RecordWrite, Register, SourceScan,
+    StoreError, StoredRecord, WriteError,
 };
 use sandbox::faults::{Fault, FaultRule, System};
 use sandbox::ports::WorldPorts;
@@ -351,6 +351,8 @@ pub struct Shared {
 pub struct Sim {
     /// The register behind the gate.
     pub register: Arc<dyn Register>,
+    /// The same, asked as an index of questions.
+    pub index: Arc<dyn Index>,
     /// That of the second connection to the same QAD.
     pub twin: Box<dyn Register>,
     /// Coupa and QAD behind the gate.
@@ -412,8 +414,8 @@ impl Sim {
     }
 
     /// A run over a register and a world that begins at `now`.
-    pub fn new(
-        register: Arc<dyn Register>,
+    pub fn new<B: Register + Index + 'static>(
+        register: Arc<B>,
         world: World,
         timing: Timing,
         now: Timestamp,
@@ -427,6 +429,7 @@ impl Sim {
         );
         Arc::new(Self {
             twin: register.neighbour(&twin()),
+            index: Arc::clone(&register) as Arc<dyn Index>,
             register,
             ports,
             timing,

@@ -31,8 +31,8 @@ use flows::store::{Context, FlowError};
 use flows::sync_lookups::LookupSync;
 use flows::write_payment::{self, PaymentSettings};
 use flows::{
-    order_event, plans, poll_coupa, poll_payments, poll_receipts, supplier_event, sweep, sync_lookups,
-    sync_suppliers,
+    order_event, plans, poll_coupa, poll_orders, poll_payments, poll_receipts, supplier_event, sweep,
+    sync_lookups, sync_suppliers,
 };
 use futures_util::future::join;
 use sandbox::scenario::{CoupaOrderChange, policy};
@@ -48,6 +48,8 @@ use std::task::{Poll, Waker};
 pub const BEGINNING: Timestamp = Timestamp(1_774_000_000_000);
 /// How often an invoice that waits is looked at although nothing happened, in milliseconds.
 pub const RECHECK_MILLIS: i64 = 3_600_000;
+/// How often the orders of what waits are read again, in milliseconds.
+pub const ORDER_RECHECK_MILLIS: i64 = 3_600_000;
 /// How often the sweep runs, in milliseconds.
 pub const SWEEP_MILLIS: i64 = 60_000;
 /// How often the polls run, in milliseconds.
@@ -69,6 +71,8 @@ pub enum Job {
     Pay(Collection, String),
     /// `poll_receipts`.
     PollReceipts,
+    /// `poll_orders`.
+    PollOrders,
     /// `poll_payments`.
     PollPayments,
     /// `sweep`.
@@ -785,6 +789,25 @@ async fn invocation(gate: Gate, job: Job, setup: Arc<Setup>, connection: Connect
                 };
                 polled = poll_receipts::run(&deps).await;
             }
+            Ended::Polled(
+                polled
+                    .map(|polled| polled.woken)
+                    .map_err(|error| error.problem().code),
+            )
+        }
+        Job::PollOrders => {
+            let deps = poll_orders::Deps {
+                context,
+                index: gate.sim.index.as_ref(),
+                connection: &connection,
+                scope: "",
+                is_in_scope: &|_| true,
+                qad: &gate,
+                queue: &gate,
+                every_millis: ORDER_RECHECK_MILLIS,
+                trace: "simulated",
+            };
+            let polled = poll_orders::run(&deps).await;
             Ended::Polled(
                 polled
                     .map(|polled| polled.woken)

@@ -65,6 +65,8 @@ pub const COUPA_REQUESTS_PER_SECOND_MAX: u32 = 25;
 pub const QAD_REQUESTS_PER_SECOND_MAX: u32 = 100;
 /// Shortest and longest time after which a held invoice is looked at although nothing happened, in seconds.
 pub const HOLD_RECHECK_SECONDS: (u64, u64) = (1, 30 * 86_400);
+/// Shortest and longest time after which the orders of invoices that wait are read again, in seconds.
+pub const ORDER_RECHECK_SECONDS: (u64, u64) = (60, 30 * 86_400);
 /// Largest document that is read, in bytes (what a secret may hold is far less).
 pub const DOCUMENT_BYTES_MAX: usize = 256 * 1024;
 
@@ -82,7 +84,12 @@ pub const SECTIONS: &[&str] = &[
     "suppliers",
 ];
 /// The settings that stand in no section. `token_key` seals cached tokens; whoever keeps them reads it himself.
-pub const SETTINGS: &[&str] = &["hold_recheck_seconds", "time_zone", "token_key"];
+pub const SETTINGS: &[&str] = &[
+    "hold_recheck_seconds",
+    "order_recheck_seconds",
+    "time_zone",
+    "token_key",
+];
 
 const FIX: &str = "Correct the setting; docs/examples/connection.toml lists all of them.";
 
@@ -103,6 +110,8 @@ pub struct ConnectionDocument {
     pub second_person: SecondPerson,
     /// How often an invoice that waits is looked at although nothing happened, in seconds.
     pub hold_recheck_seconds: u64,
+    /// How often the orders of invoices that wait are read again, in seconds.
+    pub order_recheck_seconds: u64,
     /// How payments go back to Coupa.
     pub payments: PaymentSettings,
     /// Which lists of QAD are shown in which lookups of Coupa; `None`: none.
@@ -716,6 +725,7 @@ impl ConnectionDocument {
             ));
         }
         let recheck: Option<u64> = section(&sections, "hold_recheck_seconds", Some("86400"), &mut problems);
+        let order_recheck = order_recheck(&sections, &mut problems);
         if let Some(coupa) = &coupa {
             check_coupa(coupa, &mut problems);
         }
@@ -815,6 +825,7 @@ impl ConnectionDocument {
                 adopt_equal_documents,
                 second_person,
                 hold_recheck_seconds,
+                order_recheck_seconds: order_recheck,
                 payments,
                 lookups,
                 suppliers,
@@ -841,6 +852,12 @@ impl ConnectionDocument {
             },
             ..policy.clone()
         }
+    }
+
+    /// How often the orders of invoices that wait are read again, in milliseconds.
+    pub fn order_recheck_millis(&self) -> i64 {
+        let seconds = i64::try_from(self.order_recheck_seconds).unwrap_or(i64::MAX);
+        seconds.saturating_mul(1_000)
     }
 
     /// Who this connection is, and which QAD it goes to.
@@ -901,6 +918,21 @@ impl ConnectionDocument {
                 .clone(),
         }
     }
+}
+
+/// How often the orders of invoices that wait are read again, in seconds.
+fn order_recheck(sections: &BTreeMap<String, Box<RawValue>>, problems: &mut Vec<Problem>) -> u64 {
+    let name = "order_recheck_seconds";
+    let (shortest, longest) = ORDER_RECHECK_SECONDS;
+    let seconds: u64 = section(sections, name, Some("3600"), problems).unwrap_or(longest);
+    if !(shortest..=longest).contains(&seconds) {
+        problems.push(invalid(
+            name,
+            format!("{shortest} to {longest}"),
+            seconds.to_string(),
+        ));
+    }
+    seconds
 }
 
 /// The domain that entities fall back to.

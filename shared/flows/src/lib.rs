@@ -28,6 +28,7 @@ pub mod pace;
 pub mod pause;
 pub mod plans;
 pub mod poll_coupa;
+pub mod poll_orders;
 pub mod poll_payments;
 pub mod poll_receipts;
 pub mod ports;

@@ -14,6 +14,7 @@ use crate::invoice_effects::{
 use crate::neighbours::{self, Elsewhere, Home};
 use crate::opening::{self, Openings};
 use crate::pause;
+use crate::poll_orders;
 use crate::ports::{
     CommitError, Coupa, HintReason, Outcomes, Qad, QadDocument, ReadError, RecordGroup, RecordKey,
     RecordWrite, StoredRecord,
@@ -671,6 +672,9 @@ fn change_to(
         } => Some(now.plus_millis(deps.settings.recheck_millis)),
         _ => None,
     };
+    if !document.rests_on_orders() {
+        document.orders_seen.clear();
+    }
     let mut document = with_note(document, deps.settings.outcomes, now);
     let mut writes = waiting::writes(record, &document);
     writes.extend(index_orders(&mut document));
@@ -958,6 +962,7 @@ async fn decide_approved(
     let Decision { verdict, report } = decision;
     let tolerance_version = report.tolerance_version.clone();
     loaded.document.report = Some(report);
+    loaded.document.orders_seen = poll_orders::seen(&evidence.orders);
     let opened = opened_at(&evidence.ours.openings, &policy);
     let verdict = unless_closed(deps, &mut loaded.document, verdict, opened, reason).await;
     let verdict = impatient(deps, &mut loaded.document, verdict, &policy);

@@ -52,6 +52,9 @@ pub(super) fn does(setting: &str, value: &Value) -> Option<String> {
         ["hold_recheck_seconds"] => Some(format!(
             "An invoice that waits is looked at every {text} seconds although nothing happened."
         )),
+        ["order_recheck_seconds"] => Some(format!(
+            "The orders of invoices that wait are read again in QAD every {text} seconds."
+        )),
         ["time_zone"] => Some(format!(
             "Days begin in {text}: that decides the day of posting_date = \"matching-date\"."
         )),
