@@ -6,6 +6,7 @@ use crate::preemptions;
 use async_trait::async_trait;
 use domain::coupa_orders::CoupaOrder;
 use domain::documents::Invoice;
+use domain::guards::{Guard, without};
 use domain::ids::InvoiceId;
 use domain::lifecycle::{InvoiceRecord, ParkReason, State};
 use domain::time::Timestamp;
@@ -18,6 +19,7 @@ use flows::ports::{
 };
 use flows::store::Context;
 use sandbox::faults::{Fault, FaultRule, System};
+use std::cell::Cell;
 use tests::gate::{TWIN_FROM, ready, twin};
 use tests::harness::{Harness, Job, Setup, every_order, tenant};
 use tests::small::{INVOICE, ORDER, invoice, order, receipt, world};
@@ -92,6 +94,31 @@ fn one_supplier_number_in_both_in_every_order_is_one_document() {
         },
     );
     assert!(schedules > 100, "{schedules}");
+}
+
+/// True when in one order or another this is found although a guard was taken away.
+fn is_noticed(guard: Guard, begin: fn() -> Harness, broken: fn(&Harness) -> bool) -> bool {
+    let noticed = Cell::new(false);
+    without(guard, || {
+        every_order(
+            1,
+            || both_at_once(begin().collecting()),
+            |run| noticed.set(noticed.get() || broken(&run)),
+        )
+    });
+    noticed.get()
+}
+
+#[test]
+fn without_what_is_claimed_and_reserved_for_all_two_connections_harm_each_other() {
+    assert!(is_noticed(Guard::IdentityClaim, one_number, |run| {
+        run.documents(INVOICE) + run.documents(TWIN) > 1
+    }));
+    assert!(is_noticed(
+        Guard::Reservation,
+        || billed(10, 10),
+        |run| { run.sim.shared().coverage.contains_key("create refused") }
+    ));
 }
 
 /// In every order of seven and three of ten: whoever comes second is woken by the other connection's settling.
