@@ -1257,17 +1257,7 @@ async fn ours(
     invoice: &Invoice,
     numbers: &[PurchaseOrderNumber],
 ) -> Result<Ours, FlowError> {
-    let supplier: Option<SupplierCode> = invoice
-        .supplier
-        .number
-        .as_ref()
-        .and_then(|number| number.parse().ok());
-    let identity = supplier.map(|supplier| QadInvoiceIdentity {
-        entity: deps.settings.policy.entity.clone(),
-        supplier,
-        reference: invoice.reference.clone(),
-        kind: invoice.kind,
-    });
+    let identity = identity_of(deps, invoice);
     let corrected = identity
         .as_ref()
         .and_then(|identity| corrected(invoice, identity));
@@ -1329,13 +1319,8 @@ async fn ours(
         .map(parse::<IdentityClaim>)
         .transpose()?
         .map(|claim| Holder::own(claim.owner));
-    let claimants = owner
-        .into_iter()
-        .chain(elsewhere.iter().flat_map(|one| one.holders.clone()));
-    let claimants: Vec<Holder> = claimants
-        .filter(|owner| *owner != Holder::own(invoice.id))
-        .collect();
-    others.extend(claimants.iter().cloned());
+    others.extend(owner.clone());
+    others.extend(elsewhere.iter().flat_map(|one| one.holders.clone()));
     others.extend(original.map(Holder::own));
     let entity = &deps.settings.policy.entity;
     let may_be_the_same: Vec<&BillAlike> = near
@@ -1362,16 +1347,13 @@ async fn ours(
         .collect();
     let claim = match (identity, claimed, elsewhere) {
         (Some(identity), Some((place, _)), Some(elsewhere)) => {
-            let has_it = |owner: &Holder| !gave_up(others.get(owner), &identity);
-            match claimants.into_iter().find(has_it) {
-                Some(owner) if stands(Guard::IdentityClaim) => Claim::Taken { identity, owner },
-                _ => Claim::Free(Box::new(FreeIdentity {
-                    identity,
-                    place,
-                    elsewhere,
-                    payments,
-                })),
-            }
+            let free = FreeIdentity {
+                identity,
+                place,
+                elsewhere,
+                payments,
+            };
+            claim_on(invoice.id, owner, &others, free)
         }
         _ => Claim::None,
     };
@@ -1392,6 +1374,37 @@ async fn ours(
         alike,
         original,
     })
+}
+
+/// Under what the invoice will be in QAD; `None` when its supplier has no number that is one.
+fn identity_of(deps: &Deps<'_>, invoice: &Invoice) -> Option<QadInvoiceIdentity> {
+    let supplier: SupplierCode = invoice.supplier.number.as_ref()?.parse().ok()?;
+    Some(QadInvoiceIdentity {
+        entity: deps.settings.policy.entity.clone(),
+        supplier,
+        reference: invoice.reference.clone(),
+        kind: invoice.kind,
+    })
+}
+
+/// Whose the identity is: another invoice's, of this connection or of another one, that has claimed it and not given it up;
+/// else it is free.
+fn claim_on(
+    own: InvoiceId,
+    owner: Option<Holder>,
+    others: &BTreeMap<Holder, InvoiceRecord>,
+    free: FreeIdentity,
+) -> Claim {
+    let holders = free.elsewhere.holders.iter().cloned();
+    let has_it =
+        |holder: &Holder| *holder != Holder::own(own) && !gave_up(others.get(holder), &free.identity);
+    match owner.into_iter().chain(holders).find(has_it) {
+        Some(owner) if stands(Guard::IdentityClaim) => Claim::Taken {
+            identity: free.identity,
+            owner,
+        },
+        _ => Claim::Free(Box::new(free)),
+    }
 }
 
 /// What others have reserved on the orders: in the records that all connections of the tenant share, and in those that
