@@ -224,6 +224,7 @@ impl Bench {
             })
             .collect();
         let deps = match_invoice::Deps {
+            home: &self.document.home(&"example".parse().unwrap()),
             context: Context {
                 register: &self.register,
                 clock: &clock,

@@ -11,6 +11,7 @@ use domain::matching::SupplierInvoiceDraft;
 use domain::time::Date;
 use flows::coupa_orders::OrderReads;
 use flows::match_invoice::{self, Entity, InvoiceSettings, Rest};
+use flows::neighbours::Home;
 use flows::ports::{
     Chance, Clock, Coupa, DocumentOutcome, Flagged, HintReason, InvoicePage, Qad, QadDocument, ReadError,
     ReceiptScan, WriteError,
@@ -232,7 +233,12 @@ fn outcome(charts: &[&str], voided: bool, reason: HintReason) -> Outcome {
         coupa: &run.sim.ports,
         charts,
     };
+    let home = Home {
+        connection: "example".parse().unwrap(),
+        tenant: tests::harness::tenant(),
+    };
     let deps = match_invoice::Deps {
+        home: &home,
         context: Context {
             register: run.sim.register.as_ref(),
             clock: &hands,

@@ -5,6 +5,7 @@ use crate::people::keyed_document;
 use domain::ids::InvoiceId;
 use domain::instruction::{Instruction, SecondPerson};
 use domain::lifecycle::State;
+use flows::neighbours::Home;
 use flows::operator::{self, AdoptDeps, Adoption, Done, OperatorError};
 use flows::pause;
 use flows::ports::{Chance, Clock, HintReason, Voucher};
@@ -84,8 +85,13 @@ impl Desk {
         voucher: &Voucher,
         accepted: Option<Decimal>,
     ) -> Result<Done, OperatorError> {
+        let home = Home {
+            connection: "example".parse().unwrap(),
+            tenant: tests::harness::tenant(),
+        };
         let deps = AdoptDeps {
             context: self.context(),
+            home: &home,
             coupa: &self.sim.ports,
             qad: &self.sim.ports,
             settings: &setup.settings,

@@ -24,6 +24,7 @@ mod instructions;
 mod late;
 mod life;
 mod machines;
+mod order_moves;
 mod payments;
 mod people;
 mod periods;
@@ -32,6 +33,7 @@ mod receipts;
 mod straight;
 mod suppliers;
 mod tokens;
+mod twins;
 mod waits;
 mod whole;
 

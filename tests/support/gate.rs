@@ -19,7 +19,7 @@ use crate::invariants::Watch;
 use async_trait::async_trait;
 use domain::coupa_orders::CoupaOrder;
 use domain::documents::{Invoice, Order, Receipt};
-use domain::ids::{InvoiceId, PurchaseOrderNumber, QadInvoiceIdentity, SupplierCode};
+use domain::ids::{ConnectionId, InvoiceId, PurchaseOrderNumber, QadInvoiceIdentity, SupplierCode};
 use domain::lookups::{Action, CoupaValue, LookupCode};
 use domain::matching::SupplierInvoiceDraft;
 use domain::payments::{InvoiceBalance, PaymentEntry};
@@ -29,10 +29,10 @@ use domain::time::{Date, Timestamp};
 use domain::timing::Timing;
 use flows::ports::{
     AuditEntry, BalanceScan, Chance, Clock, Commit, CommitError, Coupa, CoupaBill, CoupaLookups,
-    CoupaPayments, CoupaSupplierPage, CoupaSuppliers, DocumentOutcome, DueRecord, Flagged, Hint, InvoicePage,
-    LookupScan, PaymentScan, Qad, QadDocument, QadPayments, QadSources, QadSupplierScan, QadSuppliers, Queue,
-    ReadError, ReceiptScan, RecordGroup, RecordKey, RecordWrite, Register, SourceScan, StoreError,
-    StoredRecord, WriteError,
+    CoupaPayments, CoupaSupplierPage, CoupaSuppliers, DocumentOutcome, DueRecord, Flagged, Hint, Index,
+    InvoicePage, LookupScan, PaymentScan, Qad, QadDocument, QadPayments, QadSources, QadSupplierScan,
+    QadSuppliers, Queue, ReadError, ReceiptScan, RecordGroup, RecordKey, RecordWrite, Register, SourceScan,
+    StoreError, StoredRecord, WriteError,
 };
 use sandbox::faults::{Fault, FaultRule, System};
 use sandbox::ports::WorldPorts;
@@ -351,6 +351,10 @@ pub struct Shared {
 pub struct Sim {
     /// The register behind the gate.
     pub register: Arc<dyn Register>,
+    /// The same, asked as an index of questions.
+    pub index: Arc<dyn Index>,
+    /// That of the second connection to the same QAD.
+    pub twin: Box<dyn Register>,
     /// Coupa and QAD behind the gate.
     pub ports: WorldPorts,
     /// The chain of times.
@@ -377,10 +381,41 @@ pub fn ready<T>(future: impl Future<Output = T>) -> T {
     }
 }
 
+/// Invoices from this id on are another Coupa instance's, which a second connection serves.
+pub const TWIN_FROM: u64 = 1_000_000;
+
+/// The second connection.
+pub fn twin() -> ConnectionId {
+    "twin".parse().unwrap()
+}
+
+/// Whether the second connection serves an invoice.
+pub fn is_twins(id: InvoiceId) -> bool {
+    id.0 >= TWIN_FROM
+}
+
 impl Sim {
+    /// The register in which an invoice is kept.
+    pub fn register_of(&self, id: InvoiceId) -> &dyn Register {
+        if is_twins(id) {
+            self.twin.as_ref()
+        } else {
+            self.register.as_ref()
+        }
+    }
+
+    /// True where a second connection serves invoices of this world.
+    pub fn has_twin(&self) -> bool {
+        self.world()
+            .coupa
+            .invoices
+            .keys()
+            .any(|id| is_twins(InvoiceId(*id)))
+    }
+
     /// A run over a register and a world that begins at `now`.
-    pub fn new(
-        register: Arc<dyn Register>,
+    pub fn new<B: Register + Index + 'static>(
+        register: Arc<B>,
         world: World,
         timing: Timing,
         now: Timestamp,
@@ -393,6 +428,8 @@ impl Sim {
             Arc::new(move || Timestamp(ticking.load(Ordering::Relaxed))),
         );
         Arc::new(Self {
+            twin: register.neighbour(&twin()),
+            index: Arc::clone(&register) as Arc<dyn Index>,
             register,
             ports,
             timing,
@@ -515,6 +552,8 @@ enum Lost {
 pub struct Gate {
     /// The run.
     pub sim: Arc<Sim>,
+    /// The register that the task works with.
+    pub register: Arc<dyn Register>,
     /// The task.
     pub task: usize,
     /// How far the task's clock is ahead of true time, in milliseconds.
@@ -705,6 +744,7 @@ fn word_of(key: &RecordKey) -> String {
         RecordKey::Receipt(key) => format!("receipt/{}", key.receiver),
         RecordKey::Watermark(name) => format!("watermark/{name}"),
         RecordKey::Entry { collection, id } => format!("{}/{id}", collection.word()),
+        RecordKey::Shared { name, .. } => format!("shared {name}"),
     }
 }
 
@@ -739,20 +779,20 @@ fn words_of_commit(commit: &Commit) -> String {
 #[async_trait]
 impl Register for Gate {
     async fn read(&self, keys: &[RecordKey]) -> Result<Vec<Option<StoredRecord>>, StoreError> {
-        let make = || self.sim.register.read(keys);
+        let make = || self.register.read(keys);
         self.pass(Method::Read, || keys_of(keys), true, make, store_lost)
             .await
     }
 
     async fn list(&self, group: &RecordGroup) -> Result<Vec<StoredRecord>, StoreError> {
-        let make = || self.sim.register.list(group);
+        let make = || self.register.list(group);
         self.pass(Method::List, || format!("{group:?}"), true, make, store_lost)
             .await
     }
 
     async fn commit(&self, commit: Commit) -> Result<(), CommitError> {
         let make = || async {
-            let answer = self.sim.register.commit(commit.clone()).await;
+            let answer = self.register.commit(commit.clone()).await;
             if answer.is_ok() {
                 crate::invariants::after_commit(&self.sim, &commit);
             } else {
@@ -770,12 +810,19 @@ impl Register for Gate {
     }
 
     async fn due(&self, now: Timestamp, limit: usize) -> Result<Vec<DueRecord>, StoreError> {
-        let make = || self.sim.register.due(now, limit);
+        let make = || self.register.due(now, limit);
         self.pass(Method::Due, String::new, true, make, store_lost).await
     }
 
     async fn audit(&self, document: &str) -> Result<Vec<AuditEntry>, StoreError> {
-        self.sim.register.audit(document).await
+        self.register.audit(document).await
+    }
+
+    fn neighbour(&self, connection: &ConnectionId) -> Box<dyn Register> {
+        Box::new(Self {
+            register: Arc::from(self.register.neighbour(connection)),
+            ..self.clone()
+        })
     }
 
     async fn invoices(
@@ -783,7 +830,7 @@ impl Register for Gate {
         after: Option<InvoiceId>,
         limit: usize,
     ) -> Result<Vec<StoredRecord>, StoreError> {
-        self.sim.register.invoices(after, limit).await
+        self.register.invoices(after, limit).await
     }
 }
 
@@ -803,8 +850,14 @@ impl Coupa for Gate {
 
     async fn exportable_invoices(&self, after: Option<InvoiceId>) -> Result<InvoicePage, ReadError> {
         let make = || self.sim.ports.exportable_invoices(after);
-        self.pass(Method::CoupaList, String::new, true, make, read_lost)
-            .await
+        let listed = self
+            .pass(Method::CoupaList, String::new, true, make, read_lost)
+            .await;
+        // The other instance lists its own.
+        listed.map(|mut page| {
+            page.heads.retain(|head| !is_twins(head.id));
+            page
+        })
     }
 
     async fn mark_exported(&self, id: InvoiceId, idempotency_key: &str) -> Result<Flagged, WriteError> {

@@ -11,12 +11,12 @@
     reason = "a test that overflows, or misses what it put there, must fail loudly"
 )]
 
-use crate::gate::{Calm, Fate, Gate, Mark, Sim, ready};
+use crate::gate::{Calm, Fate, Gate, Mark, Sim, is_twins, ready, twin};
 use crate::invariants::{bills, check_at_rest, check_world, record_of, records};
-use crate::memory_register::MemoryRegister;
+use crate::memory_register::MemoryStore;
 use crate::sync_watch::{supplier_records, value_records, waiting_plan};
 use domain::effect::Effect;
-use domain::ids::{ConnectionId, InvoiceId};
+use domain::ids::{ConnectionId, InvoiceId, QadTenant};
 use domain::lifecycle::{InvoiceRecord, State};
 use domain::lookups::{LookupCode, LookupValueRecord};
 use domain::matching::ExceptionCode;
@@ -26,13 +26,14 @@ use domain::timing::{LATE_KILL_MILLIS, Timing};
 use flows::coupa_orders::OrderReads;
 use flows::hinted::Hinted;
 use flows::match_invoice::{self, InvoiceSettings, Rest};
-use flows::ports::{Collection, Hint, HintReason, Outcomes, Subject};
+use flows::neighbours::Home;
+use flows::ports::{Collection, Hint, HintReason, Outcomes, Register, Subject};
 use flows::store::{Context, FlowError};
 use flows::sync_lookups::LookupSync;
 use flows::write_payment::{self, PaymentSettings};
 use flows::{
-    order_event, plans, poll_coupa, poll_payments, poll_receipts, supplier_event, sweep, sync_lookups,
-    sync_suppliers,
+    order_event, plans, poll_coupa, poll_orders, poll_payments, poll_receipts, supplier_event, sweep,
+    sync_lookups, sync_suppliers,
 };
 use futures_util::future::join;
 use sandbox::scenario::{CoupaOrderChange, policy};
@@ -48,10 +49,17 @@ use std::task::{Poll, Waker};
 pub const BEGINNING: Timestamp = Timestamp(1_774_000_000_000);
 /// How often an invoice that waits is looked at although nothing happened, in milliseconds.
 pub const RECHECK_MILLIS: i64 = 3_600_000;
+/// How often the orders of what waits are read again, in milliseconds.
+pub const ORDER_RECHECK_MILLIS: i64 = 3_600_000;
 /// How often the sweep runs, in milliseconds.
 pub const SWEEP_MILLIS: i64 = 60_000;
 /// How often the polls run, in milliseconds.
 pub const POLL_MILLIS: i64 = 300_000;
+
+/// The QAD of every run.
+pub fn tenant() -> QadTenant {
+    QadTenant::at("https://qad.example.com/erp")
+}
 
 /// What a task does.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -64,6 +72,8 @@ pub enum Job {
     Pay(Collection, String),
     /// `poll_receipts`.
     PollReceipts,
+    /// `poll_orders`.
+    PollOrders,
     /// `poll_payments`.
     PollPayments,
     /// `sweep`.
@@ -194,14 +204,15 @@ impl Default for Setup {
 impl Harness {
     /// A run over a world.
     pub fn new(world: World, setup: &Setup) -> Self {
-        let register = Arc::new(MemoryRegister::new());
+        let connection: ConnectionId = "example".parse().unwrap();
+        let register = Arc::new(MemoryStore::default().register(&connection));
         Self {
             sim: Sim::new(register, world, setup.timing, BEGINNING, setup.seed),
             tasks: Vec::new(),
             alive: BTreeSet::new(),
             settings: Arc::new(setup.clone()),
             instance: Arc::default(),
-            connection: "example".parse().unwrap(),
+            connection,
             panicking: true,
             healed_at: None,
         }
@@ -244,8 +255,13 @@ impl Harness {
         let task = self.tasks.len();
         let start = self.sim.now();
         let killed_at = start.0 + self.sim.timing.function_millis + late_kill.min(LATE_KILL_MILLIS);
+        let (connection, register) = match job {
+            Job::Match(id, _) if is_twins(id) => (twin(), Arc::from(self.sim.register.neighbour(&twin()))),
+            _ => (self.connection.clone(), Arc::clone(&self.sim.register)),
+        };
         let gate = Gate {
             sim: self.sim.clone(),
+            register,
             task,
             skew,
         };
@@ -260,13 +276,7 @@ impl Harness {
         } else {
             Arc::default()
         };
-        let running = invocation(
-            gate,
-            job,
-            self.settings.clone(),
-            instance,
-            self.connection.clone(),
-        );
+        let running = invocation(gate, job, self.settings.clone(), instance, connection);
         self.tasks.push(Task {
             what,
             message,
@@ -511,8 +521,9 @@ impl Harness {
     fn advance_to_next_minute(&self, next_poll: i64) {
         let now = self.sim.now().0;
         let far = Timestamp(i64::MAX);
-        let due = ready(self.sim.register.due(far, 1)).unwrap();
-        let next = due.first().map_or(next_poll, |due| due.due.0).min(next_poll);
+        let mut due = ready(self.sim.register.due(far, 1)).unwrap();
+        due.extend(ready(self.sim.twin.due(far, 1)).unwrap());
+        let next = due.iter().map(|due| due.due.0).fold(next_poll, i64::min);
         let minutes = ((next - now + SWEEP_MILLIS - 1) / SWEEP_MILLIS).max(1);
         self.sim.advance_to(now + minutes * SWEEP_MILLIS);
     }
@@ -656,7 +667,12 @@ impl Harness {
 
     /// The audit trail as the events' names.
     pub fn trail(&self, id: InvoiceId) -> Vec<String> {
-        let entries = ready(self.sim.register.audit(&flows::store::invoice_audit_name(id))).unwrap();
+        let entries = ready(
+            self.sim
+                .register_of(id)
+                .audit(&flows::store::invoice_audit_name(id)),
+        )
+        .unwrap();
         entries
             .iter()
             .flat_map(|entry| serde_json::from_str::<Vec<domain::lifecycle::Event>>(&entry.events).unwrap())
@@ -732,8 +748,13 @@ async fn invocation(
     };
     match job {
         Job::Match(..) | Job::MatchBoth(..) => {
+            let home = Home {
+                connection,
+                tenant: tenant(),
+            };
             let deps = match_invoice::Deps {
                 context,
+                home: &home,
                 coupa: &gate,
                 qad: &gate,
                 orders: &OrderReads::default(),
@@ -781,7 +802,38 @@ async fn invocation(
                 queue: &gate,
                 trace: "simulated",
             };
-            let polled = poll_receipts::run(&deps).await;
+            let mut polled = poll_receipts::run(&deps).await;
+            if polled.is_ok() && gate.sim.has_twin() {
+                let register = gate.neighbour(&twin());
+                let deps = poll_receipts::Deps {
+                    context: Context {
+                        register: register.as_ref(),
+                        ..context
+                    },
+                    connection: &twin(),
+                    ..deps
+                };
+                polled = poll_receipts::run(&deps).await;
+            }
+            Ended::Polled(
+                polled
+                    .map(|polled| polled.woken)
+                    .map_err(|error| error.problem().code),
+            )
+        }
+        Job::PollOrders => {
+            let deps = poll_orders::Deps {
+                context,
+                index: gate.sim.index.as_ref(),
+                connection: &connection,
+                scope: "",
+                is_in_scope: &|_| true,
+                qad: &gate,
+                queue: &gate,
+                every_millis: ORDER_RECHECK_MILLIS,
+                trace: "simulated",
+            };
+            let polled = poll_orders::run(&deps).await;
             Ended::Polled(
                 polled
                     .map(|polled| polled.woken)
@@ -928,7 +980,15 @@ async fn invocation(
                 clock: &gate,
                 trace: "simulated",
             };
-            let swept = sweep::run(&deps).await;
+            let mut swept = sweep::run(&deps).await;
+            if swept.is_ok() && gate.sim.has_twin() {
+                let deps = sweep::Deps {
+                    connection: &twin(),
+                    register: &*gate.neighbour(&twin()),
+                    ..deps
+                };
+                swept = sweep::run(&deps).await;
+            }
             Ended::Polled(
                 swept
                     .map(|swept| swept.queued)

@@ -22,7 +22,7 @@ use domain::matching::SupplierInvoiceDraft;
 use domain::payments::{BillPayments, InvoiceBalance, PaymentEntry};
 use domain::time::Timestamp;
 use flows::ports::{
-    AuditEntry, Collection, Commit, QadDocument, RecordGroup, RecordKey, RecordWrite, StoredRecord,
+    AuditEntry, Collection, Commit, QadDocument, RecordGroup, RecordKey, RecordWrite, Register, StoredRecord,
     WriteError,
 };
 use flows::store::{invoice_audit_name, next_entry, parse, sha256_hex, verify_chain};
@@ -110,7 +110,7 @@ impl Watch {
 
 /// Reads an invoice's record behind the gate.
 pub fn record_of(sim: &Sim, id: InvoiceId) -> Option<(StoredRecord, InvoiceRecord)> {
-    let stored = ready(sim.register.read(&[RecordKey::Invoice(id)])).unwrap();
+    let stored = ready(sim.register_of(id).read(&[RecordKey::Invoice(id)])).unwrap();
     let stored = stored.into_iter().next().flatten()?;
     let record = parse::<InvoiceRecord>(&stored).unwrap();
     Some((stored, record))
@@ -118,10 +118,16 @@ pub fn record_of(sim: &Sim, id: InvoiceId) -> Option<(StoredRecord, InvoiceRecor
 
 /// Every record behind the gate.
 pub fn records(sim: &Sim) -> Vec<InvoiceRecord> {
+    let mut all = records_in(sim.register.as_ref());
+    all.extend(records_in(sim.twin.as_ref()));
+    all
+}
+
+fn records_in(register: &dyn Register) -> Vec<InvoiceRecord> {
     let mut all = Vec::new();
     let mut after = None;
     loop {
-        let page = ready(sim.register.invoices(after, 100)).unwrap();
+        let page = ready(register.invoices(after, 100)).unwrap();
         let Some(last) = page.last() else { return all };
         let RecordKey::Invoice(id) = last.key else {
             panic!("the list of invoices holds something else")
@@ -584,7 +590,7 @@ pub fn after_commit(sim: &Sim, commit: &Commit) {
         let trail = if seen_all {
             Vec::new()
         } else {
-            ready(sim.register.audit(&invoice_audit_name(*id))).unwrap()
+            ready(sim.register_of(*id).audit(&invoice_audit_name(*id))).unwrap()
         };
         let before = before.filter(|_| seen_all);
         let entries: Vec<&AuditEntry> = if seen_all {
@@ -753,8 +759,9 @@ pub fn check_at_rest(sim: &Sim) {
     crate::sync_watch::check_at_rest(sim);
     let mut broken = Vec::new();
     let far = Timestamp(i64::MAX);
-    let due: BTreeSet<InvoiceId> = ready(sim.register.due(far, 10_000))
-        .unwrap()
+    let mut of_both = ready(sim.register.due(far, 10_000)).unwrap();
+    of_both.extend(ready(sim.twin.due(far, 10_000)).unwrap());
+    let due: BTreeSet<InvoiceId> = of_both
         .into_iter()
         .filter_map(|due| match due.key {
             RecordKey::Invoice(id) => Some(id),
@@ -763,7 +770,7 @@ pub fn check_at_rest(sim: &Sim) {
         .collect();
     for record in records(sim) {
         let id = record.id;
-        let trail = ready(sim.register.audit(&invoice_audit_name(id))).unwrap();
+        let trail = ready(sim.register_of(id).audit(&invoice_audit_name(id))).unwrap();
         match verify_chain(&trail) {
             Ok(end) if end == record.chain => {}
             Ok(_) => broken.push(format!(
@@ -796,7 +803,7 @@ pub fn check_at_rest(sim: &Sim) {
             ));
         }
         for line in record.rests_on() {
-            let waiting = ready(sim.register.list(&RecordGroup::WaitingFor(line.clone()))).unwrap();
+            let waiting = ready(sim.register_of(id).list(&RecordGroup::WaitingFor(line.clone()))).unwrap();
             if !waiting
                 .iter()
                 .any(|one| one.key == RecordKey::Waiting(line.clone(), id))

@@ -87,7 +87,11 @@ impl MemoryRegister {
     }
 
     fn place(&self, key: &RecordKey) -> (String, RecordKey) {
-        (self.connection.clone(), key.clone())
+        let owner = match key {
+            RecordKey::Shared { .. } => String::new(),
+            _ => self.connection.clone(),
+        };
+        (owner, key.clone())
     }
 
     fn records(&self, wanted: impl Fn(&RecordKey) -> bool) -> Vec<(RecordKey, Record)> {
@@ -218,6 +222,10 @@ impl Register for MemoryRegister {
         Ok(trail
             .map(|trail| trail.values().cloned().collect())
             .unwrap_or_default())
+    }
+
+    fn neighbour(&self, connection: &ConnectionId) -> Box<dyn Register> {
+        Box::new(self.store.register(connection))
     }
 
     async fn invoices(

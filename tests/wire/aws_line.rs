@@ -12,9 +12,9 @@ use aws::sqs::SqsQueue;
 use domain::ids::{ConnectionId, InvoiceId};
 use domain::lifecycle::InvoiceRecord;
 use domain::time::Timestamp;
-use domain::timing::Timing;
 use flows::coupa_orders::OrderReads;
 use flows::match_invoice::{self, InvoiceSettings};
+use flows::neighbours::Home;
 use flows::ports::{
     AuditEntry, Chance, Clock, Commit, CommitError, Hint, HintReason, Queue, ReadError, RecordKey,
     RecordWrite, Register, Subject,
@@ -454,7 +454,12 @@ async fn whole_lives_over_a_faulty_line_to_the_register_end_with_one_document() 
             for round in 0.. {
                 assert!(round < RUNS_MAX, "seed {seed} does not come to rest");
                 let now = bench.clock.now();
+                let home = Home {
+                    connection: "acme".parse().unwrap(),
+                    tenant: tests::harness::tenant(),
+                };
                 let deps = match_invoice::Deps {
+                    home: &home,
                     context: Context {
                         register: &register,
                         clock: &*bench.clock,

@@ -30,6 +30,7 @@ use domain::time::Timestamp;
 use domain::timing::Timing;
 use flows::coupa_orders::OrderReads;
 use flows::match_invoice::{self, InvoiceSettings};
+use flows::neighbours::Home;
 use flows::ports::{Chance, Clock, Coupa, HintReason, Outcomes, Qad, RecordKey, Register, WriteError};
 use flows::store::{Context, parse};
 use line::{Line, Trouble};
@@ -201,8 +202,13 @@ impl Bench {
                 .now()
                 .plus_millis(timing.function_millis - timing.stop_margin_millis),
         };
+        let home = Home {
+            connection: "example".parse().unwrap(),
+            tenant: tests::harness::tenant(),
+        };
         let deps = match_invoice::Deps {
             context,
+            home: &home,
             coupa: &self.coupa,
             qad: &self.qad,
             orders: &OrderReads::default(),

@@ -33,10 +33,11 @@ use domain::coupa_orders::{CoupaOrderPolicy, CoupaOrderStanding, OnCoupaOrder};
 use domain::documents::ChargeKind;
 use domain::entities::EntityRule;
 use domain::ids::{
-    ConnectionId, CreditTermsCode, DaybookCode, DomainCode, EntityCode, GlAccountCode, IdError, UnitCode,
-    fold,
+    ConnectionId, CreditTermsCode, DaybookCode, DomainCode, EntityCode, GlAccountCode, IdError, QadTenant,
+    UnitCode, fold,
 };
 use domain::instruction::SecondPerson;
+use domain::mark;
 use domain::money::{Currency, parse_decimal};
 use domain::patience::Patience;
 use domain::payments::{PaymentPolicy, StatusMeaning};
@@ -44,6 +45,7 @@ use domain::policy::{ChargeAccount, MatchPolicy, NotPayable, OnNotPayable, Posti
 use domain::problem::Problem;
 use domain::time::Zone;
 use flows::match_invoice::InvoiceSettings;
+use flows::neighbours::Home;
 use flows::ports::{Chance, Clock, Outcomes, TokenSlot, TokenStore};
 use flows::write_payment::PaymentSettings;
 use rust_decimal::Decimal;
@@ -63,6 +65,8 @@ pub const COUPA_REQUESTS_PER_SECOND_MAX: u32 = 25;
 pub const QAD_REQUESTS_PER_SECOND_MAX: u32 = 100;
 /// Shortest and longest time after which a held invoice is looked at although nothing happened, in seconds.
 pub const HOLD_RECHECK_SECONDS: (u64, u64) = (1, 30 * 86_400);
+/// Shortest and longest time after which the orders of invoices that wait are read again, in seconds.
+pub const ORDER_RECHECK_SECONDS: (u64, u64) = (60, 30 * 86_400);
 /// Largest document that is read, in bytes (what a secret may hold is far less).
 pub const DOCUMENT_BYTES_MAX: usize = 256 * 1024;
 
@@ -80,7 +84,12 @@ pub const SECTIONS: &[&str] = &[
     "suppliers",
 ];
 /// The settings that stand in no section. `token_key` seals cached tokens; whoever keeps them reads it himself.
-pub const SETTINGS: &[&str] = &["hold_recheck_seconds", "time_zone", "token_key"];
+pub const SETTINGS: &[&str] = &[
+    "hold_recheck_seconds",
+    "order_recheck_seconds",
+    "time_zone",
+    "token_key",
+];
 
 const FIX: &str = "Correct the setting; docs/examples/connection.toml lists all of them.";
 
@@ -101,6 +110,8 @@ pub struct ConnectionDocument {
     pub second_person: SecondPerson,
     /// How often an invoice that waits is looked at although nothing happened, in seconds.
     pub hold_recheck_seconds: u64,
+    /// How often the orders of invoices that wait are read again, in seconds.
+    pub order_recheck_seconds: u64,
     /// How payments go back to Coupa.
     pub payments: PaymentSettings,
     /// Which lists of QAD are shown in which lookups of Coupa; `None`: none.
@@ -126,6 +137,9 @@ pub struct CoupaSettings {
     /// Private ranges that its host may be in; none for a host on the internet.
     #[serde(default)]
     pub networks: Vec<Network>,
+    /// Its name in QAD's descriptions, where an installation serves more than one instance; blank for none.
+    #[serde(default)]
+    pub instance: String,
     /// Scopes to ask for; none asks for all that are granted.
     #[serde(default)]
     pub scopes: Vec<String>,
@@ -711,6 +725,7 @@ impl ConnectionDocument {
             ));
         }
         let recheck: Option<u64> = section(&sections, "hold_recheck_seconds", Some("86400"), &mut problems);
+        let order_recheck = order_recheck(&sections, &mut problems);
         if let Some(coupa) = &coupa {
             check_coupa(coupa, &mut problems);
         }
@@ -810,6 +825,7 @@ impl ConnectionDocument {
                 adopt_equal_documents,
                 second_person,
                 hold_recheck_seconds,
+                order_recheck_seconds: order_recheck,
                 payments,
                 lookups,
                 suppliers,
@@ -828,12 +844,27 @@ impl ConnectionDocument {
     /// A policy with what other sections say.
     fn whole(&self, policy: &MatchPolicy) -> MatchPolicy {
         MatchPolicy {
+            coupa_instance: self.coupa.instance.trim().to_owned(),
             coupa_orders: self.coupa.orders.policy(),
             not_payable: NotPayable {
                 own_channels: self.payments.own_channels.clone(),
                 ..policy.not_payable.clone()
             },
             ..policy.clone()
+        }
+    }
+
+    /// How often the orders of invoices that wait are read again, in milliseconds.
+    pub fn order_recheck_millis(&self) -> i64 {
+        let seconds = i64::try_from(self.order_recheck_seconds).unwrap_or(i64::MAX);
+        seconds.saturating_mul(1_000)
+    }
+
+    /// Who this connection is, and which QAD it goes to.
+    pub fn home(&self, connection: &ConnectionId) -> Home {
+        Home {
+            connection: connection.clone(),
+            tenant: QadTenant::at(self.qad.base_url.as_str()),
         }
     }
 
@@ -887,6 +918,21 @@ impl ConnectionDocument {
                 .clone(),
         }
     }
+}
+
+/// How often the orders of invoices that wait are read again, in seconds.
+fn order_recheck(sections: &BTreeMap<String, Box<RawValue>>, problems: &mut Vec<Problem>) -> u64 {
+    let name = "order_recheck_seconds";
+    let (shortest, longest) = ORDER_RECHECK_SECONDS;
+    let seconds: u64 = section(sections, name, Some("3600"), problems).unwrap_or(longest);
+    if !(shortest..=longest).contains(&seconds) {
+        problems.push(invalid(
+            name,
+            format!("{shortest} to {longest}"),
+            seconds.to_string(),
+        ));
+    }
+    seconds
 }
 
 /// The domain that entities fall back to.
@@ -946,6 +992,17 @@ fn harmless(path: &str, message: &str) -> String {
 }
 
 fn check_coupa(coupa: &CoupaSettings, problems: &mut Vec<Problem>) {
+    let instance = coupa.instance.trim();
+    if !instance.is_empty() && !mark::is_instance(instance) {
+        problems.push(invalid(
+            "coupa.instance",
+            format!(
+                "a letter, then letters, digits, '-' and '_', at most {} in all",
+                mark::INSTANCE_CHARACTERS_MAX
+            ),
+            instance,
+        ));
+    }
     require("coupa.client_id", &coupa.client_id, problems);
     require(
         "coupa.client_secret",
@@ -1155,6 +1212,7 @@ fn match_policy(
         credit_terms: invoices.credit_terms,
         charge_accounts: charge_accounts.collect(),
         units: units.collect(),
+        coupa_instance: String::new(),
         coupa_orders: Default::default(),
         gl_status: invoices.gl_status_code.trim().to_owned(),
         lines: Default::default(),

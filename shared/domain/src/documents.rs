@@ -6,8 +6,8 @@
 use crate::coupa_orders::{CoupaOrder, CoupaOrderReference};
 use crate::entities::FieldValues;
 use crate::ids::{
-    DocumentKind, EntityCode, InvoiceId, InvoiceReference, OrderLineKey, PurchaseOrderNumber, ReceiptKey,
-    UnitCode,
+    ConnectionId, DocumentKind, EntityCode, Holder, InvoiceId, InvoiceReference, OrderLineKey,
+    PurchaseOrderNumber, ReceiptKey, UnitCode,
 };
 use crate::matching::exact;
 use crate::money::Currency;
@@ -496,8 +496,21 @@ impl Receipt {
 pub struct Reservation {
     /// The invoice that holds it.
     pub invoice: InvoiceId,
+    /// Its connection; `None` for the one that asks, and where what is stored names none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub connection: Option<ConnectionId>,
     /// Receipt line.
     pub receipt: ReceiptKey,
     /// Quantity, signed as the receipt's.
     pub quantity: Decimal,
+}
+
+impl Reservation {
+    /// Who holds it.
+    pub fn holder(&self) -> Holder {
+        Holder {
+            connection: self.connection.clone(),
+            invoice: self.invoice,
+        }
+    }
 }

@@ -235,6 +235,51 @@ impl FromStr for InvoiceId {
     }
 }
 
+/// One of our invoices, of whichever connection of this installation: two Coupa instances number theirs alike.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Holder {
+    /// Another connection; `None` for the one that asks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub connection: Option<ConnectionId>,
+    /// The invoice.
+    pub invoice: InvoiceId,
+}
+
+impl Holder {
+    /// An invoice of the connection that asks.
+    pub fn own(invoice: InvoiceId) -> Self {
+        Self {
+            connection: None,
+            invoice,
+        }
+    }
+}
+
+impl fmt::Display for Holder {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.connection {
+            Some(connection) => write!(formatter, "{} of connection {connection}", self.invoice),
+            None => write!(formatter, "{}", self.invoice),
+        }
+    }
+}
+
+/// One QAD tenant, by its address: what connections to one QAD have in common.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct QadTenant(String);
+
+impl QadTenant {
+    /// The tenant at a normalised address.
+    pub fn at(address: &str) -> Self {
+        Self(address.to_owned())
+    }
+
+    /// Its address.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
 /// One line of a QAD purchase order.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct OrderLineKey {

@@ -49,6 +49,7 @@ pub mod index;
 pub mod instruction;
 pub mod lifecycle;
 pub mod lookups;
+pub mod mark;
 pub mod master_data;
 pub mod matching;
 pub mod money;

@@ -695,6 +695,9 @@ pub struct InvoiceRecord {
     /// The orders under which it stands in the index of those that an event about an order wakes.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub order_index: Vec<PurchaseOrderNumber>,
+    /// The orders it names as QAD showed them when it was decided; only while it waits.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub orders_seen: Vec<OrderSeen>,
     /// Coupa's id of its supplier, when Coupa tells it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub coupa_supplier: Option<u64>,
@@ -751,6 +754,7 @@ impl InvoiceRecord {
             release: None,
             release_request: None,
             order_index: Vec::new(),
+            orders_seen: Vec::new(),
             coupa_supplier: None,
             supplier_index: None,
             waiting_since: Since::new(),
@@ -909,10 +913,30 @@ impl InvoiceRecord {
         }
     }
 
+    /// True while it waits, or is parked by the match, so that a change of its orders is a reason to decide it again.
+    pub fn rests_on_orders(&self) -> bool {
+        matches!(
+            self.state,
+            State::Held { .. }
+                | State::Parked {
+                    reason: ParkReason::Match { .. }
+                }
+        )
+    }
+
     /// True while what it has reserved on its orders may not show in QAD yet.
     pub fn holds_reservations(&self) -> bool {
         matches!(self.state, State::Approved)
     }
+}
+
+/// What an order was like when an invoice was decided.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OrderSeen {
+    /// The order.
+    pub order: PurchaseOrderNumber,
+    /// What of it a verdict may rest on, as a digest; empty for an order that QAD did not have.
+    pub mark: String,
 }
 
 /// Which of the effects of an invoice.

@@ -405,8 +405,11 @@ pub struct AdditionalCost {
 pub struct SupplierInvoiceDraft {
     /// Its identity in QAD.
     pub identity: QadInvoiceIdentity,
-    /// Coupa's id; goes into QAD's description as `Coupa <id>`, the mark by which we know our own.
+    /// Coupa's id; goes into QAD's description as [`crate::mark`], by which we know our own.
     pub coupa_id: InvoiceId,
+    /// The Coupa instance that the mark names; blank where there is only one.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub coupa_instance: String,
     /// QAD domain.
     pub domain: DomainCode,
     /// Currency of all amounts.
@@ -447,24 +450,7 @@ pub struct SupplierInvoiceDraft {
 impl SupplierInvoiceDraft {
     /// How QAD shows that a document is ours.
     pub fn description(&self) -> String {
-        our_mark(self.coupa_id)
-    }
-}
-
-/// The mark in QAD's description by which we know the document of one Coupa invoice.
-pub fn our_mark(id: InvoiceId) -> String {
-    format!("Coupa {id}")
-}
-
-/// Whose a document in QAD is, by the mark in its description.
-pub fn marked_for(description: &str) -> Option<InvoiceId> {
-    let rest = description.trim().strip_prefix("Coupa ")?;
-    let digits: String = rest.chars().take_while(char::is_ascii_digit).collect();
-    let after = rest.get(digits.len()..)?;
-    if after.starts_with(char::is_alphanumeric) {
-        None
-    } else {
-        digits.parse().ok()
+        crate::mark::of(&self.coupa_instance, self.coupa_id)
     }
 }
 
@@ -934,6 +920,7 @@ fn draft(
             kind: invoice.kind,
         },
         coupa_id: invoice.id,
+        coupa_instance: policy.coupa_instance.clone(),
         domain: policy.domain.clone(),
         currency: invoice.currency,
         invoice_date: invoice.invoice_date,

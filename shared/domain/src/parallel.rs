@@ -6,7 +6,8 @@
 use crate::documents::Receipt;
 use crate::ids::{InvoiceId, OrderLineKey, QadInvoiceIdentity, ReceiverNumber, fold};
 use crate::lifecycle::Voucher;
-use crate::matching::{AdditionalCost, ReceiverMatch, SupplierInvoiceDraft, marked_for};
+use crate::mark::Mark;
+use crate::matching::{AdditionalCost, ReceiverMatch, SupplierInvoiceDraft};
 use crate::money::Currency;
 use crate::time::Date;
 use rust_decimal::Decimal;
@@ -356,22 +357,15 @@ impl Outcome {
 }
 
 /// Whether one of these documents is this invoice's, posted by this product.
-pub fn is_posted_by_us(keyed: &[KeyedInvoice], id: InvoiceId) -> bool {
+pub fn is_posted_by_us(keyed: &[KeyedInvoice], instance: &str, id: InvoiceId) -> bool {
     keyed
         .iter()
-        .any(|document| marked_for(&document.description) == Some(id))
+        .filter_map(|document| Mark::read(&document.description))
+        .any(|mark| mark.is_of(instance, id))
 }
 
-/// What comes of an invoice: what would have been posted of it, if anything, and all that QAD has under its identity.
-pub fn judge(
-    id: InvoiceId,
-    ours: Option<&SupplierInvoiceDraft>,
-    keyed: &[KeyedInvoice],
-    posted_today: bool,
-) -> Outcome {
-    if is_posted_by_us(keyed, id) {
-        return Outcome::PostedByUs;
-    }
+/// What comes of an invoice that this product has not posted: what would have been posted of it, if anything, and all that QAD has under its identity.
+pub fn judge(ours: Option<&SupplierInvoiceDraft>, keyed: &[KeyedInvoice], posted_today: bool) -> Outcome {
     let comparison = match (ours, keyed) {
         (None, []) => return Outcome::Neither,
         (None, _) => return Outcome::WouldNotPost,

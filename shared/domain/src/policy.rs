@@ -225,6 +225,9 @@ pub struct MatchPolicy {
     pub charge_accounts: BTreeMap<ChargeKind, ChargeAccount>,
     /// Coupa unit code to QAD unit; identity when a code is not in here.
     pub units: BTreeMap<String, UnitConversion>,
+    /// The Coupa instance that QAD's description names; blank where an installation serves only one.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub coupa_instance: String,
     /// How Coupa's own orders count.
     #[serde(default)]
     pub coupa_orders: CoupaOrderPolicy,

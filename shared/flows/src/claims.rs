@@ -2,6 +2,7 @@
 //! that approves an invoice or takes a document for it, so that of two that come at once one sees the other.
 
 use crate::bills::claimed;
+use crate::neighbours::{Elsewhere, Home};
 use crate::ports::{RecordKey, RecordWrite, StoredRecord};
 use crate::store::{FlowError, parse, render};
 use domain::documents::Invoice;
@@ -28,6 +29,15 @@ pub fn identity_key(identity: &QadInvoiceIdentity) -> RecordKey {
 }
 
 fn key_of(identity: &QadInvoiceIdentity, reference: String) -> RecordKey {
+    RecordKey::Effect(text_of(identity, reference))
+}
+
+/// The text of [`identity_key`].
+pub(crate) fn identity_text(identity: &QadInvoiceIdentity) -> String {
+    text_of(identity, identity.reference.folded())
+}
+
+fn text_of(identity: &QadInvoiceIdentity, reference: String) -> String {
     let parts = [
         identity.entity.folded(),
         identity.supplier.folded(),
@@ -39,7 +49,7 @@ fn key_of(identity: &QadInvoiceIdentity, reference: String) -> RecordKey {
         .iter()
         .map(|part| format!("{}:{part}", part.chars().count()))
         .collect();
-    RecordKey::Effect(format!("supplier-invoice/{}", text.join("/")))
+    format!("supplier-invoice/{}", text.join("/"))
 }
 
 /// The keys under which an identity may be claimed: today's, and the one from when invoice numbers were compared as codes are,
@@ -93,20 +103,43 @@ impl ClaimPlace {
     }
 }
 
-/// Claims a QAD identity. Payments of it that wait for an owner become due in the same moment.
+/// A QAD identity that may be claimed.
+#[derive(Debug)]
+pub(crate) struct FreeIdentity {
+    /// The identity.
+    pub(crate) identity: QadInvoiceIdentity,
+    /// Where this connection claims it: what its payments are found by.
+    pub(crate) place: ClaimPlace,
+    /// Where all connections of the tenant do.
+    pub(crate) elsewhere: Elsewhere,
+    /// QAD's payments of it that wait for an owner.
+    pub(crate) payments: Option<StoredRecord>,
+}
+
+/// Claims a QAD identity, among this connection's invoices and among those of all connections of the tenant. Payments of it
+/// that wait for an owner become due in the same moment.
 pub(crate) fn claim_writes(
     now: Timestamp,
+    home: &Home,
     owner: InvoiceId,
-    identity: &QadInvoiceIdentity,
-    place: &ClaimPlace,
-    payments: Option<&StoredRecord>,
+    free: &FreeIdentity,
 ) -> Result<Vec<RecordWrite>, FlowError> {
+    let FreeIdentity {
+        identity,
+        place,
+        elsewhere,
+        payments,
+    } = free;
     let claim = put(
         place.key.clone(),
         place.revision,
         render(&IdentityClaim { owner })?,
     );
-    Ok(vec![claim, claimed(identity, payments, now)])
+    Ok(vec![
+        claim,
+        elsewhere.claim(home, owner)?,
+        claimed(identity, payments.as_ref(), now),
+    ])
 }
 
 fn put(key: RecordKey, seen: u64, body: String) -> RecordWrite {

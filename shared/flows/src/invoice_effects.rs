@@ -15,7 +15,8 @@ use domain::ids::{InvoiceId, QadInvoiceIdentity};
 use domain::lifecycle::{
     ClosedPeriod, Event, IllegalStep, InvoiceEffect, InvoiceRecord, ParkReason, PostedHow, State,
 };
-use domain::matching::{SupplierInvoiceDraft, marked_for};
+use domain::mark::Mark;
+use domain::matching::SupplierInvoiceDraft;
 use domain::money::Currency;
 use domain::problem::{PERIOD_CLOSED, Problem};
 use domain::time::Timestamp;
@@ -137,6 +138,8 @@ pub(crate) fn draft_in(request: &str) -> Result<SupplierInvoiceDraft, Problem> {
 pub struct Wanted<'a> {
     /// Its QAD identity.
     pub identity: &'a QadInvoiceIdentity,
+    /// The Coupa instance that its mark names; blank for none.
+    pub coupa_instance: &'a str,
     /// Coupa's id.
     pub coupa_id: InvoiceId,
     /// Its total, signed.
@@ -152,11 +155,19 @@ impl<'a> Wanted<'a> {
     pub fn by(draft: &'a SupplierInvoiceDraft) -> Self {
         Self {
             identity: &draft.identity,
+            coupa_instance: &draft.coupa_instance,
             coupa_id: draft.coupa_id,
             total: draft.total,
             currency: draft.currency,
             echo: draft.echo,
         }
+    }
+}
+
+impl Wanted<'_> {
+    /// Whether the document carries this invoice's mark.
+    fn is_marked(&self, document: &QadDocument) -> bool {
+        Mark::read(&document.description).is_some_and(|mark| mark.is_of(self.coupa_instance, self.coupa_id))
     }
 }
 
@@ -170,7 +181,7 @@ fn differences(draft: &Wanted<'_>, document: &QadDocument) -> Option<(String, St
         }
     };
     // QAD computes the tax itself, and may round it otherwise. In somebody else's document it is not ours that was rounded.
-    let is_echo = marked_for(&document.description) == Some(draft.coupa_id)
+    let is_echo = draft.is_marked(document)
         && document
             .total
             .checked_sub(draft.total)
@@ -244,8 +255,8 @@ pub fn judge_documents(
             answer: None,
         };
     }
-    let ours = match marked_for(&document.description) {
-        Some(id) if id == draft.coupa_id => true,
+    let ours = match Mark::read(&document.description) {
+        Some(_) if draft.is_marked(&document) => true,
         Some(other) => {
             return Finding::Park {
                 problem: Problem::new(
@@ -740,6 +751,11 @@ mod tests {
         assert_eq!(judge(vec![document(" Coupa 12 / keyed", 100)]), "ours");
         assert_eq!(judge(vec![document("Coupa 12", 101)]), "QAD_DOCUMENT_DIFFERS");
         assert_eq!(judge(vec![document("Coupa 123", 100)]), "DUPLICATE_REFERENCE");
+        // Another instance's invoice of the same number.
+        assert_eq!(
+            judge(vec![document("Coupa other/12", 100)]),
+            "DUPLICATE_REFERENCE"
+        );
         assert_eq!(judge(vec![document("March bill", 100)]), "adopted");
         assert_eq!(judge(vec![document("March bill", 99)]), "QAD_DOCUMENT_FOREIGN");
         assert_eq!(

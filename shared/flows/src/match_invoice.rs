@@ -5,14 +5,16 @@
 //! is lost, repeated, late or out of order changes nothing.
 
 use crate::bills::unmatched_key;
-use crate::claims::{ClaimPlace, IdentityClaim, Near, claim_keys, claim_writes, identity_key};
+use crate::claims::{ClaimPlace, FreeIdentity, IdentityClaim, Near, claim_keys, claim_writes, identity_text};
 use crate::coupa_orders::{OrderReads, anew};
 use crate::engine::{Driven, Finding, Target, drive};
 use crate::invoice_effects::{
     Creation, Export, Note, Wanted, draft_of, export_effect, judge_documents, new_effect, with_note,
 };
+use crate::neighbours::{self, Elsewhere, Home};
 use crate::opening::{self, Openings};
 use crate::pause;
+use crate::poll_orders;
 use crate::ports::{
     CommitError, Coupa, HintReason, Outcomes, Qad, QadDocument, ReadError, RecordGroup, RecordKey,
     RecordWrite, StoredRecord,
@@ -26,7 +28,8 @@ use domain::effect::{Effect, EffectEvent, EffectStatus, Repetition, backoff_mill
 use domain::entities::{self, ENTITY_NOT_CONFIGURED, EntityRule, OUT_OF_SCOPE, Whose};
 use domain::guards::{Guard, stands};
 use domain::ids::{
-    DocumentKind, EntityCode, InvoiceId, OrderLineKey, PurchaseOrderNumber, QadInvoiceIdentity, SupplierCode,
+    DocumentKind, EntityCode, Holder, InvoiceId, OrderLineKey, PurchaseOrderNumber, QadInvoiceIdentity,
+    SupplierCode,
 };
 use domain::instruction::SecondPerson;
 use domain::lifecycle::{
@@ -67,6 +70,8 @@ const WAKING_LINES_MAX: usize = 30;
 pub struct Deps<'a> {
     /// Register (read, write), clock, chance, timing, deadline.
     pub context: Context<'a>,
+    /// Whose invoices, and which QAD: what is claimed there is shared with its other connections.
+    pub home: &'a Home,
     /// Coupa: read invoices, mark exported, write outcomes.
     pub coupa: &'a dyn Coupa,
     /// QAD: read orders and receipts, find and create supplier invoices.
@@ -530,15 +535,12 @@ async fn exported_before(
     invoice: &Invoice,
 ) -> Result<Next, FlowError> {
     let Ours { claim, near, .. } = ours(deps, invoice, &[]).await?;
-    if let Claim::Free {
-        identity,
-        place,
-        payments,
-    } = &claim
-        && let Some(found) = keyed_by_hand(deps, invoice, identity).await
+    if let Claim::Free(free) = &claim
+        && let Some(found) = keyed_by_hand(deps, invoice, &free.identity).await
     {
         let now = deps.context.clock.now();
-        let mut claim = claim_writes(now, invoice.id, identity, place, payments.as_ref())?;
+        let identity = &free.identity;
+        let mut claim = claim_writes(now, deps.home, invoice.id, free)?;
         claim.extend(near.writes(invoice, &deps.settings.policy.entity)?);
         let mut change = adoption(deps, &loaded, identity, claim, found)?;
         change.document = change.document.after(&Event::Exported, now).map_err(impossible)?;
@@ -678,6 +680,9 @@ pub(crate) fn change_to(
         } => Some(now.plus_millis(deps.settings.recheck_millis)),
         _ => None,
     };
+    if !document.rests_on_orders() {
+        document.orders_seen.clear();
+    }
     let mut document = with_note(document, deps.settings.outcomes, now);
     let mut writes = waiting::writes(record, &document);
     writes.extend(index_orders(&mut document));
@@ -938,16 +943,11 @@ enum Claim {
     /// The invoice has no valid identity (the match says why).
     None,
     /// Free, or already ours, or left by an invoice that never reached QAD.
-    Free {
-        identity: QadInvoiceIdentity,
-        place: ClaimPlace,
-        /// QAD's payments of it that wait for an owner.
-        payments: Option<StoredRecord>,
-    },
+    Free(Box<FreeIdentity>),
     /// Another invoice's.
     Taken {
         identity: QadInvoiceIdentity,
-        owner: InvoiceId,
+        owner: Holder,
     },
 }
 
@@ -970,15 +970,16 @@ async fn decide_approved(
     let Decision { verdict, report } = decision;
     let tolerance_version = report.tolerance_version.clone();
     loaded.document.report = Some(report);
+    loaded.document.orders_seen = poll_orders::seen(&evidence.orders);
     let opened = opened_at(&evidence.ours.openings, &policy);
     let verdict = unless_closed(deps, &mut loaded.document, verdict, opened, reason).await;
     let verdict = impatient(deps, &mut loaded.document, verdict, &policy);
-    if let (Verdict::Hold { .. } | Verdict::Park { .. }, Claim::Free { identity, .. }) =
-        (&verdict, &evidence.ours.claim)
+    if let (Verdict::Hold { .. } | Verdict::Park { .. }, Claim::Free(free)) = (&verdict, &evidence.ours.claim)
         && (matches!(verdict, Verdict::Park { .. }) || is_partly_invoiced(invoice, &evidence.receipts))
         && !may_be_known(&verdict)
-        && let Some(found) = keyed_by_hand(deps, invoice, identity).await
+        && let Some(found) = keyed_by_hand(deps, invoice, &free.identity).await
     {
+        let identity = &free.identity;
         let claim = evidence.ours.claims(deps, invoice)?;
         return Box::pin(adopt(deps, loaded, identity, claim, found)).await;
     }
@@ -995,7 +996,7 @@ async fn decide_approved(
             hold(deps, loaded, invoice, held, &evidence, &coupa_orders).await
         }
         Verdict::Approve { draft } => match &evidence.ours.claim {
-            Claim::Free { .. } => {
+            Claim::Free(_) => {
                 let claim = evidence.ours.claims(deps, invoice)?;
                 Box::pin(approve(deps, loaded, *draft, evidence.ours.reserved, claim)).await
             }
@@ -1167,16 +1168,11 @@ impl Ours {
     /// # Errors
     /// Somebody else has the identity, or there is none.
     fn claims(&self, deps: &Deps<'_>, invoice: &Invoice) -> Result<Vec<RecordWrite>, FlowError> {
-        let Claim::Free {
-            identity,
-            place,
-            payments,
-        } = &self.claim
-        else {
+        let Claim::Free(free) = &self.claim else {
             return Err(impossible("claimed without a free identity"));
         };
         let now = deps.context.clock.now();
-        let mut writes = claim_writes(now, invoice.id, identity, place, payments.as_ref())?;
+        let mut writes = claim_writes(now, deps.home, invoice.id, free)?;
         writes.extend(self.near.writes(invoice, &deps.settings.policy.entity)?);
         Ok(writes)
     }
@@ -1269,21 +1265,16 @@ async fn ours(
     invoice: &Invoice,
     numbers: &[PurchaseOrderNumber],
 ) -> Result<Ours, FlowError> {
-    let supplier: Option<SupplierCode> = invoice
-        .supplier
-        .number
-        .as_ref()
-        .and_then(|number| number.parse().ok());
-    let identity = supplier.map(|supplier| QadInvoiceIdentity {
-        entity: deps.settings.policy.entity.clone(),
-        supplier,
-        reference: invoice.reference.clone(),
-        kind: invoice.kind,
-    });
+    let identity = identity_of(deps, invoice);
     let corrected = identity
         .as_ref()
         .and_then(|identity| corrected(invoice, identity));
-    let mut keys: Vec<RecordKey> = numbers.iter().cloned().map(RecordKey::Order).collect();
+    let (home, domain) = (deps.home, &deps.settings.policy.domain);
+    let of_all = numbers.iter().map(|number| home.order_key(domain, number));
+    let mut keys: Vec<RecordKey> = of_all.collect();
+    keys.extend(numbers.iter().cloned().map(RecordKey::Order));
+    keys.push(home.connections_key());
+    keys.extend(identity.as_ref().map(|identity| home.claim_key(identity)));
     let near_keys = identity
         .as_ref()
         .map_or_else(Vec::new, |identity| Near::keys(invoice, &identity.supplier));
@@ -1293,20 +1284,23 @@ async fn ours(
     keys.extend(identity.iter().flat_map(claim_keys));
     keys.extend(corrected.iter().flat_map(claim_keys));
     let mut found = deps.context.register.read(&keys).await?.into_iter();
-    let mut reserved = BTreeMap::new();
-    for number in numbers {
-        let order = match found.next().flatten() {
-            Some(stored) => Loaded {
-                document: parse::<OrderRecord>(&stored)?,
-                revision: stored.revision,
-            },
-            None => Loaded {
-                document: OrderRecord::default(),
-                revision: 0,
-            },
-        };
-        reserved.insert(number.clone(), order);
-    }
+    let mut reserved = reserved_on(deps, numbers, &mut found)?;
+    let connections = found.next().flatten();
+    let neighbours = neighbours::others(&deps.context, home, connections).await?;
+    let elsewhere = match &identity {
+        Some(identity) => {
+            let shared = found.next().flatten();
+            let found = Elsewhere::of(
+                deps.context.register,
+                home,
+                identity,
+                shared.as_ref(),
+                &neighbours,
+            );
+            Some(found.await?)
+        }
+        None => None,
+    };
     let near = Near::among(near_keys, &mut found)?;
     let openings = found.next().flatten();
     let openings = openings
@@ -1323,60 +1317,60 @@ async fn ours(
         .map(|claim| parse::<IdentityClaim>(&claim))
         .transpose()?
         .map(|claim| claim.owner);
-    let mut others: BTreeSet<InvoiceId> = reserved
+    let mut others: BTreeSet<Holder> = reserved
         .values()
-        .flat_map(|order| order.document.reservations.iter().map(|r| r.invoice))
+        .flat_map(|order| order.document.reservations.iter().map(Reservation::holder))
         .collect();
     let owner = claimed
         .as_ref()
         .and_then(|(_, claim)| claim.as_ref())
         .map(parse::<IdentityClaim>)
         .transpose()?
-        .map(|claim| claim.owner);
-    others.extend(owner);
-    others.extend(original);
+        .map(|claim| Holder::own(claim.owner));
+    others.extend(owner.clone());
+    others.extend(elsewhere.iter().flat_map(|one| one.holders.clone()));
+    others.extend(original.map(Holder::own));
     let entity = &deps.settings.policy.entity;
     let may_be_the_same: Vec<&BillAlike> = near
         .bills()
         .into_iter()
         .filter(|bill| bill.is_near(invoice, entity))
         .collect();
-    others.extend(may_be_the_same.iter().map(|bill| bill.invoice));
-    others.remove(&invoice.id);
-    let others = read_invoices(deps, others).await?;
-    let holds = |id: &InvoiceId| {
-        others.get(id).is_some_and(InvoiceRecord::holds_reservations) && stands(Guard::Reservation)
+    others.extend(may_be_the_same.iter().map(|bill| Holder::own(bill.invoice)));
+    others.remove(&Holder::own(invoice.id));
+    let others = neighbours::invoices(deps.context.register, &others).await?;
+    let holds = |holder: &Holder| {
+        others.get(holder).is_some_and(InvoiceRecord::holds_reservations) && stands(Guard::Reservation)
     };
     for order in reserved.values_mut() {
         order
             .document
             .reservations
-            .retain(|reservation| holds(&reservation.invoice));
+            .retain(|reservation| holds(&reservation.holder()));
     }
     let alike = may_be_the_same
         .into_iter()
-        .filter(|bill| !has_left(others.get(&bill.invoice), bill))
+        .filter(|bill| !has_left(others.get(&Holder::own(bill.invoice)), bill))
         .cloned()
         .collect();
-    let claim = match (identity, claimed) {
-        (Some(identity), Some((place, _))) => match owner {
-            Some(owner)
-                if owner != invoice.id
-                    && !gave_up(others.get(&owner), &identity)
-                    && stands(Guard::IdentityClaim) =>
-            {
-                Claim::Taken { identity, owner }
-            }
-            _ => Claim::Free {
+    let claim = match (identity, claimed, elsewhere) {
+        (Some(identity), Some((place, _)), Some(elsewhere)) => {
+            let free = FreeIdentity {
                 identity,
                 place,
+                elsewhere,
                 payments,
-            },
-        },
+            };
+            claim_on(invoice.id, owner, &others, free)
+        }
         _ => Claim::None,
     };
     let original = match (original, &corrected) {
-        (Some(id), _) => others.get(&id).map(original_of).transpose()?.flatten(),
+        (Some(id), _) => others
+            .get(&Holder::own(id))
+            .map(original_of)
+            .transpose()?
+            .flatten(),
         (None, Some(corrected)) => waiting_original(deps, invoice, corrected).await?,
         (None, None) => None,
     };
@@ -1388,6 +1382,58 @@ async fn ours(
         alike,
         original,
     })
+}
+
+/// Under what the invoice will be in QAD; `None` when its supplier has no number that is one.
+fn identity_of(deps: &Deps<'_>, invoice: &Invoice) -> Option<QadInvoiceIdentity> {
+    let supplier: SupplierCode = invoice.supplier.number.as_ref()?.parse().ok()?;
+    Some(QadInvoiceIdentity {
+        entity: deps.settings.policy.entity.clone(),
+        supplier,
+        reference: invoice.reference.clone(),
+        kind: invoice.kind,
+    })
+}
+
+/// Whose the identity is: another invoice's, of this connection or of another one, that has claimed it and not given it up;
+/// else it is free.
+fn claim_on(
+    own: InvoiceId,
+    owner: Option<Holder>,
+    others: &BTreeMap<Holder, InvoiceRecord>,
+    free: FreeIdentity,
+) -> Claim {
+    let holders = free.elsewhere.holders.iter().cloned();
+    let has_it =
+        |holder: &Holder| *holder != Holder::own(own) && !gave_up(others.get(holder), &free.identity);
+    match owner.into_iter().chain(holders).find(has_it) {
+        Some(owner) if stands(Guard::IdentityClaim) => Claim::Taken {
+            identity: free.identity,
+            owner,
+        },
+        _ => Claim::Free(Box::new(free)),
+    }
+}
+
+/// What others have reserved on the orders: in the records that all connections of the tenant share, and in those that
+/// earlier versions kept for each.
+fn reserved_on(
+    deps: &Deps<'_>,
+    numbers: &[PurchaseOrderNumber],
+    found: &mut impl Iterator<Item = Option<StoredRecord>>,
+) -> Result<BTreeMap<PurchaseOrderNumber, Loaded<OrderRecord>>, FlowError> {
+    let shared: Vec<Option<StoredRecord>> = found.take(numbers.len()).collect();
+    let own: Vec<Option<StoredRecord>> = found.take(numbers.len()).collect();
+    let domain = &deps.settings.policy.domain;
+    let read = numbers.iter().zip(shared.iter().zip(&own));
+    read.map(|(number, (shared, own))| {
+        let order = Loaded {
+            document: deps.home.reserved(domain, shared.as_ref(), own.as_ref())?,
+            revision: shared.as_ref().map_or(0, |stored| stored.revision),
+        };
+        Ok((number.clone(), order))
+    })
+    .collect()
 }
 
 /// The identity of the invoice that a credit note names as the one it corrects.
@@ -1545,6 +1591,7 @@ async fn keyed_by_hand(
     let documents = deps.qad.find_invoices(identity).await.ok()?;
     let wanted = Wanted {
         identity,
+        coupa_instance: &deps.settings.policy.coupa_instance,
         coupa_id: invoice.id,
         total: invoice.total,
         currency: invoice.currency,
@@ -1620,11 +1667,8 @@ async fn approve(
         ));
     }
     let identity = draft.identity.clone();
-    let RecordKey::Effect(key) = identity_key(&identity) else {
-        return Err(impossible("no key for the identity"));
-    };
     let effect = new_effect(
-        key.clone(),
+        identity_text(&identity),
         Repetition::OnlyAfterLookUp,
         render(&draft)?,
         now,
@@ -1646,7 +1690,7 @@ async fn approve(
         let mut document = order.document;
         document
             .reservations
-            .retain(|reservation| reservation.invoice != record.id);
+            .retain(|reservation| reservation.holder() != Holder::own(record.id));
         document
             .reservations
             .extend(
@@ -1656,6 +1700,7 @@ async fn approve(
                     .filter(|m| m.order_line.order == number)
                     .map(|m| Reservation {
                         invoice: record.id,
+                        connection: None,
                         receipt: domain::ids::ReceiptKey {
                             domain: draft.domain.clone(),
                             receiver: m.receiver.clone(),
@@ -1665,9 +1710,9 @@ async fn approve(
                     }),
             );
         change.writes.push(plain_put(
-            RecordKey::Order(number),
+            deps.home.order_key(&draft.domain, &number),
             order.revision,
-            render(&document)?,
+            render(&deps.home.stored(document))?,
         ));
     }
     match save(&deps.context, loaded.revision, change).await {
@@ -1720,16 +1765,16 @@ async fn settled_meanwhile(
     reservations: &[Reservation],
     own: InvoiceId,
 ) -> Result<bool, FlowError> {
-    let mut holders: BTreeSet<InvoiceId> = reservations.iter().map(|one| one.invoice).collect();
-    holders.remove(&own);
-    let now = read_invoices(deps, holders.clone()).await?;
+    let mut holders: BTreeSet<Holder> = reservations.iter().map(Reservation::holder).collect();
+    holders.remove(&Holder::own(own));
+    let now = neighbours::invoices(deps.context.register, &holders).await?;
     Ok(holders
         .iter()
         .any(|id| !now.get(id).is_some_and(InvoiceRecord::holds_reservations)))
 }
 
 /// An invoice is posted: those that wait for one in flight, on the order lines of which it has left something, are due at
-/// once. Before the posted one goes on, so that nobody is forgotten when this run dies in between; one that is being decided
+/// once, whatever connection of the tenant they are of. Before the posted one goes on, so that nobody is forgotten when this run dies in between; one that is being decided
 /// in this moment looks by itself.
 async fn wake_those_who_wait(deps: &Deps<'_>, posted: &InvoiceRecord) -> Result<(), FlowError> {
     let Some(creation) = &posted.creation else {
@@ -1745,10 +1790,28 @@ async fn wake_those_who_wait(deps: &Deps<'_>, posted: &InvoiceRecord) -> Result<
         .filter(|found| is_credit || !found.finished)
         .map(|found| found.order_line)
         .collect();
-    let lines = lines.into_iter().take(WAKING_LINES_MAX);
-    let ids = waiting::invoices(deps.context.register, lines).await?;
+    let lines: Vec<OrderLineKey> = lines.into_iter().take(WAKING_LINES_MAX).collect();
+    wake_in(&deps.context, &lines, is_credit, Some(posted.id)).await?;
+    for other in neighbours::registers(deps.context.register, deps.home).await? {
+        let context = Context {
+            register: other.as_ref(),
+            ..deps.context
+        };
+        wake_in(&context, &lines, is_credit, None).await?;
+    }
+    Ok(())
+}
+
+/// Makes those due that wait in one connection's register for these order lines.
+async fn wake_in(
+    context: &Context<'_>,
+    lines: &[OrderLineKey],
+    is_credit: bool,
+    posted: Option<InvoiceId>,
+) -> Result<(), FlowError> {
+    let ids = waiting::invoices(context.register, lines.iter().cloned()).await?;
     for id in ids {
-        let Some(loaded) = load::<InvoiceRecord>(deps.context.register, RecordKey::Invoice(id)).await? else {
+        let Some(loaded) = load::<InvoiceRecord>(context.register, RecordKey::Invoice(id)).await? else {
             continue;
         };
         let waits = match &loaded.document.state {
@@ -1756,10 +1819,10 @@ async fn wake_those_who_wait(deps: &Deps<'_>, posted: &InvoiceRecord) -> Result<
             State::Parked { .. } => is_credit,
             _ => false,
         };
-        if !waits || id == posted.id {
+        if !waits || Some(id) == posted {
             continue;
         }
-        waiting::make_due(&deps.context, loaded, deps.context.clock.now()).await?;
+        waiting::make_due(context, loaded, context.clock.now()).await?;
     }
     Ok(())
 }

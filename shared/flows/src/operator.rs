@@ -6,18 +6,19 @@
 //! the flow that posts does, from the register, as always.
 
 use crate::bills::unmatched_key;
-use crate::claims::{ClaimPlace, IdentityClaim, Near, claim_keys, claim_writes};
+use crate::claims::{ClaimPlace, FreeIdentity, IdentityClaim, Near, claim_keys, claim_writes};
 use crate::invoice_effects::export_effect;
 use crate::match_invoice::{EXPORTED_BY_OTHERS, Entity, InvoiceSettings, index_orders, index_supplier};
+use crate::neighbours::{self, Elsewhere, Home};
 use crate::ports::{CommitError, Coupa, Qad, QadDocument, ReadError, RecordKey, RecordWrite, Voucher};
 use crate::store::{Change, Context, FlowError, Loaded, load, parse, save};
 use crate::waiting;
 use domain::documents::{CoupaStatus, Invoice};
 use domain::entities::{self, Whose};
-use domain::ids::{InvoiceId, QadInvoiceIdentity};
+use domain::ids::{Holder, InvoiceId, QadInvoiceIdentity};
 use domain::instruction::{Instruction, Release, SecondPerson};
 use domain::lifecycle::{Event, InvoiceEffect, InvoiceRecord, ParkReason, State};
-use domain::matching::our_mark;
+use domain::mark::{self, Mark};
 use domain::problem::Problem;
 use rust_decimal::Decimal;
 
@@ -405,6 +406,8 @@ fn may_be_taken_in(loaded: &Loaded<InvoiceRecord>) -> bool {
 pub struct AdoptDeps<'a> {
     /// Register (read, write), clock, chance, timing, deadline.
     pub context: Context<'a>,
+    /// Whose invoice, and which QAD.
+    pub home: &'a Home,
     /// Coupa: read the invoice.
     pub coupa: &'a dyn Coupa,
     /// QAD: find supplier invoices.
@@ -526,7 +529,12 @@ pub async fn adopt(
     };
     let documents = deps.qad.find_invoices(&identity).await?;
     let document = the_one(documents, &identity, &adoption.voucher)?;
-    let difference = proven(&document, &invoice, &adoption)?;
+    let difference = proven(
+        &document,
+        &invoice,
+        &adoption,
+        &deps.settings.policy.coupa_instance,
+    )?;
     let claim = claim_of(deps, &identity, &invoice).await?;
     let event = Event::Adopted {
         voucher: adoption.voucher,
@@ -587,6 +595,7 @@ fn proven(
     document: &QadDocument,
     invoice: &domain::documents::Invoice,
     adoption: &Adoption,
+    instance: &str,
 ) -> Result<String, OperatorError> {
     let refused = |expected: String, actual: String, fix: &str| {
         OperatorError::Refused(
@@ -596,17 +605,14 @@ fn proven(
                 .actual(actual),
         )
     };
-    let mark = document.description.trim();
-    let of_ours = mark
-        .strip_prefix("Coupa ")
-        .is_some_and(|rest| rest.starts_with(|letter: char| letter.is_ascii_digit()));
-    let mine = mark
-        .strip_prefix(our_mark(invoice.id).as_str())
-        .is_some_and(|rest| !rest.starts_with(char::is_alphanumeric));
-    if of_ours && !mine {
+    let shown = document.description.trim();
+    if Mark::read(shown).is_some_and(|mark| !mark.is_of(instance, invoice.id)) {
         return Err(refused(
-            format!("no mark of another invoice than Coupa {}", invoice.id),
-            mark.to_owned(),
+            format!(
+                "no mark of another invoice than {}",
+                mark::of(instance, invoice.id)
+            ),
+            shown.to_owned(),
             "It belongs to another Coupa invoice.",
         ));
     }
@@ -645,7 +651,11 @@ async fn claim_of(
     let id = invoice.id;
     let near_keys = Near::keys(invoice, &identity.supplier);
     let mut keys = claim_keys(identity);
-    keys.push(unmatched_key(identity));
+    keys.extend([
+        unmatched_key(identity),
+        deps.home.connections_key(),
+        deps.home.claim_key(identity),
+    ]);
     keys.extend(near_keys.iter().cloned());
     let mut found = deps
         .context
@@ -656,13 +666,24 @@ async fn claim_of(
         .into_iter();
     let (place, claimed) = ClaimPlace::among(identity, &mut found);
     let payments = found.next().flatten();
+    let others = neighbours::known_others(deps.home, found.next().flatten().as_ref())?;
+    let shared = found.next().flatten();
+    let elsewhere = Elsewhere::of(
+        deps.context.register,
+        deps.home,
+        identity,
+        shared.as_ref(),
+        &others,
+    )
+    .await?;
     let near = Near::among(near_keys, &mut found)?;
     let owner = claimed
         .as_ref()
         .map(parse::<IdentityClaim>)
         .transpose()?
-        .map(|claim| claim.owner);
-    if let Some(other) = owner.filter(|owner| *owner != id) {
+        .map(|claim| Holder::own(claim.owner));
+    let mut owners = owner.iter().chain(&elsewhere.holders);
+    if let Some(other) = owners.find(|owner| **owner != Holder::own(id)) {
         return Err(OperatorError::Refused(
             Problem::new(
                 "DUPLICATE_REFERENCE",
@@ -673,7 +694,13 @@ async fn claim_of(
             .actual(format!("Coupa invoice {other} has it")),
         ));
     }
-    let mut writes = claim_writes(deps.context.clock.now(), id, identity, &place, payments.as_ref())?;
+    let free = FreeIdentity {
+        identity: identity.clone(),
+        place,
+        elsewhere,
+        payments,
+    };
+    let mut writes = claim_writes(deps.context.clock.now(), deps.home, id, &free)?;
     writes.extend(near.writes(invoice, &identity.entity)?);
     Ok(writes)
 }

@@ -9,7 +9,7 @@ use domain::documents::{CoupaStatus, Invoice, Order, Receipt};
 use domain::explain::Standing;
 use domain::ids::{
     ConnectionId, InvoiceId, InvoiceReference, OrderLineKey, PurchaseOrderNumber, QadInvoiceIdentity,
-    ReceiptKey, SupplierCode,
+    QadTenant, ReceiptKey, SupplierCode,
 };
 use domain::lookups::{Action, CoupaValue, LookupCode, QadValue};
 use domain::matching::SupplierInvoiceDraft;
@@ -349,7 +349,7 @@ pub trait CoupaOrders: Send + Sync {
 // ---------------------------------------------------------------------------------------------------------------
 
 /// Every kind of item in the register: the whole key space, in one place. A register instance belongs to one
-/// connection, whose id begins every stored key.
+/// connection, whose id begins every stored key but those that are shared.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum RecordKey {
     /// One Coupa invoice: its state, its last decision, where its audit chain ends.
@@ -372,6 +372,13 @@ pub enum RecordKey {
         collection: Collection,
         /// Its id inside the collection.
         id: String,
+    },
+    /// The one kind of record that no connection owns: all connections to a QAD tenant read and write the same one.
+    Shared {
+        /// The tenant.
+        tenant: QadTenant,
+        /// Its name there (already normalised text).
+        name: String,
     },
 }
 
@@ -635,6 +642,9 @@ pub trait Register: Send + Sync {
 
     /// The audit trail of a document, oldest first.
     async fn audit(&self, document: &str) -> Result<Vec<AuditEntry>, StoreError>;
+
+    /// The register of another connection of this installation.
+    fn neighbour(&self, connection: &ConnectionId) -> Box<dyn Register>;
 
     /// All invoices, page by page (`after` is the last id of the page before): for people and the command line only.
     async fn invoices(&self, after: Option<InvoiceId>, limit: usize)

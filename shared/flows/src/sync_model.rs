@@ -284,6 +284,9 @@ impl Register for Model {
     async fn audit(&self, document: &str) -> Result<Vec<AuditEntry>, StoreError> {
         Ok(self.state().audit.get(document).cloned().unwrap_or_default())
     }
+    fn neighbour(&self, _: &domain::ids::ConnectionId) -> Box<dyn Register> {
+        panic!("nothing of another connection is asked for")
+    }
     async fn invoices(&self, _: Option<InvoiceId>, _: usize) -> Result<Vec<StoredRecord>, StoreError> {
         Ok(vec![])
     }

@@ -14,6 +14,7 @@ pub(crate) fn draft() -> SupplierInvoiceDraft {
             kind: DocumentKind::Invoice,
         },
         coupa_id: InvoiceId(12),
+        coupa_instance: String::new(),
         domain: "10USA".parse().unwrap(),
         currency: "USD".parse().unwrap(),
         invoice_date: "2026-03-05".parse().unwrap(),

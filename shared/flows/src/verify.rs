@@ -12,7 +12,8 @@ use crate::ports::{CommitError, QadDocument, ReadError};
 use crate::store::{Change, FlowError, Loaded, impossible, save};
 use domain::effect::EffectEvent;
 use domain::lifecycle::{Event, InvoiceEffect, InvoiceRecord, ParkReason, Voucher};
-use domain::matching::{SupplierInvoiceDraft, marked_for};
+use domain::mark::Mark;
+use domain::matching::SupplierInvoiceDraft;
 use domain::problem::Problem;
 
 /// Looks for what was given up, if that is due. `None` when something was stored, or somebody else was faster: then the record
@@ -109,7 +110,10 @@ fn come_late(
     known: Option<&Voucher>,
     documents: Vec<QadDocument>,
 ) -> Option<Late> {
-    let is_ours = |document: &&QadDocument| marked_for(&document.description) == Some(draft.coupa_id);
+    let is_ours = |document: &&QadDocument| {
+        let mark = Mark::read(&document.description);
+        mark.is_some_and(|mark| mark.is_of(&draft.coupa_instance, draft.coupa_id))
+    };
     let late = documents
         .iter()
         .filter(is_ours)

@@ -378,10 +378,12 @@ fn named_others(record: &InvoiceRecord) -> Vec<InvoiceId> {
     };
     let ids = texts.into_iter().filter_map(|text| {
         let rest = text.strip_prefix("Coupa invoice ")?;
-        rest.split(|letter: char| !letter.is_ascii_digit())
-            .next()?
-            .parse()
-            .ok()
+        let end = rest
+            .find(|letter: char| !letter.is_ascii_digit())
+            .unwrap_or(rest.len());
+        let (id, behind) = rest.split_at_checked(end)?;
+        // Another connection's invoice, or another Coupa instance's, is none of this page, whatever its number.
+        (!behind.starts_with(" of connection") && !behind.starts_with('/')).then(|| id.parse().ok())?
     });
     ids.filter(|id| *id != record.id).take(OTHERS_MAX).collect()
 }

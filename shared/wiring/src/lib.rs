@@ -34,13 +34,14 @@ use domain::timing::Timing;
 use flows::coupa_orders::OrderReads;
 use flows::hinted::Hinted;
 use flows::match_invoice::{self, InvoiceSettings, Rest};
+use flows::neighbours::Home;
 use flows::pause::{self, PAUSED, Pause};
 use flows::ports::{Chance, Clock, Collection, Hint, HintReason, Subject};
 use flows::published::{self, Published};
 use flows::store::{Context, FlowError};
 use flows::watermark::Scope;
 use flows::write_payment::{self, PaymentSettings};
-use flows::{order_event, poll_coupa, poll_payments, poll_receipts, sweep};
+use flows::{order_event, poll_coupa, poll_orders, poll_payments, poll_receipts, sweep};
 use secrecy::ExposeSecret;
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -77,11 +78,13 @@ pub struct Scheduled {
 /// Everything of one connection, opened.
 pub struct Connection {
     id: ConnectionId,
+    home: Home,
     version: String,
     register: DynamoRegister,
     coupa: CoupaClient,
     qad: QadClient,
     settings: InvoiceSettings,
+    order_recheck_millis: i64,
     entities: Vec<OpenEntity>,
     payments: PaymentSettings,
     lookups: Option<LookupSettings>,
@@ -96,6 +99,19 @@ struct OpenEntity {
 }
 
 impl Connection {
+    /// The scope of [`Connection::by_domain`] in which the orders of an invoice are.
+    fn domain_of(&self, record: &InvoiceRecord) -> String {
+        if self.entities.len() < 2 {
+            return String::new();
+        }
+        let code = record.entity.as_ref();
+        let entity = self
+            .entities
+            .iter()
+            .find(|entity| Some(&entity.rule.code) == code);
+        entity.map_or_else(String::new, |entity| entity.settings.policy.domain.folded())
+    }
+
     /// QAD as each entity sees it, each once.
     fn by_entity(&self) -> Vec<(Scope, &QadClient)> {
         self.each(|entity| entity.rule.code.folded())
@@ -241,11 +257,13 @@ impl Wiring {
         );
         let connection = Arc::new(Connection {
             id: id.clone(),
+            home: settings.home(id),
             version: document.version.clone(),
             register,
             coupa,
             qad,
             settings: settings.invoice_settings(),
+            order_recheck_millis: settings.order_recheck_millis(),
             entities,
             payments: settings.payment_settings(),
             lookups: settings.lookups,
@@ -515,6 +533,7 @@ impl Wiring {
                 timing: &self.timing,
                 deadline: self.stop_at(invocation),
             },
+            home: &connection.home,
             coupa: &connection.coupa,
             qad: &connection.qad,
             orders: &self.order_reads(invocation),
@@ -642,10 +661,36 @@ impl Wiring {
                     Ok(polled) => self.tell_receipts(&connection.id, &scope, &polled),
                     Err(error) => ended = ended.and(Err(error.problem())),
                 }
+                match self.poll_orders(&connection, &scope, qad, invocation).await {
+                    Ok(polled) => tell_orders(&connection.id, &scope, &polled),
+                    Err(error) => ended = ended.and(Err(error.problem())),
+                }
             }
             ended
         };
         self.with_fresh_credentials(connection, is_refused, work).await?
+    }
+
+    /// The next orders of those that wait, when it is time.
+    async fn poll_orders(
+        &self,
+        connection: &Connection,
+        scope: &Scope,
+        qad: &QadClient,
+        invocation: &Invocation,
+    ) -> Result<poll_orders::Polled, poll_coupa::PollError> {
+        let deps = poll_orders::Deps {
+            context: self.context(connection, invocation),
+            index: &connection.register,
+            connection: &connection.id,
+            scope: scope.word(),
+            is_in_scope: &|record| connection.domain_of(record) == scope.word(),
+            qad,
+            queue: &self.queue,
+            every_millis: connection.order_recheck_millis,
+            trace: &invocation.request_id,
+        };
+        poll_orders::run(&deps).await
     }
 
     fn tell_receipts(&self, connection: &ConnectionId, scope: &Scope, polled: &flows::feed::Followed) {
@@ -704,6 +749,15 @@ impl Wiring {
         }
         Ok(())
     }
+}
+
+fn tell_orders(connection: &ConnectionId, scope: &Scope, polled: &poll_orders::Polled) {
+    let scope = scope.word();
+    for problem in &polled.unreadable {
+        tracing::warn!(%connection, code = %problem.code, %problem, "an order of invoices that wait cannot be read");
+    }
+    let outcome = if polled.more { "more" } else { "complete" };
+    tracing::info!(%connection, scope, found = polled.asked, queued = polled.woken, outcome, "poll-orders");
 }
 
 /// A pause that keeps something waiting, with its age as a metric: one that was forgotten raises an alarm.

@@ -651,6 +651,7 @@ pub(crate) async fn adopt(
         })
         .collect();
     let deps = AdoptDeps {
+        home: &systems.document.home(&desk.connection),
         context: desk.place.context(&desk.register),
         coupa: &systems.coupa,
         qad: &systems.qad,

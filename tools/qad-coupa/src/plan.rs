@@ -17,7 +17,7 @@ use clap::Args;
 use domain::coupa_orders::CoupaOrder;
 use domain::documents::{Invoice, Order, Receipt};
 use domain::explain;
-use domain::ids::{InvoiceId, PurchaseOrderNumber, QadInvoiceIdentity};
+use domain::ids::{ConnectionId, InvoiceId, PurchaseOrderNumber, QadInvoiceIdentity};
 use domain::lifecycle::{InvoiceRecord, State};
 use domain::matching::SupplierInvoiceDraft;
 use domain::parallel::{self, KeyedInvoice};
@@ -27,6 +27,7 @@ use domain::timing::Timing;
 use domain::words;
 use flows::coupa_orders::OrderReads;
 use flows::match_invoice::{self, Entity, InvoiceSettings, Rest};
+use flows::neighbours::Home;
 use flows::pause;
 use flows::ports::{
     AuditEntry, Clock, Commit, CommitError, Coupa, DocumentOutcome, DueRecord, Flagged, HintReason,
@@ -65,15 +66,29 @@ pub(crate) struct PlanOptions {
 
 /// A register whose changes stay in memory.
 struct Shadow<'a> {
-    real: &'a dyn Register,
+    real: Real<'a>,
     changes: Mutex<BTreeMap<RecordKey, Option<StoredRecord>>>,
+}
+
+enum Real<'a> {
+    Lent(&'a dyn Register),
+    Own(Box<dyn Register>),
+}
+
+impl Real<'_> {
+    fn get(&self) -> &dyn Register {
+        match self {
+            Self::Lent(real) => *real,
+            Self::Own(real) => real.as_ref(),
+        }
+    }
 }
 
 impl<'a> Shadow<'a> {
     /// A pause is left out: a plan says what would be posted without it.
     fn of(real: &'a dyn Register) -> Self {
         Self {
-            real,
+            real: Real::Lent(real),
             changes: Mutex::new(BTreeMap::from([(pause::Flow::Invoices.key(), None)])),
         }
     }
@@ -101,7 +116,7 @@ fn is_in(group: &RecordGroup, key: &RecordKey) -> bool {
 #[async_trait]
 impl Register for Shadow<'_> {
     async fn read(&self, keys: &[RecordKey]) -> Result<Vec<Option<StoredRecord>>, StoreError> {
-        let real = self.real.read(keys).await?;
+        let real = self.real.get().read(keys).await?;
         let changes = self.changes();
         Ok(keys
             .iter()
@@ -113,6 +128,7 @@ impl Register for Shadow<'_> {
     async fn list(&self, group: &RecordGroup) -> Result<Vec<StoredRecord>, StoreError> {
         let mut records: BTreeMap<RecordKey, StoredRecord> = self
             .real
+            .get()
             .list(group)
             .await?
             .into_iter()
@@ -173,11 +189,18 @@ impl Register for Shadow<'_> {
     }
 
     async fn due(&self, now: Timestamp, limit: usize) -> Result<Vec<DueRecord>, StoreError> {
-        self.real.due(now, limit).await
+        self.real.get().due(now, limit).await
     }
 
     async fn audit(&self, document: &str) -> Result<Vec<AuditEntry>, StoreError> {
-        self.real.audit(document).await
+        self.real.get().audit(document).await
+    }
+
+    fn neighbour(&self, connection: &ConnectionId) -> Box<dyn Register> {
+        Box::new(Shadow {
+            real: Real::Own(self.real.get().neighbour(connection)),
+            changes: Mutex::default(),
+        })
     }
 
     async fn invoices(
@@ -185,7 +208,7 @@ impl Register for Shadow<'_> {
         after: Option<InvoiceId>,
         limit: usize,
     ) -> Result<Vec<StoredRecord>, StoreError> {
-        self.real.invoices(after, limit).await
+        self.real.get().invoices(after, limit).await
     }
 }
 
@@ -294,6 +317,8 @@ impl Qad for QadReader<'_> {
 /// Everything that an invoice is decided with, none of it able to write.
 struct Readers<'a> {
     systems: &'a Systems,
+    /// Whose invoices, and which QAD.
+    home: Home,
     coupa: CoupaReader<'a>,
     qad: QadReader<'a>,
     settings: InvoiceSettings,
@@ -304,7 +329,7 @@ struct Readers<'a> {
 }
 
 impl<'a> Readers<'a> {
-    fn of(systems: &'a Systems, register: &'a dyn Register, ignores_exported: bool) -> Self {
+    fn of(systems: &'a Systems, home: Home, register: &'a dyn Register, ignores_exported: bool) -> Self {
         let silent = |settings: InvoiceSettings| InvoiceSettings {
             outcomes: Outcomes::Nothing,
             ..settings
@@ -312,6 +337,7 @@ impl<'a> Readers<'a> {
         let of_entities = systems.entities.iter();
         Self {
             systems,
+            home,
             coupa: CoupaReader {
                 real: &systems.coupa,
                 ignores_exported,
@@ -348,6 +374,7 @@ impl<'a> Readers<'a> {
                 timing,
                 deadline: SystemClock.now().plus_millis(timing.function_millis),
             },
+            home: &self.home,
             coupa: &self.coupa,
             qad: &self.qad,
             orders: &self.orders,
@@ -441,9 +468,19 @@ pub(crate) async fn run(place: &PlaceArguments, options: &PlanOptions, out: &Out
     if let (true, Some(from), Some(to)) = (options.compare, options.from, options.to) {
         let period = compare::Period::new(from, to)?;
         out.progress("reading Coupa and QAD ...");
-        return compare::run(&systems, &register, place.timing(), period, &options.list, out).await;
+        let home = systems.document.home(&connection);
+        return compare::run(
+            &systems,
+            home,
+            &register,
+            place.timing(),
+            period,
+            &options.list,
+            out,
+        )
+        .await;
     }
-    let readers = Readers::of(&systems, &register, false);
+    let readers = Readers::of(&systems, systems.document.home(&connection), &register, false);
     let known = records::all(&register).await?;
     let ids = candidates(&register, &readers.coupa, &known, options).await?;
     let examined = master_data::examine(&systems).await;
@@ -621,6 +658,7 @@ pub(crate) mod tests {
         let draft = SupplierInvoiceDraft {
             identity: identity.clone(),
             coupa_id: InvoiceId(7),
+            coupa_instance: String::new(),
             domain: "10USA".parse().unwrap(),
             currency: "USD".parse().unwrap(),
             invoice_date: "2026-03-05".parse().unwrap(),
@@ -706,6 +744,9 @@ pub(crate) mod tests {
         }
         async fn audit(&self, _: &str) -> Result<Vec<AuditEntry>, StoreError> {
             Ok(vec![])
+        }
+        fn neighbour(&self, _: &ConnectionId) -> Box<dyn Register> {
+            panic!("nothing of another connection is asked for")
         }
         async fn invoices(&self, _: Option<InvoiceId>, _: usize) -> Result<Vec<StoredRecord>, StoreError> {
             Ok(vec![])

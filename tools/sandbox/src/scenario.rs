@@ -206,6 +206,7 @@ pub fn policy() -> Result<MatchPolicy, IdError> {
             (ChargeKind::Handling, account("6200")?),
         ]),
         units: BTreeMap::from([unit("PCE", Decimal::ONE)?, unit("BX", Decimal::from(12))?]),
+        coupa_instance: String::new(),
         coupa_orders: CoupaOrderPolicy::default(),
         gl_status: "AP-GLALLOC".to_owned(),
         lines: Default::default(),

@@ -10,6 +10,7 @@
 //! | waiting for an order | `<connection>#waiting-order#<number>` | invoice id, 20 digits |
 //! | receipt | `<connection>#receipt#<number>#<line>` | `<domain>#<receiver>` |
 //! | watermark | `<connection>#watermark#<name>` | `-` |
+//! | shared by the connections of a QAD tenant | `@qad#<tenant>#<name>` | `-` |
 //! | member of a collection | `<connection>#<collection>` | its id, escaped |
 //! | row of the index of questions | `<connection>#index#<list>` | its place, escaped |
 //! | part of a sheet of tallies | `<connection>#tally#<sheet>#<part>` | `-` |
@@ -19,7 +20,8 @@
 //! a handful of queries in the order of their ids, without an index to pay for on every write and without a scan.
 
 use domain::ids::{
-    ConnectionId, DomainCode, InvoiceId, OrderLineKey, PurchaseOrderNumber, ReceiptKey, ReceiverNumber,
+    ConnectionId, DomainCode, InvoiceId, OrderLineKey, PurchaseOrderNumber, QadTenant, ReceiptKey,
+    ReceiverNumber,
 };
 use domain::problem::Problem;
 use flows::ports::{Collection, RecordGroup, RecordKey};
@@ -28,6 +30,8 @@ use flows::ports::{Collection, RecordGroup, RecordKey};
 pub const INVOICE_SHARDS: u64 = 16;
 /// Partitions of the index of what is due, per connection. Never changed.
 pub const DUE_SHARDS: u64 = 8;
+/// Begins what no connection owns; no connection is called so.
+const SHARED: &str = "@qad";
 /// The sort key of a record that is alone in its partition.
 const ALONE: &str = "-";
 const SEPARATOR: char = '#';
@@ -77,6 +81,14 @@ impl Keys {
             }
             RecordKey::Watermark(name) => (self.join("watermark", &[name]), ALONE.to_owned()),
             RecordKey::Entry { collection, id } => (self.join(collection.word(), &[]), escape(id)),
+            RecordKey::Shared { tenant, name } => (
+                format!(
+                    "{SHARED}{SEPARATOR}{}{SEPARATOR}{}",
+                    escape(tenant.as_str()),
+                    escape(name)
+                ),
+                ALONE.to_owned(),
+            ),
         };
         ItemKey { pk, sk }
     }
@@ -154,6 +166,13 @@ impl Keys {
     }
 
     fn parse(&self, place: &ItemKey) -> Option<RecordKey> {
+        if let Some(rest) = place.pk.strip_prefix(SHARED) {
+            let (tenant, name) = rest.strip_prefix(SEPARATOR)?.split_once(SEPARATOR)?;
+            return Some(RecordKey::Shared {
+                tenant: QadTenant::at(&unescape(tenant)?),
+                name: unescape(name)?,
+            });
+        }
         let rest = place
             .pk
             .strip_prefix(self.connection.as_str())?
@@ -285,6 +304,10 @@ mod tests {
                 })
             }),
             "[#%a-z-]{0,30}".prop_map(RecordKey::Watermark),
+            ("[#%a-z/:.-]{1,30}", "[#%a-z/0-9-]{1,30}").prop_map(|(tenant, name)| RecordKey::Shared {
+                tenant: QadTenant::at(&tenant),
+                name
+            }),
             (0..Collection::ALL.len(), "[#%a-z/0-9-]{1,30}").prop_map(|(which, id)| RecordKey::Entry {
                 collection: Collection::ALL[which],
                 id
@@ -313,6 +336,16 @@ mod tests {
     fn order_numbers_are_found_however_they_are_written() {
         let order = |text: &str| RecordKey::Order(text.parse().unwrap());
         assert_eq!(keys().place(&order("po42")), keys().place(&order(" PO42 ")));
+    }
+
+    #[test]
+    fn what_is_shared_lies_in_one_place_for_all_connections() {
+        let shared = RecordKey::Shared {
+            tenant: QadTenant::at("https://qad.example.com"),
+            name: "members".to_owned(),
+        };
+        let other = Keys::new("acme-2".parse().unwrap());
+        assert_eq!(keys().place(&shared), other.place(&shared));
     }
 
     #[test]
@@ -347,6 +380,14 @@ mod tests {
                 "00000000000000000005",
             ),
             (RecordKey::Receipt(receipt), "acme#receipt#PO%231#2", "10#R%251"),
+            (
+                RecordKey::Shared {
+                    tenant: QadTenant::at("https://qad.example.com/erp"),
+                    name: "order/10USA/PO#7".to_owned(),
+                },
+                "@qad#https://qad.example.com/erp#order/10USA/PO%237",
+                "-",
+            ),
             (
                 RecordKey::Watermark("poll-coupa".to_owned()),
                 "acme#watermark#poll-coupa",

@@ -546,6 +546,13 @@ impl Register for DynamoRegister {
             .map_err(StoreError)
     }
 
+    fn neighbour(&self, connection: &ConnectionId) -> Box<dyn Register> {
+        Box::new(Self {
+            keys: Keys::new(connection.clone()),
+            ..self.clone()
+        })
+    }
+
     async fn invoices(
         &self,
         after: Option<InvoiceId>,

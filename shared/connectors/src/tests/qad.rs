@@ -555,6 +555,7 @@ pub(crate) fn draft() -> SupplierInvoiceDraft {
     SupplierInvoiceDraft {
         identity: identity(DocumentKind::Invoice),
         coupa_id: ::domain::ids::InvoiceId(918_273),
+        coupa_instance: String::new(),
         domain: "10USA".parse().unwrap(),
         currency: "USD".parse().unwrap(),
         invoice_date: date("2026-03-05"),

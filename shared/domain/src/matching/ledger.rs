@@ -5,7 +5,7 @@
 use super::MatchInput;
 use super::exact;
 use crate::documents::{OrderLine, Pending, Receipt, Reservation};
-use crate::ids::{DocumentKind, InvoiceId, OrderLineKey, ReceiptKey};
+use crate::ids::{DocumentKind, Holder, OrderLineKey, ReceiptKey};
 use crate::policy::Limit;
 use rust_decimal::Decimal;
 use std::collections::{BTreeMap, BTreeSet};
@@ -25,7 +25,7 @@ pub(super) struct Ledger<'a> {
     /// Spoken for by other invoices (or credit notes) in flight.
     pub(super) reserved: Decimal,
     /// Who holds the reservations.
-    pub(super) reserved_by: BTreeSet<InvoiceId>,
+    pub(super) reserved_by: BTreeSet<Holder>,
     /// What can still be claimed.
     pub(super) open: Decimal,
     /// What could still be claimed if no other invoice were in flight.
@@ -49,7 +49,7 @@ struct Source<'a> {
     /// Taken by other invoices in flight: still open in QAD until they are posted.
     reserved: Decimal,
     /// Which invoices.
-    reserved_by: BTreeSet<InvoiceId>,
+    reserved_by: BTreeSet<Holder>,
     /// Whether this document takes any of it.
     is_taken: bool,
 }
@@ -59,7 +59,7 @@ struct Source<'a> {
 pub(super) struct SharedRest<'a> {
     pub(super) receipt: &'a Receipt,
     pub(super) reserved: Decimal,
-    pub(super) reserved_by: &'a BTreeSet<InvoiceId>,
+    pub(super) reserved_by: &'a BTreeSet<Holder>,
 }
 
 /// Some quantity of one receiver.
@@ -130,7 +130,7 @@ impl<'a> Ledger<'a> {
             reserved,
             reserved_by: reservations
                 .iter()
-                .map(|reservation| reservation.invoice)
+                .map(|reservation| reservation.holder())
                 .collect(),
             open: not_below_zero(exact::subtract(without, reserved)?),
             open_without_reservations: not_below_zero(without),
@@ -310,9 +310,10 @@ fn reservations_by_order_line<'a>(
     input: &MatchInput<'a>,
 ) -> BTreeMap<&'a OrderLineKey, Vec<&'a Reservation>> {
     let negative = input.invoice.kind == DocumentKind::CreditNote;
+    let own = Holder::own(input.invoice.id);
     let mut grouped: BTreeMap<&OrderLineKey, Vec<&Reservation>> = BTreeMap::new();
     for reservation in input.reservations {
-        let concerns = reservation.invoice != input.invoice.id
+        let concerns = reservation.holder() != own
             && reservation.receipt.domain == input.policy.domain
             && reservation.quantity.is_sign_negative() == negative;
         if concerns {
@@ -362,7 +363,7 @@ fn reserve(sources: &mut [Source<'_>], reservations: &[&Reservation]) -> Option<
             source.remaining = exact::subtract(source.remaining, taken)?;
             source.reserved = exact::add(source.reserved, taken)?;
             if !taken.is_zero() {
-                source.reserved_by.insert(reservation.invoice);
+                source.reserved_by.insert(reservation.holder());
             }
         }
     }

@@ -107,6 +107,7 @@ impl Case {
     pub(crate) fn reserve(&mut self, receiver: &str, quantity: &str) {
         self.reservations.push(Reservation {
             invoice: InvoiceId(7),
+            connection: None,
             receipt: receipt(receiver, "PO1", 1, "1", "2026-03-01").key,
             quantity: d(quantity),
         });
@@ -367,6 +368,7 @@ fn policy() -> MatchPolicy {
         )]
         .into(),
         units: BTreeMap::new(),
+        coupa_instance: String::new(),
         coupa_orders: CoupaOrderPolicy {
             closed: OnCoupaOrder::Park,
             soft_closed: OnCoupaOrder::Park,
@@ -404,6 +406,7 @@ fn an_invoice_that_agrees_is_approved_with_the_complete_document() {
             kind: DocumentKind::Invoice,
         },
         coupa_id: InvoiceId(92010),
+        coupa_instance: String::new(),
         domain: "10USA".parse().unwrap(),
         currency: "USD".parse().unwrap(),
         invoice_date: "2026-03-05".parse().unwrap(),
@@ -1355,6 +1358,13 @@ fn own_reservations_and_those_of_credit_notes_do_not_stand_in_the_way() {
     case.reserve("RC1", "100");
     case.reservations[0].invoice = case.invoice.id;
     assert_eq!(case.verdict(), "approve");
+    // Another Coupa instance numbers its invoices alike.
+    case.reservations[0].connection = Some("beta".parse().unwrap());
+    assert_eq!(case.verdict(), "hold ANOTHER_INVOICE_IN_FLIGHT");
+    let decision = case.decide();
+    let named = &verdict_exceptions(&decision.verdict)[0].actual;
+    assert!(named.ends_with("92010 of connection beta"), "{named}");
+    case.reservations[0].connection = None;
     case.reserve("RT1", "-100");
     assert_eq!(case.verdict(), "approve");
 }

@@ -1,6 +1,6 @@
 //! Figures as an accountant writes them: `10.00 USD per EA`, `40 of 100 EA`.
 
-use crate::ids::{InvoiceId, UnitCode};
+use crate::ids::{Holder, UnitCode};
 use crate::money::Currency;
 use crate::words;
 use rust_decimal::Decimal;
@@ -35,7 +35,7 @@ pub(crate) fn part_of(part: Decimal, whole: Decimal, unit: &UnitCode) -> String 
 const INVOICES_NAMED_MAX: usize = 3;
 
 /// `92010, 92011`, the first few of many.
-pub(crate) fn some_invoices(invoices: &BTreeSet<InvoiceId>) -> String {
+pub(crate) fn some_invoices(invoices: &BTreeSet<Holder>) -> String {
     let named: Vec<_> = invoices
         .iter()
         .take(INVOICES_NAMED_MAX)

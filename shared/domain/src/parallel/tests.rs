@@ -272,7 +272,7 @@ fn what_one_of_the_two_does_not_say_is_named_and_not_taken_for_equal() {
 #[test]
 fn every_outcome_has_its_word() {
     let word = |ours: Option<&SupplierInvoiceDraft>, keyed: &[KeyedInvoice]| {
-        let outcome = judge(ID, ours, keyed, false);
+        let outcome = judge(ours, keyed, false);
         (outcome.word(), outcome.is_difference())
     };
     let ours = draft();
@@ -290,10 +290,14 @@ fn every_outcome_has_its_word() {
         total: d("1"),
         ..keyed()
     };
-    assert_eq!(word(Some(&ours), &[of_us("92010")]), ("posted-by-us", false));
+    assert!(is_posted_by_us(&[of_us("92010")], "acme", ID));
+    assert!(is_posted_by_us(&[of_us("acme/92010")], "acme", ID));
+    for other in ["92011", "other/92010"] {
+        assert!(!is_posted_by_us(&[of_us(other)], "acme", ID), "{other}");
+    }
     assert_eq!(word(Some(&ours), &[of_us("92011")]), ("differs", true));
     // The same bill twice is a difference, also when each of the two is as it should be.
-    let twice = judge(ID, Some(&ours), &[keyed(), keyed()], false);
+    let twice = judge(Some(&ours), &[keyed(), keyed()], false);
     let found = twice.comparison().unwrap();
     assert_eq!(found.differences[0].field, Field::Documents);
     assert_eq!(found.differences[0].theirs, "without number, without number");

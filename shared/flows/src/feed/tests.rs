@@ -149,6 +149,9 @@ impl Register for Model {
     async fn audit(&self, _: &str) -> Result<Vec<AuditEntry>, StoreError> {
         Ok(vec![])
     }
+    fn neighbour(&self, _: &domain::ids::ConnectionId) -> Box<dyn Register> {
+        panic!("nothing of another connection is asked for")
+    }
     async fn invoices(&self, _: Option<InvoiceId>, _: usize) -> Result<Vec<StoredRecord>, StoreError> {
         Ok(vec![])
     }

@@ -209,6 +209,9 @@ impl Register for Model {
     async fn audit(&self, document: &str) -> Result<Vec<AuditEntry>, StoreError> {
         Ok(self.world().audit.get(document).cloned().unwrap_or_default())
     }
+    fn neighbour(&self, _: &domain::ids::ConnectionId) -> Box<dyn Register> {
+        panic!("nothing of another connection is asked for")
+    }
     async fn invoices(&self, _: Option<InvoiceId>, _: usize) -> Result<Vec<StoredRecord>, StoreError> {
         Ok(vec![])
     }
@@ -888,6 +891,7 @@ async fn the_flag_of_what_was_posted_locked_is_left_to_coupa_and_a_payment_of_it
     let model = model();
     let draft = SupplierInvoiceDraft {
         coupa_id: INVOICE,
+        coupa_instance: String::new(),
         invoice_status: "AP-LOCKED".into(),
         locked: true,
         ..crate::testing::draft()

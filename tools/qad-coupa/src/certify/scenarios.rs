@@ -6,7 +6,7 @@
 use domain::documents::{Billed, CoupaStatus, Invoice};
 use domain::ids::DocumentKind;
 use domain::lifecycle::{InvoiceRecord, State};
-use domain::matching::our_mark;
+use domain::mark::Mark;
 use domain::payments::BillPayments;
 use domain::suppliers::{SupplierField, SupplierRecord, SupplierState};
 use flows::ports::{CoupaBill, QadDocument};
@@ -378,15 +378,17 @@ fn taxed(sheet: &mut Sheet<'_>, evidence: &InvoiceEvidence) {
 }
 
 fn leads_back(sheet: &mut Sheet<'_>, evidence: &InvoiceEvidence) {
-    let mark = our_mark(evidence.record.id);
     let shown = evidence
         .documents
         .first()
         .map(|document| document.description.clone())
         .unwrap_or_default();
     sheet.row(
-        shown.contains(evidence.record.id.to_string().as_str()),
-        format!("QAD's document names the Coupa invoice that carries the scan, as {mark}"),
+        Mark::read(&shown).is_some_and(|mark| mark.id == evidence.record.id),
+        format!(
+            "QAD's document names the Coupa invoice that carries the scan, Coupa {}",
+            evidence.record.id
+        ),
         shown,
     );
 }

@@ -52,6 +52,9 @@ pub(super) fn does(setting: &str, value: &Value) -> Option<String> {
         ["hold_recheck_seconds"] => Some(format!(
             "An invoice that waits is looked at every {text} seconds although nothing happened."
         )),
+        ["order_recheck_seconds"] => Some(format!(
+            "The orders of invoices that wait are read again in QAD every {text} seconds."
+        )),
         ["time_zone"] => Some(format!(
             "Days begin in {text}: that decides the day of posting_date = \"matching-date\"."
         )),
@@ -137,6 +140,9 @@ fn of_coupa(rest: &[&str], text: &str) -> Option<String> {
         )),
         ["invoices", "filter", parameter] => Some(format!(
             "An invoice that does not fit {parameter} = {text} is not even listed, and never looked at."
+        )),
+        ["instance"] => Some(format!(
+            "QAD's description of an invoice reads Coupa {text}/ and Coupa's id; documents marked without the name stay ours."
         )),
         ["integration_history", "enabled"] => {
             Some("What becomes of an invoice is written onto it in Coupa as integration history.".to_owned())

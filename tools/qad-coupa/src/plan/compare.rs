@@ -12,7 +12,8 @@ use domain::entities::{self, OUT_OF_SCOPE, Whose};
 use domain::explain;
 use domain::ids::{EntityCode, InvoiceId, QadInvoiceIdentity, fold};
 use domain::lifecycle::{Event, InvoiceRecord, PostedHow, State, Voucher};
-use domain::matching::{SupplierInvoiceDraft, marked_for};
+use domain::mark::Mark;
+use domain::matching::SupplierInvoiceDraft;
 use domain::parallel::{self, Difference, KeyedInvoice, Outcome};
 use domain::policy::PostingDate;
 use domain::problem::Problem;
@@ -21,6 +22,7 @@ use domain::time::Date;
 use domain::timing::Timing;
 use domain::words;
 use flows::match_invoice::Rest;
+use flows::neighbours::Home;
 use flows::ports::{Clock, Coupa, QadPayments, ReadError, RecordKey, Register, StoredRecord};
 use flows::store::load;
 use serde_json::{Value, json};
@@ -114,11 +116,11 @@ struct Comparing<'a> {
 }
 
 impl<'a> Comparing<'a> {
-    fn of(systems: &'a Systems, register: &'a dyn Register, timing: &'a Timing) -> Self {
+    fn of(systems: &'a Systems, home: Home, register: &'a dyn Register, timing: &'a Timing) -> Self {
         Self {
             systems,
             register,
-            readers: Readers::of(systems, register, true),
+            readers: Readers::of(systems, home, register, true),
             timing,
         }
     }
@@ -227,13 +229,14 @@ impl<'a> Comparing<'a> {
             Some(State::Posted { .. } | State::Exported { .. }) => self.readers.shadow.forget(id),
             _ => {}
         }
-        if parallel::is_posted_by_us(&keyed, id) {
+        let instance = self.systems.document.coupa.instance.trim();
+        if parallel::is_posted_by_us(&keyed, instance, id) {
             return Ok(Some(compared));
         }
         let Some((record, draft)) = self.decide(id, &keyed).await? else {
             return Ok(None);
         };
-        compared.outcome = parallel::judge(id, draft.as_ref(), &keyed, self.posts_today(&whose));
+        compared.outcome = parallel::judge(draft.as_ref(), &keyed, self.posts_today(&whose));
         if draft.is_none() {
             compared.codes = record.state.codes();
             compared.why = explain::sentence(&record);
@@ -345,7 +348,7 @@ impl<'a> Comparing<'a> {
                 Err(error) => found.unanswered.push((None, error.problem().clone())),
             }
         }
-        others.retain(|one| period.has(one) && marked_for(&one.description).is_none());
+        others.retain(|one| period.has(one) && Mark::read(&one.description).is_none());
         let named = others.into_iter().map(|document| OnlyInQad {
             perhaps: perhaps(&document, &found.compared),
             document,
@@ -402,13 +405,16 @@ fn perhaps(document: &KeyedInvoice, compared: &[Compared]) -> Vec<InvoiceId> {
 /// `plan --compare`.
 pub(super) async fn run(
     systems: &Systems,
+    home: Home,
     register: &dyn Register,
     timing: &Timing,
     period: Period,
     options: &ListOptions,
     out: &Output,
 ) -> Result<(), Failure> {
-    let found = Comparing::of(systems, register, timing).find(period).await?;
+    let found = Comparing::of(systems, home, register, timing)
+        .find(period)
+        .await?;
     if out.is_json() {
         out.value(|| as_json(period, &found), |_| ());
     } else if options.is_csv() {

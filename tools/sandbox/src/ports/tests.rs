@@ -84,7 +84,7 @@ async fn a_created_document_is_found_with_its_number_and_our_mark() {
     let bench = Bench::new().await;
     let created = bench.create().await.unwrap();
     assert!(created.voucher.is_some());
-    assert_eq!(created.description, domain::matching::our_mark(bench.invoice));
+    assert_eq!(created.description, domain::mark::of("", bench.invoice));
     assert_eq!(
         bench.ports.find_invoices(&bench.draft.identity).await.unwrap(),
         [created]

@@ -307,7 +307,7 @@ prop_compose! {
         case.receipts = receipts;
         case.reservations = reserved
             .into_iter()
-            .map(|(receipt, quantity, id)| Reservation { invoice: InvoiceId(id), receipt: receipt.key, quantity })
+            .map(|(receipt, quantity, id)| Reservation { invoice: InvoiceId(id), connection: None, receipt: receipt.key, quantity })
             .collect();
         case
     }

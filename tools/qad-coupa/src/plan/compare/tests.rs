@@ -32,7 +32,8 @@ impl Day {
     }
 
     fn comparing(&self) -> Comparing<'_> {
-        Comparing::of(&self.systems, &self.register, &self.timing)
+        let home = self.systems.document.home(&"acme".parse().unwrap());
+        Comparing::of(&self.systems, home, &self.register, &self.timing)
     }
 
     /// Clerks key all that would have been posted and that QAD takes, in the order of the invoices.
@@ -186,7 +187,7 @@ async fn what_no_invoice_explains_is_told_with_the_one_that_it_may_be() {
 async fn what_was_posted_by_this_product_is_not_compared() {
     let day = Day::new().await;
     let last = *day.all_keyed().await.last().unwrap();
-    day.change_last(|document| document.record.description = domain::matching::our_mark(last));
+    day.change_last(|document| document.record.description = domain::mark::of("", last));
     assert_eq!(word_of(&day.found().await, last), "posted-by-us");
 }
 
