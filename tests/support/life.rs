@@ -101,7 +101,7 @@ impl Life {
         let mut rng = Rng::new(seed);
         let mut setup = Setup {
             seed,
-            warm: seed % 3 != 0,
+            warm: !seed.is_multiple_of(3),
             ..Setup::default()
         };
         setup.settings.outcomes = if rng.per_mille(500) {

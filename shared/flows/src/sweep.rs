@@ -78,11 +78,11 @@ pub async fn run(deps: &Deps<'_>) -> Result<Swept, PollError> {
                 trace: deps.trace.to_owned(),
             })
             .collect();
-        if !hints.is_empty() {
-            if let Err(error) = queue.send(&hints).await {
-                deps.hinted.forget(deps.connection);
-                return Err(error.into());
-            }
+        if !hints.is_empty()
+            && let Err(error) = queue.send(&hints).await
+        {
+            deps.hinted.forget(deps.connection);
+            return Err(error.into());
         }
         queued = queued.saturating_add(hints.len());
     }
