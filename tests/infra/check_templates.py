@@ -145,6 +145,12 @@ GRANTS = {
         "PaymentsQueue": {"sqs:SendMessage"},
     },
 }
+# What a stack makes unless it is given one that exists: the condition, and which parameter takes the place of which resource.
+TAKEN_OVER = {
+    "OwnTables": {"RegisterTable": "RegisterTableName", "AuditTable": "AuditTableName"},
+    "OwnConnectionSecret": {"ConnectionSecret": "ConnectionSecretArn"},
+    "OwnWebhookSecret": {"WebhookSecret": "WebhookSecretArn"},
+}
 KEY_ACTIONS = {"kms:Decrypt", "kms:GenerateDataKey"}
 LOG_ACTIONS = {"logs:CreateLogStream", "logs:PutLogEvents"}
 SECRET_READERS = {
@@ -209,8 +215,11 @@ def variables(function):
 
 
 def target(resource):
-    """The logical name behind `!GetAtt X.Arn`, `!Ref X`, `!Sub ${X.Arn}/rest` or an import; anything else as JSON."""
+    """The logical name behind `!GetAtt X.Arn`, `!Ref X`, `!Sub ${X.Arn}/rest` or an import; of what may be taken over, that of
+    the stack's own; anything else as JSON."""
     if isinstance(resource, dict):
+        if "Fn::If" in resource and resource["Fn::If"][0] in TAKEN_OVER:
+            return target(resource["Fn::If"][1])
         if "Fn::GetAtt" in resource:
             parts = resource["Fn::GetAtt"]
             return (parts.split(".") if isinstance(parts, str) else parts)[0]
@@ -249,6 +258,40 @@ def translated(template, **given):
     return plain, values
 
 
+def holds(template, condition, values):
+    """Whether a condition holds with these parameter values."""
+    if isinstance(condition, str):
+        return holds(template, template["Conditions"][condition], values)
+    ((kind, inner),) = condition.items()
+    if kind == "Condition":
+        return holds(template, inner, values)
+    if kind == "Fn::Equals":
+        left, right = (resolve(side, values, {"AWS::StackName": "s"}) for side in inner)
+        return str(left) == str(right)
+    parts = [holds(template, part, values) for part in inner]
+    return {"Fn::Not": lambda: not parts[0], "Fn::And": lambda: all(parts), "Fn::Or": lambda: any(parts)}[kind]()
+
+
+def decided(template, **given):
+    """The template as it is with these parameter values, or the defaults: no conditions, only what they leave; and the values."""
+    values = {n: p["Default"] for n, p in template["Parameters"].items() if "Default" in p} | given
+    nothing = {"Ref": "AWS::NoValue"}
+
+    def of(value):
+        while isinstance(value, dict) and set(value) == {"Fn::If"}:
+            condition, yes, no = value["Fn::If"]
+            value = yes if holds(template, condition, values) else no
+        if isinstance(value, dict):
+            return {k: d for k, d in ((k, of(v)) for k, v in value.items()) if d != nothing}
+        return [d for d in map(of, value) if d != nothing] if isinstance(value, list) else value
+
+    def there(part):
+        return {n: r for n, r in template[part].items() if "Condition" not in r or holds(template, r["Condition"], values)}
+
+    left = {part: of(there(part)) for part in ("Resources", "Outputs") if part in template}
+    return {"Parameters": template["Parameters"], **left}, values
+
+
 def resolve(value, values, names):
     """A value as CloudFormation would see it: parameters from `values`, resources by their physical name from `names`."""
 
@@ -276,7 +319,8 @@ def resolve(value, values, names):
         return text(template, {k: resolve(v, values, names) for k, v in more.items()})
     if set(value) == {"Fn::Join"}:
         separator, parts = value["Fn::Join"]
-        return separator.join(resolve(parts, values, names))
+        parts = resolve(parts, values, names)
+        return separator.join(parts.split(",") if isinstance(parts, str) else parts)
     if set(value) == {"Fn::ImportValue"}:
         return f"import {resolve(value['Fn::ImportValue'], values, names)}"
     return {k: resolve(v, values, names) for k, v in value.items()}
@@ -677,9 +721,65 @@ def tables_are_safe(templates):
             yield f"{name} is not on demand"
         if "TimeToLiveSpecification" in p:
             yield f"{name}: nothing in here may expire by itself"
-    for name, resource in list(tables.items()) + list(of_type(template, "AWS::KMS::Key").items()):
-        if {resource.get("DeletionPolicy"), resource.get("UpdateReplacePolicy")} != {"Retain"}:
-            yield f"{name} goes with the stack"
+
+
+@check
+def what_is_kept_does_not_block_a_second_try(templates):
+    """Tables, key and whatever secret has a name of its own outlive the stack. What a first try made and rolls back goes again,
+    except where it cannot: a table that is protected from deletion would make the rollback fail."""
+    for template in templates.values():
+        for name, resource in template["Resources"].items():
+            p = resource.get("Properties", {})
+            named_secret = resource["Type"] == "AWS::SecretsManager::Secret" and "Name" in p
+            if not named_secret and resource["Type"] not in ("AWS::DynamoDB::Table", "AWS::KMS::Key"):
+                continue
+            if resource.get("UpdateReplacePolicy") != "Retain":
+                yield f"{name} goes when it is replaced"
+            wanted = "Retain" if p.get("DeletionProtectionEnabled") else "RetainExceptOnCreate"
+            if resource.get("DeletionPolicy") != wanted:
+                yield f"{name} has the deletion policy {resource.get('DeletionPolicy')}, not {wanted}"
+            if wanted == "Retain" and "TableName" in p:
+                yield f"{name} has a fixed name and stays: a second try could not make it"
+
+
+@check
+def what_exists_can_be_taken_over(templates):
+    """With names of existing tables, or ARNs of existing secrets, everything that spoke of the stack's own speaks of them: grants,
+    environments, the dashboard, outputs, who may read a secret. A register never comes without its audit trail."""
+    for which, template in templates.items():
+        base = {"StackName": "x", "ConnectionId": "y"} if which == CONNECTION else {}
+        for condition, taken in TAKEN_OVER.items():
+            if condition not in template["Conditions"]:
+                continue
+            own, values = decided(template, **base)
+            mine = resolve(own, values, {"AWS::StackName": "s"})
+            given = {parameter: f"given-{parameter}" for parameter in taken.values()}
+            other, values = decided(template, **base, **given)
+            theirs = resolve(other, values, {"AWS::StackName": "s"})
+            for resource, parameter in taken.items():
+                pattern = rf"s/{resource}\b"
+                wanted = {path for path, text in texts(mine) if re.search(pattern, text)}
+                found = {path for path, text in texts(theirs) if re.search(rf"given-{parameter}\b", text)}
+                if not wanted or wanted != found:
+                    yield f"{parameter} changes {sorted(wanted ^ found)} too much or too little"
+                if any(re.search(pattern, text) for _, text in texts(theirs)):
+                    yield f"with {parameter} something still speaks of the stack's own {resource}"
+                if template["Parameters"][parameter].get("Default") != "":
+                    yield f"{parameter} takes something over by default"
+    (rule,) = templates[STACK]["Rules"]["TablesComeInPairs"]["Assertions"]
+    for register, audit in (("", ""), ("r", "a"), ("r", ""), ("", "a")):
+        taken = holds(templates[STACK], rule["Assert"], {"RegisterTableName": register, "AuditTableName": audit})
+        if taken != (bool(register) == bool(audit)):
+            yield f"a register '{register}' with an audit trail '{audit}' is {'taken' if taken else 'refused'}"
+
+
+def texts(value, path=""):
+    """Every text inside a template with where it stands."""
+    if isinstance(value, str):
+        yield path, value
+    children = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, child in children:
+        yield from texts(child, f"{path}/{key}")
 
 
 @check
@@ -759,7 +859,7 @@ def alarms_cover_and_explain(templates):
 
 def dashboard(template):
     """The dashboard's body as CloudWatch would get it, the shorthand written out."""
-    (board,) = of_type(template, "AWS::CloudWatch::Dashboard").values()
+    (board,) = of_type(decided(template)[0], "AWS::CloudWatch::Dashboard").values()
     return json.loads(resolve(board["Properties"]["DashboardBody"], {}, {"AWS::StackName": "s"}))["widgets"]
 
 
@@ -998,7 +1098,8 @@ def connections_never_touch_each_other(templates):
     template = templates[CONNECTION]
     owned = {}
     for number, connection_id in enumerate(("acme", "zenith")):
-        plain, values = translated(template, StackName="qad-coupa", ConnectionId=connection_id)
+        plain, _ = translated(template, StackName="qad-coupa", ConnectionId=connection_id)
+        plain, values = decided(plain, StackName="qad-coupa", ConnectionId=connection_id)
         stack_name = f"stack-of-{connection_id}"
         resources = {n: resolve(r, values, {"AWS::StackName": stack_name}) for n, r in plain["Resources"].items()}
         other = ("acme", "zenith")[1 - number]
@@ -1031,6 +1132,8 @@ def parameters_hold_no_secrets(templates):
     """A parameter's value stays readable in a stack's history, so none may be a credential."""
     for name, template in templates.items():
         for parameter, p in template["Parameters"].items():
+            if parameter.endswith("Arn"):
+                continue  # an address, not what lies there
             if re.search(r"secret|password|token|credential|apikey", parameter, re.I):
                 yield f"{name}: {parameter}"
             if not p.get("Description"):
@@ -1166,7 +1269,68 @@ MUTATIONS = [
     ("no recovery", lambda t: stack(t, "AuditTable").pop("PointInTimeRecoverySpecification"), "tables_are_safe"),
     ("no protection", lambda t: stack(t, "RegisterTable").update(DeletionProtectionEnabled=False), "tables_are_safe"),
     ("AWS's own key", lambda t: stack(t, "TokensTable")["SSESpecification"].pop("KMSMasterKeyId"), "tables_are_safe"),
-    ("key goes with the stack", lambda t: t[STACK]["Resources"]["Key"].pop("DeletionPolicy"), "tables_are_safe"),
+    (
+        "key goes with the stack",
+        lambda t: t[STACK]["Resources"]["Key"].pop("DeletionPolicy"),
+        "what_is_kept_does_not_block_a_second_try",
+    ),
+    (
+        "key goes when it is replaced",
+        lambda t: t[STACK]["Resources"]["Key"].pop("UpdateReplacePolicy"),
+        "what_is_kept_does_not_block_a_second_try",
+    ),
+    (
+        "key of a failed try stays",
+        lambda t: t[STACK]["Resources"]["Key"].update(DeletionPolicy="Retain"),
+        "what_is_kept_does_not_block_a_second_try",
+    ),
+    (
+        "secret of a failed try stays",
+        lambda t: t[CONNECTION]["Resources"]["WebhookSecret"].update(DeletionPolicy="Retain"),
+        "what_is_kept_does_not_block_a_second_try",
+    ),
+    (
+        "rollback that its tables stop",
+        lambda t: t[STACK]["Resources"]["AuditTable"].update(DeletionPolicy="RetainExceptOnCreate"),
+        "what_is_kept_does_not_block_a_second_try",
+    ),
+    (
+        "table whose name is taken after a failed try",
+        lambda t: stack(t, "AuditTable").update(TableName="audit"),
+        "what_is_kept_does_not_block_a_second_try",
+    ),
+    (
+        "grant on the stack's own table alone",
+        lambda t: policy(t, "PollCoupaRole")[0].update(Resource=arn("RegisterTable")),
+        "what_exists_can_be_taken_over",
+    ),
+    (
+        "function that reads the stack's own table whatever is said",
+        lambda t: variables(stack(t, "SweepFunction")).update(AUDIT_TABLE={"Ref": "AuditTable"}),
+        "what_exists_can_be_taken_over",
+    ),
+    (
+        "index of the stack's own table",
+        lambda t: policy(t, "SweepRole")[0].update(Resource={"Fn::Sub": "${RegisterTable.Arn}/index/due"}),
+        "what_exists_can_be_taken_over",
+    ),
+    (
+        "register taken for the audit trail",
+        lambda t: variables(stack(t, "SweepFunction"))["AUDIT_TABLE"]["Fn::If"].__setitem__(2, {"Ref": "RegisterTableName"}),
+        "what_exists_can_be_taken_over",
+    ),
+    (
+        "register without its audit trail",
+        lambda t: t[STACK]["Rules"]["TablesComeInPairs"]["Assertions"][0]["Assert"]["Fn::Or"].append(
+            {"Fn::Equals": [{"Ref": "AuditTableName"}, ""]}
+        ),
+        "what_exists_can_be_taken_over",
+    ),
+    (
+        "secret taken over that nobody may read",
+        lambda t: connection(t, "WebhookSecretReaders").update(SecretId={"Ref": "WebhookSecret"}),
+        "what_exists_can_be_taken_over",
+    ),
     ("queue without TLS", lambda t: stack(t, "QueuesTlsOnly")["Queues"].pop(), "queues_are_safe"),
     ("queue in the clear", lambda t: stack(t, "InvoicesQueue").pop("KmsMasterKeyId"), "queues_are_safe"),
     ("key never changes", lambda t: stack(t, "Key").update(EnableKeyRotation=False), "key_is_safe"),
