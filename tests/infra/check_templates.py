@@ -957,10 +957,12 @@ def manual_names_real_parameters(templates):
     for path in [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md"))]:
         text = path.read_text(encoding="utf-8")
         for block in re.findall(r"```sh\n(.*?)```", text, re.S):
-            for name in re.findall(r"\b([A-Z][A-Za-z]+)=", block.replace("\\\n", " ")):
-                seen += 1
-                if name not in known:
-                    yield f"{path.name} sets {name}, which is no parameter"
+            for line in block.replace("\\\n", " ").splitlines():
+                given = line.partition("--parameter-overrides")[2]
+                for name in re.findall(r"\b([A-Z][A-Za-z]+)=", given):
+                    seen += 1
+                    if name not in known:
+                        yield f"{path.name} sets {name}, which is no parameter"
         for name in re.findall(r"output `([A-Za-z]+)`", text):
             if name not in outputs:
                 yield f"{path.name} speaks of the output {name}, which does not exist"
@@ -1019,6 +1021,28 @@ def schedules_call_what_they_should(templates):
         _, function = functions(templates[STACK])[name]
         if function.get("Events"):
             yield f"{name} is called by more than schedules"
+
+
+@check
+def one_switch_stops_all_schedules(templates):
+    """With ScheduleState off no schedule runs and none is missed; with it on each has a switch of its own."""
+    template = templates[CONNECTION]
+    given = {"StackName": "x", "ConnectionId": "y"}
+    schedules = of_type(template, "AWS::Scheduler::Schedule")
+
+    def running(**more):
+        made, values = decided(template, **given, **more)
+        states = {n: resolve(s["Properties"]["State"], values, {}) for n, s in of_type(made, "AWS::Scheduler::Schedule").items()}
+        return {n for n, state in states.items() if state == "ENABLED"}, set(of_type(made, "AWS::CloudWatch::Alarm"))
+
+    on, alarms = running(ScheduleState="DISABLED")
+    if on or alarms:
+        yield f"with all schedules off {sorted(on)} run and {sorted(alarms)} ring"
+    if running(ScheduleState="ENABLED")[0] != set(schedules):
+        yield "a schedule stays off"
+    for name in schedules:
+        if running(ScheduleState="ENABLED", **{f"{name}State": "DISABLED"})[0] != set(schedules) - {name}:
+            yield f"{name}State does not stop {name} alone"
 
 
 @check
@@ -1352,7 +1376,7 @@ MUTATIONS = [
         lambda t: t[STACK]["Resources"].update(NewAlarm=t[STACK]["Resources"]["HoldAgeAlarm"]),
         "alarms_are_in_the_manual",
     ),
-    ("parameter that only the manual has", lambda t: t[CONNECTION]["Parameters"].pop("SweepState"), "manual_names_real_parameters"),
+    ("parameter that only the manual has", lambda t: t[CONNECTION]["Parameters"].pop("ScheduleState"), "manual_names_real_parameters"),
     ("output that only the manual has", lambda t: t[STACK]["Outputs"].pop("WebhookBaseUrl"), "manual_names_real_parameters"),
     (
         "package that is not the folder's",
@@ -1443,6 +1467,17 @@ MUTATIONS = [
     ("late on purpose", lambda t: connection(t, "Sweep")["FlexibleTimeWindow"].update(Mode="FLEXIBLE"), "schedules_call_what_they_should"),
     ("tick lost", lambda t: connection(t, "Sweep")["Target"].pop("DeadLetterConfig"), "schedules_call_what_they_should"),
     ("schedule gone", lambda t: t[CONNECTION]["Resources"].pop("PollReceipts"), "schedules_call_what_they_should"),
+    ("schedule that cannot be stopped", lambda t: connection(t, "PollCoupa").update(State="ENABLED"), "one_switch_stops_all_schedules"),
+    (
+        "schedule with the switch of another",
+        lambda t: connection(t, "PollCoupa").update(State={"Fn::If": ["SchedulesOn", {"Ref": "SweepState"}, "DISABLED"]}),
+        "one_switch_stops_all_schedules",
+    ),
+    (
+        "alarm for schedules that are off",
+        lambda t: t[CONNECTION]["Resources"]["SchedulesSilentAlarm"].pop("Condition"),
+        "one_switch_stops_all_schedules",
+    ),
     ("export gone", lambda t: t[STACK]["Outputs"].pop("KeyArn"), "imports_are_exported"),
     (
         "secret parameter",

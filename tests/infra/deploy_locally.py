@@ -209,12 +209,7 @@ def run(emulator, packages, results):
         connection_template(),
         StackName=STACK,
         ConnectionId=CONNECTION,
-        PollCoupaState="DISABLED",
-        PollReceiptsState="DISABLED",
-        PollPaymentsState="DISABLED",
-        SyncLookupsState="DISABLED",
-        SyncSuppliersState="DISABLED",
-        SweepState="DISABLED",
+        ScheduleState="DISABLED",
     )
     check("both stacks were created", True)
     add_routes(emulator, outputs["WebhookBaseUrl"])
