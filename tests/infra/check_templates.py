@@ -145,6 +145,8 @@ GRANTS = {
         "PaymentsQueue": {"sqs:SendMessage"},
     },
 }
+# What a role is given where the functions run in a network of one's own.
+NETWORK = {"Fn::If": ["InVpc", [{"Ref": "NetworkInterfaces"}], {"Ref": "AWS::NoValue"}]}
 # What a stack makes unless it is given one that exists: the condition, and which parameter takes the place of which resource.
 TAKEN_OVER = {
     "OwnTables": {"RegisterTable": "RegisterTableName", "AuditTable": "AuditTableName"},
@@ -321,6 +323,9 @@ def resolve(value, values, names):
         separator, parts = value["Fn::Join"]
         parts = resolve(parts, values, names)
         return separator.join(parts.split(",") if isinstance(parts, str) else parts)
+    if set(value) == {"Fn::Split"}:
+        separator, text = value["Fn::Split"]
+        return resolve(text, values, names).split(separator)
     if set(value) == {"Fn::ImportValue"}:
         return f"import {resolve(value['Fn::ImportValue'], values, names)}"
     return {k: resolve(v, values, names) for k, v in value.items()}
@@ -369,9 +374,10 @@ class NoManagedPolicies:
 
 @check
 def no_wildcard_in_identity_policies(templates):
-    """No `*` in an action or a resource of a role, no NotAction or NotResource, no managed policy."""
+    """No `*` in an action or a resource of a role, no NotAction or NotResource, no managed policy but the stack's own for
+    a network of one's own, which `company_account` reads."""
     for name, role in roles(templates):
-        if role["Properties"].get("ManagedPolicyArns"):
+        if role["Properties"].get("ManagedPolicyArns", NETWORK) != NETWORK:
             yield f"{name} carries a managed policy, whose content we do not control"
         for statement in statements(role):
             if {"NotAction", "NotResource"} & set(statement):
@@ -381,7 +387,7 @@ def no_wildcard_in_identity_policies(templates):
                     yield f"{name}: {statement.get('Sid')} has a wildcard in its {part}"
     for kind in ("AWS::IAM::Policy", "AWS::IAM::ManagedPolicy"):
         for template in templates.values():
-            for name in of_type(template, kind):
+            for name in set(of_type(template, kind)) - {"NetworkInterfaces"}:
                 yield f"{name}: policies live inside their role, where this check reads them"
 
 
@@ -766,11 +772,59 @@ def what_exists_can_be_taken_over(templates):
                     yield f"with {parameter} something still speaks of the stack's own {resource}"
                 if template["Parameters"][parameter].get("Default") != "":
                     yield f"{parameter} takes something over by default"
-    (rule,) = templates[STACK]["Rules"]["TablesComeInPairs"]["Assertions"]
-    for register, audit in (("", ""), ("r", "a"), ("r", ""), ("", "a")):
-        taken = holds(templates[STACK], rule["Assert"], {"RegisterTableName": register, "AuditTableName": audit})
-        if taken != (bool(register) == bool(audit)):
-            yield f"a register '{register}' with an audit trail '{audit}' is {'taken' if taken else 'refused'}"
+    yield from both_or_neither(templates[STACK], "TablesComeInPairs", "RegisterTableName", "AuditTableName")
+
+
+def both_or_neither(template, rule, *parameters):
+    """The rule takes both parameters or neither."""
+    (assertion,) = template["Rules"][rule]["Assertions"]
+    for given in (("", ""), ("a", "b"), ("a", ""), ("", "b")):
+        taken = holds(template, assertion["Assert"], dict(zip(parameters, given)))
+        if taken != (bool(given[0]) == bool(given[1])):
+            yield f"{parameters} = {given} is {'taken' if taken else 'refused'}"
+
+
+@check
+def company_account(templates):
+    """Boundary and path of every role, and the network of every function, are parameters; none is there by default."""
+    interfaces = {"AssignPrivateIpAddresses", "CreateNetworkInterface", "DeleteNetworkInterface", "DescribeNetworkInterfaces"}
+    interfaces = sorted(f"ec2:{action}" for action in interfaces | {"DescribeSubnets", "UnassignPrivateIpAddresses"})
+    for which, template in templates.items():
+        base = {"StackName": "x", "ConnectionId": "y"} if which == CONNECTION else {"ConsoleLogin": "oidc"}
+        vpc = {} if which == CONNECTION else {"SubnetIds": "subnet-1,subnet-2", "SecurityGroupIds": "sg-1"}
+        for given in ({}, {"PermissionsBoundaryArn": "boundary", "RolePath": "/ap/", **vpc}):
+            plain, _ = translated(template, **base, **given)
+            plain, values = decided(plain, **base, **given)
+            for name, role in of_type(plain, "AWS::IAM::Role").items():
+                p = resolve(role["Properties"], values, {"AWS::StackName": "s"})
+                wanted = (given.get("PermissionsBoundaryArn"), given.get("RolePath", "/"))
+                if (p.get("PermissionsBoundary"), p.get("Path")) != wanted:
+                    yield f"{name} has boundary and path {p.get('PermissionsBoundary'), p.get('Path')}, not {wanted}"
+                if p.get("ManagedPolicyArns") != (["s/NetworkInterfaces"] if given and vpc else None):
+                    yield f"{name} has the policies {p.get('ManagedPolicyArns')}"
+            for name, function in of_type(plain, "AWS::Lambda::Function").items():
+                network = resolve(function["Properties"].get("VpcConfig"), values, {})
+                wanted = {"SubnetIds": ["subnet-1", "subnet-2"], "SecurityGroupIds": ["sg-1"]} if given else None
+                if network != wanted:
+                    yield f"{name} runs in {network}, not {wanted}"
+            for name, managed in of_type(plain, "AWS::IAM::ManagedPolicy").items():
+                found = managed["Properties"]["PolicyDocument"]["Statement"]
+                found = [{k: sorted(v) if k == "Action" else v for k, v in part.items() if k != "Sid"} for part in found]
+                allow = {"Effect": "Allow", "Action": interfaces, "Resource": "*"}
+                code = {"Null": {"lambda:SourceFunctionArn": "false"}}  # only what a function itself asks for carries its ARN
+                if found != [allow, {**allow, "Effect": "Deny", "Condition": code}] or not given:
+                    yield f"{name} is about more than network interfaces, lets code make them, or is there without a network"
+    yield from both_or_neither(templates[STACK], "SubnetsHaveSecurityGroups", "SubnetIds", "SecurityGroupIds")
+
+
+@check
+def any_partition(templates):
+    """No ARN and no address names the commercial partition: the same templates work in GovCloud and in China. A service that
+    acts is called the same everywhere (`lambda.amazonaws.com`), but not with a region in its name."""
+    for which, template in templates.items():
+        for path, text in texts(template):
+            if re.search(r"arn:aws\b", text) or (".amazonaws." in text and not re.fullmatch(r"[a-z]+\.amazonaws\.com", text)):
+                yield f"{which}: {path} says {text}"
 
 
 def texts(value, path=""):
@@ -1467,6 +1521,39 @@ MUTATIONS = [
     ("late on purpose", lambda t: connection(t, "Sweep")["FlexibleTimeWindow"].update(Mode="FLEXIBLE"), "schedules_call_what_they_should"),
     ("tick lost", lambda t: connection(t, "Sweep")["Target"].pop("DeadLetterConfig"), "schedules_call_what_they_should"),
     ("schedule gone", lambda t: t[CONNECTION]["Resources"].pop("PollReceipts"), "schedules_call_what_they_should"),
+    ("role without the boundary", lambda t: stack(t, "SweepRole").pop("PermissionsBoundary"), "company_account"),
+    ("scheduler without the boundary", lambda t: connection(t, "SchedulerRole").pop("PermissionsBoundary"), "company_account"),
+    ("role elsewhere", lambda t: connection(t, "SchedulerRole").pop("Path"), "company_account"),
+    ("role that cannot reach the network", lambda t: stack(t, "ConsoleRole").pop("ManagedPolicyArns"), "company_account"),
+    ("boundary by default", lambda t: default(t, "PermissionsBoundaryArn", "x"), "company_account"),
+    ("functions outside the network", lambda t: t[STACK].pop("Globals"), "company_account"),
+    ("function with a network of its own", lambda t: stack(t, "SweepFunction").update(VpcConfig={"Ref": "AWS::NoValue"}), "company_account"),
+    (
+        "code that makes interfaces",
+        lambda t: stack(t, "NetworkInterfaces")["PolicyDocument"]["Statement"].pop(),
+        "company_account",
+    ),
+    (
+        "more than interfaces",
+        lambda t: stack(t, "NetworkInterfaces")["PolicyDocument"]["Statement"][0]["Action"].append("ec2:RunInstances"),
+        "company_account",
+    ),
+    (
+        "subnets without a security group",
+        lambda t: t[STACK]["Rules"]["SubnetsHaveSecurityGroups"]["Assertions"][0].update(Assert={"Fn::Equals": ["a", "a"]}),
+        "company_account",
+    ),
+    ("another managed policy", lambda t: t[STACK]["Resources"].update(More={"Type": "AWS::IAM::ManagedPolicy"}), "no_wildcard_in_identity_policies"),
+    (
+        "commercial ARN",
+        lambda t: policy(t, "SweepRole")[0].update(Resource={"Fn::Sub": "arn:aws:dynamodb:${AWS::Region}:${AWS::AccountId}:table/x"}),
+        "any_partition",
+    ),
+    (
+        "commercial address",
+        lambda t: stack(t, "Key")["KeyPolicy"]["Statement"][1]["Principal"].update(Service={"Fn::Sub": "logs.${AWS::Region}.amazonaws.com"}),
+        "any_partition",
+    ),
     ("schedule that cannot be stopped", lambda t: connection(t, "PollCoupa").update(State="ENABLED"), "one_switch_stops_all_schedules"),
     (
         "schedule with the switch of another",
