@@ -900,6 +900,8 @@ def alarms_cover_and_explain(templates):
             yield f"{name} does not say what, impact and do"
         if not p.get("AlarmActions"):
             yield f"{name} tells nobody"
+        if p.get("OKActions") != p.get("AlarmActions"):
+            yield f"{name} does not tell the same ones that it is over"
         if "TreatMissingData" not in p:
             yield f"{name} leaves missing data to chance"
         for dimension in p.get("Dimensions", []):
@@ -1438,6 +1440,12 @@ MUTATIONS = [
         "packed_template_is_the_stack",
     ),
     ("alarm mute", lambda t: stack(t, "HoldAgeAlarm").pop("AlarmActions"), "alarms_cover_and_explain"),
+    ("nobody hears that it is over", lambda t: stack(t, "HoldAgeAlarm").pop("OKActions"), "alarms_cover_and_explain"),
+    (
+        "others hear that it is over",
+        lambda t: connection(t, "SchedulesSilentAlarm").update(OKActions=["arn"]),
+        "alarms_cover_and_explain",
+    ),
     ("alarm without advice", lambda t: stack(t, "HoldAgeAlarm").update(AlarmDescription="Old."), "alarms_cover_and_explain"),
     (
         "metric nobody writes",
