@@ -24,7 +24,26 @@ from samtranslator.yaml_helper import yaml_parse
 ROOT = Path(__file__).resolve().parents[2]
 STACK = "stack"
 CONNECTION = "connection"
-PATHS = {STACK: ROOT / "infra/stack.yaml", CONNECTION: ROOT / "infra/connection.yaml"}
+OPERATORS = "operators"
+PATHS = {name: ROOT / f"infra/{name}.yaml" for name in (STACK, CONNECTION, OPERATORS)}
+# What has to be said of each template, and what switches on all that it can have.
+GIVEN = {
+    STACK: {},
+    CONNECTION: {"StackName": "x", "ConnectionId": "y"},
+    OPERATORS: {
+        "StackName": "x",
+        "ConnectionId": "y",
+        "RegisterTableName": "register",
+        "AuditTableName": "audit",
+        "TokensTableName": "tokens",
+    },
+}
+PEOPLE = ("Viewer", "Clerk", "Operator", "Admin")
+EVERYTHING = {
+    STACK: {"ConsoleLogin": "oidc"},
+    CONNECTION: {},
+    OPERATORS: {f"{person}Principals": f"arn:aws:iam::1:user/{person}" for person in PEOPLE},
+}
 SCHEDULED = {"poll-coupa", "poll-payments", "poll-receipts", "sweep", "sync-lookups", "sync-suppliers"}
 DAY_SECONDS = 86_400
 UNREADABLE = "cannot be checked"
@@ -244,8 +263,13 @@ def statements(role):
         yield from as_list(policy["PolicyDocument"]["Statement"])
 
 
+def machines(templates):
+    """The templates without the one for people, whose policies are compared with the manual instead."""
+    return [template for name, template in templates.items() if name != OPERATORS]
+
+
 def roles(templates):
-    for template in templates.values():
+    for template in machines(templates):
         yield from of_type(template, "AWS::IAM::Role").items()
 
 
@@ -356,7 +380,7 @@ def translates(templates):
     """AWS's own translator turns both templates into plain CloudFormation and adds no role of its own."""
     for name, template in templates.items():
         try:
-            plain, _ = translated(template, **({"StackName": "x", "ConnectionId": "x"} if name == CONNECTION else {}))
+            plain, _ = translated(template, **GIVEN[name])
         except Exception as error:  # the translator raises several kinds; all mean the same here
             yield f"{name}: {error}"
             continue
@@ -386,7 +410,7 @@ def no_wildcard_in_identity_policies(templates):
                 if any("*" in v for v in walk(statement.get(part)) if isinstance(v, str)):
                     yield f"{name}: {statement.get('Sid')} has a wildcard in its {part}"
     for kind in ("AWS::IAM::Policy", "AWS::IAM::ManagedPolicy"):
-        for template in templates.values():
+        for template in machines(templates):
             for name in set(of_type(template, kind)) - {"NetworkInterfaces"}:
                 yield f"{name}: policies live inside their role, where this check reads them"
 
@@ -753,7 +777,7 @@ def what_exists_can_be_taken_over(templates):
     """With names of existing tables, or ARNs of existing secrets, everything that spoke of the stack's own speaks of them: grants,
     environments, the dashboard, outputs, who may read a secret. A register never comes without its audit trail."""
     for which, template in templates.items():
-        base = {"StackName": "x", "ConnectionId": "y"} if which == CONNECTION else {}
+        base = GIVEN[which]
         for condition, taken in TAKEN_OVER.items():
             if condition not in template["Conditions"]:
                 continue
@@ -790,8 +814,8 @@ def company_account(templates):
     interfaces = {"AssignPrivateIpAddresses", "CreateNetworkInterface", "DeleteNetworkInterface", "DescribeNetworkInterfaces"}
     interfaces = sorted(f"ec2:{action}" for action in interfaces | {"DescribeSubnets", "UnassignPrivateIpAddresses"})
     for which, template in templates.items():
-        base = {"StackName": "x", "ConnectionId": "y"} if which == CONNECTION else {"ConsoleLogin": "oidc"}
-        vpc = {} if which == CONNECTION else {"SubnetIds": "subnet-1,subnet-2", "SecurityGroupIds": "sg-1"}
+        base = {**GIVEN[which], **EVERYTHING[which]}
+        vpc = {"SubnetIds": "subnet-1,subnet-2", "SecurityGroupIds": "sg-1"} if which == STACK else {}
         for given in ({}, {"PermissionsBoundaryArn": "boundary", "RolePath": "/ap/", **vpc}):
             plain, _ = translated(template, **base, **given)
             plain, values = decided(plain, **base, **given)
@@ -800,7 +824,7 @@ def company_account(templates):
                 wanted = (given.get("PermissionsBoundaryArn"), given.get("RolePath", "/"))
                 if (p.get("PermissionsBoundary"), p.get("Path")) != wanted:
                     yield f"{name} has boundary and path {p.get('PermissionsBoundary'), p.get('Path')}, not {wanted}"
-                if p.get("ManagedPolicyArns") != (["s/NetworkInterfaces"] if given and vpc else None):
+                if which != OPERATORS and p.get("ManagedPolicyArns") != (["s/NetworkInterfaces"] if given and vpc else None):
                     yield f"{name} has the policies {p.get('ManagedPolicyArns')}"
             for name, function in of_type(plain, "AWS::Lambda::Function").items():
                 network = resolve(function["Properties"].get("VpcConfig"), values, {})
@@ -808,6 +832,10 @@ def company_account(templates):
                 if network != wanted:
                     yield f"{name} runs in {network}, not {wanted}"
             for name, managed in of_type(plain, "AWS::IAM::ManagedPolicy").items():
+                if managed["Properties"]["Path"] != {"Ref": "RolePath"}:
+                    yield f"{name} is elsewhere than the roles"
+                if which == OPERATORS:
+                    continue
                 found = managed["Properties"]["PolicyDocument"]["Statement"]
                 found = [{k: sorted(v) if k == "Action" else v for k, v in part.items() if k != "Sid"} for part in found]
                 allow = {"Effect": "Allow", "Action": interfaces, "Resource": "*"}
@@ -815,6 +843,130 @@ def company_account(templates):
                 if found != [allow, {**allow, "Effect": "Deny", "Condition": code}] or not given:
                     yield f"{name} is about more than network interfaces, lets code make them, or is there without a network"
     yield from both_or_neither(templates[STACK], "SubnetsHaveSecurityGroups", "SubnetIds", "SecurityGroupIds")
+
+
+# Who may run which verb of the table of rights in docs/commands.md; each role may also what those before it may.
+VERBS = {
+    "Viewer": "invoice|holds|parked|payments|payments show|suppliers list|suppliers proposals|lookups|explain|timeline|audit",
+    "Clerk": "recheck|replay|skip|pause|resume|entity open-from|lookups allow|suppliers allow|suppliers accept|reindex",
+    "Operator": "status|plan|suppliers plan|lookups --plan|reconcile|doctor|release|adopt|backfill|dlq",
+    "Admin": "connection|run",
+}
+DEAD_LETTERS = ("invoices-dead-letter", "payments-dead-letter", "schedules-dead-letter")
+# What the table calls a resource, and what that is.
+RESOURCES = {
+    "the register": ("register",),
+    "the audit trail": ("audit",),
+    "the tokens table": ("tokens",),
+    "the invoices queue": ("invoices",),
+    "the queues of invoices and payments": ("invoices", "payments"),
+    "all queues": ("invoices", "payments", *DEAD_LETTERS),
+    "both queues": ("invoices", "payments", *DEAD_LETTERS),
+    "the dead-letter queue": DEAD_LETTERS,
+    "its target": ("invoices", "payments"),
+    "the connection's secret": ("connection",),
+    "the webhook's secret": ("webhook",),
+    "both secrets": ("connection", "webhook"),
+    "them": ("connection", "webhook"),
+}
+# What stands above the table, for every verb: names from the stack, the key, whether there is such a connection.
+FOR_EVERYBODY = {
+    ("cloudformation:DescribeStacks", "stack"),
+    ("kms:Decrypt", "key"),
+    ("kms:GenerateDataKey", "key"),
+    ("secretsmanager:DescribeSecret", "connection"),
+    ("secretsmanager:ListSecrets", "*"),
+}
+
+
+def rights_in_the_manual():
+    """The table of rights: each verb with its (action, resource) pairs. Read as a person reads it: an action without a service is of
+    the one before it, actions belong to the resource that follows, `as` and `what … needs` refer to another verb."""
+    text = (ROOT / "docs/commands.md").read_text(encoding="utf-8")
+    above, rows = text.split("\n## What it needs in AWS\n")[1].split("| verbs | rights beside |\n|---|---|\n")
+    for action, _ in FOR_EVERYBODY:
+        if f"`{action}`" not in above:
+            raise ValueError(f"docs/commands.md does not say that everybody needs {action}")
+    rows = [row.strip("| ").split(" | ") for row in rows.split("\n\n")[0].splitlines()]
+    everybody, _ = read_rights(rows.pop(0)[1])
+    found, refers = {}, {}
+    for verbs, cell in rows:
+        verbs = re.findall(r"`([^`]+)`", verbs)
+        pairs, named = read_rights(cell)
+        if "the same on both tables" in cell:
+            named.add("skip")
+        if "the role of the function" in cell:
+            flows = SCHEDULED | {"match-invoice"}
+            grants = {(a, r) for flow in flows for r, actions in GRANTS[flow].items() for a in actions}
+            short = {"RegisterTable": "register", "AuditTable": "audit", "TokensTable": "tokens", "InvoicesQueue": "invoices"}
+            short |= {"PaymentsQueue": "payments", "RegisterTable/index/due": "register/index/due"}
+            pairs |= {(action, short[resource]) for action, resource in grants}
+        for verb in verbs:
+            found.setdefault(verb, set()).update(pairs)
+            refers.setdefault(verb, set()).update(named)
+    for verb, named in refers.items():
+        for other in named:
+            found[verb] |= found[other]
+    return everybody | FOR_EVERYBODY, found
+
+
+def read_rights(cell):
+    """The pairs that one cell spells out, and the verbs it refers to."""
+    pairs, waiting, service = set(), [], None
+    phrases = "|".join(sorted(map(re.escape, RESOURCES), key=len, reverse=True))
+    for token in re.finditer(rf"`(?:([a-z]+):)?([A-Z][A-Za-z]+)`|\bon ({phrases})", cell):
+        if token[3]:
+            pairs |= {(action, resource) for action in waiting for resource in RESOURCES[token[3]]}
+            waiting = []
+        else:
+            service = token[1] or service
+            waiting.append(f"{service}:{token[2]}")
+    # What is on nothing that the table names: the alarms' topic, or all there are.
+    pairs |= {(action, "topic" if action.startswith("sns:") else "*") for action in waiting}
+    return pairs, set(re.findall(r"(?:\bas|\bwhat) `([a-z -]+)`", cell))
+
+
+@check
+def people_may_what_their_verbs_need(templates):
+    """Each policy for people allows what docs/commands.md says its verbs need beside what the roles before it may, and nothing else;
+    every verb of the table is somebody's; a session is called as its user is."""
+    everybody, verbs = rights_in_the_manual()
+    yours = {person: set(names.split("|")) for person, names in VERBS.items()}
+    for verb in set(verbs) ^ set().union(*yours.values()):
+        yield f"{verb} is in the table and nobody's, or somebody's and not in the table"
+    template, values = decided(templates[OPERATORS], **GIVEN[OPERATORS], **EVERYTHING[OPERATORS])
+    arn = "arn:Partition:{}:Region:AccountId:{}"
+    names = {arn.format("dynamodb", f"table/{name}"): name for name in ("register", "audit", "tokens", "register/index/due")}
+    names |= {arn.format("sqs", f"x-{name}"): name for name in RESOURCES["all queues"]}
+    names |= {arn.format("secretsmanager", f"secret:x/{name}/y-??????"): name for name in ("connection", "webhook")}
+    names |= {arn.format("cloudformation", "stack/x/*"): "stack", "import x-KeyArn": "key", "import x-AlarmTopicArn": "topic", "*": "*"}
+    allowed, needed = set(), set(everybody)
+    for number, person in enumerate(PEOPLE):
+        policy = resolve(template["Resources"][f"{person}Policy"]["Properties"], values, {"AWS::StackName": "s"})
+        mine = set()
+        for statement in policy["PolicyDocument"]["Statement"]:
+            pairs = {(a, names.get(r, r)) for a in as_list(statement["Action"]) for r in as_list(statement["Resource"])}
+            mine |= pairs
+            services = [service.split(".")[0] for service in services_of(statement)]
+            wanted = ["dynamodb", "sqs", "secretsmanager"] if ("kms:Decrypt", "key") in pairs else []
+            if statement["Effect"] != "Allow" or services != wanted:
+                yield f"{person}: {statement['Sid']} is not an Allow through {wanted}"
+        for pair in mine & allowed:
+            yield f"{person}: {pair} is in a policy before it"
+        allowed |= mine
+        needed |= {pair for verb in yours[person] for pair in verbs.get(verb, ())}
+        for pair in sorted(allowed - needed):
+            yield f"{person}: {pair} is allowed and no verb needs it"
+        for pair in sorted(needed - allowed):
+            yield f"{person}: {pair} is needed and not allowed"
+        role = template["Resources"][f"{person}Role"]["Properties"]
+        if [target(policy) for policy in role["ManagedPolicyArns"]] != [f"{name}Policy" for name in PEOPLE[: number + 1]]:
+            yield f"{person} has the policies {role['ManagedPolicyArns']}"
+        (trust,) = role["AssumeRolePolicyDocument"]["Statement"]
+        if trust["Condition"] != {"StringEquals": {"sts:RoleSessionName": "${aws:username}"}}:
+            yield f"a session of {person} may be called as anybody is"
+    if any(of_type(decided(templates[OPERATORS], **GIVEN[OPERATORS])[0], "AWS::IAM::Role")):
+        yield "a role is made for nobody"
 
 
 @check
@@ -1083,7 +1235,7 @@ def schedules_call_what_they_should(templates):
 def one_switch_stops_all_schedules(templates):
     """With ScheduleState off no schedule runs and none is missed; with it on each has a switch of its own."""
     template = templates[CONNECTION]
-    given = {"StackName": "x", "ConnectionId": "y"}
+    given = GIVEN[CONNECTION]
     schedules = of_type(template, "AWS::Scheduler::Schedule")
 
     def running(**more):
@@ -1109,7 +1261,8 @@ def imports_are_exported(templates):
         for output in templates[STACK]["Outputs"].values()
         if "Export" in output
     }
-    used = {imported(v) for v in walk(templates[CONNECTION]) if isinstance(v, dict) and "Fn::ImportValue" in v}
+    parts = [part for name in (CONNECTION, OPERATORS) for part in walk(templates[name])]
+    used = {imported(v) for v in parts if isinstance(v, dict) and "Fn::ImportValue" in v}
     for name in sorted(used - exported):
         yield f"{name} is imported and not exported"
     for name in sorted(exported - used):
@@ -1212,8 +1365,8 @@ def parameters_hold_no_secrets(templates):
     """A parameter's value stays readable in a stack's history, so none may be a credential."""
     for name, template in templates.items():
         for parameter, p in template["Parameters"].items():
-            if parameter.endswith("Arn"):
-                continue  # an address, not what lies there
+            if parameter.endswith(("Arn", "TableName")):
+                continue  # where it lies, not what lies there
             if re.search(r"secret|password|token|credential|apikey", parameter, re.I):
                 yield f"{name}: {parameter}"
             if not p.get("Description"):
@@ -1235,6 +1388,10 @@ def connection(templates, name):
 
 def default(templates, name, value):
     templates[STACK]["Parameters"][name]["Default"] = value
+
+
+def people(templates, person):
+    return templates[OPERATORS]["Resources"][f"{person}Policy"]["Properties"]["PolicyDocument"]["Statement"]
 
 
 def policy(templates, role):
@@ -1562,6 +1719,32 @@ MUTATIONS = [
         lambda t: stack(t, "Key")["KeyPolicy"]["Statement"][1]["Principal"].update(Service={"Fn::Sub": "logs.${AWS::Region}.amazonaws.com"}),
         "any_partition",
     ),
+    ("right that no verb needs", lambda t: people(t, "Viewer")[1]["Action"].append("dynamodb:Scan"), "people_may_what_their_verbs_need"),
+    ("right that a verb lacks", lambda t: people(t, "Clerk").pop(), "people_may_what_their_verbs_need"),
+    (
+        "clerk who rewrites the audit trail",
+        lambda t: people(t, "Clerk")[1]["Action"].append("dynamodb:UpdateItem"),
+        "people_may_what_their_verbs_need",
+    ),
+    (
+        "viewer who reads credentials",
+        lambda t: people(t, "Viewer").append(people(t, "Operator").pop(0)),
+        "people_may_what_their_verbs_need",
+    ),
+    ("key for anything", lambda t: people(t, "Viewer")[-1].pop("Condition"), "people_may_what_their_verbs_need"),
+    (
+        "viewer with the clerk's policy",
+        lambda t: t[OPERATORS]["Resources"]["ViewerRole"]["Properties"]["ManagedPolicyArns"].append({"Ref": "ClerkPolicy"}),
+        "people_may_what_their_verbs_need",
+    ),
+    (
+        "one person who is two",
+        lambda t: t[OPERATORS]["Resources"]["ClerkRole"]["Properties"]["AssumeRolePolicyDocument"]["Statement"][0].update(
+            Condition={}
+        ),
+        "people_may_what_their_verbs_need",
+    ),
+    ("role for nobody", lambda t: t[OPERATORS]["Resources"]["AdminRole"].pop("Condition"), "people_may_what_their_verbs_need"),
     ("schedule that cannot be stopped", lambda t: connection(t, "PollCoupa").update(State="ENABLED"), "one_switch_stops_all_schedules"),
     (
         "schedule with the switch of another",
