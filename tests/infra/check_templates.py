@@ -1298,6 +1298,16 @@ def translated_stack_keeps_the_chain(templates):
 
 
 @check
+def a_changed_parameter_arrives(templates):
+    """No alias stands between a caller and a function: a version keeps the environment it was published with, and SAM publishes
+    none when only a parameter changes (decision 58)."""
+    plain, _ = translated(templates[STACK])
+    for kind in ("AWS::Lambda::Alias", "AWS::Lambda::Version"):
+        for name in of_type(plain, kind):
+            yield f"{name} would go on with the parameters of before"
+
+
+@check
 def concurrency_is_a_parameter(templates):
     """Each function's reserved concurrency is a parameter of its own, and -1 reserves none."""
     template = templates[STACK]
@@ -1745,6 +1755,11 @@ MUTATIONS = [
         "people_may_what_their_verbs_need",
     ),
     ("role for nobody", lambda t: t[OPERATORS]["Resources"]["AdminRole"].pop("Condition"), "people_may_what_their_verbs_need"),
+    (
+        "version behind an alias",
+        lambda t: stack(t, "SweepFunction").update(AutoPublishAlias="live"),
+        "a_changed_parameter_arrives",
+    ),
     ("schedule that cannot be stopped", lambda t: connection(t, "PollCoupa").update(State="ENABLED"), "one_switch_stops_all_schedules"),
     (
         "schedule with the switch of another",
