@@ -24,7 +24,26 @@ from samtranslator.yaml_helper import yaml_parse
 ROOT = Path(__file__).resolve().parents[2]
 STACK = "stack"
 CONNECTION = "connection"
-PATHS = {STACK: ROOT / "infra/stack.yaml", CONNECTION: ROOT / "infra/connection.yaml"}
+OPERATORS = "operators"
+PATHS = {name: ROOT / f"infra/{name}.yaml" for name in (STACK, CONNECTION, OPERATORS)}
+# What has to be said of each template, and what switches on all that it can have.
+GIVEN = {
+    STACK: {},
+    CONNECTION: {"StackName": "x", "ConnectionId": "y"},
+    OPERATORS: {
+        "StackName": "x",
+        "ConnectionId": "y",
+        "RegisterTableName": "register",
+        "AuditTableName": "audit",
+        "TokensTableName": "tokens",
+    },
+}
+PEOPLE = ("Viewer", "Clerk", "Operator", "Admin")
+EVERYTHING = {
+    STACK: {"ConsoleLogin": "oidc"},
+    CONNECTION: {},
+    OPERATORS: {f"{person}Principals": f"arn:aws:iam::1:user/{person}" for person in PEOPLE},
+}
 SCHEDULED = {"poll-coupa", "poll-payments", "poll-receipts", "sweep", "sync-lookups", "sync-suppliers"}
 DAY_SECONDS = 86_400
 UNREADABLE = "cannot be checked"
@@ -150,6 +169,14 @@ GRANTS = {
         "PaymentsQueue": {"sqs:SendMessage"},
     },
 }
+# What a role is given where the functions run in a network of one's own.
+NETWORK = {"Fn::If": ["InVpc", [{"Ref": "NetworkInterfaces"}], {"Ref": "AWS::NoValue"}]}
+# What a stack makes unless it is given one that exists: the condition, and which parameter takes the place of which resource.
+TAKEN_OVER = {
+    "OwnTables": {"RegisterTable": "RegisterTableName", "AuditTable": "AuditTableName"},
+    "OwnConnectionSecret": {"ConnectionSecret": "ConnectionSecretArn"},
+    "OwnWebhookSecret": {"WebhookSecret": "WebhookSecretArn"},
+}
 KEY_ACTIONS = {"kms:Decrypt", "kms:GenerateDataKey"}
 LOG_ACTIONS = {"logs:CreateLogStream", "logs:PutLogEvents"}
 SECRET_READERS = {
@@ -214,8 +241,11 @@ def variables(function):
 
 
 def target(resource):
-    """The logical name behind `!GetAtt X.Arn`, `!Ref X`, `!Sub ${X.Arn}/rest` or an import; anything else as JSON."""
+    """The logical name behind `!GetAtt X.Arn`, `!Ref X`, `!Sub ${X.Arn}/rest` or an import; of what may be taken over, that of
+    the stack's own; anything else as JSON."""
     if isinstance(resource, dict):
+        if "Fn::If" in resource and resource["Fn::If"][0] in TAKEN_OVER:
+            return target(resource["Fn::If"][1])
         if "Fn::GetAtt" in resource:
             parts = resource["Fn::GetAtt"]
             return (parts.split(".") if isinstance(parts, str) else parts)[0]
@@ -240,8 +270,13 @@ def statements(role):
         yield from as_list(policy["PolicyDocument"]["Statement"])
 
 
+def machines(templates):
+    """The templates without the one for people, whose policies are compared with the manual instead."""
+    return [template for name, template in templates.items() if name != OPERATORS]
+
+
 def roles(templates):
-    for template in templates.values():
+    for template in machines(templates):
         yield from of_type(template, "AWS::IAM::Role").items()
 
 
@@ -254,6 +289,40 @@ def translated(template, **given):
     values = {n: p["Default"] for n, p in template["Parameters"].items() if "Default" in p} | given
     plain = transform(draft, dict(values), NoManagedPolicies())
     return plain, values
+
+
+def holds(template, condition, values):
+    """Whether a condition holds with these parameter values."""
+    if isinstance(condition, str):
+        return holds(template, template["Conditions"][condition], values)
+    ((kind, inner),) = condition.items()
+    if kind == "Condition":
+        return holds(template, inner, values)
+    if kind == "Fn::Equals":
+        left, right = (resolve(side, values, {"AWS::StackName": "s"}) for side in inner)
+        return str(left) == str(right)
+    parts = [holds(template, part, values) for part in inner]
+    return {"Fn::Not": lambda: not parts[0], "Fn::And": lambda: all(parts), "Fn::Or": lambda: any(parts)}[kind]()
+
+
+def decided(template, **given):
+    """The template as it is with these parameter values, or the defaults: no conditions, only what they leave; and the values."""
+    values = {n: p["Default"] for n, p in template["Parameters"].items() if "Default" in p} | given
+    nothing = {"Ref": "AWS::NoValue"}
+
+    def of(value):
+        while isinstance(value, dict) and set(value) == {"Fn::If"}:
+            condition, yes, no = value["Fn::If"]
+            value = yes if holds(template, condition, values) else no
+        if isinstance(value, dict):
+            return {k: d for k, d in ((k, of(v)) for k, v in value.items()) if d != nothing}
+        return [d for d in map(of, value) if d != nothing] if isinstance(value, list) else value
+
+    def there(part):
+        return {n: r for n, r in template[part].items() if "Condition" not in r or holds(template, r["Condition"], values)}
+
+    left = {part: of(there(part)) for part in ("Resources", "Outputs") if part in template}
+    return {"Parameters": template["Parameters"], **left}, values
 
 
 def resolve(value, values, names):
@@ -283,7 +352,11 @@ def resolve(value, values, names):
         return text(template, {k: resolve(v, values, names) for k, v in more.items()})
     if set(value) == {"Fn::Join"}:
         separator, parts = value["Fn::Join"]
-        return separator.join(resolve(parts, values, names))
+        parts = resolve(parts, values, names)
+        return separator.join(parts.split(",") if isinstance(parts, str) else parts)
+    if set(value) == {"Fn::Split"}:
+        separator, text = value["Fn::Split"]
+        return resolve(text, values, names).split(separator)
     if set(value) == {"Fn::ImportValue"}:
         return f"import {resolve(value['Fn::ImportValue'], values, names)}"
     return {k: resolve(v, values, names) for k, v in value.items()}
@@ -314,7 +387,7 @@ def translates(templates):
     """AWS's own translator turns both templates into plain CloudFormation and adds no role of its own."""
     for name, template in templates.items():
         try:
-            plain, _ = translated(template, **({"StackName": "x", "ConnectionId": "x"} if name == CONNECTION else {}))
+            plain, _ = translated(template, **GIVEN[name])
         except Exception as error:  # the translator raises several kinds; all mean the same here
             yield f"{name}: {error}"
             continue
@@ -332,9 +405,10 @@ class NoManagedPolicies:
 
 @check
 def no_wildcard_in_identity_policies(templates):
-    """No `*` in an action or a resource of a role, no NotAction or NotResource, no managed policy."""
+    """No `*` in an action or a resource of a role, no NotAction or NotResource, no managed policy but the stack's own for
+    a network of one's own, which `company_account` reads."""
     for name, role in roles(templates):
-        if role["Properties"].get("ManagedPolicyArns"):
+        if role["Properties"].get("ManagedPolicyArns", NETWORK) != NETWORK:
             yield f"{name} carries a managed policy, whose content we do not control"
         for statement in statements(role):
             if {"NotAction", "NotResource"} & set(statement):
@@ -343,8 +417,8 @@ def no_wildcard_in_identity_policies(templates):
                 if any("*" in v for v in walk(statement.get(part)) if isinstance(v, str)):
                     yield f"{name}: {statement.get('Sid')} has a wildcard in its {part}"
     for kind in ("AWS::IAM::Policy", "AWS::IAM::ManagedPolicy"):
-        for template in templates.values():
-            for name in of_type(template, kind):
+        for template in machines(templates):
+            for name in set(of_type(template, kind)) - {"NetworkInterfaces"}:
                 yield f"{name}: policies live inside their role, where this check reads them"
 
 
@@ -692,9 +766,241 @@ def tables_are_safe(templates):
             yield f"{name} is not on demand"
         if "TimeToLiveSpecification" in p:
             yield f"{name}: nothing in here may expire by itself"
-    for name, resource in list(tables.items()) + list(of_type(template, "AWS::KMS::Key").items()):
-        if {resource.get("DeletionPolicy"), resource.get("UpdateReplacePolicy")} != {"Retain"}:
-            yield f"{name} goes with the stack"
+
+
+@check
+def what_is_kept_does_not_block_a_second_try(templates):
+    """Tables, key and whatever secret has a name of its own outlive the stack. What a first try made and rolls back goes again,
+    except where it cannot: a table that is protected from deletion would make the rollback fail."""
+    for template in templates.values():
+        for name, resource in template["Resources"].items():
+            p = resource.get("Properties", {})
+            named_secret = resource["Type"] == "AWS::SecretsManager::Secret" and "Name" in p
+            if not named_secret and resource["Type"] not in ("AWS::DynamoDB::Table", "AWS::KMS::Key"):
+                continue
+            if resource.get("UpdateReplacePolicy") != "Retain":
+                yield f"{name} goes when it is replaced"
+            wanted = "Retain" if p.get("DeletionProtectionEnabled") else "RetainExceptOnCreate"
+            if resource.get("DeletionPolicy") != wanted:
+                yield f"{name} has the deletion policy {resource.get('DeletionPolicy')}, not {wanted}"
+            if wanted == "Retain" and "TableName" in p:
+                yield f"{name} has a fixed name and stays: a second try could not make it"
+
+
+@check
+def what_exists_can_be_taken_over(templates):
+    """With names of existing tables, or ARNs of existing secrets, everything that spoke of the stack's own speaks of them: grants,
+    environments, the dashboard, outputs, who may read a secret. A register never comes without its audit trail."""
+    for which, template in templates.items():
+        base = GIVEN[which]
+        for condition, taken in TAKEN_OVER.items():
+            if condition not in template["Conditions"]:
+                continue
+            own, values = decided(template, **base)
+            mine = resolve(own, values, {"AWS::StackName": "s"})
+            given = {parameter: f"given-{parameter}" for parameter in taken.values()}
+            other, values = decided(template, **base, **given)
+            theirs = resolve(other, values, {"AWS::StackName": "s"})
+            for resource, parameter in taken.items():
+                pattern = rf"s/{resource}\b"
+                wanted = {path for path, text in texts(mine) if re.search(pattern, text)}
+                found = {path for path, text in texts(theirs) if re.search(rf"given-{parameter}\b", text)}
+                if not wanted or wanted != found:
+                    yield f"{parameter} changes {sorted(wanted ^ found)} too much or too little"
+                if any(re.search(pattern, text) for _, text in texts(theirs)):
+                    yield f"with {parameter} something still speaks of the stack's own {resource}"
+                if template["Parameters"][parameter].get("Default") != "":
+                    yield f"{parameter} takes something over by default"
+    yield from both_or_neither(templates[STACK], "TablesComeInPairs", "RegisterTableName", "AuditTableName")
+
+
+def both_or_neither(template, rule, *parameters):
+    """The rule takes both parameters or neither."""
+    (assertion,) = template["Rules"][rule]["Assertions"]
+    for given in (("", ""), ("a", "b"), ("a", ""), ("", "b")):
+        taken = holds(template, assertion["Assert"], dict(zip(parameters, given)))
+        if taken != (bool(given[0]) == bool(given[1])):
+            yield f"{parameters} = {given} is {'taken' if taken else 'refused'}"
+
+
+@check
+def company_account(templates):
+    """Boundary and path of every role, and the network of every function, are parameters; none is there by default."""
+    interfaces = {"AssignPrivateIpAddresses", "CreateNetworkInterface", "DeleteNetworkInterface", "DescribeNetworkInterfaces"}
+    interfaces = sorted(f"ec2:{action}" for action in interfaces | {"DescribeSubnets", "UnassignPrivateIpAddresses"})
+    for which, template in templates.items():
+        base = {**GIVEN[which], **EVERYTHING[which]}
+        vpc = {"SubnetIds": "subnet-1,subnet-2", "SecurityGroupIds": "sg-1"} if which == STACK else {}
+        for given in ({}, {"PermissionsBoundaryArn": "boundary", "RolePath": "/ap/", **vpc}):
+            plain, _ = translated(template, **base, **given)
+            plain, values = decided(plain, **base, **given)
+            for name, role in of_type(plain, "AWS::IAM::Role").items():
+                p = resolve(role["Properties"], values, {"AWS::StackName": "s"})
+                wanted = (given.get("PermissionsBoundaryArn"), given.get("RolePath", "/"))
+                if (p.get("PermissionsBoundary"), p.get("Path")) != wanted:
+                    yield f"{name} has boundary and path {p.get('PermissionsBoundary'), p.get('Path')}, not {wanted}"
+                if which != OPERATORS and p.get("ManagedPolicyArns") != (["s/NetworkInterfaces"] if given and vpc else None):
+                    yield f"{name} has the policies {p.get('ManagedPolicyArns')}"
+            for name, function in of_type(plain, "AWS::Lambda::Function").items():
+                network = resolve(function["Properties"].get("VpcConfig"), values, {})
+                wanted = {"SubnetIds": ["subnet-1", "subnet-2"], "SecurityGroupIds": ["sg-1"]} if given else None
+                if network != wanted:
+                    yield f"{name} runs in {network}, not {wanted}"
+            for name, managed in of_type(plain, "AWS::IAM::ManagedPolicy").items():
+                if managed["Properties"]["Path"] != {"Ref": "RolePath"}:
+                    yield f"{name} is elsewhere than the roles"
+                if which == OPERATORS:
+                    continue
+                found = managed["Properties"]["PolicyDocument"]["Statement"]
+                found = [{k: sorted(v) if k == "Action" else v for k, v in part.items() if k != "Sid"} for part in found]
+                allow = {"Effect": "Allow", "Action": interfaces, "Resource": "*"}
+                code = {"Null": {"lambda:SourceFunctionArn": "false"}}  # only what a function itself asks for carries its ARN
+                if found != [allow, {**allow, "Effect": "Deny", "Condition": code}] or not given:
+                    yield f"{name} is about more than network interfaces, lets code make them, or is there without a network"
+    yield from both_or_neither(templates[STACK], "SubnetsHaveSecurityGroups", "SubnetIds", "SecurityGroupIds")
+
+
+# Who may run which verb of the table of rights in docs/commands.md; each role may also what those before it may.
+VERBS = {
+    "Viewer": "invoice|holds|parked|payments|payments show|suppliers list|suppliers proposals|lookups|explain|timeline|audit",
+    "Clerk": "recheck|replay|skip|pause|resume|entity open-from|lookups allow|suppliers allow|suppliers accept|reindex",
+    "Operator": "status|plan|suppliers plan|lookups --plan|reconcile|doctor|release|adopt|backfill|dlq",
+    "Admin": "connection|run",
+}
+DEAD_LETTERS = ("invoices-dead-letter", "payments-dead-letter", "schedules-dead-letter")
+# What the table calls a resource, and what that is.
+RESOURCES = {
+    "the register": ("register",),
+    "the audit trail": ("audit",),
+    "the tokens table": ("tokens",),
+    "the invoices queue": ("invoices",),
+    "the queues of invoices and payments": ("invoices", "payments"),
+    "all queues": ("invoices", "payments", *DEAD_LETTERS),
+    "both queues": ("invoices", "payments", *DEAD_LETTERS),
+    "the dead-letter queue": DEAD_LETTERS,
+    "its target": ("invoices", "payments"),
+    "the connection's secret": ("connection",),
+    "the webhook's secret": ("webhook",),
+    "both secrets": ("connection", "webhook"),
+    "them": ("connection", "webhook"),
+}
+# What stands above the table, for every verb: names from the stack, the key, whether there is such a connection.
+FOR_EVERYBODY = {
+    ("cloudformation:DescribeStacks", "stack"),
+    ("kms:Decrypt", "key"),
+    ("kms:GenerateDataKey", "key"),
+    ("secretsmanager:DescribeSecret", "connection"),
+    ("secretsmanager:ListSecrets", "*"),
+}
+
+
+def rights_in_the_manual():
+    """The table of rights: each verb with its (action, resource) pairs. Read as a person reads it: an action without a service is of
+    the one before it, actions belong to the resource that follows, `as` and `what … needs` refer to another verb."""
+    text = (ROOT / "docs/commands.md").read_text(encoding="utf-8")
+    above, rows = text.split("\n## What it needs in AWS\n")[1].split("| verbs | rights beside |\n|---|---|\n")
+    for action, _ in FOR_EVERYBODY:
+        if f"`{action}`" not in above:
+            raise ValueError(f"docs/commands.md does not say that everybody needs {action}")
+    rows = [row.strip("| ").split(" | ") for row in rows.split("\n\n")[0].splitlines()]
+    everybody, _ = read_rights(rows.pop(0)[1])
+    found, refers = {}, {}
+    for verbs, cell in rows:
+        verbs = re.findall(r"`([^`]+)`", verbs)
+        pairs, named = read_rights(cell)
+        if "the same on both tables" in cell:
+            named.add("skip")
+        if "the role of the function" in cell:
+            flows = SCHEDULED | {"match-invoice"}
+            grants = {(a, r) for flow in flows for r, actions in GRANTS[flow].items() for a in actions}
+            short = {"RegisterTable": "register", "AuditTable": "audit", "TokensTable": "tokens", "InvoicesQueue": "invoices"}
+            short |= {"PaymentsQueue": "payments", "RegisterTable/index/due": "register/index/due"}
+            pairs |= {(action, short[resource]) for action, resource in grants}
+        for verb in verbs:
+            found.setdefault(verb, set()).update(pairs)
+            refers.setdefault(verb, set()).update(named)
+    for verb, named in refers.items():
+        for other in named:
+            found[verb] |= found[other]
+    return everybody | FOR_EVERYBODY, found
+
+
+def read_rights(cell):
+    """The pairs that one cell spells out, and the verbs it refers to."""
+    pairs, waiting, service = set(), [], None
+    phrases = "|".join(sorted(map(re.escape, RESOURCES), key=len, reverse=True))
+    for token in re.finditer(rf"`(?:([a-z]+):)?([A-Z][A-Za-z]+)`|\bon ({phrases})", cell):
+        if token[3]:
+            pairs |= {(action, resource) for action in waiting for resource in RESOURCES[token[3]]}
+            waiting = []
+        else:
+            service = token[1] or service
+            waiting.append(f"{service}:{token[2]}")
+    # What is on nothing that the table names: the alarms' topic, or all there are.
+    pairs |= {(action, "topic" if action.startswith("sns:") else "*") for action in waiting}
+    return pairs, set(re.findall(r"(?:\bas|\bwhat) `([a-z -]+)`", cell))
+
+
+@check
+def people_may_what_their_verbs_need(templates):
+    """Each policy for people allows what docs/commands.md says its verbs need beside what the roles before it may, and nothing else;
+    every verb of the table is somebody's; a session is called as its user is."""
+    everybody, verbs = rights_in_the_manual()
+    yours = {person: set(names.split("|")) for person, names in VERBS.items()}
+    for verb in set(verbs) ^ set().union(*yours.values()):
+        yield f"{verb} is in the table and nobody's, or somebody's and not in the table"
+    template, values = decided(templates[OPERATORS], **GIVEN[OPERATORS], **EVERYTHING[OPERATORS])
+    arn = "arn:Partition:{}:Region:AccountId:{}"
+    names = {arn.format("dynamodb", f"table/{name}"): name for name in ("register", "audit", "tokens", "register/index/due")}
+    names |= {arn.format("sqs", f"x-{name}"): name for name in RESOURCES["all queues"]}
+    names |= {arn.format("secretsmanager", f"secret:x/{name}/y-??????"): name for name in ("connection", "webhook")}
+    names |= {arn.format("cloudformation", "stack/x/*"): "stack", "import x-KeyArn": "key", "import x-AlarmTopicArn": "topic", "*": "*"}
+    allowed, needed = set(), set(everybody)
+    for number, person in enumerate(PEOPLE):
+        policy = resolve(template["Resources"][f"{person}Policy"]["Properties"], values, {"AWS::StackName": "s"})
+        mine = set()
+        for statement in policy["PolicyDocument"]["Statement"]:
+            pairs = {(a, names.get(r, r)) for a in as_list(statement["Action"]) for r in as_list(statement["Resource"])}
+            mine |= pairs
+            services = [service.split(".")[0] for service in services_of(statement)]
+            wanted = ["dynamodb", "sqs", "secretsmanager"] if ("kms:Decrypt", "key") in pairs else []
+            if statement["Effect"] != "Allow" or services != wanted:
+                yield f"{person}: {statement['Sid']} is not an Allow through {wanted}"
+        for pair in mine & allowed:
+            yield f"{person}: {pair} is in a policy before it"
+        allowed |= mine
+        needed |= {pair for verb in yours[person] for pair in verbs.get(verb, ())}
+        for pair in sorted(allowed - needed):
+            yield f"{person}: {pair} is allowed and no verb needs it"
+        for pair in sorted(needed - allowed):
+            yield f"{person}: {pair} is needed and not allowed"
+        role = template["Resources"][f"{person}Role"]["Properties"]
+        if [target(policy) for policy in role["ManagedPolicyArns"]] != [f"{name}Policy" for name in PEOPLE[: number + 1]]:
+            yield f"{person} has the policies {role['ManagedPolicyArns']}"
+        (trust,) = role["AssumeRolePolicyDocument"]["Statement"]
+        if trust["Condition"] != {"StringEquals": {"sts:RoleSessionName": "${aws:username}"}}:
+            yield f"a session of {person} may be called as anybody is"
+    if any(of_type(decided(templates[OPERATORS], **GIVEN[OPERATORS])[0], "AWS::IAM::Role")):
+        yield "a role is made for nobody"
+
+
+@check
+def any_partition(templates):
+    """No ARN and no address names the commercial partition: the same templates work in GovCloud and in China. A service that
+    acts is called the same everywhere (`lambda.amazonaws.com`), but not with a region in its name."""
+    for which, template in templates.items():
+        for path, text in texts(template):
+            if re.search(r"arn:aws\b", text) or (".amazonaws." in text and not re.fullmatch(r"[a-z]+\.amazonaws\.com", text)):
+                yield f"{which}: {path} says {text}"
+
+
+def texts(value, path=""):
+    """Every text inside a template with where it stands."""
+    if isinstance(value, str):
+        yield path, value
+    children = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, child in children:
+        yield from texts(child, f"{path}/{key}")
 
 
 @check
@@ -761,6 +1067,8 @@ def alarms_cover_and_explain(templates):
             yield f"{name} does not say what, impact and do"
         if not p.get("AlarmActions"):
             yield f"{name} tells nobody"
+        if p.get("OKActions") != p.get("AlarmActions"):
+            yield f"{name} does not tell the same ones that it is over"
         if "TreatMissingData" not in p:
             yield f"{name} leaves missing data to chance"
         for dimension in p.get("Dimensions", []):
@@ -774,7 +1082,7 @@ def alarms_cover_and_explain(templates):
 
 def dashboard(template):
     """The dashboard's body as CloudWatch would get it, the shorthand written out."""
-    (board,) = of_type(template, "AWS::CloudWatch::Dashboard").values()
+    (board,) = of_type(decided(template)[0], "AWS::CloudWatch::Dashboard").values()
     return json.loads(resolve(board["Properties"]["DashboardBody"], {}, {"AWS::StackName": "s"}))["widgets"]
 
 
@@ -872,10 +1180,12 @@ def manual_names_real_parameters(templates):
     for path in [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md"))]:
         text = path.read_text(encoding="utf-8")
         for block in re.findall(r"```sh\n(.*?)```", text, re.S):
-            for name in re.findall(r"\b([A-Z][A-Za-z]+)=", block.replace("\\\n", " ")):
-                seen += 1
-                if name not in known:
-                    yield f"{path.name} sets {name}, which is no parameter"
+            for line in block.replace("\\\n", " ").splitlines():
+                given = line.partition("--parameter-overrides")[2]
+                for name in re.findall(r"\b([A-Z][A-Za-z]+)=", given):
+                    seen += 1
+                    if name not in known:
+                        yield f"{path.name} sets {name}, which is no parameter"
         for name in re.findall(r"output `([A-Za-z]+)`", text):
             if name not in outputs:
                 yield f"{path.name} speaks of the output {name}, which does not exist"
@@ -937,6 +1247,28 @@ def schedules_call_what_they_should(templates):
 
 
 @check
+def one_switch_stops_all_schedules(templates):
+    """With ScheduleState off no schedule runs and none is missed; with it on each has a switch of its own."""
+    template = templates[CONNECTION]
+    given = GIVEN[CONNECTION]
+    schedules = of_type(template, "AWS::Scheduler::Schedule")
+
+    def running(**more):
+        made, values = decided(template, **given, **more)
+        states = {n: resolve(s["Properties"]["State"], values, {}) for n, s in of_type(made, "AWS::Scheduler::Schedule").items()}
+        return {n for n, state in states.items() if state == "ENABLED"}, set(of_type(made, "AWS::CloudWatch::Alarm"))
+
+    on, alarms = running(ScheduleState="DISABLED")
+    if on or alarms:
+        yield f"with all schedules off {sorted(on)} run and {sorted(alarms)} ring"
+    if running(ScheduleState="ENABLED")[0] != set(schedules):
+        yield "a schedule stays off"
+    for name in schedules:
+        if running(ScheduleState="ENABLED", **{f"{name}State": "DISABLED"})[0] != set(schedules) - {name}:
+            yield f"{name}State does not stop {name} alone"
+
+
+@check
 def imports_are_exported(templates):
     """Whatever a connection imports, the stack exports, and nothing is exported for nobody."""
     exported = {
@@ -944,7 +1276,8 @@ def imports_are_exported(templates):
         for output in templates[STACK]["Outputs"].values()
         if "Export" in output
     }
-    used = {imported(v) for v in walk(templates[CONNECTION]) if isinstance(v, dict) and "Fn::ImportValue" in v}
+    parts = [part for name in (CONNECTION, OPERATORS) for part in walk(templates[name])]
+    used = {imported(v) for v in parts if isinstance(v, dict) and "Fn::ImportValue" in v}
     for name in sorted(used - exported):
         yield f"{name} is imported and not exported"
     for name in sorted(exported - used):
@@ -977,6 +1310,16 @@ def translated_stack_keeps_the_chain(templates):
     for name, grant in of_type(plain, "AWS::Lambda::Permission").items():
         if grant["Properties"]["Principal"] != "apigateway.amazonaws.com":
             yield f"{name} lets {grant['Properties']['Principal']} call a function"
+
+
+@check
+def a_changed_parameter_arrives(templates):
+    """No alias stands between a caller and a function: a version keeps the environment it was published with, and SAM publishes
+    none when only a parameter changes (decision 58)."""
+    plain, _ = translated(templates[STACK])
+    for kind in ("AWS::Lambda::Alias", "AWS::Lambda::Version"):
+        for name in of_type(plain, kind):
+            yield f"{name} would go on with the parameters of before"
 
 
 @check
@@ -1013,7 +1356,8 @@ def connections_never_touch_each_other(templates):
     template = templates[CONNECTION]
     owned = {}
     for number, connection_id in enumerate(("acme", "zenith")):
-        plain, values = translated(template, StackName="qad-coupa", ConnectionId=connection_id)
+        plain, _ = translated(template, StackName="qad-coupa", ConnectionId=connection_id)
+        plain, values = decided(plain, StackName="qad-coupa", ConnectionId=connection_id)
         stack_name = f"stack-of-{connection_id}"
         resources = {n: resolve(r, values, {"AWS::StackName": stack_name}) for n, r in plain["Resources"].items()}
         other = ("acme", "zenith")[1 - number]
@@ -1046,6 +1390,8 @@ def parameters_hold_no_secrets(templates):
     """A parameter's value stays readable in a stack's history, so none may be a credential."""
     for name, template in templates.items():
         for parameter, p in template["Parameters"].items():
+            if parameter.endswith(("Arn", "TableName")):
+                continue  # where it lies, not what lies there
             if re.search(r"secret|password|token|credential|apikey", parameter, re.I):
                 yield f"{name}: {parameter}"
             if not p.get("Description"):
@@ -1067,6 +1413,10 @@ def connection(templates, name):
 
 def default(templates, name, value):
     templates[STACK]["Parameters"][name]["Default"] = value
+
+
+def people(templates, person):
+    return templates[OPERATORS]["Resources"][f"{person}Policy"]["Properties"]["PolicyDocument"]["Statement"]
 
 
 def policy(templates, role):
@@ -1181,7 +1531,68 @@ MUTATIONS = [
     ("no recovery", lambda t: stack(t, "AuditTable").pop("PointInTimeRecoverySpecification"), "tables_are_safe"),
     ("no protection", lambda t: stack(t, "RegisterTable").update(DeletionProtectionEnabled=False), "tables_are_safe"),
     ("AWS's own key", lambda t: stack(t, "TokensTable")["SSESpecification"].pop("KMSMasterKeyId"), "tables_are_safe"),
-    ("key goes with the stack", lambda t: t[STACK]["Resources"]["Key"].pop("DeletionPolicy"), "tables_are_safe"),
+    (
+        "key goes with the stack",
+        lambda t: t[STACK]["Resources"]["Key"].pop("DeletionPolicy"),
+        "what_is_kept_does_not_block_a_second_try",
+    ),
+    (
+        "key goes when it is replaced",
+        lambda t: t[STACK]["Resources"]["Key"].pop("UpdateReplacePolicy"),
+        "what_is_kept_does_not_block_a_second_try",
+    ),
+    (
+        "key of a failed try stays",
+        lambda t: t[STACK]["Resources"]["Key"].update(DeletionPolicy="Retain"),
+        "what_is_kept_does_not_block_a_second_try",
+    ),
+    (
+        "secret of a failed try stays",
+        lambda t: t[CONNECTION]["Resources"]["WebhookSecret"].update(DeletionPolicy="Retain"),
+        "what_is_kept_does_not_block_a_second_try",
+    ),
+    (
+        "rollback that its tables stop",
+        lambda t: t[STACK]["Resources"]["AuditTable"].update(DeletionPolicy="RetainExceptOnCreate"),
+        "what_is_kept_does_not_block_a_second_try",
+    ),
+    (
+        "table whose name is taken after a failed try",
+        lambda t: stack(t, "AuditTable").update(TableName="audit"),
+        "what_is_kept_does_not_block_a_second_try",
+    ),
+    (
+        "grant on the stack's own table alone",
+        lambda t: policy(t, "PollCoupaRole")[0].update(Resource=arn("RegisterTable")),
+        "what_exists_can_be_taken_over",
+    ),
+    (
+        "function that reads the stack's own table whatever is said",
+        lambda t: variables(stack(t, "SweepFunction")).update(AUDIT_TABLE={"Ref": "AuditTable"}),
+        "what_exists_can_be_taken_over",
+    ),
+    (
+        "index of the stack's own table",
+        lambda t: policy(t, "SweepRole")[0].update(Resource={"Fn::Sub": "${RegisterTable.Arn}/index/due"}),
+        "what_exists_can_be_taken_over",
+    ),
+    (
+        "register taken for the audit trail",
+        lambda t: variables(stack(t, "SweepFunction"))["AUDIT_TABLE"]["Fn::If"].__setitem__(2, {"Ref": "RegisterTableName"}),
+        "what_exists_can_be_taken_over",
+    ),
+    (
+        "register without its audit trail",
+        lambda t: t[STACK]["Rules"]["TablesComeInPairs"]["Assertions"][0]["Assert"]["Fn::Or"].append(
+            {"Fn::Equals": [{"Ref": "AuditTableName"}, ""]}
+        ),
+        "what_exists_can_be_taken_over",
+    ),
+    (
+        "secret taken over that nobody may read",
+        lambda t: connection(t, "WebhookSecretReaders").update(SecretId={"Ref": "WebhookSecret"}),
+        "what_exists_can_be_taken_over",
+    ),
     ("queue without TLS", lambda t: stack(t, "QueuesTlsOnly")["Queues"].pop(), "queues_are_safe"),
     ("queue in the clear", lambda t: stack(t, "InvoicesQueue").pop("KmsMasterKeyId"), "queues_are_safe"),
     ("key never changes", lambda t: stack(t, "Key").update(EnableKeyRotation=False), "key_is_safe"),
@@ -1203,7 +1614,7 @@ MUTATIONS = [
         lambda t: t[STACK]["Resources"].update(NewAlarm=t[STACK]["Resources"]["HoldAgeAlarm"]),
         "alarms_are_in_the_manual",
     ),
-    ("parameter that only the manual has", lambda t: t[CONNECTION]["Parameters"].pop("SweepState"), "manual_names_real_parameters"),
+    ("parameter that only the manual has", lambda t: t[CONNECTION]["Parameters"].pop("ScheduleState"), "manual_names_real_parameters"),
     ("output that only the manual has", lambda t: t[STACK]["Outputs"].pop("WebhookBaseUrl"), "manual_names_real_parameters"),
     (
         "package that is not the folder's",
@@ -1211,6 +1622,12 @@ MUTATIONS = [
         "packed_template_is_the_stack",
     ),
     ("alarm mute", lambda t: stack(t, "HoldAgeAlarm").pop("AlarmActions"), "alarms_cover_and_explain"),
+    ("nobody hears that it is over", lambda t: stack(t, "HoldAgeAlarm").pop("OKActions"), "alarms_cover_and_explain"),
+    (
+        "others hear that it is over",
+        lambda t: connection(t, "SchedulesSilentAlarm").update(OKActions=["arn"]),
+        "alarms_cover_and_explain",
+    ),
     ("alarm without advice", lambda t: stack(t, "HoldAgeAlarm").update(AlarmDescription="Old."), "alarms_cover_and_explain"),
     (
         "metric nobody writes",
@@ -1302,6 +1719,81 @@ MUTATIONS = [
     ("late on purpose", lambda t: connection(t, "Sweep")["FlexibleTimeWindow"].update(Mode="FLEXIBLE"), "schedules_call_what_they_should"),
     ("tick lost", lambda t: connection(t, "Sweep")["Target"].pop("DeadLetterConfig"), "schedules_call_what_they_should"),
     ("schedule gone", lambda t: t[CONNECTION]["Resources"].pop("PollReceipts"), "schedules_call_what_they_should"),
+    ("role without the boundary", lambda t: stack(t, "SweepRole").pop("PermissionsBoundary"), "company_account"),
+    ("scheduler without the boundary", lambda t: connection(t, "SchedulerRole").pop("PermissionsBoundary"), "company_account"),
+    ("role elsewhere", lambda t: connection(t, "SchedulerRole").pop("Path"), "company_account"),
+    ("role that cannot reach the network", lambda t: stack(t, "ConsoleRole").pop("ManagedPolicyArns"), "company_account"),
+    ("boundary by default", lambda t: default(t, "PermissionsBoundaryArn", "x"), "company_account"),
+    ("functions outside the network", lambda t: t[STACK].pop("Globals"), "company_account"),
+    ("function with a network of its own", lambda t: stack(t, "SweepFunction").update(VpcConfig={"Ref": "AWS::NoValue"}), "company_account"),
+    (
+        "code that makes interfaces",
+        lambda t: stack(t, "NetworkInterfaces")["PolicyDocument"]["Statement"].pop(),
+        "company_account",
+    ),
+    (
+        "more than interfaces",
+        lambda t: stack(t, "NetworkInterfaces")["PolicyDocument"]["Statement"][0]["Action"].append("ec2:RunInstances"),
+        "company_account",
+    ),
+    (
+        "subnets without a security group",
+        lambda t: t[STACK]["Rules"]["SubnetsHaveSecurityGroups"]["Assertions"][0].update(Assert={"Fn::Equals": ["a", "a"]}),
+        "company_account",
+    ),
+    ("another managed policy", lambda t: t[STACK]["Resources"].update(More={"Type": "AWS::IAM::ManagedPolicy"}), "no_wildcard_in_identity_policies"),
+    (
+        "commercial ARN",
+        lambda t: policy(t, "SweepRole")[0].update(Resource={"Fn::Sub": "arn:aws:dynamodb:${AWS::Region}:${AWS::AccountId}:table/x"}),
+        "any_partition",
+    ),
+    (
+        "commercial address",
+        lambda t: stack(t, "Key")["KeyPolicy"]["Statement"][1]["Principal"].update(Service={"Fn::Sub": "logs.${AWS::Region}.amazonaws.com"}),
+        "any_partition",
+    ),
+    ("right that no verb needs", lambda t: people(t, "Viewer")[1]["Action"].append("dynamodb:Scan"), "people_may_what_their_verbs_need"),
+    ("right that a verb lacks", lambda t: people(t, "Clerk").pop(), "people_may_what_their_verbs_need"),
+    (
+        "clerk who rewrites the audit trail",
+        lambda t: people(t, "Clerk")[1]["Action"].append("dynamodb:UpdateItem"),
+        "people_may_what_their_verbs_need",
+    ),
+    (
+        "viewer who reads credentials",
+        lambda t: people(t, "Viewer").append(people(t, "Operator").pop(0)),
+        "people_may_what_their_verbs_need",
+    ),
+    ("key for anything", lambda t: people(t, "Viewer")[-1].pop("Condition"), "people_may_what_their_verbs_need"),
+    (
+        "viewer with the clerk's policy",
+        lambda t: t[OPERATORS]["Resources"]["ViewerRole"]["Properties"]["ManagedPolicyArns"].append({"Ref": "ClerkPolicy"}),
+        "people_may_what_their_verbs_need",
+    ),
+    (
+        "one person who is two",
+        lambda t: t[OPERATORS]["Resources"]["ClerkRole"]["Properties"]["AssumeRolePolicyDocument"]["Statement"][0].update(
+            Condition={}
+        ),
+        "people_may_what_their_verbs_need",
+    ),
+    ("role for nobody", lambda t: t[OPERATORS]["Resources"]["AdminRole"].pop("Condition"), "people_may_what_their_verbs_need"),
+    (
+        "version behind an alias",
+        lambda t: stack(t, "SweepFunction").update(AutoPublishAlias="live"),
+        "a_changed_parameter_arrives",
+    ),
+    ("schedule that cannot be stopped", lambda t: connection(t, "PollCoupa").update(State="ENABLED"), "one_switch_stops_all_schedules"),
+    (
+        "schedule with the switch of another",
+        lambda t: connection(t, "PollCoupa").update(State={"Fn::If": ["SchedulesOn", {"Ref": "SweepState"}, "DISABLED"]}),
+        "one_switch_stops_all_schedules",
+    ),
+    (
+        "alarm for schedules that are off",
+        lambda t: t[CONNECTION]["Resources"]["SchedulesSilentAlarm"].pop("Condition"),
+        "one_switch_stops_all_schedules",
+    ),
     ("export gone", lambda t: t[STACK]["Outputs"].pop("KeyArn"), "imports_are_exported"),
     (
         "secret parameter",

@@ -29,6 +29,15 @@ STACK = "qad-coupa"
 BUCKET = "code"
 CONNECTION = "example"
 SIGNING_SECRET = "fictional-signing-secret-of-example"
+# Everything that is none by default, as a company's account may demand it.
+COMPANY = {
+    "RegisterTableName": "restored-register",
+    "AuditTableName": "restored-audit",
+    "SubnetIds": "subnet-0a1,subnet-0b2",
+    "SecurityGroupIds": "sg-0c3",
+    "RolePath": "/finance/",
+    "PermissionsBoundaryArn": "arn:aws:iam::000000000000:policy/boundary",
+}
 START_SECONDS_MAX = 30
 STACK_SECONDS_MAX = 60
 DEAD_LETTER_SECONDS_MAX = 90
@@ -181,6 +190,52 @@ def create(emulator, name, body, **parameters):
     return {o["OutputKey"]: o["OutputValue"] for o in stack.get("Outputs", [])}
 
 
+def delete(emulator, name):
+    """Deletes a stack and waits until it is gone."""
+    cloudformation = emulator.client("cloudformation")
+    cloudformation.delete_stack(StackName=name)
+
+    def gone():
+        try:
+            stacks = cloudformation.describe_stacks(StackName=name)["Stacks"]
+        except cloudformation.exceptions.ClientError:
+            return True
+        return True if stacks[0]["StackStatus"] == "DELETE_COMPLETE" else None
+
+    until(f"the end of {name}", STACK_SECONDS_MAX, gone)
+
+
+def take_over(emulator, check):
+    """The connection goes and comes back, and takes over the secrets that stayed, with what is in them."""
+    secrets = emulator.client("secretsmanager")
+    names = {key: f"{STACK}/{kind}/{CONNECTION}" for key, kind in (("ConnectionSecretArn", "connection"), ("WebhookSecretArn", "webhook"))}
+    delete(emulator, "example-connection")
+    arns = {key: secrets.describe_secret(SecretId=name)["ARN"] for key, name in names.items()}
+    outputs = create(
+        emulator, "example-connection", connection_template(), StackName=STACK, ConnectionId=CONNECTION, ScheduleState="DISABLED", **arns
+    )
+    told = {key: outputs.get(key) for key in arns}
+    check("a connection that comes back takes over its secrets", told == arns, told)
+    kept = SIGNING_SECRET in secrets.get_secret_value(SecretId=names["WebhookSecretArn"])["SecretString"]
+    check("and what was in them", kept, "the secret was written over")
+
+
+def company(emulator, template, check):
+    """A second stack with everything that is none by default, and the policies for people."""
+    functions, iam = emulator.client("lambda"), emulator.client("iam")
+    outputs = create(emulator, "company", template, **COMPANY)
+    tables = {name: outputs[name] for name in ("RegisterTableName", "AuditTableName")}
+    check("a stack is pointed at existing tables", all(COMPANY[name] == table for name, table in tables.items()), tables)
+    told = functions.get_function_configuration(FunctionName="company-sweep")["Environment"]["Variables"]
+    check("and so are its functions", told["REGISTER_TABLE"] == COMPANY["RegisterTableName"], told)
+    paths = {role["Path"] for role in iam.list_roles()["Roles"] if role["RoleName"].startswith("company-")}
+    check("its roles are where the company wants them", paths == {COMPANY["RolePath"]}, paths)
+    people = yaml_parse((ROOT / "infra/operators.yaml").read_text(encoding="utf-8"))
+    given = {"StackName": "company", "ConnectionId": CONNECTION, "ClerkPrincipals": "arn:aws:iam::000000000000:user/alice"}
+    outputs = create(emulator, "company-people", json.dumps(people, default=str), **given, **tables, TokensTableName="tokens")
+    check("only the role that somebody may take is made", set(outputs) == {"ClerkRoleArn"}, outputs)
+
+
 def post_webhook(port, base_url, body, signature):
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
     headers = {"Host": urllib.parse.urlsplit(base_url).netloc, "Content-Type": "application/json"}
@@ -202,19 +257,15 @@ def run(emulator, packages, results):
         print(f"{'ok    ' if fine else 'FAILED'} {what}{'' if fine else f': {found}'}")
 
     functions, sqs = emulator.client("lambda"), emulator.client("sqs")
-    outputs = create(emulator, STACK, stack_template(emulator.client("s3"), packages))
+    template = stack_template(emulator.client("s3"), packages)
+    outputs = create(emulator, STACK, template)
     create(
         emulator,
         "example-connection",
         connection_template(),
         StackName=STACK,
         ConnectionId=CONNECTION,
-        PollCoupaState="DISABLED",
-        PollReceiptsState="DISABLED",
-        PollPaymentsState="DISABLED",
-        SyncLookupsState="DISABLED",
-        SyncSuppliersState="DISABLED",
-        SweepState="DISABLED",
+        ScheduleState="DISABLED",
     )
     check("both stacks were created", True)
     add_routes(emulator, outputs["WebhookBaseUrl"])
@@ -237,6 +288,9 @@ def run(emulator, packages, results):
     check("a webhook without a signature is answered 401", status == 401, (status, text))
     status, text = post_webhook(emulator.port, outputs["WebhookBaseUrl"], body, signature)
     check("a signed webhook is answered 202", status == 202, (status, text))
+
+    take_over(emulator, check)
+    company(emulator, template, check)
 
     def dead():
         return True if count(sqs, outputs["InvoicesDeadLetterQueueUrl"]) == 1 else None

@@ -233,7 +233,7 @@ fn every_exception_has_its_exact_sentence() {
             ExceptionCode::PriceAdjustment,
             |case| case.invoice.lines[0].adjustment = Some(crate::documents::Adjustment::Price),
             "Parked for a person since 2026-03-05 09:12 UTC: invoice line 1 corrects a price (quantity 100 at 10.00 USD, \
-             total 1000.00 USD), expected goods that were ordered and received. Have it approved by the buyer and \
+             total 1,000.00 USD), expected goods that were ordered and received. Have it approved by the buyer and \
              entered in QAD by hand, or let such lines go to the general ledger (lines.price_adjustment).",
         ),
         (
@@ -272,7 +272,7 @@ fn every_exception_has_its_exact_sentence() {
         (
             ExceptionCode::TotalsDisagree,
             |case| case.invoice.total = d("900"),
-            "Parked for a person since 2026-03-05 09:12 UTC: 1000.00 USD from lines, charges and tax against 900.00 \
+            "Parked for a person since 2026-03-05 09:12 UTC: 1,000.00 USD from lines, charges and tax against 900.00 \
              USD as total (limit 0.01 USD). Correct the invoice in Coupa so that lines, charges and tax add up to \
              its total.",
         ),
@@ -280,7 +280,7 @@ fn every_exception_has_its_exact_sentence() {
             ExceptionCode::LineWithoutOrder,
             |case| case.invoice.lines[0].order_line = None,
             "Parked for a person since 2026-03-05 09:12 UTC: invoice line 1 names no order (quantity 100 at 10.00 \
-             USD, total 1000.00 USD). Name the order on the line in Coupa, or enter the invoice in QAD by hand.",
+             USD, total 1,000.00 USD). Name the order on the line in Coupa, or enter the invoice in QAD by hand.",
         ),
         (
             ExceptionCode::OrderLineClosed,
@@ -340,7 +340,7 @@ fn every_exception_has_its_exact_sentence() {
                 ])
             },
             "Parked for a person since 2026-03-05 09:12 UTC: 110.501 EA billed in all on PO PO1 line 1, 100 EA \
-             ordered (limit 100 EA); invoice line 2 bills 1095.00 USD, that is 109.5 EA, expected a quantity at 10.00 \
+             ordered (limit 100 EA); invoice line 2 bills 1,095.00 USD, that is 109.5 EA, expected a quantity at 10.00 \
              USD per EA within 98.999 EA open on PO PO1 line 1. Have the buyer change the order, or dispute the \
              invoice, then recheck. Bill it as a quantity line, or enter the invoice in QAD by hand.",
         ),
@@ -460,7 +460,7 @@ fn every_exception_has_its_exact_sentence() {
             ExceptionCode::OutOfRange,
             |case| case.order_line().unit_price = rust_decimal::Decimal::MAX,
             "Parked for a person since 2026-03-05 09:12 UTC: invoice line 1 has quantity 100 at 10.00 USD, total \
-             1000.00 USD, expected figures whose sums and products are exact in 28 digits. Correct the figure in \
+             1,000.00 USD, expected figures whose sums and products are exact in 28 digits. Correct the figure in \
              Coupa.",
         ),
     ];

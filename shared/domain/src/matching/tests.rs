@@ -596,8 +596,8 @@ fn yen_have_no_decimals_and_their_tolerance_is_one_yen() {
     assert_eq!(
         case.figures(ExceptionCode::TotalsDisagree),
         texts(
-            "1000 JPY from lines, charges and tax",
-            "1002 JPY as total",
+            "1,000 JPY from lines, charges and tax",
+            "1,002 JPY as total",
             "1 JPY"
         )
     );
@@ -867,7 +867,7 @@ fn totals_are_checked_with_the_invoices_own_figures_when_nothing_else_is_known()
     assert_eq!(
         case.figures(ExceptionCode::TotalsDisagree),
         texts(
-            "1000.00 USD from lines, charges and tax",
+            "1,000.00 USD from lines, charges and tax",
             "900.00 USD as total",
             "0.01 USD"
         )
@@ -960,7 +960,7 @@ fn a_line_that_contradicts_itself_is_parked() {
     assert_eq!(
         case.figures(ExceptionCode::LineContradictsItself),
         texts(
-            "a total of 1000.00 USD",
+            "a total of 1,000.00 USD",
             "quantity 100 at 10.00 USD, total 900.00 USD",
             "0.01 USD"
         )
@@ -1145,7 +1145,7 @@ fn an_amount_line_is_a_quantity_at_the_orders_price_within_what_is_open_or_parke
         case.figures(ExceptionCode::AmountLineUnresolved),
         texts(
             "a quantity at 10.00 USD per EA within 100 EA open",
-            "1100.00 USD, that is 110 EA",
+            "1,100.00 USD, that is 110 EA",
             ""
         )
     );

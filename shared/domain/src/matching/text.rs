@@ -66,12 +66,12 @@ mod tests {
             ("0", "0.00 USD"),
             (
                 "79228162514264337593543950335",
-                "79228162514264337593543950335 USD",
+                "79,228,162,514,264,337,593,543,950,335 USD",
             ),
         ] {
             assert_eq!(money(figure.parse().unwrap(), usd), shown);
         }
-        assert_eq!(price(Decimal::new(1000, 0), yen, &each), "1000 JPY per EA");
+        assert_eq!(price(Decimal::new(1000, 0), yen, &each), "1,000 JPY per EA");
         assert_eq!(
             part_of(Decimal::new(400, 1), Decimal::new(1000, 1), &each),
             "40 of 100 EA"

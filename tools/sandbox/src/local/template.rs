@@ -334,6 +334,7 @@ fn function(block: &Block<'_>, resource: &Value) -> Result<Function, TemplateErr
             "RuntimeManagementConfig",
             "Tags",
             "Tracing",
+            "VpcConfig",
         ],
     )?;
     let runtime = block.required("Runtime")?;
