@@ -172,6 +172,23 @@ fn evaluated_receipts(field: &Node<'_>, words: &EvaluatedReceiptsWords) -> Resul
     }
 }
 
+/// An amount of money. What is rounded away is noise of somebody's binary arithmetic: it is said in the log.
+pub(super) fn amount(field: &Node<'_>) -> Result<Option<Decimal>, Misread> {
+    let Some((amount, is_rounded)) = field.noisy()? else {
+        return Ok(None);
+    };
+    if is_rounded {
+        let written = field.text()?.unwrap_or_default();
+        tracing::info!(field = field.path(), %written, read = %amount, "an amount of QAD's is rounded");
+    }
+    Ok(Some(amount))
+}
+
+/// An amount of money that has to be there.
+pub(super) fn required_amount(field: &Node<'_>) -> Result<Decimal, Misread> {
+    amount(field)?.ok_or_else(|| field.misread("a decimal"))
+}
+
 /// A quantity, and in `rounded` how it was read when it has more places than are kept.
 fn quantity(field: &Node<'_>, name: &str, rounded: &mut Vec<String>) -> Result<Option<Decimal>, Misread> {
     let Some((quantity, is_rounded)) = field.noisy()? else {
@@ -219,7 +236,7 @@ fn order_line(row: &Row<'_>, profile: &Profile) -> Result<OrderLine, Misread> {
         ordered: quantity(&ordered, "ordered", &mut rounded)?.ok_or_else(|| ordered.misread("a decimal"))?,
         received: quantity(&row.get("received"), "received by the order", &mut rounded)?.unwrap_or_default(),
         unit_price: price.price()?.ok_or_else(|| price.misread("a decimal"))?,
-        discount_percent: discount.noisy()?.map(|(percent, _)| percent).unwrap_or_default(),
+        discount_percent: quantity(&discount, "discount percent", &mut rounded)?.unwrap_or_default(),
         scheduled: optional_flag(&row.get("scheduled"))?,
         consignment: optional_flag(&row.get("consignment"))?,
         evaluated_receipts: if says_nothing {
@@ -286,11 +303,9 @@ pub(crate) fn receipts(
             },
         }
     }
-    // A receipt without a pending voucher, where others have one, is on consignment; where none has one, the tenant does not
-    // show them.
-    let shows_pending = known
-        .values()
-        .any(|receipt| matches!(receipt.pending, Pending::Quantity(_)));
+    // A receipt without a pending voucher is on consignment where the tenant shows the field at all: blank in one row it is
+    // shown, and a row that leaves out what is blank stands beside one that has it.
+    let shows_pending = rows.iter().any(|row| row.present("pending").is_ok());
     if !shows_pending {
         for receipt in known.values_mut() {
             receipt.pending = Pending::NotShown;
@@ -356,7 +371,8 @@ fn receipt(
     }))
 }
 
-/// Whether a voucher was the last of the receipt: any word but blank, zero or no says so.
+/// Whether a voucher was the last of the receipt: any word but blank says so, also `0` and `no`, which may be its number.
+/// Where the tenant shows a truth value, that counts.
 fn is_closed(field: &Node<'_>) -> Result<bool, Misread> {
     if let Ok(Some(flag)) = field.flag() {
         return Ok(flag);
@@ -392,7 +408,7 @@ pub(crate) fn document(row: &Row<'_>, profile: &Profile) -> Result<Option<QadDoc
     } else {
         return Ok(None);
     };
-    let total = row.get("total").required_decimal()?;
+    let total = required_amount(&row.get("total"))?;
     Ok(Some(QadDocument {
         voucher: voucher(row)?,
         identity: QadInvoiceIdentity {
