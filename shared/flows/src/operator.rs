@@ -528,6 +528,8 @@ pub async fn adopt(
     let document = the_one(documents, &identity, &adoption.voucher)?;
     let difference = proven(&document, &invoice, &adoption)?;
     let claim = claim_of(deps, &identity, &invoice).await?;
+    let mut loaded = loaded;
+    loaded.document.posted_total = Some(document.total);
     let event = Event::Adopted {
         voucher: adoption.voucher,
         instruction: adoption.instruction,
