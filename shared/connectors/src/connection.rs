@@ -37,7 +37,7 @@ use domain::ids::{
     fold,
 };
 use domain::instruction::SecondPerson;
-use domain::money::{Currency, parse_decimal};
+use domain::money::{Currency, MINOR_DIGITS_MAX, parse_decimal};
 use domain::patience::Patience;
 use domain::payments::{PaymentPolicy, StatusMeaning};
 use domain::policy::{ChargeAccount, MatchPolicy, NotPayable, OnNotPayable, PostingDate, UnitConversion};
@@ -447,6 +447,7 @@ struct InvoiceDocument {
     locked_status_code: String,
     remit_to: RemitToDocument,
     hold_days_max: Exact,
+    minor_units: BTreeMap<Currency, u32>,
 }
 
 impl InvoiceDocument {
@@ -530,6 +531,7 @@ impl Default for InvoiceDocument {
             locked_status_code: String::new(),
             remit_to: RemitToDocument::default(),
             hold_days_max: Exact(Decimal::from(45)),
+            minor_units: BTreeMap::new(),
         }
     }
 }
@@ -1166,6 +1168,7 @@ fn match_policy(
             hold_millis,
             ..Patience::default()
         },
+        minor_units: invoices.minor_units,
     })
 }
 
@@ -1176,6 +1179,15 @@ fn daybook(field: &str, text: &str, problems: &mut Vec<Problem>) -> Option<Daybo
 }
 
 fn check_limits(invoices: &InvoiceDocument, problems: &mut Vec<Problem>) {
+    for (currency, digits) in invoices
+        .minor_units
+        .iter()
+        .filter(|(_, digits)| **digits > MINOR_DIGITS_MAX)
+    {
+        let expected = format!("at most {MINOR_DIGITS_MAX} digits after the point");
+        let field = format!("invoices.minor_units.{currency}");
+        problems.push(invalid(&field, expected, digits.to_string()));
+    }
     let locked = fold(&invoices.locked_status_code);
     for (status, name) in [
         (&invoices.invoice_status, "invoice_status"),

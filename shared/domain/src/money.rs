@@ -14,6 +14,9 @@ pub const INTEGER_DIGITS_MAX: usize = 15;
 /// error and not a silent rounding, but in a price: see [`parse_price`].
 pub const DECIMAL_PLACES_MAX: usize = 12;
 
+/// Most digits after the point that the smallest unit of a currency may have.
+pub const MINOR_DIGITS_MAX: u32 = 6;
+
 /// Why a text is no exact decimal we accept.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("expected {expected}, got {actual:?}")]

@@ -219,10 +219,15 @@ fn kind(root: &Node<'_>) -> Result<DocumentKind, Misread> {
 
 fn supplier(root: &Node<'_>, numbers: &NumberMaps) -> Result<InvoiceSupplier, Misread> {
     let node = root.get("supplier");
-    let number = root.walk(&numbers.supplier.field).text()?;
+    let found = root.walk(&numbers.supplier.field).text()?;
+    let number = found.as_deref().map(|found| numbers.supplier.apply(found));
+    let mut also: Vec<String> = found.into_iter().chain(node.get("number").shown()?).collect();
+    also.retain(|one| Some(one) != number.as_ref());
+    also.dedup();
     Ok(InvoiceSupplier {
         coupa_id: node.get("id").whole()?,
-        number: number.map(|number| numbers.supplier.apply(&number)),
+        number,
+        also,
         name: match node.get("name").shown()? {
             Some(name) => name,
             None => node.get("display-name").shown()?.unwrap_or_default(),
@@ -1009,6 +1014,44 @@ mod tests {
             "PO100234"
         );
         assert_eq!(invoice.lines[1].order_line, None);
+    }
+
+    #[test]
+    fn the_suppliers_number_in_coupa_stays_known_beside_the_mapped_one() {
+        let read = |supplier: NumberMap| {
+            let numbers = NumberMaps {
+                supplier,
+                ..NumberMaps::default()
+            };
+            let text = changed(
+                "\"number\": \"S00123\"",
+                "\"number\": \"S00123\", \"qad\": \"Q-7\"",
+            );
+            let json = parse(text.as_bytes()).unwrap();
+            let context = OrderContext::default();
+            invoice(&json, InvoiceId(92010), &numbers, &context, &FieldValues::new())
+                .unwrap()
+                .supplier
+        };
+        let field = NumberMaps::default().supplier.field;
+        let plain = read(NumberMap::of(&field));
+        assert_eq!((plain.number.as_deref(), plain.also), (Some("S00123"), vec![]));
+        let mapped = read(NumberMap {
+            map: [("S00123".to_owned(), "10S1001".to_owned())].into(),
+            ..NumberMap::of(&field)
+        });
+        assert_eq!(
+            (mapped.number.as_deref(), mapped.also),
+            (Some("10S1001"), vec!["S00123".to_owned()])
+        );
+        let elsewhere = read(NumberMap {
+            strip_prefix: "Q-".to_owned(),
+            ..NumberMap::of("supplier.qad")
+        });
+        assert_eq!(
+            (elsewhere.number.as_deref(), elsewhere.also),
+            (Some("7"), vec!["Q-7".to_owned(), "S00123".to_owned()])
+        );
     }
 
     #[test]

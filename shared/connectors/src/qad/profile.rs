@@ -142,6 +142,8 @@ pub struct Profile {
     pub duplicate_messages: Vec<String>,
     /// Parts of messages, in lower case, that mean "the books are closed on this day": the invoice waits.
     pub closed_period_messages: Vec<String>,
+    /// Parts of messages, in lower case, that say no more than that nothing was saved; what they stand beside is the reason.
+    pub not_saved_messages: Vec<String>,
 }
 
 /// Largest page that may be configured (in production use, seen).
@@ -206,6 +208,17 @@ impl Default for Profile {
                 "locked period",
                 "period closed",
                 "period locked",
+            ]),
+            not_saved_messages: words([
+                "not saved",
+                "not been saved",
+                "not be saved",
+                "could not save",
+                "save failed",
+                "not created",
+                "not been created",
+                "not be created",
+                "transaction was rolled back",
             ]),
         }
     }

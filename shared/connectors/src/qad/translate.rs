@@ -7,10 +7,10 @@ use domain::ids::{
     DocumentKind, DomainCode, EntityCode, InvoiceReference, OrderLineKey, PurchaseOrderNumber,
     QadInvoiceIdentity, ReceiptKey, fold,
 };
+use domain::master_data::Period;
 use domain::money::Currency;
 use domain::money::negative;
 use domain::problem::Problem;
-use domain::time::Date;
 use flows::ports::{QadDocument, ReceiptScan, Voucher};
 use rust_decimal::Decimal;
 use std::collections::BTreeMap;
@@ -203,9 +203,11 @@ fn quantity(field: &Node<'_>, name: &str, rounded: &mut Vec<String>) -> Result<O
 
 /// A truth value; false where the tenant does not show it.
 fn optional_flag(field: &Node<'_>) -> Result<bool, Misread> {
-    if field.text().is_ok_and(|text| text.is_none()) {
-        return Ok(false);
-    }
+    Ok(flag(field)?.unwrap_or_default())
+}
+
+/// A truth value, also as yes and no, or 1 and 0.
+fn flag(field: &Node<'_>) -> Result<Option<bool>, Misread> {
     match field
         .text()
         .ok()
@@ -213,9 +215,9 @@ fn optional_flag(field: &Node<'_>) -> Result<bool, Misread> {
         .map(|word| word.to_ascii_lowercase())
         .as_deref()
     {
-        Some("yes" | "1") => Ok(true),
-        Some("no" | "0") => Ok(false),
-        _ => Ok(field.flag()?.unwrap_or_default()),
+        Some("yes" | "1") => Ok(Some(true)),
+        Some("no" | "0") => Ok(Some(false)),
+        _ => field.flag(),
     }
 }
 
@@ -384,18 +386,15 @@ fn is_closed(field: &Node<'_>) -> Result<bool, Misread> {
     }
 }
 
-/// Whether the periods of the day are open for the purchase ledger, all of them; `None` without one.
-pub(crate) fn open_on(rows: &[Row<'_>], entity: &EntityCode, day: Date) -> Result<Option<bool>, Misread> {
-    let mut open = None;
-    for row in rows {
-        row.same("entity", entity.as_str())?;
-        let (start, end) = (row.get("start").required_date()?, row.get("end").required_date()?);
-        if start <= day && day <= end {
-            let locked = optional_flag(&row.present("locked")?)?;
-            open = Some(open.unwrap_or(true) && !locked);
-        }
-    }
-    Ok(open)
+/// Reads one of an entity's periods; whether it is locked is never guessed.
+pub(crate) fn period(row: &Row<'_>, entity: &EntityCode) -> Result<Period, Misread> {
+    row.same("entity", entity.as_str())?;
+    let locked = row.present("locked")?;
+    Ok(Period {
+        start: row.get("start").required_date()?,
+        end: row.get("end").required_date()?,
+        locked: flag(&locked)?.ok_or_else(|| locked.misread("true or false"))?,
+    })
 }
 
 /// Reads one supplier invoice; `None` for a type that is neither invoice nor credit note (a prepayment, a correction).

@@ -87,14 +87,15 @@ async fn an_order_is_asked_for_and_read_as_the_contract_says() {
 }
 
 #[tokio::test]
-async fn the_books_are_open_where_every_period_of_the_day_is() {
+async fn the_books_are_open_where_one_period_of_the_day_is() {
     let period = |start: &str, end: &str, locked: Value| json!({"period.entityCode": "10USACO", "period.startDate": start, "period.endDate": end, "period.isApLocked": locked});
     let october = |locked: Value| period("2026-10-01T00:00:00.000Z", "2026-10-31T00:00:00.000Z", locked);
     let november = period("2026-11-01", "2026-11-30", json!(false));
     for (shown, expected) in [
         (vec![october(json!(true)), november.clone()], Some(false)),
         (vec![october(json!("no"))], Some(true)),
-        (vec![october(json!(false)), october(json!(true))], Some(false)),
+        (vec![october(json!(false)), october(json!(true))], Some(true)),
+        (vec![october(json!(true)), october(json!("yes"))], Some(false)),
         (vec![november.clone()], None),
         (vec![], None),
     ] {
@@ -108,6 +109,7 @@ async fn the_books_are_open_where_every_period_of_the_day_is() {
     }
     for spoiled in [
         without(november.clone(), "period.isApLocked"),
+        with(november.clone(), "period.isApLocked", json!(null)),
         with(november, "period.entityCode", json!("20GERCO")),
     ] {
         let bench = Bench::new();
@@ -807,6 +809,21 @@ async fn every_answer_to_a_create_has_its_meaning() {
                     {"message": "The accounting period is closed"}, {"message": "Daybook not found"}]}})
                 .to_string(),
             ),
+            "refused",
+            "QAD_INVOICE_REFUSED",
+        ),
+        (
+            answer(
+                200,
+                &json!({"submitResult": {"success": false, "errors": [
+                    {"fieldName": "postingDate", "message": "Period is closed"}, {"message": "Invoice not saved"}]}})
+                .to_string(),
+            ),
+            "refused",
+            "PERIOD_CLOSED",
+        ),
+        (
+            answer(200, &rejected("Invoice not saved")),
             "refused",
             "QAD_INVOICE_REFUSED",
         ),
