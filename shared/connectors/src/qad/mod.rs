@@ -187,16 +187,16 @@ impl QadClient {
                     .actual(detail),
             )
         })?;
-        let root = Node::root(&json);
-        let success = root.get("submitResult").get("success");
+        let resource = &self.profile.supplier_invoices;
+        let success = Node::root(&json).get("submitResult").get("success");
         match success.flag() {
             Ok(Some(true)) => {}
+            Ok(None) if is_created_bdoc(resource, response) => {}
             Ok(Some(false)) => return Err(self.judge_refusal(response)),
             // 200 alone is no success (seen): without the flag nothing is known.
             Ok(None) | Err(_) => return Err(unknown(success.misread("true"))),
         }
-        let resource = &self.profile.supplier_invoices;
-        let list = root.get("data").get(&resource.plural);
+        let list = written_records(&json, resource);
         let items = list.required_items().map_err(unknown)?;
         let [record] = items.as_slice() else {
             return Err(unknown(list.misread("exactly one record")));
@@ -255,6 +255,22 @@ impl QadClient {
             return WriteError::Refused(refused_invoice(reason));
         }
         WriteError::Refused(self.peer.refusal(response))
+    }
+}
+
+/// 201 is a business document's success, which says no more in words.
+fn is_created_bdoc(resource: &Resource, response: &Response) -> bool {
+    const CREATED: u16 = 201;
+    resource.is_bdoc() && response.status == CREATED
+}
+
+/// The records in the answer to a write: below their plural, or, of a business document, the array that was sent.
+fn written_records<'a>(json: &'a Json, resource: &Resource) -> Node<'a> {
+    let root = Node::root(json);
+    if resource.is_bdoc() && !root.is_object() {
+        root
+    } else {
+        root.get("data").get(&resource.plural)
     }
 }
 
@@ -450,7 +466,7 @@ impl Qad for QadClient {
         let call = Call {
             operation: "create_invoice",
             method: Method::Post,
-            url: wire::entity_create(&self.base, &self.profile.supplier_invoices),
+            url: wire::create(&self.base, &self.profile.supplier_invoices),
             body: Some(body),
             // QAD documents none; a gateway in front of it may know it, and its logs name our effect.
             idempotency_key: Some(idempotency_key.to_owned()),

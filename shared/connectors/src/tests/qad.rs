@@ -678,6 +678,70 @@ async fn an_invoice_is_created_with_exactly_the_contracts_bytes() {
 }
 
 #[tokio::test]
+async fn a_business_document_takes_the_record_in_an_array_and_201_is_its_success() {
+    let mut document = document();
+    document["qad"]["profile"] =
+        json!({"supplier_invoices": {"bdoc_path": "/api/bdoc/financials/ap/SupplierInvoice"}});
+    let sent: Value = serde_json::from_str(SENT).unwrap();
+    let refusal = json!([{"submitResult": {"success": false}}]);
+    let envelope = records(&[record()]);
+    for (status, answered, word) in [
+        (201, json!([record()]), "done"),
+        (201, without(envelope.clone(), "submitResult"), "done"),
+        // Created, and nothing is said of it: it is looked up.
+        (201, json!([]), "unknown"),
+        (201, json!({}), "unknown"),
+        (201, refusal, "unknown"),
+        (200, json!([record()]), "unknown"),
+        (200, envelope, "done"),
+        (
+            201,
+            json!({"submitResult": {"success": false, "errors": [{"message": "Daybook not found"}]}}),
+            "refused",
+        ),
+        (
+            400,
+            json!({"errors": [{"message": "Daybook not found"}]}),
+            "refused",
+        ),
+    ] {
+        let bench = Bench::with(&document);
+        bench.script.then(answer(status, &answered.to_string()));
+        let got = match bench.qad.create_invoice(&draft(), "key").await {
+            Ok(echo) => {
+                assert_eq!(echo.voucher.unwrap().to_string(), "2026/SI/431");
+                "done"
+            }
+            Err(WriteError::Unknown(_)) => "unknown",
+            Err(WriteError::Refused(_)) => "refused",
+            Err(WriteError::NotApplied { .. }) => "not applied",
+        };
+        assert_eq!(got, word, "{status} {answered}");
+        let request = &bench.script.sent()[0];
+        assert_eq!(
+            request.url,
+            "https://example.qad.com/clouderp/api/bdoc/financials/ap/SupplierInvoice"
+        );
+        let body: Value = serde_json::from_str(body(request)).unwrap();
+        assert_eq!(body, sent["supplierInvoices"]);
+        // It is found where it was found before.
+        bench.script.then(answer(200, &records(&[record()]).to_string()));
+        let found = bench
+            .qad
+            .find_invoices(&identity(DocumentKind::Invoice))
+            .await
+            .unwrap();
+        assert_eq!(found.len(), 1);
+        assert!(bench.script.sent()[1].url.contains("/api/erp/supplierInvoices?"));
+    }
+    // Without the setting 201 alone is no success.
+    let bench = Bench::new();
+    bench.script.then(answer(201, &json!([record()]).to_string()));
+    let error = bench.qad.create_invoice(&draft(), "key").await.unwrap_err();
+    assert!(matches!(error, WriteError::Unknown(_)), "{error}");
+}
+
+#[tokio::test]
 async fn names_constants_and_types_of_the_body_are_the_tenants() {
     let mut document = document();
     document["qad"]["profile"] = json!({
