@@ -125,7 +125,7 @@ async fn noise_of_binary_arithmetic_is_rounded_wherever_qad_says_a_figure() {
     let noisy = with(record(), "totalAmount", number("795.0000000000001"));
     bench
         .script
-        .then(answer(200, &records(&[noisy.clone()]).to_string()));
+        .then(answer(200, &records(std::slice::from_ref(&noisy)).to_string()));
     let echo = bench.qad.create_invoice(&draft(), "effect-key").await.unwrap();
     assert_eq!(echo.total, decimal("795"));
     bench.script.then(answer(200, &records(&[noisy]).to_string()));
