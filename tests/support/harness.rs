@@ -36,6 +36,7 @@ use flows::{
     sync_lookups, sync_suppliers,
 };
 use futures_util::future::join;
+use rust_decimal::Decimal;
 use sandbox::scenario::{CoupaOrderChange, policy};
 use sandbox::world::World;
 use serde_json::{Map, Value};
@@ -640,19 +641,29 @@ impl Harness {
 
     /// Documents in QAD with the reference of this Coupa invoice.
     pub fn documents(&self, id: InvoiceId) -> usize {
+        self.totals(id).len()
+    }
+
+    /// What the document in QAD is over, where there is exactly one.
+    fn only_total(&self, id: InvoiceId) -> Option<Decimal> {
+        match self.totals(id).as_slice() {
+            [total] => Some(*total),
+            _ => None,
+        }
+    }
+
+    fn totals(&self, id: InvoiceId) -> Vec<Decimal> {
         let world = self.sim.world();
         let Some(invoice) = world.coupa.invoices.get(&id.0) else {
-            return 0;
+            return Vec::new();
         };
         let reference = domain::reference::fold(&invoice.number);
-        world
-            .qad
-            .invoices
-            .iter()
-            .filter(|document| {
-                domain::reference::fold(&document.record.supplier_invoice_reference) == reference
-            })
-            .count()
+        let documents = world.qad.invoices.iter();
+        documents
+            .map(|document| &document.record)
+            .filter(|record| domain::reference::fold(&record.supplier_invoice_reference) == reference)
+            .map(|record| record.total_amount.0)
+            .collect()
     }
 
     /// Coupa's exported flag.
@@ -696,6 +707,11 @@ impl Harness {
             self.documents(id),
             self.story()
         );
+        // What is owed of it is what the document in QAD is over, however that came there.
+        if let ("posted" | "exported", Some(total)) = (state, self.only_total(id)) {
+            let known = self.record(id).and_then(|record| record.posted_total);
+            assert_eq!(known, Some(total), "invoice {id}\n{}", self.story());
+        }
     }
 
     /// The most recent calls.

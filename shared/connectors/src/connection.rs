@@ -38,7 +38,7 @@ use domain::ids::{
 };
 use domain::instruction::SecondPerson;
 use domain::mark;
-use domain::money::{Currency, parse_decimal};
+use domain::money::{Currency, MINOR_DIGITS_MAX, parse_decimal};
 use domain::patience::Patience;
 use domain::payments::{PaymentPolicy, StatusMeaning};
 use domain::policy::{ChargeAccount, MatchPolicy, NotPayable, OnNotPayable, PostingDate, UnitConversion};
@@ -461,6 +461,7 @@ struct InvoiceDocument {
     locked_status_code: String,
     remit_to: RemitToDocument,
     hold_days_max: Exact,
+    minor_units: BTreeMap<Currency, u32>,
 }
 
 impl InvoiceDocument {
@@ -544,6 +545,7 @@ impl Default for InvoiceDocument {
             locked_status_code: String::new(),
             remit_to: RemitToDocument::default(),
             hold_days_max: Exact(Decimal::from(45)),
+            minor_units: BTreeMap::new(),
         }
     }
 }
@@ -1224,6 +1226,7 @@ fn match_policy(
             hold_millis,
             ..Patience::default()
         },
+        minor_units: invoices.minor_units,
     })
 }
 
@@ -1234,6 +1237,15 @@ fn daybook(field: &str, text: &str, problems: &mut Vec<Problem>) -> Option<Daybo
 }
 
 fn check_limits(invoices: &InvoiceDocument, problems: &mut Vec<Problem>) {
+    for (currency, digits) in invoices
+        .minor_units
+        .iter()
+        .filter(|(_, digits)| **digits > MINOR_DIGITS_MAX)
+    {
+        let expected = format!("at most {MINOR_DIGITS_MAX} digits after the point");
+        let field = format!("invoices.minor_units.{currency}");
+        problems.push(invalid(&field, expected, digits.to_string()));
+    }
     let locked = fold(&invoices.locked_status_code);
     for (status, name) in [
         (&invoices.invoice_status, "invoice_status"),

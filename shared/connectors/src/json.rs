@@ -175,6 +175,11 @@ impl<'a> Node<'a> {
         Self { json, path }
     }
 
+    /// Where the value stands.
+    pub(crate) fn path(&self) -> &str {
+        &self.path
+    }
+
     /// A copy of the value.
     pub(crate) fn to_json(&self) -> Json {
         self.json.clone()

@@ -49,6 +49,9 @@ pub struct InvoiceSupplier {
     pub coupa_id: Option<u64>,
     /// The ERP's number of the supplier as Coupa holds it; may be absent, may be no valid QAD code.
     pub number: Option<String>,
+    /// What else Coupa calls it: its number there before it was mapped to QAD's.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub also: Vec<String>,
     /// Name, for people.
     pub name: String,
 }

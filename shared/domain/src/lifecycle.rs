@@ -680,6 +680,9 @@ pub struct InvoiceRecord {
     /// Writing the latest outcome onto the Coupa document, when the connection asks for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub note: Option<Effect>,
+    /// What its document in QAD is over, as it was accepted: QAD computes the tax itself, and may round it otherwise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub posted_total: Option<Decimal>,
     /// What Coupa shows as paid.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub paid: Option<PaidState>,
@@ -749,6 +752,7 @@ impl InvoiceRecord {
             creation: None,
             export: None,
             note: None,
+            posted_total: None,
             paid: None,
             taken_in: false,
             release: None,

@@ -136,6 +136,17 @@ pub struct Period {
     pub locked: bool,
 }
 
+/// Whether a day is open for the purchase ledger: one open period over it is enough, for a year-end period that is locked may
+/// lie over an ordinary one, and QAD posts into the one that is open. `None` without any.
+pub fn is_open_on(periods: &[Period], day: Date) -> Option<bool> {
+    let mut around = periods
+        .iter()
+        .filter(|period| (period.start..=period.end).contains(&day))
+        .peekable();
+    around.peek()?;
+    Some(around.any(|period| !period.locked))
+}
+
 /// The entity's periods as they were read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Periods {
@@ -163,20 +174,16 @@ impl Periods {
         }
     }
 
-    /// What they say of a day. A year-end period may lie over an ordinary one: one that is open is enough.
+    /// What they say of a day.
     pub fn says(&self, day: Date) -> Said {
         let Self::Shown { periods, whole } = self else {
             return Said::Nothing;
         };
-        let mut around = periods
-            .iter()
-            .filter(|period| (period.start..=period.end).contains(&day))
-            .peekable();
-        match (around.peek().is_some(), whole) {
-            _ if around.any(|period| !period.locked) => Said::Usable,
+        match (is_open_on(periods, day), whole) {
+            (Some(true), _) => Said::Usable,
             (_, false) => Said::Nothing,
-            (true, true) => Said::Closed,
-            (false, true) => Said::Absent,
+            (Some(false), true) => Said::Closed,
+            (None, true) => Said::Absent,
         }
     }
 }

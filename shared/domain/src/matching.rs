@@ -27,7 +27,7 @@ use crate::ids::{
     PurchaseOrderNumber, QadInvoiceIdentity, ReceiptKey, ReceiverNumber, SupplierCode, UnitCode, fold,
 };
 use crate::money::Currency;
-use crate::policy::{MatchPolicy, Payee, PostingDate};
+use crate::policy::{Limit, MatchPolicy, Payee, PostingDate};
 use crate::time::Date;
 use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
@@ -467,6 +467,20 @@ pub fn decide(input: &MatchInput<'_>) -> Decision {
 /// As [`decide`], but what a person has accepted, figure by figure, is in the way no more
 /// ([`ExceptionCode::is_releasable`] says what can be accepted at all). The report shows it all the same.
 pub fn decide_accepting(input: &MatchInput<'_>, accepted: &[Exception]) -> Decision {
+    let Some(digits) = input.policy.minor_units.get(&input.invoice.currency) else {
+        return decide_in_units(input, accepted);
+    };
+    let mut invoice = input.invoice.clone();
+    invoice.terms.minor_digits = Some(*digits);
+    let input = MatchInput {
+        invoice: &invoice,
+        ..input.clone()
+    };
+    decide_in_units(&input, accepted)
+}
+
+/// As [`decide_accepting`], with the invoice's own smallest unit.
+fn decide_in_units(input: &MatchInput<'_>, accepted: &[Exception]) -> Decision {
     let invoice = input.invoice;
     if let Some(exception) = too_large(invoice) {
         let lines = invoice
@@ -838,14 +852,20 @@ fn check_total(input: &MatchInput<'_>, matched: &[lines::MatchedLine<'_>], excep
     }
 }
 
-/// One smallest unit of the currency per line with something to post, but not more than the tolerance, and never
-/// less than one.
+/// One smallest unit of the currency per line with something to post, but not more than what is free, and never less than
+/// one; or what is given as percent and amount.
 fn total_limit(input: &MatchInput<'_>, valued_lines: usize) -> Option<Decimal> {
     let unit = input.invoice.minor_unit();
     let by_lines = exact::multiply(unit, Decimal::from(valued_lines.max(1)))?;
     let supplier = input.invoice.supplier.number.as_deref().map(str::trim);
     let limits = input.policy.tolerance.of(input.invoice.currency, supplier);
-    Some(by_lines.min(limits.total.free.max(unit)))
+    let rounding = by_lines.min(limits.total.free.max(unit));
+    let given = Limit {
+        free: Decimal::ZERO,
+        ..limits.total
+    };
+    let given = given.furthest(input.invoice.total.abs(), Decimal::ONE)?;
+    Some(rounding.max(given))
 }
 
 /// By how much QAD's total may differ: a smallest unit for each row of tax, at least what the tolerance says.

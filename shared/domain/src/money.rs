@@ -14,6 +14,9 @@ pub const INTEGER_DIGITS_MAX: usize = 15;
 /// error and not a silent rounding, but in a price: see [`parse_price`].
 pub const DECIMAL_PLACES_MAX: usize = 12;
 
+/// Most digits after the point that the smallest unit of a currency may have.
+pub const MINOR_DIGITS_MAX: u32 = 6;
+
 /// Why a text is no exact decimal we accept.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("expected {expected}, got {actual:?}")]
@@ -29,16 +32,26 @@ pub struct DecimalError {
 /// Never rounds and never overflows: at most [`INTEGER_DIGITS_MAX`] digits before and [`DECIMAL_PLACES_MAX`]
 /// significant digits after the point.
 pub fn parse_decimal(text: &str) -> Result<Decimal, DecimalError> {
-    read(text, false)
+    read(text, Beyond::Refused)
 }
 
 /// Reads a price per unit: like [`parse_decimal`], but digits beyond [`DECIMAL_PLACES_MAX`] are rounded, away from zero in the
 /// middle. Coupa's prices have up to 20 places (confirmed); what is billed is checked by the line's total, which is exact.
 pub fn parse_price(text: &str) -> Result<Decimal, DecimalError> {
-    read(text, true)
+    read(text, Beyond::Rounded)
 }
 
-fn read(text: &str, rounds: bool) -> Result<Decimal, DecimalError> {
+/// What becomes of digits beyond [`DECIMAL_PLACES_MAX`].
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Beyond {
+    Refused,
+    /// Away from zero in the middle.
+    Rounded,
+    /// They only say on which side of an earlier middle the figure is.
+    Told,
+}
+
+fn read(text: &str, beyond: Beyond) -> Result<Decimal, DecimalError> {
     /// [`DECIMAL_PLACES_MAX`] as the type that rounding takes.
     const PLACES: u32 = 12;
     let refuse = || DecimalError {
@@ -95,25 +108,32 @@ fn read(text: &str, rounds: bool) -> Result<Decimal, DecimalError> {
     };
     let whole = whole.trim_start_matches('0');
     let fraction = fraction.trim_end_matches('0');
-    if whole.len() > INTEGER_DIGITS_MAX || (fraction.len() > DECIMAL_PLACES_MAX && !rounds) {
+    if whole.len() > INTEGER_DIGITS_MAX || (fraction.len() > DECIMAL_PLACES_MAX && beyond == Beyond::Refused)
+    {
         return Err(refuse());
     }
-    // One digit more decides about the rounding.
-    let kept = DECIMAL_PLACES_MAX.saturating_add(1);
-    let fraction = fraction.get(..kept).unwrap_or(fraction);
+    // One digit more decides about the rounding. Without its zeros at the end a longer fraction is not zero beyond.
+    let kept = match fraction.get(..DECIMAL_PLACES_MAX) {
+        Some(kept) if beyond == Beyond::Told && fraction.len() > kept.len() => format!("{kept}1"),
+        _ => fraction
+            .get(..DECIMAL_PLACES_MAX.saturating_add(1))
+            .unwrap_or(fraction)
+            .to_owned(),
+    };
     let sign = if negative { "-" } else { "" };
     let canonical = format!(
         "{sign}{}.{}",
         if whole.is_empty() { "0" } else { whole },
-        if fraction.is_empty() { "0" } else { fraction }
+        if kept.is_empty() { "0" } else { &kept }
     );
-    Decimal::from_str_exact(&canonical)
-        .map(|decimal| {
-            decimal
-                .round_dp_with_strategy(PLACES, RoundingStrategy::MidpointAwayFromZero)
-                .normalize()
-        })
-        .map_err(|_| refuse())
+    let decimal = Decimal::from_str_exact(&canonical).map_err(|_| refuse())?;
+    let decimal = match beyond {
+        Beyond::Told => decimal,
+        Beyond::Refused | Beyond::Rounded => {
+            decimal.round_dp_with_strategy(PLACES, RoundingStrategy::MidpointAwayFromZero)
+        }
+    };
+    Ok(decimal.normalize())
 }
 
 /// Digits after the point to which a quantity or amount is kept that comes out of somebody's binary arithmetic.
@@ -122,31 +142,7 @@ pub const NOISE_PLACES: u32 = 8;
 /// Reads a quantity or amount of a system that counts in binary: like [`parse_decimal`], but digits beyond [`NOISE_PLACES`]
 /// are rounded half-even. True beside it when that changed the figure.
 pub fn parse_noisy(text: &str) -> Result<(Decimal, bool), DecimalError> {
-    let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
-    let digits = fraction.bytes().take_while(u8::is_ascii_digit).count();
-    let exact = match parse_decimal(text) {
-        Ok(exact) => exact,
-        // Everything beyond what is kept only has to say on which side of the middle it is.
-        Err(error) if digits > DECIMAL_PLACES_MAX => {
-            let kept = fraction.get(..DECIMAL_PLACES_MAX).unwrap_or_default();
-            let beyond = fraction.get(DECIMAL_PLACES_MAX..digits).unwrap_or_default();
-            let rest = fraction.get(digits..).unwrap_or_default();
-            if !rest.is_empty() {
-                return Err(error);
-            }
-            let cut = parse_decimal(&format!("{whole}.{kept}"))?;
-            let tail = match (
-                beyond.bytes().any(|digit| digit != b'0'),
-                whole.trim_start().starts_with('-'),
-            ) {
-                (false, _) => Decimal::ZERO,
-                (true, false) => Decimal::new(1, 13),
-                (true, true) => Decimal::new(-1, 13),
-            };
-            cut.saturating_add(tail)
-        }
-        Err(error) => return Err(error),
-    };
+    let exact = read(text, Beyond::Told)?;
     let rounded = exact
         .round_dp_with_strategy(NOISE_PLACES, RoundingStrategy::MidpointNearestEven)
         .normalize();
@@ -307,11 +303,28 @@ mod tests {
             ("1.000000015", "1.00000002", true),
             ("1.0000000050000000000001", "1.00000001", true),
             ("0.083333333333333333", "0.08333333", true),
+            ("5.684341886080802e-14", "0", true),
+            ("-5.684341886080802e-14", "0", true),
+            ("9.980000000000001E3", "9980", true),
+            ("0.30000000000000004e1", "3", true),
+            ("1.0000000050000000000001e0", "1.00000001", true),
+            ("1.5e2", "150", false),
+            ("1e-60", "0", true),
         ] {
             let (read, changed) = parse_noisy(text).unwrap();
             assert_eq!((read.to_string().as_str(), changed), (expected, said), "{text}");
         }
-        for text in ["?", "", "1.00000000000000000x", "0.30000000000000004e1"] {
+        for text in [
+            "?",
+            "",
+            "1.00000000000000000x",
+            "1e61",
+            "1e-61",
+            "1e16",
+            "1e99999999999",
+            "1e+",
+            "5e-1.4",
+        ] {
             assert!(parse_noisy(text).is_err(), "{text}");
         }
     }

@@ -5,6 +5,7 @@ use crate::documents::ChargeKind;
 use crate::ids::{
     CreditTermsCode, DaybookCode, DomainCode, EntityCode, GlAccountCode, SupplierCode, UnitCode,
 };
+use crate::money::Currency;
 use crate::patience::Patience;
 use crate::time::Date;
 pub use crate::tolerance::{Band, Limit, LimitChanges, Limits, Tolerance};
@@ -252,4 +253,7 @@ pub struct MatchPolicy {
     /// How long anything is waited for.
     #[serde(default)]
     pub patience: Patience,
+    /// Digits after the point of a currency's smallest unit, where neither Coupa's count nor ISO's is to hold.
+    #[serde(default)]
+    pub minor_units: BTreeMap<Currency, u32>,
 }

@@ -5,11 +5,13 @@
 //! checks in its own transaction that the other has not happened.
 
 use crate::claims::{ClaimPlace, IdentityClaim, claim_keys, identity_key};
+use crate::invoice_effects::draft_of;
 use crate::ports::{Collection, CommitError, RecordKey, RecordWrite, StoredRecord};
 use crate::store::{Change, Context, Document, FlowError, Loaded, load, parse, render, save};
 use domain::guards::{Guard, stands};
 use domain::ids::{InvoiceId, QadInvoiceIdentity, fold};
 use domain::lifecycle::{ChainEnd, InvoiceRecord, State};
+use domain::money::Currency;
 use domain::payments::{
     Allocation, BillPayments, InvoiceBalance, PaymentEvent, PaymentKey, PaymentPolicy, QadVoucher,
     UnmatchedPayments, Written, payment_ambiguous,
@@ -17,6 +19,7 @@ use domain::payments::{
 use domain::problem::Problem;
 use domain::time::Timestamp;
 use domain::timing::Timing;
+use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -320,7 +323,7 @@ async fn leave(
         let bill = match (bill, &owner) {
             (Some(bill), Some(_)) => Some(bill),
             (Some(bill), None) if bill.document.allocations.contains_key(&moved.key) => Some(bill),
-            (None, Some(owner)) => Some(bill_of(context, owner.invoice).await?),
+            (None, Some(owner)) => Some(bill_of(context, owner).await?),
             (_, None) => None,
         };
         if let Some(bill) = bill
@@ -374,6 +377,8 @@ struct Owner {
     revision: u64,
     /// Its number in QAD, once it is there.
     voucher: Option<QadVoucher>,
+    /// What is owed of it, and in which currency.
+    owed: Option<(Decimal, Currency)>,
 }
 
 /// The invoice that owns an identity. One that has claimed it and was voided since, or now bears another reference, owns
@@ -392,7 +397,23 @@ async fn owner_by(
             invoice: owner,
             revision: loaded.revision,
             voucher: number_of(&loaded.document),
+            owed: owed_of(&loaded.document),
         }))
+}
+
+/// What is owed of an invoice: what its document in QAD is over, once there is one; until then what Coupa says. A record of an
+/// earlier version does not have QAD's figure: what was sent is nearer to it than what Coupa says, for it is rounded.
+pub fn owed_of(record: &InvoiceRecord) -> Option<(Decimal, Currency)> {
+    let summary = record.summary.as_ref()?;
+    let sent = || {
+        let creation = record.creation.as_ref()?;
+        draft_of(creation).ok().map(|draft| draft.total)
+    };
+    let in_qad = record
+        .state
+        .voucher()
+        .and_then(|_| record.posted_total.or_else(sent));
+    Some((in_qad.unwrap_or(summary.total), summary.currency))
 }
 
 /// QAD's number of an invoice, once it is there.
@@ -487,7 +508,7 @@ async fn into_bill(
     if ours.is_empty() && shown.balances.is_empty() {
         return Ok(Recorded::Nothing);
     }
-    let loaded = bill_of(context, owner.invoice).await?;
+    let loaded = bill_of(context, owner).await?;
     let balance = balance_of(shown.balances, owner.voucher);
     let read = with_readings(&loaded.document, ours, balance, shown.policy, context.clock.now())?;
     let Some(change) = read else {
@@ -558,23 +579,29 @@ async fn into_unmatched(
     Ok(Recorded::Unmatched)
 }
 
-/// The bill's ledger, or a new one with the total and currency that the invoice was matched with.
-async fn bill_of(context: &Context<'_>, invoice: InvoiceId) -> Result<Loaded<BillPayments>, FlowError> {
-    if let Some(loaded) = load::<BillPayments>(context.register, bill_key(invoice)).await? {
-        return Ok(loaded);
-    }
-    let record = load::<InvoiceRecord>(context.register, RecordKey::Invoice(invoice)).await?;
-    let summary = record.and_then(|loaded| loaded.document.summary);
-    let Some(summary) = summary else {
-        return Err(FlowError::Broken(
-            Problem::new("BILL_WITHOUT_INVOICE", "Have the invoice read anew.")
-                .field(format!("Coupa invoice {invoice}"))
-                .expected("a record with total and currency, as it owns a QAD identity"),
-        ));
+/// The bill's ledger, or a new one, over what is owed.
+async fn bill_of(context: &Context<'_>, owner: &Owner) -> Result<Loaded<BillPayments>, FlowError> {
+    let invoice = owner.invoice;
+    let known = load::<BillPayments>(context.register, bill_key(invoice)).await?;
+    let Some((total, currency)) = owner.owed else {
+        return known.ok_or_else(|| {
+            FlowError::Broken(
+                Problem::new("BILL_WITHOUT_INVOICE", "Have the invoice read anew.")
+                    .field(format!("Coupa invoice {invoice}"))
+                    .expected("a record with total and currency, as it owns a QAD identity"),
+            )
+        });
     };
-    Ok(Loaded {
-        document: BillPayments::new(invoice, summary.total, summary.currency),
-        revision: 0,
+    Ok(match known {
+        // It may have been made before the invoice was in QAD.
+        Some(mut loaded) => {
+            loaded.document.total = total;
+            loaded
+        }
+        None => Loaded {
+            document: BillPayments::new(invoice, total, currency),
+            revision: 0,
+        },
     })
 }
 
@@ -672,8 +699,8 @@ pub async fn link(
                 Err(CommitError::Store(error)) => return Err(error.into()),
             }
         };
+        let loaded = bill_of(context, &owner).await?;
         let (owner, owner_revision) = (owner.invoice, owner.revision);
-        let loaded = bill_of(context, owner).await?;
         let waited: Vec<Allocation> = unmatched
             .allocations
             .into_iter()

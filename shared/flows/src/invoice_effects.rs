@@ -133,6 +133,22 @@ pub(crate) fn draft_in(request: &str) -> Result<SupplierInvoiceDraft, Problem> {
     })
 }
 
+/// Code of a document in QAD that carries our mark and says something else than what was sent.
+const DOCUMENT_DIFFERS: &str = "QAD_DOCUMENT_DIFFERS";
+
+/// True when the creation has ended with somebody else's document, or none that is known to be ours. One that carries our mark
+/// is ours, however it differs.
+pub fn is_of_nobody_known(creation: &Effect) -> bool {
+    match creation.status {
+        EffectStatus::Rejected => true,
+        EffectStatus::Parked => creation
+            .problem
+            .as_ref()
+            .is_none_or(|problem| problem.code != DOCUMENT_DIFFERS),
+        _ => false,
+    }
+}
+
 /// What a document in QAD must be to be this invoice's.
 #[derive(Debug, Clone, Copy)]
 pub struct Wanted<'a> {
@@ -300,7 +316,7 @@ pub fn judge_documents(
         Some((expected, actual)) => Finding::Park {
             problem: Problem::new(
                 if ours {
-                    "QAD_DOCUMENT_DIFFERS"
+                    DOCUMENT_DIFFERS
                 } else {
                     "QAD_DOCUMENT_FOREIGN"
                 },
@@ -385,6 +401,7 @@ impl Target<InvoiceRecord> for Creation<'_> {
         // `judge` lets no document without number through, so a missing one is an impossible step, not a default.
         let voucher = document.voucher.clone().ok_or(IllegalStep::NoEffect)?;
         let mut posted = then(confirmed, Event::Posted { voucher, how }, now)?;
+        posted.document.posted_total = Some(document.total);
         posted.document = InvoiceEffect::Export.put(&posted.document, export_effect(&posted.document, now));
         Ok(posted)
     }

@@ -1646,6 +1646,7 @@ fn adoption(
     let mut change = change_to(deps, &loaded.document, approved)?;
     let posted = Event::Posted { voucher, how };
     change.document = change.document.after(&posted, now).map_err(impossible)?;
+    change.document.posted_total = Some(document.total);
     change.events.push(posted);
     change.writes.extend(claim);
     Ok(change)

@@ -536,6 +536,8 @@ pub async fn adopt(
         &deps.settings.policy.coupa_instance,
     )?;
     let claim = claim_of(deps, &identity, &invoice).await?;
+    let mut loaded = loaded;
+    loaded.document.posted_total = Some(document.total);
     let event = Event::Adopted {
         voucher: adoption.voucher,
         instruction: adoption.instruction,

@@ -3,9 +3,9 @@
 //! Coupa appends entries and cannot take one back, so what is not proven to be missing is never sent: its entries are
 //! read before the first one is written, before each is sent for the first time, and after every lost answer.
 
-use crate::bills::{bill_key, give_back, link, number_of};
+use crate::bills::{bill_key, give_back, link, number_of, owed_of};
 use crate::engine::{Driven, Finding, Proof, Stepped, Target, drive};
-use crate::invoice_effects::{draft_of, new_effect, with_note};
+use crate::invoice_effects::{draft_of, is_of_nobody_known, new_effect, with_note};
 use crate::pause::{self, PAUSED, Pause};
 use crate::ports::{
     Collection, CommitError, CoupaBill, CoupaPayments, HintReason, Outcomes, ReadError, RecordKey, WriteError,
@@ -237,7 +237,8 @@ async fn round(
         loaded.document.recheck = None;
     }
     match standing(context, loaded.document.invoice).await? {
-        Standing::InQad(number) => {
+        Standing::InQad { number, owed } => {
+            loaded.document.total = owed.unwrap_or(loaded.document.total);
             let foreign = number.and_then(|number| loaded.document.of_another(number, &deps.settings.policy));
             if let Some(problem) = foreign {
                 return park(deps, loaded, problem, known).await;
@@ -382,8 +383,13 @@ async fn rest_until_then(
 
 /// Where the invoice of a bill stands.
 enum Standing {
-    /// Proven to be in QAD, and to stay there, under this number.
-    InQad(Option<QadVoucher>),
+    /// Proven to be in QAD, and to stay there.
+    InQad {
+        /// Under this number.
+        number: Option<QadVoucher>,
+        /// Over so much.
+        owed: Option<Decimal>,
+    },
     /// In QAD, and posted so that QAD does not pay it.
     Locked,
     /// Voided before anything was posted.
@@ -408,21 +414,19 @@ async fn standing(context: &Context<'_>, invoice: InvoiceId) -> Result<Standing,
         if is_locked() {
             Standing::Locked
         } else {
-            Standing::InQad(number_of(&record))
+            Standing::InQad {
+                number: number_of(&record),
+                owed: owed_of(&record).map(|(total, _)| total),
+            }
         }
     };
     Ok(match &record.state {
         State::Posted { .. } | State::Exported { .. } => in_qad(),
         // A person looks at it, and QAD pays it all the same. One that was parked instead of being posted may be somebody
-        // else's document.
+        // else's document, unless it carries our mark.
         State::Parked {
             reason: ParkReason::InQad { voucher: Some(_), .. },
-        } if !record.creation.as_ref().is_some_and(|creation| {
-            matches!(creation.status, EffectStatus::Parked | EffectStatus::Rejected)
-        }) =>
-        {
-            in_qad()
-        }
+        } if !record.creation.as_ref().is_some_and(is_of_nobody_known) => in_qad(),
         State::Voided { .. } => Standing::Voided,
         state => Standing::NotInQad(state.word()),
     })

@@ -159,9 +159,10 @@ fn judge(record: &InvoiceRecord, documents: &[QadDocument], listed: Option<&Invo
                     if summary
                         .is_some_and(|s| s.total != document.total || s.currency != document.currency) =>
                 {
+                    // What QAD rounded otherwise was accepted with the very total that it has.
                     found.push(difference(
                         AMOUNT_DIFFERS,
-                        false,
+                        record.posted_total == Some(document.total),
                         format!("QAD has {}", numbers()),
                     ));
                 }
@@ -579,6 +580,14 @@ mod tests {
             kinds(&posted, &[document(100_007, 101)]),
             [("amount-differs", false)]
         );
+        let mut rounded_by_qad = posted.clone();
+        rounded_by_qad.posted_total = Some(Decimal::from(101));
+        for (total, explained) in [(101, true), (102, false)] {
+            assert_eq!(
+                kinds(&rounded_by_qad, &[document(100_007, total)]),
+                [("amount-differs", explained)]
+            );
+        }
         assert_eq!(
             kinds(&posted, &[document(100_008, 100)]),
             [("voucher-differs", false)]

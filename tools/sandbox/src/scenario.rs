@@ -215,6 +215,7 @@ pub fn policy() -> Result<MatchPolicy, IdError> {
         not_payable: Default::default(),
         remit_to: Default::default(),
         patience: Default::default(),
+        minor_units: Default::default(),
     })
 }
 

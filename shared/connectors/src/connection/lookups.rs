@@ -250,6 +250,7 @@ fn source(
             browse_id,
             view: String::new(),
             plural: String::new(),
+            bdoc_path: String::new(),
             page_rows,
             filters: BTreeMap::new(),
             fields,

@@ -146,8 +146,8 @@ impl ToleranceDocument {
         {
             standard.version
         } else {
-            // The figures as they count: 0.1 and 0.10 are one limit.
-            let digest = hex::encode(Sha256::digest(format!("{:?}", normal(&tolerance)).as_bytes()));
+            // The figures are in their shortest form since they were read: 0.1 and 0.10 are one limit.
+            let digest = hex::encode(Sha256::digest(format!("{tolerance:?}").as_bytes()));
             format!("custom-{}", digest.get(..8).unwrap_or_default())
         };
         tolerance
@@ -229,47 +229,4 @@ fn check(at: &str, changes: &LimitChanges, problems: &mut Vec<Problem>) {
             }
         }
     }
-    // A total differs by an amount; a percent of it would let a whole line go missing.
-    if changes
-        .total
-        .as_ref()
-        .is_some_and(|total| total.percent.is_some() || total.amount.is_some())
-    {
-        problems.push(invalid(
-            &format!("{at}.total"),
-            "an amount: total = 0.05, or { free = 0.05 }",
-            "percent or amount",
-        ));
-    }
-}
-
-/// The same limits with every figure in its shortest form.
-fn normal(tolerance: &Tolerance) -> Tolerance {
-    let limit = |limit: &mut Limit| {
-        limit.percent = limit.percent.map(|percent| percent.normalize());
-        limit.amount = limit.amount.map(|amount| amount.normalize());
-        limit.free = limit.free.normalize();
-    };
-    let mut normal = tolerance.clone();
-    limit(&mut normal.limits.price.over);
-    limit(&mut normal.limits.price.under);
-    limit(&mut normal.limits.received_over);
-    limit(&mut normal.limits.total);
-    normal.limits.ordered_over.as_mut().map(limit).unwrap_or_default();
-    for changes in normal
-        .by_currency
-        .values_mut()
-        .chain(normal.by_supplier.values_mut())
-    {
-        for one in [
-            &mut changes.price_over,
-            &mut changes.price_under,
-            &mut changes.received_over,
-            &mut changes.ordered_over,
-            &mut changes.total,
-        ] {
-            one.as_mut().map(limit).unwrap_or_default();
-        }
-    }
-    normal
 }

@@ -83,22 +83,23 @@ pub(super) fn charges(root: &Node<'_>) -> Result<Vec<Charge>, Misread> {
     Ok(charges)
 }
 
-/// All taxes, in the signs they are written with. Taxed by line, the lines' and the charges' taxes count; when none of them
-/// says anything, the header's. Taxed at the header, the header's tax is all there is, unless the total shows that the
-/// charges were taxed beside it. No tax anywhere is no tax: what is missing shows as a difference to the total.
+/// All taxes, in the signs they are written with. Taxed by line, the lines' and the charges' taxes count; so they do where the
+/// header says nothing, for the flag may be missing where the rows are not. Where the header says something too, it is the same
+/// money, never added to the lines': the header's tax with the charges' beside it, the header's alone, or the lines' and the
+/// charges', in this order whichever Coupa's total bears out best. No tax anywhere is no tax: what is missing shows as a
+/// difference to the total.
 pub(super) fn tax(root: &Node<'_>, total: Decimal) -> Result<Decimal, Misread> {
     let header = tax_of(root)?;
     let of_charges = sum_of(root, "invoice-charges", tax_of)?;
-    if root.get("line-level-taxation").flag()? == Some(true) {
-        let of_lines = sum_of(root, "invoice-lines", tax_of)?;
-        if let Some(by_line) = plus(of_lines, of_charges, root)? {
-            return Ok(by_line);
-        }
-    }
-    let beside = plus(header, of_charges, root)?.unwrap_or_default();
+    let of_lines = sum_of(root, "invoice-lines", tax_of)?;
+    let by_line = plus(of_lines, of_charges, root)?;
     let Some(header) = header else {
-        return Ok(beside);
+        return Ok(by_line.unwrap_or_default());
     };
+    if let (Some(true), Some(by_line)) = (root.get("line-level-taxation").flag()?, by_line) {
+        return Ok(by_line);
+    }
+    let beside = plus(Some(header), of_charges, root)?.unwrap_or_default();
     let net = net(root)?;
     let misses = |tax: Decimal| -> Result<Decimal, Misread> {
         let sum = plus(Some(net.abs()), Some(tax.abs()), root)?.unwrap_or_default();
@@ -107,12 +108,14 @@ pub(super) fn tax(root: &Node<'_>, total: Decimal) -> Result<Decimal, Misread> {
             .map(|difference| difference.abs())
             .ok_or_else(|| root.misread("amounts within range"))
     };
-    // The header's amount may be all taxes or the goods' alone; Coupa's total says which.
-    Ok(if misses(header)? < misses(beside)? {
-        header
-    } else {
-        beside
-    })
+    let mut nearest = (misses(beside)?, beside);
+    for tax in std::iter::once(header).chain(of_lines.and(by_line)) {
+        let missed = misses(tax)?;
+        if missed < nearest.0 {
+            nearest = (missed, tax);
+        }
+    }
+    Ok(nearest.1)
 }
 
 /// Lines and charges as written.

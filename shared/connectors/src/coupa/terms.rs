@@ -2,11 +2,8 @@
 
 use crate::json::{Misread, Node};
 use domain::documents::{InvoiceTerms, RemitTo};
-use domain::money::Currency;
+use domain::money::{Currency, MINOR_DIGITS_MAX};
 use rust_decimal::Decimal;
-
-/// Most digits after the point that a currency may have in Coupa.
-const MINOR_DIGITS_MAX: u64 = 6;
 
 /// Reads the terms; what Coupa leaves out says nothing.
 pub(super) fn terms(root: &Node<'_>, currency: Currency) -> Result<InvoiceTerms, Misread> {
@@ -37,9 +34,9 @@ fn minor_digits(field: &Node<'_>, currency: Currency) -> Result<Option<u32>, Mis
     let Some(digits) = field.whole()? else {
         return Ok(None);
     };
-    if digits > MINOR_DIGITS_MAX {
-        return Err(field.misread(format!("at most {MINOR_DIGITS_MAX} digits")));
-    }
-    let digits = u32::try_from(digits).map_err(|_| field.misread("a number of digits"))?;
+    let digits = u32::try_from(digits)
+        .ok()
+        .filter(|digits| *digits <= MINOR_DIGITS_MAX);
+    let digits = digits.ok_or_else(|| field.misread(format!("at most {MINOR_DIGITS_MAX} digits")))?;
     Ok((digits != currency.minor_digits()).then_some(digits))
 }

@@ -78,9 +78,7 @@ pub(crate) fn head(
     fields: &[String],
 ) -> Result<InvoiceHead, (Option<InvoiceId>, Problem)> {
     let id = node.get("id").whole().ok().flatten().map(InvoiceId);
-    let shown = fields
-        .iter()
-        .all(|path| node.present(path.split('.').next().unwrap_or_default()).is_ok());
+    let shown = fields.iter().all(|path| shows(node, path));
     let out_of_scope =
         !rules.is_empty() && shown && whose(rules, &entity_fields(node, fields)) == Whose::OutOfScope;
     let read = || -> Result<InvoiceHead, Misread> {
@@ -92,6 +90,22 @@ pub(crate) fn head(
         })
     };
     read().map_err(|misread| (id, misread.problem(UNREADABLE, UNREADABLE_FIX)))
+}
+
+/// Whether what stands at a path, or that nothing does, is shown: each name to its end, in every element of a list. `null` on
+/// the way says that nothing stands below it; an object without the name, or something else in its place, says nothing.
+fn shows(node: &Node<'_>, path: &str) -> bool {
+    if node.is_null() {
+        return true;
+    }
+    let (name, below) = path.split_once('.').unwrap_or((path, ""));
+    let Ok(value) = node.present(name) else {
+        return false;
+    };
+    elements(value).iter().all(|element| match below {
+        "" => element.text().is_ok() || element.flag().is_ok(),
+        below => shows(element, below),
+    })
 }
 
 fn status(node: &Node<'_>) -> Result<CoupaStatus, Misread> {
@@ -206,10 +220,15 @@ fn kind(root: &Node<'_>) -> Result<DocumentKind, Misread> {
 
 fn supplier(root: &Node<'_>, numbers: &NumberMaps) -> Result<InvoiceSupplier, Misread> {
     let node = root.get("supplier");
-    let number = root.walk(&numbers.supplier.field).text()?;
+    let found = root.walk(&numbers.supplier.field).text()?;
+    let number = found.as_deref().map(|found| numbers.supplier.apply(found));
+    let mut also: Vec<String> = found.into_iter().chain(node.get("number").shown()?).collect();
+    also.retain(|one| Some(one) != number.as_ref());
+    also.dedup();
     Ok(InvoiceSupplier {
         coupa_id: node.get("id").whole()?,
-        number: number.map(|number| numbers.supplier.apply(&number)),
+        number,
+        also,
         name: match node.get("name").shown()? {
             Some(name) => name,
             None => node.get("display-name").shown()?.unwrap_or_default(),
@@ -718,6 +737,45 @@ mod tests {
     }
 
     #[test]
+    fn rows_of_tax_on_the_lines_count_whatever_the_flag_says_and_never_twice() {
+        let line = r#"{"line-num":1,"type":"InvoiceAmountLine","total":"100.00","tax-lines":[{"amount":"5.00"},{"amount":"7.00"}]}"#;
+        let amount = r#"{"line-num":1,"type":"InvoiceAmountLine","total":"100.00","tax-amount":"12.00"}"#;
+        let freight = r#"{"type":"InvoiceShippingCharge","total":"20.00","tax-lines":[{"amount":"4.20"}]}"#;
+        for flag in [
+            "",
+            r#","line-level-taxation":false"#,
+            r#","line-level-taxation":null"#,
+        ] {
+            let tax =
+                |header: &str, line: &str, charges: &str| owed(&format!("{header}{flag}"), line, charges).tax;
+            for (total, header, charges, expected) in [
+                ("112.00", "null", "", "12"),
+                ("112.00", "\"0.00\"", "", "12"),
+                ("112.00", "\"12.00\"", "", "12"),
+                ("136.20", "null", freight, "16.2"),
+                ("136.20", "\"0.00\"", freight, "16.2"),
+                ("136.20", "\"12.00\"", freight, "16.2"),
+                ("136.20", "\"16.20\"", freight, "16.2"),
+                // The header's own tax, which no line's adds to; what is off stays off.
+                ("121.00", "\"21.00\"", "", "21"),
+                ("133.00", "\"21.00\"", "", "21"),
+            ] {
+                let header = format!(r#""total-with-taxes":"{total}","tax-amount":{header}"#);
+                for line in [line, amount] {
+                    assert_eq!(
+                        tax(&header, line, charges),
+                        decimal(expected),
+                        "{header}{flag} {line} {charges}"
+                    );
+                }
+            }
+            // The header's own rows are its tax.
+            let rows = r#""total-with-taxes":"112.00","tax-lines":[{"amount":"12.00"}]"#;
+            assert_eq!(tax(rows, line, ""), decimal("12"));
+        }
+    }
+
+    #[test]
     fn what_is_withheld_is_no_tax_and_part_of_what_is_owed() {
         for (header, line) in [
             (
@@ -961,6 +1019,44 @@ mod tests {
             "PO100234"
         );
         assert_eq!(invoice.lines[1].order_line, None);
+    }
+
+    #[test]
+    fn the_suppliers_number_in_coupa_stays_known_beside_the_mapped_one() {
+        let read = |supplier: NumberMap| {
+            let numbers = NumberMaps {
+                supplier,
+                ..NumberMaps::default()
+            };
+            let text = changed(
+                "\"number\": \"S00123\"",
+                "\"number\": \"S00123\", \"qad\": \"Q-7\"",
+            );
+            let json = parse(text.as_bytes()).unwrap();
+            let context = OrderContext::default();
+            invoice(&json, InvoiceId(92010), &numbers, &context, &FieldValues::new())
+                .unwrap()
+                .supplier
+        };
+        let field = NumberMaps::default().supplier.field;
+        let plain = read(NumberMap::of(&field));
+        assert_eq!((plain.number.as_deref(), plain.also), (Some("S00123"), vec![]));
+        let mapped = read(NumberMap {
+            map: [("S00123".to_owned(), "10S1001".to_owned())].into(),
+            ..NumberMap::of(&field)
+        });
+        assert_eq!(
+            (mapped.number.as_deref(), mapped.also),
+            (Some("10S1001"), vec!["S00123".to_owned()])
+        );
+        let elsewhere = read(NumberMap {
+            strip_prefix: "Q-".to_owned(),
+            ..NumberMap::of("supplier.qad")
+        });
+        assert_eq!(
+            (elsewhere.number.as_deref(), elsewhere.also),
+            (Some("7"), vec!["Q-7".to_owned(), "S00123".to_owned()])
+        );
     }
 
     #[test]

@@ -4,9 +4,8 @@
 use super::QadClient;
 use super::profile::Resource;
 use super::sources::Source;
-use super::translate::Row;
+use super::translate::period;
 use super::wire::Criterion;
-use crate::json::Misread;
 use domain::master_data::{CodeList, Codes, MasterData, Period, Periods};
 use flows::ports::{QadSources, ReadError, SourceScan};
 use std::collections::BTreeMap;
@@ -54,19 +53,12 @@ impl QadClient {
         let criteria = [Criterion::equal(ENTITY, self.entity.as_str())];
         let rows = self.rows("list_periods", resource, &criteria).await?;
         let rows = self.view(&rows, resource);
-        let periods: Vec<Period> = rows.iter().filter_map(|row| self.period(row).ok()).collect();
+        let periods: Vec<Period> = rows
+            .iter()
+            .filter_map(|row| period(row, &self.entity).ok())
+            .collect();
         let whole = periods.len() == rows.len();
         Ok(Periods::of(periods, whole))
-    }
-
-    fn period(&self, row: &Row<'_>) -> Result<Period, Misread> {
-        row.same(ENTITY, self.entity.as_str())?;
-        let locked = row.present("locked")?;
-        Ok(Period {
-            start: row.get("start").required_date()?,
-            end: row.get("end").required_date()?,
-            locked: locked.flag()?.ok_or_else(|| locked.misread("true or false"))?,
-        })
     }
 }
 

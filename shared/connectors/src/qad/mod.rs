@@ -16,6 +16,7 @@ use crate::json::{self, Json, Misread, Node};
 use async_trait::async_trait;
 use domain::documents::{Order, Receipt};
 use domain::ids::{DomainCode, EntityCode, PurchaseOrderNumber, QadInvoiceIdentity};
+use domain::master_data::is_open_on;
 use domain::matching::SupplierInvoiceDraft;
 use domain::parallel::KeyedInvoice;
 use domain::problem::{PERIOD_CLOSED, Problem};
@@ -205,16 +206,16 @@ impl QadClient {
                     .actual(detail),
             )
         })?;
-        let root = Node::root(&json);
-        let success = root.get("submitResult").get("success");
+        let resource = &self.profile.supplier_invoices;
+        let success = Node::root(&json).get("submitResult").get("success");
         match success.flag() {
             Ok(Some(true)) => {}
+            Ok(None) if is_created_bdoc(resource, response) => {}
             Ok(Some(false)) => return Err(self.judge_refusal(response)),
             // 200 alone is no success (seen): without the flag nothing is known.
             Ok(None) | Err(_) => return Err(unknown(success.misread("true"))),
         }
-        let resource = &self.profile.supplier_invoices;
-        let list = root.get("data").get(&resource.plural);
+        let list = written_records(&json, resource);
         let items = list.required_items().map_err(unknown)?;
         let [record] = items.as_slice() else {
             return Err(unknown(list.misread("exactly one record")));
@@ -226,16 +227,21 @@ impl QadClient {
         }
     }
 
+    /// Whether a refusal means that the books are closed, and nothing else: a message says so, and every other one says no more
+    /// than that nothing was saved. Whatever else is wrong with the record, opening the period heals it not: that is a person's.
+    fn says_closed(&self, said: &[String]) -> bool {
+        let (closed, others): (Vec<&String>, Vec<&String>) = said
+            .iter()
+            .partition(|message| says(message, &self.profile.closed_period_messages));
+        let adds_nothing = |message: &&String| says(message, &self.profile.not_saved_messages);
+        !closed.is_empty() && others.iter().all(adds_nothing)
+    }
+
     /// A refusal in QAD's own words: what they mean for repeating.
     fn judge_refusal(&self, response: &Response) -> WriteError {
         let said = error_messages(&response.body);
         let text = said.join("; ");
-        let lower = text.to_lowercase();
-        let says = |parts: &[String]| {
-            parts
-                .iter()
-                .any(|part| !part.is_empty() && lower.contains(&part.to_lowercase()))
-        };
+        let says = |parts: &[String]| says(&text, parts);
         let reason = if text.is_empty() {
             format!("HTTP {} without a reason", response.status)
         } else {
@@ -260,15 +266,7 @@ impl QadClient {
                 problem,
             };
         }
-        // Whatever else is wrong with it is a person's.
-        let is_closed = |message: &String| {
-            let message = message.to_lowercase();
-            let parts = &self.profile.closed_period_messages;
-            parts
-                .iter()
-                .any(|part| !part.is_empty() && message.contains(&part.to_lowercase()))
-        };
-        if !said.is_empty() && said.iter().all(is_closed) {
+        if self.says_closed(&said) {
             let fix = "Have the period opened in QAD and recheck it, or name the first open day: qad-coupa entity open-from.";
             return WriteError::Refused(problem(PERIOD_CLOSED, fix));
         }
@@ -277,6 +275,30 @@ impl QadClient {
         }
         WriteError::Refused(self.peer.refusal(response))
     }
+}
+
+/// 201 is a business document's success, which says no more in words.
+fn is_created_bdoc(resource: &Resource, response: &Response) -> bool {
+    const CREATED: u16 = 201;
+    resource.is_bdoc() && response.status == CREATED
+}
+
+/// The records in the answer to a write: below their plural, or, of a business document, the array that was sent.
+fn written_records<'a>(json: &'a Json, resource: &Resource) -> Node<'a> {
+    let root = Node::root(json);
+    if resource.is_bdoc() && !root.is_object() {
+        root
+    } else {
+        root.get("data").get(&resource.plural)
+    }
+}
+
+/// Whether one of these parts stands in a message of QAD's, in whatever case.
+fn says(message: &str, parts: &[String]) -> bool {
+    let message = message.to_lowercase();
+    parts
+        .iter()
+        .any(|part| !part.is_empty() && message.contains(&part.to_lowercase()))
 }
 
 /// QAD refuses the document for good.
@@ -433,7 +455,10 @@ impl Qad for QadClient {
         let resource = &self.profile.periods;
         let criteria = [Criterion::equal("entity", self.entity.as_str())];
         let rows = self.rows("read_periods", resource, &criteria).await?;
-        translate::open_on(&self.view(&rows, resource), &self.entity, day).map_err(unreadable)
+        let rows = self.view(&rows, resource);
+        let periods = rows.iter().map(|row| translate::period(row, &self.entity));
+        let periods = periods.collect::<Result<Vec<_>, _>>().map_err(unreadable)?;
+        Ok(is_open_on(&periods, day))
     }
 
     async fn find_invoices(&self, identity: &QadInvoiceIdentity) -> Result<Vec<QadDocument>, ReadError> {
@@ -460,7 +485,7 @@ impl Qad for QadClient {
         let call = Call {
             operation: "create_invoice",
             method: Method::Post,
-            url: wire::entity_create(&self.base, &self.profile.supplier_invoices),
+            url: wire::create(&self.base, &self.profile.supplier_invoices),
             body: Some(body),
             // QAD documents none; a gateway in front of it may know it, and its logs name our effect.
             idempotency_key: Some(idempotency_key.to_owned()),

@@ -1,6 +1,6 @@
 //! Payment allocations: one row per allocation, selected by the day of their last change.
 
-use super::translate::{Row, UNREADABLE, UNREADABLE_FIX};
+use super::translate::{Row, UNREADABLE, UNREADABLE_FIX, amount, required_amount};
 use super::wire::Criterion;
 use super::{Profile, QadClient};
 use crate::json::{Json, Misread, Node};
@@ -112,9 +112,9 @@ fn payment(row: &Row<'_>, profile: &Profile, entity: &EntityCode) -> Result<Opti
         payment_date: row.get("date").required_date()?,
         last_modified: row.get("last-modified").required_date()?,
         reference: row.get("payment-reference").text()?.unwrap_or_default(),
-        allocated: signed(row.get("allocated").required_decimal()?),
-        discount: signed(row.get("discount").decimal()?.unwrap_or_default()),
-        in_invoice_currency: row.get("invoice-allocated").decimal()?.map(signed),
+        allocated: signed(required_amount(&row.get("allocated"))?),
+        discount: signed(amount(&row.get("discount"))?.unwrap_or_default()),
+        in_invoice_currency: amount(&row.get("invoice-allocated"))?.map(signed),
         voucher: voucher(row, "invoice-year", "invoice-voucher")?,
     }))
 }
@@ -160,7 +160,7 @@ fn balance(row: &Row<'_>, profile: &Profile, on: Date) -> Result<Option<InvoiceB
         voucher: voucher(row, "posting-year", "voucher")?,
         currency: row.get("currency").required("a currency")?,
         is_open: row.get("is-open").flag()?,
-        balance: row.get("balance").decimal()?.map(signed),
+        balance: amount(&row.get("balance"))?.map(signed),
         on,
     }))
 }

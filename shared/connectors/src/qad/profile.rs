@@ -36,6 +36,10 @@ pub struct Resource {
     /// The name of the list in an entity's answer and in the body of its create.
     #[serde(default)]
     pub plural: String,
+    /// Path of the business document that writes its records, `/api/bdoc/<namespace>/<app>/<Component>`; blank: they are written
+    /// where they are read.
+    #[serde(default)]
+    pub bdoc_path: String,
     /// Rows asked for at once (a browse only).
     pub page_rows: u32,
     /// Our name of a criterion to the field or key that selects by it.
@@ -56,6 +60,11 @@ impl Resource {
     /// The tenant's name of one of our criteria.
     pub fn filter<'a>(&'a self, name: &'a str) -> &'a str {
         self.filters.get(name).map_or(name, String::as_str)
+    }
+
+    /// Whether its records are written as a business document.
+    pub fn is_bdoc(&self) -> bool {
+        !self.bdoc_path.is_empty()
     }
 }
 
@@ -142,8 +151,12 @@ pub struct Profile {
     pub duplicate_messages: Vec<String>,
     /// Parts of messages, in lower case, that mean "the books are closed on this day": the invoice waits.
     pub closed_period_messages: Vec<String>,
+    /// Parts of messages, in lower case, that say no more than that nothing was saved; what they stand beside is the reason.
+    pub not_saved_messages: Vec<String>,
 }
 
+/// Where business documents are.
+const BDOC: &str = "/api/bdoc/";
 /// Largest page that may be configured (in production use, seen).
 pub const PAGE_ROWS_MAX: u32 = 999_999;
 /// Rows of a page unless configured.
@@ -207,6 +220,17 @@ impl Default for Profile {
                 "period closed",
                 "period locked",
             ]),
+            not_saved_messages: words([
+                "not saved",
+                "not been saved",
+                "not be saved",
+                "could not save",
+                "save failed",
+                "not created",
+                "not been created",
+                "not be created",
+                "transaction was rolled back",
+            ]),
         }
     }
 }
@@ -218,6 +242,7 @@ fn browse(browse_id: &str, filters: BTreeMap<String, String>, fields: BTreeMap<S
         browse_id: browse_id.to_owned(),
         view: String::new(),
         plural: String::new(),
+        bdoc_path: String::new(),
         page_rows: PAGE_ROWS_DEFAULT,
         filters,
         fields,
@@ -288,6 +313,7 @@ fn supplier_invoices() -> Resource {
         browse_id: String::new(),
         view: "urn:be:com.qad.financials.purchaseledger.supplierinvoice.ISupplierInvoice".to_owned(),
         plural: "supplierInvoices".to_owned(),
+        bdoc_path: String::new(),
         page_rows: PAGE_ROWS_DEFAULT,
         filters: names([
             ("entity", "entityCode"),
@@ -444,6 +470,7 @@ fn supplier() -> Resource {
         browse_id: String::new(),
         view: "urn:be:com.qad.base.supplier.ISupplierV2".to_owned(),
         plural: "supplierV2s".to_owned(),
+        bdoc_path: String::new(),
         page_rows: PAGE_ROWS_DEFAULT,
         filters: names([("shared-set", "sharedSetCode"), ("code", "supplierCode")]),
         fields: names([
@@ -547,6 +574,21 @@ impl Profile {
             ("currencies", &self.currencies, &standard.currencies),
         ] {
             check_resource(&format!("qad.profile.{name}"), ours, known, &mut problems);
+            let writes = ["supplier_invoices", "supplier"].contains(&name);
+            if ours.is_bdoc() && !(writes && ours.bdoc_path.starts_with(BDOC)) {
+                let fix = "Correct the setting; docs/examples/connection.toml lists all of them.";
+                let expected = if writes {
+                    format!("a path that begins with {BDOC}")
+                } else {
+                    "nothing: this resource is only read".to_owned()
+                };
+                problems.push(
+                    Problem::new("CONNECTION_INVALID", fix)
+                        .field(format!("qad.profile.{name}.bdoc_path"))
+                        .expected(expected)
+                        .actual(ours.bdoc_path.as_str()),
+                );
+            }
         }
         for (name, resource) in [
             ("receipts", &self.receipts),
@@ -702,6 +744,14 @@ mod tests {
                 "qad.profile.order_lines.fields.price",
             ),
             (json!({"receipts": {"family": "entity"}}), "qad.profile.receipts"),
+            (
+                json!({"supplier_invoices": {"bdoc_path": "/api/erp/x"}}),
+                "qad.profile.supplier_invoices.bdoc_path",
+            ),
+            (
+                json!({"receipts": {"bdoc_path": "/api/bdoc/a/b/C"}}),
+                "qad.profile.receipts.bdoc_path",
+            ),
             (
                 json!({"receipts": {"page_rows": 0}}),
                 "qad.profile.receipts.page_rows",

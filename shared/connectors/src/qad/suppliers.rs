@@ -5,7 +5,7 @@
 
 use super::translate::{Row, UNREADABLE, UNREADABLE_FIX};
 use super::wire::{self, Criterion};
-use super::{ALREADY_EXISTS, QadClient, unreadable};
+use super::{ALREADY_EXISTS, QadClient, is_created_bdoc, unreadable, written_records};
 use crate::connection::QadSupplierDefaults;
 use crate::http::Call;
 use crate::http::transport::{Method, Response};
@@ -200,10 +200,15 @@ fn new_record(
 }
 
 fn written(resource: &Resource, record: BTreeMap<String, Json>) -> Result<Vec<u8>, WriteError> {
-    let body = Json::Object(BTreeMap::from([
-        (resource.plural.clone(), Json::List(vec![Json::Object(record)])),
-        ("supplementaryMessages".to_owned(), Json::List(Vec::new())),
-    ]));
+    let records = Json::List(vec![Json::Object(record)]);
+    let body = if resource.is_bdoc() {
+        records
+    } else {
+        Json::Object(BTreeMap::from([
+            (resource.plural.clone(), records),
+            ("supplementaryMessages".to_owned(), Json::List(Vec::new())),
+        ]))
+    };
     serde_json::to_vec(&body).map_err(|error| {
         let fix = "Report this: the supplier could not be written as JSON.";
         WriteError::Refused(Problem::new("QAD_SUPPLIER_UNWRITABLE", fix).actual(error.to_string()))
@@ -288,11 +293,18 @@ impl QadClient {
         if !(200..=299).contains(&response.status) {
             return Err(self.judge_refusal(response));
         }
+        // What is done need not say more.
+        if is_created_bdoc(&self.profile.supplier, response)
+            && response.body.iter().all(u8::is_ascii_whitespace)
+        {
+            return Ok(());
+        }
         let json = json::parse(&response.body).map_err(|detail| {
             WriteError::Unknown(Problem::new(UNREADABLE, fix).expected("JSON").actual(detail))
         })?;
         let success = Node::root(&json).get("submitResult").get("success");
         match success.flag() {
+            Ok(None) if is_created_bdoc(&self.profile.supplier, response) => Ok(()),
             Ok(Some(true)) => Ok(()),
             Ok(Some(false)) => Err(self.judge_refusal(response)),
             Ok(None) | Err(_) => Err(WriteError::Unknown(
@@ -304,7 +316,7 @@ impl QadClient {
     fn supplier_echoed(&self, response: &Response) -> Option<QadSupplier> {
         let resource = &self.profile.supplier;
         let json = json::parse(&response.body).ok()?;
-        let list = Node::root(&json).get("data").get(&resource.plural);
+        let list = written_records(&json, resource);
         let items = list.required_items().ok()?;
         let [record] = items.as_slice() else {
             return None;
@@ -350,7 +362,7 @@ impl QadSuppliers for QadClient {
         let call = Call {
             operation: "create_supplier",
             method: Method::Post,
-            url: wire::entity_create(&self.base, resource),
+            url: wire::create(&self.base, resource),
             body: Some(written(resource, record)?),
             idempotency_key: Some(idempotency_key.to_owned()),
         };
@@ -394,7 +406,7 @@ impl QadSuppliers for QadClient {
         let call = Call {
             operation: "update_supplier",
             method: Method::Post,
-            url: wire::entity_find(&self.base, resource, &self.supplier_keys(code)),
+            url: wire::update(&self.base, resource, &self.supplier_keys(code)),
             body: Some(written(resource, record)?),
             idempotency_key: Some(idempotency_key.to_owned()),
         };

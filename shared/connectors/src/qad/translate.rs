@@ -7,12 +7,12 @@ use domain::ids::{
     DocumentKind, DomainCode, EntityCode, InvoiceReference, OrderLineKey, PurchaseOrderNumber,
     QadInvoiceIdentity, ReceiptKey, fold,
 };
+use domain::master_data::Period;
 use domain::matching::{AdditionalCost, ReceiverMatch};
 use domain::money::Currency;
 use domain::money::negative;
 use domain::parallel::KeyedInvoice;
 use domain::problem::Problem;
-use domain::time::Date;
 use flows::ports::{QadDocument, ReceiptScan, Voucher};
 use rust_decimal::Decimal;
 use std::collections::BTreeMap;
@@ -174,6 +174,23 @@ fn evaluated_receipts(field: &Node<'_>, words: &EvaluatedReceiptsWords) -> Resul
     }
 }
 
+/// An amount of money. What is rounded away is noise of somebody's binary arithmetic: it is said in the log.
+pub(super) fn amount(field: &Node<'_>) -> Result<Option<Decimal>, Misread> {
+    let Some((amount, is_rounded)) = field.noisy()? else {
+        return Ok(None);
+    };
+    if is_rounded {
+        let written = field.text()?.unwrap_or_default();
+        tracing::info!(field = field.path(), %written, read = %amount, "an amount of QAD's is rounded");
+    }
+    Ok(Some(amount))
+}
+
+/// An amount of money that has to be there.
+pub(super) fn required_amount(field: &Node<'_>) -> Result<Decimal, Misread> {
+    amount(field)?.ok_or_else(|| field.misread("a decimal"))
+}
+
 /// A quantity, and in `rounded` how it was read when it has more places than are kept.
 fn quantity(field: &Node<'_>, name: &str, rounded: &mut Vec<String>) -> Result<Option<Decimal>, Misread> {
     let Some((quantity, is_rounded)) = field.noisy()? else {
@@ -188,9 +205,11 @@ fn quantity(field: &Node<'_>, name: &str, rounded: &mut Vec<String>) -> Result<O
 
 /// A truth value; false where the tenant does not show it.
 fn optional_flag(field: &Node<'_>) -> Result<bool, Misread> {
-    if field.text().is_ok_and(|text| text.is_none()) {
-        return Ok(false);
-    }
+    Ok(flag(field)?.unwrap_or_default())
+}
+
+/// A truth value, also as yes and no, or 1 and 0.
+fn flag(field: &Node<'_>) -> Result<Option<bool>, Misread> {
     match field
         .text()
         .ok()
@@ -198,9 +217,9 @@ fn optional_flag(field: &Node<'_>) -> Result<bool, Misread> {
         .map(|word| word.to_ascii_lowercase())
         .as_deref()
     {
-        Some("yes" | "1") => Ok(true),
-        Some("no" | "0") => Ok(false),
-        _ => Ok(field.flag()?.unwrap_or_default()),
+        Some("yes" | "1") => Ok(Some(true)),
+        Some("no" | "0") => Ok(Some(false)),
+        _ => field.flag(),
     }
 }
 
@@ -221,7 +240,7 @@ fn order_line(row: &Row<'_>, profile: &Profile) -> Result<OrderLine, Misread> {
         ordered: quantity(&ordered, "ordered", &mut rounded)?.ok_or_else(|| ordered.misread("a decimal"))?,
         received: quantity(&row.get("received"), "received by the order", &mut rounded)?.unwrap_or_default(),
         unit_price: price.price()?.ok_or_else(|| price.misread("a decimal"))?,
-        discount_percent: discount.noisy()?.map(|(percent, _)| percent).unwrap_or_default(),
+        discount_percent: quantity(&discount, "discount percent", &mut rounded)?.unwrap_or_default(),
         scheduled: optional_flag(&row.get("scheduled"))?,
         consignment: optional_flag(&row.get("consignment"))?,
         evaluated_receipts: if says_nothing {
@@ -288,11 +307,9 @@ pub(crate) fn receipts(
             },
         }
     }
-    // A receipt without a pending voucher, where others have one, is on consignment; where none has one, the tenant does not
-    // show them.
-    let shows_pending = known
-        .values()
-        .any(|receipt| matches!(receipt.pending, Pending::Quantity(_)));
+    // A receipt without a pending voucher is on consignment where the tenant shows the field at all: blank in one row it is
+    // shown, and a row that leaves out what is blank stands beside one that has it.
+    let shows_pending = rows.iter().any(|row| row.present("pending").is_ok());
     if !shows_pending {
         for receipt in known.values_mut() {
             receipt.pending = Pending::NotShown;
@@ -358,7 +375,8 @@ fn receipt(
     }))
 }
 
-/// Whether a voucher was the last of the receipt: any word but blank, zero or no says so.
+/// Whether a voucher was the last of the receipt: any word but blank says so, also `0` and `no`, which may be its number.
+/// Where the tenant shows a truth value, that counts.
 fn is_closed(field: &Node<'_>) -> Result<bool, Misread> {
     if let Ok(Some(flag)) = field.flag() {
         return Ok(flag);
@@ -370,18 +388,15 @@ fn is_closed(field: &Node<'_>) -> Result<bool, Misread> {
     }
 }
 
-/// Whether the periods of the day are open for the purchase ledger, all of them; `None` without one.
-pub(crate) fn open_on(rows: &[Row<'_>], entity: &EntityCode, day: Date) -> Result<Option<bool>, Misread> {
-    let mut open = None;
-    for row in rows {
-        row.same("entity", entity.as_str())?;
-        let (start, end) = (row.get("start").required_date()?, row.get("end").required_date()?);
-        if start <= day && day <= end {
-            let locked = optional_flag(&row.present("locked")?)?;
-            open = Some(open.unwrap_or(true) && !locked);
-        }
-    }
-    Ok(open)
+/// Reads one of an entity's periods; whether it is locked is never guessed.
+pub(crate) fn period(row: &Row<'_>, entity: &EntityCode) -> Result<Period, Misread> {
+    row.same("entity", entity.as_str())?;
+    let locked = row.present("locked")?;
+    Ok(Period {
+        start: row.get("start").required_date()?,
+        end: row.get("end").required_date()?,
+        locked: flag(&locked)?.ok_or_else(|| locked.misread("true or false"))?,
+    })
 }
 
 /// Reads one supplier invoice; `None` for a type that is neither invoice nor credit note (a prepayment, a correction).
@@ -394,7 +409,7 @@ pub(crate) fn document(row: &Row<'_>, profile: &Profile) -> Result<Option<QadDoc
     } else {
         return Ok(None);
     };
-    let total = row.get("total").required_decimal()?;
+    let total = required_amount(&row.get("total"))?;
     Ok(Some(QadDocument {
         voucher: voucher(row)?,
         identity: QadInvoiceIdentity {

@@ -82,10 +82,27 @@ pub(crate) fn entity_find(base: &BaseUrl, resource: &Resource, criteria: &[Crite
 }
 
 /// Where a record is created. No keys in the query: with them QAD looks the record up (seen).
-pub(crate) fn entity_create(base: &BaseUrl, resource: &Resource) -> String {
+pub(crate) fn create(base: &BaseUrl, resource: &Resource) -> String {
+    if resource.is_bdoc() {
+        return bdoc(base, resource);
+    }
     let mut query = vec![("viewUri", resource.view.clone())];
     query.extend(extra_query(resource));
     base.at(&resource.path, &query)
+}
+
+/// Where a record is updated: its keys in the query, but for a business document.
+pub(crate) fn update(base: &BaseUrl, resource: &Resource, keys: &[Criterion]) -> String {
+    if resource.is_bdoc() {
+        bdoc(base, resource)
+    } else {
+        entity_find(base, resource, keys)
+    }
+}
+
+fn bdoc(base: &BaseUrl, resource: &Resource) -> String {
+    let query: Vec<_> = extra_query(resource).collect();
+    base.at(&resource.bdoc_path, &query)
 }
 
 fn extra_query(resource: &Resource) -> impl Iterator<Item = (&str, String)> {
@@ -193,10 +210,15 @@ pub(crate) fn create_body(
     }
     record.push(("dataOperation".to_owned(), text("C")));
     record.push(("concurrencyHash".to_owned(), text("")));
-    serde_json::to_vec(&Out::Object(vec![
-        (resource.plural.clone(), Out::List(vec![Out::Object(record)])),
-        ("supplementaryMessages".to_owned(), Out::List(Vec::new())),
-    ]))
+    let records = Out::List(vec![Out::Object(record)]);
+    serde_json::to_vec(&if resource.is_bdoc() {
+        records
+    } else {
+        Out::Object(vec![
+            (resource.plural.clone(), records),
+            ("supplementaryMessages".to_owned(), Out::List(Vec::new())),
+        ])
+    })
 }
 
 fn orders(resource: &Resource, draft: &SupplierInvoiceDraft) -> Out {

@@ -268,6 +268,46 @@ async fn the_list_asks_for_what_says_whose_an_invoice_is() {
 }
 
 #[tokio::test]
+async fn a_list_that_does_not_show_a_path_to_its_end_says_nothing() {
+    let path = "invoice-lines.account.account-type.name";
+    let mut document = two_entities();
+    for (entity, chart) in [(0, "QAD 10USA"), (1, "QAD 20GER")] {
+        document["entities"][entity]["when"] = json!([{"field": path, "is": [chart]}]);
+    }
+    for (shown, left_alone) in [
+        (
+            json!([{"account": {"account-type": {"name": "SAP Europe"}}}]),
+            true,
+        ),
+        (json!([{"account": {"account-type": {"name": null}}}]), true),
+        (
+            json!([{"account": {"account-type": null}}, {"account": null}]),
+            true,
+        ),
+        (json!([]), true),
+        (json!(null), true),
+        (json!([{"account": {"account-type": {"id": 77}}}]), false),
+        (json!([{"account": {"account-type": 77}}]), false),
+        (
+            json!([{"account": {"account-type": {"name": {"id": 77}}}}]),
+            false,
+        ),
+        (
+            json!([{"account": {"account-type": {"name": "SAP Europe"}}}, {"id": 5}]),
+            false,
+        ),
+        (json!([{"id": 5}]), false),
+        (json!("5 lines"), false),
+    ] {
+        let bench = Bench::with(&document);
+        let head = json!([{"id": 1, "status": "approved", "updated-at": "2026-09-30T09:12:44Z", "invoice-lines": shown}]);
+        bench.script.then(answer(200, &head.to_string()));
+        let page = bench.coupa.exportable_invoices(None).await.unwrap();
+        assert_eq!(page.heads[0].out_of_scope, left_alone, "{shown}");
+    }
+}
+
+#[tokio::test]
 async fn every_entity_asks_qad_in_its_own_domain() {
     let bench = Bench::with(&two_entities());
     let views = crate::connection::entity_clients(

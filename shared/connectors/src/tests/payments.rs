@@ -263,11 +263,46 @@ async fn a_tenant_without_central_payers_still_shows_its_own_payments_and_a_fail
 }
 
 #[tokio::test]
-async fn a_payment_row_with_the_noise_of_a_float_is_told_and_read_again() {
+async fn the_noise_of_a_float_in_a_payment_or_a_balance_is_rounded_away() {
     let bench = Bench::new();
-    let row = r#"{"data":[{"supplierPayment.entityCode":"10USACO","supplierPayment.paymentNumber":6000,"supplierPayment.status":"Paid",
-        "supplierPayment.invoiceType":"INVOICE","supplierPayment.supplierInvoiceReference":"PN-0","supplierPayment.allocatedAmount":1000.0000000000001}]}"#;
+    let row = central("10USACO", "10USACO", 7)
+        .replace("1085.00", "1085.0000000000002")
+        .replace("1000.00", "9.999999999999999E2")
+        .replace(
+            "\"Paid\",",
+            "\"Paid\",\"supplierPayment.discountAmount\":5.684341886080802e-14,",
+        );
+    bench.script.then(answer(200, &format!(r#"{{"data":[{row}]}}"#)));
+    bench.script.then(answer(200, NONE));
+    let scan = bench
+        .qad
+        .payments_since("2026-04-02".parse().unwrap())
+        .await
+        .unwrap();
+    assert_eq!(scan.unreadable, []);
+    let paid = &scan.allocations[0];
+    assert_eq!(
+        (paid.allocated, paid.discount),
+        (Decimal::from(1085), Decimal::ZERO)
+    );
+    assert_eq!(paid.in_invoice_currency, Some(Decimal::from(1000)));
+    let bench = Bench::new();
+    let row = r#"{"data":[{"supplierInvoice.entityCode":"10USACO","supplierInvoice.supplierCode":"10S1001","supplierInvoice.supplierInvoiceReference":"INV-55812",
+        "supplierInvoice.invoiceType":"INVOICE","supplierInvoice.currencyCode":"USD","supplierInvoice.balance":1e-13,"supplierInvoice.lastModifiedDate":"2026-04-05"}]}"#;
     bench.script.then(answer(200, row));
+    let scan = bench
+        .qad
+        .balances_since("2026-04-02".parse().unwrap())
+        .await
+        .unwrap();
+    assert_eq!(scan.balances[0].is_closed(), Some(true), "nothing is owed");
+}
+
+#[tokio::test]
+async fn a_payment_row_without_its_day_is_told_and_read_again_from_where_this_reading_began() {
+    let bench = Bench::new();
+    let row = central("10USACO", "10USACO", 7).replace("\"2026-04-04\"", "null");
+    bench.script.then(answer(200, &format!(r#"{{"data":[{row}]}}"#)));
     bench.script.then(answer(200, NONE));
     let since = "2026-04-02".parse().unwrap();
     let scan = bench.qad.payments_since(since).await.unwrap();

@@ -87,14 +87,15 @@ async fn an_order_is_asked_for_and_read_as_the_contract_says() {
 }
 
 #[tokio::test]
-async fn the_books_are_open_where_every_period_of_the_day_is() {
+async fn the_books_are_open_where_one_period_of_the_day_is() {
     let period = |start: &str, end: &str, locked: Value| json!({"period.entityCode": "10USACO", "period.startDate": start, "period.endDate": end, "period.isApLocked": locked});
     let october = |locked: Value| period("2026-10-01T00:00:00.000Z", "2026-10-31T00:00:00.000Z", locked);
     let november = period("2026-11-01", "2026-11-30", json!(false));
     for (shown, expected) in [
         (vec![october(json!(true)), november.clone()], Some(false)),
         (vec![october(json!("no"))], Some(true)),
-        (vec![october(json!(false)), october(json!(true))], Some(false)),
+        (vec![october(json!(false)), october(json!(true))], Some(true)),
+        (vec![october(json!(true)), october(json!("yes"))], Some(false)),
         (vec![november.clone()], None),
         (vec![], None),
     ] {
@@ -108,12 +109,53 @@ async fn the_books_are_open_where_every_period_of_the_day_is() {
     }
     for spoiled in [
         without(november.clone(), "period.isApLocked"),
+        with(november.clone(), "period.isApLocked", json!(null)),
         with(november, "period.entityCode", json!("20GERCO")),
     ] {
         let bench = Bench::new();
         bench.script.then(rows(&[spoiled], json!(false)));
         assert!(bench.qad.books_are_open(date("2026-11-28")).await.is_err());
     }
+}
+
+#[tokio::test]
+async fn noise_of_binary_arithmetic_is_rounded_wherever_qad_says_a_figure() {
+    let number = |text: &str| serde_json::from_str::<Value>(text).unwrap();
+    let bench = Bench::new();
+    let noisy = with(record(), "totalAmount", number("795.0000000000001"));
+    bench
+        .script
+        .then(answer(200, &records(std::slice::from_ref(&noisy)).to_string()));
+    let echo = bench.qad.create_invoice(&draft(), "effect-key").await.unwrap();
+    assert_eq!(echo.total, decimal("795"));
+    bench.script.then(answer(200, &records(&[noisy]).to_string()));
+    let found = bench.qad.find_invoices(&echo.identity).await.unwrap();
+    assert_eq!(found, [echo]);
+    let line = with(order_row(1), "pod_det.pod_disc_pct", number("9.999999999999998"));
+    bench.script.then(rows(&[line], json!("false")));
+    let order = bench
+        .qad
+        .order(&"PO100234".parse().unwrap())
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(order.lines[0].discount_percent, decimal("10"));
+    assert_eq!(order.lines[0].rounded.len(), 1, "{:?}", order.lines[0].rounded);
+    let vouchered = with(
+        receipt_row("RC1"),
+        "pvo_mstr.pvo_vouchered_qty",
+        number("5.684341886080802e-14"),
+    );
+    bench.script.then(rows(&[vouchered], json!("false")));
+    let receipts = bench
+        .qad
+        .receipts_of_order(&"PO100234".parse().unwrap())
+        .await
+        .unwrap();
+    assert_eq!(
+        (receipts[0].vouchered, receipts[0].rounded.len()),
+        (decimal("0"), 1)
+    );
 }
 
 #[tokio::test]
@@ -637,6 +679,71 @@ async fn an_invoice_is_created_with_exactly_the_contracts_bytes() {
 }
 
 #[tokio::test]
+async fn a_business_document_takes_the_record_in_an_array_and_201_is_its_success() {
+    let mut document = document();
+    document["qad"]["profile"] =
+        json!({"supplier_invoices": {"bdoc_path": "/api/bdoc/financials/ap/SupplierInvoice"}});
+    let sent: Value = serde_json::from_str(SENT).unwrap();
+    let refusal = json!([{"submitResult": {"success": false}}]);
+    let envelope = records(&[record()]);
+    for (status, answered, word) in [
+        (201, json!([record()]), "done"),
+        (201, without(envelope.clone(), "submitResult"), "done"),
+        // Created, and nothing is said of it: it is looked up.
+        (201, json!([]), "unknown"),
+        (201, json!({}), "unknown"),
+        (201, refusal, "unknown"),
+        (200, json!([record()]), "unknown"),
+        (200, envelope, "done"),
+        (
+            201,
+            json!({"submitResult": {"success": false, "errors": [{"message": "Daybook not found"}]}}),
+            "refused",
+        ),
+        (
+            400,
+            json!({"errors": [{"message": "Daybook not found"}]}),
+            "refused",
+        ),
+    ] {
+        let bench = Bench::with(&document);
+        bench.script.then(answer(status, &answered.to_string()));
+        let got = match bench.qad.create_invoice(&draft(), "key").await {
+            Ok(echo) => {
+                assert_eq!(echo.voucher.unwrap().to_string(), "2026/SI/431");
+                "done"
+            }
+            Err(WriteError::Unknown(_)) => "unknown",
+            Err(WriteError::Refused(_)) => "refused",
+            Err(WriteError::NotApplied { .. }) => "not applied",
+        };
+        assert_eq!(got, word, "{status} {answered}");
+        let request = &bench.script.sent()[0];
+        assert_eq!(
+            request.url,
+            "https://example.qad.com/clouderp/api/bdoc/financials/ap/SupplierInvoice"
+        );
+        let body: Value = serde_json::from_str(body(request)).unwrap();
+        assert_eq!(body, sent["supplierInvoices"]);
+        // It is found where it was found before.
+        bench.script.then(answer(200, &records(&[record()]).to_string()));
+        let found = bench
+            .qad
+            .find_invoices(&identity(DocumentKind::Invoice))
+            .await
+            .unwrap();
+        assert_eq!(found.len(), 1);
+        assert!(bench.script.sent()[1].url.contains("/api/erp/supplierInvoices?"));
+    }
+    // Without the setting 201 alone is no success.
+    let bench = Bench::new();
+    let unsaid = without(records(&[record()]), "submitResult");
+    bench.script.then(answer(201, &unsaid.to_string()));
+    let error = bench.qad.create_invoice(&draft(), "key").await.unwrap_err();
+    assert!(matches!(error, WriteError::Unknown(_)), "{error}");
+}
+
+#[tokio::test]
 async fn names_constants_and_types_of_the_body_are_the_tenants() {
     let mut document = document();
     document["qad"]["profile"] = json!({
@@ -768,6 +875,21 @@ async fn every_answer_to_a_create_has_its_meaning() {
                     {"message": "The accounting period is closed"}, {"message": "Daybook not found"}]}})
                 .to_string(),
             ),
+            "refused",
+            "QAD_INVOICE_REFUSED",
+        ),
+        (
+            answer(
+                200,
+                &json!({"submitResult": {"success": false, "errors": [
+                    {"fieldName": "postingDate", "message": "Period is closed"}, {"message": "Invoice not saved"}]}})
+                .to_string(),
+            ),
+            "refused",
+            "PERIOD_CLOSED",
+        ),
+        (
+            answer(200, &rejected("Invoice not saved")),
             "refused",
             "QAD_INVOICE_REFUSED",
         ),
@@ -1053,7 +1175,7 @@ async fn none_is_only_said_when_qad_said_so() {
 
 proptest! {
     #[test]
-    fn amounts_go_out_and_come_back_digit_for_digit(units in -999_999_999_999_999i64..999_999_999_999_999, scale in 0u32..10) {
+    fn amounts_go_out_and_come_back_digit_for_digit(units in -999_999_999_999_999i64..999_999_999_999_999, scale in 0u32..9) {
         let total = Decimal::new(units, scale);
         let bench = Bench::new();
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
@@ -1155,8 +1277,20 @@ async fn a_receipt_says_what_is_pending_and_what_it_has_cost_and_noise_is_told()
     );
     assert_eq!(both[1].received, decimal("0.3"));
     assert_eq!(both[1].rounded.len(), 1, "{:?}", both[1].rounded);
-    let alone = read(vec![noisy]).await.unwrap();
+    let alone = read(vec![noisy.clone()]).await.unwrap();
     assert_eq!(alone[0].pending, Pending::NotShown, "a tenant that shows none");
+    // The field is shown, and says nothing: all that was received is on consignment.
+    let null = |receiver: &str| with(receipt_row(receiver), "pvo_mstr.pvo_trans_qty", json!(null));
+    for consigned in [vec![null("RC1")], vec![null("RC1"), null("RC2")]] {
+        let receipts = read(consigned).await.unwrap();
+        assert!(
+            receipts.iter().all(|receipt| receipt.pending == Pending::Missing),
+            "{receipts:?}"
+        );
+    }
+    // A row that leaves out what is null, beside one that shows the field.
+    let both = read(vec![null("RC1"), noisy]).await.unwrap();
+    assert_eq!(both[1].pending, Pending::Missing);
     for field in [
         "prh_hist.prh_rcvd",
         "pvo_mstr.pvo_vouchered_qty",

@@ -210,6 +210,16 @@ fn every_wrong_setting_is_named() {
         ("/invoices", json!({"hold_days_max": 0}), "invoices.hold_days_max"),
         (
             "/invoices",
+            json!({"minor_units": {"HUF": 7}}),
+            "invoices.minor_units.HUF",
+        ),
+        (
+            "/invoices",
+            json!({"minor_units": {"HUF": -1}}),
+            "invoices.minor_units",
+        ),
+        (
+            "/invoices",
             json!({"hold_days_max": 3651}),
             "invoices.hold_days_max",
         ),
@@ -276,6 +286,54 @@ fn a_changed_limit_changes_the_name_of_the_limits() {
     assert!(version(json!("0.1")).starts_with("custom-"));
     assert_eq!(version(json!("0.1")), version(json!("0.10")));
     assert_ne!(version(json!("0.1")), version(json!("0.2")));
+    // Every limit, for all and for some, by the figure and not by how it is written.
+    for name in [
+        "price.over",
+        "price.under",
+        "received.over",
+        "ordered.over",
+        "total",
+        "echo",
+    ] {
+        for at in ["", "by_currency.JPY.", "by_supplier.10S1001."] {
+            for part in ["percent", "amount", "free"] {
+                let version = |figure: &str| {
+                    let limit = json!({"percent": 7, "amount": 7, "free": 7});
+                    let mut tolerance = with_member(limit, part, figure);
+                    for key in format!("{at}{name}").split('.').rev() {
+                        tolerance = json!({key: tolerance});
+                    }
+                    let text = changed("/invoices", json!({"tolerance": tolerance}));
+                    let document = ConnectionDocument::parse(&text).unwrap();
+                    document.match_policy().tolerance.version
+                };
+                assert_eq!(version("0.1"), version("0.10"), "{at}{name}.{part}");
+                assert_ne!(version("0.1"), version("0.2"), "{at}{name}.{part}");
+            }
+        }
+    }
+}
+
+fn with_member(mut table: serde_json::Value, name: &str, figure: &str) -> serde_json::Value {
+    table[name] = json!(figure);
+    table
+}
+
+#[test]
+fn the_smallest_unit_of_a_currency_is_a_setting_of_the_connection_and_of_an_entity() {
+    let mut document = document();
+    document["invoices"] = json!({"minor_units": {"HUF": 0, "USD": 2}});
+    let qad = document["qad"].as_object_mut().unwrap();
+    let (code, domain) = (qad.remove("entity").unwrap(), qad.remove("domain").unwrap());
+    document["entities"] = json!([{"code": code, "domain": domain, "minor_units": {"USD": 4}}]);
+    let read = ConnectionDocument::parse(&document.to_string()).unwrap();
+    let units: Vec<(String, u32)> = read
+        .match_policy()
+        .minor_units
+        .iter()
+        .map(|(currency, digits)| (currency.to_string(), *digits))
+        .collect();
+    assert_eq!(units, [("HUF".to_owned(), 0), ("USD".to_owned(), 4)]);
 }
 
 #[test]
@@ -337,7 +395,7 @@ fn a_tolerance_is_percent_amount_and_free_by_currency_and_supplier() {
         "currency": "EUR",
         "price": {"over": {"percent": 3, "amount": "250"}},
         "received": {"over": {"percent": 0.5}},
-        "total": 0.02,
+        "total": {"free": 0.02, "percent": 1, "amount": 5},
         "by_currency": {"JPY": {"price": {"over": {"free": 500}}}},
         "by_supplier": {"10S1001": {"ordered": {"over": {"percent": 10}}}},
     }))
@@ -351,7 +409,10 @@ fn a_tolerance_is_percent_amount_and_free_by_currency_and_supplier() {
     assert_eq!(limits.price.under, domain::policy::Limits::default().price.under);
     assert_eq!(limits.received_over.percent, Some(Decimal::new(5, 1)));
     assert_eq!(limits.ordered_over.unwrap().percent, Some(Decimal::TEN));
-    assert_eq!(limits.total.free, Decimal::new(2, 2));
+    assert_eq!(
+        (limits.total.free, limits.total.percent, limits.total.amount),
+        (Decimal::new(2, 2), Some(Decimal::ONE), Some(Decimal::from(5)))
+    );
     assert_eq!(
         read.of("JPY".parse().unwrap(), None).price.over.free,
         Decimal::from(500)
@@ -371,7 +432,11 @@ fn a_tolerance_is_percent_amount_and_free_by_currency_and_supplier() {
             json!({"received": {"under": {"percent": 1}}}),
             "invoices.tolerance.received",
         ),
-        (json!({"total": {"percent": 1}}), "invoices.tolerance.total"),
+        (
+            json!({"total": {"percent": -1}}),
+            "invoices.tolerance.total.percent",
+        ),
+        (json!({"echo": {"amount": -1}}), "invoices.tolerance.echo.amount"),
         (
             json!({"unit_price_percent_over": 5, "price": {"over": 1}}),
             "invoices.tolerance.unit_price_percent_over",

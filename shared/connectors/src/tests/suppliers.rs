@@ -432,6 +432,55 @@ async fn a_supplier_is_created_in_qad_with_the_connections_defaults() {
 }
 
 #[tokio::test]
+async fn a_supplier_can_be_written_as_a_business_document() {
+    let mut document = settings();
+    document["qad"]["profile"] = json!({"supplier": {"bdoc_path": "/api/bdoc/base/md/Supplier"}});
+    let record = RECORD.replace("\"S1\"", "\"C77\"");
+    let newcomer = data(&[(SupplierField::Name, "Newcomer"), (SupplierField::Active, "true")]);
+    for answered in [format!("[{record}]"), String::new(), "{}".to_owned()] {
+        let bench = Bench::with(&document);
+        bench.script.then(answer(201, &answered));
+        // What the answer does not show is read where it was read before.
+        bench.script.then(answer(200, &found(&record)));
+        bench
+            .qad
+            .create_supplier(&code("C77"), &newcomer, "k")
+            .await
+            .unwrap();
+        let sent = bench.script.sent();
+        assert_eq!(
+            sent.len(),
+            if answered.starts_with('[') { 1 } else { 2 },
+            "{answered}"
+        );
+        assert_eq!(
+            sent[0].url,
+            "https://example.qad.com/clouderp/api/bdoc/base/md/Supplier"
+        );
+        let body: Value = serde_json::from_str(body(&sent[0])).unwrap();
+        assert_eq!(body[0]["supplierCode"], "C77");
+    }
+    let bench = Bench::with(&document);
+    bench.script.then(answer(200, &found(&record)));
+    bench.script.then(answer(201, &format!("[{record}]")));
+    bench
+        .qad
+        .update_supplier(&code("C77"), &newcomer, "k")
+        .await
+        .unwrap();
+    let sent = bench.script.sent();
+    assert_eq!(
+        sent[1].url,
+        "https://example.qad.com/clouderp/api/bdoc/base/md/Supplier"
+    );
+    let body: Value = serde_json::from_str(body(&sent[1])).unwrap();
+    assert_eq!(
+        (&body[0]["dataOperation"], &body[0]["supplierCode"]),
+        (&json!("U"), &json!("C77"))
+    );
+}
+
+#[tokio::test]
 async fn a_create_in_qad_is_done_refused_or_unknown() {
     let ours = found(&RECORD.replace("\"S1\"", "\"C77\""));
     for (outcomes, expected) in [

@@ -113,8 +113,9 @@ pub(super) fn payee(input: &MatchInput<'_>) -> Result<Option<Payee>, Exception> 
             .and_then(|code| super::lines::find_folded(&policy.codes, code))
             .cloned());
     };
-    let own = input.invoice.supplier.number.as_deref();
-    if own.is_some_and(|own| crate::reference::fold(own) == crate::reference::fold(reference)) {
+    let supplier = &input.invoice.supplier;
+    let mut own = supplier.number.iter().chain(&supplier.also);
+    if own.any(|own| crate::reference::fold(own) == crate::reference::fold(reference)) {
         return Ok(None);
     }
     match super::lines::find_folded(&policy.codes, reference) {

@@ -201,6 +201,7 @@ fn invoice(lines: Vec<InvoiceLine>) -> Invoice {
         supplier: InvoiceSupplier {
             coupa_id: Some(1),
             number: Some("10S1001".to_owned()),
+            also: Vec::new(),
             name: "Example Castings".to_owned(),
         },
         currency: "USD".parse().unwrap(),
@@ -381,6 +382,7 @@ fn policy() -> MatchPolicy {
         not_payable: Default::default(),
         remit_to: Default::default(),
         patience: Default::default(),
+        minor_units: Default::default(),
     }
 }
 
@@ -853,6 +855,33 @@ fn totals_may_differ_by_a_minor_unit_per_line_up_to_the_tolerance() {
             expected,
             "{lines} lines, {tolerance}, {difference}"
         );
+    }
+}
+
+#[test]
+fn a_total_may_differ_by_what_is_given_in_percent_and_amount() {
+    // One line of 1000.00: percent, amount, difference -> approved
+    for (percent, amount, difference, fine) in [
+        (Some("1"), None, "10.00", true),
+        (Some("1"), None, "-9.90", true),
+        (Some("1"), None, "10.20", false),
+        (None, Some("3"), "3.00", true),
+        (None, Some("3"), "3.01", false),
+        (Some("1"), Some("3"), "3.01", false),
+        (Some("0"), Some("3"), "0.01", true),
+        (Some("0"), Some("3"), "0.02", false),
+    ] {
+        let mut case = Case::invoice();
+        case.order_line().unit_price = d("1000");
+        case.bill(vec![line(1, "1", "1000", "PO1", 1)]);
+        case.policy.tolerance.limits.total = Limit {
+            percent: percent.map(d),
+            amount: amount.map(d),
+            free: d("0.05"),
+        };
+        case.invoice.total += d(difference);
+        let expected = if fine { "approve" } else { "park TOTALS_DISAGREE" };
+        assert_eq!(case.verdict(), expected, "{percent:?} {amount:?} {difference}");
     }
 }
 

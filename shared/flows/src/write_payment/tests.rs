@@ -718,17 +718,17 @@ async fn tax_withheld_at_payment_and_a_payment_in_another_currency_are_told_by_q
 
 #[tokio::test]
 async fn what_a_person_looks_at_still_gets_its_payments_and_their_reversals() {
-    let looked_at = |ours: bool| {
+    let looked_at = |parked: Option<&str>| {
         let model = model();
         let mut record = invoice_record(true);
         let voucher = record.state.voucher().cloned();
         record.state = State::Parked {
             reason: ParkReason::InQad {
-                problem: Problem::new("VOIDED_IN_COUPA", "Decide."),
+                problem: Problem::new("VOIDED_AFTER_POSTING", "Decide."),
                 voucher,
             },
         };
-        if !ours {
+        if let Some(code) = parked {
             let mut effect = crate::invoice_effects::new_effect(
                 "k".into(),
                 Repetition::OnlyAfterLookUp,
@@ -737,23 +737,94 @@ async fn what_a_person_looks_at_still_gets_its_payments_and_their_reversals() {
                 None,
             );
             effect.status = EffectStatus::Parked;
+            effect.problem = Some(Problem::new(code, "Compare."));
             record.creation = Some(effect);
         }
         let body = serde_json::to_string(&record).unwrap();
         put(&mut model.world(), RecordKey::Invoice(INVOICE), body);
         model
     };
-    let model = looked_at(true);
-    settle(&model, &[row(1, PAID, 100)]).await;
-    assert_eq!(shown(&model), (vec![100], true));
-    settle(&model, &[row(1, PaymentStatus::Void, 100)]).await;
-    assert_eq!(shown(&model), (vec![100, -100], false));
+    for ours in [None, Some("QAD_DOCUMENT_DIFFERS")] {
+        let model = looked_at(ours);
+        settle(&model, &[row(1, PAID, 100)]).await;
+        assert_eq!(shown(&model), (vec![100], true), "{ours:?}");
+        settle(&model, &[row(1, PaymentStatus::Void, 100)]).await;
+        assert_eq!(shown(&model), (vec![100, -100], false), "{ours:?}");
+    }
     // Somebody else's document under the same number: its payments are not this invoice's.
-    let foreign = looked_at(false);
-    qad(&foreign, &[row(1, PAID, 100)]);
-    poll(&foreign).await.unwrap();
-    write(&foreign, HintReason::Payment).await.unwrap();
-    assert_eq!(foreign.world().writes, 0);
+    for code in [
+        "QAD_DOCUMENT_FOREIGN",
+        "DUPLICATE_REFERENCE",
+        "QAD_DUPLICATE_DOCUMENTS",
+    ] {
+        let foreign = looked_at(Some(code));
+        qad(&foreign, &[row(1, PAID, 100)]);
+        poll(&foreign).await.unwrap();
+        write(&foreign, HintReason::Payment).await.unwrap();
+        assert_eq!(foreign.world().writes, 0, "{code}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_owed_is_what_qads_document_says_once_it_is_accepted() {
+    let posted = |total: Option<i64>, sent: Option<i64>| {
+        let model = model();
+        let mut record = invoice_record(true);
+        record.posted_total = total.map(Decimal::from);
+        record.creation = sent.map(|sent| {
+            let draft = SupplierInvoiceDraft {
+                total: Decimal::from(sent),
+                ..crate::testing::draft()
+            };
+            let request = serde_json::to_string(&draft).unwrap();
+            let mut effect = crate::invoice_effects::new_effect(
+                "k".into(),
+                Repetition::OnlyAfterLookUp,
+                request,
+                Timestamp(0),
+                None,
+            );
+            effect.status = EffectStatus::Done;
+            effect
+        });
+        let body = serde_json::to_string(&record).unwrap();
+        put(&mut model.world(), RecordKey::Invoice(INVOICE), body);
+        model
+    };
+    // Coupa says 100. QAD has computed 101; of a record of an earlier version only what was sent is known.
+    for (total, sent) in [(Some(101), None), (Some(101), Some(100)), (None, Some(101))] {
+        let model = posted(total, sent);
+        settle(&model, &[row(1, PAID, 100)]).await;
+        assert_eq!(shown(&model), (vec![100], false), "{total:?} {sent:?}: 1 is owed");
+        settle(&model, &[row(2, PAID, 1)]).await;
+        assert_eq!(shown(&model), (vec![100, 1], true), "{total:?} {sent:?}");
+        assert_eq!(bill(&model).total, Decimal::from(101));
+    }
+    // More than that is a person's, as before.
+    let over = posted(Some(101), Some(100));
+    qad(&over, &[row(1, PAID, 102)]);
+    poll(&over).await.unwrap();
+    write(&over, HintReason::Payment).await.unwrap();
+    assert_eq!(bill(&over).parked.unwrap().code, "PAID_OVER_TOTAL");
+}
+
+#[tokio::test]
+async fn a_bill_that_was_made_before_the_invoice_was_posted_is_over_what_qads_document_says() {
+    let model = model();
+    let put_record = |record: &InvoiceRecord| {
+        let body = serde_json::to_string(record).unwrap();
+        put(&mut model.world(), RecordKey::Invoice(INVOICE), body);
+    };
+    put_record(&invoice_record(false));
+    qad(&model, &[row(1, PAID, 101)]);
+    poll(&model).await.unwrap();
+    assert_eq!(bill(&model).total, Decimal::from(100));
+    let mut record = invoice_record(true);
+    record.posted_total = Some(Decimal::from(101));
+    put_record(&record);
+    heal(&model).await;
+    assert_eq!(shown(&model), (vec![101], true));
+    assert_eq!(bill(&model).total, Decimal::from(101));
 }
 
 #[tokio::test]

@@ -144,6 +144,9 @@ fn of_coupa(rest: &[&str], text: &str) -> Option<String> {
         ["instance"] => Some(format!(
             "QAD's description of an invoice reads Coupa {text}/ and Coupa's id; documents marked without the name stay ours."
         )),
+        ["voucher_field"] => Some(format!(
+            "QAD's number of its document is written into the custom field {text} of an invoice in Coupa."
+        )),
         ["integration_history", "enabled"] => {
             Some("What becomes of an invoice is written onto it in Coupa as integration history.".to_owned())
         }
@@ -190,6 +193,9 @@ fn of_invoices(rest: &[&str], text: &str) -> Option<String> {
         }
         .to_owned(),
         ["first_open_day"] => format!("Nothing is posted before {text}, whatever date it would have."),
+        ["minor_units", currency] => format!(
+            "Amounts in {currency} have {text} digits after the point, whatever Coupa and ISO 4217 say."
+        ),
         ["hold_days_max"] => {
             format!("An invoice that has waited {text} days for one reason is a person's; it still goes on by itself.")
         }
@@ -281,6 +287,9 @@ fn tolerance(rest: &[&str], text: &str) -> String {
         Some(&"percent") | Some(&"unit_price_percent_over") | Some(&"quantity_percent_over") => {
             format!("up to {text} percent, as far as the other limit allows it")
         }
+        Some(&"amount") if matches!(rest.first(), Some(&"total" | &"echo")) => {
+            format!("up to {text} in all, as far as the other limit allows it")
+        }
         Some(&"amount") => format!("up to {text} on the line, as far as the other limit allows it"),
         _ => format!("up to {text}, whatever the percentage"),
     };
@@ -294,6 +303,9 @@ fn of_payments(rest: &[&str], text: &str) -> Option<String> {
                 "Payments of an invoice may exceed its total by {text}; what exceeds it more waits for a person."
             )
         }
+        ["under_total"] => format!(
+            "Where QAD does not say whether an invoice is open, payments that fall short of its total by {text} pay it."
+        ),
         ["lookback_days"] => {
             format!("Payments older than {text} days are not found at the first look.")
         }

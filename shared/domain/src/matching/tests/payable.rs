@@ -122,6 +122,10 @@ fn the_address_it_is_to_be_paid_at_leads_to_the_supplier_to_somebody_known_or_to
             "{code:?} {reference:?}"
         );
     }
+    // The supplier's number in Coupa, which a map turns into QAD's.
+    let mut mapped = remit("BANK-2", "v-100");
+    mapped.invoice.supplier.also = vec!["V-100".to_owned()];
+    assert_eq!(mapped.draft().payee, None);
     let mut unknown = remit("BANK-2", "S00999");
     assert_eq!(unknown.verdict(), "park REMIT_TO_NOT_MAPPED");
     unknown.policy.remit_to.unknown = OnUnknownRemitTo::Ignore;
@@ -139,6 +143,13 @@ fn coupas_own_count_of_digits_decides_what_a_difference_is() {
     case.invoice.total = d("101");
     assert_eq!(case.verdict(), "park TOTALS_DISAGREE LINE_CONTRADICTS_ITSELF");
     case.invoice.terms.minor_digits = Some(0);
+    assert_eq!(case.draft().total, d("101"));
+    // The connection's own count comes before Coupa's, and before ISO's where Coupa says nothing.
+    let huf = case.invoice.currency;
+    case.policy.minor_units = [(huf, 2)].into();
+    assert_eq!(case.verdict(), "park TOTALS_DISAGREE LINE_CONTRADICTS_ITSELF");
+    case.invoice.terms.minor_digits = None;
+    case.policy.minor_units = [(huf, 0), ("EUR".parse().unwrap(), 4)].into();
     assert_eq!(case.draft().total, d("101"));
 }
 
