@@ -21,8 +21,10 @@ mod exhaustive;
 #[cfg(debug_assertions)]
 mod guards;
 mod instructions;
+mod ledger;
 mod life;
 mod machines;
+mod originals;
 mod payments;
 mod people;
 mod periods;

@@ -706,6 +706,7 @@ async fn invocation(gate: Gate, job: Job, setup: Arc<Setup>, connection: Connect
                 context,
                 coupa: &gate,
                 qad: &gate,
+                index: gate.sim.register.as_ref(),
                 orders: &OrderReads::default(),
                 settings: &setup.settings,
                 entities: &[],

@@ -145,6 +145,7 @@ impl ExceptionCode {
                 | Self::PaidElsewhere
                 | Self::Prepaid
                 | Self::NearDuplicate
+                | Self::DuplicateReferenceOtherYear
         )
     }
 }

@@ -23,6 +23,7 @@ pub mod month_end;
 pub mod opening;
 pub mod operator;
 pub mod order_event;
+mod originals;
 pub mod pace;
 pub mod pause;
 pub mod plans;

@@ -5,16 +5,20 @@
 //! is lost, repeated, late or out of order changes nothing.
 
 use crate::bills::unmatched_key;
-use crate::claims::{ClaimPlace, IdentityClaim, Near, claim_keys, claim_writes, identity_key};
+use crate::claims::{
+    BilledInCoupa, ClaimPlace, IdentityClaim, Near, billed_in_coupa_key, billed_in_coupa_write,
+    cancellation_write, claim_keys, claim_writes, identity_key, year_key,
+};
 use crate::coupa_orders::{OrderReads, anew};
 use crate::engine::{Driven, Finding, Target, drive};
 use crate::invoice_effects::{
     Creation, Export, Note, Wanted, draft_of, export_effect, judge_documents, new_effect, with_note,
 };
 use crate::opening::{self, Openings};
+use crate::originals;
 use crate::pause;
 use crate::ports::{
-    CommitError, Coupa, HintReason, Outcomes, Qad, QadDocument, ReadError, RecordGroup, RecordKey,
+    CommitError, Coupa, HintReason, Index, Outcomes, Qad, QadDocument, ReadError, RecordGroup, RecordKey,
     RecordWrite, StoredRecord,
 };
 use crate::store::{Change, Context, Document, FlowError, Loaded, impossible, load, parse, render, save};
@@ -31,13 +35,13 @@ use domain::instruction::SecondPerson;
 use domain::lifecycle::{
     ClosedPeriod, Event, InvoiceEffect, InvoiceRecord, ParkReason, PostedHow, State, Summary,
 };
-use domain::matching::alike::BillAlike;
+use domain::matching::alike::{BillAlike, SameNumber};
 use domain::matching::{
     CoupaOrders, Decision, Exception, ExceptionCode, MatchInput, MatchReport, Original, SupplierInvoiceDraft,
-    Verdict, decide_accepting,
+    Verdict, decide_accepting, received_in_coupa,
 };
 use domain::patience;
-use domain::policy::MatchPolicy;
+use domain::policy::{MatchPolicy, OnLine, OnOrderOnlyInCoupa};
 use domain::problem::{CREDENTIAL_RECHECK_MILLIS, Problem};
 use domain::time::{Timestamp, Zone};
 use futures_util::future::{BoxFuture, join_all, try_join_all};
@@ -72,6 +76,8 @@ pub struct Deps<'a> {
     pub qad: &'a dyn Qad,
     /// What Coupa has said about orders during this delivery.
     pub orders: &'a OrderReads,
+    /// The index of questions: finds an invoice by its number, whatever has become of it.
+    pub index: &'a dyn Index,
     /// The connection's settings; those of its entity where it has only one.
     pub settings: &'a InvoiceSettings,
     /// The connection's entities, each with its own view of QAD and its own settings; none where everything is the one
@@ -923,6 +929,8 @@ struct Ours {
     alike: Vec<BillAlike>,
     /// The invoice that a credit note names as the one it corrects.
     original: Option<Original>,
+    /// The revision of what is kept of its cancellation; 0 for nothing.
+    cancellation: u64,
 }
 
 /// Whose the QAD identity of this invoice is.
@@ -939,8 +947,17 @@ enum Claim {
     /// Another invoice's.
     Taken {
         identity: QadInvoiceIdentity,
-        owner: InvoiceId,
+        owner: SameNumber,
     },
+}
+
+/// A decision, and what it had to ask besides.
+struct Decided {
+    decision: Decision,
+    /// Coupa's orders, as far as they were asked for.
+    coupa_orders: CoupaOrders,
+    /// What is billed of order lines that Coupa alone receives, as it was read.
+    billed_in_coupa: BTreeMap<String, Loaded<BilledInCoupa>>,
 }
 
 /// Decides an invoice that Coupa has approved, on what QAD shows of it now, and stores the verdict.
@@ -955,11 +972,15 @@ async fn decide_approved(
         Err(error) => return Box::pin(unread(deps, loaded, error)).await,
     };
     let policy = evidence.ours.openings.applied_to(&deps.settings.policy);
-    let (decision, coupa_orders) = match decided(deps, &loaded.document, invoice, &evidence, &policy).await? {
+    let decided = match Box::pin(decided(deps, &loaded.document, invoice, &evidence, &policy)).await? {
         Ok(decided) => decided,
         Err(error) => return Box::pin(unread(deps, loaded, error)).await,
     };
-    let Decision { verdict, report } = decision;
+    let Decided {
+        decision: Decision { verdict, report },
+        coupa_orders,
+        billed_in_coupa,
+    } = decided;
     let tolerance_version = report.tolerance_version.clone();
     loaded.document.report = Some(report);
     let opened = opened_at(&evidence.ours.openings, &policy);
@@ -986,31 +1007,76 @@ async fn decide_approved(
             };
             hold(deps, loaded, invoice, held, &evidence, &coupa_orders).await
         }
-        Verdict::Approve { draft } => match &evidence.ours.claim {
-            Claim::Free { .. } => {
-                let claim = evidence.ours.claims(deps, invoice)?;
-                Box::pin(approve(deps, loaded, *draft, evidence.ours.reserved, claim)).await
+        Verdict::Approve { draft } => {
+            let mut writes = match &evidence.ours.claim {
+                Claim::Free { .. } => evidence.ours.claims(deps, invoice)?,
+                Claim::Taken { identity, .. } => {
+                    match claim_of_year(deps, invoice, identity, &draft, &evidence.ours.near).await? {
+                        Ok(writes) => writes,
+                        Err(problem) => {
+                            let reason = ParkReason::Problem { problem };
+                            return move_to(deps, loaded, Event::Parked { reason }).await;
+                        }
+                    }
+                }
+                Claim::None => return Err(impossible("approved without identity")),
+            };
+            if let Some(original) = draft.cancels {
+                let seen = evidence.ours.cancellation;
+                writes.push(cancellation_write(original, invoice.id, seen)?);
             }
-            Claim::Taken { identity, owner } => {
-                let problem = Problem::new(
-                    "DUPLICATE_REFERENCE",
-                    "Void this invoice in Coupa if it is the same bill; if it is another, have the supplier's number corrected.",
-                )
+            for order_line in draft.billed_in_coupa.keys() {
+                let Some(before) = billed_in_coupa.get(order_line) else {
+                    return Err(impossible("billed what was not read"));
+                };
+                let billed = before.document.clone();
+                writes.push(billed_in_coupa_write(
+                    order_line,
+                    before.revision,
+                    billed,
+                    invoice.id,
+                )?);
+            }
+            Box::pin(approve(deps, loaded, *draft, evidence.ours.reserved, writes)).await
+        }
+    }
+}
+
+/// Takes QAD's identity within its posting year, for an invoice that a person has released beside another one of the same
+/// number; the number's other owner keeps what it has. Refused where a third one has it in this year.
+async fn claim_of_year(
+    deps: &Deps<'_>,
+    invoice: &Invoice,
+    identity: &QadInvoiceIdentity,
+    draft: &SupplierInvoiceDraft,
+    near: &Near,
+) -> Result<Result<Vec<RecordWrite>, Problem>, FlowError> {
+    let year = u32::try_from(draft.posting_date.year()).map_err(|_| impossible("a posting year before 0"))?;
+    let key = year_key(identity, year);
+    let stored = deps.context.register.read(std::slice::from_ref(&key)).await?;
+    let stored = stored.into_iter().next().flatten();
+    let owner = stored.as_ref().map(parse::<IdentityClaim>).transpose()?;
+    if let Some(IdentityClaim { owner }) = owner.filter(|claim| claim.owner != invoice.id) {
+        let known = read_invoices(deps, BTreeSet::from([owner])).await?;
+        let is_free = known
+            .get(&owner)
+            .is_some_and(|record| matches!(record.state, State::Voided { .. }) && not_in_flight(record));
+        if !is_free && stands(Guard::IdentityClaim) {
+            let problem = Problem::new("DUPLICATE_REFERENCE", ExceptionCode::DuplicateReference.fix())
                 .field(identity.to_string())
                 .expected("no other invoice with this reference")
                 .actual(format!("Coupa invoice {owner} has it"));
-                move_to(
-                    deps,
-                    loaded,
-                    Event::Parked {
-                        reason: ParkReason::Problem { problem },
-                    },
-                )
-                .await
-            }
-            Claim::None => Err(impossible("approved without identity")),
-        },
+            return Ok(Err(problem));
+        }
     }
+    let seen = stored.map_or(0, |stored| stored.revision);
+    let mut writes = vec![plain_put(
+        key,
+        seen,
+        render(&IdentityClaim { owner: invoice.id })?,
+    )];
+    writes.extend(near.writes(invoice, &deps.settings.policy.entity)?);
+    Ok(Ok(writes))
 }
 
 /// What the match says of the evidence, and Coupa's orders as far as it had to ask for them.
@@ -1020,7 +1086,7 @@ async fn decided(
     invoice: &Invoice,
     evidence: &Evidence,
     policy: &MatchPolicy,
-) -> Result<Result<(Decision, CoupaOrders), ReadError>, FlowError> {
+) -> Result<Result<Decided, ReadError>, FlowError> {
     let reservations = evidence.ours.reservations(&deps.settings.policy);
     // Whoever wrote it into the register: above the limit one person's word is none.
     let rule = &deps.settings.second_person;
@@ -1029,33 +1095,123 @@ async fn decided(
     let accepted = release.map_or(&[][..], |release| {
         release.accepted_of(&invoice.source.content_sha256)
     });
-    let decided_with = |coupa_orders: &CoupaOrders| {
-        let input = MatchInput {
-            invoice,
-            orders: &evidence.orders,
-            receipts: &evidence.receipts,
-            reservations: &reservations,
-            coupa_orders,
-            alike: &evidence.ours.alike,
-            original: evidence.ours.original.as_ref(),
-            policy,
-            today: deps.settings.zone.date_of(deps.context.clock.now()),
-        };
-        decide_accepting(&input, accepted)
+    let (no_orders, nothing_billed) = (CoupaOrders::new(), BTreeMap::new());
+    let input = MatchInput {
+        invoice,
+        orders: &evidence.orders,
+        receipts: &evidence.receipts,
+        reservations: &reservations,
+        coupa_orders: &no_orders,
+        alike: &evidence.ours.alike,
+        original: evidence.ours.original.as_ref(),
+        same_number: match &evidence.ours.claim {
+            Claim::Taken { owner, .. } => Some(owner),
+            Claim::Free { .. } | Claim::None => None,
+        },
+        billed_in_coupa: &nothing_billed,
+        policy,
+        today: deps.settings.zone.date_of(deps.context.clock.now()),
     };
-    let none = CoupaOrders::new();
-    let decision = decided_with(&none);
-    // What a person has to look at anyway needs no further question: the order in Coupa can only be in the way too.
-    if matches!(decision.verdict, Verdict::Park { .. }) || !deps.settings.policy.coupa_orders.read {
-        return Ok(Ok((decision, none)));
+    let decision = decide_accepting(&input, accepted);
+    let is_parked = matches!(decision.verdict, Verdict::Park { .. });
+    // What a person has to look at anyway needs no further question, unless Coupa's order can send a line elsewhere.
+    if !policy.coupa_orders.read || (is_parked && !may_go_elsewhere(invoice, policy)) {
+        return Ok(Ok(Decided {
+            decision,
+            coupa_orders: no_orders,
+            billed_in_coupa: BTreeMap::new(),
+        }));
     }
     if !deps.context.has_time_for_a_call() {
         return Err(FlowError::OutOfTime);
     }
-    Ok(match deps.orders.of(deps.coupa, invoice).await {
-        Ok(orders) => Ok((decided_with(&orders), orders)),
-        Err(error) => Err(error),
-    })
+    let coupa_orders = match deps.orders.of(deps.coupa, invoice).await {
+        Ok(orders) => orders,
+        Err(error) => return Ok(Err(error)),
+    };
+    let input = MatchInput {
+        coupa_orders: &coupa_orders,
+        ..input
+    };
+    let kept = billed_in_coupa(deps, invoice.id, received_in_coupa(&input).into_keys()).await?;
+    let billed = kept
+        .iter()
+        .map(|(order_line, kept)| (order_line.clone(), kept.1))
+        .collect();
+    let decision = decide_accepting(
+        &MatchInput {
+            billed_in_coupa: &billed,
+            ..input
+        },
+        accepted,
+    );
+    Ok(Ok(Decided {
+        decision,
+        coupa_orders,
+        billed_in_coupa: kept
+            .into_iter()
+            .map(|(order_line, (loaded, _))| (order_line, loaded))
+            .collect(),
+    }))
+}
+
+/// True where Coupa's orders may do more than be in the way: they can send a line of an invoice to the general ledger.
+fn may_go_elsewhere(invoice: &Invoice, policy: &MatchPolicy) -> bool {
+    invoice.kind == DocumentKind::Invoice
+        && (policy.lines.without_receipt == OnLine::Gl
+            || policy.lines.order_only_in_coupa == OnOrderOnlyInCoupa::Gl)
+        && invoice.lines.iter().any(|line| line.coupa_order.is_some())
+}
+
+/// What is kept of each of these order lines that Coupa alone receives, without those that came to nothing, and how much others
+/// than this invoice have billed of it.
+async fn billed_in_coupa(
+    deps: &Deps<'_>,
+    own: InvoiceId,
+    order_lines: impl Iterator<Item = String>,
+) -> Result<BTreeMap<String, (Loaded<BilledInCoupa>, Decimal)>, FlowError> {
+    let order_lines: Vec<String> = order_lines.collect();
+    if order_lines.is_empty() {
+        return Ok(BTreeMap::new());
+    }
+    let keys: Vec<RecordKey> = order_lines.iter().map(|text| billed_in_coupa_key(text)).collect();
+    let found = deps.context.register.read(&keys).await?;
+    let mut kept = BTreeMap::new();
+    for (order_line, stored) in order_lines.into_iter().zip(found) {
+        let (mut document, revision) = match &stored {
+            Some(stored) => (parse::<BilledInCoupa>(stored)?, stored.revision),
+            None => (BilledInCoupa::default(), 0),
+        };
+        document.open.remove(&own);
+        let others = read_invoices(deps, document.open.clone()).await?;
+        let mut billed = document.settled;
+        for id in std::mem::take(&mut document.open) {
+            let Some(record) = others.get(&id) else { continue };
+            let draft = record
+                .creation
+                .as_ref()
+                .map(draft_of)
+                .transpose()
+                .map_err(FlowError::Broken)?;
+            let share = draft.and_then(|draft| draft.billed_in_coupa.get(&order_line).copied());
+            let Some(share) = share.filter(|_| may_be_in_qad(record)) else {
+                continue;
+            };
+            billed = billed.saturating_add(share);
+            if record.state.voucher().is_some() {
+                document.settled = document.settled.saturating_add(share);
+            } else {
+                document.open.insert(id);
+            }
+        }
+        kept.insert(order_line, (Loaded { document, revision }, billed));
+    }
+    Ok(kept)
+}
+
+/// True for an invoice whose request is in QAD, on its way there, or perhaps there.
+pub(crate) fn may_be_in_qad(record: &InvoiceRecord) -> bool {
+    matches!(record.state, State::Approved) || record.state.voucher().is_some() || !not_in_flight(record)
 }
 
 /// The verdict, held where QAD has said that the books of its posting date are closed and nothing says otherwise since. A person
@@ -1221,6 +1377,7 @@ async fn gather(deps: &Deps<'_>, invoice: &Invoice) -> Result<Result<Evidence, R
                 near: Near::default(),
                 alike: vec![],
                 original: None,
+                cancellation: 0,
             },
         }));
     }
@@ -1274,7 +1431,7 @@ async fn ours(
     });
     let corrected = identity
         .as_ref()
-        .and_then(|identity| corrected(invoice, identity));
+        .and_then(|identity| originals::corrected(invoice, identity));
     let mut keys: Vec<RecordKey> = numbers.iter().cloned().map(RecordKey::Order).collect();
     let near_keys = identity
         .as_ref()
@@ -1309,7 +1466,7 @@ async fn ours(
     let claimed = identity
         .as_ref()
         .map(|identity| ClaimPlace::among(identity, &mut found));
-    let original = corrected
+    let corrects = corrected
         .as_ref()
         .and_then(|corrected| ClaimPlace::among(corrected, &mut found).1)
         .map(|claim| parse::<IdentityClaim>(&claim))
@@ -1326,7 +1483,7 @@ async fn ours(
         .transpose()?
         .map(|claim| claim.owner);
     others.extend(owner);
-    others.extend(original);
+    others.extend(corrects);
     let entity = &deps.settings.policy.entity;
     let may_be_the_same: Vec<&BillAlike> = near
         .bills()
@@ -1357,6 +1514,14 @@ async fn ours(
                     && !gave_up(others.get(&owner), &identity)
                     && stands(Guard::IdentityClaim) =>
             {
+                let posted_in = others
+                    .get(&owner)
+                    .and_then(|record| record.state.voucher())
+                    .map(|voucher| voucher.year);
+                let owner = SameNumber {
+                    invoice: owner,
+                    posted_in,
+                };
                 Claim::Taken { identity, owner }
             }
             _ => Claim::Free {
@@ -1367,10 +1532,10 @@ async fn ours(
         },
         _ => Claim::None,
     };
-    let original = match (original, &corrected) {
-        (Some(id), _) => others.get(&id).map(original_of).transpose()?.flatten(),
-        (None, Some(corrected)) => waiting_original(deps, invoice, corrected).await?,
-        (None, None) => None,
+    let claimed = corrects.and_then(|id| others.get(&id));
+    let (original, cancellation) = match &corrected {
+        Some(corrected) => Box::pin(originals::original(deps, invoice, corrected, claimed)).await?,
+        None => (None, 0),
     };
     Ok(Ours {
         reserved,
@@ -1379,83 +1544,7 @@ async fn ours(
         near,
         alike,
         original,
-    })
-}
-
-/// The identity of the invoice that a credit note names as the one it corrects.
-fn corrected(invoice: &Invoice, identity: &QadInvoiceIdentity) -> Option<QadInvoiceIdentity> {
-    let reference = invoice.original_reference.as_ref()?.parse().ok()?;
-    (invoice.kind == DocumentKind::CreditNote).then(|| QadInvoiceIdentity {
-        reference,
-        kind: DocumentKind::Invoice,
-        ..identity.clone()
-    })
-}
-
-/// The invoice that a credit note corrects, while it waits itself: nobody has claimed its identity yet, but it stands under the
-/// order lines that both of them name.
-async fn waiting_original(
-    deps: &Deps<'_>,
-    invoice: &Invoice,
-    corrected: &QadInvoiceIdentity,
-) -> Result<Option<Original>, FlowError> {
-    let lines: BTreeSet<OrderLineKey> = invoice
-        .lines
-        .iter()
-        .filter_map(|line| line.order_line.clone())
-        .take(waiting::AWAITED_LINES_MAX)
-        .collect();
-    let mut ids = waiting::invoices(deps.context.register, lines).await?;
-    ids.remove(&invoice.id);
-    let waiting = read_invoices(deps, ids).await?;
-    let is_named = |record: &&InvoiceRecord| {
-        record.summary.as_ref().is_some_and(|summary| {
-            let number = summary.supplier_number.as_deref().unwrap_or_default();
-            summary.kind == DocumentKind::Invoice
-                && summary.reference == corrected.reference
-                && number
-                    .parse::<SupplierCode>()
-                    .is_ok_and(|number| number == corrected.supplier)
-        })
-    };
-    waiting.values().find(is_named).map_or(Ok(None), original_of)
-}
-
-/// What has become of the invoice that a credit note corrects. One that this register has not sent was matched by somebody
-/// else: what to take back is not known here.
-///
-/// # Errors
-/// A stored request that is not what was approved: what to take back cannot be told from it.
-fn original_of(record: &InvoiceRecord) -> Result<Option<Original>, FlowError> {
-    let Some(summary) = &record.summary else {
-        return Ok(None);
-    };
-    let (invoice, total, state) = (record.id, summary.total, record.state.word());
-    Ok(match &record.state {
-        State::Posted { how, .. } | State::Exported { how, .. }
-            if matches!(how, PostedHow::Adopted | PostedHow::Restored) =>
-        {
-            None
-        }
-        state if state.voucher().is_some() => {
-            let draft = record
-                .creation
-                .as_ref()
-                .map(draft_of)
-                .transpose()
-                .map_err(FlowError::Broken)?;
-            draft.map(|draft| Original::Posted(Box::new(draft)))
-        }
-        State::Voided { .. } | State::Rejected { .. } => Some(Original::Gone {
-            invoice,
-            total,
-            state,
-        }),
-        _ => Some(Original::NotPosted {
-            invoice,
-            total,
-            state,
-        }),
+        cancellation,
     })
 }
 
@@ -1496,7 +1585,7 @@ fn gave_up(owner: Option<&InvoiceRecord>, identity: &QadInvoiceIdentity) -> bool
     })
 }
 
-async fn read_invoices(
+pub(crate) async fn read_invoices(
     deps: &Deps<'_>,
     ids: BTreeSet<InvoiceId>,
 ) -> Result<BTreeMap<InvoiceId, InvoiceRecord>, FlowError> {
@@ -1541,6 +1630,7 @@ async fn keyed_by_hand(
         total: invoice.total,
         currency: invoice.currency,
         echo: Decimal::ZERO,
+        year: None,
     };
     match judge_documents(&wanted, documents, deps.settings.adopt_equal_documents) {
         Finding::There {

@@ -511,6 +511,7 @@ impl Wiring {
             },
             coupa: &connection.coupa,
             qad: &connection.qad,
+            index: &connection.register,
             orders: &self.order_reads(invocation),
             settings: &connection.settings,
             entities: &entities,

@@ -351,6 +351,7 @@ pub(crate) async fn run(place: &PlaceArguments, options: &PlanOptions, json: boo
             },
             coupa: &coupa,
             qad: &qad,
+            index: &register,
             orders: &orders,
             settings: &settings,
             entities: &entities,
@@ -540,6 +541,10 @@ mod tests {
             payee: None,
             echo: rust_decimal::Decimal::ZERO,
             locked: false,
+            billed: vec![],
+            cancels: None,
+            is_twin: false,
+            billed_in_coupa: Default::default(),
         };
         let bench = crate::doctor::tests::Bench::full().await;
         let systems = bench.plain();
