@@ -20,6 +20,7 @@ use domain::ids::{ConnectionId, InvoiceId};
 use domain::lifecycle::{InvoiceRecord, State};
 use domain::lookups::{LookupCode, LookupValueRecord};
 use domain::matching::ExceptionCode;
+use domain::policy::PostingDate;
 use domain::suppliers::{SupplierPolicy, SupplierRecord};
 use domain::time::Timestamp;
 use domain::timing::{LATE_KILL_MILLIS, Timing};
@@ -183,8 +184,11 @@ impl Harness {
     /// A run over a world.
     pub fn new(world: World, setup: &Setup) -> Self {
         let register = Arc::new(MemoryRegister::new());
+        let sim = Sim::new(register, world, setup.timing, BEGINNING, setup.seed);
+        let policy = &setup.settings.policy;
+        sim.shared().watch.posts_after_receipts = policy.posting_date == PostingDate::Latest;
         Self {
-            sim: Sim::new(register, world, setup.timing, BEGINNING, setup.seed),
+            sim,
             tasks: Vec::new(),
             alive: BTreeSet::new(),
             settings: Arc::new(setup.clone()),

@@ -54,13 +54,16 @@ pub struct MatchInput<'a> {
     pub original: Option<&'a Original>,
     /// Another invoice of ours that has this one's identity in QAD.
     pub same_number: Option<&'a SameNumber>,
-    /// What other invoices of ours have billed of what is received in Coupa alone, by [`received_in_coupa`]'s keys.
-    pub billed_in_coupa: &'a BTreeMap<String, Decimal>,
+    /// What other invoices of ours have billed of what is received in Coupa alone.
+    pub billed_in_coupa: &'a QuantitiesInCoupa,
     /// Limits and defaults.
     pub policy: &'a MatchPolicy,
     /// Today in the entity's time zone, for [`crate::policy::PostingDate::MatchingDate`].
     pub today: Date,
 }
+
+/// Quantities by Coupa's folded number of the order and a text for its line that is the same for every invoice.
+pub type QuantitiesInCoupa = BTreeMap<String, BTreeMap<String, Decimal>>;
 
 /// Coupa's orders by their folded number.
 pub type CoupaOrders = BTreeMap<String, Option<CoupaOrder>>;
@@ -475,9 +478,9 @@ pub struct SupplierInvoiceDraft {
     /// A person has released it beside a document of the same number in another posting year: QAD tells the two apart by that.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub is_twin: bool,
-    /// What it bills of what is received in Coupa alone, by [`received_in_coupa`]'s keys.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub billed_in_coupa: BTreeMap<String, Decimal>,
+    /// What it bills of what is received in Coupa alone.
+    #[serde(default, skip_serializing_if = "QuantitiesInCoupa::is_empty")]
+    pub billed_in_coupa: QuantitiesInCoupa,
 }
 
 impl SupplierInvoiceDraft {

@@ -10,7 +10,7 @@ use domain::matching::alike::{BillAlike, near_texts};
 use domain::time::Timestamp;
 use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Most bills that are kept as resembling one another. A person has released every one after the first, so those that are
 /// dated the earliest make way.
@@ -156,29 +156,29 @@ pub(crate) fn cancellation_write(
     ))
 }
 
-/// What our invoices have billed of an order line that Coupa alone knows and receives.
+/// What our invoices have billed of an order that Coupa alone knows and receives.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub(crate) struct BilledInCoupa {
-    /// By those that are in QAD.
-    pub(crate) settled: Decimal,
+    /// By those that are in QAD, by order line.
+    pub(crate) settled: BTreeMap<String, Decimal>,
     /// The others that have been approved: their own requests say how much.
     pub(crate) open: BTreeSet<InvoiceId>,
 }
 
 /// Where that is kept.
-pub(crate) fn billed_in_coupa_key(order_line: &str) -> RecordKey {
-    RecordKey::Effect(format!("billed-in-coupa/{order_line}"))
+pub(crate) fn billed_in_coupa_key(order: &str) -> RecordKey {
+    RecordKey::Effect(format!("billed-in-coupa/{order}"))
 }
 
-/// Keeps what is billed of such an order line, with one more invoice; `seen` is the revision of what was kept before.
+/// Keeps what is billed of such an order, with one more invoice; `seen` is the revision of what was kept before.
 pub(crate) fn billed_in_coupa_write(
-    order_line: &str,
+    order: &str,
     seen: u64,
     mut billed: BilledInCoupa,
     by: InvoiceId,
 ) -> Result<RecordWrite, FlowError> {
     billed.open.insert(by);
-    Ok(put(billed_in_coupa_key(order_line), seen, render(&billed)?))
+    Ok(put(billed_in_coupa_key(order), seen, render(&billed)?))
 }
 
 /// What is kept under one text.

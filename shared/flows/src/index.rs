@@ -449,7 +449,7 @@ pub(crate) async fn numbered(index: &dyn Index, number: &str) -> Result<BTreeSet
         return Ok(BTreeSet::new());
     }
     let rows = index.rows(&found_list(&text), &asked).await?;
-    rows.iter().map(|row| id_of(row)).collect()
+    rows.iter().map(id_of).collect()
 }
 
 fn id_of(row: &IndexRow) -> Result<InvoiceId, StoreError> {

@@ -37,8 +37,8 @@ use domain::lifecycle::{
 };
 use domain::matching::alike::{BillAlike, SameNumber};
 use domain::matching::{
-    CoupaOrders, Decision, Exception, ExceptionCode, MatchInput, MatchReport, Original, SupplierInvoiceDraft,
-    Verdict, decide_accepting, received_in_coupa,
+    CoupaOrders, Decision, Exception, ExceptionCode, MatchInput, MatchReport, Original, QuantitiesInCoupa,
+    SupplierInvoiceDraft, Verdict, decide_accepting, received_in_coupa,
 };
 use domain::patience;
 use domain::policy::{MatchPolicy, OnLine, OnOrderOnlyInCoupa};
@@ -956,7 +956,7 @@ struct Decided {
     decision: Decision,
     /// Coupa's orders, as far as they were asked for.
     coupa_orders: CoupaOrders,
-    /// What is billed of order lines that Coupa alone receives, as it was read.
+    /// What is billed of orders that Coupa alone receives, as it was read.
     billed_in_coupa: BTreeMap<String, Loaded<BilledInCoupa>>,
 }
 
@@ -1008,38 +1008,46 @@ async fn decide_approved(
             hold(deps, loaded, invoice, held, &evidence, &coupa_orders).await
         }
         Verdict::Approve { draft } => {
-            let mut writes = match &evidence.ours.claim {
-                Claim::Free { .. } => evidence.ours.claims(deps, invoice)?,
-                Claim::Taken { identity, .. } => {
-                    match claim_of_year(deps, invoice, identity, &draft, &evidence.ours.near).await? {
-                        Ok(writes) => writes,
-                        Err(problem) => {
-                            let reason = ParkReason::Problem { problem };
-                            return move_to(deps, loaded, Event::Parked { reason }).await;
-                        }
-                    }
+            match approval_writes(deps, invoice, &draft, &evidence.ours, billed_in_coupa).await? {
+                Ok(writes) => Box::pin(approve(deps, loaded, *draft, evidence.ours.reserved, writes)).await,
+                Err(problem) => {
+                    let reason = ParkReason::Problem { problem };
+                    move_to(deps, loaded, Event::Parked { reason }).await
                 }
-                Claim::None => return Err(impossible("approved without identity")),
-            };
-            if let Some(original) = draft.cancels {
-                let seen = evidence.ours.cancellation;
-                writes.push(cancellation_write(original, invoice.id, seen)?);
             }
-            for order_line in draft.billed_in_coupa.keys() {
-                let Some(before) = billed_in_coupa.get(order_line) else {
-                    return Err(impossible("billed what was not read"));
-                };
-                let billed = before.document.clone();
-                writes.push(billed_in_coupa_write(
-                    order_line,
-                    before.revision,
-                    billed,
-                    invoice.id,
-                )?);
-            }
-            Box::pin(approve(deps, loaded, *draft, evidence.ours.reserved, writes)).await
         }
     }
+}
+
+/// What is claimed with an approval: QAD's identity, the invoice that a credit note cancels, what is received in Coupa alone.
+/// Refused where another one has the identity by now.
+async fn approval_writes(
+    deps: &Deps<'_>,
+    invoice: &Invoice,
+    draft: &SupplierInvoiceDraft,
+    ours: &Ours,
+    mut billed_in_coupa: BTreeMap<String, Loaded<BilledInCoupa>>,
+) -> Result<Result<Vec<RecordWrite>, Problem>, FlowError> {
+    let mut writes = match &ours.claim {
+        Claim::Free { .. } => ours.claims(deps, invoice)?,
+        Claim::Taken { identity, .. } => {
+            match claim_of_year(deps, invoice, identity, draft, &ours.near).await? {
+                Ok(writes) => writes,
+                Err(problem) => return Ok(Err(problem)),
+            }
+        }
+        Claim::None => return Err(impossible("approved without identity")),
+    };
+    if let Some(original) = draft.cancels {
+        writes.push(cancellation_write(original, invoice.id, ours.cancellation)?);
+    }
+    for order in draft.billed_in_coupa.keys() {
+        let Some(Loaded { document, revision }) = billed_in_coupa.remove(order) else {
+            return Err(impossible("billed what was not read"));
+        };
+        writes.push(billed_in_coupa_write(order, revision, document, invoice.id)?);
+    }
+    Ok(Ok(writes))
 }
 
 /// Takes QAD's identity within its posting year, for an invoice that a person has released beside another one of the same
@@ -1095,7 +1103,7 @@ async fn decided(
     let accepted = release.map_or(&[][..], |release| {
         release.accepted_of(&invoice.source.content_sha256)
     });
-    let (no_orders, nothing_billed) = (CoupaOrders::new(), BTreeMap::new());
+    let (no_orders, nothing_billed) = (CoupaOrders::new(), QuantitiesInCoupa::new());
     let input = MatchInput {
         invoice,
         orders: &evidence.orders,
@@ -1134,9 +1142,9 @@ async fn decided(
         ..input
     };
     let kept = billed_in_coupa(deps, invoice.id, received_in_coupa(&input).into_keys()).await?;
-    let billed = kept
+    let billed: QuantitiesInCoupa = kept
         .iter()
-        .map(|(order_line, kept)| (order_line.clone(), kept.1))
+        .map(|(order, (_, billed))| (order.clone(), billed.clone()))
         .collect();
     let decision = decide_accepting(
         &MatchInput {
@@ -1150,7 +1158,7 @@ async fn decided(
         coupa_orders,
         billed_in_coupa: kept
             .into_iter()
-            .map(|(order_line, (loaded, _))| (order_line, loaded))
+            .map(|(order, (loaded, _))| (order, loaded))
             .collect(),
     }))
 }
@@ -1163,50 +1171,50 @@ fn may_go_elsewhere(invoice: &Invoice, policy: &MatchPolicy) -> bool {
         && invoice.lines.iter().any(|line| line.coupa_order.is_some())
 }
 
-/// What is kept of each of these order lines that Coupa alone receives, without those that came to nothing, and how much others
-/// than this invoice have billed of it.
+/// What is kept of each of these orders that Coupa alone receives, without those invoices that came to nothing, and how much
+/// others than this invoice have billed of its lines.
 async fn billed_in_coupa(
     deps: &Deps<'_>,
     own: InvoiceId,
-    order_lines: impl Iterator<Item = String>,
-) -> Result<BTreeMap<String, (Loaded<BilledInCoupa>, Decimal)>, FlowError> {
-    let order_lines: Vec<String> = order_lines.collect();
-    if order_lines.is_empty() {
+    orders: impl Iterator<Item = String>,
+) -> Result<BTreeMap<String, (Loaded<BilledInCoupa>, BTreeMap<String, Decimal>)>, FlowError> {
+    let orders: Vec<String> = orders.collect();
+    if orders.is_empty() {
         return Ok(BTreeMap::new());
     }
-    let keys: Vec<RecordKey> = order_lines.iter().map(|text| billed_in_coupa_key(text)).collect();
+    let keys: Vec<RecordKey> = orders.iter().map(|order| billed_in_coupa_key(order)).collect();
     let found = deps.context.register.read(&keys).await?;
     let mut kept = BTreeMap::new();
-    for (order_line, stored) in order_lines.into_iter().zip(found) {
+    for (order, stored) in orders.into_iter().zip(found) {
         let (mut document, revision) = match &stored {
             Some(stored) => (parse::<BilledInCoupa>(stored)?, stored.revision),
             None => (BilledInCoupa::default(), 0),
         };
         document.open.remove(&own);
-        let others = read_invoices(deps, document.open.clone()).await?;
-        let mut billed = document.settled;
-        for id in std::mem::take(&mut document.open) {
-            let Some(record) = others.get(&id) else { continue };
-            let draft = record
-                .creation
-                .as_ref()
-                .map(draft_of)
-                .transpose()
-                .map_err(FlowError::Broken)?;
-            let share = draft.and_then(|draft| draft.billed_in_coupa.get(&order_line).copied());
-            let Some(share) = share.filter(|_| may_be_in_qad(record)) else {
-                continue;
-            };
-            billed = billed.saturating_add(share);
-            if record.state.voucher().is_some() {
-                document.settled = document.settled.saturating_add(share);
-            } else {
-                document.open.insert(id);
+        let others = read_invoices(deps, std::mem::take(&mut document.open)).await?;
+        let mut billed = document.settled.clone();
+        for (id, record) in others.into_iter().filter(|(_, record)| may_be_in_qad(record)) {
+            let draft = record.creation.as_ref().map(draft_of).transpose();
+            let draft = draft.map_err(FlowError::Broken)?;
+            let shares = draft.and_then(|mut draft| draft.billed_in_coupa.remove(&order));
+            let is_settled = record.state.voucher().is_some();
+            for (line, share) in shares.into_iter().flatten() {
+                add(&mut billed, &line, share);
+                if is_settled {
+                    add(&mut document.settled, &line, share);
+                } else {
+                    document.open.insert(id);
+                }
             }
         }
-        kept.insert(order_line, (Loaded { document, revision }, billed));
+        kept.insert(order, (Loaded { document, revision }, billed));
     }
     Ok(kept)
+}
+
+fn add(sums: &mut BTreeMap<String, Decimal>, line: &str, share: Decimal) {
+    let sum = sums.entry(line.to_owned()).or_default();
+    *sum = sum.saturating_add(share);
 }
 
 /// True for an invoice whose request is in QAD, on its way there, or perhaps there.
@@ -1914,3 +1922,6 @@ async fn receipt_missed(
     }
     Ok(false)
 }
+
+#[cfg(test)]
+mod tests;

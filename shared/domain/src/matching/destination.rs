@@ -4,13 +4,16 @@
 //! pallet, a deposit), one whose order only Coupa has and one that wants no receipt go to the general ledger where the
 //! connection lets them; everything else is a person's.
 
-use super::{AdditionalCost, Exception, ExceptionCode, MatchInput, exact, text};
+use super::{AdditionalCost, Exception, ExceptionCode, MatchInput, QuantitiesInCoupa, exact, text};
 use crate::coupa_orders::CoupaOrderLine;
 use crate::documents::{Adjustment, Billed, Charge, CodedShare, Invoice, InvoiceLine, Share};
 use crate::ids::{DocumentKind, fold};
 use crate::policy::{ChargeAccount, CodedField, Coding, OnLine, OnOrderOnlyInCoupa};
 use rust_decimal::Decimal;
-use std::collections::BTreeMap;
+
+/// Most orders that Coupa alone knows and receives of which one invoice may bill: what is billed of each is kept in the
+/// transaction of the approval, which takes no more.
+const ORDERS_RECEIVED_IN_COUPA_MAX: usize = 10;
 
 /// Where one line goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -102,6 +105,9 @@ fn coupa_matched(input: &MatchInput<'_>, line: &InvoiceLine) -> bool {
 fn is_covered(input: &MatchInput<'_>, line: &InvoiceLine) -> Option<bool> {
     let received = in_coupa(input, line)?.received?;
     let key = waits_in_coupa(input, line)?;
+    if received_in_coupa(input).len() > ORDERS_RECEIVED_IN_COUPA_MAX {
+        return None;
+    }
     let own = input
         .invoice
         .lines
@@ -112,14 +118,18 @@ fn is_covered(input: &MatchInput<'_>, line: &InvoiceLine) -> Option<bool> {
             Billed::Amount => None,
         })
         .collect::<Option<Vec<_>>>()?;
-    let others = input.billed_in_coupa.get(&key).copied();
-    let billed = exact::sum(own.into_iter().chain(others))?;
+    let (order, order_line) = &key;
+    let others = input
+        .billed_in_coupa
+        .get(order)
+        .and_then(|lines| lines.get(order_line));
+    let billed = exact::sum(own.into_iter().chain(others.copied()))?;
     Some(billed <= received)
 }
 
 /// The order line in Coupa whose receipts say whether a line may be posted, because QAD does not have the order: Coupa's number
 /// of the order, and its id or number of the line.
-fn waits_in_coupa(input: &MatchInput<'_>, line: &InvoiceLine) -> Option<String> {
+fn waits_in_coupa(input: &MatchInput<'_>, line: &InvoiceLine) -> Option<(String, String)> {
     let is_of_goods = input.invoice.kind == DocumentKind::Invoice
         && !super::lines::has_nothing_to_post(line)
         && line.total >= Decimal::ZERO
@@ -135,19 +145,20 @@ fn waits_in_coupa(input: &MatchInput<'_>, line: &InvoiceLine) -> Option<String> 
     }
     let order = fold(&line.coupa_order.as_ref()?.order);
     match (order_line.id, &order_line.number) {
-        (Some(id), _) => Some(format!("{order}/{id}")),
-        (None, Some(number)) => Some(format!("{order}/line {}", number.trim())),
+        (Some(id), _) => Some((order, id.to_string())),
+        (None, Some(number)) => Some((order, format!("line {}", number.trim()))),
         (None, None) => None,
     }
 }
 
-/// What the invoice bills of order lines that Coupa alone knows and receives, by a text for each that is the same for every
-/// invoice. An amount bills no quantity.
-pub fn received_in_coupa(input: &MatchInput<'_>) -> BTreeMap<String, Decimal> {
-    let mut billed: BTreeMap<String, Decimal> = BTreeMap::new();
+/// What the invoice bills of order lines that Coupa alone knows and receives. An amount bills no quantity.
+pub fn received_in_coupa(input: &MatchInput<'_>) -> QuantitiesInCoupa {
+    let mut billed = QuantitiesInCoupa::new();
     for line in &input.invoice.lines {
-        if let (Some(key), Billed::Quantity { quantity, .. }) = (waits_in_coupa(input, line), &line.billed) {
-            let sum = billed.entry(key).or_default();
+        if let (Some((order, order_line)), Billed::Quantity { quantity, .. }) =
+            (waits_in_coupa(input, line), &line.billed)
+        {
+            let sum = billed.entry(order).or_default().entry(order_line).or_default();
             *sum = exact::add(*sum, *quantity).unwrap_or(Decimal::MAX);
         }
     }

@@ -29,7 +29,7 @@ pub(crate) struct Case {
     pub(crate) alike: Vec<BillAlike>,
     pub(crate) original: Option<Original>,
     pub(crate) same_number: Option<SameNumber>,
-    pub(crate) billed_in_coupa: BTreeMap<String, Decimal>,
+    pub(crate) billed_in_coupa: QuantitiesInCoupa,
     pub(crate) policy: MatchPolicy,
 }
 

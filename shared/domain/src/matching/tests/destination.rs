@@ -312,6 +312,12 @@ fn an_order_that_only_coupa_has_goes_to_the_ledger_once_coupa_has_matched_it() {
 
 #[test]
 fn what_coupa_has_received_is_billed_once_on_whatever_lines_and_invoices() {
+    let of_order = |lines: &[(&str, &str)]| -> QuantitiesInCoupa {
+        let lines = lines
+            .iter()
+            .map(|(line, quantity)| ((*line).to_owned(), d(quantity)));
+        [("PO1".to_owned(), lines.collect())].into()
+    };
     let two_lines = |received: &str| {
         let mut case = only_in_coupa(Some(received), Some(true));
         let mut half = case.invoice.lines[0].clone();
@@ -322,31 +328,46 @@ fn what_coupa_has_received_is_billed_once_on_whatever_lines_and_invoices() {
     assert_eq!(two_lines("199").verdict(), "hold ORDER_NOT_FOUND ORDER_NOT_FOUND");
     let both = two_lines("200");
     assert_eq!(costs(&both), ["6150 300 1000", "6150 300 1000"]);
-    let billed: BTreeMap<String, Decimal> = [("PO1/9001".to_owned(), d("200"))].into();
-    assert_eq!(both.draft().billed_in_coupa, billed);
-    assert_eq!(received_in_coupa(&both.input()), billed);
+    assert_eq!(both.draft().billed_in_coupa, of_order(&[("9001", "200")]));
+    assert_eq!(received_in_coupa(&both.input()), of_order(&[("9001", "200")]));
 
     let mut second = only_in_coupa(Some("160"), Some(true));
     assert_eq!(second.verdict(), "approve");
-    second.billed_in_coupa = [
-        ("PO1/9001".to_owned(), d("60")),
-        ("PO1/9002".to_owned(), d("999")),
-    ]
-    .into();
+    second.billed_in_coupa = of_order(&[("9001", "60"), ("9002", "999")]);
     assert_eq!(costs(&second), ["6150 300 1000"]);
-    second.billed_in_coupa.insert("PO1/9001".to_owned(), d("60.5"));
+    second.billed_in_coupa = of_order(&[("9001", "60.5")]);
     assert_eq!(second.verdict(), "hold ORDER_NOT_FOUND");
     // By its number where Coupa gives its lines no id, and by nothing where it gives neither.
     let mut case = only_in_coupa(Some("100"), Some(true));
     let order = case.coupa_orders.get_mut("PO1").unwrap().as_mut().unwrap();
     order.lines[0].id = None;
-    assert_eq!(
-        case.draft().billed_in_coupa.keys().collect::<Vec<_>>(),
-        ["PO1/line 1"]
-    );
+    assert_eq!(case.draft().billed_in_coupa, of_order(&[("line 1", "100")]));
     // What wants no receipt, and what QAD has, is counted elsewhere.
     assert!(received_in_coupa(&only_in_coupa(None, Some(false)).input()).is_empty());
     assert!(Case::invoice().draft().billed_in_coupa.is_empty());
+}
+
+#[test]
+fn of_more_orders_than_one_approval_can_note_nothing_is_posted_on_coupas_word() {
+    let of_orders = |count: u32| {
+        let mut case = only_in_coupa(Some("100"), Some(true));
+        case.bill(Vec::new());
+        for number in 1..=count {
+            let name = format!("PO{number}");
+            case.orders.insert(name.parse().unwrap(), None);
+            let mut order = coupa_order(&name, CoupaOrderStanding::Open);
+            order.lines[0].received = Some(d("100"));
+            order.lines[0].receipt_required = Some(true);
+            case.coupa_orders.insert(fold(&name), Some(order));
+            let mut billed = line(number, "1", "10", &name, 1);
+            billed.coding = coded("6150", "300");
+            case.invoice.total += billed.total;
+            case.invoice.lines.push(billed);
+        }
+        case
+    };
+    assert_eq!(of_orders(10).verdict(), "approve");
+    assert!(of_orders(11).verdict().starts_with("hold ORDER_NOT_FOUND"));
 }
 
 #[test]
