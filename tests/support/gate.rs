@@ -28,7 +28,7 @@ use domain::suppliers::{CoupaSupplier, QadSupplier, SupplierData, SupplierWrite}
 use domain::time::{Date, Timestamp};
 use domain::timing::Timing;
 use flows::ports::{
-    AuditEntry, BalanceScan, Chance, Clock, Commit, CommitError, Coupa, CoupaBill, CoupaLookups,
+    AuditEntry, BalanceScan, Books, Chance, Clock, Commit, CommitError, Coupa, CoupaBill, CoupaLookups,
     CoupaPayments, CoupaSupplierPage, CoupaSuppliers, DocumentOutcome, DueRecord, Flagged, Hint, InvoicePage,
     LookupScan, PaymentScan, Qad, QadDocument, QadPayments, QadSources, QadSupplierScan, QadSuppliers, Queue,
     ReadError, ReceiptScan, RecordGroup, RecordKey, RecordWrite, Register, SourceScan, StoreError,
@@ -350,7 +350,7 @@ pub struct Shared {
 /// One simulated run: register, both other systems, queue, clock, chance.
 pub struct Sim {
     /// The register behind the gate.
-    pub register: Arc<dyn Register>,
+    pub register: Arc<dyn Books>,
     /// Coupa and QAD behind the gate.
     pub ports: WorldPorts,
     /// The chain of times.
@@ -380,7 +380,7 @@ pub fn ready<T>(future: impl Future<Output = T>) -> T {
 impl Sim {
     /// A run over a register and a world that begins at `now`.
     pub fn new(
-        register: Arc<dyn Register>,
+        register: Arc<dyn Books>,
         world: World,
         timing: Timing,
         now: Timestamp,
