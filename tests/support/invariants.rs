@@ -66,8 +66,8 @@ pub struct Watch {
     documents_seen: usize,
     /// Whether invoices are posted no earlier than the latest receipt they are matched to, as the settings say.
     pub posts_after_receipts: bool,
-    /// When each invoice in Coupa was last seen changed, and every total that it has had.
-    owed: BTreeMap<u64, (Timestamp, BTreeSet<Decimal>)>,
+    /// Every total that each invoice has had in Coupa.
+    owed: BTreeMap<u64, BTreeSet<Decimal>>,
     bills_read_at: BTreeMap<InvoiceId, Timestamp>,
     closed_in_qad: BTreeSet<QadInvoiceIdentity>,
     entries_seen: usize,
@@ -164,13 +164,19 @@ pub fn send_is_allowed(sim: &Sim, task: usize, clock: Timestamp, draft: &Supplie
 /// S2, S3: the bytes of a create leave now.
 pub fn create_leaves(sim: &Sim, task: usize, draft: &SupplierInvoiceDraft) {
     let now = sim.now();
-    let key = draft.identity.to_string();
+    // One that was released beside another year's is another document in QAD.
+    let identity = draft.identity.to_string();
+    let key = if draft.is_twin {
+        format!("{identity} posted on {}", draft.posting_date)
+    } else {
+        identity.clone()
+    };
     let lateness = sim.timing.commit_lateness_millis;
     let mut broken = Vec::new();
     {
         let mut shared = sim.shared();
         let watch = &mut shared.watch;
-        let looked_up = watch.looked_up_empty_at.get(&key).copied();
+        let looked_up = watch.looked_up_empty_at.get(&identity).copied();
         let sent = watch.sent.entry(key.clone()).or_default();
         for earlier in sent.iter().filter(|sent| !sent.not_applied) {
             let settled = earlier.left_at.plus_millis(lateness);
@@ -759,11 +765,8 @@ fn wrong_documents(sim: &Sim, seen: usize) -> Vec<String> {
     let watch = &mut shared.watch;
     let world = sim.world();
     for invoice in world.coupa.invoices.values() {
-        let (changed_at, totals) = watch.owed.entry(invoice.id).or_default();
-        if totals.is_empty() || *changed_at != invoice.updated_at {
-            *changed_at = invoice.updated_at;
-            totals.insert(invoice.total_with_taxes().abs());
-        }
+        let totals = watch.owed.entry(invoice.id).or_default();
+        totals.insert(invoice.total_with_taxes().abs());
     }
     let mut broken = Vec::new();
     for document in world.qad.invoices.iter().skip(seen) {
@@ -784,7 +787,7 @@ fn wrong_documents(sim: &Sim, seen: usize) -> Vec<String> {
         let was_owed = watch
             .owed
             .get(&id)
-            .is_some_and(|(_, totals)| totals.contains(&total.abs()));
+            .is_some_and(|totals| totals.contains(&total.abs()));
         if is_plain && !was_owed {
             broken.push(format!(
                 "S7 QAD has {total} of Coupa invoice {id}, which was never owed"
