@@ -236,6 +236,7 @@ impl Bench {
             },
             coupa: &self.coupa,
             qad: &self.qad,
+            index: &self.register,
             orders: &OrderReads::default(),
             settings: &self.document.invoice_settings(),
             entities: &entities,

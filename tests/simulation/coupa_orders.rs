@@ -30,7 +30,7 @@ fn set_and_tell(run: &mut Harness, word: &'static str) {
     run.deliver_all();
 }
 
-fn asked(run: &Harness, operation: &str) -> usize {
+pub(crate) fn asked(run: &Harness, operation: &str) -> usize {
     let journal = run.sim.ports.journal.lock().unwrap();
     journal
         .entries()

@@ -248,6 +248,7 @@ fn outcome(charts: &[&str], voided: bool, reason: HintReason) -> Outcome {
         },
         coupa: &coupa,
         qad: &us,
+        index: run.sim.index.as_ref(),
         orders: &OrderReads::default(),
         settings: &of_us,
         entities: &entities,

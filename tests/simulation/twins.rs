@@ -266,6 +266,7 @@ fn decide_theirs(run: &Harness) -> InvoiceRecord {
         },
         coupa: &Renumbered(&run.sim.ports),
         qad: &run.sim.ports,
+        index: run.sim.index.as_ref(),
         orders: &OrderReads::default(),
         settings: &settings,
         entities: &[],

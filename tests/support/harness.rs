@@ -20,6 +20,7 @@ use domain::ids::{ConnectionId, InvoiceId, QadTenant};
 use domain::lifecycle::{InvoiceRecord, State};
 use domain::lookups::{LookupCode, LookupValueRecord};
 use domain::matching::ExceptionCode;
+use domain::policy::PostingDate;
 use domain::suppliers::{SupplierPolicy, SupplierRecord};
 use domain::time::Timestamp;
 use domain::timing::{LATE_KILL_MILLIS, Timing};
@@ -207,8 +208,11 @@ impl Harness {
     pub fn new(world: World, setup: &Setup) -> Self {
         let connection: ConnectionId = "example".parse().unwrap();
         let register = Arc::new(MemoryStore::default().register(&connection));
+        let sim = Sim::new(register, world, setup.timing, BEGINNING, setup.seed);
+        let policy = &setup.settings.policy;
+        sim.shared().watch.posts_after_receipts = policy.posting_date == PostingDate::Latest;
         Self {
-            sim: Sim::new(register, world, setup.timing, BEGINNING, setup.seed),
+            sim,
             tasks: Vec::new(),
             alive: BTreeSet::new(),
             settings: Arc::new(setup.clone()),
@@ -773,6 +777,7 @@ async fn invocation(
                 home: &home,
                 coupa: &gate,
                 qad: &gate,
+                index: gate.sim.index.as_ref(),
                 orders: &OrderReads::default(),
                 settings: &setup.settings,
                 entities: &[],

@@ -64,6 +64,10 @@ pub struct Watch {
     looked_up_empty_at: BTreeMap<String, Timestamp>,
     creates: BTreeMap<InvoiceId, u64>,
     documents_seen: usize,
+    /// Whether invoices are posted no earlier than the latest receipt they are matched to, as the settings say.
+    pub posts_after_receipts: bool,
+    /// Every total that each invoice has had in Coupa.
+    owed: BTreeMap<u64, BTreeSet<Decimal>>,
     bills_read_at: BTreeMap<InvoiceId, Timestamp>,
     closed_in_qad: BTreeSet<QadInvoiceIdentity>,
     entries_seen: usize,
@@ -166,13 +170,19 @@ pub fn send_is_allowed(sim: &Sim, task: usize, clock: Timestamp, draft: &Supplie
 /// S2, S3: the bytes of a create leave now.
 pub fn create_leaves(sim: &Sim, task: usize, draft: &SupplierInvoiceDraft) {
     let now = sim.now();
-    let key = draft.identity.to_string();
+    // One that was released beside another year's is another document in QAD.
+    let identity = draft.identity.to_string();
+    let key = if draft.is_twin {
+        format!("{identity} posted on {}", draft.posting_date)
+    } else {
+        identity.clone()
+    };
     let lateness = sim.timing.commit_lateness_millis;
     let mut broken = Vec::new();
     {
         let mut shared = sim.shared();
         let watch = &mut shared.watch;
-        let looked_up = watch.looked_up_empty_at.get(&key).copied();
+        let looked_up = watch.looked_up_empty_at.get(&identity).copied();
         let sent = watch.sent.entry(key.clone()).or_default();
         for earlier in sent.iter().filter(|sent| !sent.not_applied) {
             let settled = earlier.left_at.plus_millis(lateness);
@@ -744,12 +754,81 @@ pub fn check_world(sim: &Sim) {
         }
         documents
     };
+    broken.extend(wrong_documents(sim, seen));
     for what in broken {
         sim.violate(|| what);
     }
     sim.shared().watch.documents_seen = documents;
     check_payments(sim);
     crate::sync_watch::check_world(sim);
+}
+
+/// S7, read from QAD alone: what is wrong with the documents that are new there since so many were seen. Each of ours is the only
+/// one of its invoice, is worth what that invoice was worth in Coupa at some time, and is dated no earlier than what it is
+/// matched to was received.
+fn wrong_documents(sim: &Sim, seen: usize) -> Vec<String> {
+    let mut shared = sim.shared();
+    let watch = &mut shared.watch;
+    let world = sim.world();
+    for invoice in world.coupa.invoices.values() {
+        let totals = watch.owed.entry(invoice.id).or_default();
+        totals.insert(invoice.total_with_taxes().abs());
+    }
+    let mut broken = Vec::new();
+    for document in world.qad.invoices.iter().skip(seen) {
+        let Some(id) = of_coupa(&document.record.description) else {
+            continue;
+        };
+        let of_it =
+            |other: &&sandbox::world::qad::SupplierInvoice| of_coupa(&other.record.description) == Some(id);
+        if world.qad.invoices.iter().filter(of_it).count() > 1 {
+            broken.push(format!("S1 QAD has a second document of Coupa invoice {id}"));
+        }
+        let total = document.record.total_amount.0;
+        let is_plain = world
+            .coupa
+            .invoices
+            .get(&id)
+            .is_some_and(|one| one.overrides.is_empty());
+        let was_owed = watch
+            .owed
+            .get(&id)
+            .is_some_and(|totals| totals.contains(&total.abs()));
+        if is_plain && !was_owed {
+            broken.push(format!(
+                "S7 QAD has {total} of Coupa invoice {id}, which was never owed"
+            ));
+        }
+        for matching in &document.record.receiver_matchings {
+            let is_later = |receipt: &&sandbox::world::qad::QadReceipt| {
+                receipt.receiver.eq_ignore_ascii_case(&matching.receiver_number)
+                    && receipt
+                        .order
+                        .eq_ignore_ascii_case(&matching.purchase_order_number)
+                    && receipt.line == matching.purchase_order_line
+                    && receipt.date.to_string().as_str()
+                        > document.record.posting_date.get(..10).unwrap_or_default()
+            };
+            if watch.posts_after_receipts
+                && let Some(receipt) = world.qad.receipts.iter().find(is_later)
+            {
+                broken.push(format!(
+                    "S7 Coupa invoice {id} is posted on {}, and receiver {} came on {}",
+                    document.record.posting_date, receipt.receiver, receipt.date
+                ));
+            }
+        }
+    }
+    broken
+}
+
+/// Which invoice of Coupa's a document in QAD says it is of.
+fn of_coupa(description: &str) -> Option<u64> {
+    let rest = description.trim().strip_prefix("Coupa ")?;
+    rest.split(|letter: char| !letter.is_ascii_digit())
+        .next()?
+        .parse()
+        .ok()
 }
 
 /// Everything that must hold when nothing moves any more: whole trails, the waiting index, what is due.

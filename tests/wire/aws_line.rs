@@ -469,6 +469,7 @@ async fn whole_lives_over_a_faulty_line_to_the_register_end_with_one_document() 
                     },
                     coupa: &ports,
                     qad: &ports,
+                    index: &register,
                     orders: &OrderReads::default(),
                     settings,
                     entities: &[],

@@ -211,6 +211,7 @@ impl Bench {
             home: &home,
             coupa: &self.coupa,
             qad: &self.qad,
+            index: &self.register,
             orders: &OrderReads::default(),
             settings: &self.settings,
             entities: &[],
@@ -241,6 +242,8 @@ impl Bench {
             coupa_orders: &BTreeMap::new(),
             alike: &[],
             original: None,
+            same_number: None,
+            billed_in_coupa: &Default::default(),
             policy: &self.settings.policy,
             today: BEGINNING.date_utc(),
         });

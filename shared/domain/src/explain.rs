@@ -43,9 +43,18 @@ pub fn title(record: &InvoiceRecord) -> String {
     )
 }
 
+/// Who reads a sentence.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Reader {
+    /// Whoever works with this product, at its page or its command line.
+    Clerk,
+    /// A buyer or approver in Coupa, who has neither.
+    Coupa,
+}
+
 /// Where the invoice stands, since when, why, and who must act.
 pub fn sentence(record: &InvoiceRecord) -> String {
-    let told = sentence_of_state(record);
+    let told = sentence_of_state(record, Reader::Clerk);
     let told = match &record.paid {
         Some(paid) => format!("{told} {}", paid_words(paid)),
         None => told,
@@ -60,7 +69,7 @@ pub fn sentence(record: &InvoiceRecord) -> String {
 }
 
 /// The state alone: without what is paid, and without what the last look at it met.
-fn sentence_of_state(record: &InvoiceRecord) -> String {
+fn sentence_of_state(record: &InvoiceRecord, reader: Reader) -> String {
     let since = instant(record.since);
     match &record.state {
         State::Received { coupa_status: None } => {
@@ -74,7 +83,7 @@ fn sentence_of_state(record: &InvoiceRecord) -> String {
         State::Held { exceptions, .. } => format!(
             "Held since {since}: {}; {}.",
             reasons(exceptions),
-            what_heals(exceptions, record.report.as_ref())
+            what_heals(exceptions, record.report.as_ref(), reader)
         ),
         State::Approved => format!("Approved since {since}: {}", creation(record.creation.as_ref())),
         State::Posted { voucher, how } => format!(
@@ -346,7 +355,7 @@ pub fn reason(exception: &Exception) -> String {
                 exception.limit
             )
         }
-        Code::OriginalNotPosted | Code::OriginalNotInQad => {
+        Code::OriginalNotPosted | Code::OriginalNotInQad | Code::OriginalAlreadyCancelled => {
             format!("it cancels an invoice, and {actual}, expected {expected}")
         }
         Code::PriceAdjustment => format!("{line} corrects a price ({actual}), expected {expected}"),
@@ -354,7 +363,7 @@ pub fn reason(exception: &Exception) -> String {
             format!("{actual} on {place}, so the credit note for the return is awaited")
         }
         Code::ConsignedNotUsed => format!("{actual} used of the consigned goods on {place}"),
-        Code::NothingLeftToBill => format!("nothing is left to bill on {place} ({actual} open)"),
+        Code::NothingLeftToBill => format!("nothing more is left to bill on {place} ({actual} open)"),
         Code::BilledOverOrdered => format!("{actual} on {place}, {expected}{limit}"),
         Code::TotalsDisagree => format!("{expected} against {actual}{limit}"),
         Code::LineWithoutOrder => format!("{line} names no order ({actual})"),
@@ -388,6 +397,9 @@ pub fn reason(exception: &Exception) -> String {
         Code::CreditTermsNotMapped => format!("{actual} fits no {expected}"),
         Code::RemitToNotMapped => format!("it is to be paid at {actual}, which leads to nobody known"),
         Code::NearDuplicate => format!("it may be the bill that was entered as {actual}"),
+        Code::DuplicateReference | Code::DuplicateReferenceOtherYear => {
+            format!("its number is taken: {actual}, expected {expected}")
+        }
         Code::OutOfRange => format!("{line} has {actual}, expected {expected}"),
     }
 }
@@ -402,7 +414,7 @@ fn agreed(expected: &str) -> String {
 }
 
 /// When a held invoice goes on.
-fn what_heals(exceptions: &[Exception], report: Option<&MatchReport>) -> String {
+fn what_heals(exceptions: &[Exception], report: Option<&MatchReport>, reader: Reader) -> String {
     // That a line is two-way in Coupa is no reason of its own.
     let mut own = exceptions
         .iter()
@@ -425,9 +437,13 @@ fn what_heals(exceptions: &[Exception], report: Option<&MatchReport>) -> String 
             "it posts by itself when the credit note for the return has posted".to_owned()
         }
         ExceptionCode::PeriodClosed => {
-            "it is sent again when somebody rechecks it or says from when on the books are \
-             open (`qad-coupa entity open-from`)"
-                .to_owned()
+            let command = match reader {
+                Reader::Clerk => " (`qad-coupa entity open-from`)",
+                Reader::Coupa => "",
+            };
+            format!(
+                "it is sent again when somebody rechecks it or says from when on the books are open{command}"
+            )
         }
         ExceptionCode::ConsignedNotUsed => "it posts by itself when they are used in QAD".to_owned(),
         ExceptionCode::ReturnMissing => format!("it posts by itself when {rest} returned"),

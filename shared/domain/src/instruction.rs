@@ -148,6 +148,7 @@ impl ExceptionCode {
                 | Self::PaidElsewhere
                 | Self::Prepaid
                 | Self::NearDuplicate
+                | Self::DuplicateReferenceOtherYear
         )
     }
 }

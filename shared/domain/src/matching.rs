@@ -16,8 +16,9 @@ mod price;
 pub(crate) mod tests;
 pub(crate) mod text;
 
-use self::alike::BillAlike;
+use self::alike::{BillAlike, SameNumber};
 pub use self::cancel::Original;
+pub use self::destination::received_in_coupa;
 use crate::coupa_orders::{CoupaOrder, CoupaOrderFacts};
 use crate::documents::{
     ChargeKind, INVOICE_LINES_MAX, Invoice, ORDERS_PER_INVOICE_MAX, Order, Receipt, Reservation,
@@ -27,7 +28,7 @@ use crate::ids::{
     PurchaseOrderNumber, QadInvoiceIdentity, ReceiptKey, ReceiverNumber, SupplierCode, UnitCode, fold,
 };
 use crate::money::Currency;
-use crate::policy::{Limit, MatchPolicy, Payee, PostingDate};
+use crate::policy::{MatchPolicy, Payee, PostingDate};
 use crate::time::Date;
 use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
@@ -51,11 +52,18 @@ pub struct MatchInput<'a> {
     pub alike: &'a [BillAlike],
     /// The invoice that a credit note names as the one it corrects, where it is one of ours.
     pub original: Option<&'a Original>,
+    /// Another invoice of ours that has this one's identity in QAD.
+    pub same_number: Option<&'a SameNumber>,
+    /// What other invoices of ours have billed of what is received in Coupa alone.
+    pub billed_in_coupa: &'a QuantitiesInCoupa,
     /// Limits and defaults.
     pub policy: &'a MatchPolicy,
     /// Today in the entity's time zone, for [`crate::policy::PostingDate::MatchingDate`].
     pub today: Date,
 }
+
+/// Quantities by Coupa's folded number of the order and a text for its line that is the same for every invoice.
+pub type QuantitiesInCoupa = BTreeMap<String, BTreeMap<String, Decimal>>;
 
 /// Coupa's orders by their folded number.
 pub type CoupaOrders = BTreeMap<String, Option<CoupaOrder>>;
@@ -147,6 +155,8 @@ exception_codes! {
     OriginalNotPosted => "ORIGINAL_NOT_POSTED", TheOtherSystem, "Nothing to do: it posts by itself when the invoice it cancels has posted.";
     /// A credit note cancels an invoice that was never posted and will not be, or was reversed in QAD.
     OriginalNotInQad => "ORIGINAL_NOT_IN_QAD", APerson, "Void the credit note in Coupa too, or enter it in QAD by hand if something is left to credit.";
+    /// Another credit note has cancelled the invoice that this one cancels.
+    OriginalAlreadyCancelled => "ORIGINAL_ALREADY_CANCELLED", APerson, "Void this credit note in Coupa if it is the same credit; if it credits another invoice, have its original invoice number corrected.";
     /// Goods went back and the credit note for them has not come: what replaced them cannot be billed before it.
     CreditNoteMissing => "CREDIT_NOTE_MISSING", TheOtherSystem, "Nothing to do: it posts by itself when the credit note for the return has posted.";
     /// Received on consignment, and not used.
@@ -237,6 +247,10 @@ exception_codes! {
     CreditTermsNotMapped => "CREDIT_TERMS_NOT_MAPPED", APerson, "Give the payment term its QAD code in invoices.credit_terms, then recheck.";
     /// It is to be paid at an address that leads to nobody.
     RemitToNotMapped => "REMIT_TO_NOT_MAPPED", APerson, "Have the address checked with the supplier, then list its reference in invoices.remit_to.codes.";
+    /// Another invoice of the supplier has this number.
+    DuplicateReference => "DUPLICATE_REFERENCE", APerson, "Void this invoice in Coupa if it is the same bill; if it is another, have the supplier's number corrected.";
+    /// Another invoice of the supplier has this number, posted in another year.
+    DuplicateReferenceOtherYear => "DUPLICATE_REFERENCE_OTHER_YEAR", APerson, "Void this invoice in Coupa if it is the same bill, or release it if the supplier has begun its numbers anew.";
     /// Another bill of the supplier and amount has a number of the same letters and digits.
     NearDuplicate => "NEAR_DUPLICATE", APerson, "Void the invoice in Coupa if it is the same bill, or release it if it is another.";
     /// A figure leaves the range in which decimals are exact.
@@ -400,6 +414,19 @@ pub struct AdditionalCost {
     pub description: String,
 }
 
+/// What a line or charge of an invoice bills, whatever it is matched to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BilledLine {
+    /// The order line it names; `None` on a charge too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub order_line: Option<OrderLineKey>,
+    /// Quantity, in the order's unit; `None` where it bills an amount.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quantity: Option<Decimal>,
+    /// Net amount.
+    pub amount: Decimal,
+}
+
 /// The QAD supplier invoice to create: complete, exact, and all that is ever sent for it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SupplierInvoiceDraft {
@@ -445,6 +472,18 @@ pub struct SupplierInvoiceDraft {
     /// True when it is posted so that no payment run takes it, because Coupa says that QAD does not pay it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub locked: bool,
+    /// What the lines and charges of an invoice bill, as a credit note that cancels it must negate them. Nothing of it is sent.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub billed: Vec<BilledLine>,
+    /// The invoice of ours that this credit note cancels as a whole.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cancels: Option<InvoiceId>,
+    /// A person has released it beside a document of the same number in another posting year: QAD tells the two apart by that.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_twin: bool,
+    /// What it bills of what is received in Coupa alone.
+    #[serde(default, skip_serializing_if = "QuantitiesInCoupa::is_empty")]
+    pub billed_in_coupa: QuantitiesInCoupa,
 }
 
 impl SupplierInvoiceDraft {
@@ -554,12 +593,17 @@ fn decide_in_units(input: &MatchInput<'_>, accepted: &[Exception]) -> Decision {
         .flat_map(ledger::Ledger::used_up)
         .collect();
     let mut matches = receiver_matches(&parts, &used_up, &mut exceptions);
+    let mut cancels = None;
     if let Some(cancelled) = cancelled {
+        cancels = cancelled.original;
         received = cancel::latest_receipt(input, &cancelled.matches);
         exceptions.extend(cancelled.exceptions);
         matches = cancelled.matches;
         costs = cancelled.costs;
     }
+    let posting_date = posting_date(input, received);
+    // The first to be told: what else is in the way of a bill that was entered before matters little.
+    exceptions.splice(0..0, alike::check_number(input, posting_date));
     exceptions.retain(|exception| !(exception.code.is_releasable() && accepted.contains(exception)));
     let verdict = match supplier {
         Some(supplier) if exceptions.is_empty() => Verdict::Approve {
@@ -567,8 +611,10 @@ fn decide_in_units(input: &MatchInput<'_>, accepted: &[Exception]) -> Decision {
                 invoice_status: status_code(input.policy, locked, matches.is_empty()),
                 payee,
                 locked,
-                posting_date: posting_date(input, received),
+                posting_date,
                 credit_terms,
+                cancels,
+                is_twin: input.same_number.is_some(),
                 ..draft(input, supplier, &orders, matches, costs)
             }),
         },
@@ -820,7 +866,8 @@ fn check_total(input: &MatchInput<'_>, matched: &[lines::MatchedLine<'_>], excep
         .iter()
         .filter(|line| !line.report.nothing_to_post)
         .collect();
-    if valued.is_empty() {
+    // A charge alone is something to post too.
+    if valued.is_empty() && invoice.charges.iter().all(|charge| charge.amount.is_zero()) {
         let actual = format!("{} lines without one", invoice.lines.len());
         exceptions.push(of_document(
             ExceptionCode::NothingToPost,
@@ -852,20 +899,18 @@ fn check_total(input: &MatchInput<'_>, matched: &[lines::MatchedLine<'_>], excep
     }
 }
 
-/// One smallest unit of the currency per line with something to post, but not more than what is free, and never less than
-/// one; or what is given as percent and amount.
+/// What the tolerance allows (where it allows anything, a smallest unit of a currency with larger ones), and never less than
+/// half a smallest unit for each line with something to post: so much is rounding, and no difference.
 fn total_limit(input: &MatchInput<'_>, valued_lines: usize) -> Option<Decimal> {
-    let unit = input.invoice.minor_unit();
-    let by_lines = exact::multiply(unit, Decimal::from(valued_lines.max(1)))?;
-    let supplier = input.invoice.supplier.number.as_deref().map(str::trim);
-    let limits = input.policy.tolerance.of(input.invoice.currency, supplier);
-    let rounding = by_lines.min(limits.total.free.max(unit));
-    let given = Limit {
-        free: Decimal::ZERO,
-        ..limits.total
-    };
-    let given = given.furthest(input.invoice.total.abs(), Decimal::ONE)?;
-    Some(rounding.max(given))
+    let invoice = input.invoice;
+    let unit = invoice.minor_unit();
+    let half = exact::multiply(unit, Decimal::new(5, 1))?;
+    let by_lines = exact::multiply(half, Decimal::from(valued_lines.max(1)))?;
+    let supplier = invoice.supplier.number.as_deref().map(str::trim);
+    let limits = input.policy.tolerance.of(invoice.currency, supplier);
+    let given = limits.total.furthest(invoice.total.abs(), Decimal::ONE)?;
+    let allowed = if given.is_zero() { given } else { given.max(unit) };
+    Some(by_lines.max(allowed))
 }
 
 /// By how much QAD's total may differ: a smallest unit for each row of tax, at least what the tolerance says.
@@ -953,6 +998,10 @@ fn draft(
         invoice_status: policy.invoice_status.clone(),
         payee: None,
         locked: false,
+        billed: cancel::billed(input),
+        cancels: None,
+        is_twin: false,
+        billed_in_coupa: received_in_coupa(input),
         credit_terms: None,
         echo: echo_limit(input),
         total: invoice.rounded(invoice.total),

@@ -9,7 +9,9 @@ use domain::documents::Invoice;
 use domain::ids::{EntityCode, InvoiceId, QadInvoiceIdentity, SupplierCode};
 use domain::matching::alike::{BillAlike, near_texts};
 use domain::time::Timestamp;
+use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Most bills that are kept as resembling one another. A person has released every one after the first, so those that are
 /// dated the earliest make way.
@@ -62,6 +64,15 @@ pub(crate) fn claim_keys(identity: &QadInvoiceIdentity) -> Vec<RecordKey> {
         keys.push(key_of(identity, earlier));
     }
     keys
+}
+
+/// The key that makes an identity unique within a posting year, for an invoice that a person has released beside another of the
+/// same number.
+pub(crate) fn year_key(identity: &QadInvoiceIdentity, year: u32) -> RecordKey {
+    match identity_key(identity) {
+        RecordKey::Effect(text) => RecordKey::Effect(format!("{text}/{year}")),
+        other => other,
+    }
 }
 
 /// Where a QAD identity is claimed, or is to be. What was claimed under the earlier key stays there.
@@ -150,6 +161,57 @@ fn put(key: RecordKey, seen: u64, body: String) -> RecordWrite {
         state: String::new(),
         due: None,
     }
+}
+
+/// Which credit note cancels an invoice: kept under that invoice, and written with the approval of the credit note, so that of
+/// two that come at once one sees the other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Cancellation {
+    /// The credit note.
+    pub(crate) by: InvoiceId,
+}
+
+/// Where it is kept that an invoice is cancelled.
+pub(crate) fn cancellation_key(original: InvoiceId) -> RecordKey {
+    RecordKey::Effect(format!("cancelled-invoice/{original}"))
+}
+
+/// Keeps that a credit note cancels an invoice; `seen` is the revision of what was kept before.
+pub(crate) fn cancellation_write(
+    original: InvoiceId,
+    by: InvoiceId,
+    seen: u64,
+) -> Result<RecordWrite, FlowError> {
+    Ok(put(
+        cancellation_key(original),
+        seen,
+        render(&Cancellation { by })?,
+    ))
+}
+
+/// What our invoices have billed of an order that Coupa alone knows and receives.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub(crate) struct BilledInCoupa {
+    /// By those that are in QAD, by order line.
+    pub(crate) settled: BTreeMap<String, Decimal>,
+    /// The others that have been approved: their own requests say how much.
+    pub(crate) open: BTreeSet<InvoiceId>,
+}
+
+/// Where that is kept.
+pub(crate) fn billed_in_coupa_key(order: &str) -> RecordKey {
+    RecordKey::Effect(format!("billed-in-coupa/{order}"))
+}
+
+/// Keeps what is billed of such an order, with one more invoice; `seen` is the revision of what was kept before.
+pub(crate) fn billed_in_coupa_write(
+    order: &str,
+    seen: u64,
+    mut billed: BilledInCoupa,
+    by: InvoiceId,
+) -> Result<RecordWrite, FlowError> {
+    billed.open.insert(by);
+    Ok(put(billed_in_coupa_key(order), seen, render(&billed)?))
 }
 
 /// What is kept under one text.

@@ -18,7 +18,7 @@ use crate::ports::{
 };
 use crate::store::{Change, Context, FlowError, Loaded, load, parse, render, save, sha256_hex};
 use domain::ids::InvoiceId;
-use domain::index::{Indexed, View, first_code, wanted};
+use domain::index::{Indexed, View, first_code, folded, wanted};
 use domain::lifecycle::InvoiceRecord;
 use domain::problem::Problem;
 use domain::time::{Date, Timestamp};
@@ -428,11 +428,7 @@ pub async fn find<B: Register + Index + ?Sized>(books: &B, text: &str) -> Result
     };
     for wanted in wanted(text) {
         for row in books.rows(&found_list(&wanted), &asked).await? {
-            let id = row
-                .id
-                .parse::<u64>()
-                .map_err(|_| FlowError::Store(unreadable(&row.id)))?;
-            ids.insert(InvoiceId(id));
+            ids.insert(id_of(&row)?);
         }
     }
     let more = ids.len() > FOUND_MAX;
@@ -448,6 +444,32 @@ pub async fn find<B: Register + Index + ?Sized>(books: &B, text: &str) -> Result
     let stored = books.read(&keys).await?;
     let records = stored.iter().flatten().map(parse).collect::<Result<_, _>>()?;
     Ok(Found { records, more })
+}
+
+/// The invoices that are known by a supplier's number, of whatever supplier: the newest [`ROWS_MAX`]. May lag by a moment, and
+/// an invoice that only an older version has written is not in it before the index is rebuilt.
+///
+/// # Errors
+/// No answer from the register.
+pub(crate) async fn numbered(index: &dyn Index, number: &str) -> Result<BTreeSet<InvoiceId>, StoreError> {
+    let asked = RowsAsked {
+        beyond: None,
+        newest_first: true,
+        limit: ROWS_MAX,
+    };
+    let text = folded(number);
+    if text.is_empty() {
+        return Ok(BTreeSet::new());
+    }
+    let rows = index.rows(&found_list(&text), &asked).await?;
+    rows.iter().map(id_of).collect()
+}
+
+fn id_of(row: &IndexRow) -> Result<InvoiceId, StoreError> {
+    row.id
+        .parse::<u64>()
+        .map(InvoiceId)
+        .map_err(|_| unreadable(&row.id))
 }
 
 /// How far a rebuilding of the index has come.

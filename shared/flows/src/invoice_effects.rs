@@ -164,6 +164,8 @@ pub struct Wanted<'a> {
     pub currency: Currency,
     /// By how much the total may differ.
     pub echo: Decimal,
+    /// The only posting year it can be in, where a document of the same identity stands in another one.
+    pub year: Option<u32>,
 }
 
 impl<'a> Wanted<'a> {
@@ -176,6 +178,9 @@ impl<'a> Wanted<'a> {
             total: draft.total,
             currency: draft.currency,
             echo: draft.echo,
+            year: draft
+                .is_twin
+                .then(|| u32::try_from(draft.posting_date.year()).unwrap_or_default()),
         }
     }
 }
@@ -255,6 +260,11 @@ pub fn judge_documents(
     mut documents: Vec<QadDocument>,
     adopt_equal_documents: bool,
 ) -> Finding<QadDocument> {
+    // What has no number yet may be in any year.
+    documents.retain(|document| match (draft.year, &document.voucher) {
+        (Some(year), Some(voucher)) => voucher.year == year,
+        _ => true,
+    });
     let Some(document) = documents.pop() else {
         return Finding::Nothing;
     };
@@ -810,6 +820,35 @@ mod tests {
         for total in ["100.03", "99.97"] {
             assert_eq!(judge("Coupa 12", total), "QAD_DOCUMENT_DIFFERS", "{total}");
         }
+    }
+
+    #[test]
+    fn a_bill_released_beside_last_years_is_not_taken_for_it() {
+        let mut twin = draft();
+        twin.is_twin = true;
+        let judge = |documents| code(judge_documents(&Wanted::by(&twin), documents, true));
+        let of_last_year = |description: &str| {
+            let mut document = document(description, 100);
+            document.voucher.as_mut().unwrap().year = 2025;
+            document
+        };
+        assert_eq!(judge(vec![of_last_year("Coupa 11")]), "nothing");
+        assert_eq!(
+            judge(vec![of_last_year("keyed"), document("Coupa 12", 100)]),
+            "ours"
+        );
+        assert_eq!(judge(vec![document("Coupa 11", 100)]), "DUPLICATE_REFERENCE");
+        let unnumbered = QadDocument {
+            voucher: None,
+            ..document("keyed", 100)
+        };
+        assert_eq!(judge(vec![unnumbered]), "unclear QAD_DOCUMENT_WITHOUT_NUMBER");
+        let of_last_year = judge_documents(&Wanted::by(&draft()), vec![of_last_year("Coupa 11")], true);
+        assert_eq!(
+            code(of_last_year),
+            "DUPLICATE_REFERENCE",
+            "nobody has released it"
+        );
     }
 
     #[test]

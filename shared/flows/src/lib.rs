@@ -11,6 +11,9 @@
     )
 )]
 
+#[cfg(test)]
+extern crate self as flows;
+
 pub mod bills;
 pub mod claims;
 pub mod coupa_orders;
@@ -21,11 +24,21 @@ pub mod hinted;
 pub mod index;
 pub mod invoice_effects;
 pub mod match_invoice;
+// The model of the register that the simulations run over.
+#[cfg(test)]
+#[allow(
+    dead_code,
+    unreachable_pub,
+    reason = "it is a part of another crate, and the tests in here need less of it"
+)]
+#[path = "../../../tests/support/memory_register.rs"]
+mod memory_register;
 pub mod month_end;
 pub mod neighbours;
 pub mod opening;
 pub mod operator;
 pub mod order_event;
+mod originals;
 pub mod pace;
 pub mod pause;
 pub mod plans;

@@ -5,7 +5,10 @@
 //! is lost, repeated, late or out of order changes nothing.
 
 use crate::bills::unmatched_key;
-use crate::claims::{ClaimPlace, FreeIdentity, IdentityClaim, Near, claim_keys, claim_writes, identity_text};
+use crate::claims::{
+    BilledInCoupa, ClaimPlace, FreeIdentity, IdentityClaim, Near, billed_in_coupa_key, billed_in_coupa_write,
+    cancellation_write, claim_keys, claim_writes, identity_text, year_key,
+};
 use crate::coupa_orders::{OrderReads, anew};
 use crate::engine::{Driven, Finding, Target, drive};
 use crate::invoice_effects::{
@@ -13,10 +16,11 @@ use crate::invoice_effects::{
 };
 use crate::neighbours::{self, Elsewhere, Home};
 use crate::opening::{self, Openings};
+use crate::originals;
 use crate::pause;
 use crate::poll_orders;
 use crate::ports::{
-    CommitError, Coupa, HintReason, Outcomes, Qad, QadDocument, ReadError, RecordGroup, RecordKey,
+    CommitError, Coupa, HintReason, Index, Outcomes, Qad, QadDocument, ReadError, RecordGroup, RecordKey,
     RecordWrite, StoredRecord,
 };
 use crate::store::{Change, Context, Document, FlowError, Loaded, impossible, load, parse, render, save};
@@ -35,13 +39,13 @@ use domain::instruction::SecondPerson;
 use domain::lifecycle::{
     ClosedPeriod, Event, InvoiceEffect, InvoiceRecord, ParkReason, PostedHow, State, Summary,
 };
-use domain::matching::alike::BillAlike;
+use domain::matching::alike::{BillAlike, SameNumber};
 use domain::matching::{
-    CoupaOrders, Decision, Exception, ExceptionCode, MatchInput, MatchReport, Original, SupplierInvoiceDraft,
-    Verdict, decide_accepting,
+    CoupaOrders, Decision, Exception, ExceptionCode, MatchInput, MatchReport, Original, QuantitiesInCoupa,
+    SupplierInvoiceDraft, Verdict, decide_accepting, received_in_coupa,
 };
 use domain::patience;
-use domain::policy::MatchPolicy;
+use domain::policy::{MatchPolicy, OnLine, OnOrderOnlyInCoupa};
 use domain::problem::{CREDENTIAL_RECHECK_MILLIS, Problem};
 use domain::time::{Timestamp, Zone};
 use futures_util::future::{BoxFuture, join_all, try_join_all};
@@ -78,6 +82,8 @@ pub struct Deps<'a> {
     pub qad: &'a dyn Qad,
     /// What Coupa has said about orders during this delivery.
     pub orders: &'a OrderReads,
+    /// The index of questions: finds an invoice by its number, whatever has become of it.
+    pub index: &'a dyn Index,
     /// The connection's settings; those of its entity where it has only one.
     pub settings: &'a InvoiceSettings,
     /// The connection's entities, each with its own view of QAD and its own settings; none where everything is the one
@@ -936,6 +942,8 @@ struct Ours {
     alike: Vec<BillAlike>,
     /// The invoice that a credit note names as the one it corrects.
     original: Option<Original>,
+    /// The revision of what is kept of its cancellation; 0 for nothing.
+    cancellation: u64,
 }
 
 /// Whose the QAD identity of this invoice is.
@@ -947,8 +955,17 @@ enum Claim {
     /// Another invoice's.
     Taken {
         identity: QadInvoiceIdentity,
-        owner: Holder,
+        owner: SameNumber,
     },
+}
+
+/// A decision, and what it had to ask besides.
+struct Decided {
+    decision: Decision,
+    /// Coupa's orders, as far as they were asked for.
+    coupa_orders: CoupaOrders,
+    /// What is billed of orders that Coupa alone receives, as it was read.
+    billed_in_coupa: BTreeMap<String, Loaded<BilledInCoupa>>,
 }
 
 /// Decides an invoice that Coupa has approved, on what QAD shows of it now, and stores the verdict.
@@ -963,11 +980,15 @@ async fn decide_approved(
         Err(error) => return Box::pin(unread(deps, loaded, error)).await,
     };
     let policy = evidence.ours.openings.applied_to(&deps.settings.policy);
-    let (decision, coupa_orders) = match decided(deps, &loaded.document, invoice, &evidence, &policy).await? {
+    let decided = match Box::pin(decided(deps, &loaded.document, invoice, &evidence, &policy)).await? {
         Ok(decided) => decided,
         Err(error) => return Box::pin(unread(deps, loaded, error)).await,
     };
-    let Decision { verdict, report } = decision;
+    let Decided {
+        decision: Decision { verdict, report },
+        coupa_orders,
+        billed_in_coupa,
+    } = decided;
     let tolerance_version = report.tolerance_version.clone();
     loaded.document.report = Some(report);
     loaded.document.orders_seen = poll_orders::seen(&evidence.orders);
@@ -995,31 +1016,89 @@ async fn decide_approved(
             };
             hold(deps, loaded, invoice, held, &evidence, &coupa_orders).await
         }
-        Verdict::Approve { draft } => match &evidence.ours.claim {
-            Claim::Free(_) => {
-                let claim = evidence.ours.claims(deps, invoice)?;
-                Box::pin(approve(deps, loaded, *draft, evidence.ours.reserved, claim)).await
+        Verdict::Approve { draft } => {
+            match approval_writes(deps, invoice, &draft, &evidence.ours, billed_in_coupa).await? {
+                Ok(writes) => Box::pin(approve(deps, loaded, *draft, evidence.ours.reserved, writes)).await,
+                Err(problem) => {
+                    let reason = ParkReason::Problem { problem };
+                    move_to(deps, loaded, Event::Parked { reason }).await
+                }
             }
-            Claim::Taken { identity, owner } => {
-                let problem = Problem::new(
-                    "DUPLICATE_REFERENCE",
-                    "Void this invoice in Coupa if it is the same bill; if it is another, have the supplier's number corrected.",
-                )
-                .field(identity.to_string())
-                .expected("no other invoice with this reference")
-                .actual(format!("Coupa invoice {owner} has it"));
-                move_to(
-                    deps,
-                    loaded,
-                    Event::Parked {
-                        reason: ParkReason::Problem { problem },
-                    },
-                )
-                .await
-            }
-            Claim::None => Err(impossible("approved without identity")),
-        },
+        }
     }
+}
+
+/// What is claimed with an approval: QAD's identity, the invoice that a credit note cancels, what is received in Coupa alone.
+/// Refused where another one has the identity by now.
+async fn approval_writes(
+    deps: &Deps<'_>,
+    invoice: &Invoice,
+    draft: &SupplierInvoiceDraft,
+    ours: &Ours,
+    mut billed_in_coupa: BTreeMap<String, Loaded<BilledInCoupa>>,
+) -> Result<Result<Vec<RecordWrite>, Problem>, FlowError> {
+    let mut writes = match &ours.claim {
+        Claim::Free(_) => ours.claims(deps, invoice)?,
+        Claim::Taken { identity, .. } => {
+            match claim_of_year(deps, invoice, identity, draft, &ours.near).await? {
+                Ok(writes) => writes,
+                Err(problem) => return Ok(Err(problem)),
+            }
+        }
+        Claim::None => return Err(impossible("approved without identity")),
+    };
+    if let Some(original) = draft.cancels {
+        writes.push(cancellation_write(original, invoice.id, ours.cancellation)?);
+    }
+    for order in draft.billed_in_coupa.keys() {
+        let Some(Loaded { document, revision }) = billed_in_coupa.remove(order) else {
+            return Err(impossible("billed what was not read"));
+        };
+        writes.push(billed_in_coupa_write(order, revision, document, invoice.id)?);
+    }
+    Ok(Ok(writes))
+}
+
+/// Takes QAD's identity within its posting year, for an invoice that a person has released beside another one of the same
+/// number; the number's other owner keeps what it has. Refused where a third one has it in this year.
+async fn claim_of_year(
+    deps: &Deps<'_>,
+    invoice: &Invoice,
+    identity: &QadInvoiceIdentity,
+    draft: &SupplierInvoiceDraft,
+    near: &Near,
+) -> Result<Result<Vec<RecordWrite>, Problem>, FlowError> {
+    let year = u32::try_from(draft.posting_date.year()).map_err(|_| impossible("a posting year before 0"))?;
+    let key = year_key(identity, year);
+    let keys = [key.clone(), deps.home.year_key(identity, year)];
+    let mut found = deps.context.register.read(&keys).await?.into_iter();
+    let (stored, shared) = (found.next().flatten(), found.next().flatten());
+    let owner = stored.as_ref().map(parse::<IdentityClaim>).transpose()?;
+    let elsewhere = Elsewhere::of_year(deps.home, identity, year, shared.as_ref())?;
+    let holders: BTreeSet<Holder> = owner
+        .map(|claim| Holder::own(claim.owner))
+        .into_iter()
+        .chain(elsewhere.holders.iter().cloned())
+        .filter(|holder| *holder != Holder::own(invoice.id))
+        .collect();
+    let known = neighbours::invoices(deps.context.register, &holders).await?;
+    let is_free =
+        |record: &InvoiceRecord| matches!(record.state, State::Voided { .. }) && not_in_flight(record);
+    let third = holders
+        .iter()
+        .find(|holder| !known.get(holder).is_some_and(is_free));
+    if let (Some(owner), true) = (third, stands(Guard::IdentityClaim)) {
+        let problem = Problem::new("DUPLICATE_REFERENCE", ExceptionCode::DuplicateReference.fix())
+            .field(identity.to_string())
+            .expected("no other invoice with this reference")
+            .actual(format!("Coupa invoice {owner} has it"));
+        return Ok(Err(problem));
+    }
+    let seen = stored.map_or(0, |stored| stored.revision);
+    let own = plain_put(key, seen, render(&IdentityClaim { owner: invoice.id })?);
+    let mut writes = vec![own, elsewhere.claim(deps.home, invoice.id)?];
+    writes.extend(near.writes(invoice, &deps.settings.policy.entity)?);
+    Ok(Ok(writes))
 }
 
 /// What the match says of the evidence, and Coupa's orders as far as it had to ask for them.
@@ -1029,7 +1108,7 @@ async fn decided(
     invoice: &Invoice,
     evidence: &Evidence,
     policy: &MatchPolicy,
-) -> Result<Result<(Decision, CoupaOrders), ReadError>, FlowError> {
+) -> Result<Result<Decided, ReadError>, FlowError> {
     let reservations = evidence.ours.reservations(&deps.settings.policy);
     // Whoever wrote it into the register: above the limit one person's word is none.
     let rule = &deps.settings.second_person;
@@ -1038,33 +1117,123 @@ async fn decided(
     let accepted = release.map_or(&[][..], |release| {
         release.accepted_of(&invoice.source.content_sha256)
     });
-    let decided_with = |coupa_orders: &CoupaOrders| {
-        let input = MatchInput {
-            invoice,
-            orders: &evidence.orders,
-            receipts: &evidence.receipts,
-            reservations: &reservations,
-            coupa_orders,
-            alike: &evidence.ours.alike,
-            original: evidence.ours.original.as_ref(),
-            policy,
-            today: deps.settings.zone.date_of(deps.context.clock.now()),
-        };
-        decide_accepting(&input, accepted)
+    let (no_orders, nothing_billed) = (CoupaOrders::new(), QuantitiesInCoupa::new());
+    let input = MatchInput {
+        invoice,
+        orders: &evidence.orders,
+        receipts: &evidence.receipts,
+        reservations: &reservations,
+        coupa_orders: &no_orders,
+        alike: &evidence.ours.alike,
+        original: evidence.ours.original.as_ref(),
+        same_number: match &evidence.ours.claim {
+            Claim::Taken { owner, .. } => Some(owner),
+            Claim::Free(_) | Claim::None => None,
+        },
+        billed_in_coupa: &nothing_billed,
+        policy,
+        today: deps.settings.zone.date_of(deps.context.clock.now()),
     };
-    let none = CoupaOrders::new();
-    let decision = decided_with(&none);
-    // What a person has to look at anyway needs no further question: the order in Coupa can only be in the way too.
-    if matches!(decision.verdict, Verdict::Park { .. }) || !deps.settings.policy.coupa_orders.read {
-        return Ok(Ok((decision, none)));
+    let decision = decide_accepting(&input, accepted);
+    let is_parked = matches!(decision.verdict, Verdict::Park { .. });
+    // What a person has to look at anyway needs no further question, unless Coupa's order can send a line elsewhere.
+    if !policy.coupa_orders.read || (is_parked && !may_go_elsewhere(invoice, policy)) {
+        return Ok(Ok(Decided {
+            decision,
+            coupa_orders: no_orders,
+            billed_in_coupa: BTreeMap::new(),
+        }));
     }
     if !deps.context.has_time_for_a_call() {
         return Err(FlowError::OutOfTime);
     }
-    Ok(match deps.orders.of(deps.coupa, invoice).await {
-        Ok(orders) => Ok((decided_with(&orders), orders)),
-        Err(error) => Err(error),
-    })
+    let coupa_orders = match deps.orders.of(deps.coupa, invoice).await {
+        Ok(orders) => orders,
+        Err(error) => return Ok(Err(error)),
+    };
+    let input = MatchInput {
+        coupa_orders: &coupa_orders,
+        ..input
+    };
+    let kept = billed_in_coupa(deps, invoice.id, received_in_coupa(&input).into_keys()).await?;
+    let billed: QuantitiesInCoupa = kept
+        .iter()
+        .map(|(order, (_, billed))| (order.clone(), billed.clone()))
+        .collect();
+    let decision = decide_accepting(
+        &MatchInput {
+            billed_in_coupa: &billed,
+            ..input
+        },
+        accepted,
+    );
+    Ok(Ok(Decided {
+        decision,
+        coupa_orders,
+        billed_in_coupa: kept
+            .into_iter()
+            .map(|(order, (loaded, _))| (order, loaded))
+            .collect(),
+    }))
+}
+
+/// True where Coupa's orders may do more than be in the way: they can send a line of an invoice to the general ledger.
+fn may_go_elsewhere(invoice: &Invoice, policy: &MatchPolicy) -> bool {
+    invoice.kind == DocumentKind::Invoice
+        && (policy.lines.without_receipt == OnLine::Gl
+            || policy.lines.order_only_in_coupa == OnOrderOnlyInCoupa::Gl)
+        && invoice.lines.iter().any(|line| line.coupa_order.is_some())
+}
+
+/// What is kept of each of these orders that Coupa alone receives, without those invoices that came to nothing, and how much
+/// others than this invoice have billed of its lines.
+async fn billed_in_coupa(
+    deps: &Deps<'_>,
+    own: InvoiceId,
+    orders: impl Iterator<Item = String>,
+) -> Result<BTreeMap<String, (Loaded<BilledInCoupa>, BTreeMap<String, Decimal>)>, FlowError> {
+    let orders: Vec<String> = orders.collect();
+    if orders.is_empty() {
+        return Ok(BTreeMap::new());
+    }
+    let keys: Vec<RecordKey> = orders.iter().map(|order| billed_in_coupa_key(order)).collect();
+    let found = deps.context.register.read(&keys).await?;
+    let mut kept = BTreeMap::new();
+    for (order, stored) in orders.into_iter().zip(found) {
+        let (mut document, revision) = match &stored {
+            Some(stored) => (parse::<BilledInCoupa>(stored)?, stored.revision),
+            None => (BilledInCoupa::default(), 0),
+        };
+        document.open.remove(&own);
+        let others = read_invoices(deps, std::mem::take(&mut document.open)).await?;
+        let mut billed = document.settled.clone();
+        for (id, record) in others.into_iter().filter(|(_, record)| may_be_in_qad(record)) {
+            let draft = record.creation.as_ref().map(draft_of).transpose();
+            let draft = draft.map_err(FlowError::Broken)?;
+            let shares = draft.and_then(|mut draft| draft.billed_in_coupa.remove(&order));
+            let is_settled = record.state.voucher().is_some();
+            for (line, share) in shares.into_iter().flatten() {
+                add(&mut billed, &line, share);
+                if is_settled {
+                    add(&mut document.settled, &line, share);
+                } else {
+                    document.open.insert(id);
+                }
+            }
+        }
+        kept.insert(order, (Loaded { document, revision }, billed));
+    }
+    Ok(kept)
+}
+
+fn add(sums: &mut BTreeMap<String, Decimal>, line: &str, share: Decimal) {
+    let sum = sums.entry(line.to_owned()).or_default();
+    *sum = sum.saturating_add(share);
+}
+
+/// True for an invoice whose request is in QAD, on its way there, or perhaps there.
+pub(crate) fn may_be_in_qad(record: &InvoiceRecord) -> bool {
+    matches!(record.state, State::Approved) || record.state.voucher().is_some() || !not_in_flight(record)
 }
 
 /// The verdict, held where QAD has said that the books of its posting date are closed and nothing says otherwise since. A person
@@ -1225,6 +1394,7 @@ async fn gather(deps: &Deps<'_>, invoice: &Invoice) -> Result<Result<Evidence, R
                 near: Near::default(),
                 alike: vec![],
                 original: None,
+                cancellation: 0,
             },
         }));
     }
@@ -1268,7 +1438,7 @@ async fn ours(
     let identity = identity_of(deps, invoice);
     let corrected = identity
         .as_ref()
-        .and_then(|identity| corrected(invoice, identity));
+        .and_then(|identity| originals::corrected(invoice, identity));
     let (home, domain) = (deps.home, &deps.settings.policy.domain);
     let of_all = numbers.iter().map(|number| home.order_key(domain, number));
     let mut keys: Vec<RecordKey> = of_all.collect();
@@ -1311,7 +1481,7 @@ async fn ours(
     let claimed = identity
         .as_ref()
         .map(|identity| ClaimPlace::among(identity, &mut found));
-    let original = corrected
+    let corrects = corrected
         .as_ref()
         .and_then(|corrected| ClaimPlace::among(corrected, &mut found).1)
         .map(|claim| parse::<IdentityClaim>(&claim))
@@ -1329,7 +1499,7 @@ async fn ours(
         .map(|claim| Holder::own(claim.owner));
     others.extend(owner.clone());
     others.extend(elsewhere.iter().flat_map(|one| one.holders.clone()));
-    others.extend(original.map(Holder::own));
+    others.extend(corrects.map(Holder::own));
     let entity = &deps.settings.policy.entity;
     let may_be_the_same: Vec<&BillAlike> = near
         .bills()
@@ -1365,14 +1535,10 @@ async fn ours(
         }
         _ => Claim::None,
     };
-    let original = match (original, &corrected) {
-        (Some(id), _) => others
-            .get(&Holder::own(id))
-            .map(original_of)
-            .transpose()?
-            .flatten(),
-        (None, Some(corrected)) => waiting_original(deps, invoice, corrected).await?,
-        (None, None) => None,
+    let claimed = corrects.and_then(|id| others.get(&Holder::own(id)));
+    let (original, cancellation) = match &corrected {
+        Some(corrected) => Box::pin(originals::original(deps, invoice, corrected, claimed)).await?,
+        None => (None, 0),
     };
     Ok(Ours {
         reserved,
@@ -1381,6 +1547,7 @@ async fn ours(
         near,
         alike,
         original,
+        cancellation,
     })
 }
 
@@ -1407,10 +1574,15 @@ fn claim_on(
     let has_it =
         |holder: &Holder| *holder != Holder::own(own) && !gave_up(others.get(holder), &free.identity);
     match owner.into_iter().chain(holders).find(has_it) {
-        Some(owner) if stands(Guard::IdentityClaim) => Claim::Taken {
-            identity: free.identity,
-            owner,
-        },
+        Some(invoice) if stands(Guard::IdentityClaim) => {
+            let record = others.get(&invoice);
+            let voucher = record.and_then(|record| record.state.voucher());
+            let posted_in = voucher.map(|voucher| voucher.year);
+            Claim::Taken {
+                identity: free.identity,
+                owner: SameNumber { invoice, posted_in },
+            }
+        }
         _ => Claim::Free(Box::new(free)),
     }
 }
@@ -1434,83 +1606,6 @@ fn reserved_on(
         Ok((number.clone(), order))
     })
     .collect()
-}
-
-/// The identity of the invoice that a credit note names as the one it corrects.
-fn corrected(invoice: &Invoice, identity: &QadInvoiceIdentity) -> Option<QadInvoiceIdentity> {
-    let reference = invoice.original_reference.as_ref()?.parse().ok()?;
-    (invoice.kind == DocumentKind::CreditNote).then(|| QadInvoiceIdentity {
-        reference,
-        kind: DocumentKind::Invoice,
-        ..identity.clone()
-    })
-}
-
-/// The invoice that a credit note corrects, while it waits itself: nobody has claimed its identity yet, but it stands under the
-/// order lines that both of them name.
-async fn waiting_original(
-    deps: &Deps<'_>,
-    invoice: &Invoice,
-    corrected: &QadInvoiceIdentity,
-) -> Result<Option<Original>, FlowError> {
-    let lines: BTreeSet<OrderLineKey> = invoice
-        .lines
-        .iter()
-        .filter_map(|line| line.order_line.clone())
-        .take(waiting::AWAITED_LINES_MAX)
-        .collect();
-    let mut ids = waiting::invoices(deps.context.register, lines).await?;
-    ids.remove(&invoice.id);
-    let waiting = read_invoices(deps, ids).await?;
-    let is_named = |record: &&InvoiceRecord| {
-        record.summary.as_ref().is_some_and(|summary| {
-            let number = summary.supplier_number.as_deref().unwrap_or_default();
-            summary.kind == DocumentKind::Invoice
-                && summary.reference == corrected.reference
-                && number
-                    .parse::<SupplierCode>()
-                    .is_ok_and(|number| number == corrected.supplier)
-        })
-    };
-    waiting.values().find(is_named).map_or(Ok(None), original_of)
-}
-
-/// What has become of the invoice that a credit note corrects. One that this register has not sent was matched by somebody
-/// else: what to take back is not known here.
-///
-/// # Errors
-/// A stored request that is not what was approved: what to take back cannot be told from it.
-fn original_of(record: &InvoiceRecord) -> Result<Option<Original>, FlowError> {
-    let Some(summary) = &record.summary else {
-        return Ok(None);
-    };
-    let (invoice, total, state) = (record.id, summary.total, record.state.word());
-    Ok(match &record.state {
-        State::Posted { how, .. } | State::Exported { how, .. }
-            if matches!(how, PostedHow::Adopted | PostedHow::Restored) =>
-        {
-            None
-        }
-        state if state.voucher().is_some() => {
-            let draft = record
-                .creation
-                .as_ref()
-                .map(draft_of)
-                .transpose()
-                .map_err(FlowError::Broken)?;
-            draft.map(|draft| Original::Posted(Box::new(draft)))
-        }
-        State::Voided { .. } | State::Rejected { .. } => Some(Original::Gone {
-            invoice,
-            total,
-            state,
-        }),
-        _ => Some(Original::NotPosted {
-            invoice,
-            total,
-            state,
-        }),
-    })
 }
 
 /// True for a bill that can have nothing in QAD under this number and never will: voided before anything was sent, or since
@@ -1550,7 +1645,7 @@ fn gave_up(owner: Option<&InvoiceRecord>, identity: &QadInvoiceIdentity) -> bool
     })
 }
 
-async fn read_invoices(
+pub(crate) async fn read_invoices(
     deps: &Deps<'_>,
     ids: BTreeSet<InvoiceId>,
 ) -> Result<BTreeMap<InvoiceId, InvoiceRecord>, FlowError> {
@@ -1596,6 +1691,7 @@ async fn keyed_by_hand(
         total: invoice.total,
         currency: invoice.currency,
         echo: Decimal::ZERO,
+        year: None,
     };
     match judge_documents(&wanted, documents, deps.settings.adopt_equal_documents) {
         Finding::There {
@@ -1896,3 +1992,6 @@ async fn receipt_missed(
     }
     Ok(false)
 }
+
+#[cfg(test)]
+mod tests;

@@ -45,6 +45,11 @@ impl Home {
         self.shared(identity_text(identity))
     }
 
+    /// The same within a posting year, for an invoice that a person has released beside another of the same number.
+    pub(crate) fn year_key(&self, identity: &QadInvoiceIdentity, year: u32) -> RecordKey {
+        self.shared(format!("{}/{year}", identity_text(identity)))
+    }
+
     /// Where is kept what is reserved on an order of a domain, whatever connection asks.
     pub(crate) fn order_key(&self, domain: &DomainCode, number: &PurchaseOrderNumber) -> RecordKey {
         // The length in front: no two orders can spell the same key.
@@ -212,6 +217,26 @@ impl Elsewhere {
         holders.retain(|holder| holder.connection.is_some());
         Ok(Self {
             key: home.claim_key(identity),
+            revision: stored.map_or(0, |stored| stored.revision),
+            holders,
+        })
+    }
+
+    /// The same within a posting year. No earlier version has claimed such a thing.
+    pub(crate) fn of_year(
+        home: &Home,
+        identity: &QadInvoiceIdentity,
+        year: u32,
+        stored: Option<&StoredRecord>,
+    ) -> Result<Self, FlowError> {
+        let claim = stored.map(parse::<SharedClaim>).transpose()?;
+        let mut holders: Vec<Holder> = claim
+            .map(|claim| home.seen(Some(claim.connection), claim.owner))
+            .into_iter()
+            .collect();
+        holders.retain(|holder| holder.connection.is_some());
+        Ok(Self {
+            key: home.year_key(identity, year),
             revision: stored.map_or(0, |stored| stored.revision),
             holders,
         })

@@ -19,6 +19,7 @@ use domain::ids::{Holder, InvoiceId, QadInvoiceIdentity};
 use domain::instruction::{Instruction, Release, SecondPerson};
 use domain::lifecycle::{Event, InvoiceEffect, InvoiceRecord, ParkReason, State};
 use domain::mark::{self, Mark};
+use domain::matching::ExceptionCode;
 use domain::problem::Problem;
 use rust_decimal::Decimal;
 
@@ -244,10 +245,15 @@ pub async fn release_as_seen(
         .iter()
         .find(|exception| !exception.code.is_releasable())
     {
+        let releasable: Vec<&str> = ExceptionCode::ALL
+            .iter()
+            .filter(|code| code.is_releasable())
+            .map(|code| code.as_str())
+            .collect();
         return Err(refuse(
             "RELEASE_REFUSED",
             record,
-            "only reasons that a person may accept: PRICE_OVER_TOLERANCE, BILLED_OVER_ORDERED, COUPA_ORDER_CLOSED, COUPA_ORDER_CANCELLED",
+            &format!("only reasons that a person may accept: {}", releasable.join(", ")),
             &format!("{}: {}", other.code.as_str(), other.code.fix()),
         ));
     }

@@ -31,5 +31,9 @@ pub(crate) fn draft() -> SupplierInvoiceDraft {
         payee: None,
         echo: Decimal::new(2, 2),
         locked: false,
+        billed: vec![],
+        cancels: None,
+        is_twin: false,
+        billed_in_coupa: Default::default(),
     }
 }

@@ -368,7 +368,14 @@ fn named_others(record: &InvoiceRecord) -> Vec<InvoiceId> {
             reason: ParkReason::Match { exceptions },
         } => exceptions
             .iter()
-            .filter(|exception| exception.code == ExceptionCode::NearDuplicate)
+            .filter(|exception| {
+                matches!(
+                    exception.code,
+                    ExceptionCode::NearDuplicate
+                        | ExceptionCode::DuplicateReference
+                        | ExceptionCode::DuplicateReferenceOtherYear
+                )
+            })
             .map(|exception| exception.actual.as_str())
             .collect(),
         State::Parked {

@@ -536,6 +536,7 @@ impl Wiring {
             home: &connection.home,
             coupa: &connection.coupa,
             qad: &connection.qad,
+            index: &connection.register,
             orders: &self.order_reads(invocation),
             settings: &connection.settings,
             entities: &entities,

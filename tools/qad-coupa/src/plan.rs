@@ -675,6 +675,10 @@ pub(crate) mod tests {
             payee: None,
             echo: rust_decimal::Decimal::ZERO,
             locked: false,
+            billed: vec![],
+            cancels: None,
+            is_twin: false,
+            billed_in_coupa: Default::default(),
         };
         let bench = crate::doctor::tests::Bench::full().await;
         let systems = bench.plain();

@@ -417,7 +417,10 @@ fn coupa_order_of(record: &Map<String, Value>) -> CoupaOrder {
                 number: Some(text(line, "line-num")),
                 status: status(line, CoupaOrderStanding::NotTold),
                 receipt_required: line.get("receipt-required").and_then(Value::as_bool),
-                received: None,
+                received: line
+                    .get("received")
+                    .and_then(Value::as_str)
+                    .and_then(|text| text.parse().ok()),
             })
             .collect(),
     }

@@ -1560,6 +1560,8 @@ mod tests {
             coupa_orders: &coupa_orders,
             alike: &[],
             original: None,
+            same_number: None,
+            billed_in_coupa: &Default::default(),
             policy: &policy().unwrap(),
             today: NOW.date_utc(),
         });

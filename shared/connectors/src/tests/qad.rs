@@ -630,6 +630,10 @@ pub(crate) fn draft() -> SupplierInvoiceDraft {
         payee: None,
         echo: Default::default(),
         locked: false,
+        billed: vec![],
+        cancels: None,
+        is_twin: false,
+        billed_in_coupa: Default::default(),
     }
 }
 

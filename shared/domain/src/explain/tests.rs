@@ -230,6 +230,49 @@ fn every_exception_has_its_exact_sentence() {
              something is left to credit.",
         ),
         (
+            ExceptionCode::OriginalAlreadyCancelled,
+            |case| {
+                let posted = Case::invoice().decide().verdict;
+                let crate::matching::Verdict::Approve { draft } = posted else {
+                    panic!("{posted:?}");
+                };
+                *case = Case::credit_note();
+                case.bill(vec![line(1, "-100", "10", "PO1", 1)]);
+                case.invoice.original_reference = Some("INV-1".to_owned());
+                case.original = Some(crate::matching::Original::Posted {
+                    draft,
+                    cancelled_by: Some(InvoiceId(8)),
+                });
+            },
+            "Parked for a person since 2026-03-05 09:12 UTC: it cancels an invoice, and Coupa credit note 8 cancels it \
+             already, expected invoice INV-1 cancelled by no other credit note. Void this credit note in Coupa if it is \
+             the same credit; if it credits another invoice, have its original invoice number corrected.",
+        ),
+        (
+            ExceptionCode::DuplicateReference,
+            |case| {
+                case.same_number = Some(crate::matching::alike::SameNumber {
+                    invoice: crate::ids::Holder::own(InvoiceId(7)),
+                    posted_in: None,
+                });
+            },
+            "Parked for a person since 2026-03-05 09:12 UTC: its number is taken: Coupa invoice 7 has it, expected no \
+             other invoice with this reference. Void this invoice in Coupa if it is the same bill; if it is another, \
+             have the supplier's number corrected.",
+        ),
+        (
+            ExceptionCode::DuplicateReferenceOtherYear,
+            |case| {
+                case.same_number = Some(crate::matching::alike::SameNumber {
+                    invoice: crate::ids::Holder::own(InvoiceId(7)),
+                    posted_in: Some(2025),
+                });
+            },
+            "Parked for a person since 2026-03-05 09:12 UTC: its number is taken: Coupa invoice 7 has it, posted in \
+             2025, expected no other invoice with this reference; this one is of 2026. Void this invoice in Coupa if it \
+             is the same bill, or release it if the supplier has begun its numbers anew.",
+        ),
+        (
             ExceptionCode::PriceAdjustment,
             |case| case.invoice.lines[0].adjustment = Some(crate::documents::Adjustment::Price),
             "Parked for a person since 2026-03-05 09:12 UTC: invoice line 1 corrects a price (quantity 100 at 10.00 USD, \
@@ -256,7 +299,7 @@ fn every_exception_has_its_exact_sentence() {
                 case.order_line().ordered = d("200");
                 case.receipts[0].vouchered = d("100");
             },
-            "Parked for a person since 2026-03-05 09:12 UTC: nothing is left to bill on PO PO1 line 1 (0 of 100 EA \
+            "Parked for a person since 2026-03-05 09:12 UTC: nothing more is left to bill on PO PO1 line 1 (0 of 100 EA \
              open). Everything received is invoiced already: dispute the invoice, or reopen the order line in QAD, \
              then recheck.",
         ),
@@ -273,7 +316,7 @@ fn every_exception_has_its_exact_sentence() {
             ExceptionCode::TotalsDisagree,
             |case| case.invoice.total = d("900"),
             "Parked for a person since 2026-03-05 09:12 UTC: 1,000.00 USD from lines, charges and tax against 900.00 \
-             USD as total (limit 0.01 USD). Correct the invoice in Coupa so that lines, charges and tax add up to \
+             USD as total (limit 0.05 USD). Correct the invoice in Coupa so that lines, charges and tax add up to \
              its total.",
         ),
         (
@@ -867,6 +910,28 @@ fn coupa_reads_no_operator_and_learns_that_an_invoice_was_taken_out() {
     });
     paused.delay = Some(Problem::new(PAUSED, "").actual("kim@example.com, since noon: closing"));
     assert!(!shown_in_coupa(&paused).unwrap().message.contains("kim"));
+}
+
+#[test]
+fn coupa_is_told_of_no_command() {
+    for code in ExceptionCode::ALL {
+        let exceptions = vec![Exception {
+            code: *code,
+            line: Some(1),
+            order_line: Some(crate::matching::tests::key("PO1", 1)),
+            expected: "this".to_owned(),
+            actual: "that".to_owned(),
+            limit: String::new(),
+        }];
+        let awaits = vec![];
+        let reason = ParkReason::Match {
+            exceptions: exceptions.clone(),
+        };
+        for state in [State::Held { exceptions, awaits }, State::Parked { reason }] {
+            let told = shown_in_coupa(&record(state)).unwrap().message;
+            assert!(!told.contains("qad-coupa") && !told.contains('`'), "{told}");
+        }
+    }
 }
 
 #[test]

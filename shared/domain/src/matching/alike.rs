@@ -2,7 +2,7 @@
 
 use super::{Exception, ExceptionCode, MatchInput, of_document};
 use crate::documents::Invoice;
-use crate::ids::{EntityCode, InvoiceId, InvoiceReference, SupplierCode};
+use crate::ids::{EntityCode, Holder, InvoiceId, InvoiceReference, SupplierCode};
 use crate::reference::near;
 use crate::time::Date;
 use jiff::SignedDuration;
@@ -37,6 +37,38 @@ impl BillAlike {
             && number.is_some()
             && number == near(invoice.reference.as_str())
     }
+}
+
+/// Another invoice of ours that has the identity of this one in QAD: the same entity, supplier, kind and number.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SameNumber {
+    /// Whose it is.
+    pub invoice: Holder,
+    /// The year that it is posted in; `None` as long as QAD has given it no number.
+    pub posted_in: Option<u32>,
+}
+
+/// Two invoices of a supplier with one number: the same bill, unless QAD, which counts by year, has the other one in another
+/// year than `posting_date`'s; then a person says which it is.
+pub(super) fn check_number(input: &MatchInput<'_>, posting_date: Date) -> Option<Exception> {
+    let other = input.same_number?;
+    let year = u32::try_from(posting_date.year()).ok();
+    let has_it = format!("Coupa invoice {} has it", other.invoice);
+    Some(match other.posted_in {
+        Some(posted_in) if year != Some(posted_in) => of_document(
+            ExceptionCode::DuplicateReferenceOtherYear,
+            format!(
+                "no other invoice with this reference; this one is of {}",
+                posting_date.year()
+            ),
+            format!("{has_it}, posted in {posted_in}"),
+        ),
+        _ => of_document(
+            ExceptionCode::DuplicateReference,
+            "no other invoice with this reference",
+            has_it,
+        ),
+    })
 }
 
 /// Under which texts a bill is found by those that may be the same: by supplier (Coupa's, which has a code of its own in each

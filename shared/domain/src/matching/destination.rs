@@ -4,12 +4,16 @@
 //! pallet, a deposit), one whose order only Coupa has and one that wants no receipt go to the general ledger where the
 //! connection lets them; everything else is a person's.
 
-use super::{AdditionalCost, Exception, ExceptionCode, MatchInput, exact, text};
+use super::{AdditionalCost, Exception, ExceptionCode, MatchInput, QuantitiesInCoupa, exact, text};
 use crate::coupa_orders::CoupaOrderLine;
 use crate::documents::{Adjustment, Billed, Charge, CodedShare, Invoice, InvoiceLine, Share};
 use crate::ids::{DocumentKind, fold};
-use crate::policy::{ChargeAccount, Coding, OnLine, OnOrderOnlyInCoupa};
+use crate::policy::{ChargeAccount, CodedField, Coding, OnLine, OnOrderOnlyInCoupa};
 use rust_decimal::Decimal;
+
+/// Most orders that Coupa alone knows and receives of which one invoice may bill: what is billed of each is kept in the
+/// transaction of the approval, which takes no more.
+const ORDERS_RECEIVED_IN_COUPA_MAX: usize = 10;
 
 /// Where one line goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,7 +41,7 @@ pub(super) fn of(input: &MatchInput<'_>, line: &InvoiceLine) -> Destination {
     }
     if input.invoice.kind == DocumentKind::CreditNote
         && line.total <= Decimal::ZERO
-        && purpose(line).is_some_and(|purpose| purpose != Adjustment::Quantity)
+        && purpose(line) != Adjustment::Quantity
     {
         return Destination::Ledger;
     }
@@ -64,14 +68,11 @@ pub(super) fn of(input: &MatchInput<'_>, line: &InvoiceLine) -> Destination {
     }
 }
 
-/// What a line of a credit note corrects: what Coupa says, else goods on a quantity line and anything else on an amount line
-/// of an order. `None` where nothing says it.
-fn purpose(line: &InvoiceLine) -> Option<Adjustment> {
-    line.adjustment.or_else(|| {
-        line.order_line.as_ref().map(|_| match line.billed {
-            Billed::Quantity { .. } => Adjustment::Quantity,
-            Billed::Amount => Adjustment::Other,
-        })
+/// What a line of a credit note corrects: what Coupa says, else goods on a quantity line and anything else on an amount line.
+fn purpose(line: &InvoiceLine) -> Adjustment {
+    line.adjustment.unwrap_or(match line.billed {
+        Billed::Quantity { .. } => Adjustment::Quantity,
+        Billed::Amount => Adjustment::Other,
     })
 }
 
@@ -91,15 +92,77 @@ fn wants_no_receipt(input: &MatchInput<'_>, line: &InvoiceLine) -> bool {
 /// True when Coupa itself has matched the line: within its tolerances, and received there where it wants receipts. What Coupa
 /// does not say is no match.
 fn coupa_matched(input: &MatchInput<'_>, line: &InvoiceLine) -> bool {
-    let Some(order_line) = in_coupa(input, line) else {
-        return false;
-    };
-    let received = match (order_line.receipt_required, order_line.received, &line.billed) {
-        (Some(false), _, _) => true,
-        (Some(true), Some(received), Billed::Quantity { quantity, .. }) => received >= *quantity,
-        _ => false,
+    let received = match in_coupa(input, line).map(|order_line| order_line.receipt_required) {
+        Some(Some(false)) => true,
+        Some(Some(true)) => is_covered(input, line) == Some(true),
+        Some(None) | None => false,
     };
     received && !line.failed_tolerances
+}
+
+/// Whether what Coupa has received of the line's order line covers all that is billed of it: by this invoice on all its lines,
+/// and by our others. `None` when that cannot be told.
+fn is_covered(input: &MatchInput<'_>, line: &InvoiceLine) -> Option<bool> {
+    let received = in_coupa(input, line)?.received?;
+    let key = waits_in_coupa(input, line)?;
+    if received_in_coupa(input).len() > ORDERS_RECEIVED_IN_COUPA_MAX {
+        return None;
+    }
+    let own = input
+        .invoice
+        .lines
+        .iter()
+        .filter(|line| waits_in_coupa(input, line).as_ref() == Some(&key))
+        .map(|line| match line.billed {
+            Billed::Quantity { quantity, .. } => Some(quantity),
+            Billed::Amount => None,
+        })
+        .collect::<Option<Vec<_>>>()?;
+    let (order, order_line) = &key;
+    let others = input
+        .billed_in_coupa
+        .get(order)
+        .and_then(|lines| lines.get(order_line));
+    let billed = exact::sum(own.into_iter().chain(others.copied()))?;
+    Some(billed <= received)
+}
+
+/// The order line in Coupa whose receipts say whether a line may be posted, because QAD does not have the order: Coupa's number
+/// of the order, and its id or number of the line.
+fn waits_in_coupa(input: &MatchInput<'_>, line: &InvoiceLine) -> Option<(String, String)> {
+    let is_of_goods = input.invoice.kind == DocumentKind::Invoice
+        && !super::lines::has_nothing_to_post(line)
+        && line.total >= Decimal::ZERO
+        && line
+            .adjustment
+            .is_none_or(|purpose| purpose == Adjustment::Quantity);
+    let in_qad = matches!(input.orders.get(&line.order_line.as_ref()?.order), Some(Some(_)));
+    let order_line = in_coupa(input, line)?;
+    let is_asked = input.policy.lines.order_only_in_coupa == OnOrderOnlyInCoupa::Gl
+        && order_line.receipt_required == Some(true);
+    if !is_of_goods || in_qad || !is_asked {
+        return None;
+    }
+    let order = fold(&line.coupa_order.as_ref()?.order);
+    match (order_line.id, &order_line.number) {
+        (Some(id), _) => Some((order, id.to_string())),
+        (None, Some(number)) => Some((order, format!("line {}", number.trim()))),
+        (None, None) => None,
+    }
+}
+
+/// What the invoice bills of order lines that Coupa alone knows and receives. An amount bills no quantity.
+pub fn received_in_coupa(input: &MatchInput<'_>) -> QuantitiesInCoupa {
+    let mut billed = QuantitiesInCoupa::new();
+    for line in &input.invoice.lines {
+        if let (Some((order, order_line)), Billed::Quantity { quantity, .. }) =
+            (waits_in_coupa(input, line), &line.billed)
+        {
+            let sum = billed.entry(order).or_default().entry(order_line).or_default();
+            *sum = exact::add(*sum, *quantity).unwrap_or(Decimal::MAX);
+        }
+    }
+    billed
 }
 
 /// The costs of a line that goes to the general ledger, on the accounts that it is coded to.
@@ -110,14 +173,14 @@ pub(super) fn costs_of_line(
     let amount = input.invoice.rounded(line.total);
     let of_line = coded(input, &line.coding, amount, &line.description);
     if input.invoice.kind == DocumentKind::CreditNote
-        && let Some(purpose) = purpose(line)
+        && (line.order_line.is_some() || purpose(line) != Adjustment::Quantity)
     {
-        return costs_of_credit(input, line, purpose, amount, of_line);
+        return costs_of_credit(input, line, purpose(line), amount, of_line);
     }
     let costs = of_line.map_err(|missing| Exception {
         line: Some(line.number),
         order_line: line.order_line.clone(),
-        ..not_mapped(input.invoice, amount, &missing)
+        ..not_mapped(input.invoice, amount, missing.words())
     })?;
     costs.ok_or_else(|| Exception {
         line: Some(line.number),
@@ -132,7 +195,7 @@ fn costs_of_credit(
     line: &InvoiceLine,
     purpose: Adjustment,
     amount: Decimal,
-    of_line: Result<Option<Vec<AdditionalCost>>, String>,
+    of_line: Result<Option<Vec<AdditionalCost>>, Missing>,
 ) -> Result<Vec<AdditionalCost>, Exception> {
     let (configured, setting) = match purpose {
         Adjustment::Price => (&input.policy.credits.price_account, "price_account"),
@@ -140,11 +203,12 @@ fn costs_of_credit(
     };
     match (of_line, configured) {
         (Ok(Some(costs)), _) => Ok(costs),
-        (Ok(None) | Err(_), Some(account)) => Ok(vec![cost_on(account, amount, &line.description)]),
-        (missing, None) => {
-            let missing = missing
-                .err()
-                .unwrap_or_else(|| "no account on the line".to_owned());
+        (Ok(None) | Err(Missing::Blank(_)), Some(account)) => {
+            Ok(vec![cost_on(account, amount, &line.description)])
+        }
+        (missing, _) => {
+            let missing = missing.err();
+            let missing = missing.as_ref().map_or("no account on the line", Missing::words);
             Err(Exception {
                 line: Some(line.number),
                 order_line: line.order_line.clone(),
@@ -168,8 +232,8 @@ pub(super) fn costs_of_charge(
     let configured = input.policy.charge_accounts.get(&charge.kind);
     match (coded(input, &charge.coding, amount, name), configured) {
         (Ok(Some(costs)), _) => Ok(costs),
-        (Ok(None) | Err(_), Some(account)) => Ok(vec![cost_on(account, amount, name)]),
-        (Err(missing), None) => Err(not_mapped(input.invoice, amount, &missing)),
+        (Ok(None) | Err(Missing::Blank(_)), Some(account)) => Ok(vec![cost_on(account, amount, name)]),
+        (Err(missing), _) => Err(not_mapped(input.invoice, amount, missing.words())),
         (Ok(None), None) => Err(super::of_document(
             ExceptionCode::ChargeNotMapped,
             "a GL account for it",
@@ -197,6 +261,22 @@ fn not_mapped(invoice: &Invoice, amount: Decimal, missing: &str) -> Exception {
     )
 }
 
+/// Why a document's coding leads to no account of QAD's.
+enum Missing {
+    /// It says nothing: the account of the kind may be taken, where there is one.
+    Blank(String),
+    /// It says something that leads nowhere: no other account is taken in its place.
+    Nowhere(String),
+}
+
+impl Missing {
+    fn words(&self) -> &str {
+        match self {
+            Self::Blank(words) | Self::Nowhere(words) => words,
+        }
+    }
+}
+
 /// The costs by the document's own coding; `Ok(None)` when the document, or the connection, has none. `Err` says what is
 /// missing.
 fn coded(
@@ -204,27 +284,40 @@ fn coded(
     shares: &[CodedShare],
     amount: Decimal,
     description: &str,
-) -> Result<Option<Vec<AdditionalCost>>, String> {
+) -> Result<Option<Vec<AdditionalCost>>, Missing> {
     let Some(coding) = &input.policy.coding else {
         return Ok(None);
     };
     if shares.is_empty() {
         return Ok(None);
     }
-    let amounts = split(input.invoice, shares, amount)?;
-    let mut costs = Vec::with_capacity(shares.len());
-    for (share, amount) in shares.iter().zip(amounts) {
-        let account = account_of(coding, share)?;
-        costs.push(cost_on(&account, amount, description));
+    let is_blank = |share: &CodedShare| value_at(&coding.gl_account, share).is_empty();
+    let blank = format!("{} of the account is blank", coding.gl_account.field);
+    if shares.iter().all(is_blank) {
+        return Err(Missing::Blank(blank));
     }
-    Ok(Some(costs))
+    if shares.iter().any(is_blank) {
+        return Err(Missing::Nowhere(blank));
+    }
+    let costs = split(input.invoice, shares, amount).and_then(|amounts| {
+        let costs = shares.iter().zip(amounts).map(|(share, amount)| {
+            let account = account_of(coding, share)?;
+            Ok(cost_on(&account, amount, description))
+        });
+        costs.collect::<Result<Vec<_>, String>>()
+    });
+    costs.map(Some).map_err(Missing::Nowhere)
+}
+
+/// What the account of a share says at a field.
+fn value_at<'a>(part: &CodedField, share: &'a CodedShare) -> &'a str {
+    let shown = share.account.get(part.field.as_str());
+    shown.map_or("", |text| text.trim())
 }
 
 fn account_of(coding: &Coding, share: &CodedShare) -> Result<ChargeAccount, String> {
-    let value = |part: &crate::policy::CodedField, name: &str| -> Result<String, String> {
-        let Some(shown) = share.account.get(part.field.as_str()).map(|text| text.trim()) else {
-            return Ok(String::new());
-        };
+    let value = |part: &CodedField, name: &str| -> Result<String, String> {
+        let shown = value_at(part, share);
         if part.map.is_empty() || shown.is_empty() {
             return Ok(shown.to_owned());
         }
@@ -232,14 +325,11 @@ fn account_of(coding: &Coding, share: &CodedShare) -> Result<ChargeAccount, Stri
             .cloned()
             .ok_or_else(|| format!("{name} {shown:?} is not in coding.{name}.map"))
     };
-    let optional = |part: &Option<crate::policy::CodedField>, name: &str| match part {
+    let optional = |part: &Option<CodedField>, name: &str| match part {
         Some(part) => value(part, name),
         None => Ok(String::new()),
     };
     let account = value(&coding.gl_account, "gl_account")?;
-    if account.is_empty() {
-        return Err(format!("{} of the account is blank", coding.gl_account.field));
-    }
     Ok(ChargeAccount {
         gl_account: account
             .parse()

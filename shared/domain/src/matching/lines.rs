@@ -415,10 +415,10 @@ impl<'a> LineCheck<'_, 'a> {
         };
         let policy = &self.input.policy.coupa_orders;
         let parks = |on: OnCoupaOrder, code| (on == OnCoupaOrder::Park).then_some(code);
-        // What was returned of a closed order is credited like any other.
+        // What went back is credited whatever has become of the order.
         let code = match facts.standing {
+            _ if self.is_credit_note() => None,
             CoupaOrderStanding::Cancelled => parks(policy.cancelled, ExceptionCode::CoupaOrderCancelled),
-            CoupaOrderStanding::Closed | CoupaOrderStanding::SoftClosed if self.is_credit_note() => None,
             CoupaOrderStanding::Closed => parks(policy.closed, ExceptionCode::CoupaOrderClosed),
             CoupaOrderStanding::SoftClosed => parks(policy.soft_closed, ExceptionCode::CoupaOrderClosed),
             CoupaOrderStanding::NotIssued => Some(ExceptionCode::CoupaOrderNotIssued),
@@ -734,16 +734,16 @@ impl<'a> LineCheck<'_, 'a> {
         let is_amount = matches!(self.line.billed, Billed::Amount);
         let limit = ordered_limit(&self.limits, order_line, ledger)?;
         let may_never_be_received = limit.is_some_and(|limit| claim.billed_without_reservations > limit);
+        // What is received in full and was finished with less is as spent as what is invoiced in full.
+        let is_complete = ledger.anything_received()
+            && limit.is_some_and(|limit| ledger.already_invoiced.max(ledger.received) >= limit);
         let is_spent = ledger.nothing_is_open()
-            && open.is_zero()
-            && (order_line.status == OrderStatus::Closed
-                || (limit.is_some_and(|limit| ledger.already_invoiced >= limit)
-                    && ledger.anything_received()));
+            && match order_line.status {
+                OrderStatus::Closed => open.is_zero(),
+                // A part that is open is told with what is billed over the order, where that is so.
+                _ => is_complete && (open.is_zero() || !may_never_be_received),
+            };
         let code = match &order_line.status {
-            _ if self.is_credit_note() && is_amount => {
-                self.add_unresolved_amount(order, order_line, Some(billed), open);
-                return Some(());
-            }
             _ if self.is_credit_note() => ExceptionCode::ReturnMissing,
             _ if is_spent => ExceptionCode::NothingLeftToBill,
             _ if !ledger.not_credited.is_zero() && claim.fits_once_credited => {

@@ -40,6 +40,8 @@ impl Bench {
             coupa_orders: &Default::default(),
             alike: &[],
             original: None,
+            same_number: None,
+            billed_in_coupa: &Default::default(),
             policy: &policy().unwrap(),
             today: Timestamp(START).date_utc(),
         });

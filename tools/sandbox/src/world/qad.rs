@@ -945,12 +945,13 @@ impl QadWorld {
         })
     }
 
-    /// Documents beyond the first of each identity: what a product must never cause.
+    /// Documents beyond the first of each identity and posting year, by which QAD tells them apart: what a product must never
+    /// cause.
     pub fn duplicates(&self) -> usize {
         let identities: BTreeSet<_> = self
             .invoices
             .iter()
-            .map(|invoice| invoice.record.identity())
+            .map(|invoice| (invoice.record.identity(), invoice.posting_year))
             .collect();
         self.invoices.len().saturating_sub(identities.len())
     }

@@ -128,3 +128,46 @@ fn bills_are_found_by_supplier_kind_currency_total_and_number() {
     assert_eq!(texts(|invoice| invoice.supplier.coupa_id = None), own[1..]);
     assert!(texts(|invoice| invoice.reference = "--".parse().unwrap()).is_empty());
 }
+
+#[test]
+fn a_number_that_another_invoice_has_is_a_persons_at_once_whatever_was_received() {
+    let with = |change: fn(&mut Case), posted_in: Option<u32>| {
+        let mut case = Case::invoice();
+        change(&mut case);
+        case.same_number = Some(SameNumber {
+            invoice: crate::ids::Holder::own(InvoiceId(7)),
+            posted_in,
+        });
+        case
+    };
+    let all: fn(&mut Case) = |_| ();
+    let nothing: fn(&mut Case) = |case| case.receipts.clear();
+    for posted_in in [None, Some(2026)] {
+        assert_eq!(with(all, posted_in).verdict(), "park DUPLICATE_REFERENCE");
+        assert_eq!(
+            with(nothing, posted_in).verdict(),
+            "park DUPLICATE_REFERENCE RECEIPT_MISSING"
+        );
+    }
+    let code = ExceptionCode::DuplicateReferenceOtherYear;
+    assert_eq!(with(all, Some(2025)).verdict(), format!("park {}", code.as_str()));
+    // It is posted this year when its books are no longer open.
+    let january: fn(&mut Case) = |case| case.invoice.invoice_date = "2025-12-30".parse().unwrap();
+    assert_eq!(with(january, Some(2025)).verdict(), "park DUPLICATE_REFERENCE");
+    let closed: fn(&mut Case) = |case| {
+        case.invoice.invoice_date = "2025-12-30".parse().unwrap();
+        case.policy.first_open_day = Some("2026-01-01".parse().unwrap());
+    };
+    let late = with(closed, Some(2025));
+    assert_eq!(late.verdict(), format!("park {}", code.as_str()));
+    // Only last year's is a person's to release.
+    let Verdict::Park { exceptions } = late.decide().verdict else {
+        panic!()
+    };
+    let Verdict::Approve { draft } = decide_accepting(&late.input(), &exceptions).verdict else {
+        panic!()
+    };
+    assert!(draft.is_twin);
+    assert!(!ExceptionCode::DuplicateReference.is_releasable());
+    assert!(!Case::invoice().draft().is_twin);
+}

@@ -27,7 +27,10 @@ fn cancelling() -> Case {
     let posted = case.draft();
     case.receipts[0].vouchered = d("60");
     case.receipts[1].vouchered = d("40");
-    case.original = Some(Original::Posted(Box::new(posted)));
+    case.original = Some(Original::Posted {
+        draft: Box::new(posted),
+        cancelled_by: None,
+    });
     case.invoice.id = InvoiceId(92011);
     case.invoice.kind = DocumentKind::CreditNote;
     case.invoice.reference = "CN-1".parse().unwrap();
@@ -175,4 +178,83 @@ fn a_price_that_an_invoice_corrects_touches_no_receipt() {
         case.policy.lines.price_adjustment = OnLine::Gl;
         assert_eq!(case.verdict(), "park ACCOUNT_NOT_MAPPED", "{adjustment:?}");
     }
+}
+
+#[test]
+fn an_invoice_is_cancelled_once_and_the_second_credit_note_names_the_first() {
+    let cancelled_by = |case: &mut Case, by: Option<InvoiceId>| {
+        if let Some(Original::Posted { cancelled_by, .. }) = &mut case.original {
+            *cancelled_by = by;
+        }
+    };
+    let mut case = cancelling();
+    assert_eq!(case.draft().cancels, Some(InvoiceId(92010)));
+    cancelled_by(&mut case, Some(InvoiceId(92012)));
+    assert_eq!(case.verdict(), "park ORIGINAL_ALREADY_CANCELLED");
+    assert_eq!(
+        case.figures(ExceptionCode::OriginalAlreadyCancelled),
+        texts(
+            "invoice INV-1 cancelled by no other credit note",
+            "Coupa credit note 92012 cancels it already",
+            ""
+        )
+    );
+    // A part of it is credited by its returns, or to the general ledger, as ever.
+    case.invoice.lines = vec![line(1, "-99", "10", "PO1", 1)];
+    case.invoice.total = d("-1250");
+    assert_eq!(case.verdict(), "hold RETURN_MISSING");
+}
+
+#[test]
+fn what_another_credit_note_takes_back_in_this_moment_is_waited_for() {
+    let mut case = cancelling();
+    case.reserve("RC2", "-0.5");
+    assert_eq!(case.verdict(), "hold ANOTHER_INVOICE_IN_FLIGHT");
+    // QAD shows enough of it for both.
+    case.receipts[1].vouchered = d("40.5");
+    assert_eq!(case.verdict(), "approve");
+    // Another invoice that is being matched to it takes nothing back.
+    case.reservations.clear();
+    case.receipts[1].vouchered = d("40");
+    case.reserve("RC2", "7");
+    assert_eq!(case.verdict(), "approve");
+}
+
+/// As [`cancelling`], of an invoice for another quantity than it was matched to.
+fn cancelling_of(received: &str, billed: &str, ordered: &str, policy: fn(&mut MatchPolicy)) -> Case {
+    let mut case = Case::invoice();
+    policy(&mut case.policy);
+    case.order_line().ordered = d(ordered);
+    case.receipts = vec![receipt("RC1", "PO1", 1, received, "2026-03-01")];
+    case.bill(vec![line(1, billed, "10", "PO1", 1)]);
+    let posted = case.draft();
+    assert_eq!(posted.matches[0].quantity, d(received));
+    case.receipts[0].vouchered = d(received);
+    case.original = Some(Original::Posted {
+        draft: Box::new(posted),
+        cancelled_by: None,
+    });
+    case.invoice.id = InvoiceId(92011);
+    case.invoice.kind = DocumentKind::CreditNote;
+    case.invoice.reference = "CN-1".parse().unwrap();
+    case.invoice.original_reference = Some("INV-1".to_owned());
+    case.bill(vec![line(1, &format!("-{billed}"), "10", "PO1", 1)]);
+    case
+}
+
+#[test]
+fn it_negates_what_was_billed_whatever_that_was_matched_to() {
+    // Twenty kilos short, within the tolerance.
+    let short = cancelling_of("9980", "10000", "10000", |policy| {
+        policy.tolerance.limits.received_over.percent = Some(d("0.5"));
+    });
+    assert_eq!(short.matches(), ["PO1 line 1 RC1 -9980 at 10.0200400802"]);
+    // What would have stayed open was next to nothing.
+    let mut crumb = cancelling_of("10000.009", "10000", "10000", |_| ());
+    assert_eq!(crumb.matches(), ["PO1 line 1 RC1 -10000.009 at 10"]);
+    // Of what an earlier version has posted only the matches are known.
+    if let Some(Original::Posted { draft, .. }) = &mut crumb.original {
+        draft.billed.clear();
+    }
+    assert_eq!(crumb.verdict(), "hold RETURN_MISSING");
 }

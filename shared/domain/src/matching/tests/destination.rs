@@ -202,6 +202,81 @@ fn a_charge_is_coded_by_the_document_then_by_its_kind() {
     );
 }
 
+/// A coding of which the second share of a split leads nowhere.
+fn half_mapped(mut case: Case, half: &str) -> (Case, Vec<CodedShare>) {
+    let coding = case.policy.coding.as_mut().unwrap();
+    coding.gl_account.map = [("6150".to_owned(), "7150".to_owned())].into();
+    let share = |segment: &str| CodedShare {
+        account: account(segment, "300"),
+        share: Share::Percent(d("50")),
+    };
+    (case, vec![share("6150"), share(half)])
+}
+
+#[test]
+fn what_the_account_says_and_the_map_lacks_is_never_put_on_another_account() {
+    for half in ["6999", ""] {
+        let (mut case, shares) = half_mapped(with_coding(Case::invoice()), half);
+        case.invoice.charges = vec![Charge {
+            kind: ChargeKind::Shipping,
+            amount: d("20"),
+            coding: shares,
+        }];
+        case.invoice.total = d("1020");
+        assert_eq!(case.verdict(), "park ACCOUNT_NOT_MAPPED", "{half:?}");
+        case.invoice.charges[0].coding = coded("6999", "300");
+        assert_eq!(case.verdict(), "park ACCOUNT_NOT_MAPPED");
+        let told = case.figures(ExceptionCode::AccountNotMapped).1;
+        assert!(
+            told.contains("\"6999\" is not in coding.gl_account.map"),
+            "{told}"
+        );
+        case.invoice.charges[0].coding = coded("", "300");
+        assert_eq!(costs(&case), ["6100 CC1 20"], "it says nothing");
+
+        let (mut credit, shares) = half_mapped(with_coding(Case::credit_note()), half);
+        credit.policy.credits.other_account =
+            credit.policy.charge_accounts.get(&ChargeKind::Shipping).cloned();
+        credit.bill(vec![free_line(1, "-50", shares)]);
+        assert_eq!(credit.verdict(), "park CREDIT_NOT_MAPPED", "{half:?}");
+        credit.bill(vec![free_line(1, "-50", coded("", ""))]);
+        assert_eq!(costs(&credit), ["6100 CC1 -50"]);
+    }
+}
+
+#[test]
+fn an_amount_line_of_a_credit_note_without_an_order_credits_something_other_than_goods() {
+    let mut case = with_coding(Case::credit_note());
+    case.bill(vec![free_line(1, "-50.00", vec![])]);
+    assert_eq!(case.verdict(), "park CREDIT_NOT_MAPPED");
+    case.policy.credits.other_account = case.policy.charge_accounts.get(&ChargeKind::Shipping).cloned();
+    assert_eq!(costs(&case), ["6100 CC1 -50"]);
+    case.bill(vec![free_line(1, "-50.00", coded("6150", "300"))]);
+    assert_eq!(costs(&case), ["6150 300 -50"]);
+    // Goods that are credited without an order are a person's, as those that are billed.
+    let goods = InvoiceLine {
+        order_line: None,
+        ..line(1, "-5", "10", "PO1", 1)
+    };
+    case.bill(vec![goods]);
+    assert_eq!(case.verdict(), "park LINE_WITHOUT_ORDER");
+}
+
+#[test]
+fn a_charge_alone_is_something_to_post() {
+    let mut case = Case::invoice();
+    case.bill(vec![line(1, "0", "10", "PO1", 1)]);
+    assert_eq!(case.verdict(), "park NOTHING_TO_POST");
+    case.invoice.charges = vec![Charge {
+        kind: ChargeKind::Shipping,
+        amount: d("50"),
+        coding: vec![],
+    }];
+    case.invoice.total = d("50");
+    assert_eq!(costs(&case), ["6100 CC1 50"]);
+    assert_eq!(case.draft().invoice_status, "AP-GLALLOC");
+}
+
 /// An order that only Coupa has, received there in this quantity.
 fn only_in_coupa(received: Option<&str>, required: Option<bool>) -> Case {
     let mut case = with_coding(Case::invoice());
@@ -233,6 +308,66 @@ fn an_order_that_only_coupa_has_goes_to_the_ledger_once_coupa_has_matched_it() {
     let mut by_default = only_in_coupa(Some("100"), Some(true));
     by_default.policy.lines.order_only_in_coupa = OnOrderOnlyInCoupa::Hold;
     assert_eq!(by_default.verdict(), "hold ORDER_NOT_FOUND");
+}
+
+#[test]
+fn what_coupa_has_received_is_billed_once_on_whatever_lines_and_invoices() {
+    let of_order = |lines: &[(&str, &str)]| -> QuantitiesInCoupa {
+        let lines = lines
+            .iter()
+            .map(|(line, quantity)| ((*line).to_owned(), d(quantity)));
+        [("PO1".to_owned(), lines.collect())].into()
+    };
+    let two_lines = |received: &str| {
+        let mut case = only_in_coupa(Some(received), Some(true));
+        let mut half = case.invoice.lines[0].clone();
+        half.number = 2;
+        case.bill(vec![case.invoice.lines[0].clone(), half]);
+        case
+    };
+    assert_eq!(two_lines("199").verdict(), "hold ORDER_NOT_FOUND ORDER_NOT_FOUND");
+    let both = two_lines("200");
+    assert_eq!(costs(&both), ["6150 300 1000", "6150 300 1000"]);
+    assert_eq!(both.draft().billed_in_coupa, of_order(&[("9001", "200")]));
+    assert_eq!(received_in_coupa(&both.input()), of_order(&[("9001", "200")]));
+
+    let mut second = only_in_coupa(Some("160"), Some(true));
+    assert_eq!(second.verdict(), "approve");
+    second.billed_in_coupa = of_order(&[("9001", "60"), ("9002", "999")]);
+    assert_eq!(costs(&second), ["6150 300 1000"]);
+    second.billed_in_coupa = of_order(&[("9001", "60.5")]);
+    assert_eq!(second.verdict(), "hold ORDER_NOT_FOUND");
+    // By its number where Coupa gives its lines no id, and by nothing where it gives neither.
+    let mut case = only_in_coupa(Some("100"), Some(true));
+    let order = case.coupa_orders.get_mut("PO1").unwrap().as_mut().unwrap();
+    order.lines[0].id = None;
+    assert_eq!(case.draft().billed_in_coupa, of_order(&[("line 1", "100")]));
+    // What wants no receipt, and what QAD has, is counted elsewhere.
+    assert!(received_in_coupa(&only_in_coupa(None, Some(false)).input()).is_empty());
+    assert!(Case::invoice().draft().billed_in_coupa.is_empty());
+}
+
+#[test]
+fn of_more_orders_than_one_approval_can_note_nothing_is_posted_on_coupas_word() {
+    let of_orders = |count: u32| {
+        let mut case = only_in_coupa(Some("100"), Some(true));
+        case.bill(Vec::new());
+        for number in 1..=count {
+            let name = format!("PO{number}");
+            case.orders.insert(name.parse().unwrap(), None);
+            let mut order = coupa_order(&name, CoupaOrderStanding::Open);
+            order.lines[0].received = Some(d("100"));
+            order.lines[0].receipt_required = Some(true);
+            case.coupa_orders.insert(fold(&name), Some(order));
+            let mut billed = line(number, "1", "10", &name, 1);
+            billed.coding = coded("6150", "300");
+            case.invoice.total += billed.total;
+            case.invoice.lines.push(billed);
+        }
+        case
+    };
+    assert_eq!(of_orders(10).verdict(), "approve");
+    assert!(of_orders(11).verdict().starts_with("hold ORDER_NOT_FOUND"));
 }
 
 #[test]

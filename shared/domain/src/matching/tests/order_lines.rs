@@ -313,6 +313,53 @@ fn a_bill_for_which_nothing_is_left_is_a_persons_at_once() {
     assert_eq!(case.verdict(), "park NOTHING_LEFT_TO_BILL");
 }
 
+#[test]
+fn what_was_finished_with_less_is_not_waited_for() {
+    let mut case = Case::invoice();
+    case.receipts[0].vouchered = d("98");
+    case.receipts[0].closed = true;
+    case.bill(vec![line(1, "2", "10", "PO1", 1)]);
+    assert_eq!(case.verdict(), "park NOTHING_LEFT_TO_BILL");
+    // Too little of it is left, and no more can come.
+    case.receipts[0].received = d("60");
+    case.receipts[0].vouchered = d("58");
+    case.receipts.push(receipt("RC2", "PO1", 1, "40", "2026-03-02"));
+    case.bill(vec![line(1, "42", "10", "PO1", 1)]);
+    assert_eq!(case.verdict(), "park NOTHING_LEFT_TO_BILL");
+    assert_eq!(case.figures(ExceptionCode::NothingLeftToBill).1, "40 of 42 EA");
+    // It can still come: another receipt, the use of consigned goods, a replacement of what went back.
+    let with = |change: fn(&mut Case)| {
+        let mut case = case.clone();
+        change(&mut case);
+        case.verdict()
+    };
+    assert_eq!(
+        with(|case| case.order_line().ordered = d("101")),
+        "hold RECEIPT_SHORT"
+    );
+    assert_eq!(
+        with(|case| case.order_line().scheduled = true),
+        "hold RECEIPT_SHORT"
+    );
+    assert_eq!(
+        with(|case| {
+            for receipt in &mut case.receipts {
+                receipt.pending = Pending::Quantity(receipt.received);
+            }
+            case.receipts[1].pending = Pending::Missing;
+        }),
+        "hold CONSIGNED_NOT_USED"
+    );
+    assert_eq!(
+        with(|case| {
+            let mut back = receipt("RT1", "PO1", 1, "-5", "2026-03-08");
+            back.vouchered = d("-5");
+            case.receipts.push(back);
+        }),
+        "hold RECEIPT_SHORT"
+    );
+}
+
 proptest::proptest! {
     /// Any third, seventh or thirteenth of an order, billed by amount until all is billed, uses up exactly what was received.
     #[test]

@@ -1,0 +1,154 @@
+//! The invoice that a credit note names as the one it corrects: which it is, and what has become of it.
+
+use crate::claims::{Cancellation, cancellation_key};
+use crate::index;
+use crate::invoice_effects::draft_of;
+use crate::match_invoice::{Deps, EXPORTED_BY_OTHERS, may_be_in_qad, read_invoices};
+use crate::store::{FlowError, parse};
+use crate::waiting;
+use domain::documents::Invoice;
+use domain::entities::OUT_OF_SCOPE;
+use domain::ids::{DocumentKind, InvoiceId, OrderLineKey, QadInvoiceIdentity, SupplierCode};
+use domain::lifecycle::{InvoiceRecord, PostedHow, State};
+use domain::matching::Original;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// The identity of the invoice that a credit note names as the one it corrects.
+pub(crate) fn corrected(invoice: &Invoice, identity: &QadInvoiceIdentity) -> Option<QadInvoiceIdentity> {
+    let reference = invoice.original_reference.as_ref()?.parse().ok()?;
+    (invoice.kind == DocumentKind::CreditNote).then(|| QadInvoiceIdentity {
+        reference,
+        kind: DocumentKind::Invoice,
+        ..identity.clone()
+    })
+}
+
+/// The invoice that a credit note corrects, and the revision of what is kept of its cancellation: the one that has claimed the
+/// identity, else one that is known by this number, whatever has become of it.
+pub(crate) async fn original(
+    deps: &Deps<'_>,
+    invoice: &Invoice,
+    corrected: &QadInvoiceIdentity,
+    claimed: Option<&InvoiceRecord>,
+) -> Result<(Option<Original>, u64), FlowError> {
+    let of_claim = claimed.map(original_of).transpose()?.flatten();
+    let is_posted = |original: &Original| matches!(original, Original::Posted { .. });
+    let mut found = of_claim.filter(is_posted);
+    if found.is_none() {
+        let known = known_originals(deps, invoice, corrected).await?;
+        let all = claimed.into_iter().chain(known.values()).map(original_of);
+        let all = all.collect::<Result<Vec<_>, FlowError>>()?;
+        // One that can still be posted counts before one that is gone: it was entered again.
+        found = all.into_iter().flatten().min_by_key(|original| match original {
+            Original::Posted { .. } => 0,
+            Original::NotPosted { .. } => 1,
+            Original::Gone { .. } => 2,
+        });
+    }
+    let Some(Original::Posted { draft, cancelled_by }) = &mut found else {
+        return Ok((found, 0));
+    };
+    let kept = deps
+        .context
+        .register
+        .read(&[cancellation_key(draft.coupa_id)])
+        .await?;
+    let Some(kept) = kept.into_iter().next().flatten() else {
+        return Ok((found, 0));
+    };
+    let Cancellation { by } = parse(&kept)?;
+    let others = read_invoices(deps, BTreeSet::from([by])).await?;
+    if let Some(other) = others.get(&by).filter(|other| other.id != invoice.id) {
+        let request = other
+            .creation
+            .as_ref()
+            .map(draft_of)
+            .transpose()
+            .map_err(FlowError::Broken)?;
+        let cancels = request.is_some_and(|request| request.cancels == Some(draft.coupa_id));
+        *cancelled_by = (cancels && may_be_in_qad(other)).then_some(by);
+    }
+    Ok((found, kept.revision))
+}
+
+/// The invoices of the number and supplier that a credit note names: those that wait for its order lines, and those that the
+/// index knows by the number.
+async fn known_originals(
+    deps: &Deps<'_>,
+    invoice: &Invoice,
+    corrected: &QadInvoiceIdentity,
+) -> Result<BTreeMap<InvoiceId, InvoiceRecord>, FlowError> {
+    let lines: BTreeSet<OrderLineKey> = invoice
+        .lines
+        .iter()
+        .filter_map(|line| line.order_line.clone())
+        .take(waiting::AWAITED_LINES_MAX)
+        .collect();
+    let mut ids = waiting::invoices(deps.context.register, lines).await?;
+    ids.extend(index::numbered(deps.index, corrected.reference.as_str()).await?);
+    ids.remove(&invoice.id);
+    let mut known = read_invoices(deps, ids).await?;
+    let is_of_supplier = |record: &InvoiceRecord, number: &str| {
+        let by_code = number
+            .parse::<SupplierCode>()
+            .is_ok_and(|number| number == corrected.supplier);
+        by_code || (record.coupa_supplier.is_some() && record.coupa_supplier == invoice.supplier.coupa_id)
+    };
+    known.retain(|_, record| {
+        let entity = record.entity.as_ref();
+        entity.is_none_or(|entity| *entity == corrected.entity)
+            && record.summary.as_ref().is_some_and(|summary| {
+                summary.kind == DocumentKind::Invoice
+                    && summary.reference == corrected.reference
+                    && is_of_supplier(record, summary.supplier_number.as_deref().unwrap_or_default())
+            })
+    });
+    Ok(known)
+}
+
+/// What has become of the invoice that a credit note corrects. One that this register has not sent was matched by somebody
+/// else: what to take back is not known here.
+///
+/// # Errors
+/// A stored request that is not what was approved: what to take back cannot be told from it.
+fn original_of(record: &InvoiceRecord) -> Result<Option<Original>, FlowError> {
+    let Some(summary) = &record.summary else {
+        return Ok(None);
+    };
+    let (invoice, total, state) = (record.id, summary.total, record.state.word());
+    Ok(match &record.state {
+        State::Posted { how, .. } | State::Exported { how, .. }
+            if matches!(how, PostedHow::Adopted | PostedHow::Restored) =>
+        {
+            None
+        }
+        state if state.voucher().is_some() => {
+            let draft = record
+                .creation
+                .as_ref()
+                .map(draft_of)
+                .transpose()
+                .map_err(FlowError::Broken)?;
+            draft.map(|draft| Original::Posted {
+                draft: Box::new(draft),
+                cancelled_by: None,
+            })
+        }
+        // None of ours.
+        State::Rejected { problem }
+            if [EXPORTED_BY_OTHERS, OUT_OF_SCOPE].contains(&problem.code.as_str()) =>
+        {
+            None
+        }
+        State::Voided { .. } | State::Rejected { .. } => Some(Original::Gone {
+            invoice,
+            total,
+            state,
+        }),
+        _ => Some(Original::NotPosted {
+            invoice,
+            total,
+            state,
+        }),
+    })
+}

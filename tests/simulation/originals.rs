@@ -1,0 +1,319 @@
+//! The invoice behind another one: what a credit note cancels, and what has the same number.
+
+use crate::instructions::Desk;
+use crate::preemptions;
+use domain::ids::{DocumentKind, InvoiceId};
+use domain::instruction::{Instruction, SecondPerson};
+use domain::policy::PostingDate;
+use flows::operator;
+use flows::ports::HintReason;
+use rust_decimal::Decimal;
+use sandbox::world::World;
+use sandbox::world::coupa::{CoupaCharge, CoupaInvoice};
+use tests::gate::{After, Before, Call, Calm, Fate, Method, ready};
+use tests::harness::{Harness, Job, Setup, every_order};
+use tests::small::{INVOICE, ORDER, OTHER, invoice, order, receipt, world};
+
+/// A third document.
+const THIRD: InvoiceId = InvoiceId(7_003);
+/// A fourth.
+const FOURTH: InvoiceId = InvoiceId(7_004);
+
+/// A credit note that is the negative of a bill.
+fn cancels(id: InvoiceId, bill: &CoupaInvoice) -> CoupaInvoice {
+    CoupaInvoice {
+        id: id.0,
+        number: format!("CN-{id}"),
+        kind: DocumentKind::CreditNote,
+        original_number: Some(bill.number.clone()),
+        paid: false,
+        status: "approved".to_owned(),
+        ..bill.clone()
+    }
+}
+
+fn look(run: &mut Harness, id: InvoiceId) {
+    run.run(Job::Match(id, HintReason::Webhook));
+}
+
+/// The worker dies before the first call of this kind.
+struct DiesAt(Method);
+
+impl Fate for DiesAt {
+    fn before(&mut self, call: &Call) -> Before {
+        if call.method == self.0 {
+            Before::Crash
+        } else {
+            Before::Proceed
+        }
+    }
+
+    fn after(&mut self, _: &Call) -> After {
+        After::Proceed
+    }
+}
+
+fn codes(run: &Harness, id: InvoiceId) -> Vec<String> {
+    run.standing(id).1
+}
+
+/// What QAD shows as matched to receivers in all.
+fn matched(run: &Harness) -> Decimal {
+    let world = run.sim.world();
+    let matchings = world
+        .qad
+        .invoices
+        .iter()
+        .flat_map(|one| &one.record.receiver_matchings);
+    matchings.map(|one| one.match_quantity.0).sum()
+}
+
+/// What QAD shows as owed in all.
+fn owed(run: &Harness) -> Decimal {
+    let world = run.sim.world();
+    world
+        .qad
+        .invoices
+        .iter()
+        .map(|one| one.record.total_amount.0)
+        .sum()
+}
+
+fn ten(more: Vec<CoupaInvoice>) -> World {
+    let mut all = vec![invoice(INVOICE, ORDER, 10)];
+    all.extend(more);
+    world(vec![order(ORDER, 10)], vec![receipt(ORDER, "RC1", 10)], all)
+}
+
+/// Freight of 50.00 alone: nothing of it is on a receiver.
+fn freight() -> CoupaInvoice {
+    let mut bill = invoice(INVOICE, ORDER, 0);
+    bill.charges = vec![CoupaCharge {
+        kind: domain::documents::ChargeKind::Shipping,
+        amount: Decimal::from(50),
+    }];
+    bill
+}
+
+#[test]
+fn of_two_credit_notes_that_cancel_one_invoice_one_posts_in_whatever_order() {
+    for bill in [invoice(INVOICE, ORDER, 10), freight()] {
+        let schedules = every_order(
+            preemptions(2),
+            || {
+                let documents = vec![bill.clone(), cancels(OTHER, &bill), cancels(THIRD, &bill)];
+                let receipts = vec![receipt(ORDER, "RC1", 10)];
+                let mut run = Harness::new(
+                    world(vec![order(ORDER, 10)], receipts, documents),
+                    &Setup::default(),
+                );
+                look(&mut run, INVOICE);
+                run.assert_stands(INVOICE, "exported", 1);
+                run.spawn(Job::Match(OTHER, HintReason::Webhook));
+                run.spawn(Job::Match(THIRD, HintReason::Webhook));
+                run
+            },
+            |mut run| {
+                run.heal();
+                run.recheck();
+                let mut standing = [run.standing(OTHER), run.standing(THIRD)];
+                standing.sort();
+                assert_eq!(standing[0].0, "exported", "{}", run.story());
+                assert_eq!(
+                    standing[1],
+                    ("parked".to_owned(), vec!["ORIGINAL_ALREADY_CANCELLED".to_owned()])
+                );
+                assert_eq!((owed(&run), matched(&run)), (Decimal::ZERO, Decimal::ZERO));
+            },
+        );
+        assert!(schedules > 20, "{schedules}");
+    }
+}
+
+#[test]
+fn a_credit_note_takes_nothing_from_the_bill_that_replaced_what_was_cancelled() {
+    let bill = invoice(INVOICE, ORDER, 10);
+    let again = invoice(FOURTH, ORDER, 10);
+    let mut run = Harness::new(
+        ten(vec![cancels(OTHER, &bill), cancels(THIRD, &bill), again]),
+        &Setup::default(),
+    );
+    for id in [INVOICE, OTHER, FOURTH, THIRD] {
+        look(&mut run, id);
+    }
+    for id in [INVOICE, OTHER, FOURTH] {
+        run.assert_stands(id, "exported", 1);
+    }
+    assert_eq!(codes(&run, THIRD), ["ORIGINAL_ALREADY_CANCELLED"]);
+    assert_eq!(matched(&run), Decimal::TEN);
+    // The first one is never undone; the second one's own word counts for nothing.
+    run.recheck();
+    assert_eq!(codes(&run, THIRD), ["ORIGINAL_ALREADY_CANCELLED"]);
+}
+
+#[test]
+fn a_credit_note_that_was_voided_before_it_posted_leaves_the_invoice_to_another() {
+    let bill = invoice(INVOICE, ORDER, 10);
+    let mut run = Harness::new(
+        ten(vec![cancels(OTHER, &bill), cancels(THIRD, &bill)]),
+        &Setup::default(),
+    );
+    look(&mut run, INVOICE);
+    // Approved, and dead before it is sent.
+    run.fate(DiesAt(Method::FindInvoices));
+    look(&mut run, OTHER);
+    assert_eq!(run.standing(OTHER).0, "approved");
+    run.fate(Calm);
+    look(&mut run, THIRD);
+    assert_eq!(codes(&run, THIRD), ["ORIGINAL_ALREADY_CANCELLED"]);
+    let now = run.sim.now();
+    run.sim.world().coupa.void(OTHER.0, now).unwrap();
+    look(&mut run, OTHER);
+    run.heal();
+    assert_eq!(run.standing(OTHER).0, "voided");
+    run.recheck();
+    run.assert_stands(THIRD, "exported", 1);
+    assert_eq!(matched(&run), Decimal::ZERO);
+}
+
+/// An original that stands somewhere else than under the order lines of its credit note is known all the same.
+#[test]
+fn an_original_is_known_in_whatever_state_it_is() {
+    let bill = invoice(INVOICE, ORDER, 10);
+    let others = || {
+        // Another bill's goods, half of which went back: what is not ours to take.
+        let mut back = receipt(ORDER, "RT1", 10);
+        back.quantity = sandbox::world::qad::Exact(Decimal::from(-10));
+        vec![receipt(ORDER, "RC1", 10), back]
+    };
+    let run_of = |change: fn(&mut CoupaInvoice)| {
+        let mut original = bill.clone();
+        change(&mut original);
+        let documents = vec![original.clone(), cancels(OTHER, &bill)];
+        let mut begin = world(vec![order(ORDER, 20)], others(), documents);
+        begin.qad.receipts[0].vouchered = sandbox::world::qad::Exact(Decimal::TEN);
+        Harness::new(begin, &Setup::default())
+    };
+
+    // Coupa says that it is paid: a reason of the whole document.
+    let mut run = run_of(|bill| bill.paid = true);
+    look(&mut run, INVOICE);
+    assert!(
+        codes(&run, INVOICE).contains(&"PAID_ELSEWHERE".to_owned()),
+        "{:?}",
+        codes(&run, INVOICE)
+    );
+    look(&mut run, OTHER);
+    assert_eq!(codes(&run, OTHER), ["ORIGINAL_NOT_POSTED"]);
+
+    // Its approval was taken back.
+    let mut run = run_of(|_| ());
+    look(&mut run, INVOICE);
+    assert_eq!(run.standing(INVOICE).0, "held");
+    run.sim.world().coupa.invoices.get_mut(&INVOICE.0).unwrap().status = "pending_approval".to_owned();
+    look(&mut run, INVOICE);
+    assert_eq!(run.standing(INVOICE).0, "received");
+    look(&mut run, OTHER);
+    assert_eq!(codes(&run, OTHER), ["ORIGINAL_NOT_POSTED"]);
+
+    // It was voided before anything was posted.
+    let mut run = run_of(|bill| bill.status = "voided".to_owned());
+    look(&mut run, INVOICE);
+    assert_eq!(run.standing(INVOICE).0, "voided");
+    look(&mut run, OTHER);
+    assert_eq!(codes(&run, OTHER), ["ORIGINAL_NOT_IN_QAD"]);
+
+    // It cannot be read any more.
+    let mut run = run_of(|_| ());
+    look(&mut run, INVOICE);
+    let unreadable = serde_json::json!({ "code": 7 });
+    let overrides = [("currency".to_owned(), unreadable)];
+    run.sim
+        .world()
+        .coupa
+        .invoices
+        .get_mut(&INVOICE.0)
+        .unwrap()
+        .overrides = overrides.into_iter().collect();
+    look(&mut run, INVOICE);
+    assert_eq!(run.standing(INVOICE).0, "parked");
+    look(&mut run, OTHER);
+    assert_eq!(codes(&run, OTHER), ["ORIGINAL_NOT_POSTED"]);
+
+    // Another supplier's bill of this number is none of it.
+    let mut run = run_of(|bill| {
+        bill.paid = true;
+        bill.number = "INV-7001-A".to_owned();
+    });
+    look(&mut run, INVOICE);
+    look(&mut run, OTHER);
+    run.assert_stands(OTHER, "exported", 1);
+}
+
+#[test]
+fn a_bill_that_was_entered_again_is_told_at_once_and_not_waited_for() {
+    let mut again = invoice(OTHER, ORDER, 10);
+    again.number = format!("INV-{INVOICE}");
+    let begin = world(
+        vec![order(ORDER, 20)],
+        vec![receipt(ORDER, "RC1", 10)],
+        vec![invoice(INVOICE, ORDER, 10), again],
+    );
+    let mut run = Harness::new(begin, &Setup::default());
+    look(&mut run, INVOICE);
+    look(&mut run, OTHER);
+    // The one document of this number.
+    run.assert_stands(OTHER, "parked", 1);
+    assert_eq!(codes(&run, OTHER), ["DUPLICATE_REFERENCE", "RECEIPT_SHORT"]);
+}
+
+#[test]
+fn numbers_that_begin_anew_each_year_are_a_persons_to_release_once() {
+    let numbered = |id: InvoiceId, day: &str| {
+        let mut bill = invoice(id, ORDER, 10);
+        bill.number = "1001".to_owned();
+        bill.invoice_date = day.parse().unwrap();
+        bill
+    };
+    let begin = world(
+        vec![order(ORDER, 30)],
+        vec![
+            receipt(ORDER, "RC1", 10),
+            receipt(ORDER, "RC2", 10),
+            receipt(ORDER, "RC3", 10),
+        ],
+        vec![
+            numbered(INVOICE, "2025-01-10"),
+            numbered(OTHER, "2026-01-12"),
+            numbered(THIRD, "2026-01-12"),
+        ],
+    );
+    let mut setup = Setup::default();
+    setup.settings.policy.posting_date = PostingDate::InvoiceDate;
+    let mut run = Harness::new(begin, &setup);
+    let release = |run: &mut Harness, id: InvoiceId| {
+        let desk = Desk::of(run);
+        let why = Instruction::new("kim", "their numbers begin anew").unwrap();
+        ready(operator::release(
+            &desk.context(),
+            id,
+            why,
+            &SecondPerson::default(),
+            false,
+        ))
+        .unwrap();
+        run.heal();
+    };
+    look(&mut run, INVOICE);
+    look(&mut run, OTHER);
+    assert_eq!(codes(&run, OTHER), ["DUPLICATE_REFERENCE_OTHER_YEAR"]);
+    run.recheck();
+    // Documents are counted by their number.
+    run.assert_stands(OTHER, "parked", 1);
+    release(&mut run, OTHER);
+    run.assert_stands(OTHER, "exported", 2);
+    look(&mut run, THIRD);
+    release(&mut run, THIRD);
+    run.assert_stands(THIRD, "parked", 2);
+    assert_eq!(codes(&run, THIRD), ["DUPLICATE_REFERENCE"]);
+}
