@@ -30,9 +30,9 @@ use flows::match_invoice::{self, Entity, InvoiceSettings, Rest};
 use flows::neighbours::Home;
 use flows::pause;
 use flows::ports::{
-    AuditEntry, Clock, Commit, CommitError, Coupa, DocumentOutcome, DueRecord, Flagged, HintReason,
-    InvoicePage, Outcomes, Qad, QadDocument, ReadError, ReceiptScan, RecordGroup, RecordKey, RecordWrite,
-    Register, StoreError, StoredRecord, WriteError,
+    AuditEntry, Books, Clock, Commit, CommitError, Coupa, DocumentOutcome, DueRecord, Flagged, HintReason,
+    Index, InvoicePage, Outcomes, Qad, QadDocument, ReadError, ReceiptScan, RecordGroup, RecordKey,
+    RecordWrite, Register, StoreError, StoredRecord, WriteError,
 };
 use flows::store::{Context, FlowError};
 use serde_json::{Value, json};
@@ -325,11 +325,12 @@ struct Readers<'a> {
     /// QAD as each entity sees it, and the entity's settings.
     of_entities: Vec<(QadReader<'a>, InvoiceSettings)>,
     orders: OrderReads,
+    index: &'a dyn Index,
     shadow: Shadow<'a>,
 }
 
 impl<'a> Readers<'a> {
-    fn of(systems: &'a Systems, home: Home, register: &'a dyn Register, ignores_exported: bool) -> Self {
+    fn of(systems: &'a Systems, home: Home, register: &'a dyn Books, ignores_exported: bool) -> Self {
         let silent = |settings: InvoiceSettings| InvoiceSettings {
             outcomes: Outcomes::Nothing,
             ..settings
@@ -348,6 +349,7 @@ impl<'a> Readers<'a> {
                 .map(|entity| (QadReader::of(&entity.qad), silent(entity.settings.clone())))
                 .collect(),
             orders: OrderReads::default(),
+            index: register,
             shadow: Shadow::of(register),
         }
     }
@@ -377,6 +379,7 @@ impl<'a> Readers<'a> {
             home: &self.home,
             coupa: &self.coupa,
             qad: &self.qad,
+            index: self.index,
             orders: &self.orders,
             settings: &self.settings,
             entities: &entities,
@@ -643,6 +646,7 @@ fn what_of(prospect: &Prospect) -> String {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
+    use flows::ports::{IndexRow, RowsAsked, Tally};
 
     /// The simulated QAD refuses what its lists do not have; a plan says so before anything is sent.
     #[tokio::test]
@@ -753,6 +757,16 @@ pub(crate) mod tests {
             panic!("nothing of another connection is asked for")
         }
         async fn invoices(&self, _: Option<InvoiceId>, _: usize) -> Result<Vec<StoredRecord>, StoreError> {
+            Ok(vec![])
+        }
+    }
+
+    #[async_trait]
+    impl Index for Untouchable {
+        async fn rows(&self, _: &str, _: &RowsAsked<'_>) -> Result<Vec<IndexRow>, StoreError> {
+            Ok(vec![])
+        }
+        async fn tallies(&self, _: &[&str]) -> Result<Vec<BTreeMap<String, Tally>>, StoreError> {
             Ok(vec![])
         }
     }

@@ -23,7 +23,7 @@ use domain::timing::Timing;
 use domain::words;
 use flows::match_invoice::Rest;
 use flows::neighbours::Home;
-use flows::ports::{Clock, Coupa, QadPayments, ReadError, RecordKey, Register, StoredRecord};
+use flows::ports::{Books, Clock, Coupa, QadPayments, ReadError, RecordKey, StoredRecord};
 use flows::store::load;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
@@ -110,13 +110,13 @@ impl From<ReadError> for Stop {
 
 struct Comparing<'a> {
     systems: &'a Systems,
-    register: &'a dyn Register,
+    register: &'a dyn Books,
     readers: Readers<'a>,
     timing: &'a Timing,
 }
 
 impl<'a> Comparing<'a> {
-    fn of(systems: &'a Systems, home: Home, register: &'a dyn Register, timing: &'a Timing) -> Self {
+    fn of(systems: &'a Systems, home: Home, register: &'a dyn Books, timing: &'a Timing) -> Self {
         Self {
             systems,
             register,
@@ -406,7 +406,7 @@ fn perhaps(document: &KeyedInvoice, compared: &[Compared]) -> Vec<InvoiceId> {
 pub(super) async fn run(
     systems: &Systems,
     home: Home,
-    register: &dyn Register,
+    register: &dyn Books,
     timing: &Timing,
     period: Period,
     options: &ListOptions,
