@@ -187,13 +187,13 @@ fn a_claim_of_an_earlier_version_counts_for_the_other_connection() {
     ready(run.sim.register.commit(forget)).unwrap();
     run.run(Job::Match(INVOICE, HintReason::Webhook));
     let State::Parked {
-        reason: ParkReason::Problem { problem },
+        reason: ParkReason::Match { exceptions },
     } = run.record(INVOICE).unwrap().state
     else {
         panic!("{:?}", run.standing(INVOICE))
     };
-    assert_eq!(problem.code, "DUPLICATE_REFERENCE");
-    let named = problem.actual;
+    assert_eq!(run.standing(INVOICE).1, ["DUPLICATE_REFERENCE"]);
+    let named = &exceptions[0].actual;
     assert!(named.contains("1000001 of connection twin"), "{named}");
 }
 
