@@ -891,8 +891,8 @@ fn a_total_may_differ_by_what_is_given_in_percent_and_amount() {
         (None, Some("3"), "3.00", true),
         (None, Some("3"), "3.01", false),
         (Some("1"), Some("3"), "3.01", false),
-        (Some("0"), Some("3"), "0.01", true),
-        (Some("0"), Some("3"), "0.02", false),
+        (Some("0"), Some("3"), "0.05", true),
+        (Some("0"), Some("3"), "0.06", false),
     ] {
         let mut case = Case::invoice();
         case.order_line().unit_price = d("1000");
