@@ -12,7 +12,7 @@ use sandbox::faults::{Fault, FaultRule, RetryAfter, System};
 use sandbox::http::{Options, Simulators};
 use sandbox::scenario::{before_the_day, day};
 use sandbox::world::World;
-use sandbox::world::qad::{Exact, QadReceipt};
+use sandbox::world::qad::{DOMAIN, Exact, QadReceipt};
 use std::collections::BTreeMap;
 
 const FILE: &str = include_str!("../demo-connection.toml");
@@ -46,6 +46,7 @@ impl Bench {
             logistics_charge: String::new(),
             finished: false,
             unit_cost: None,
+            domain: DOMAIN.to_owned(),
             consigned: false,
         };
         world.qad.post_receipt(receipt).unwrap();
