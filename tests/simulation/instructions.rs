@@ -283,7 +283,8 @@ fn a_release_is_for_the_figures_that_were_seen_and_no_others() {
     let mut run = parked(too_dear(true));
     assert_eq!(code(Desk::of(&run).release()), "done, changed true");
     // The bill is the same; the order has become cheaper, so that the difference is another one.
-    run.sim.world().qad.orders.get_mut(ORDER).unwrap().lines[0]
+    let order = (sandbox::world::qad::DOMAIN.to_owned(), ORDER.to_owned());
+    run.sim.world().qad.orders.get_mut(&order).unwrap().lines[0]
         .unit_price
         .0 = Decimal::from(9);
     run.run(Job::Match(INVOICE, HintReason::Webhook));

@@ -13,6 +13,7 @@
 mod aligned;
 #[cfg(debug_assertions)]
 mod aligned_guards;
+mod companies;
 mod competition;
 mod coupa_orders;
 mod effect_machine;

@@ -23,6 +23,7 @@ fn allocation(number: u64, amount: u32, status: &str) -> PaymentAllocation {
         invoice_type: "INVOICE".to_owned(),
         allocated: Exact(Decimal::from(amount)),
         discount: Exact::default(),
+        invoice_entity: None,
         entity: None,
         invoice_allocated: None,
         settles: None,
@@ -195,11 +196,12 @@ fn paying(amount: &str) -> PaymentAllocation {
 fn adjust(run: &Harness, amount: &str) {
     let today = run.sim.now().date_utc();
     let mut world = run.sim.world();
-    assert!(
-        world
-            .qad
-            .adjust_invoice(&format!("INV-{INVOICE}"), dec(amount), today)
-    );
+    assert!(world.qad.adjust_invoice(
+        sandbox::world::qad::ENTITY,
+        &format!("INV-{INVOICE}"),
+        dec(amount),
+        today
+    ));
 }
 
 fn settle(run: &mut Harness) {

@@ -23,6 +23,7 @@ use domain::ids::{ConnectionId, InvoiceId, PurchaseOrderNumber, QadInvoiceIdenti
 use domain::lookups::{Action, CoupaValue, LookupCode};
 use domain::matching::SupplierInvoiceDraft;
 use domain::payments::{InvoiceBalance, PaymentEntry};
+use domain::policy::MatchPolicy;
 use domain::problem::Problem;
 use domain::suppliers::{CoupaSupplier, QadSupplier, SupplierData, SupplierWrite};
 use domain::time::{Date, Timestamp};
@@ -558,9 +559,19 @@ pub struct Gate {
     pub task: usize,
     /// How far the task's clock is ahead of true time, in milliseconds.
     pub skew: i64,
+    /// QAD, as the entity sees it that the task works for.
+    pub qad: WorldPorts,
 }
 
 impl Gate {
+    /// The same task at work for another entity.
+    pub fn within(&self, policy: &MatchPolicy) -> Self {
+        Self {
+            qad: self.sim.ports.within(&policy.entity, &policy.domain),
+            ..self.clone()
+        }
+    }
+
     fn enter(&self, method: Method, about: impl Fn() -> String) -> (Call, Before) {
         let mut shared = self.sim.shared();
         shared.calls += 1;
@@ -888,13 +899,13 @@ impl Coupa for Gate {
 #[async_trait]
 impl Qad for Gate {
     async fn order(&self, number: &PurchaseOrderNumber) -> Result<Option<Order>, ReadError> {
-        let make = || self.sim.ports.order(number);
+        let make = || self.qad.order(number);
         self.pass(Method::Order, || number.to_string(), true, make, read_lost)
             .await
     }
 
     async fn receipts_of_order(&self, number: &PurchaseOrderNumber) -> Result<Vec<Receipt>, ReadError> {
-        let make = || self.sim.ports.receipts_of_order(number);
+        let make = || self.qad.receipts_of_order(number);
         self.pass(
             Method::ReceiptsOfOrder,
             || number.to_string(),
@@ -906,19 +917,19 @@ impl Qad for Gate {
     }
 
     async fn receipts_since(&self, since: Date, page: u32) -> Result<ReceiptScan, ReadError> {
-        let make = || self.sim.ports.receipts_since(since, page);
+        let make = || self.qad.receipts_since(since, page);
         self.pass(Method::ReceiptsSince, || since.to_string(), true, make, read_lost)
             .await
     }
 
     async fn books_are_open(&self, day: Date) -> Result<Option<bool>, ReadError> {
-        let make = || self.sim.ports.books_are_open(day);
+        let make = || self.qad.books_are_open(day);
         self.pass(Method::BooksAreOpen, || day.to_string(), true, make, read_lost)
             .await
     }
 
     async fn find_invoices(&self, identity: &QadInvoiceIdentity) -> Result<Vec<QadDocument>, ReadError> {
-        let make = || self.sim.ports.find_invoices(identity);
+        let make = || self.qad.find_invoices(identity);
         let asked_at = self.sim.now();
         let answer = self
             .pass(
@@ -943,7 +954,7 @@ impl Qad for Gate {
         crate::invariants::send_is_allowed(&self.sim, self.task, self.now(), draft);
         let make = || {
             crate::invariants::create_leaves(&self.sim, self.task, draft);
-            self.sim.ports.create_invoice(draft, idempotency_key)
+            self.qad.create_invoice(draft, idempotency_key)
         };
         let about = || draft.identity.reference.to_string();
         let answer = self
@@ -998,7 +1009,7 @@ impl Gate {
 #[async_trait]
 impl QadPayments for Gate {
     async fn balances_since(&self, since: Date) -> Result<BalanceScan, ReadError> {
-        let make = || self.sim.ports.balances_since(since);
+        let make = || self.qad.balances_since(since);
         let answer = self
             .pass(Method::BalancesSince, || since.to_string(), true, make, read_lost)
             .await;
@@ -1011,7 +1022,7 @@ impl QadPayments for Gate {
         invoice: &QadInvoiceIdentity,
         on: Date,
     ) -> Result<Vec<InvoiceBalance>, ReadError> {
-        let make = || self.sim.ports.balances_of(invoice, on);
+        let make = || self.qad.balances_of(invoice, on);
         let answer = self
             .pass(Method::BalancesOf, || invoice.to_string(), true, make, read_lost)
             .await;
@@ -1020,7 +1031,7 @@ impl QadPayments for Gate {
     }
 
     async fn payments_since(&self, since: Date) -> Result<PaymentScan, ReadError> {
-        let make = || self.sim.ports.payments_since(since);
+        let make = || self.qad.payments_since(since);
         self.pass(Method::PaymentsSince, || since.to_string(), true, make, read_lost)
             .await
     }

@@ -16,21 +16,24 @@ use crate::invariants::{bills, check_at_rest, check_world, record_of, records};
 use crate::memory_register::MemoryStore;
 use crate::sync_watch::{supplier_records, value_records, waiting_plan};
 use domain::effect::Effect;
+use domain::entities::{Condition, EntityRule};
 use domain::ids::{ConnectionId, InvoiceId, QadTenant};
 use domain::lifecycle::{InvoiceRecord, State};
 use domain::lookups::{LookupCode, LookupValueRecord};
 use domain::matching::ExceptionCode;
-use domain::policy::PostingDate;
+use domain::policy::{MatchPolicy, PostingDate};
 use domain::suppliers::{SupplierPolicy, SupplierRecord};
 use domain::time::Timestamp;
 use domain::timing::{LATE_KILL_MILLIS, Timing};
 use flows::coupa_orders::OrderReads;
 use flows::hinted::Hinted;
-use flows::match_invoice::{self, InvoiceSettings, Rest};
+use flows::match_invoice::{self, Entity, InvoiceSettings, Rest};
 use flows::neighbours::Home;
+use flows::poll_coupa::PollError;
 use flows::ports::{Collection, Hint, HintReason, Outcomes, Register, Subject};
 use flows::store::{Context, FlowError};
 use flows::sync_lookups::LookupSync;
+use flows::watermark::Scope;
 use flows::write_payment::{self, PaymentSettings};
 use flows::{
     order_event, plans, poll_coupa, poll_orders, poll_payments, poll_receipts, supplier_event, sweep,
@@ -38,8 +41,9 @@ use flows::{
 };
 use futures_util::future::join;
 use rust_decimal::Decimal;
-use sandbox::scenario::{CoupaOrderChange, policy};
+use sandbox::scenario::{CHART_FIELD, CHARTS, CoupaOrderChange, company_of, policy};
 use sandbox::world::World;
+use sandbox::world::qad::ENTITIES;
 use serde_json::{Map, Value};
 use std::collections::BTreeSet;
 use std::future::Future;
@@ -175,6 +179,8 @@ pub struct Setup {
     pub timing: Timing,
     /// What they do.
     pub settings: InvoiceSettings,
+    /// The connection's entities; none where everything is the first one's.
+    pub entities: Vec<(EntityRule, InvoiceSettings)>,
     /// How suppliers are aligned; not at all without it.
     pub suppliers: Option<SupplierPolicy>,
     /// Which lookups show which lists.
@@ -196,10 +202,57 @@ impl Default for Setup {
                 second_person: domain::instruction::SecondPerson::default(),
                 zone: domain::time::Zone::default(),
             },
+            entities: Vec::new(),
             suppliers: None,
             lookups: Vec::new(),
             warm: false,
         }
+    }
+}
+
+impl Setup {
+    /// The same with all of the tenant's entities, each told by the invoice's chart of accounts.
+    pub fn with_entities(mut self) -> Self {
+        let entities = ENTITIES.iter().zip(CHARTS);
+        self.entities = entities
+            .map(|((entity, domain), chart)| {
+                let rule = EntityRule {
+                    code: entity.parse().unwrap(),
+                    when: vec![Condition {
+                        field: CHART_FIELD.to_owned(),
+                        is: vec![chart.to_owned()],
+                    }],
+                };
+                let mut settings = self.settings.clone();
+                settings.policy.entity = rule.code.clone();
+                settings.policy.domain = domain.parse().unwrap();
+                (rule, settings)
+            })
+            .collect();
+        self
+    }
+
+    /// The scope of the domain in which the orders of an invoice are.
+    fn domain_of(&self, record: &InvoiceRecord) -> String {
+        let mut entities = self.entities.iter();
+        let entity = entities.find(|(rule, _)| Some(&rule.code) == record.entity.as_ref());
+        entity.map_or_else(String::new, |(_, settings)| settings.policy.domain.folded())
+    }
+
+    /// QAD as each entity sees it, and the scope of what is polled there. In the simulated tenant each entity has a domain of
+    /// its own; the scope is named by either.
+    fn views(&self, gate: &Gate, name: impl Fn(&MatchPolicy) -> String) -> Vec<(Scope, Gate)> {
+        if self.entities.is_empty() {
+            return vec![(Scope::Whole, gate.clone())];
+        }
+        let entities = self.entities.iter().enumerate();
+        entities
+            .map(|(index, (_, settings))| {
+                let code = name(&settings.policy);
+                let first = index == 0;
+                (Scope::Part { code, first }, gate.within(&settings.policy))
+            })
+            .collect()
     }
 }
 
@@ -269,6 +322,7 @@ impl Harness {
             register,
             task,
             skew,
+            qad: self.sim.ports.clone(),
         };
         self.sim
             .tell(|| format!("task {task} is {job:?} with its clock {skew} ms ahead"));
@@ -643,7 +697,7 @@ impl Harness {
         )
     }
 
-    /// Documents in QAD with the reference of this Coupa invoice.
+    /// Documents in QAD with the reference of this Coupa invoice, in its company.
     pub fn documents(&self, id: InvoiceId) -> usize {
         self.totals(id).len()
     }
@@ -662,9 +716,11 @@ impl Harness {
             return Vec::new();
         };
         let reference = domain::reference::fold(&invoice.number);
+        let (entity, _) = company_of(invoice);
         let documents = world.qad.invoices.iter();
         documents
             .map(|document| &document.record)
+            .filter(|record| record.entity_code.eq_ignore_ascii_case(entity))
             .filter(|record| domain::reference::fold(&record.supplier_invoice_reference) == reference)
             .map(|record| record.total_amount.0)
             .collect()
@@ -772,6 +828,17 @@ async fn invocation(
                 connection,
                 tenant: tenant(),
             };
+            let views: Vec<Gate> = setup
+                .entities
+                .iter()
+                .map(|(_, settings)| gate.within(&settings.policy))
+                .collect();
+            let entities: Vec<Entity<'_>> = setup
+                .entities
+                .iter()
+                .zip(&views)
+                .map(|((rule, settings), qad)| Entity { rule, qad, settings })
+                .collect();
             let deps = match_invoice::Deps {
                 context,
                 home: &home,
@@ -780,7 +847,7 @@ async fn invocation(
                 index: gate.sim.index.as_ref(),
                 orders: &OrderReads::default(),
                 settings: &setup.settings,
-                entities: &[],
+                entities: &entities,
             };
             let ended = match job {
                 Job::Match(id, reason) => Box::pin(match_invoice::run(&deps, id, reason)).await,
@@ -815,51 +882,52 @@ async fn invocation(
             )
         }
         Job::PollReceipts => {
-            let deps = poll_receipts::Deps {
-                context,
-                connection: &connection,
-                scope: "",
-                qad: &gate,
-                queue: &gate,
-                trace: "simulated",
-            };
-            let mut polled = poll_receipts::run(&deps).await;
-            if polled.is_ok() && gate.sim.has_twin() {
-                let register = gate.neighbour(&twin());
+            let mut woken = Ok(0);
+            for (scope, qad) in setup.views(&gate, |policy| policy.domain.folded()) {
                 let deps = poll_receipts::Deps {
-                    context: Context {
-                        register: register.as_ref(),
-                        ..context
-                    },
-                    connection: &twin(),
-                    ..deps
+                    context,
+                    connection: &connection,
+                    scope: scope.word(),
+                    qad: &qad,
+                    queue: &gate,
+                    trace: "simulated",
                 };
-                polled = poll_receipts::run(&deps).await;
+                let polled = poll_receipts::run(&deps).await;
+                woken = added(woken, polled.map(|polled| polled.woken));
+                if woken.is_ok() && gate.sim.has_twin() {
+                    let register = gate.neighbour(&twin());
+                    let deps = poll_receipts::Deps {
+                        context: Context {
+                            register: register.as_ref(),
+                            ..context
+                        },
+                        connection: &twin(),
+                        ..deps
+                    };
+                    let polled = poll_receipts::run(&deps).await;
+                    woken = added(woken, polled.map(|polled| polled.woken));
+                }
             }
-            Ended::Polled(
-                polled
-                    .map(|polled| polled.woken)
-                    .map_err(|error| error.problem().code),
-            )
+            Ended::Polled(woken)
         }
         Job::PollOrders => {
-            let deps = poll_orders::Deps {
-                context,
-                index: gate.sim.index.as_ref(),
-                connection: &connection,
-                scope: "",
-                is_in_scope: &|_| true,
-                qad: &gate,
-                queue: &gate,
-                every_millis: ORDER_RECHECK_MILLIS,
-                trace: "simulated",
-            };
-            let polled = poll_orders::run(&deps).await;
-            Ended::Polled(
-                polled
-                    .map(|polled| polled.woken)
-                    .map_err(|error| error.problem().code),
-            )
+            let mut woken = Ok(0);
+            for (scope, qad) in setup.views(&gate, |policy| policy.domain.folded()) {
+                let deps = poll_orders::Deps {
+                    context,
+                    index: gate.sim.index.as_ref(),
+                    connection: &connection,
+                    scope: scope.word(),
+                    is_in_scope: &|record| setup.domain_of(record) == scope.word(),
+                    qad: &qad,
+                    queue: &gate,
+                    every_millis: ORDER_RECHECK_MILLIS,
+                    trace: "simulated",
+                };
+                let polled = poll_orders::run(&deps).await;
+                woken = added(woken, polled.map(|polled| polled.woken));
+            }
+            Ended::Polled(woken)
         }
         Job::Pay(collection, id) => {
             let settings = PaymentSettings::default();
@@ -879,21 +947,21 @@ async fn invocation(
         }
         Job::PollPayments => {
             let settings = PaymentSettings::default();
-            let deps = poll_payments::Deps {
-                context,
-                connection: &connection,
-                qad: &gate,
-                scope: &Default::default(),
-                queue: &gate,
-                settings: &settings,
-                trace: "simulated",
-            };
-            let polled = poll_payments::run(&deps).await;
-            Ended::Polled(
-                polled
-                    .map(|polled| polled.bills)
-                    .map_err(|error| error.problem().code),
-            )
+            let mut bills = Ok(0);
+            for (scope, qad) in setup.views(&gate, |policy| policy.entity.folded()) {
+                let deps = poll_payments::Deps {
+                    context,
+                    connection: &connection,
+                    qad: &qad,
+                    scope: &scope,
+                    queue: &gate,
+                    settings: &settings,
+                    trace: "simulated",
+                };
+                let polled = poll_payments::run(&deps).await;
+                bills = added(bills, polled.map(|polled| polled.bills));
+            }
+            Ended::Polled(bills)
         }
         Job::OrderEvent(_) | Job::SetOrder(..) => {
             let order = match job {
@@ -1017,6 +1085,12 @@ async fn invocation(
             )
         }
     }
+}
+
+/// What several polls did together, or what the first of them that failed said.
+fn added(so_far: Result<u64, String>, more: Result<u64, PollError>) -> Result<u64, String> {
+    let more = more.map_err(|error| error.problem().code);
+    so_far.and_then(|so_far| more.map(|more| so_far + more))
 }
 
 fn see(gate: &Gate, what: &'static str, times: u64) {

@@ -27,7 +27,10 @@ use flows::ports::{
 };
 use flows::store::{invoice_audit_name, next_entry, parse, sha256_hex, verify_chain};
 use rust_decimal::Decimal;
-use sandbox::world::qad::{PaymentAllocation, QadWorld};
+use sandbox::scenario::company_of;
+use sandbox::world::World;
+use sandbox::world::coupa::CoupaInvoice;
+use sandbox::world::qad::{PaymentAllocation, QadWorld, SupplierInvoiceRecord};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A text that stands in every simulated invoice and must never reach the audit trail or a hint.
@@ -389,7 +392,7 @@ fn check_payments(sim: &Sim) {
                 let mut keys = BTreeSet::new();
                 for payment in &invoice.payments {
                     let notes = payment.notes.clone().unwrap_or_default();
-                    broken.extend(wrong_entry(&world.qad, &notes, payment.amount_paid));
+                    broken.extend(wrong_entry(&world.qad, invoice, &notes, payment.amount_paid));
                     let key: Vec<&str> = notes.split(' ').take(3).collect();
                     if !payment.amount_paid.is_zero()
                         && !keys.insert((key.join(" "), payment.amount_paid.is_sign_negative()))
@@ -448,10 +451,13 @@ fn document_of(sim: &Sim, id: InvoiceId) -> Option<InQad> {
     let summary = record_of(sim, id)?.1.summary?;
     let closed = sim.shared().watch.closed_in_qad.clone();
     let world = sim.world();
+    let (entity, _) = company_of(world.coupa.invoices.get(&id.0)?);
     let mut of_it = world.qad.invoices.iter().filter(|one| {
-        one.record
-            .supplier_invoice_reference
-            .eq_ignore_ascii_case(summary.reference.as_str())
+        one.record.entity_code.eq_ignore_ascii_case(entity)
+            && one
+                .record
+                .supplier_invoice_reference
+                .eq_ignore_ascii_case(summary.reference.as_str())
     });
     let (document, None) = (of_it.next()?, of_it.next()) else {
         return None;
@@ -468,18 +474,21 @@ fn document_of(sim: &Sim, id: InvoiceId) -> Option<InQad> {
         is_closed: world.qad.owed(document).is_zero(),
         was_closed: closed
             .iter()
-            .any(|one| one.reference.folded() == summary.reference.folded()),
+            .any(|one| one.entity.as_str() == entity && one.reference.folded() == summary.reference.folded()),
     })
 }
 
 /// What is wrong with an entry that Coupa shows: each is a payment that QAD has, with the amount that it settles of the
 /// invoice in the invoice's currency. One may be taken back a moment after QAD has it again: that is compared at rest.
-fn wrong_entry(qad: &QadWorld, notes: &str, amount: Decimal) -> Option<String> {
+fn wrong_entry(qad: &QadWorld, invoice: &CoupaInvoice, notes: &str, amount: Decimal) -> Option<String> {
     let key_of = |one: &PaymentAllocation| {
-        let payer = one.entity.as_deref().unwrap_or(sandbox::world::qad::ENTITY);
         format!(
-            "QAD {payer} {}/{}/{}#{}",
-            one.year, one.instrument, one.number, one.allocation
+            "QAD {} {}/{}/{}#{}",
+            one.payer(),
+            one.year,
+            one.instrument,
+            one.number,
+            one.allocation
         )
     };
     let key: Vec<&str> = notes.split(' ').take(3).collect();
@@ -491,6 +500,14 @@ fn wrong_entry(qad: &QadWorld, notes: &str, amount: Decimal) -> Option<String> {
     let Some(payment) = qad.payments.iter().find(|one| key_of(one) == key) else {
         return Some(format!("S8 Coupa shows {key}, which QAD does not have"));
     };
+    let (entity, _) = company_of(invoice);
+    if payment.owner() != entity {
+        return Some(format!(
+            "S21 Coupa invoice {} of {entity} shows {key}, which pays one of {}",
+            invoice.id,
+            payment.owner()
+        ));
+    }
     if amount.abs() != payment.paid().abs() {
         return Some(format!(
             "S8 Coupa shows {amount} for {key}, which pays {}",
@@ -721,6 +738,25 @@ pub fn is_at_its_end(record: &InvoiceRecord) -> bool {
     )
 }
 
+/// S21: what is wrong with a document of ours that is not in the books of its invoice's own company, on QAD's side: by its
+/// entity, its domain, and the domain of every order that it names.
+fn in_other_books(world: &World, record: &SupplierInvoiceRecord) -> Option<String> {
+    let invoice = world.coupa.invoices.get(&of_coupa(&record.description)?)?;
+    let (entity, domain) = company_of(invoice);
+    let orders = record.purchase_orders.iter();
+    let is_of_it = record.entity_code.eq_ignore_ascii_case(entity)
+        && record.domain_code.eq_ignore_ascii_case(domain)
+        && orders
+            .map(|order| &order.purchase_order_domain)
+            .all(|one| one.eq_ignore_ascii_case(domain));
+    (!is_of_it).then(|| {
+        format!(
+            "S21 invoice {} of {entity} in {domain} is in QAD in {} of {}: {:?}",
+            invoice.id, record.entity_code, record.domain_code, record.purchase_orders
+        )
+    })
+}
+
 /// S1 and the receipts: after every step.
 pub fn check_world(sim: &Sim) {
     let seen = sim.shared().watch.documents_seen;
@@ -740,6 +776,13 @@ pub fn check_world(sim: &Sim) {
                     newest.unwrap_or_default()
                 ));
             }
+            broken.extend(
+                world
+                    .qad
+                    .invoices
+                    .iter()
+                    .filter_map(|one| in_other_books(&world, &one.record)),
+            );
             for receipt in &world.qad.receipts {
                 let (received, matched) = (receipt.signed_quantity(), receipt.signed_vouchered());
                 if matched.abs() > received.abs()
@@ -763,6 +806,15 @@ pub fn check_world(sim: &Sim) {
     crate::sync_watch::check_world(sim);
 }
 
+/// What may be written over in an invoice of Coupa without another sum: whose it is, and what nothing is decided by.
+const BESIDE_SUMS: [&str; 5] = [
+    "account-type",
+    "discount-due-date",
+    "net-due-date",
+    "requested-by",
+    "ship-to-address",
+];
+
 /// S7, read from QAD alone: what is wrong with the documents that are new there since so many were seen. Each of ours is the only
 /// one of its invoice, is worth what that invoice was worth in Coupa at some time, and is dated no earlier than what it is
 /// matched to was received.
@@ -785,11 +837,11 @@ fn wrong_documents(sim: &Sim, seen: usize) -> Vec<String> {
             broken.push(format!("S1 QAD has a second document of Coupa invoice {id}"));
         }
         let total = document.record.total_amount.0;
-        let is_plain = world
-            .coupa
-            .invoices
-            .get(&id)
-            .is_some_and(|one| one.overrides.is_empty());
+        let is_plain = world.coupa.invoices.get(&id).is_some_and(|one| {
+            one.overrides
+                .keys()
+                .all(|field| BESIDE_SUMS.contains(&field.as_str()))
+        });
         let was_owed = watch
             .owed
             .get(&id)
@@ -802,6 +854,7 @@ fn wrong_documents(sim: &Sim, seen: usize) -> Vec<String> {
         for matching in &document.record.receiver_matchings {
             let is_later = |receipt: &&sandbox::world::qad::QadReceipt| {
                 receipt.receiver.eq_ignore_ascii_case(&matching.receiver_number)
+                    && receipt.domain.eq_ignore_ascii_case(&document.record.domain_code)
                     && receipt
                         .order
                         .eq_ignore_ascii_case(&matching.purchase_order_number)

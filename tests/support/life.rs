@@ -127,6 +127,14 @@ impl Life {
         }
     }
 
+    /// The same in a tenant of which two companies are on one connection.
+    pub fn of_two_companies(seed: u64) -> Self {
+        let mut life = Self::of(seed);
+        life.pays = true;
+        life.setup = life.setup.with_entities();
+        life
+    }
+
     /// The same with everything in it: payments, suppliers and lookup values besides the invoices.
     pub fn whole(seed: u64) -> Self {
         let mut life = Self::of(seed);
@@ -439,13 +447,14 @@ fn pay(run: &mut Harness, rng: &mut Rng) {
         payment.last_modified = today;
     }
     let mut number = qad.payments.len() as u64 + 500;
-    let (mut more, mut settled) = (Vec::new(), Vec::<(String, Decimal)>::new());
+    let (mut more, mut settled) = (Vec::new(), Vec::<(String, String, Decimal)>::new());
     for document in &qad.invoices {
         let reference = &document.record.supplier_invoice_reference;
+        let entity = &document.record.entity_code;
         let paid = qad
             .payments
             .iter()
-            .any(|payment| payment.invoice_reference == *reference);
+            .any(|payment| payment.invoice_reference == *reference && payment.owner() == entity);
         if paid || rng.per_mille(600) {
             continue;
         }
@@ -465,7 +474,7 @@ fn pay(run: &mut Harness, rng: &mut Rng) {
         if !written_off.is_zero() {
             let mut amount = written_off;
             amount.set_sign_negative(document.record.total_amount.0.is_sign_negative());
-            settled.push((reference.clone(), amount));
+            settled.push((entity.clone(), reference.clone(), amount));
         }
         let first = if rng.per_mille(500) {
             total
@@ -500,6 +509,7 @@ fn pay(run: &mut Harness, rng: &mut Rng) {
                     amount
                 }),
                 discount: Exact::default(),
+                invoice_entity: Some(entity.clone()),
                 entity: (how == How::Central).then(|| "30FRCO".to_owned()),
                 invoice_allocated: (how == How::Foreign).then_some(Exact(amount)),
                 settles: None,
@@ -509,8 +519,8 @@ fn pay(run: &mut Harness, rng: &mut Rng) {
         }
     }
     qad.payments.extend(more);
-    for (reference, amount) in settled {
-        qad.adjust_invoice(&reference, amount, today);
+    for (entity, reference, amount) in settled {
+        qad.adjust_invoice(&entity, &reference, amount, today);
     }
 }
 

@@ -13,7 +13,10 @@ use rust_decimal::Decimal;
 use sandbox::scenario::Scenario;
 use sandbox::world::World;
 use sandbox::world::coupa::{CoupaInvoice, CoupaLine};
-use sandbox::world::qad::{Exact, QadOrder, QadOrderLine, QadReceipt, Supplier};
+use sandbox::world::qad::{
+    DOMAIN, ENTITY, Exact, PurchaseOrderLink, QadOrder, QadOrderLine, QadReceipt, ReceiverMatching, Supplier,
+    SupplierInvoiceRecord, qad_date,
+};
 
 /// The invoice most tests are about.
 pub const INVOICE: InvoiceId = InvoiceId(7_001);
@@ -45,6 +48,7 @@ pub fn order(number: &str, ordered: u32) -> QadOrder {
         currency: "USD".to_owned(),
         status: String::new(),
         evaluated_receipts: false,
+        domain: DOMAIN.to_owned(),
         other_entity: None,
         lines: vec![QadOrderLine {
             number: 1,
@@ -73,6 +77,7 @@ pub fn receipt(order: &str, receiver: &str, quantity: u32) -> QadReceipt {
         logistics_charge: String::new(),
         finished: false,
         unit_cost: None,
+        domain: DOMAIN.to_owned(),
         consigned: false,
     }
 }
@@ -151,4 +156,41 @@ pub fn without_receipt() -> World {
         Vec::new(),
         vec![invoice(INVOICE, ORDER, 10)],
     )
+}
+
+/// QAD's document of that invoice, as this product would have posted it.
+pub fn posted(id: InvoiceId) -> SupplierInvoiceRecord {
+    let ten = Exact(Decimal::TEN);
+    SupplierInvoiceRecord {
+        entity_code: ENTITY.to_owned(),
+        domain_code: DOMAIN.to_owned(),
+        supplier_code: "S1001".to_owned(),
+        supplier_invoice_reference: format!("INV-{id}"),
+        invoice_type: "INVOICE".to_owned(),
+        daybook_code: "SI".to_owned(),
+        matching_daybook_code: "RM".to_owned(),
+        currency_code: "USD".to_owned(),
+        invoice_date: qad_date(date("2026-03-05")),
+        posting_date: qad_date(BEGINNING.date_utc()),
+        credit_terms_code: None,
+        invoice_status_code: "AP-RMALLOC".to_owned(),
+        total_amount: Exact(Decimal::ONE_HUNDRED),
+        tax_amount: Exact::default(),
+        description: domain::mark::of("", id),
+        purchase_orders: vec![PurchaseOrderLink {
+            purchase_order_domain: DOMAIN.to_owned(),
+            purchase_order_number: ORDER.to_owned(),
+        }],
+        receiver_matchings: vec![ReceiverMatching {
+            purchase_order_number: ORDER.to_owned(),
+            purchase_order_line: 1,
+            receiver_number: "RC1".to_owned(),
+            match_quantity: ten,
+            match_unit_price: ten,
+            is_finished: true,
+        }],
+        additional_costs: Vec::new(),
+        data_operation: "C".to_owned(),
+        concurrency_hash: String::new(),
+    }
 }

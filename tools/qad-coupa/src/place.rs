@@ -28,7 +28,8 @@ use connectors::http::pace::Paces;
 use connectors::http::transport::{HttpTransport, Transport};
 use connectors::qad::QadClient;
 use domain::entities::EntityRule;
-use domain::ids::ConnectionId;
+use domain::ids::{ConnectionId, EntityCode};
+use domain::lifecycle::InvoiceRecord;
 use domain::problem::Problem;
 use domain::timing::Timing;
 use flows::match_invoice::InvoiceSettings;
@@ -145,6 +146,50 @@ pub(crate) struct Systems {
     pub(crate) qad: QadClient,
     /// The entities; none in the short form.
     pub(crate) entities: Vec<OpenEntity>,
+}
+
+impl Systems {
+    /// A connection's systems, with QAD as each of its entities sees it.
+    pub(crate) fn new(
+        document: ConnectionDocument,
+        coupa: CoupaClient,
+        qad: QadClient,
+        opened: Vec<QadClient>,
+    ) -> Self {
+        let entities = document.entities.iter().zip(opened);
+        let entities = entities
+            .map(|(entity, qad)| OpenEntity {
+                rule: entity.rule.clone(),
+                qad,
+                settings: document.entity_invoice_settings(entity),
+            })
+            .collect();
+        Self {
+            document,
+            coupa,
+            qad,
+            entities,
+        }
+    }
+
+    /// The connection's entities, and QAD as each sees it.
+    pub(crate) fn books(&self) -> Vec<(&EntityCode, &QadClient)> {
+        if self.entities.is_empty() {
+            return vec![(&self.document.policy.entity, &self.qad)];
+        }
+        let entities = self.entities.iter();
+        entities.map(|one| (&one.rule.code, &one.qad)).collect()
+    }
+
+    /// The books in which the documents of an invoice are: its own entity's, or the first one's where it was decided before
+    /// there were several. `None` where its entity is none of the connection's any more.
+    pub(crate) fn books_of(&self, record: &InvoiceRecord) -> Option<(&EntityCode, &QadClient)> {
+        let mut books = self.books().into_iter();
+        match &record.entity {
+            Some(own) => books.find(|(entity, _)| *entity == own),
+            None => books.next(),
+        }
+    }
 }
 
 /// One of a connection's entities, opened.
@@ -540,20 +585,7 @@ impl Place {
         let timeout = Duration::from_millis(u64::try_from(self.timing.http_millis).unwrap_or(0));
         let (coupa, qad) = clients(connection, &document, &http, timeout);
         let opened = entity_clients(connection, &document, &http, timeout);
-        let entities = document.entities.iter().zip(opened);
-        let entities = entities
-            .map(|(entity, qad)| OpenEntity {
-                rule: entity.rule.clone(),
-                qad,
-                settings: document.entity_invoice_settings(entity),
-            })
-            .collect();
-        Ok(Systems {
-            document,
-            coupa,
-            qad,
-            entities,
-        })
+        Ok(Systems::new(document, coupa, qad, opened))
     }
 
     /// Who is at work, for the audit trail: in AWS the caller's own identity as AWS tells it.

@@ -12,11 +12,12 @@ use aws::dynamo::DynamoRegister;
 use clap::Args;
 use domain::documents::CoupaStatus;
 use domain::explain;
-use domain::ids::{InvoiceId, QadInvoiceIdentity};
+use domain::ids::{EntityCode, InvoiceId, QadInvoiceIdentity};
 use domain::instruction::Instruction;
 use domain::lifecycle::{Event, InvoiceRecord, ParkReason, State};
 use domain::money::Currency;
 use domain::payments::{BillPayments, StatusMeaning};
+use domain::problem::Problem;
 use domain::time::Timestamp;
 use domain::words;
 use flows::bills::bill_key;
@@ -26,7 +27,7 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use rust_decimal::Decimal;
 use serde::Serialize;
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Look-ups in QAD at the same time; the connection's pace holds them back further.
 const LOOK_UPS_AT_ONCE: usize = 6;
@@ -91,20 +92,19 @@ impl Side {
     }
 }
 
-fn identity_of(systems: &Systems, record: &InvoiceRecord) -> Option<QadInvoiceIdentity> {
+fn identity_of(entity: &EntityCode, record: &InvoiceRecord) -> Option<QadInvoiceIdentity> {
     let summary = record.summary.as_ref()?;
     Some(QadInvoiceIdentity {
-        entity: systems.document.policy.entity.clone(),
+        entity: entity.clone(),
         supplier: summary.supplier_number.as_deref()?.trim().parse().ok()?,
         reference: summary.reference.clone(),
         kind: summary.kind,
     })
 }
 
-/// What one invoice differs in, between what the register says and what QAD shows. Pure.
-fn judge(record: &InvoiceRecord, documents: &[QadDocument], listed: Option<&InvoiceHead>) -> Vec<Difference> {
+fn difference(record: &InvoiceRecord, kind: &'static str, explained: bool, what: String) -> Difference {
     let summary = record.summary.as_ref();
-    let difference = |kind, explained, what: String| Difference {
+    Difference {
         kind,
         explained,
         invoice: record.id.0,
@@ -112,7 +112,13 @@ fn judge(record: &InvoiceRecord, documents: &[QadDocument], listed: Option<&Invo
         currency: summary.map_or_else(String::new, |s| s.currency.to_string()),
         amount: summary.map_or_else(String::new, |s| s.total.normalize().to_string()),
         what,
-    };
+    }
+}
+
+/// What one invoice differs in, between what the register says and what QAD shows. Pure.
+fn judge(record: &InvoiceRecord, documents: &[QadDocument], listed: Option<&InvoiceHead>) -> Vec<Difference> {
+    let summary = record.summary.as_ref();
+    let difference = |kind, explained, what: String| difference(record, kind, explained, what);
     let numbers = || {
         documents
             .iter()
@@ -276,37 +282,61 @@ pub(crate) async fn documents_of(
     systems: &Systems,
     record: &InvoiceRecord,
 ) -> Result<Vec<QadDocument>, Failure> {
-    match identity_of(systems, record) {
-        Some(identity) => systems.qad.find_invoices(&identity).await.map_err(unread),
+    let Some((entity, qad)) = systems.books_of(record) else {
+        return Err(Failure::NotFound(
+            Problem::new(
+                "ENTITY_NOT_CONFIGURED",
+                "The invoice's entity is none of this connection's any more.",
+            )
+            .field("entity")
+            .actual(record.entity.as_ref().map_or("", EntityCode::as_str)),
+        ));
+    };
+    match identity_of(entity, record) {
+        Some(identity) => qad.find_invoices(&identity).await.map_err(unread),
         // Without a supplier in QAD there can be nothing of it there.
         None => Ok(Vec::new()),
     }
+}
+
+/// What makes an invoice one in QAD, however its codes are written.
+type Folded = (String, String, String, String);
+
+fn folded(identity: &QadInvoiceIdentity) -> Folded {
+    (
+        identity.entity.folded(),
+        identity.supplier.folded(),
+        identity.reference.folded(),
+        identity.kind.to_string(),
+    )
 }
 
 /// What QAD has paid of our invoices in the last weeks, by identity.
 async fn paid_in_qad(
     systems: &Systems,
     now: Timestamp,
-) -> Result<BTreeMap<(String, String, String), (Currency, Decimal)>, Failure> {
+) -> Result<BTreeMap<Folded, (Currency, Decimal)>, Failure> {
     let since = now
         .plus_millis(PAYMENT_DAYS.saturating_mul(DAY_MILLIS).saturating_neg())
         .date_utc();
-    let scan = systems.qad.payments_since(since).await.map_err(unread)?;
     let mut paid: BTreeMap<_, (Currency, Decimal)> = BTreeMap::new();
-    for allocation in scan.allocations {
-        if systems.document.payments.policy.meaning_of(&allocation.status) != StatusMeaning::Counts {
-            continue;
+    // One entity may pay for another: both may show the payment.
+    let mut seen = BTreeSet::new();
+    for (_, qad) in systems.books() {
+        let scan = qad.payments_since(since).await.map_err(unread)?;
+        for allocation in scan.allocations {
+            let counts =
+                systems.document.payments.policy.meaning_of(&allocation.status) == StatusMeaning::Counts;
+            if !counts || !seen.insert(allocation.key) {
+                continue;
+            }
+            // What is shown in the invoice's currency is compared with what Coupa shows in it.
+            let amount = allocation.in_invoice_currency.unwrap_or(allocation.allocated);
+            let sum = paid
+                .entry(folded(&allocation.invoice))
+                .or_insert((allocation.currency, Decimal::ZERO));
+            sum.1 = sum.1.saturating_add(amount).saturating_add(allocation.discount);
         }
-        let identity = &allocation.invoice;
-        let key = (
-            identity.supplier.folded(),
-            identity.reference.folded(),
-            identity.kind.to_string(),
-        );
-        // What is shown in the invoice's currency is compared with what Coupa shows in it.
-        let amount = allocation.in_invoice_currency.unwrap_or(allocation.allocated);
-        let sum = paid.entry(key).or_insert((allocation.currency, Decimal::ZERO));
-        sum.1 = sum.1.saturating_add(amount).saturating_add(allocation.discount);
     }
     Ok(paid)
 }
@@ -360,6 +390,37 @@ async fn judge_payment(
     })
 }
 
+/// An invoice whose books were not asked.
+fn out_of_reach(record: &InvoiceRecord) -> Difference {
+    let entity = record.entity.as_ref().map_or("", EntityCode::as_str);
+    let what = format!("entity {entity} is none of this connection's any more: its books were not asked");
+    difference(record, "entity-not-configured", false, what)
+}
+
+/// What the register alone says of an invoice.
+fn count(sides: &mut BTreeMap<&'static str, Side>, record: &InvoiceRecord) {
+    if let Some(summary) = &record.summary {
+        let approved = !matches!(record.state, State::Voided { .. } | State::Rejected { .. });
+        if approved {
+            sides
+                .entry("approved in Coupa")
+                .or_default()
+                .add(summary.currency, summary.total);
+        }
+        if matches!(record.state, State::Posted { .. } | State::Exported { .. }) {
+            sides
+                .entry("posted by the register")
+                .or_default()
+                .add(summary.currency, summary.total);
+        } else if approved {
+            sides
+                .entry("waiting")
+                .or_default()
+                .add(summary.currency, summary.total);
+        }
+    }
+}
+
 /// `reconcile`.
 pub(crate) async fn run(
     place: &PlaceArguments,
@@ -373,10 +434,10 @@ pub(crate) async fn run(
     let now = SystemClock.now();
     let known = records::all(&register).await?;
     let listed = listed(&systems.coupa).await?;
-    let kept: Vec<&InvoiceRecord> = known
+    let (kept, strangers): (Vec<&InvoiceRecord>, Vec<_>) = known
         .iter()
         .filter(|record| options.filter.keeps(record, now))
-        .collect();
+        .partition(|record| systems.books_of(record).is_some());
 
     let looked_up: Vec<Vec<QadDocument>> = stream::iter(&kept)
         .map(|record| documents_of(&systems, record))
@@ -387,6 +448,10 @@ pub(crate) async fn run(
 
     let mut sides: BTreeMap<&'static str, Side> = BTreeMap::new();
     let mut differences = Vec::new();
+    for record in strangers {
+        count(&mut sides, record);
+        differences.push(out_of_reach(record));
+    }
     for (record, documents) in kept.iter().copied().zip(&looked_up) {
         let mut found = judge_with_people(&register, record, documents, listed.get(&record.id)).await?;
         if found.iter().any(|difference| !difference.explained) {
@@ -401,40 +466,16 @@ pub(crate) async fn run(
             }
         }
         differences.extend(found);
-        if let Some(summary) = &record.summary {
-            let approved = !matches!(record.state, State::Voided { .. } | State::Rejected { .. });
-            if approved {
-                sides
-                    .entry("approved in Coupa")
-                    .or_default()
-                    .add(summary.currency, summary.total);
-            }
-            if matches!(record.state, State::Posted { .. } | State::Exported { .. }) {
-                sides
-                    .entry("posted by the register")
-                    .or_default()
-                    .add(summary.currency, summary.total);
-            } else if approved {
-                sides
-                    .entry("waiting")
-                    .or_default()
-                    .add(summary.currency, summary.total);
-            }
-        }
+        count(&mut sides, record);
         for document in documents {
             sides
                 .entry("in QAD")
                 .or_default()
                 .add(document.currency, document.total);
         }
-        let identity = identity_of(&systems, record);
-        let paid = identity.and_then(|identity| {
-            paid.get(&(
-                identity.supplier.folded(),
-                identity.reference.folded(),
-                identity.kind.to_string(),
-            ))
-        });
+        let books = systems.books_of(record);
+        let identity = books.and_then(|(entity, _)| identity_of(entity, record));
+        let paid = identity.and_then(|identity| paid.get(&folded(&identity)));
         if let Some((currency, amount)) = paid {
             sides.entry("paid in QAD").or_default().add(*currency, *amount);
             differences.extend(judge_payment(&register, record, (*currency, *amount)).await?);
@@ -542,8 +583,10 @@ fn tell(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::doctor::tests::Bench;
     use crate::records::tests::record;
     use domain::lifecycle::Voucher;
+    use sandbox::world::qad::ENTITIES;
 
     fn document(number: u64, total: i64) -> QadDocument {
         QadDocument {
@@ -569,6 +612,56 @@ mod tests {
             .iter()
             .map(|found| (found.kind, found.explained))
             .collect()
+    }
+
+    #[tokio::test]
+    async fn each_invoice_is_looked_for_in_its_own_entitys_books() {
+        let bench = Bench::full().await;
+        {
+            let mut world = bench.simulators.world.lock().unwrap();
+            let mut keyed = world.qad.invoices[0].record.clone();
+            keyed.supplier_invoice_reference = "A".to_owned();
+            for ((entity, domain), total) in ENTITIES.into_iter().zip([100, 70]) {
+                keyed.entity_code = entity.to_owned();
+                keyed.domain_code = domain.to_owned();
+                keyed.total_amount.0 = Decimal::from(total);
+                world.qad.keyed_by_hand(keyed.clone(), SystemClock.now());
+            }
+        }
+        let supplier = bench.simulators.world.lock().unwrap().qad.invoices[0]
+            .record
+            .supplier_code
+            .clone();
+        let of = |entity: Option<&str>| {
+            let mut record = record(7, "A", 100);
+            record.entity = entity.map(|code| code.parse().unwrap());
+            if let Some(summary) = &mut record.summary {
+                summary.supplier_number = Some(supplier.as_str().into());
+            }
+            record
+        };
+        let systems = bench.of_two_entities();
+        let totals = async |entity: Option<&str>| {
+            let found = documents_of(&systems, &of(entity)).await.unwrap();
+            let found = found.into_iter();
+            found
+                .map(|one| (one.identity.entity.to_string(), one.total.to_string()))
+                .collect::<Vec<_>>()
+        };
+        let first = [("10USACO".to_owned(), "100".to_owned())];
+        assert_eq!(totals(Some("10USACO")).await, first);
+        assert_eq!(
+            totals(Some("20GERCO")).await,
+            [("20GERCO".to_owned(), "70".to_owned())]
+        );
+        // Decided before there were several entities.
+        assert_eq!(totals(None).await, first);
+        // Of an entity whose books cannot be asked: that is not "nothing there".
+        let stranger = of(Some("30FRCO"));
+        assert!(documents_of(&systems, &stranger).await.is_err());
+        assert_eq!(out_of_reach(&stranger).kind, "entity-not-configured");
+        // With one entity everything is that one's.
+        assert_eq!(documents_of(&bench.plain(), &of(None)).await.unwrap().len(), 1);
     }
 
     #[test]

@@ -110,6 +110,7 @@ pub(crate) async fn pay(
                 invoice_type: text(document, "type").to_owned(),
                 allocated: Exact(decimal("amount", amount)?),
                 discount: Exact(decimal("discount", &options.discount)?),
+                invoice_entity: None,
                 entity: None,
                 invoice_allocated: None,
                 settles: None,

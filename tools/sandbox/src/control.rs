@@ -7,7 +7,7 @@ use crate::journal::Journal;
 use crate::ports::lock;
 use crate::world::World;
 use crate::world::coupa::CoupaInvoice;
-use crate::world::qad::{Exact, PaymentAllocation, QadOrder, QadReceipt};
+use crate::world::qad::{DOMAIN, ENTITY, Exact, PaymentAllocation, QadOrder, QadReceipt};
 use domain::time::{Date, Timestamp};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -27,6 +27,7 @@ enum OneOrMany {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct NewReceipt {
+    domain: Option<String>,
     order: String,
     line: u32,
     quantity: Exact,
@@ -81,7 +82,7 @@ pub fn handle(
         ("POST", "/_control/adjustments") => read(request).and_then(|one: Adjustment| {
             if world
                 .qad
-                .adjust_invoice(&one.reference, one.amount.0, now.date_utc())
+                .adjust_invoice(ENTITY, &one.reference, one.amount.0, now.date_utc())
             {
                 Ok(json!({}))
             } else {
@@ -128,6 +129,7 @@ fn arm(faults: &Mutex<Faults>, request: &WireRequest) -> Done {
 fn post_receipt(world: &mut World, request: &WireRequest, now: Timestamp) -> Done {
     let new: NewReceipt = read(request)?;
     let receipt = QadReceipt {
+        domain: new.domain.unwrap_or_else(|| DOMAIN.to_owned()),
         receiver: new.receiver,
         order: new.order,
         line: new.line,
@@ -181,6 +183,7 @@ fn state(world: &World) -> Value {
         .map(|document| {
             json!({
                 "voucher": format!("{}/{}/{}", document.posting_year, document.record.daybook_code, document.voucher),
+                "entity": document.record.entity_code,
                 "supplier": document.record.supplier_code,
                 "reference": document.record.supplier_invoice_reference,
                 "type": document.record.invoice_type,

@@ -14,9 +14,10 @@ mod suppliers;
 
 use crate::faults::{Fault, Faults, RetryAfter, System};
 use crate::journal::{Journal, JournalEntry};
+use crate::scenario::{CHART_FIELD, chart_of};
 use crate::world::coupa::{CoupaInvoice, whole_seconds};
 use crate::world::qad::{
-    AdditionalCost, DOMAIN, Exact, PurchaseOrderLink, QadOrder, QadReceipt, ReceiverMatching,
+    AdditionalCost, DOMAIN, ENTITY, Exact, PurchaseOrderLink, QadOrder, QadReceipt, ReceiverMatching,
     SupplierInvoice, SupplierInvoiceRecord, qad_date,
 };
 use crate::world::{World, Write, WriteRefusal, Written};
@@ -25,7 +26,8 @@ use domain::coupa_orders::{CoupaOrder, CoupaOrderLine, CoupaOrderStanding, Coupa
 use domain::documents::{CoupaStatus, Invoice, Order, OrderLine, OrderStatus, Pending, Receipt};
 use domain::explain::Standing;
 use domain::ids::{
-    DocumentKind, InvoiceId, OrderLineKey, PurchaseOrderNumber, QadInvoiceIdentity, ReceiptKey, fold,
+    DocumentKind, DomainCode, EntityCode, InvoiceId, OrderLineKey, PurchaseOrderNumber, QadInvoiceIdentity,
+    ReceiptKey, fold,
 };
 use domain::matching::SupplierInvoiceDraft;
 use domain::problem::{PERIOD_CLOSED, Problem};
@@ -61,6 +63,9 @@ pub struct WorldPorts {
     pub faults: Arc<Mutex<Faults>>,
     /// What was asked.
     pub journal: Arc<Mutex<Journal>>,
+    /// The domain and the entity whose view of QAD this is.
+    domain: String,
+    entity: String,
     now: Now,
 }
 
@@ -71,7 +76,18 @@ impl WorldPorts {
             world: Arc::new(Mutex::new(world)),
             faults: Arc::default(),
             journal: Arc::default(),
+            domain: DOMAIN.to_owned(),
+            entity: ENTITY.to_owned(),
             now,
+        }
+    }
+
+    /// The same world, and QAD as another entity sees it.
+    pub fn within(&self, entity: &EntityCode, domain: &DomainCode) -> Self {
+        Self {
+            domain: domain.folded(),
+            entity: entity.folded(),
+            ..self.clone()
         }
     }
 
@@ -86,6 +102,8 @@ impl WorldPorts {
             world,
             faults,
             journal,
+            domain: DOMAIN.to_owned(),
+            entity: ENTITY.to_owned(),
             now,
         }
     }
@@ -380,7 +398,13 @@ fn status_of(status: &str) -> CoupaStatus {
 /// The invoice as the product reads what Coupa writes: there is one translation.
 fn invoice_of(world: &World, invoice: &CoupaInvoice) -> Result<Invoice, ReadError> {
     let json = invoice.to_json(world.coupa.suppliers.get(&invoice.supplier));
-    connectors::coupa::read_invoice(&json, InvoiceId(invoice.id)).map_err(ReadError::Unreadable)
+    let mut read =
+        connectors::coupa::read_invoice(&json, InvoiceId(invoice.id)).map_err(ReadError::Unreadable)?;
+    if let Some(chart) = chart_of(invoice) {
+        let charts = [Some(chart.to_owned())].into();
+        read.entity_fields.insert(CHART_FIELD.to_owned(), charts);
+    }
+    Ok(read)
 }
 
 fn coupa_order_of(record: &Map<String, Value>) -> CoupaOrder {
@@ -436,7 +460,7 @@ impl Qad for WorldPorts {
         self.read(System::Qad, "browse.orders", &[number.to_string()], |world| {
             world
                 .qad
-                .order(number.as_str())
+                .order(&self.domain, number.as_str())
                 .map(|order| order_of(world, order))
                 .transpose()
         })
@@ -444,7 +468,7 @@ impl Qad for WorldPorts {
 
     async fn receipts_of_order(&self, number: &PurchaseOrderNumber) -> Result<Vec<Receipt>, ReadError> {
         self.read(System::Qad, "browse.receipts", &[number.to_string()], |world| {
-            goods(world)
+            self.goods(world)
                 .filter(|receipt| fold(&receipt.order) == number.folded())
                 .map(|receipt| receipt_of(world, receipt))
                 .collect()
@@ -456,7 +480,8 @@ impl Qad for WorldPorts {
             .unwrap_or(usize::MAX)
             .saturating_mul(RECEIPTS_PER_PAGE);
         self.read(System::Qad, "browse.receipts", &[], |world| {
-            let mut shown = goods(world).filter(|receipt| receipt.date >= since).skip(skipped);
+            let since = |receipt: &&QadReceipt| receipt.date >= since;
+            let mut shown = self.goods(world).filter(since).skip(skipped);
             let receipts = shown
                 .by_ref()
                 .take(RECEIPTS_PER_PAGE)
@@ -525,12 +550,14 @@ impl Qad for WorldPorts {
     }
 }
 
-fn goods(world: &World) -> impl Iterator<Item = &QadReceipt> {
-    world
-        .qad
-        .receipts
-        .iter()
-        .filter(|receipt| receipt.logistics_charge.is_empty())
+impl WorldPorts {
+    /// The domain's receipts.
+    fn goods<'w>(&self, world: &'w World) -> impl Iterator<Item = &'w QadReceipt> {
+        let receipts = world.qad.receipts.iter();
+        receipts.filter(move |receipt| {
+            receipt.logistics_charge.is_empty() && fold(&receipt.domain) == self.domain
+        })
+    }
 }
 
 fn order_status(status: &str) -> OrderStatus {
@@ -551,7 +578,7 @@ fn order_of(world: &World, order: &QadOrder) -> Result<Order, ReadError> {
             description: line.description.clone(),
             unit: code("pod_um", &line.unit)?,
             ordered: line.ordered.0,
-            received: world.qad.received(&order.number, line.number),
+            received: world.qad.received(&order.domain, &order.number, line.number),
             unit_price: line.unit_price.0,
             discount_percent: line.terms.discount_percent.0,
             scheduled: line.terms.scheduled,
@@ -583,12 +610,12 @@ fn order_of(world: &World, order: &QadOrder) -> Result<Order, ReadError> {
 }
 
 fn receipt_of(world: &World, receipt: &QadReceipt) -> Result<Receipt, ReadError> {
-    let order = world.qad.order(&receipt.order);
+    let order = world.qad.order(&receipt.domain, &receipt.order);
     let line = order.and_then(|order| order.lines.iter().find(|line| line.number == receipt.line));
     let unit = line.map_or("EA", |line| line.unit.as_str());
     Ok(Receipt {
         key: ReceiptKey {
-            domain: code("prh_domain", DOMAIN)?,
+            domain: code("prh_domain", &receipt.domain)?,
             receiver: code("prh_receiver", &receipt.receiver)?,
             order_line: OrderLineKey {
                 order: code("prh_nbr", &receipt.order)?,

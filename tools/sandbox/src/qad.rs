@@ -5,7 +5,7 @@
 use crate::faults::System;
 use crate::http::{Answer, Options, WireRequest, WireResponse};
 use crate::world::qad::{
-    CodedValue, DOMAIN, ENTITY, QadRefusal, QadWorld, SHARED_SET, SUPPLIER_INVOICE_VIEW, SUPPLIER_VIEW,
+    CodedValue, DOMAIN, ENTITIES, QadRefusal, QadWorld, SHARED_SET, SUPPLIER_INVOICE_VIEW, SUPPLIER_VIEW,
     SupplierInvoice, SupplierInvoiceRecord, qad_date, text_of,
 };
 use crate::world::{World, Write, WriteRefusal, Written};
@@ -622,14 +622,17 @@ fn rows_of(qad: &QadWorld, browse: &str) -> Option<(Vec<&'static str>, Vec<Row>)
                 "period.endDate",
                 "period.isApLocked",
             ];
-            let rows = qad.listed_periods().into_iter().map(|period| {
-                let cells = [
-                    text(ENTITY),
-                    text(&qad_date(period.start)),
-                    text(&qad_date(period.end)),
-                    Cell::Flag(period.locked),
-                ];
-                row(columns, cells)
+            let listed = qad.listed_periods();
+            let rows = ENTITIES.iter().flat_map(|(entity, _)| {
+                listed.iter().map(move |period| {
+                    let cells = [
+                        text(entity),
+                        text(&qad_date(period.start)),
+                        text(&qad_date(period.end)),
+                        Cell::Flag(period.locked),
+                    ];
+                    row(columns, cells)
+                })
             });
             (columns, rows.collect())
         }
@@ -690,14 +693,14 @@ fn order_rows(qad: &QadWorld) -> Vec<Row> {
             rows.push(row(
                 ORDER_COLUMNS,
                 [
-                    text(DOMAIN),
+                    text(&order.domain),
                     text(&order.number),
                     Cell::Number(Decimal::from(line.number)),
                     text(&line.part),
                     text(&line.description),
                     text(&line.unit),
                     Cell::Number(line.ordered.0),
-                    Cell::Number(qad.received(&order.number, line.number)),
+                    Cell::Number(qad.received(&order.domain, &order.number, line.number)),
                     Cell::Number(line.unit_price.0),
                     text(&line.status),
                     text(&order.supplier),
@@ -740,12 +743,12 @@ const RECEIPT_COLUMNS: &[&str] = &[
 
 fn receipt_rows(qad: &QadWorld) -> Vec<Row> {
     let of = |receipt: &crate::world::qad::QadReceipt| {
-        let order = qad.order(&receipt.order)?;
+        let order = qad.order(&receipt.domain, &receipt.order)?;
         let line = order.lines.iter().find(|line| line.number == receipt.line)?;
         Some(row(
             RECEIPT_COLUMNS,
             [
-                text(DOMAIN),
+                text(&receipt.domain),
                 text(&receipt.receiver),
                 text(&receipt.order),
                 Cell::Number(Decimal::from(receipt.line)),
@@ -802,7 +805,7 @@ fn payment_rows(qad: &QadWorld) -> Vec<Row> {
             row(
                 PAYMENT_COLUMNS,
                 [
-                    text(payment.entity.as_deref().unwrap_or(ENTITY)),
+                    text(payment.payer()),
                     Cell::Number(Decimal::from(payment.year)),
                     text(&payment.instrument),
                     Cell::Number(Decimal::from(payment.number)),
@@ -817,7 +820,7 @@ fn payment_rows(qad: &QadWorld) -> Vec<Row> {
                     text(&payment.invoice_type),
                     Cell::Number(payment.allocated.0),
                     Cell::Number(payment.discount.0),
-                    text(ENTITY),
+                    text(payment.owner()),
                     optional(payment.invoice_allocated.map(|amount| amount.0)),
                     optional(payment.invoice_voucher.map(|(year, _)| Decimal::from(year))),
                     optional(payment.invoice_voucher.map(|(_, number)| Decimal::from(number))),

@@ -219,7 +219,10 @@ impl Bench {
             plan_only,
             trace: "t",
         };
-        run(&deps).await.map_err(|error| error.problem().to_string())
+        // Unoptimized it is too large for the stack of a test's thread.
+        Box::pin(run(&deps))
+            .await
+            .map_err(|error| error.problem().to_string())
     }
 
     /// Requests so far that write, and all requests.

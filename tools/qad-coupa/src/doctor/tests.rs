@@ -3,16 +3,16 @@
 use super::alarms::{Alarm, Subscribers, judge};
 use super::*;
 use crate::connection_file;
-use connectors::connection::{World as Ground, clients};
+use connectors::connection::{World as Ground, clients, entity_clients};
 use connectors::http::pace::Paces;
 use domain::lookups::LOOKUP_MISSING;
 use domain::plans::{PlanRecord, PlanState};
 use sandbox::bench::Tokens;
 use sandbox::faults::{Fault, FaultRule, RetryAfter, System};
 use sandbox::http::{Options, Simulators};
-use sandbox::scenario::{before_the_day, day};
+use sandbox::scenario::{CHART_FIELD, CHARTS, before_the_day, day};
 use sandbox::world::World;
-use sandbox::world::qad::{Exact, QadReceipt};
+use sandbox::world::qad::{DOMAIN, ENTITIES, Exact, QadReceipt};
 use std::collections::BTreeMap;
 
 const FILE: &str = include_str!("../demo-connection.toml");
@@ -46,6 +46,7 @@ impl Bench {
             logistics_charge: String::new(),
             finished: false,
             unit_cost: None,
+            domain: DOMAIN.to_owned(),
             consigned: false,
         };
         world.qad.post_receipt(receipt).unwrap();
@@ -72,17 +73,32 @@ impl Bench {
             &ground,
             Duration::from_secs(20),
         );
-        Systems {
-            document,
-            coupa,
-            qad,
-            entities: Vec::new(),
-        }
+        let opened = entity_clients(
+            &"demo".parse().unwrap(),
+            &document,
+            &ground,
+            Duration::from_secs(20),
+        );
+        Systems::new(document, coupa, qad, opened)
     }
 
     /// Both systems, with the demo's settings.
     pub(crate) fn plain(&self) -> Systems {
         self.systems(&Arc::new(Watching::new()), same)
+    }
+
+    /// The same for both entities of the tenant, on one connection.
+    pub(crate) fn of_two_entities(&self) -> Systems {
+        let entity = |((code, domain), chart): (&(&str, &str), &str)| {
+            format!(
+                "\n[[entities]]\ncode = \"{code}\"\ndomain = \"{domain}\"\n\
+                 when = [{{ field = \"{CHART_FIELD}\", is = [\"{chart}\"] }}]\n"
+            )
+        };
+        let entities: String = ENTITIES.iter().zip(CHARTS).map(entity).collect();
+        self.systems(&Arc::new(Watching::new()), |text| {
+            text.replace("domain = \"10USA\"\nentity = \"10USACO\"\n", "") + &entities
+        })
     }
 
     /// Every check of both systems, by its name.

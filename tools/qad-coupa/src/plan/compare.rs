@@ -6,11 +6,10 @@ use crate::place::{Systems, unfinished};
 use crate::records::Totals;
 use crate::{Failure, backfill};
 use aws::clock::SystemClock;
-use connectors::qad::QadClient;
 use domain::documents::{CoupaStatus, Invoice};
 use domain::entities::{self, OUT_OF_SCOPE, Whose};
 use domain::explain;
-use domain::ids::{EntityCode, InvoiceId, QadInvoiceIdentity, fold};
+use domain::ids::{InvoiceId, QadInvoiceIdentity, fold};
 use domain::lifecycle::{Event, InvoiceRecord, PostedHow, State, Voucher};
 use domain::mark::Mark;
 use domain::matching::SupplierInvoiceDraft;
@@ -146,15 +145,6 @@ impl<'a> Comparing<'a> {
         Ok(found)
     }
 
-    /// The connection's entities, and QAD as each sees it.
-    fn places(&self) -> Vec<(&'a EntityCode, &'a QadClient)> {
-        let entities = &self.systems.entities;
-        if entities.is_empty() {
-            return vec![(&self.systems.document.policy.entity, &self.systems.qad)];
-        }
-        entities.iter().map(|one| (&one.rule.code, &one.qad)).collect()
-    }
-
     fn whose(&self, invoice: &Invoice) -> Whose {
         let entities = &self.systems.entities;
         if entities.is_empty() {
@@ -177,7 +167,8 @@ impl<'a> Comparing<'a> {
             kind: invoice.kind,
         };
         let (own, others): (Vec<_>, Vec<_>) = self
-            .places()
+            .systems
+            .books()
             .into_iter()
             .partition(|(entity, _)| *whose == Whose::Mine((*entity).clone()));
         for (entity, qad) in own.into_iter().chain(others) {
@@ -309,7 +300,7 @@ impl<'a> Comparing<'a> {
     /// The documents of the period that are under no identity of its approved invoices, where QAD lists them.
     async fn only_in_qad(&self, period: Period, found: &mut Found) -> Result<(), Failure> {
         let mut listed = BTreeSet::new();
-        for (_, qad) in self.places() {
+        for (_, qad) in self.systems.books() {
             match qad.balances_since(period.from).await {
                 Ok(scan) => {
                     let unreadable = scan.unreadable.into_iter();
@@ -339,8 +330,8 @@ impl<'a> Comparing<'a> {
         }
         let mut others = Vec::new();
         for identity in listed {
-            let mut places = self.places().into_iter();
-            let Some((_, qad)) = places.find(|(entity, _)| **entity == identity.entity) else {
+            let mut books = self.systems.books().into_iter();
+            let Some((_, qad)) = books.find(|(entity, _)| **entity == identity.entity) else {
                 continue;
             };
             match qad.keyed_invoices(&identity).await {

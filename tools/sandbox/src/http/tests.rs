@@ -97,7 +97,7 @@ impl Bench {
     fn first_invoice(&self) -> String {
         let world = lock(&self.simulators.world);
         let receipt = world.qad.receipts.first().unwrap();
-        let order = world.qad.order(&receipt.order).unwrap();
+        let order = world.qad.order(&receipt.domain, &receipt.order).unwrap();
         let price = order.lines.first().unwrap().unit_price.0;
         let total: Value =
             serde_json::from_str(&receipt.quantity.0.saturating_mul(price).to_string()).unwrap();

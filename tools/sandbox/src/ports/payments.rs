@@ -3,10 +3,10 @@
 use super::{WorldPorts, code, unreadable};
 use crate::faults::System;
 use crate::world::coupa::{CoupaInvoice, CoupaPayment, InvoiceChange};
-use crate::world::qad::{ENTITY, PaymentAllocation, QadWorld, SupplierInvoice};
+use crate::world::qad::{PaymentAllocation, QadWorld, SupplierInvoice};
 use crate::world::{Write, Written};
 use async_trait::async_trait;
-use domain::ids::{DocumentKind, EntityCode, InvoiceId, PurchaseOrderNumber, QadInvoiceIdentity};
+use domain::ids::{DocumentKind, EntityCode, InvoiceId, PurchaseOrderNumber, QadInvoiceIdentity, fold};
 use domain::payments::{
     Allocation, CoupaPaymentEntry, InvoiceBalance, PaymentEntry, PaymentKey, PaymentStatus, QadVoucher,
 };
@@ -113,8 +113,7 @@ fn balance_of(qad: &QadWorld, invoice: &SupplierInvoice, on: Date) -> Result<Inv
 }
 
 fn allocation_of(payment: &PaymentAllocation) -> Result<Allocation, ReadError> {
-    let payer = payment.entity.as_deref().unwrap_or(ENTITY);
-    let entity: EntityCode = code("entityCode", payer)?;
+    let entity: EntityCode = code("entityCode", payment.payer())?;
     let number = payment.number.to_string();
     let kind = if payment.invoice_type.eq_ignore_ascii_case("CREDITNOTE") {
         DocumentKind::CreditNote
@@ -129,14 +128,19 @@ fn allocation_of(payment: &PaymentAllocation) -> Result<Allocation, ReadError> {
     Ok(Allocation {
         key: PaymentKey::new(&entity, payment.year, &payment.instrument, &number, &allocation)
             .ok_or_else(|| unreadable("paymentNumber", "a payment number", &number))?,
-        invoice: Allocation::identity(ENTITY, &payment.supplier, &payment.invoice_reference, kind)
-            .ok_or_else(|| {
-                unreadable(
-                    "supplierInvoiceReference",
-                    "a reference",
-                    &payment.invoice_reference,
-                )
-            })?,
+        invoice: Allocation::identity(
+            payment.owner(),
+            &payment.supplier,
+            &payment.invoice_reference,
+            kind,
+        )
+        .ok_or_else(|| {
+            unreadable(
+                "supplierInvoiceReference",
+                "a reference",
+                &payment.invoice_reference,
+            )
+        })?,
         status: PaymentStatus::from(payment.status.clone()),
         currency: code("currencyCode", &payment.currency)?,
         payment_date: payment.payment_date,
@@ -156,7 +160,13 @@ impl QadPayments for WorldPorts {
     async fn balances_since(&self, since: Date) -> Result<BalanceScan, ReadError> {
         self.read(System::Qad, "browse.changed-invoices", &[], |world| {
             let on = |one: &SupplierInvoice| world.qad.changed_on(one);
-            let changed = world.qad.invoices.iter().filter(|one| on(one) >= since);
+            let own = |one: &&SupplierInvoice| fold(&one.record.entity_code) == self.entity;
+            let changed = world
+                .qad
+                .invoices
+                .iter()
+                .filter(own)
+                .filter(|one| on(one) >= since);
             Ok(BalanceScan {
                 balances: changed
                     .map(|one| balance_of(&world.qad, one, on(one)))
@@ -189,7 +199,11 @@ impl QadPayments for WorldPorts {
     async fn payments_since(&self, since: Date) -> Result<PaymentScan, ReadError> {
         self.read(System::Qad, "browse.payments", &[], |world| {
             let mut scan = PaymentScan::default();
-            for payment in world.qad.payments.iter().filter(|one| one.last_modified >= since) {
+            let own = |one: &&PaymentAllocation| {
+                fold(one.owner()) == self.entity || fold(one.payer()) == self.entity
+            };
+            let payments = world.qad.payments.iter().filter(own);
+            for payment in payments.filter(|one| one.last_modified >= since) {
                 match allocation_of(payment) {
                     Ok(allocation) => scan.allocations.push(allocation),
                     Err(error) => {

@@ -1,7 +1,9 @@
 //! Wire conformance of the QAD door, and QAD's rules, without sockets.
 
 use super::*;
-use crate::world::qad::{Exact, QadOrder, QadOrderLine, QadReceipt, Supplier};
+use crate::world::qad::{
+    DOMAIN, Exact, OTHER_DOMAIN, OTHER_ENTITY, QadOrder, QadOrderLine, QadReceipt, Supplier,
+};
 use proptest::prelude::*;
 
 const NOW: Timestamp = Timestamp(1_774_000_000_000);
@@ -25,6 +27,7 @@ fn receipt(receiver: &str, quantity: i64) -> QadReceipt {
         logistics_charge: String::new(),
         finished: false,
         unit_cost: None,
+        domain: DOMAIN.to_owned(),
         consigned: false,
     }
 }
@@ -49,6 +52,7 @@ impl Bench {
             currency: "USD".to_owned(),
             status: String::new(),
             evaluated_receipts: false,
+            domain: DOMAIN.to_owned(),
             other_entity: None,
             lines: vec![QadOrderLine {
                 number: 1,
@@ -335,15 +339,94 @@ fn a_created_invoice_is_echoed_with_its_number_and_fills_its_receiver() {
     assert_eq!(bench.world.qad.duplicates(), 1);
 }
 
+/// Two domains of one tenant: the same order and the same receiver in both, and nothing of the one shows in the other.
+#[test]
+fn the_other_domains_order_of_the_same_number_is_another_order() {
+    let mut bench = Bench::new();
+    let order = bench.world.qad.order(DOMAIN, "PO100234").unwrap().clone();
+    bench.world.qad.add_order(QadOrder {
+        domain: OTHER_DOMAIN.to_owned(),
+        ..order
+    });
+    let there = QadReceipt {
+        domain: OTHER_DOMAIN.to_owned(),
+        ..receipt("RC000871", 30)
+    };
+    bench.world.qad.post_receipt(there).unwrap();
+    let shown = |bench: &mut Bench, browse: &str, domain: &str, column: &str| -> Vec<Value> {
+        let rest = format!("browseId={browse}&page=1&pageSize=50&pageAction=first&filter={domain},literal");
+        let rows = bench.browse(&rest)["data"].as_array().unwrap().clone();
+        rows.into_iter().map(|row| row[column].clone()).collect()
+    };
+    for (domain, received, receipts, entity) in [
+        (DOMAIN, json!(90), 3, "10USACO"),
+        (OTHER_DOMAIN, json!(30), 1, OTHER_ENTITY),
+    ] {
+        let filter = format!("pod_det.pod_domain,eq,{domain}");
+        assert_eq!(
+            shown(&mut bench, ORDERS_BROWSE, &filter, "pod_det.pod_qty_rcvd"),
+            [received],
+            "{domain}"
+        );
+        assert_eq!(
+            shown(&mut bench, ORDERS_BROWSE, &filter, "po_mstr.po_entity"),
+            [json!(entity)]
+        );
+        let filter = format!("prh_hist.prh_domain,eq,{domain}");
+        let found = shown(&mut bench, RECEIPTS_BROWSE, &filter, "prh_hist.prh_receiver");
+        assert_eq!(found.len(), receipts, "{domain}");
+    }
+    let mut body = example();
+    body["entityCode"] = json!(OTHER_ENTITY);
+    body["domainCode"] = json!(OTHER_DOMAIN);
+    body["purchaseOrders"][0]["purchaseOrderDomain"] = json!(OTHER_DOMAIN);
+    // The receiver of this number has 60 open in the one domain, and 30 in this one.
+    let refused = bench.create(&body);
+    assert_eq!(
+        refused["submitResult"]["errors"][0]["code"], "MATCH-QTY",
+        "{refused}"
+    );
+    body["receiverMatchings"][0]["matchQuantity"] = json!(30);
+    body["totalAmount"] = json!(420);
+    let taken = bench.create(&body);
+    assert_eq!(taken["submitResult"]["success"], true, "{taken}");
+    let invoiced: Vec<(&str, Decimal)> = bench
+        .world
+        .qad
+        .receipts
+        .iter()
+        .filter(|receipt| receipt.receiver == "RC000871")
+        .map(|receipt| (receipt.domain.as_str(), receipt.vouchered.0))
+        .collect();
+    assert_eq!(
+        invoiced,
+        [(DOMAIN, Decimal::ZERO), (OTHER_DOMAIN, Decimal::from(30))]
+    );
+    // The same bill of the other entity is another bill, with a number of its own.
+    let first = bench.create(&example());
+    assert_eq!(first["submitResult"]["success"], true, "{first}");
+    let voucher = |answer: &Value| answer["data"]["supplierInvoices"][0]["voucher"].clone();
+    assert_eq!(voucher(&first), voucher(&taken));
+    assert_eq!(bench.world.qad.duplicates(), 0);
+}
+
 #[test]
 fn what_contradicts_qads_data_is_refused_and_changes_nothing() {
     let mut bench = Bench::new();
-    let cases: [(&str, Value, &str); 16] = [
+    let cases: [(&str, Value, &str); 20] = [
         ("/supplierCode", json!("NOBODY"), "SUPPLIER"),
         ("/supplierCode", json!("10S1002"), "PO-SUPPLIER"),
         ("/currencyCode", json!("EUR"), "PO-CURRENCY"),
         ("/entityCode", json!("99"), "ENTITY"),
         ("/domainCode", json!("99"), "DOMAIN"),
+        ("/entityCode", json!(OTHER_ENTITY), "ENTITY-DOMAIN"),
+        ("/entityCode", json!(OTHER_ENTITY), "PO-ENTITY"),
+        ("/domainCode", json!(OTHER_DOMAIN), "PO-DOMAIN"),
+        (
+            "/purchaseOrders/0/purchaseOrderDomain",
+            json!(OTHER_DOMAIN),
+            "PO-DOMAIN",
+        ),
         ("/daybookCode", json!("SC"), "DAYBOOK"),
         ("/matchingDaybookCode", json!("XX"), "DAYBOOK"),
         ("/creditTermsCode", json!("N999"), "TERMS"),
@@ -531,6 +614,7 @@ fn payments_close_the_invoice_they_pay() {
         invoice_type: "INVOICE".to_owned(),
         allocated: Exact(Decimal::from(795)),
         discount: Exact::default(),
+        invoice_entity: None,
         entity: None,
         invoice_allocated: None,
         settles: None,

@@ -167,6 +167,7 @@ impl Paying {
             invoice_type: "INVOICE".to_owned(),
             allocated: Exact(paid),
             discount: Exact(discount),
+            invoice_entity: None,
             entity: None,
             invoice_allocated: None,
             settles: None,

@@ -14,10 +14,16 @@ pub const SUPPLIER_INVOICE_VIEW: &str =
     "urn:be:com.qad.financials.purchaseledger.supplierinvoice.ISupplierInvoice";
 /// The view of suppliers.
 pub const SUPPLIER_VIEW: &str = "urn:be:com.qad.base.supplier.ISupplierV2";
-/// QAD domain of the simulated tenant.
+/// The first domain of the simulated tenant: where everything is that names no other.
 pub const DOMAIN: &str = "10USA";
-/// QAD entity of the simulated tenant.
+/// The first domain's entity.
 pub const ENTITY: &str = "10USACO";
+/// The tenant's second domain: its orders and receivers are numbered as if there were no other.
+pub const OTHER_DOMAIN: &str = "20GER";
+/// The second domain's entity.
+pub const OTHER_ENTITY: &str = "20GERCO";
+/// The tenant's entities, each with its domain; the first of a domain has the domain's orders unless they say otherwise.
+pub const ENTITIES: [(&str, &str); 2] = [(ENTITY, DOMAIN), (OTHER_ENTITY, OTHER_DOMAIN)];
 /// Shared set of the suppliers of the simulated tenant.
 pub const SHARED_SET: &str = "QADALL";
 /// What a new supplier must have besides what every save must have.
@@ -58,6 +64,9 @@ impl<'de> Deserialize<'de> for Exact {
 /// A purchase order.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct QadOrder {
+    /// Domain; another one may have an order of the same number.
+    #[serde(default = "domain_default")]
+    pub domain: String,
     /// `po_nbr`.
     pub number: String,
     /// `po_vend`.
@@ -80,7 +89,12 @@ pub struct QadOrder {
 impl QadOrder {
     /// `po_entity`.
     pub fn entity(&self) -> &str {
-        self.other_entity.as_deref().unwrap_or(ENTITY)
+        let of_domain = |(_, domain): &&(&str, &str)| *domain == fold(&self.domain);
+        let first = ENTITIES
+            .iter()
+            .find(of_domain)
+            .map_or(ENTITY, |(entity, _)| *entity);
+        self.other_entity.as_deref().unwrap_or(first)
     }
 
     /// Whether QAD invoices what this matching matches by itself: a line's own word counts before its header's.
@@ -156,6 +170,9 @@ pub struct QadLineTerms {
 /// One receipt or return line with its pending voucher (`prh_hist` with `pvo_mstr`).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct QadReceipt {
+    /// Domain of the order.
+    #[serde(default = "domain_default")]
+    pub domain: String,
     /// `prh_receiver`.
     pub receiver: String,
     /// `prh_nbr`.
@@ -395,6 +412,9 @@ pub struct PaymentAllocation {
     /// Discount taken.
     #[serde(default)]
     pub discount: Exact,
+    /// Whose invoice it is; the first entity's without it.
+    #[serde(default)]
+    pub invoice_entity: Option<String>,
     /// The entity that pays, when it is not the invoice's own (a central payer).
     #[serde(default)]
     pub entity: Option<String>,
@@ -413,6 +433,16 @@ pub struct PaymentAllocation {
 }
 
 impl PaymentAllocation {
+    /// Whose invoice it pays.
+    pub fn owner(&self) -> &str {
+        self.invoice_entity.as_deref().unwrap_or(ENTITY)
+    }
+
+    /// Who pays.
+    pub fn payer(&self) -> &str {
+        self.entity.as_deref().unwrap_or_else(|| self.owner())
+    }
+
     /// What it pays of the invoice, in the invoice's currency and signed as the invoice is: a credit note's comes with either
     /// sign.
     pub fn paid(&self) -> Decimal {
@@ -437,11 +467,16 @@ impl PaymentAllocation {
 
     /// True when it pays this document.
     pub fn pays(&self, invoice: &SupplierInvoice) -> bool {
-        let (_, supplier, reference, kind) = invoice.record.identity();
-        fold(&self.supplier) == supplier
+        let (entity, supplier, reference, kind) = invoice.record.identity();
+        fold(self.owner()) == entity
+            && fold(&self.supplier) == supplier
             && fold(&self.invoice_reference) == reference
             && fold(&self.invoice_type) == kind
     }
+}
+
+fn domain_default() -> String {
+    DOMAIN.to_owned()
 }
 
 fn invoice_type_default() -> String {
@@ -503,8 +538,8 @@ impl QadRefusal {
 /// Everything in QAD.
 #[derive(Debug, Clone, Default)]
 pub struct QadWorld {
-    /// Orders by folded number.
-    pub orders: BTreeMap<String, QadOrder>,
+    /// Orders by folded domain and number.
+    pub orders: BTreeMap<(String, String), QadOrder>,
     /// Receipts and returns, in the order of posting.
     pub receipts: Vec<QadReceipt>,
     /// Months of the purchase ledger that are closed, as `YYYY-MM`.
@@ -537,7 +572,8 @@ pub struct QadWorld {
     pub currency_digits: BTreeMap<String, u32>,
     /// What came over the business document family, by component.
     pub business_documents: BTreeMap<String, Vec<Value>>,
-    vouchers: BTreeMap<(u32, String), u64>,
+    /// By entity, year and daybook.
+    vouchers: BTreeMap<(String, u32, String), u64>,
     receivers: u64,
     revision: u64,
 }
@@ -792,33 +828,41 @@ impl QadWorld {
 
     /// Adds or replaces an order.
     pub fn add_order(&mut self, order: QadOrder) {
-        self.orders.insert(fold(&order.number), order);
+        self.orders
+            .insert((fold(&order.domain), fold(&order.number)), order);
     }
 
-    /// The order of that number.
-    pub fn order(&self, number: &str) -> Option<&QadOrder> {
-        self.orders.get(&fold(number))
+    /// The domain's order of that number.
+    pub fn order(&self, domain: &str, number: &str) -> Option<&QadOrder> {
+        self.orders.get(&(fold(domain), fold(number)))
     }
 
     /// What an order line has received, less returns.
-    pub fn received(&self, order: &str, line: u32) -> Decimal {
-        self.receipts_of(order, line).fold(Decimal::ZERO, |sum, receipt| {
-            sum.saturating_add(receipt.signed_quantity())
-        })
+    pub fn received(&self, domain: &str, order: &str, line: u32) -> Decimal {
+        self.receipts_of(domain, order, line)
+            .fold(Decimal::ZERO, |sum, receipt| {
+                sum.saturating_add(receipt.signed_quantity())
+            })
     }
 
-    fn receipts_of<'a>(&'a self, order: &str, line: u32) -> impl Iterator<Item = &'a QadReceipt> {
-        let order = fold(order);
+    fn receipts_of<'a>(
+        &'a self,
+        domain: &str,
+        order: &str,
+        line: u32,
+    ) -> impl Iterator<Item = &'a QadReceipt> {
+        let (domain, order) = (fold(domain), fold(order));
         self.receipts
             .iter()
             .filter(move |receipt| receipt.line == line && fold(&receipt.order) == order)
+            .filter(move |receipt| fold(&receipt.domain) == domain)
             .filter(|receipt| receipt.logistics_charge.is_empty())
     }
 
     /// Posts a receipt or a return. A blank receiver number is assigned. The order line must exist.
     pub fn post_receipt(&mut self, mut receipt: QadReceipt) -> Result<QadReceipt, QadRefusal> {
         let order = self
-            .order(&receipt.order)
+            .order(&receipt.domain, &receipt.order)
             .ok_or_else(|| QadRefusal::new("PO-NOT-FOUND", "order", "Purchase order does not exist"))?;
         if !order.lines.iter().any(|line| line.number == receipt.line) {
             return Err(QadRefusal::new(
@@ -832,7 +876,7 @@ impl QadWorld {
             receipt.receiver = format!("RC9{:05}", self.receivers);
         }
         let repeated = self
-            .receipts_of(&receipt.order, receipt.line)
+            .receipts_of(&receipt.domain, &receipt.order, receipt.line)
             .any(|other| fold(&other.receiver) == fold(&receipt.receiver));
         if repeated {
             return Err(QadRefusal::new(
@@ -844,7 +888,7 @@ impl QadWorld {
         // What it costs is fixed when it is received, whatever becomes of the order's price.
         if receipt.unit_cost.is_none() {
             receipt.unit_cost = self
-                .order(&receipt.order)
+                .order(&receipt.domain, &receipt.order)
                 .and_then(|order| order.lines.iter().find(|line| line.number == receipt.line))
                 .map(QadOrderLine::net_price);
         }
@@ -860,12 +904,16 @@ impl QadWorld {
     /// Adds an allocation of a payment, or replaces the one with the same key: a change of status. The invoice's
     /// balance follows what counts as paid.
     pub fn save_payment(&mut self, payment: PaymentAllocation) {
-        let key = |one: &PaymentAllocation| (one.year, fold(&one.instrument), one.number, one.allocation);
+        let key = |one: &PaymentAllocation| {
+            let payer = fold(one.payer());
+            (payer, one.year, fold(&one.instrument), one.number, one.allocation)
+        };
         match self.payments.iter_mut().find(|other| key(other) == key(&payment)) {
             Some(other) => *other = payment.clone(),
             None => self.payments.push(payment.clone()),
         }
         let identity = (
+            fold(payment.owner()),
             fold(&payment.supplier),
             fold(&payment.invoice_reference),
             fold(&payment.invoice_type),
@@ -875,18 +923,17 @@ impl QadWorld {
 
     /// Settles some of an invoice without a payment (a write-off, an adjustment, a prepayment), or takes that back with a
     /// negative amount. False when there is no such invoice.
-    pub fn adjust_invoice(&mut self, reference: &str, amount: Decimal, today: Date) -> bool {
-        let folded = fold(reference);
-        let Some(invoice) = self
-            .invoices
-            .iter_mut()
-            .find(|invoice| fold(&invoice.record.supplier_invoice_reference) == folded)
-        else {
+    pub fn adjust_invoice(&mut self, entity: &str, reference: &str, amount: Decimal, today: Date) -> bool {
+        let folded = (fold(entity), fold(reference));
+        let Some(invoice) = self.invoices.iter_mut().find(|invoice| {
+            let (entity, _, reference, _) = invoice.record.identity();
+            (entity, reference) == folded
+        }) else {
             return false;
         };
         invoice.adjusted = Exact(invoice.adjusted.0.saturating_add(amount));
-        let (_, supplier, reference, kind) = invoice.record.identity();
-        self.balance_again(&(supplier, reference, kind), today);
+        let identity = invoice.record.identity();
+        self.balance_again(&identity, today);
         true
     }
 
@@ -902,9 +949,10 @@ impl QadWorld {
 
     /// The day of an invoice's last change: of itself, or of a payment of it.
     pub fn changed_on(&self, invoice: &SupplierInvoice) -> Date {
-        let (_, supplier, reference, _) = invoice.record.identity();
+        let (entity, supplier, reference, _) = invoice.record.identity();
         self.payments
             .iter()
+            .filter(|one| fold(one.owner()) == entity)
             .filter(|one| fold(&one.supplier) == supplier && fold(&one.invoice_reference) == reference)
             .map(|one| one.last_modified)
             .chain([invoice.last_modified])
@@ -912,11 +960,8 @@ impl QadWorld {
             .unwrap_or(invoice.last_modified)
     }
 
-    fn balance_again(&mut self, identity: &(String, String, String), today: Date) {
-        let is_it = |invoice: &SupplierInvoice| {
-            let (_, supplier, reference, kind) = invoice.record.identity();
-            (supplier, reference, kind) == *identity
-        };
+    fn balance_again(&mut self, identity: &(String, String, String, String), today: Date) {
+        let is_it = |invoice: &SupplierInvoice| invoice.record.identity() == *identity;
         let owed: Vec<Option<Decimal>> = self
             .invoices
             .iter()
@@ -975,11 +1020,13 @@ impl QadWorld {
     }
 
     fn record_invoice(&mut self, record: SupplierInvoiceRecord, now: Timestamp) -> SupplierInvoice {
+        let domain = fold(&record.domain_code);
         for matching in &record.receiver_matchings {
             let order = fold(&matching.purchase_order_number);
             let receiver = fold(&matching.receiver_number);
             for receipt in self.receipts.iter_mut().filter(|receipt| {
                 receipt.line == matching.purchase_order_line
+                    && fold(&receipt.domain) == domain
                     && receipt.logistics_charge.is_empty()
                     && fold(&receipt.order) == order
                     && fold(&receipt.receiver) == receiver
@@ -1002,7 +1049,7 @@ impl QadWorld {
             .unwrap_or_default();
         let voucher = self
             .vouchers
-            .entry((year, fold(&record.daybook_code)))
+            .entry((fold(&record.entity_code), year, fold(&record.daybook_code)))
             .or_insert(100_000);
         *voucher = voucher.saturating_add(1);
         let invoice = SupplierInvoice {
@@ -1039,17 +1086,21 @@ impl QadWorld {
             "dataOperation",
             "dataOperation must be C",
         );
+        let (entity, domain) = (fold(&record.entity_code), fold(&record.domain_code));
+        let its_domain = ENTITIES.iter().find(|(code, _)| *code == entity);
         check(
-            fold(&record.entity_code) == ENTITY,
+            its_domain.is_some(),
             "ENTITY",
             "entityCode",
             "Entity does not exist",
         );
+        let is_domain = is_domain(&domain);
+        check(is_domain, "DOMAIN", "domainCode", "Domain does not exist");
         check(
-            fold(&record.domain_code) == DOMAIN,
-            "DOMAIN",
+            !is_domain || its_domain.is_none_or(|(_, its)| *its == domain),
+            "ENTITY-DOMAIN",
             "domainCode",
-            "Domain does not exist",
+            "The entity is not of this domain",
         );
         check(
             supplier.is_some(),
@@ -1157,11 +1208,18 @@ impl QadWorld {
         let mut refusals = Vec::new();
         for link in &record.purchase_orders {
             let number = &link.purchase_order_number;
-            match self.order(number) {
-                _ if fold(&link.purchase_order_domain) != DOMAIN => refusals.push(QadRefusal::new(
+            let domain = fold(&link.purchase_order_domain);
+            match self.order(&domain, number) {
+                _ if !is_domain(&domain) => refusals.push(QadRefusal::new(
                     "DOMAIN",
                     "purchaseOrderDomain",
                     "Domain does not exist",
+                )),
+                // Assumed: matching goes no further than the domain of the invoice.
+                _ if domain != fold(&record.domain_code) => refusals.push(QadRefusal::new(
+                    "PO-DOMAIN",
+                    "purchaseOrderDomain",
+                    format!("Purchase order {number} is in domain {domain}"),
                 )),
                 None => refusals.push(QadRefusal::new(
                     "PO-NOT-FOUND",
@@ -1249,7 +1307,7 @@ impl QadWorld {
         }
         for ((order, line, receiver), quantity) in wanted {
             let found = self
-                .receipts_of(&order, line)
+                .receipts_of(&record.domain_code, &order, line)
                 .find(|receipt| fold(&receipt.receiver) == receiver);
             match found {
                 None => refusals.push(QadRefusal::new(
@@ -1336,6 +1394,10 @@ impl QadWorld {
             )
         })
     }
+}
+
+fn is_domain(folded: &str) -> bool {
+    ENTITIES.iter().any(|(_, domain)| *domain == folded)
 }
 
 /// True when `quantity` is no more than `open`, both with the same sign.
