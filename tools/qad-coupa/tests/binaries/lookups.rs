@@ -1,6 +1,6 @@
 //! Lookup values end to end: Coupa's lookups are kept as QAD's lists are, and a person allows a plan that waits.
 
-use crate::support::{Demo, FAILED, NOT_FOUND, OK};
+use crate::support::{Demo, NOT_FOUND, OK, REFUSED};
 use serde_json::Value;
 
 fn state_of(demo: &Demo, lookup: &str) -> Value {
@@ -49,13 +49,16 @@ fn a_plan_that_waits_is_shown_and_carried_out_once_somebody_allows_it() {
         assert_eq!(*changes, expected, "{planned:?}");
     }
 
-    demo.says(NOT_FOUND, &["lookups", "allow", "Nothing", "--reason", "x"]);
-    let settled = demo.says(FAILED, &["lookups", "allow", "QAD Cost Centers", "--reason", "x"]);
-    assert!(settled.contains("LOOKUP_PLAN_NOT_PARKED"), "{settled}");
-    demo.says(
-        OK,
-        &["lookups", "allow", "qad projects", "--reason", "the new site"],
+    let why = "the new site";
+    let short = demo.says(REFUSED, &["lookups", "allow", "QAD Projects", "--reason", "x"]);
+    assert!(short.contains("REASON_TOO_SHORT"), "{short}");
+    demo.says(NOT_FOUND, &["lookups", "allow", "Nothing", "--reason", why]);
+    let settled = demo.says(
+        REFUSED,
+        &["lookups", "allow", "QAD Cost Centers", "--reason", why],
     );
+    assert!(settled.contains("LOOKUP_PLAN_NOT_PARKED"), "{settled}");
+    demo.says(OK, &["lookups", "allow", "qad projects", "--reason", why]);
     demo.wait_until("the plan is carried out", || {
         state_of(&demo, "QAD Projects")["state"] == "settled"
     });
