@@ -33,14 +33,7 @@ pub(crate) struct OutputArguments {
     #[arg(long, global = true, help_heading = "Output")]
     pub(crate) json: bool,
     /// Letters of a line; left out, the terminal's, and 120 in a file or a pipe.
-    #[arg(
-        long,
-        global = true,
-        value_name = "LETTERS",
-        env = "COLUMNS",
-        hide_env_values = true,
-        help_heading = "Output"
-    )]
+    #[arg(long, global = true, value_name = "LETTERS", help_heading = "Output")]
     width: Option<usize>,
     /// Shows instants by the clock of this place, for example Europe/Berlin.
     #[arg(long, global = true, value_name = "ZONE", env = "QAD_COUPA_TIME_ZONE", hide_env_values = true, default_value = "UTC",
@@ -48,7 +41,14 @@ pub(crate) struct OutputArguments {
     time_zone: PlantClock,
 }
 
+/// What a shell says of its own width. It is no word of ours: what is no number says nothing.
+fn columns() -> Option<usize> {
+    std::env::var("COLUMNS").ok()?.trim().parse().ok()
+}
+
+/// The clock of a zone; a variable that is set to nothing says nothing.
 fn clock(name: &str) -> Result<PlantClock, String> {
+    let name = if name.trim().is_empty() { "UTC" } else { name };
     PlantClock::new(name).map_err(|problem| problem.expected)
 }
 
@@ -83,7 +83,7 @@ pub(crate) struct Output {
 
 impl From<OutputArguments> for Output {
     fn from(wanted: OutputArguments) -> Self {
-        let told = wanted.width.or_else(|| {
+        let told = wanted.width.or_else(columns).or_else(|| {
             let out = std::io::stdout();
             out.is_terminal()
                 .then(|| terminal_size::terminal_size_of(out))
@@ -712,6 +712,13 @@ mod tests {
             panic!("a column that is none")
         };
         assert!(problem.fix.contains("`total-due`"), "{problem}");
+    }
+
+    #[test]
+    fn a_zone_that_is_none_is_refused_and_none_at_all_is_utc() {
+        assert_eq!(clock("").unwrap().name(), "UTC");
+        assert_eq!(clock("Europe/Berlin").unwrap().name(), "Europe/Berlin");
+        assert!(clock("Mars/Olympus").unwrap_err().contains("Europe/Berlin"));
     }
 
     #[test]
