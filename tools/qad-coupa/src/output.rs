@@ -42,6 +42,10 @@ pub(crate) struct OutputArguments {
 }
 
 /// What a shell says of its own width. It is no word of ours: what is no number says nothing.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the width of a terminal is no setting of a function"
+)]
 fn columns() -> Option<usize> {
     std::env::var("COLUMNS").ok()?.trim().parse().ok()
 }
