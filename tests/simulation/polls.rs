@@ -182,6 +182,31 @@ fn the_sweep_drives_on_what_a_dead_worker_left() {
     );
 }
 
+/// A backlog that nobody gets to is on the queue once; a message that was lost is made up for when its time is over.
+#[test]
+fn what_is_on_its_way_already_is_not_swept_at_every_tick() {
+    let mut run = abandoned_in(
+        &Setup {
+            warm: true,
+            ..Setup::default()
+        },
+        Fault::CrashBefore,
+    );
+    let swept = |run: &mut Harness| run.run(Job::Sweep);
+    assert_eq!(swept(&mut run), Some(Ended::Polled(Ok(1))));
+    for _ in 0..5 {
+        assert_eq!(swept(&mut run), Some(Ended::Polled(Ok(0))));
+    }
+    run.sim.shared().queue.clear();
+    let lease = run.sim.timing.lease_millis;
+    run.sim.advance_to(run.sim.now().0 + lease);
+    assert_eq!(
+        swept(&mut run),
+        Some(Ended::Polled(Ok(1))),
+        "its message was lost"
+    );
+}
+
 #[test]
 fn the_sweep_repeated_and_doubled_changes_nothing() {
     let mut run = settled();

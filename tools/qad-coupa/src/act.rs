@@ -294,10 +294,7 @@ fn announced(records: &[InvoiceRecord], bulk: &BulkOptions, out: &Output) -> Res
                         "invoices": records.iter().map(|record| record.id).collect::<Vec<_>>() })
             })
             .collect();
-        out.value(
-            || json!({ "count": records.len(), "totals": Totals::of(records).json(), "groups": rows }),
-            |_| (),
-        );
+        out.json(&json!({ "count": records.len(), "totals": Totals::of(records).json(), "groups": rows }));
         return Ok(false);
     }
     let tell = |text: &str| out.tell(text);

@@ -290,7 +290,7 @@ fn write(report: &Report, folder: &Path) -> Result<(), Failure> {
 
 fn tell(report: &Report, folder: &Path, out: &Output) {
     if out.is_json() {
-        out.value(|| serde_json::json!(report), |_| ());
+        out.json(&serde_json::json!(report));
         return;
     }
     for section in &report.scenarios {

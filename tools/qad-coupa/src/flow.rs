@@ -193,7 +193,7 @@ pub(crate) async fn switch(
             [one] => one.clone(),
             _ => Value::Array(rows),
         };
-        out.value(|| value, |_| ());
+        out.json(&value);
     }
     Ok(())
 }

@@ -237,6 +237,7 @@ const HOLD_COLUMNS: [Column; 8] = [
 
 fn hold_row(hold: &Hold<'_>) -> Row {
     let record = hold.record;
+    let [invoice, reference, supplier, total] = view::named(record);
     let summary = record.summary.as_ref();
     let awaits: Vec<String> = record.awaits().iter().map(ToString::to_string).collect();
     let orders = summary.map_or_else(Vec::new, |s| s.orders.iter().map(ToString::to_string).collect());
@@ -244,15 +245,11 @@ fn hold_row(hold: &Hold<'_>) -> Row {
         view::with(view::invoice_json(record), "days", json!(hold.days)),
         vec![
             Cell::Count(u64::try_from(hold.days).unwrap_or(0)),
-            record.id.to_string().into(),
-            summary
-                .map_or_else(String::new, |s| s.reference.to_string())
-                .into(),
-            summary
-                .map_or_else(String::new, |s| s.supplier_name.clone())
-                .into(),
+            invoice,
+            reference,
+            supplier,
             orders.join(" ").into(),
-            Cell::Money(summary.map(|s| (s.total, s.currency))),
+            total,
             awaits.join(" ").into(),
             record.state.codes().join(" ").into(),
         ],

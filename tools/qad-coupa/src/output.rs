@@ -108,10 +108,15 @@ impl Output {
         self.json
     }
 
+    /// Shows one value to programs.
+    pub(crate) fn json(&self, value: &Value) {
+        terminal::say(&value.to_string());
+    }
+
     /// Shows one value: as JSON, or in words.
     pub(crate) fn value(&self, json: impl FnOnce() -> Value, words: impl FnOnce(&Self)) {
         if self.json {
-            terminal::say(&json().to_string());
+            self.json(&json());
         } else {
             words(self);
         }
@@ -146,7 +151,7 @@ impl Output {
         listing.rows.truncate(options.limit.unwrap_or(all));
         if self.json {
             let items: Vec<Value> = listing.rows.into_iter().map(|row| row.json).collect();
-            terminal::say(&(listing.whole)(items).to_string());
+            self.json(&(listing.whole)(items));
         } else if options.csv {
             terminal::say(&listing.to_csv());
         } else {

@@ -176,7 +176,7 @@ async fn list_unmatched(
 ) -> Result<(), Failure> {
     let unmatched = unmatched(register).await?;
     if out.is_json() {
-        out.value(|| unmatched.iter().map(unmatched_json).collect(), |_| ());
+        out.json(&unmatched.iter().map(unmatched_json).collect());
         return Ok(());
     }
     let row = |one: &UnmatchedPayments, paid: &Allocation| {

@@ -7,7 +7,7 @@ mod compare;
 
 use crate::invoices::summed;
 use crate::master_data::{self, Outcome};
-use crate::output::{Cell, Column, ListOptions, Listing, Output, Row};
+use crate::output::{Column, ListOptions, Listing, Output, Row};
 use crate::place::{Place, PlaceArguments, Systems, unfinished, unread};
 use crate::records::{self, Filter, Totals};
 use crate::{Failure, view};
@@ -603,19 +603,15 @@ fn tell(
 
 fn row(prospect: &Prospect) -> Row {
     let record = &prospect.record;
-    let summary = record.summary.as_ref();
+    let [invoice, reference, supplier, total] = view::named(record);
     Row::new(
         json!({ "invoice": record.id, "before": prospect.before, "would_be": prospect.word(),
                 "codes": record.state.codes(), "refused": prospect.refused, "draft": prospect.draft }),
         vec![
-            record.id.to_string().into(),
-            summary
-                .map_or_else(String::new, |s| s.reference.to_string())
-                .into(),
-            summary
-                .map_or_else(String::new, |s| s.supplier_name.clone())
-                .into(),
-            Cell::Money(summary.map(|s| (s.total, s.currency))),
+            invoice,
+            reference,
+            supplier,
+            total,
             prospect.before.into(),
             prospect.word().into(),
             what_of(prospect).into(),

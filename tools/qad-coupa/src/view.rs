@@ -196,6 +196,18 @@ pub(crate) fn matrix(out: &Output, report: &MatchReport) {
     out.texts(&columns, rows);
 }
 
+/// What names an invoice in every list: its Coupa id, its number, its supplier, its total.
+pub(crate) fn named(record: &InvoiceRecord) -> [Cell; 4] {
+    let summary = record.summary.as_ref();
+    let text = |text: Option<String>| Cell::Text(text.unwrap_or_default());
+    [
+        record.id.to_string().into(),
+        text(summary.map(|s| s.reference.to_string())),
+        text(summary.map(|s| s.supplier_name.clone())),
+        Cell::Money(summary.map(|s| (s.total, s.currency))),
+    ]
+}
+
 /// The list of invoices.
 pub(crate) fn invoice_list(records: &[InvoiceRecord]) -> Listing {
     let columns = [
@@ -208,18 +220,14 @@ pub(crate) fn invoice_list(records: &[InvoiceRecord]) -> Listing {
         Column::sentence("What it is about"),
     ];
     let row = |record: &InvoiceRecord| {
-        let summary = record.summary.as_ref();
+        let [invoice, reference, supplier, total] = named(record);
         Row::new(
             invoice_json(record),
             vec![
-                record.id.to_string().into(),
-                summary
-                    .map_or_else(String::new, |s| s.reference.to_string())
-                    .into(),
-                summary
-                    .map_or_else(String::new, |s| s.supplier_name.clone())
-                    .into(),
-                Cell::Money(summary.map(|s| (s.total, s.currency))),
+                invoice,
+                reference,
+                supplier,
+                total,
                 record.state.word().into(),
                 Cell::Instant(Some(record.since)),
                 about(record).into(),

@@ -407,7 +407,7 @@ pub(super) async fn run(
         .find(period)
         .await?;
     if out.is_json() {
-        out.value(|| as_json(period, &found), |_| ());
+        out.json(&as_json(period, &found));
     } else if options.is_csv() {
         out.list(by_difference(&found), options)?;
     } else {
