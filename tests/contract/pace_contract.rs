@@ -6,7 +6,7 @@
 )]
 
 use crate::Outcome;
-use flows::pace::{Ask, PaceStore, Reserved};
+use flows::pace::{Ask, PaceStore, Reserved, TRIAL_MICROS};
 use std::sync::Arc;
 
 const NOW: i64 = 1_772_787_600_000_000;
@@ -24,6 +24,7 @@ fn ask(now_micros: i64, latest_micros: i64) -> Ask {
 pub(crate) async fn run(instance: &dyn Fn() -> Arc<dyn PaceStore>) -> Outcome {
     one_after_the_other(instance).await?;
     a_pause(instance).await?;
+    a_trial(instance).await?;
     all_at_once(instance).await
 }
 
@@ -80,6 +81,46 @@ async fn a_pause(instance: &dyn Fn() -> Arc<dyn PaceStore>) -> Outcome {
     Ok(())
 }
 
+async fn a_trial(instance: &dyn Fn() -> Arc<dyn PaceStore>) -> Outcome {
+    let (one, two, host) = (instance(), instance(), "silent.example.com");
+    let far = NOW + 600_000_000;
+    let until = NOW + 10_000_000;
+    one.healed(host).await?;
+    assert_eq!(two.reserve(host, &ask(NOW, far)).await?, Reserved::From(NOW));
+    one.rest(host, until).await?;
+    assert_eq!(
+        two.reserve(host, &ask(NOW, far)).await?,
+        Reserved::TooFar(until),
+        "nobody stands in line behind a silence"
+    );
+    two.rest(host, until - 1_000_000).await?;
+    assert_eq!(one.reserve(host, &ask(until, far)).await?, Reserved::Trial);
+    let over = until + TRIAL_MICROS;
+    assert_eq!(
+        two.reserve(host, &ask(until + 1, far)).await?,
+        Reserved::TooFar(over),
+        "one tries it, for all"
+    );
+    assert_eq!(
+        two.reserve(host, &ask(over, far)).await?,
+        Reserved::Trial,
+        "who died with the trial keeps nobody away for longer"
+    );
+    two.healed(host).await?;
+    assert_eq!(
+        one.reserve(host, &ask(over + 1, far)).await?,
+        Reserved::From(over + 1),
+        "all go on together"
+    );
+    one.healed(host).await?;
+    assert_eq!(
+        two.reserve(host, &ask(over + 2, far)).await?,
+        Reserved::From(over + 1 + COST),
+        "a host that was not on trial is as it was"
+    );
+    Ok(())
+}
+
 async fn all_at_once(instance: &dyn Fn() -> Arc<dyn PaceStore>) -> Outcome {
     const INSTANCES: i64 = 8;
     const BLOCKS: i64 = 5;
@@ -92,7 +133,7 @@ async fn all_at_once(instance: &dyn Fn() -> Arc<dyn PaceStore>) -> Outcome {
                 let now = NOW + number + block * 1_000;
                 match store.reserve("many.example.com", &ask(now, i64::MAX)).await? {
                     Reserved::From(at) => from.push(at),
-                    Reserved::TooFar(at) => return Err(format!("{at} is not too far").into()),
+                    other => return Err(format!("{other:?} where all is near").into()),
                 }
             }
             Ok::<_, Box<dyn std::error::Error + Send + Sync>>(from)

@@ -5,10 +5,15 @@ use domain::ids::InvoiceId;
 use domain::policy::MatchPolicy;
 use flows::ports::HintReason;
 use rust_decimal::Decimal;
+use sandbox::faults::{Fault, FaultRule, System, When};
 use sandbox::world::World;
 use sandbox::world::qad::{Exact, QadReceipt};
 use tests::harness::{Harness, Job, RECHECK_MILLIS, Setup};
-use tests::small::{INVOICE, ORDER, OTHER, invoice, order, receipt, without_receipt, world};
+use tests::small::{
+    INVOICE, ORDER, OTHER, invoice, order, receipt, straight_through, without_receipt, world,
+};
+
+const DAY_MILLIS: i64 = 86_400_000;
 
 fn setup(change: impl FnOnce(&mut MatchPolicy)) -> Setup {
     let mut setup = Setup::default();
@@ -153,4 +158,57 @@ fn a_credit_note_that_cancels_an_invoice_waits_for_it_and_takes_it_back_when_it_
         .map(|one| one.match_quantity.0)
         .sum::<Decimal>();
     assert_eq!(taken_back, Decimal::ZERO);
+}
+
+/// A right that the connection lacks for so many readings, from now.
+fn refuses(run: &Harness, system: System, operation: &str, times: u32) {
+    run.sim.ports.faults.lock().unwrap().arm(FaultRule {
+        system,
+        operation: operation.to_owned(),
+        key: None,
+        when: When::Next(times),
+        fault: Fault::Status {
+            status: 403,
+            retry_after: Default::default(),
+            after_commit: false,
+        },
+    });
+}
+
+const READINGS: [(System, &str); 4] = [
+    (System::Coupa, "invoices.get"),
+    (System::Coupa, "orders.list"),
+    (System::Qad, "browse.orders"),
+    (System::Qad, "browse.receipts"),
+];
+
+#[test]
+fn a_refused_connection_parks_nothing_and_all_goes_on_when_it_is_over() {
+    for (system, operation) in READINGS {
+        let mut run = Harness::new(straight_through(), &Setup::default());
+        refuses(&run, system, operation, u32::MAX);
+        run.run(Job::Match(INVOICE, HintReason::Webhook));
+        run.heal_under_fate();
+        assert_eq!(run.standing(INVOICE).0, "received", "{operation}");
+        assert_eq!(run.trail(INVOICE), ["delayed"], "{operation}: told once");
+        run.heal();
+        run.assert_stands(INVOICE, "exported", 1);
+    }
+}
+
+#[test]
+fn what_is_refused_for_longer_than_a_day_may_be_about_this_one_and_is_a_persons() {
+    let mut run = Harness::new(straight_through(), &Setup::default());
+    refuses(&run, System::Coupa, "invoices.get", u32::MAX);
+    run.run(Job::Match(INVOICE, HintReason::Webhook));
+    let began = run.sim.now();
+    while run.standing(INVOICE).0 == "received" {
+        run.sim.advance_to(run.sim.now().0 + 5 * 60_000);
+        run.run(Job::Sweep);
+        run.deliver_all();
+        assert!(run.sim.now().millis_since(began) < 2 * DAY_MILLIS);
+    }
+    assert!(run.sim.now().millis_since(began) > DAY_MILLIS * 9 / 10);
+    assert_eq!(run.standing(INVOICE).0, "parked");
+    assert_eq!(codes(&run, INVOICE), ["SIMULATED_PERMISSION_DENIED"]);
 }

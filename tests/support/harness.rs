@@ -614,7 +614,9 @@ impl Harness {
         late || self.pays()
             || records(&self.sim).iter().any(|record| match &record.state {
                 State::Approved | State::Posted { .. } | State::Voided { exported: false } => true,
-                State::Received { coupa_status } => coupa_status.is_none() || open(&record.note),
+                State::Received { coupa_status } => {
+                    coupa_status.is_none() || record.delay.is_some() || open(&record.note)
+                }
                 State::Exported { .. } => record.look_pending || open(&record.export) || open(&record.note),
                 // Its turn comes when the other one has settled.
                 State::Held { exceptions, .. }

@@ -4,7 +4,7 @@
 use aws_credential_types::Credentials;
 use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
 use aws_smithy_http_client::tls::{Provider, TlsContext, TrustStore};
-use aws_smithy_runtime_api::client::http::SharedHttpClient;
+pub use aws_smithy_runtime_api::client::http::SharedHttpClient;
 use aws_smithy_types::retry::RetryConfig;
 use aws_smithy_types::timeout::TimeoutConfig;
 use base64::Engine;
@@ -88,6 +88,13 @@ impl Clients {
         Self::with_times(settings, AwsTimes::default())
     }
 
+    /// The same over this HTTP client.
+    pub fn over(settings: AwsSettings, http: SharedHttpClient) -> Self {
+        let clients = Self::new(settings);
+        let _ = clients.http.set(http);
+        clients
+    }
+
     /// The same with other times.
     pub fn with_times(settings: AwsSettings, times: AwsTimes) -> Self {
         Self {
@@ -162,9 +169,43 @@ impl Clients {
     }
 }
 
-/// The one HTTP client and TLS stack, for whoever builds an SDK client of its own.
-pub fn http_client() -> SharedHttpClient {
-    build_http()
+/// The same HTTP client and TLS stack for a person's own machine, which may be behind a company's proxy: the variables
+/// `HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY` and `NO_PROXY` count, and `authorities` (PEM; what `AWS_CA_BUNDLE` names) are
+/// trusted beside Amazon's. A function asks neither.
+///
+/// # Errors
+/// When the authorities are none.
+pub fn persons_http_client(authorities: &str) -> Result<SharedHttpClient, Problem> {
+    let unusable = |error: &dyn std::fmt::Display| {
+        Problem::new(
+            "TRUST_STORE_UNUSABLE",
+            "Give AWS_CA_BUNDLE a file of certificates (PEM), or unset it.",
+        )
+        .actual(error.to_string())
+    };
+    let mut store = TrustStore::empty().with_pem_certificate(amazons_roots());
+    if !authorities.is_empty() {
+        if !authorities.contains("-----BEGIN CERTIFICATE-----") {
+            return Err(unusable(&"no certificate"));
+        }
+        store = store.with_pem_certificate(authorities);
+    }
+    let context = TlsContext::builder()
+        .with_trust_store(store)
+        .build()
+        .map_err(|error| unusable(&error))?;
+    Ok(
+        aws_smithy_http_client::Builder::new().build_with_connector_fn(move |settings, components| {
+            let mut connector = aws_smithy_http_client::Connector::builder()
+                .proxy_config(aws_smithy_http_client::proxy::ProxyConfig::from_env());
+            connector.set_connector_settings(settings.cloned());
+            connector.set_sleep_impl(components.and_then(|components| components.sleep_impl()));
+            connector
+                .tls_provider(Provider::Rustls(CryptoMode::Ring))
+                .tls_context(context.clone())
+                .build()
+        }),
+    )
 }
 
 fn build_http() -> SharedHttpClient {

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `pk` | `-pace#<host>`; no connection's name begins with a hyphen |
 //! | `full_at` | when the bucket is full again, in microseconds since 1970 |
+//! | `on_trial` | there when the host has been silent: one request tries it before there are more |
 //!
 //! A reservation is one conditional update that adds to what lies there, so that contenders do not make each other repeat
 //! themselves; only on a bucket that is full, where something must be set instead, does the second of two try again. Nothing is
@@ -17,13 +18,13 @@ use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
 use aws_sdk_dynamodb::operation::update_item::builders::UpdateItemFluentBuilder;
 use aws_sdk_dynamodb::types::{ReturnValue, ReturnValuesOnConditionCheckFailure};
 use domain::problem::Problem;
-use flows::pace::{Ask, PaceStore, Reserved};
+use flows::pace::{Ask, PaceStore, Reserved, TRIAL_MICROS};
 use flows::ports::StoreError;
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
-/// Most updates of one reservation: full, no longer full, and then either reserved or too far.
-const UPDATES_MAX: u32 = 3;
+/// Most updates of one reservation: full, no longer full or on trial, and then either reserved or too far.
+const UPDATES_MAX: u32 = 4;
 
 /// The buckets in DynamoDB.
 pub struct DynamoPaces {
@@ -32,6 +33,9 @@ pub struct DynamoPaces {
     /// When each bucket was last seen to be full again, which tells how it will be found.
     seen: Mutex<BTreeMap<String, i64>>,
 }
+
+/// The attribute of a host that has been silent.
+const ON_TRIAL: &str = "on_trial";
 
 /// What a conditional update came to.
 enum Update {
@@ -97,12 +101,21 @@ fn full_at(item: Option<&Item>) -> Result<i64, StoreError> {
 impl PaceStore for DynamoPaces {
     async fn reserve(&self, host: &str, ask: &Ask) -> Result<Reserved, StoreError> {
         let mut seen = self.seen(host);
+        let mut on_trial = false;
         for _ in 0..UPDATES_MAX {
             let is_full = seen <= ask.now_micros;
-            let request = if is_full {
+            let request = if on_trial {
                 self.update(host)
                     .update_expression("SET full_at = :next")
-                    .condition_expression("attribute_not_exists(full_at) OR full_at <= :now")
+                    .condition_expression("attribute_exists(on_trial) AND full_at <= :now")
+                    .expression_attribute_values(
+                        ":next",
+                        number_value(ask.now_micros.saturating_add(TRIAL_MICROS)),
+                    )
+            } else if is_full {
+                self.update(host)
+                    .update_expression("SET full_at = :next")
+                    .condition_expression("attribute_not_exists(on_trial) AND (attribute_not_exists(full_at) OR full_at <= :now)")
                     .expression_attribute_values(
                         ":next",
                         number_value(ask.now_micros.saturating_add(ask.cost_micros)),
@@ -110,7 +123,9 @@ impl PaceStore for DynamoPaces {
             } else {
                 self.update(host)
                     .update_expression("SET full_at = full_at + :cost")
-                    .condition_expression("full_at > :now AND full_at <= :latest")
+                    .condition_expression(
+                        "attribute_not_exists(on_trial) AND full_at > :now AND full_at <= :latest",
+                    )
                     .expression_attribute_values(":cost", number_value(ask.cost_micros))
                     .expression_attribute_values(":latest", number_value(ask.latest_micros))
             };
@@ -119,12 +134,19 @@ impl PaceStore for DynamoPaces {
                 Update::Done(item) => {
                     let full_at = full_at(item.as_ref())?;
                     self.see(host, full_at);
-                    return Ok(Reserved::From(full_at.saturating_sub(ask.cost_micros)));
+                    return Ok(if on_trial {
+                        Reserved::Trial
+                    } else {
+                        Reserved::From(full_at.saturating_sub(ask.cost_micros))
+                    });
                 }
-                Update::Not(item) => seen = full_at(item.as_ref())?,
+                Update::Not(item) => {
+                    seen = full_at(item.as_ref())?;
+                    on_trial = item.is_some_and(|item| item.contains_key(ON_TRIAL));
+                }
             }
             self.see(host, seen);
-            if seen.max(ask.now_micros) > ask.latest_micros {
+            if seen.max(ask.now_micros) > ask.latest_micros || on_trial && seen > ask.now_micros {
                 return Ok(Reserved::TooFar(seen));
             }
         }
@@ -144,6 +166,37 @@ impl PaceStore for DynamoPaces {
             .condition_expression("attribute_not_exists(full_at) OR full_at < :until")
             .expression_attribute_values(":until", number_value(full_at_micros));
         // The condition fails for a longer pause, which stays.
+        let (Update::Done(item) | Update::Not(item)) = self.send(request).await?;
+        self.see(host, full_at(item.as_ref())?);
+        Ok(())
+    }
+
+    async fn rest(&self, host: &str, full_at_micros: i64) -> Result<(), StoreError> {
+        let request = self
+            .update(host)
+            .update_expression("SET full_at = :until, on_trial = :yes")
+            .condition_expression(
+                "attribute_not_exists(full_at) OR full_at < :until OR attribute_exists(on_trial)",
+            )
+            .expression_attribute_values(":until", number_value(full_at_micros))
+            .expression_attribute_values(":yes", number_value(1));
+        // A longer pause stays, and ends with a trial too.
+        if let Update::Not(_) = self.send(request).await? {
+            let request = self
+                .update(host)
+                .update_expression("SET on_trial = :yes")
+                .expression_attribute_values(":yes", number_value(1));
+            self.send(request).await?;
+        }
+        Ok(())
+    }
+
+    async fn healed(&self, host: &str) -> Result<(), StoreError> {
+        let request = self
+            .update(host)
+            .update_expression("SET full_at = :past REMOVE on_trial")
+            .condition_expression("attribute_exists(on_trial)")
+            .expression_attribute_values(":past", number_value(0));
         let (Update::Done(item) | Update::Not(item)) = self.send(request).await?;
         self.see(host, full_at(item.as_ref())?);
         Ok(())

@@ -79,10 +79,14 @@ fn entry((position, hint): (usize, &Hint)) -> Result<SendMessageBatchRequestEntr
         )
         .actual(actual)
     };
+    let Hint::V1 { connection, .. } = hint;
     let body = serde_json::to_string(hint).map_err(|error| invalid(error.to_string()))?;
     SendMessageBatchRequestEntry::builder()
         .id(position.to_string())
         .message_body(body)
+        // A fair queue: a connection whose systems are slow does not make the others' messages wait behind its own (AWS, "How
+        // Amazon SQS fair queues work").
+        .message_group_id(connection.to_string())
         .build()
         .map_err(|error| invalid(error.to_string()))
 }

@@ -82,7 +82,7 @@ pub const FIELDS: &[(&str, &str)] = &[
 /// Every metric: its name, CloudWatch's unit and its meaning. They have no dimensions, so that alarms find them by name.
 pub const METRICS: &[(&str, &str, &str)] = &[
     (
-        "credential_refused",
+        "connection_refused",
         "Count",
         "a system refuses the credentials of a connection, and its secret holds no newer ones",
     ),

@@ -25,6 +25,7 @@ use crate::http::address::BaseUrl;
 use crate::http::auth::{Authenticator, AuthenticatorParts, Login, Scheme, YOUNG_TOKEN_MILLIS};
 use crate::http::outbound::{Destination, NETWORKS_MAX, Network};
 use crate::http::pace::Paces;
+use crate::http::route::Route;
 use crate::http::transport::Transport;
 use crate::http::{Peer, System, USER_AGENT};
 use crate::qad::QadClient;
@@ -137,6 +138,9 @@ pub struct CoupaSettings {
     /// Private ranges that its host may be in; none for a host on the internet.
     #[serde(default)]
     pub networks: Vec<Network>,
+    /// How the company's own network lets us out to it.
+    #[serde(default)]
+    pub network: Route,
     /// Its name in QAD's descriptions, where an installation serves more than one instance; blank for none.
     #[serde(default)]
     pub instance: String,
@@ -183,6 +187,13 @@ fn coupa_api_version() -> String {
 }
 fn coupa_requests_per_second() -> u32 {
     20
+}
+
+impl CoupaSettings {
+    /// The only place its requests may go to.
+    pub fn destination(&self) -> Destination {
+        Destination::of(&self.base_url, &self.networks).by(&self.network)
+    }
 }
 
 /// Which invoices of the instance are listed.
@@ -328,6 +339,9 @@ pub struct QadSettings {
     /// Private ranges that its host may be in; none for a host on the internet.
     #[serde(default)]
     pub networks: Vec<Network>,
+    /// How the company's own network lets us out to it.
+    #[serde(default)]
+    pub network: Route,
     /// Domain of orders and receipts.
     pub domain: DomainCode,
     /// Entity that records the invoices.
@@ -346,6 +360,13 @@ pub struct QadSettings {
     /// What the tenant names differently: parts of a [`Profile`].
     #[serde(default = "no_overrides")]
     pub profile: serde_json::Value,
+}
+
+impl QadSettings {
+    /// The only place its requests may go to.
+    pub fn destination(&self) -> Destination {
+        Destination::of(&self.base_url, &self.networks).by(&self.network)
+    }
 }
 
 fn qad_requests_per_second() -> u32 {
@@ -980,7 +1001,7 @@ fn section<T: DeserializeOwned>(
 
 /// Serde's message may repeat the value, which may be a secret: near one, only messages about names are passed on.
 fn harmless(path: &str, message: &str) -> String {
-    let near_secret = ["secret", "password", "auth", "header"]
+    let near_secret = ["secret", "password", "auth", "header", "network"]
         .iter()
         .any(|word| path.contains(word));
     let about_names = ["missing field", "unknown field", "unknown variant"]
@@ -1364,7 +1385,7 @@ fn coupa_client(
         system: System::Coupa,
         connection,
         base: &settings.base_url,
-        networks: &settings.networks,
+        destination: settings.destination(),
         scheme: Scheme::ClientCredentials {
             token_path: settings.token_path.clone(),
             client_id: settings.client_id.clone(),
@@ -1470,7 +1491,7 @@ fn qad_client(
         system: System::Qad,
         connection,
         base: &settings.base_url,
-        networks: &settings.networks,
+        destination: settings.destination(),
         scheme: settings.auth.scheme(),
         headers,
         hidden: settings.extra_headers.values().cloned().collect(),
@@ -1498,7 +1519,7 @@ struct PeerSettings<'a> {
     system: System,
     connection: &'a ConnectionId,
     base: &'a BaseUrl,
-    networks: &'a [Network],
+    destination: Destination,
     scheme: Scheme,
     headers: Vec<(String, String)>,
     /// Values of headers that nobody may see.
@@ -1512,7 +1533,7 @@ struct PeerSettings<'a> {
 fn peer(settings: PeerSettings<'_>) -> Peer {
     let world = settings.world;
     let identity = format!("{}\n{}", settings.base.as_str(), settings.scheme.identity());
-    let destination = Destination::of(settings.base, settings.networks);
+    let destination = settings.destination;
     let auth = Authenticator::new(AuthenticatorParts {
         system: settings.system,
         destination: destination.clone(),

@@ -8,15 +8,20 @@ pub const TEXT_CHARACTERS_MAX: usize = 600;
 
 /// How the code of a problem ends that says: the other system refuses who we are. The system's name stands before it.
 const CREDENTIAL_REFUSED: &str = "_CREDENTIAL_REFUSED";
-/// How the codes end whose cause is the connection and not the bill: settings, rights, addresses, answers that nobody
-/// can read, defects.
-const ENDINGS_OF_THE_ENGINEER: &[&str] = &[
-    "_CREDENTIAL_REFUSED",
+/// How the codes end of refusals that are about the whole connection: who we are, what we may, where we ask. They say nothing
+/// of the document that was asked for.
+const ENDINGS_OF_THE_CONNECTION: &[&str] = &[
+    CREDENTIAL_REFUSED,
     "_PERMISSION_DENIED",
     "_ADDRESS_FORBIDDEN",
     "_HTML_PAGE",
     "_BOT_CHALLENGE",
     "_REDIRECT",
+];
+/// The same of paths: a document that is not there has a code of its own.
+const PATHS_NOT_FOUND: [&str; 2] = ["COUPA_NOT_FOUND", "QAD_NOT_FOUND"];
+/// How the other codes end whose cause is the connection and not the bill: settings, answers that nobody can read, defects.
+const ENDINGS_OF_THE_ENGINEER: &[&str] = &[
     // Not COUPA_INVOICE_UNREADABLE: what cannot be read there is a field of the bill.
     "_ANSWER_UNREADABLE",
     "_UNWRITABLE",
@@ -80,12 +85,16 @@ impl Problem {
         self.code.ends_with(CREDENTIAL_REFUSED)
     }
 
+    /// Whether a refused reading says something about the connection alone, and nothing about the document that was read.
+    pub fn is_of_the_connection(&self) -> bool {
+        let ends = |ending: &&str| self.code.ends_with(*ending);
+        ENDINGS_OF_THE_CONNECTION.iter().any(ends) || PATHS_NOT_FOUND.contains(&self.code.as_str())
+    }
+
     /// Who can do something about it.
     pub fn who_acts(&self) -> WhoActs {
-        if ENDINGS_OF_THE_ENGINEER
-            .iter()
-            .any(|ending| self.code.ends_with(ending))
-        {
+        let ends = |ending: &&str| self.code.ends_with(*ending);
+        if self.is_of_the_connection() || ENDINGS_OF_THE_ENGINEER.iter().any(ends) {
             WhoActs::Engineer
         } else {
             WhoActs::AccountsPayable

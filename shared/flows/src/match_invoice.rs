@@ -601,10 +601,21 @@ fn with_source(record: &InvoiceRecord, invoice: &Invoice) -> InvoiceRecord {
     next
 }
 
+/// How often an invoice is read in vain, because its connection is refused, before it waits for a person: about a day, at
+/// [`backoff_millis`].
+pub(crate) const CONNECTION_SETBACKS_MAX: u32 = 290;
+
 /// A read that gave no answer: later by itself, or by a person.
 async fn unread(deps: &Deps<'_>, loaded: Loaded<InvoiceRecord>, error: ReadError) -> Result<Next, FlowError> {
     match error {
         ReadError::Unavailable { retry_after, problem } => delay(deps, loaded, retry_after, problem).await,
+        // The invoice is all right: it goes on by itself once the connection does. What lasts may be about this one after all
+        // (a right that only some documents need), so a person sees it then.
+        ReadError::Refused(problem)
+            if problem.is_of_the_connection() && loaded.document.setbacks < CONNECTION_SETBACKS_MAX =>
+        {
+            delay(deps, loaded, None, problem).await
+        }
         ReadError::Refused(problem) | ReadError::Unreadable(problem) => {
             let mut loaded = loaded;
             loaded.document.asked_in_vain = Some(deps.context.clock.now());

@@ -14,6 +14,9 @@ use std::sync::{Mutex, PoisonError};
 pub const STALE_MICROS: i64 = MICROS_PER_SECOND / 2;
 const MICROS_PER_SECOND: i64 = 1_000_000;
 const MICROS_PER_MILLI: i64 = 1_000;
+/// How long a host that is on trial is kept for the one request that tries it, in microseconds: as long as an exchange takes at
+/// most, so that a worker who dies with it costs no more.
+pub const TRIAL_MICROS: i64 = 30 * MICROS_PER_SECOND;
 /// Slots of an instance's first block: the calls to one system that one invoice needs.
 const BLOCK_FIRST: u32 = 4;
 
@@ -131,21 +134,63 @@ pub enum Reserved {
     From(i64),
     /// Nothing was reserved; the bucket is full again at this instant.
     TooFar(i64),
+    /// The host has been silent, and this is the one request that tries it: everybody else waits for what comes of it.
+    Trial,
 }
 
-/// A host's bucket: when it is full again, in microseconds since 1970.
+/// A host's bucket.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Bucket(pub i64);
+pub struct Bucket {
+    /// When it is full again, in microseconds since 1970.
+    pub full_at: i64,
+    /// Whether the host has been silent, and has to answer one request before it gets more.
+    pub on_trial: bool,
+}
 
 impl Bucket {
-    /// Reserves a block, if it is not too far away.
+    /// Reserves a block, if it is not too far away; of a host that is on trial, the one request that tries it.
     #[must_use]
     pub fn reserve(self, ask: &Ask) -> (Self, Reserved) {
-        let from = self.0.max(ask.now_micros);
-        if from > ask.latest_micros {
+        let from = self.full_at.max(ask.now_micros);
+        if self.on_trial && self.full_at <= ask.now_micros {
+            let full_at = ask.now_micros.saturating_add(TRIAL_MICROS);
+            return (Self { full_at, ..self }, Reserved::Trial);
+        }
+        // Nobody stands in line behind a trial: whether there is anything to wait for is what it tells.
+        if self.on_trial || from > ask.latest_micros {
             return (self, Reserved::TooFar(from));
         }
-        (Self(from.saturating_add(ask.cost_micros)), Reserved::From(from))
+        let full_at = from.saturating_add(ask.cost_micros);
+        (Self { full_at, ..self }, Reserved::From(from))
+    }
+
+    /// Full again at this instant, or later.
+    #[must_use]
+    pub fn held(self, full_at: i64) -> Self {
+        Self {
+            full_at: self.full_at.max(full_at),
+            ..self
+        }
+    }
+
+    /// As [`Self::held`], and on trial then. What was kept for a trial that came to nothing ends with it.
+    #[must_use]
+    pub fn resting(self, full_at: i64) -> Self {
+        let rests = if self.on_trial {
+            Self { full_at, ..self }
+        } else {
+            self.held(full_at)
+        };
+        Self {
+            on_trial: true,
+            ..rests
+        }
+    }
+
+    /// The host has answered: who was kept away by its silence comes back at once.
+    #[must_use]
+    pub fn healed(self) -> Self {
+        if self.on_trial { Self::default() } else { self }
     }
 }
 
@@ -156,6 +201,11 @@ pub trait PaceStore: Send + Sync {
     async fn reserve(&self, host: &str, ask: &Ask) -> Result<Reserved, StoreError>;
     /// Keeps everybody from the host: its bucket is full again at this instant, or later.
     async fn hold(&self, host: &str, full_at_micros: i64) -> Result<(), StoreError>;
+    /// The same for a host that does not answer: from then on one request tries it before there are more. After a trial the
+    /// instant is the one given, also when it is earlier.
+    async fn rest(&self, host: &str, full_at_micros: i64) -> Result<(), StoreError>;
+    /// A host that was to be tried has answered: it is open to all at once. Nothing changes for one that was not.
+    async fn healed(&self, host: &str) -> Result<(), StoreError>;
 }
 
 /// The buckets of one process.
@@ -173,10 +223,26 @@ impl PaceStore for MemoryPaces {
     }
 
     async fn hold(&self, host: &str, full_at_micros: i64) -> Result<(), StoreError> {
+        self.change(host, |bucket| bucket.held(full_at_micros));
+        Ok(())
+    }
+
+    async fn rest(&self, host: &str, full_at_micros: i64) -> Result<(), StoreError> {
+        self.change(host, |bucket| bucket.resting(full_at_micros));
+        Ok(())
+    }
+
+    async fn healed(&self, host: &str) -> Result<(), StoreError> {
+        self.change(host, Bucket::healed);
+        Ok(())
+    }
+}
+
+impl MemoryPaces {
+    fn change(&self, host: &str, change: impl FnOnce(Bucket) -> Bucket) {
         let mut buckets = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let bucket = buckets.entry(host.to_owned()).or_default();
-        *bucket = Bucket(bucket.0.max(full_at_micros));
-        Ok(())
+        *bucket = change(*bucket);
     }
 }
 
@@ -237,7 +303,7 @@ mod tests {
         let speed = Speed::per_second(10);
         let until = Timestamp(9_000);
         let ask = speed.ask(Timestamp(5_000), 4, MICROS_PER_SECOND * 60);
-        let (_, reserved) = Bucket(speed.paused(until)).reserve(&ask);
+        let (_, reserved) = Bucket::default().held(speed.paused(until)).reserve(&ask);
         let Reserved::From(from) = reserved else {
             panic!("a minute is patience enough");
         };
@@ -247,7 +313,7 @@ mod tests {
             4 * MICROS_PER_SECOND
         );
         let hasty = speed.ask(Timestamp(5_000), 4, MICROS_PER_SECOND);
-        let paused = Bucket(speed.paused(until));
+        let paused = Bucket::default().held(speed.paused(until));
         assert_eq!(
             paused.reserve(&hasty),
             (paused, Reserved::TooFar(speed.paused(until)))

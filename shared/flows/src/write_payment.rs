@@ -6,6 +6,7 @@
 use crate::bills::{bill_key, give_back, link, number_of, owed_of};
 use crate::engine::{Driven, Finding, Proof, Stepped, Target, drive};
 use crate::invoice_effects::{draft_of, is_of_nobody_known, new_effect, with_note};
+use crate::match_invoice::CONNECTION_SETBACKS_MAX;
 use crate::pause::{self, PAUSED, Pause};
 use crate::ports::{
     Collection, CommitError, CoupaBill, CoupaPayments, HintReason, Outcomes, ReadError, RecordKey, WriteError,
@@ -520,8 +521,10 @@ async fn read_coupa(
         Err(ReadError::Unavailable { retry_after, problem }) => {
             return delay(context, loaded, retry_after, problem).await;
         }
-        // The bill is all right; it goes on by itself once the credentials are.
-        Err(ReadError::Refused(problem)) if problem.is_credential_refused() => {
+        // The bill is all right; it goes on by itself once the connection does.
+        Err(ReadError::Refused(problem))
+            if problem.is_of_the_connection() && bill.setbacks < CONNECTION_SETBACKS_MAX =>
+        {
             return delay(context, loaded, None, problem).await;
         }
         Err(ReadError::Refused(problem) | ReadError::Unreadable(problem)) => {

@@ -32,8 +32,8 @@ impl Attempt {
 }
 
 impl Wiring {
-    /// Does `work` on a connection. When `refused` finds in its outcome that a system refused our credentials, the
-    /// connection's document is read again, and when it has changed the work is done once more with the new one.
+    /// Does `work` on a connection. When `refused` finds in its outcome that a system refused the connection (credentials, a
+    /// right, an address), the connection's document is read again, and when it has changed the work is done once more with the new one.
     ///
     /// # Errors
     /// The connection cannot be opened: its document is missing, wrong, or cannot be read now.
@@ -52,8 +52,8 @@ impl Wiring {
             tracing::info!(connection = %id, outcome = "credentials_changed", "the work is done once more");
             return Ok(work(self.connection(id).await?, Attempt::AfterRotation).await);
         }
-        tracing::error!(connection = %id, metric = "credential_refused", value = 1,
-            "a system refuses the credentials of the connection's secret");
+        tracing::error!(connection = %id, metric = "connection_refused", value = 1,
+            "a system refuses the connection as its secret has it");
         Ok(ended)
     }
 
@@ -68,9 +68,9 @@ impl Wiring {
     }
 }
 
-/// Whether a flow without a record of its own failed because of our credentials.
+/// Whether a flow without a record of its own failed because the connection is refused.
 pub(crate) fn is_refused<T>(ended: &Result<T, Problem>) -> bool {
-    ended.as_ref().is_err_and(Problem::is_credential_refused)
+    ended.as_ref().is_err_and(Problem::is_of_the_connection)
 }
 
 fn is_open_after_refusal(effect: &Effect) -> bool {
@@ -78,32 +78,32 @@ fn is_open_after_refusal(effect: &Effect) -> bool {
     !effect.is_finished() && problem.is_some_and(Problem::is_credential_refused)
 }
 
-/// Whether an invoice stands where it stands because of our credentials.
+/// Whether an invoice stands where it stands because the connection is refused.
 pub(crate) fn of_invoice(ended: &Result<match_invoice::Rest, FlowError>) -> bool {
     match ended {
         Ok(match_invoice::Rest::In { record, .. }) => {
             let effects = [&record.creation, &record.export, &record.note];
-            let parked = match &record.state {
+            let waits = match &record.state {
                 State::Parked {
                     reason: ParkReason::Problem { problem },
                 } => problem.is_credential_refused(),
-                _ => false,
+                _ => record.delay.as_ref().is_some_and(Problem::is_of_the_connection),
             };
-            parked || effects.into_iter().flatten().any(is_open_after_refusal)
+            waits || effects.into_iter().flatten().any(is_open_after_refusal)
         }
         Ok(_) => false,
-        Err(error) => error.problem().is_credential_refused(),
+        Err(error) => error.problem().is_of_the_connection(),
     }
 }
 
-/// Whether a bill's payments stand where they stand because of our credentials.
+/// Whether a bill's payments stand where they stand because the connection is refused.
 pub(crate) fn of_payment(ended: &Result<write_payment::Rest, FlowError>) -> bool {
     match ended {
         Ok(write_payment::Rest::In { bill, .. }) => {
-            bill.delay.as_ref().is_some_and(Problem::is_credential_refused)
+            bill.delay.as_ref().is_some_and(Problem::is_of_the_connection)
                 || bill.entry.as_ref().is_some_and(is_open_after_refusal)
         }
         Ok(_) => false,
-        Err(error) => error.problem().is_credential_refused(),
+        Err(error) => error.problem().is_of_the_connection(),
     }
 }

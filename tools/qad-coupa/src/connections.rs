@@ -26,7 +26,7 @@ const EXAMPLE: &str = include_str!("../../../docs/examples/connection.toml");
 /// Largest file of secrets, in bytes.
 const SECRETS_BYTES_MAX: u64 = 65_536;
 /// A setting whose name holds one of these is never shown.
-const SECRET_WORDS: [&str; 8] = [
+const SECRET_WORDS: [&str; 9] = [
     "secret",
     "password",
     "token_key",
@@ -35,6 +35,7 @@ const SECRET_WORDS: [&str; 8] = [
     "bearer",
     "authorization",
     "api_key",
+    "client_key",
 ];
 /// Settings that hold values of a tenant's choosing, which may be secrets.
 const SECRET_SECTIONS: [&str; 3] = ["extra_headers", "extra_query", "clients"];

@@ -342,7 +342,7 @@ async fn coupa_token(
         fields.push(("scope", scopes));
     }
     let request = Request {
-        destination: Destination::of(&coupa.base_url, &coupa.networks),
+        destination: coupa.destination(),
         method: Method::Post,
         url: coupa.base_url.at(&coupa.token_path, &[]),
         headers: vec![(

@@ -8,7 +8,7 @@
 //! | credentials | the run file | as every AWS tool finds them: `--profile`, `--region`, environment, SSO, roles |
 
 use crate::{Failure, nearest, terminal};
-use aws::clients::{Clients, http_client};
+use aws::clients::{Clients, SharedHttpClient, persons_http_client};
 use aws::clock::{SystemChance, SystemClock};
 use aws::config::{Config, Variable};
 use aws::dynamo::DynamoRegister;
@@ -50,6 +50,8 @@ const QUEUE_OUTPUT: &str = "QueueUrl";
 const QUEUE_RESOURCE: &str = "Queue";
 /// The output of the stack that begins every webhook's address.
 const WEBHOOK_BASE_URL: &str = "WEBHOOK_BASE_URL";
+/// The file of authorities that every AWS tool trusts.
+const CA_BUNDLE: &str = "AWS_CA_BUNDLE";
 /// Other addresses of AWS's services, as every AWS tool takes them from the environment.
 const ENDPOINTS: [&str; 4] = [
     "AWS_ENDPOINT_URL",
@@ -202,6 +204,31 @@ pub(crate) struct OpenEntity {
     pub(crate) settings: InvoiceSettings,
 }
 
+/// The clients of this place. A local run is on this very machine: no proxy is asked there.
+fn aws_clients(kind: &Kind, config: &Config) -> Result<Clients, Failure> {
+    let settings = config.aws().map_err(Failure::from)?;
+    Ok(match kind {
+        Kind::Local(_) => Clients::new(settings),
+        Kind::Aws(_) => Clients::over(settings, persons_http()?),
+    })
+}
+
+/// How this machine reaches AWS.
+fn persons_http() -> Result<SharedHttpClient, Failure> {
+    const FIX: &str = "Give AWS_CA_BUNDLE a file of certificates (PEM), or unset it.";
+    let authorities = match variable(CA_BUNDLE) {
+        None => String::new(),
+        Some(file) => std::fs::read_to_string(&file).map_err(|error| {
+            Failure::from(
+                Problem::new("TRUST_STORE_UNUSABLE", FIX)
+                    .field(CA_BUNDLE)
+                    .actual(format!("{file}: {error}")),
+            )
+        })?,
+    };
+    persons_http_client(&authorities).map_err(Failure::from)
+}
+
 impl Place {
     /// Opens the place the arguments name. Asks AWS at most for the stack's outputs.
     pub(crate) async fn open(arguments: &PlaceArguments) -> Result<Self, Failure> {
@@ -224,7 +251,7 @@ impl Place {
     }
 
     async fn aws(stack: &str, arguments: &PlaceArguments) -> Result<Self, Failure> {
-        let mut loader = aws_config::defaults(BehaviorVersion::latest()).http_client(http_client());
+        let mut loader = aws_config::defaults(BehaviorVersion::latest()).http_client(persons_http()?);
         if let Some(region) = &arguments.region {
             loader = loader.region(Region::new(region.clone()));
         }
@@ -296,7 +323,7 @@ impl Place {
         if !broken.is_empty() {
             return Err(Failure::Failed(broken));
         }
-        let clients = Clients::new(config.aws().map_err(Failure::from)?);
+        let clients = aws_clients(&kind, &config)?;
         Ok(Self {
             kind,
             variables,
@@ -377,7 +404,7 @@ impl Place {
     /// Everything as a function has it, for running a flow here.
     pub(crate) fn wiring(&self) -> Result<Wiring, Failure> {
         let config = self.config()?;
-        let clients = Clients::new(config.aws().map_err(Failure::from)?);
+        let clients = aws_clients(&self.kind, &config)?;
         Wiring::new(World {
             config,
             clients,

@@ -17,6 +17,7 @@ mod once;
 pub mod outbound;
 pub mod pace;
 pub mod retry;
+pub mod route;
 mod scrub;
 pub mod transport;
 
@@ -184,10 +185,13 @@ impl Peer {
                 .exchange_time(call, deadline)
                 .ok_or(Failure::NotStarted { retry_after: None })?;
             let request = self.request(call, &credential, time);
-            let mut response = self
-                .exchange(call, request, attempt)
-                .await
-                .map_err(Failure::Transport)?;
+            let answer = self.exchange(call, request, attempt).await;
+            match &answer {
+                Ok(_) => self.pace.answered().await,
+                Err(TransportError::Forbidden(_)) => {}
+                Err(_) => self.pace.silent(self.clock.now()).await,
+            }
+            let mut response = answer.map_err(Failure::Transport)?;
             scrub::scrub(&mut response, &self.auth.secrets(Some(&credential)));
             if response.status == 429 {
                 self.pause(retry::retry_after(&response, self.clock.now())).await;

@@ -6,10 +6,11 @@
 //! any more, the socket is reset: what has not arrived by then never does.
 
 use super::outbound::{CheckedResolver, Failed, Forbidden};
+use super::route::Proxy;
 use super::transport::{CONNECT_SECONDS_MAX, HEADERS_MAX, Response, TransportError, causes, whole};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
-use reqwest::header::{ACCEPT, CONTENT_LENGTH, HOST, HeaderValue};
+use reqwest::header::{ACCEPT, CONTENT_LENGTH, HOST, HeaderValue, PROXY_AUTHORIZATION};
 use rustls::pki_types::ServerName;
 use socket2::SockRef;
 use std::net::{IpAddr, SocketAddr};
@@ -80,21 +81,57 @@ async fn open(
     patience: Duration,
 ) -> Result<Line, Failed> {
     let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
-    let addresses = match host.parse::<IpAddr>() {
-        Ok(address) => vec![address],
-        Err(_) => resolver.addresses(host).await?,
-    };
     let port = url.port_or_known_default().ok_or("the address has no port")?;
-    let stream = connect(&addresses, port).await?;
+    let proxy = resolver.destination.proxy();
+    let (dialled, dialled_port) = proxy.map_or((host, port), |proxy| (proxy.host.as_str(), proxy.port));
+    let addresses = match dialled.parse::<IpAddr>() {
+        Ok(address) => vec![address],
+        Err(_) => resolver.addresses(dialled).await?,
+    };
+    let mut stream = connect(&addresses, dialled_port).await?;
     stream.set_nodelay(true)?;
     stream.set_zero_linger()?;
     bound_unacknowledged(&stream, patience)?;
+    if let Some(proxy) = proxy {
+        let authority = format!("{}:{port}", url.host_str().unwrap_or_default());
+        stream = tunnel(stream, &authority, proxy).await?;
+    }
     if url.scheme() == "http" {
         return Ok(Line::Plain(stream));
     }
     let name = ServerName::try_from(host.to_owned())?;
     let secure = TlsConnector::from(Arc::new(tls)).connect(name, stream).await?;
     Ok(Line::Secure(Box::new(secure)))
+}
+
+/// Has the proxy open a tunnel to the host. Whatever goes wrong here, nothing of the request has left.
+async fn tunnel(stream: TcpStream, authority: &str, proxy: &Proxy) -> Result<TcpStream, Failed> {
+    let (mut sender, connection) = http1::Builder::new()
+        .max_headers(HEADERS_MAX)
+        .handshake(TokioIo::new(stream))
+        .await?;
+    let mut request = hyper::Request::connect(authority).header(HOST, authority);
+    if let Some(authorization) = proxy.authorization()? {
+        request = request.header(PROXY_AUTHORIZATION, authorization);
+    }
+    let asked = async move {
+        let answer = sender
+            .send_request(request.body(reqwest::Body::default())?)
+            .await?;
+        if !answer.status().is_success() {
+            return Err(format!("the proxy refuses the tunnel with {}", answer.status()).into());
+        }
+        Ok::<_, Failed>(hyper::upgrade::on(answer).await?)
+    };
+    let (opened, _) = tokio::join!(asked, connection.with_upgrades());
+    let parts = opened?
+        .downcast::<TokioIo<TcpStream>>()
+        .map_err(|_| "the tunnel is no socket")?;
+    if parts.read_buf.is_empty() {
+        Ok(parts.io.into_inner())
+    } else {
+        Err("the proxy speaks before it is spoken to".into())
+    }
 }
 
 /// The first address that answers; each has its share of the time.

@@ -3,6 +3,7 @@
 //! is no second look-up in between that could answer differently.
 
 use super::address::BaseUrl;
+use super::route::{Proxy, Route};
 use async_trait::async_trait;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use serde::Deserialize;
@@ -127,6 +128,7 @@ pub struct Destination {
     host: String,
     is_loopback: bool,
     networks: Arc<[Network]>,
+    route: Route,
 }
 
 impl fmt::Debug for Destination {
@@ -143,7 +145,32 @@ impl Destination {
             host: base.name().to_owned(),
             is_loopback: base.is_loopback(),
             networks: networks.into(),
+            route: Route::default(),
         }
+    }
+
+    /// The same host by this way out.
+    #[must_use]
+    pub fn by(self, route: &Route) -> Self {
+        Self {
+            route: route.clone(),
+            ..self
+        }
+    }
+
+    pub(crate) fn route(&self) -> &Route {
+        &self.route
+    }
+
+    pub(crate) fn proxy(&self) -> Option<&Proxy> {
+        self.route.proxy.as_deref()
+    }
+
+    /// Whose name is resolved here, and whose address is connected to: the proxy's, which resolves the host itself, or the
+    /// host's.
+    fn dialled(&self) -> &str {
+        self.proxy()
+            .map_or_else(|| self.host.trim_matches(['[', ']']), |proxy| proxy.host.as_str())
     }
 
     /// Checks a request's address: the very scheme, host and port, no user information; an address instead of a name is
@@ -156,19 +183,21 @@ impl Destination {
                 self.origin
             )));
         }
-        match self.host.trim_matches(['[', ']']).parse::<IpAddr>() {
-            Ok(address) => self.check_address(address),
-            Err(_) => Ok(()),
+        for literal in [self.host.trim_matches(['[', ']']), self.dialled()] {
+            if let Ok(address) = literal.parse::<IpAddr>() {
+                self.check_address(literal, address)?;
+            }
         }
+        Ok(())
     }
 
     /// Checks what the host's name resolved to: one address that is not allowed spoils them all, because somebody else's
     /// hand is in the name then.
     pub(crate) fn check_resolved(&self, name: &str, addresses: &[IpAddr]) -> Result<(), Forbidden> {
-        if !name.eq_ignore_ascii_case(&self.host) {
+        let dialled = self.dialled();
+        if !name.eq_ignore_ascii_case(dialled) {
             return Err(Forbidden(format!(
-                "{name} is not the connection's host {}",
-                self.host
+                "{name} is not the connection's host {dialled}"
             )));
         }
         if addresses.is_empty() {
@@ -176,10 +205,10 @@ impl Destination {
         }
         addresses
             .iter()
-            .try_for_each(|address| self.check_address(*address))
+            .try_for_each(|address| self.check_address(name, *address))
     }
 
-    fn check_address(&self, address: IpAddr) -> Result<(), Forbidden> {
+    fn check_address(&self, name: &str, address: IpAddr) -> Result<(), Forbidden> {
         let address = address.to_canonical();
         let is_allowed = if self.is_loopback {
             address.is_loopback()
@@ -190,8 +219,7 @@ impl Destination {
             return Ok(());
         }
         Err(Forbidden(format!(
-            "{} leads to {address}, which is neither an address of the internet nor in a range granted to the connection",
-            self.host
+            "{name} leads to {address}, which is neither an address of the internet nor in a range granted to the connection"
         )))
     }
 }

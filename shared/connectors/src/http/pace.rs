@@ -1,7 +1,8 @@
-//! How fast we talk to a host, and the pause everyone keeps after a 429.
+//! How fast we talk to a host, the pause everyone keeps after a 429, and the rest that a host gets which does not answer (a
+//! circuit breaker).
 
 use domain::time::Timestamp;
-use flows::pace::{Block, PaceStore, Reserved, STALE_MICROS, Speed, micros, next_block};
+use flows::pace::{Block, PaceStore, Reserved, STALE_MICROS, Speed, TRIAL_MICROS, micros, next_block};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -12,6 +13,13 @@ const SLOWDOWNS_MAX: u32 = 2;
 const RECOVERY_MILLIS: i64 = 3_000;
 /// How long the shared bucket is not asked again after it could not be reached, in milliseconds.
 const OUTAGE_MILLIS: i64 = 10_000;
+
+/// After how many exchanges in a row without any answer a host rests: each of them holds a worker for its whole time, which is
+/// then missing to every other connection.
+const SILENCES_MAX: u32 = 5;
+/// How long a silent host rests first, and at most, in milliseconds; the rest doubles with every trial that brings no answer.
+const REST_FIRST_MILLIS: i64 = 5_000;
+const REST_MILLIS_MAX: i64 = 120_000;
 
 /// The pace of one host.
 ///
@@ -67,6 +75,14 @@ struct State {
     block: Option<Block>,
     /// Until then the shared bucket is not asked.
     out_until: Timestamp,
+    /// Exchanges in a row without an answer.
+    silences: u32,
+    /// Rests in a row.
+    rests: u32,
+    /// Until then the host rests, or is tried by another.
+    rests_until: Timestamp,
+    /// Whether the request that is under way tries the host.
+    tries: bool,
 }
 
 impl State {
@@ -165,6 +181,10 @@ impl Pace {
                 state.spend(now, patience)
             }
             Ok(Reserved::TooFar(full_at)) => Some(Err(span(speed.wait_micros(now, full_at)))),
+            Ok(Reserved::Trial) => {
+                self.state().tries = true;
+                Some(Ok(Duration::ZERO))
+            }
             Err(error) => {
                 tracing::warn!(host = self.host, problem = %error.0, "the shared pace cannot be reached, the own share is kept");
                 self.state().out_until = now.plus_millis(OUTAGE_MILLIS);
@@ -176,6 +196,15 @@ impl Pace {
     fn admit_of_share(&self, now: Timestamp, patience: Duration) -> Result<Duration, Duration> {
         let mut state = self.state();
         state.recover(now);
+        if state.rests > 0 {
+            let wait = state.rests_until.millis_since(now);
+            if wait > 0 {
+                return Err(span(wait.saturating_mul(1_000)));
+            }
+            state.rests_until = now.plus_millis(TRIAL_MICROS / 1_000);
+            state.tries = true;
+            return Ok(Duration::ZERO);
+        }
         let factor = 1i64.checked_shl(state.slowdowns).unwrap_or(1);
         let interval_micros = self.share.interval_micros.saturating_mul(factor);
         let now_micros = micros(now);
@@ -208,6 +237,64 @@ impl Pace {
             && let Err(error) = shared.hold(&self.host, self.speed.paused(until)).await
         {
             tracing::warn!(host = self.host, problem = %error.0, "the others are not told of the pause, each meets it itself");
+        }
+    }
+
+    /// The host has answered, whatever it said.
+    pub async fn answered(&self) {
+        {
+            let mut state = self.state();
+            let was_silent = state.tries || state.rests > 0;
+            state.silences = 0;
+            state.rests = 0;
+            state.tries = false;
+            if !was_silent {
+                return;
+            }
+            state.block = None;
+        }
+        tracing::info!(
+            host = self.host,
+            outcome = "host_answers",
+            "the host answers again"
+        );
+        if let Some(shared) = &self.shared
+            && let Err(error) = shared.healed(&self.host).await
+        {
+            tracing::warn!(host = self.host, problem = %error.0, "the others are not told that the host answers, the next trial tells them");
+        }
+    }
+
+    /// An exchange with the host has brought no answer. After [`SILENCES_MAX`] in a row, or when it was to try the host, the
+    /// host rests: everybody who wants something of it is told at once to come again.
+    pub async fn silent(&self, now: Timestamp) {
+        let until = {
+            let mut state = self.state();
+            state.silences = state.silences.saturating_add(1);
+            let tried = std::mem::take(&mut state.tries);
+            // Those that were on their way when the rest began say nothing new.
+            let is_news = tried || state.silences >= SILENCES_MAX && now >= state.rests_until;
+            if !is_news {
+                return;
+            }
+            let rest = REST_FIRST_MILLIS
+                .checked_shl(state.rests.min(16))
+                .unwrap_or(REST_MILLIS_MAX)
+                .min(REST_MILLIS_MAX);
+            state.rests = state.rests.saturating_add(1);
+            state.rests_until = now.plus_millis(rest);
+            state.hand.clear();
+            state.rests_until
+        };
+        tracing::warn!(
+            host = self.host,
+            wait_ms = until.millis_since(now),
+            "the host does not answer and rests"
+        );
+        if let Some(shared) = &self.shared
+            && let Err(error) = shared.rest(&self.host, self.speed.paused(until)).await
+        {
+            tracing::warn!(host = self.host, problem = %error.0, "the others are not told that the host rests, each finds out itself");
         }
     }
 
@@ -277,6 +364,58 @@ mod tests {
         );
     }
 
+    async fn silent_times(pace: &Pace, now: Timestamp, times: u32) {
+        for _ in 0..times {
+            pace.silent(now).await;
+        }
+    }
+
+    #[tokio::test]
+    async fn a_host_that_does_not_answer_rests_is_tried_by_one_and_open_to_all_when_it_answers() {
+        let buckets: Arc<dyn PaceStore> = Arc::new(MemoryPaces::default());
+        for shared in [None, Some(buckets)] {
+            let one = Pace::new("example.com", 20, 1, shared.clone());
+            let two = Pace::new("example.com", 20, 1, shared.clone());
+            let now = Timestamp(5_000_000);
+            silent_times(&one, now, SILENCES_MAX - 1).await;
+            assert_eq!(one.admit(now, MINUTE).await, Ok(Duration::ZERO));
+            one.answered().await;
+            silent_times(&one, now, SILENCES_MAX - 1).await;
+            assert_eq!(one.admit(now, MINUTE).await, Ok(Duration::ZERO), "not in a row");
+            // One more, and what was on its way with it.
+            silent_times(&one, now, 4).await;
+            let rest = Duration::from_millis(REST_FIRST_MILLIS.unsigned_abs());
+            assert_eq!(one.admit(now, MINUTE).await, Err(rest), "told at once");
+            let tried = now.plus_millis(REST_FIRST_MILLIS + 500);
+            assert_eq!(one.admit(tried, MINUTE).await, Ok(Duration::ZERO));
+            assert!(one.admit(tried, MINUTE).await.is_err(), "one tries it");
+            if shared.is_some() {
+                assert!(two.admit(tried, MINUTE).await.is_err(), "for all");
+            }
+            one.silent(tried).await;
+            let doubled = tried.plus_millis(2 * REST_FIRST_MILLIS + 500);
+            assert!(one.admit(doubled.plus_millis(-1_000), MINUTE).await.is_err());
+            assert_eq!(one.admit(doubled, MINUTE).await, Ok(Duration::ZERO));
+            one.answered().await;
+            for _ in 0..4 {
+                assert_eq!(one.admit(doubled, MINUTE).await, Ok(Duration::ZERO));
+                assert_eq!(two.admit(doubled, MINUTE).await, Ok(Duration::ZERO));
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_rest_is_bounded() {
+        let pace = Pace::new("example.com", 20, 1, None);
+        let mut now = Timestamp(5_000_000);
+        silent_times(&pace, now, SILENCES_MAX).await;
+        for _ in 0..70 {
+            now = now.plus_millis(REST_MILLIS_MAX);
+            assert_eq!(pace.admit(now, MINUTE).await, Ok(Duration::ZERO));
+            pace.silent(now).await;
+        }
+    }
+
     #[tokio::test]
     async fn a_pause_holds_everyone_on_the_host() {
         let paces = Paces::new(1);
@@ -330,6 +469,14 @@ mod tests {
 
         async fn hold(&self, host: &str, full_at_micros: i64) -> Result<(), StoreError> {
             self.paces.hold(host, full_at_micros).await
+        }
+
+        async fn rest(&self, host: &str, full_at_micros: i64) -> Result<(), StoreError> {
+            self.paces.rest(host, full_at_micros).await
+        }
+
+        async fn healed(&self, host: &str) -> Result<(), StoreError> {
+            self.paces.healed(host).await
         }
     }
 

@@ -3,11 +3,12 @@
 //! HTTP libraries re-send on a dropped keep-alive connection by themselves. Here nothing does: the library's own
 //! retries are off, and a write always gets a connection of its own (`once`).
 //!
-//! Where a request may go is part of it ([`Destination`]); the environment has no say: no proxy, no redirect, no second
-//! look-up of a name. Answers are taken as they are or not at all: nothing is decompressed.
+//! Where a request may go, and by which way, is part of it ([`Destination`]); the environment has no say: no proxy of its
+//! own, no redirect, no second look-up of a name. Answers are taken as they are or not at all: nothing is decompressed.
 
 use super::once;
 use super::outbound::{self, CheckedResolver, Destination, Forbidden, Lookup, SystemLookup};
+use super::route;
 use async_trait::async_trait;
 use reqwest::header::{ACCEPT_ENCODING, HeaderName, HeaderValue};
 use std::collections::BTreeMap;
@@ -181,8 +182,11 @@ impl HttpTransport {
         }
     }
 
-    fn tls(&self) -> Result<rustls::ClientConfig, TransportError> {
-        let tls = self.tls.get_or_init(tls_config).clone();
+    fn tls(&self, destination: &Destination) -> Result<rustls::ClientConfig, TransportError> {
+        if let Some(own) = &destination.route().tls {
+            return Ok(rustls::ClientConfig::clone(own));
+        }
+        let tls = self.tls.get_or_init(route::ordinary_tls).clone();
         tls.map_err(TransportError::NotSent)
     }
 
@@ -192,7 +196,7 @@ impl HttpTransport {
             return Ok(client.clone());
         }
         let resolver = Arc::new(self.resolver(destination));
-        let client = client(self.tls()?, resolver).map_err(TransportError::NotSent)?;
+        let client = client(self.tls(destination)?, resolver).map_err(TransportError::NotSent)?;
         if known.len() >= DESTINATIONS_MAX {
             known.clear();
         }
@@ -230,7 +234,8 @@ impl HttpTransport {
         }
         if request.write {
             let resolver = self.resolver(&request.destination);
-            return once::send(built, &resolver, self.tls()?, request.timeout).await;
+            let tls = self.tls(&request.destination)?;
+            return once::send(built, &resolver, tls, request.timeout).await;
         }
         let client = self.client(&request.destination)?;
         whole(client.execute(built).await.map_err(classify)?).await
@@ -355,26 +360,16 @@ pub(super) fn causes(what: &str, mut cause: Option<&dyn std::error::Error>) -> S
     domain::problem::clean(&text)
 }
 
-fn tls_config() -> Result<rustls::ClientConfig, String> {
-    let mut roots = rustls::RootCertStore::empty();
-    let (_, unreadable) =
-        roots.add_parsable_certificates(webpki_root_certs::TLS_SERVER_ROOT_CERTS.iter().cloned());
-    if unreadable > 0 {
-        return Err(format!("{unreadable} root certificates cannot be read"));
-    }
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let builder = rustls::ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(|error| error.to_string())?;
-    Ok(builder.with_root_certificates(roots).with_no_client_auth())
-}
-
 #[expect(
     clippy::disallowed_methods,
     reason = "the one place where HTTP clients are made"
 )]
 fn client(tls: rustls::ClientConfig, resolver: Arc<CheckedResolver>) -> Result<reqwest::Client, String> {
-    reqwest::Client::builder()
+    let proxy = match resolver.destination.proxy() {
+        Some(proxy) => Some(proxy.for_reads()?),
+        None => None,
+    };
+    let client = reqwest::Client::builder()
         .dns_resolver(resolver)
         .tls_backend_preconfigured(tls)
         .http1_only()
@@ -385,9 +380,12 @@ fn client(tls: rustls::ClientConfig, resolver: Arc<CheckedResolver>) -> Result<r
         .no_proxy()
         .connect_timeout(Duration::from_secs(CONNECT_SECONDS_MAX))
         .pool_idle_timeout(Duration::from_secs(POOL_IDLE_SECONDS))
-        .pool_max_idle_per_host(IDLE_CONNECTIONS_MAX)
-        .build()
-        .map_err(|error| error.to_string())
+        .pool_max_idle_per_host(IDLE_CONNECTIONS_MAX);
+    let client = match proxy {
+        Some(proxy) => client.proxy(proxy),
+        None => client,
+    };
+    client.build().map_err(|error| error.to_string())
 }
 
 #[cfg(test)]

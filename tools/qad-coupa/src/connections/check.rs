@@ -219,7 +219,7 @@ mod tests {
     /// Settings, each with all below it, that do nothing to an invoice: how the two systems are reached and spoken to, who is
     /// told, and what is about suppliers and lists alone. Of these their description is told. Whatever is not in here says what
     /// it does.
-    const OF_NO_INVOICE: [&str; 26] = [
+    const OF_NO_INVOICE: [&str; 28] = [
         "id",
         "coupa.base_url",
         "coupa.client_id",
@@ -228,6 +228,7 @@ mod tests {
         "coupa.api_version",
         "coupa.requests_per_second",
         "coupa.networks",
+        "coupa.network",
         "coupa.integration_history.integration_code",
         "coupa.integration_history.contact_alert_type",
         "coupa.integration_history.technical_contact_alert_type",
@@ -238,6 +239,7 @@ mod tests {
         "qad.workspace_header",
         "qad.requests_per_second",
         "qad.networks",
+        "qad.network",
         "qad.auth",
         "qad.extra_headers",
         "qad.profile",

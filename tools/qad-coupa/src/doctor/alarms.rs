@@ -9,10 +9,13 @@ use aws_credential_types::provider::ProvideCredentials;
 use aws_sigv4::http_request::{SignableBody, SignableRequest, SigningSettings, sign};
 use aws_sigv4::sign::v4::SigningParams;
 use connectors::http::address::BaseUrl;
-use connectors::http::outbound::Destination;
+use connectors::http::outbound::{Destination, Network};
+use connectors::http::route::Route;
 use connectors::http::transport::{HttpTransport, Method, Request, Transport};
 use domain::problem::{Problem, clean};
 use flows::ports::Clock;
+use hyper_util::client::proxy::matcher::Matcher;
+use secrecy::SecretString;
 use serde::Deserialize;
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -25,7 +28,13 @@ const PAGES_MAX: usize = 20;
 const DESCRIBE_ALARMS: &str = "GraniteServiceVersion20100801.DescribeAlarms";
 /// CloudWatch's name in signatures, and the variable by which every AWS tool takes another address of it.
 const SERVICE: &str = "monitoring";
-const ENDPOINT: &str = "AWS_ENDPOINT_URL_CLOUDWATCH";
+const ENDPOINTS: [&str; 2] = ["AWS_ENDPOINT_URL_CLOUDWATCH", "AWS_ENDPOINT_URL"];
+/// What the regions of China begin with, and what the names of AWS end with there and elsewhere.
+const CHINA: &str = "cn-";
+const SUFFIX_OF_CHINA: &str = "amazonaws.com.cn";
+const SUFFIX: &str = "amazonaws.com";
+/// Where a company's proxy may be, beside the internet.
+const COMPANYS: [&str; 3] = ["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16"];
 /// Longest exchange, in seconds.
 const EXCHANGE_SECONDS_MAX: u64 = 30;
 /// What SNS gives instead of a subscription's name until somebody has confirmed it.
@@ -96,8 +105,36 @@ struct Described {
 
 async fn alarms(sdk: &SdkConfig, stack: &str) -> Result<Vec<Alarm>, Failure> {
     let region = sdk.region().map_or_else(String::new, ToString::to_string);
-    let address = variable(ENDPOINT).unwrap_or_else(|| format!("https://{SERVICE}.{region}.amazonaws.com"));
+    let named = ENDPOINTS.iter().find_map(|name| variable(name));
+    let address = named.unwrap_or_else(|| address_in(&region));
     described(sdk, &region, &address, stack).await
+}
+
+/// Where CloudWatch is in a region.
+pub(super) fn address_in(region: &str) -> String {
+    let suffix = if region.starts_with(CHINA) {
+        SUFFIX_OF_CHINA
+    } else {
+        SUFFIX
+    };
+    format!("https://{SERVICE}.{region}.{suffix}")
+}
+
+/// The only place to ask, by the proxy that this machine's variables name for it.
+fn destination(address: &BaseUrl) -> Result<Destination, Failure> {
+    let uri: http::Uri = address
+        .as_str()
+        .parse()
+        .map_err(|_| unanswered("the address is none"))?;
+    let Some(proxy) = Matcher::from_env().intercept(&uri) else {
+        return Ok(Destination::of(address, &[]));
+    };
+    let host = proxy.uri().authority().map_or("", |authority| authority.as_str());
+    let authorization = proxy.basic_auth().and_then(|value| value.to_str().ok());
+    let route = Route::through(&format!("http://{host}"), authorization.map(SecretString::from))
+        .map_err(unanswered)?;
+    let networks: Vec<Network> = COMPANYS.iter().filter_map(|range| range.parse().ok()).collect();
+    Ok(Destination::of(address, &networks).by(&route))
 }
 
 /// All alarms of the stack, from CloudWatch at this address.
@@ -179,7 +216,7 @@ async fn asked(sdk: &SdkConfig, region: &str, address: &BaseUrl, body: String) -
     let signed = instructions.headers();
     headers.extend(signed.map(|(name, value)| (name.to_owned(), value.to_owned())));
     let request = Request {
-        destination: Destination::of(address, &[]),
+        destination: destination(address)?,
         method: Method::Post,
         url,
         headers,

@@ -545,3 +545,19 @@ async fn all_pages_of_alarms_are_read_with_signed_requests() {
     }
     assert!(asked[1].contains(r#""NextToken":"n""#));
 }
+
+#[test]
+fn cloudwatch_is_found_in_every_partition() {
+    assert_eq!(
+        alarms::address_in("eu-central-1"),
+        "https://monitoring.eu-central-1.amazonaws.com"
+    );
+    assert_eq!(
+        alarms::address_in("us-gov-west-1"),
+        "https://monitoring.us-gov-west-1.amazonaws.com"
+    );
+    assert_eq!(
+        alarms::address_in("cn-north-1"),
+        "https://monitoring.cn-north-1.amazonaws.com.cn"
+    );
+}

@@ -4,8 +4,10 @@
 use crate::support::{DIFFERS, Demo, FAILED, NOT_FOUND, OK, REFUSED, UNREACHABLE, USAGE, program, text};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
-use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::path::Path;
+use std::sync::{Arc, Mutex};
 
 impl Demo {
     fn invoices(&self) -> Vec<Value> {
@@ -720,6 +722,40 @@ fn as_in_aws(demo: &Demo) {
         .unwrap();
     assert_eq!(nobody.status.code(), Some(UNREACHABLE));
     assert!(String::from_utf8_lossy(&nobody.stderr).contains("AWS_NOT_CONFIGURED"));
+    behind_a_proxy(&credentials);
+}
+
+/// AWS is asked through the proxy that the machine's variables name, and a bundle of authorities that is none is told.
+fn behind_a_proxy(credentials: &Path) {
+    let proxy = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = format!("http://{}", proxy.local_addr().unwrap());
+    let tunnels = Arc::new(Mutex::new(Vec::new()));
+    let seen = Arc::clone(&tunnels);
+    std::thread::spawn(move || {
+        for stream in proxy.incoming() {
+            let mut line = String::new();
+            BufReader::new(stream.unwrap()).read_line(&mut line).unwrap();
+            seen.lock().unwrap().push(line);
+        }
+    });
+    let asked = |name: &str, value: &str| {
+        program()
+            .env_clear()
+            .env("AWS_SHARED_CREDENTIALS_FILE", credentials)
+            .env("AWS_CONFIG_FILE", "/nonexistent")
+            .env(name, value)
+            .args(["--stack", "qad-coupa", "--profile", "operator"])
+            .args(["--region", "us-east-1", "status"])
+            .output()
+            .unwrap()
+    };
+    assert_eq!(asked("HTTPS_PROXY", &address).status.code(), Some(UNREACHABLE));
+    let tunnels = tunnels.lock().unwrap();
+    assert!(!tunnels.is_empty());
+    let host = "CONNECT cloudformation.us-east-1.amazonaws.com:443 ";
+    assert!(tunnels.iter().all(|line| line.starts_with(host)), "{tunnels:?}");
+    let output = asked("AWS_CA_BUNDLE", "/nonexistent");
+    assert!(String::from_utf8_lossy(&output.stderr).contains("TRUST_STORE_UNUSABLE"));
 }
 
 /// Everything is in the dead-letter queue, and goes back twice: no external write comes of it. Of every queue that has one.

@@ -89,7 +89,7 @@ async fn a_rotation_on_both_systems_loses_nothing_and_a_wrong_credential_is_not_
     })
     .await;
     assert!(
-        life.logs().contains("credential_refused"),
+        life.logs().contains("connection_refused"),
         "the alarm's metric is written"
     );
     let codes = life.invoices();
