@@ -2,6 +2,7 @@
 //! it stands in `docs/reliability.md`, and this test fails when that table is not what it found. A guard whose absence
 //! nobody notices would be decoration, or the simulation would be blind.
 
+use crate::effect_machine::{Given, explore, is_fault};
 use crate::{aligned_guards, payments, preemptions};
 use domain::guards::{Guard, without};
 use domain::lifecycle::State;
@@ -16,14 +17,10 @@ use tests::fates::{Fault, Odds, Script};
 use tests::gate::{Calm, Method};
 use tests::harness::{Harness, Job, Setup, every_order};
 use tests::life::{Life, live};
-use tests::machines::{self, faults::Odds as MachineOdds};
-use tests::seeds;
 use tests::small::{
     INVOICE, ORDER, OTHER, invoice, order, receipt, straight_through, supplier, without_receipt, world,
 };
 
-/// Seeds tried before a guard's absence counts as unnoticed.
-const SEEDS_MAX: u64 = 2_000;
 /// Where the table stands.
 const DOCUMENT: &str = "../docs/reliability.md";
 /// What stands before and after it.
@@ -48,41 +45,14 @@ struct Row {
 
 /// What catches its absence: the kind of run, and what breaks.
 enum Caught {
-    /// The pure machines, under these odds.
-    Machines(fn() -> Option<MachineOdds>),
+    /// Every history of the write protocol, as it is shipped, in such a world.
+    Protocol(Given),
     /// The flows, in a run of its own.
     Flows(fn() -> Option<String>),
 }
 
-fn usual() -> Option<MachineOdds> {
-    None
-}
-
-/// Workers that stop in the wrong moment, again and again.
-fn stalling() -> Option<MachineOdds> {
-    Some(MachineOdds {
-        stalls: 60,
-        answer_lost: 60,
-        write_lost: 40,
-        late: 300,
-        ..MachineOdds::none()
-    })
-    .map(|odds| MachineOdds {
-        stall_millis: 600_000,
-        ..odds
-    })
-}
-
-/// Nothing but lost answers and commits that are as late as they may be.
-fn late() -> Option<MachineOdds> {
-    Some(MachineOdds {
-        late: 500,
-        ..MachineOdds::none()
-    })
-}
-
 fn rows() -> Vec<Row> {
-    use Caught::{Flows, Machines};
+    use Caught::{Flows, Protocol};
     use Guard::{
         ChangeShare, ClockSkew, CodeIsOurs, CodeReserved, CursorsForward, EchoComparison, EmptyIsNotGone,
         FailedLookUpIsNoAnswer, Fence, IdentityClaim, IntentFirst, InvoiceCurrency, LinkedOnce,
@@ -97,60 +67,64 @@ fn rows() -> Vec<Row> {
         caught,
     };
     let switch = Removed::Switch;
+    let keyed = Given {
+        keyed_by_hand: true,
+        ..Given::usual()
+    };
     vec![
         row(
             "settle window",
             "`domain::effect`",
             switch(SettleWindow),
-            Machines(usual),
+            Protocol(Given::usual()),
         ),
         row(
             "intent before the first byte",
-            "`flows::engine`",
+            "`domain::drive`",
             switch(IntentFirst),
-            Machines(usual),
+            Protocol(Given::usual()),
         ),
         row(
             "fence on every outcome",
-            "`flows::engine`",
+            "`domain::drive`",
             switch(Fence),
-            Machines(stalling),
+            Protocol(Given::usual()),
         ),
         row(
             "send inside the lease",
-            "`flows::engine`",
+            "`domain::drive`",
             switch(SendInsideLease),
-            Machines(stalling),
+            Protocol(Given::usual()),
         ),
         row(
             "unknown is unknown (timeouts, 5xx)",
-            "`flows::engine`",
+            "`domain::drive`",
             switch(UnknownIsUnknown),
-            Machines(usual),
+            Protocol(Given::usual()),
         ),
         row(
             "a failed look-up is not empty",
-            "`flows::engine`",
+            "`domain::drive`",
             switch(FailedLookUpIsNoAnswer),
-            Machines(usual),
+            Protocol(Given::usual()),
         ),
         row(
             "look-up before the first send",
-            "`flows::engine`",
+            "`domain::drive`",
             switch(LookUpBeforeFirstSend),
-            Machines(usual),
+            Protocol(keyed),
         ),
         row(
             "allowance for clock skew",
             "`domain::effect`, `domain::timing`",
             switch(ClockSkew),
-            Machines(late),
+            Protocol(Given::usual()),
         ),
         row(
             "condition on every write",
             "the register",
             Removed::Conditions,
-            Machines(usual),
+            Protocol(Given::usual()),
         ),
         row(
             "register, then look once more (hold)",
@@ -168,19 +142,19 @@ fn rows() -> Vec<Row> {
             "watermark moves last",
             "`flows::feed`",
             switch(WatermarkLast),
-            Machines(usual),
+            Flows(poll_dies_after_each_call),
         ),
         row(
             "only the latest poll records payments",
             "`flows::bills`",
             switch(PollersRight),
-            Machines(stalling),
+            Flows(payments::taken_back_between_two_polls),
         ),
         row(
             "paid only after posted",
             "`flows::write_payment`",
             switch(PaidAfterPosted),
-            Machines(usual),
+            Flows(payments::paid_before_it_is_posted),
         ),
         row(
             "QAD says when a bill is paid",
@@ -331,7 +305,7 @@ fn every_guard_taken_away_is_noticed_and_the_document_says_how() {
     let mut unnoticed = Vec::new();
     for row in rows() {
         let caught = match &row.caught {
-            Caught::Machines(odds) => first_seed(row.removed, odds()),
+            Caught::Protocol(given) => second_document(row.removed, *given),
             Caught::Flows(run) => taken_away(row.removed, *run).map(|what| {
                 let (by, what) = what.split_once(": ").unwrap_or(("", &what));
                 (by.to_owned(), what.to_owned())
@@ -359,6 +333,14 @@ fn every_guard_taken_away_is_noticed_and_the_document_says_how() {
     );
 }
 
+/// With the guard, nothing of the kind.
+#[test]
+fn with_every_guard_the_runs_of_polls_and_payments_break_nothing() {
+    for run in [poll_dies_after_each_call, payments::paid_before_it_is_posted] {
+        assert_eq!(run(), None);
+    }
+}
+
 fn taken_away<T>(removed: Removed, run: impl FnOnce() -> T) -> T {
     match removed {
         Removed::Switch(guard) => without(guard, run),
@@ -366,57 +348,24 @@ fn taken_away<T>(removed: Removed, run: impl FnOnce() -> T) -> T {
     }
 }
 
-/// The first seed whose life breaks without the guard, how few faults that takes, and what breaks.
-fn first_seed(removed: Removed, odds: Option<MachineOdds>) -> Option<(String, String)> {
-    let life = |seed| {
-        let mut life = odds.map_or_else(
-            || machines::Life::of(seed),
-            |odds| machines::Life::with(seed, odds),
-        );
-        life.conditions = !matches!(removed, Removed::Conditions);
-        if matches!(removed, Removed::Switch(Guard::ClockSkew)) {
-            with_wide_skew(&mut life);
-        }
-        life
+/// The shortest history of the write protocol to a second document without the guard, and what went wrong in it.
+fn second_document(removed: Removed, given: Given) -> Option<(String, String)> {
+    let given = Given {
+        conditions: !matches!(removed, Removed::Conditions),
+        ..given
     };
-    let whole: Vec<Vec<String>> = (1..=20).map(|seed| with_all(&life(seed), removed)).collect();
-    assert!(
-        whole.iter().all(Vec::is_empty),
-        "with the guard it breaks too: {whole:?}"
-    );
-    taken_away(removed, || {
-        (1..=SEEDS_MAX).find_map(|seed| {
-            let lived = machines::live(&life(seed));
-            let first = lived.violations.first()?.clone();
-            let story = seeds::story_of_life(&life(seed));
-            let enough = story.lines().nth(1).unwrap_or_default().trim_end_matches(':');
-            println!("{story}");
-            Some((
-                format!("machines, seed {seed} ({enough})"),
-                first.replace('|', "/"),
-            ))
-        })
-    })
-}
-
-/// Clocks that differ by a minute, with an allowance for it: with the usual two seconds the same takes more seeds.
-fn with_wide_skew(life: &mut machines::Life) {
-    const SKEW_MILLIS: i64 = 60_000;
-    life.skew_millis = SKEW_MILLIS;
-    for timing in [&mut life.believed, &mut life.real] {
-        timing.clock_skew_millis = SKEW_MILLIS;
-        timing.lease_millis = timing.function_millis + 1_000 + 2 * SKEW_MILLIS;
-    }
-    assert!(life.believed.broken_links().is_empty());
-}
-
-/// The same life with every guard.
-fn with_all(life: &machines::Life, removed: Removed) -> Vec<String> {
-    let mut life = life.clone();
-    if matches!(removed, Removed::Conditions) {
-        life.conditions = true;
-    }
-    machines::live(&life).violations
+    let history = taken_away(removed, || explore(given)).two_documents?;
+    println!("{history:#?}");
+    let faults = history.iter().filter(|what| is_fault(what));
+    let faults: Vec<&str> = faults.map(String::as_str).collect();
+    let faults = match faults.as_slice() {
+        [] => "nothing else goes wrong".to_owned(),
+        some => some.join(", "),
+    };
+    Some((
+        format!("the protocol, {} steps", history.len()),
+        format!("S1 QAD has a second document: {faults}"),
+    ))
 }
 
 // ---------------------------------------------------------------------------------------------------------------
@@ -531,8 +480,31 @@ fn voided_at_any_moment() -> Option<String> {
     )
 }
 
+/// A receipt is posted, and the poll that is to record it dies after one of its calls.
+fn poll_dies_after_each_call() -> Option<String> {
+    const CALLS: u64 = 12;
+    (1..=CALLS).find_map(|call| {
+        let mut run = Harness::new(without_receipt(), &Setup::default()).collecting();
+        run.run(Job::Match(INVOICE, HintReason::Webhook));
+        let new = receipt(ORDER, "RC1", 10);
+        run.sim.world().qad.post_receipt(new).unwrap();
+        let done = run.sim.shared().calls;
+        run.fate(Script {
+            faults: vec![(done + call, Fault::CrashAfter)],
+            ..Script::default()
+        });
+        run.run(Job::PollReceipts);
+        run.heal();
+        let held = run.standing(INVOICE).0 == "held";
+        let held =
+            held.then(|| "S12 the watermark is past a receipt that still holds its invoice".to_owned());
+        let broken = run.violations().first().cloned().or(held);
+        broken.map(|what| format!("flows, death after call {call} of the poll: {what}"))
+    })
+}
+
 /// The place of a method among the calls of a run.
-fn call_of(begin: impl Fn() -> Harness, method: Method) -> u64 {
+pub(crate) fn call_of(begin: impl Fn() -> Harness, method: Method) -> u64 {
     let called = Arc::new(Mutex::new(Vec::new()));
     let mut run = begin();
     run.fate(Script {
@@ -544,7 +516,7 @@ fn call_of(begin: impl Fn() -> Harness, method: Method) -> u64 {
     u64::try_from(place.unwrap()).unwrap() + 1
 }
 
-fn straight() -> Harness {
+pub(crate) fn straight() -> Harness {
     let mut run = Harness::new(straight_through(), &Setup::default());
     run.spawn(Job::Match(INVOICE, HintReason::Webhook));
     run
@@ -657,13 +629,15 @@ fn with_clocks_wrong_by_minutes_there_is_a_second_document() {
     assert!(seed.is_some());
 }
 
-/// What the flows do without the guards whose absence the machines have shown.
+/// The flows go through the same lines: what the protocol does without a guard, they do.
 #[test]
-fn the_flows_without_a_guard_break_as_the_machines_do() {
+fn the_flows_without_a_guard_of_the_protocol_break_too() {
     let day = small_day();
     for guard in [
         Guard::SettleWindow,
         Guard::IntentFirst,
+        Guard::Fence,
+        Guard::SendInsideLease,
         Guard::UnknownIsUnknown,
         Guard::FailedLookUpIsNoAnswer,
     ] {

@@ -1,9 +1,15 @@
 //! Payments into Coupa: every entry once, in every order, with every fault at every call.
 
+#[cfg(debug_assertions)]
+use crate::guards::{call_of, first_schedule, straight};
 use crate::{every_single_fault, preemptions};
 use flows::ports::{Collection, HintReason};
 use rust_decimal::Decimal;
 use sandbox::world::qad::{Exact, PaymentAllocation};
+#[cfg(debug_assertions)]
+use tests::fates::{Fault, Script};
+#[cfg(debug_assertions)]
+use tests::gate::{Calm, Method};
 use tests::harness::{BEGINNING, Ended, Harness, Job, Setup, every_order};
 use tests::small::{INVOICE, ORDER, OTHER, invoice, order, receipt, straight_through, world};
 
@@ -123,27 +129,25 @@ fn two_deliveries_of_one_bill_in_every_order_are_one_entry() {
     assert!(schedules > 10, "{schedules}");
 }
 
+fn two_polls_and_a_void() -> Harness {
+    let mut run = posted(vec![allocation(1, 100, "Paid")]);
+    run.spawn(Job::PollPayments);
+    run.spawn_step("taken back", |world, now| {
+        world.qad.payments[0].status = "Void".to_owned();
+        world.qad.payments[0].last_modified = now.date_utc();
+    });
+    run.spawn(Job::PollPayments);
+    run
+}
+
 #[test]
 fn two_polls_and_a_void_between_them_in_every_order_never_hide_the_void() {
-    let schedules = every_order(
-        preemptions(2),
-        || {
-            let mut run = posted(vec![allocation(1, 100, "Paid")]);
-            run.spawn(Job::PollPayments);
-            run.spawn_step("taken back", |world, now| {
-                world.qad.payments[0].status = "Void".to_owned();
-                world.qad.payments[0].last_modified = now.date_utc();
-            });
-            run.spawn(Job::PollPayments);
-            run
-        },
-        |mut run| {
-            run.heal();
-            let (entries, paid) = shown(&run);
-            let sum: Decimal = entries.iter().sum();
-            assert!(sum.is_zero() && !paid, "{entries:?} {paid}\n{}", run.story());
-        },
-    );
+    let schedules = every_order(preemptions(2), two_polls_and_a_void, |mut run| {
+        run.heal();
+        let (entries, paid) = shown(&run);
+        let sum: Decimal = entries.iter().sum();
+        assert!(sum.is_zero() && !paid, "{entries:?} {paid}\n{}", run.story());
+    });
     assert!(schedules > 10, "{schedules}");
 }
 
@@ -490,4 +494,32 @@ pub(crate) fn paid_in_another_currency() -> Option<String> {
         ..paying("976.50")
     };
     broken(posted_over(100, "EUR", vec![in_dollars]).collecting())
+}
+
+/// QAD pays a bill whose invoice is on its way: whoever was to create it has died just before.
+#[cfg(debug_assertions)]
+pub(crate) fn paid_before_it_is_posted() -> Option<String> {
+    let create = call_of(straight, Method::CreateInvoice);
+    let mut run = straight().collecting();
+    run.fate(Script {
+        faults: vec![(create, Fault::CrashBefore)],
+        ..Script::default()
+    });
+    run.run_all();
+    run.fate(Calm);
+    run.sim.world().qad.payments.push(allocation(1, 100, "Paid"));
+    run.run(Job::PollPayments);
+    run.run(pay());
+    let first = run.violations().first()?.lines().next()?.to_owned();
+    Some(format!("flows, death before call {create}: {first}"))
+}
+
+/// A payment is taken back between the readings of two polls that run at once.
+#[cfg(debug_assertions)]
+pub(crate) fn taken_back_between_two_polls() -> Option<String> {
+    first_schedule(preemptions(3), two_polls_and_a_void, |run| {
+        let (entries, paid) = shown(run);
+        let sum: Decimal = entries.iter().sum();
+        (!sum.is_zero() || paid).then(|| "S8 QAD has taken the payment back, and Coupa shows it".to_owned())
+    })
 }

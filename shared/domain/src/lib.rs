@@ -19,6 +19,7 @@
 //! | [`lifecycle`] | the states of an invoice and the one function that moves it |
 //! | [`timing`] | the chain of times that "never twice" rests on |
 //! | [`effect`] | the state machine of a write to another system |
+//! | [`drive`] | the protocol that moves it: what to do next, given what happened |
 //! | [`guards`] | the conditions that all of this rests on, by name |
 //! | [`parallel`] | what would have been posted, against what was keyed in QAD
 //! | [`payments`] | what QAD's payments demand of a Coupa invoice |
@@ -40,6 +41,7 @@
 pub mod coupa_orders;
 pub mod csv;
 pub mod documents;
+pub mod drive;
 pub mod effect;
 pub mod entities;
 pub mod explain;

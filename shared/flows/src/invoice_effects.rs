@@ -8,6 +8,7 @@ use crate::ports::{
 use crate::store::{Change, Context, sha256_hex};
 use async_trait::async_trait;
 use domain::documents::CoupaStatus;
+use domain::drive::Manner;
 use domain::effect::{Effect, EffectEvent, EffectStatus, Repetition};
 use domain::explain::{self, Shown, Standing};
 use domain::guards::{Guard, stands};
@@ -366,12 +367,15 @@ impl Target<InvoiceRecord> for Creation<'_> {
         }
     }
 
-    fn absent(
-        &self,
-        context: &Context<'_>,
-        record: &InvoiceRecord,
-    ) -> Result<Option<Change<InvoiceRecord, Event>>, IllegalStep> {
-        // While nobody knew, the invoice may have been voided or changed and what was received may have gone back.
+    /// While nobody knew, the invoice may have been voided or changed and what was received may have gone back.
+    fn manner(&self) -> Manner {
+        Manner {
+            anew_when_absent: true,
+            ..Manner::default()
+        }
+    }
+
+    fn absent(&self, context: &Context<'_>, record: &InvoiceRecord) -> Stepped<InvoiceRecord, Event> {
         let gone = advance(
             InvoiceEffect::Creation,
             context,
@@ -381,7 +385,7 @@ impl Target<InvoiceRecord> for Creation<'_> {
         let event = Event::Received { coupa_status: None };
         let mut anew = then(gone, event, context.clock.now())?;
         anew.document.look_again = Some(context.clock.now());
-        Ok(Some(anew))
+        Ok(anew)
     }
 
     fn step(
@@ -514,6 +518,14 @@ impl Target<InvoiceRecord> for Export<'_> {
     type Answer = Flagged;
     type Event = Event;
 
+    /// The document is in QAD and stays there; the flag is asked for again later, and the reason is shown meanwhile.
+    fn manner(&self) -> Manner {
+        Manner {
+            asks_again_after_millis: Some(self.retry_refused_millis),
+            ..Manner::default()
+        }
+    }
+
     fn effect<'d>(&self, record: &'d InvoiceRecord) -> Option<&'d Effect> {
         record.export.as_ref()
     }
@@ -570,32 +582,6 @@ impl Target<InvoiceRecord> for Export<'_> {
         };
         exported.document.look_pending |= looks;
         Ok(noted(exported, self.outcomes, context.clock.now()))
-    }
-
-    /// The document is in QAD and stays there; the flag is asked for again later, and the reason is shown meanwhile.
-    fn refused(
-        &self,
-        context: &Context<'_>,
-        record: &InvoiceRecord,
-        problem: Problem,
-    ) -> Stepped<InvoiceRecord, Event> {
-        let not_before = context.clock.now().plus_millis(self.retry_refused_millis);
-        advance(
-            InvoiceEffect::Export,
-            context,
-            record,
-            EffectEvent::NotApplied { not_before, problem },
-        )
-    }
-
-    fn parked(
-        &self,
-        context: &Context<'_>,
-        record: &InvoiceRecord,
-        problem: Problem,
-        _: Option<&Flagged>,
-    ) -> Stepped<InvoiceRecord, Event> {
-        self.refused(context, record, problem)
     }
 }
 

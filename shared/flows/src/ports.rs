@@ -27,63 +27,7 @@ use std::time::Duration;
 // What can go wrong when we ask another system
 // ---------------------------------------------------------------------------------------------------------------
 
-/// A read that gave no answer. It is never to be taken for "there is none".
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum ReadError {
-    /// Try again later: network, 5xx, 429, an answer cut short.
-    #[error("{problem}")]
-    Unavailable {
-        /// Not before this long, when the other side said so.
-        retry_after: Option<Duration>,
-        /// What happened.
-        problem: Problem,
-    },
-    /// Trying again cannot help until a person changes something: permission, wrong path, wrong credential.
-    #[error("{0}")]
-    Refused(Problem),
-    /// The answer came and is not what it must be; the problem names the JSON path.
-    #[error("{0}")]
-    Unreadable(Problem),
-}
-
-impl ReadError {
-    /// What is wrong.
-    pub fn problem(&self) -> &Problem {
-        match self {
-            Self::Unavailable { problem, .. } => problem,
-            Self::Refused(problem) | Self::Unreadable(problem) => problem,
-        }
-    }
-}
-
-/// A write that was not confirmed. The three variants are what the caller must know, and nothing else decides.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum WriteError {
-    /// Provably not applied: no byte was sent, or the other side said 401 or 429, or the record is in use. Safe to repeat.
-    #[error("not applied: {problem}")]
-    NotApplied {
-        /// Not before this long, when the other side said so.
-        retry_after: Option<Duration>,
-        /// What happened.
-        problem: Problem,
-    },
-    /// Provably not applied, and repeating it cannot help until a person changes something.
-    #[error("refused: {0}")]
-    Refused(Problem),
-    /// It may have happened. A timeout after the bytes left, a reset, any 5xx, an answer that cannot be read.
-    #[error("unknown: {0}")]
-    Unknown(Problem),
-}
-
-impl WriteError {
-    /// What is wrong.
-    pub fn problem(&self) -> &Problem {
-        match self {
-            Self::NotApplied { problem, .. } => problem,
-            Self::Refused(problem) | Self::Unknown(problem) => problem,
-        }
-    }
-}
+pub use domain::drive::{ReadError, WriteError};
 
 // ---------------------------------------------------------------------------------------------------------------
 // Coupa

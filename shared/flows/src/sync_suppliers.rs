@@ -1674,6 +1674,7 @@ fn write_of(effect: &Effect) -> Result<SupplierWrite, Problem> {
 // ---------------------------------------------------------------------------------------------------------------
 
 /// What a side shows of a supplier.
+#[derive(Clone)]
 enum Shown {
     Qad(QadSupplier),
     Coupa(CoupaSupplier),

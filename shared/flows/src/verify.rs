@@ -46,13 +46,9 @@ pub(crate) async fn run(
     let known = record.state.voucher().filter(|_| doubt.request.is_none());
     let change = match found.map(|documents| come_late(&draft, known, documents)) {
         Err(error) => {
-            let retry_after = match &error {
-                ReadError::Unavailable { retry_after, .. } => *retry_after,
-                ReadError::Refused(_) | ReadError::Unreadable(_) => None,
-            };
             let event = EffectEvent::VerificationFailed {
                 key,
-                not_before: not_before(context, effect, retry_after),
+                not_before: not_before(context, effect, error.retry_after()),
                 problem: error.problem().clone(),
             };
             looked(deps, record, event)?

@@ -434,6 +434,14 @@ async fn standing(context: &Context<'_>, invoice: InvoiceId) -> Result<Standing,
 }
 
 /// Looks again later, ever more slowly, and says why; nothing is written when that is planned already.
+/// How long a bill waits, in milliseconds, before it asks again whether its invoice is in QAD, having asked so often in vain.
+pub fn wait_for_invoice_millis(asked: u32) -> i64 {
+    NOT_POSTED_RECHECK_MILLIS
+        .checked_shl(asked.min(20))
+        .unwrap_or(NOT_POSTED_RECHECK_MILLIS_MAX)
+        .min(NOT_POSTED_RECHECK_MILLIS_MAX)
+}
+
 async fn wait_for_invoice(
     context: &Context<'_>,
     loaded: Loaded<BillPayments>,
@@ -444,10 +452,7 @@ async fn wait_for_invoice(
         return Ok(rest(context, loaded));
     }
     let mut document = loaded.document;
-    let wait = NOT_POSTED_RECHECK_MILLIS
-        .checked_shl(document.setbacks.min(20))
-        .unwrap_or(NOT_POSTED_RECHECK_MILLIS_MAX)
-        .min(NOT_POSTED_RECHECK_MILLIS_MAX);
+    let wait = wait_for_invoice_millis(document.setbacks);
     document.setbacks = document.setbacks.saturating_add(1);
     document.look_again = Some(now.plus_millis(wait));
     document.delay = Some(

@@ -2,7 +2,7 @@
 
 use crate::machines::Run;
 use crate::machines::systems::{BILLED, Kind, sign_key};
-use crate::machines::worker::{Outcome, Seen, Worker, counts};
+use crate::machines::worker::{Seen, Worker, counts};
 use domain::effect::EffectStatus;
 use domain::lifecycle::{State, is_done};
 use domain::time::Date;
@@ -52,10 +52,10 @@ impl Watch {
     }
 
     /// A worker's exchange has ended.
-    pub fn answered(&mut self, worker: u32, outcome: Outcome, now: i64) {
+    pub fn answered(&mut self, worker: u32, declined: bool, now: i64) {
         if let Some(sent) = self.sent.iter_mut().rev().find(|sent| sent.worker == worker) {
             sent.last_byte = sent.last_byte.min(now);
-            sent.open = outcome != Outcome::Declined;
+            sent.open = !declined;
         }
     }
 

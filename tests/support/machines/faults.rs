@@ -17,6 +17,8 @@ pub enum Place {
     Write,
     /// A hint on its way into the queue.
     Hint,
+    /// No call: nothing comes in between.
+    AtOnce,
 }
 
 /// One fault.
@@ -169,6 +171,7 @@ impl Odds {
                 (self.answer_lost, Fault::AnswerLost),
             ],
             Place::Hint => [(self.hint_lost, Fault::Lost), (self.hint_twice, Fault::Twice)],
+            Place::AtOnce => return Fault::None,
         };
         for (chance, fault) in lost {
             if rng.per_mille(chance) {

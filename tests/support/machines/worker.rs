@@ -3,32 +3,30 @@
 use crate::machines::Run;
 use crate::machines::faults::{Fault, Place};
 use crate::machines::marks::Mark;
-use crate::machines::systems::{
-    BILLED, Change, Hint, Kind, Late, Stored, Write, order_line, voucher, wanted_key,
-};
-use domain::effect::{Effect, EffectEvent, Repetition, Step, backoff_millis};
-use domain::guards::{Guard, stands};
-use domain::lifecycle::{Event, InvoiceEffect, InvoiceRecord, ParkReason, PostedHow, State};
-use domain::payments::{BillPayments, NextEntry, PaymentEntry, PaymentPolicy, PaymentStatus};
+use crate::machines::shell::Driving;
+use crate::machines::systems::{BILLED, Change, Hint, Kind, Stored, Write, order_line, wanted_key};
+use domain::drive::Heard;
+use domain::effect::{Effect, Repetition, backoff_millis};
+use domain::lifecycle::{Event, InvoiceEffect, InvoiceRecord, State};
+use domain::payments::{BillPayments, NextEntry, PaymentPolicy, PaymentStatus};
 use domain::problem::Problem;
 use domain::time::Timestamp;
 use domain::timing::Timing;
 use flows::feed::Watermark;
 use flows::poll_receipts::{knows, watermark_after};
+use flows::write_payment::wait_for_invoice_millis;
 use rust_decimal::Decimal;
 use std::collections::BTreeSet;
 use std::rc::Rc;
 
 /// How often what waits is looked at although nothing happened, in milliseconds.
 pub const RECHECK_MILLIS: i64 = 3_600_000;
-/// How soon a bill is looked at again whose invoice is not in QAD yet, in milliseconds.
-pub const NOT_POSTED_RECHECK_MILLIS: i64 = 900_000;
 /// Most rounds of one run.
 const ROUNDS_MAX: u32 = 12;
 /// How often one commit is sent while the register gives no answer, as in the flows.
 const COMMIT_TRIES_MAX: u32 = 4;
-/// How often an outcome is written again because somebody else changed the record in between, as in the engine.
-const SETTLE_TRIES_MAX: u32 = 5;
+/// How often a payment is recorded again because somebody else changed the bill in between.
+const RECORD_TRIES_MAX: u32 = 5;
 /// How soon a message whose run failed comes again, in milliseconds. The real queue takes longer, which changes nothing:
 /// nothing but a wake-up rests on it.
 const REDELIVERY_MILLIS: i64 = 90_000;
@@ -57,30 +55,9 @@ pub enum Seen {
     Bill(u64, Rc<BillPayments>),
 }
 
-/// How a send, or a look-up, ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Outcome {
-    /// The other side confirmed it.
-    Confirmed,
-    /// A look-up found ours.
-    Recovered,
-    /// A look-up found a stranger's, taken as ours.
-    Adopted,
-    /// Provably not applied.
-    Declined,
-    /// Not begun, for want of time.
-    NotBegun,
-    /// Nobody knows.
-    Unknown,
-    /// The look-up gave no answer.
-    LookUpFailed,
-    /// There are two.
-    Two,
-}
-
 /// What a worker does next.
 #[derive(Debug, Clone)]
-enum Stage {
+pub(crate) enum Stage {
     Load,
     ReadOthers(Seen),
     /// What was read when the question was handled; the answer has taken its time.
@@ -88,13 +65,12 @@ enum Stage {
     /// Commits; what for, how often it was sent, whether the register has done it already.
     Commit(Box<Change>, After, u32, bool),
     Recheck(Vec<usize>),
-    FirstLook(Kind, Seen),
-    LookEarly(Kind, Seen),
-    LookUp(Kind, Seen),
-    Send(Kind, Seen),
-    Leave(Kind, Seen),
-    Answer(Kind, Seen, Outcome),
-    Reload(Kind, Outcome, u64, u32),
+    LookUp(Box<Driving>),
+    Send(Box<Driving>),
+    Leave(Box<Driving>),
+    /// What it asked for has been answered.
+    Hear(Box<Driving>, Heard<()>),
+    Reload(Box<Driving>),
     ReadCoupa(Seen),
     Watermark,
     Scan(Box<Stored<Option<Watermark>>>),
@@ -110,7 +86,7 @@ enum Stage {
 
 /// What a payment poll has read.
 #[derive(Debug, Clone)]
-struct Rows {
+pub(crate) struct Rows {
     right: u64,
     new: Vec<domain::payments::Allocation>,
     known: BTreeSet<(usize, String)>,
@@ -118,11 +94,10 @@ struct Rows {
 
 /// What a commit was for.
 #[derive(Debug, Clone)]
-enum After {
+pub(crate) enum After {
     Again,
     Held(Vec<usize>),
-    Next(Box<Stage>),
-    Settled(Kind, Outcome, u64, u32),
+    Hear(Box<Driving>, Seen),
     WakeNext(Box<(u64, Watermark)>),
     End,
     RecordNext(Box<Rows>),
@@ -141,16 +116,20 @@ pub struct Worker {
     job: Job,
     killed_at: i64,
     /// By its own clock.
-    deadline: i64,
-    undead: bool,
-    step: u32,
+    pub deadline: i64,
+    /// It goes on past its end.
+    pub undead: bool,
+    /// Counts its steps.
+    pub step: u32,
     rounds: u32,
-    looked: bool,
+    /// What is to be decided has been looked at.
+    pub looked: bool,
     receipt_arrived: bool,
     stage: Stage,
 }
 
-fn problem() -> Problem {
+/// Why anything fails here.
+pub fn problem() -> Problem {
     Problem::new("SIMULATED", "")
 }
 
@@ -162,12 +141,6 @@ impl Seen {
             (Self::Record(_, record), Kind::Export) => record.export.as_ref(),
             (Self::Bill(_, bill), Kind::Pay) => bill.entry.as_ref(),
             _ => None,
-        }
-    }
-
-    fn revision(&self) -> u64 {
-        match self {
-            Self::Record(revision, _) | Self::Bill(revision, _) => *revision,
         }
     }
 }
@@ -210,7 +183,7 @@ impl Worker {
 }
 
 /// What a step leads to.
-enum Next {
+pub(crate) enum Next {
     /// On to the next stage, after this call took its time.
     To(Stage, Place),
     /// The run is over, and the message that led to it is used up.
@@ -255,7 +228,7 @@ impl Run {
         // Waiting for an answer is no call of its own.
         let waits = matches!(
             stage,
-            Stage::Answer(..) | Stage::Decide(..) | Stage::Scanned(..) | Stage::PaymentsScanned(..)
+            Stage::Hear(..) | Stage::Decide(..) | Stage::Scanned(..) | Stage::PaymentsScanned(..)
         );
         let fault = if waits {
             Fault::None
@@ -332,7 +305,7 @@ impl Run {
             Stage::Recheck(_) if lost => Next::Failed,
             Stage::Recheck(known) => {
                 let missed = self.systems.mirror.iter().any(|receipt| !known.contains(receipt));
-                if missed && stands(Guard::RecheckAfterRegister) && !worker.receipt_arrived {
+                if missed && !worker.receipt_arrived {
                     self.saw(Mark::ReceiptMissed);
                     worker.receipt_arrived = true;
                     worker.looked = false;
@@ -340,31 +313,12 @@ impl Run {
                 }
                 Next::Over
             }
-            Stage::FirstLook(kind, seen) => self.first_look(worker, kind, seen, lost),
-            Stage::LookEarly(kind, seen) => self.look_early(worker, kind, seen, lost),
-            Stage::LookUp(kind, seen) => self.look_up(worker, kind, seen, lost),
-            Stage::Send(kind, seen) => self.send(worker, kind, seen, fault),
-            Stage::Leave(kind, seen) => self.leave(worker, kind, seen, fault),
-            Stage::Answer(kind, seen, outcome) => {
-                self.watch.answered(worker.number, outcome, self.systems.now);
-                if outcome == Outcome::Confirmed {
-                    self.saw(Mark::Confirmed);
-                }
-                self.settle(worker, kind, seen, outcome, 0)
-            }
-            Stage::Reload(..) if lost => Next::Failed,
-            Stage::Reload(kind, outcome, fence, tries) => {
-                let seen = self.read(kind);
-                let ours = seen.effect(kind).is_some_and(|effect| {
-                    (effect.fence == fence || !stands(Guard::Fence)) && !effect.is_finished()
-                });
-                if !ours {
-                    self.saw(Mark::FenceHeld);
-                    return Next::Over;
-                }
-                self.saw(Mark::OutcomeRewritten);
-                self.settle(worker, kind, seen, outcome, tries)
-            }
+            Stage::LookUp(driving) => self.look_up(driving, lost),
+            Stage::Send(driving) => self.send(worker, driving, fault),
+            Stage::Leave(driving) => self.leave(worker, driving, fault),
+            Stage::Hear(driving, heard) => self.hear(worker, driving, heard),
+            Stage::Reload(_) if lost => Next::Failed,
+            Stage::Reload(driving) => self.reload(worker, driving),
             Stage::ReadCoupa(_) if lost => Next::Failed,
             Stage::ReadCoupa(seen) => {
                 let Seen::Bill(revision, bill) = seen else {
@@ -395,7 +349,7 @@ impl Run {
             }
             Stage::Wake(_) if lost => Next::Failed,
             Stage::Wake(read) => {
-                if self.systems.waiting && stands(Guard::RecordBeforeWake) {
+                if self.systems.waiting {
                     self.saw(Mark::Woken);
                     self.hint(worker, Hint::Invoice);
                 }
@@ -448,7 +402,8 @@ impl Run {
         }
     }
 
-    fn read(&self, kind: Kind) -> Seen {
+    /// The record that holds an effect of this kind.
+    pub fn read(&self, kind: Kind) -> Seen {
         match kind {
             Kind::Create | Kind::Export => Seen::Record(
                 self.systems.record.revision,
@@ -507,12 +462,13 @@ impl Run {
             self.systems.record.document.state,
             State::Posted { .. } | State::Exported { .. }
         );
-        if stands(Guard::PaidAfterPosted) && !in_qad {
+        if !in_qad {
             if bill.look_again.is_some_and(|at| at > now) {
                 return Next::Over;
             }
             let mut document = (**bill).clone();
-            document.look_again = Some(now.plus_millis(NOT_POSTED_RECHECK_MILLIS));
+            document.look_again = Some(now.plus_millis(wait_for_invoice_millis(document.setbacks)));
+            document.setbacks += 1;
             return again(revision, document);
         }
         if !bill.coupa_read {
@@ -621,350 +577,6 @@ impl Run {
     }
 
     // -----------------------------------------------------------------------------------------------------------
-    // The engine
-    // -----------------------------------------------------------------------------------------------------------
-
-    fn drive(&mut self, worker: &mut Worker, kind: Kind, seen: Seen) -> Next {
-        let Some(effect) = seen.effect(kind) else {
-            return Next::Over;
-        };
-        let step = effect.step(self.clock(worker), self.timing());
-        match step {
-            Step::Finished => Next::To(Stage::Load, Place::Register),
-            Step::Wait(_) => Next::Over,
-            _ if !self.has_time(worker) => Next::Failed,
-            Step::LookUpThenSend if stands(Guard::LookUpBeforeFirstSend) => {
-                Next::To(Stage::FirstLook(kind, seen), Place::Read)
-            }
-            Step::LookUpThenSend | Step::Send => self.claim(worker, kind, &seen, intended(worker)),
-            Step::LookEarly { settled } => {
-                let next = self.clock(worker).plus_millis(backoff_millis(effect.early_looks));
-                let event = EffectEvent::LookedEarly {
-                    not_before: next.min(settled),
-                };
-                self.claim(worker, kind, &seen, event)
-            }
-            Step::LookUp => {
-                let holder = format!("w{}", worker.number);
-                self.claim(worker, kind, &seen, EffectEvent::LookUpClaimed { holder })
-            }
-        }
-    }
-
-    fn claim(&mut self, worker: &Worker, kind: Kind, seen: &Seen, event: EffectEvent) -> Next {
-        let next = match event {
-            EffectEvent::LookUpClaimed { .. } => Stage::LookUp,
-            EffectEvent::LookedEarly { .. } => Stage::LookEarly,
-            _ => Stage::Send,
-        };
-        let again = event == EffectEvent::IntendedAgain;
-        let Some((change, claimed)) = self.moved(worker, kind, seen, event) else {
-            self.violate(format!("{} cannot claim", worker.name()));
-            return Next::Over;
-        };
-        if again {
-            self.saw(Mark::SentAgain);
-        }
-        if !stands(Guard::IntentFirst) {
-            return Next::To(next(kind, claimed), Place::Register);
-        }
-        let after = After::Next(Box::new(next(kind, claimed)));
-        Next::To(commit_of(change, after), Place::Commit)
-    }
-
-    fn first_look(&mut self, worker: &mut Worker, kind: Kind, seen: Seen, lost: bool) -> Next {
-        if lost && stands(Guard::FailedLookUpIsNoAnswer) {
-            self.saw(Mark::LookUpFailed);
-            return self.settle(worker, kind, seen, Outcome::Declined, 0);
-        }
-        match self.judged(kind, &seen) {
-            _ if lost => self.claim(worker, kind, &seen, intended(worker)),
-            None => {
-                self.looked_up_empty(kind, &seen);
-                self.claim(worker, kind, &seen, intended(worker))
-            }
-            Some(outcome) => {
-                self.saw(Mark::FoundBeforeFirst);
-                self.settle(worker, kind, seen, outcome, 0)
-            }
-        }
-    }
-
-    /// Only that ours is there counts; anything else is left to the claimed look-up after the settle window.
-    fn look_early(&mut self, worker: &mut Worker, kind: Kind, seen: Seen, lost: bool) -> Next {
-        match self.judged(kind, &seen) {
-            Some(Outcome::Recovered) if !lost => {
-                self.saw(Mark::FoundOurs);
-                self.settle(worker, kind, seen, Outcome::Recovered, 0)
-            }
-            _ => Next::Over,
-        }
-    }
-
-    fn look_up(&mut self, worker: &mut Worker, kind: Kind, seen: Seen, lost: bool) -> Next {
-        if lost && stands(Guard::FailedLookUpIsNoAnswer) {
-            self.saw(Mark::LookUpFailed);
-            return self.settle(worker, kind, seen, Outcome::LookUpFailed, 0);
-        }
-        match self.judged(kind, &seen) {
-            _ if lost => self.claim(worker, kind, &seen, EffectEvent::IntendedAgain),
-            None => {
-                self.looked_up_empty(kind, &seen);
-                self.claim(worker, kind, &seen, EffectEvent::IntendedAgain)
-            }
-            Some(outcome) => {
-                self.saw(Mark::FoundOurs);
-                self.settle(worker, kind, seen, outcome, 0)
-            }
-        }
-    }
-
-    /// What a complete look-up proves at this moment; nothing when there is none.
-    fn judged(&self, kind: Kind, seen: &Seen) -> Option<Outcome> {
-        let key = seen
-            .effect(kind)
-            .map(|effect| effect.key.clone())
-            .unwrap_or_default();
-        match (self.shown(kind, &key), kind) {
-            (0, _) => None,
-            (1, Kind::Create) if !self.systems.documents[0] => Some(Outcome::Adopted),
-            (1, _) => Some(Outcome::Recovered),
-            _ => Some(Outcome::Two),
-        }
-    }
-
-    fn looked_up_empty(&mut self, kind: Kind, seen: &Seen) {
-        if let Some(effect) = seen.effect(kind) {
-            self.watch.looked_up_empty(&effect.key, self.systems.now);
-        }
-    }
-
-    fn send(&mut self, worker: &mut Worker, kind: Kind, seen: Seen, fault: Fault) -> Next {
-        let Some(effect) = seen.effect(kind) else {
-            return Next::Over;
-        };
-        let too_late = self.clock(worker) > effect.send_deadline(self.timing()) || !self.has_time(worker);
-        if too_late && stands(Guard::SendInsideLease) {
-            self.saw(Mark::TooLateToSend);
-            return self.settle(worker, kind, seen, Outcome::NotBegun, 0);
-        }
-        // Checked; now the worker may still be stopped before the first byte is out.
-        if matches!(fault, Fault::Stalls(_)) && !worker.undead {
-            return Next::To(Stage::Leave(kind, seen), Place::Register);
-        }
-        self.leave(worker, kind, seen, fault)
-    }
-
-    /// The bytes leave.
-    fn leave(&mut self, worker: &mut Worker, kind: Kind, seen: Seen, fault: Fault) -> Next {
-        self.saw(Mark::Sent);
-        self.check_send(worker, kind, &seen);
-        let write = match kind {
-            Kind::Create => Write::Document,
-            Kind::Export => Write::Exported,
-            Kind::Pay => {
-                let entry: PaymentEntry = serde_json::from_str(&seen.effect(kind).unwrap().request).unwrap();
-                Write::Entry(Box::new(entry))
-            }
-        };
-        let now = self.systems.now;
-        let takes = self.delay(worker.number, worker.step, Place::Write);
-        let outcome = match fault {
-            Fault::Lost => Outcome::Unknown,
-            Fault::AnswerLost => {
-                self.systems.make(&write);
-                Outcome::Unknown
-            }
-            Fault::Late(millis) => {
-                // The last byte may be as late as the end of the exchange.
-                self.systems.late.push(Late {
-                    at: now + takes + millis.min(self.lateness(kind)),
-                    worker: worker.number,
-                    write,
-                });
-                Outcome::Unknown
-            }
-            Fault::Declined => Outcome::Declined,
-            _ => {
-                self.systems.make(&write);
-                Outcome::Confirmed
-            }
-        };
-        self.watch.left(worker.number, now + self.real().http_millis);
-        Next::To(Stage::Answer(kind, seen, outcome), Place::Write)
-    }
-
-    fn settle(&mut self, worker: &mut Worker, kind: Kind, seen: Seen, outcome: Outcome, tries: u32) -> Next {
-        let Some(effect) = seen.effect(kind) else {
-            return Next::Over;
-        };
-        let (fence, setbacks) = (effect.fence, effect.setbacks);
-        let now = self.clock(worker);
-        let wait = backoff_millis(setbacks);
-        let jitter = self.delay(worker.number, worker.step, Place::Register) * wait / 164;
-        let not_before = now.plus_millis(wait + jitter);
-        let event = match outcome {
-            Outcome::Confirmed | Outcome::Recovered | Outcome::Adopted => EffectEvent::Confirmed,
-            Outcome::Declined => EffectEvent::NotApplied {
-                not_before,
-                problem: problem(),
-            },
-            Outcome::NotBegun => EffectEvent::NotApplied {
-                not_before: now,
-                problem: problem(),
-            },
-            Outcome::Unknown if !stands(Guard::UnknownIsUnknown) => EffectEvent::NotApplied {
-                not_before,
-                problem: problem(),
-            },
-            Outcome::Unknown => EffectEvent::MayHaveHappened { problem: problem() },
-            Outcome::LookUpFailed => EffectEvent::LookUpFailed {
-                not_before,
-                problem: problem(),
-            },
-            Outcome::Two => EffectEvent::Parked { problem: problem() },
-        };
-        let Some((change, moved)) = self.moved(worker, kind, &seen, event) else {
-            self.violate(format!("{} cannot write {outcome:?}", worker.name()));
-            return Next::Over;
-        };
-        let change = self.ended(worker, kind, outcome, change, moved);
-        let after = After::Settled(kind, outcome, fence, tries);
-        Next::To(commit_of(change, after), Place::Commit)
-    }
-
-    /// The record after a step of its effect: the change to commit, and the record as it will be.
-    fn moved(&self, worker: &Worker, kind: Kind, seen: &Seen, event: EffectEvent) -> Option<(Change, Seen)> {
-        let (now, timing) = (self.clock(worker), &self.timing_of(kind));
-        let next = seen.revision() + 1;
-        match seen {
-            Seen::Record(revision, record) => {
-                let which = if kind == Kind::Create {
-                    InvoiceEffect::Creation
-                } else {
-                    InvoiceEffect::Export
-                };
-                let (document, told) = which.advance(record, event, now, timing).ok()?;
-                let document = Rc::new(document);
-                let change = Change::Record {
-                    seen: *revision,
-                    document: document.clone(),
-                    events: vec![told],
-                };
-                Some((change, Seen::Record(next, document)))
-            }
-            Seen::Bill(revision, bill) => {
-                let mut document = (**bill).clone();
-                document.entry = Some(bill.entry.as_ref()?.after(&event, now, timing).ok()?);
-                let document = Rc::new(document);
-                let change = Change::Bill {
-                    seen: *revision,
-                    document: document.clone(),
-                    right: None,
-                };
-                Some((change, Seen::Bill(next, document)))
-            }
-        }
-    }
-
-    /// What goes into the same transaction as the end of an effect.
-    fn ended(
-        &mut self,
-        worker: &Worker,
-        kind: Kind,
-        outcome: Outcome,
-        change: Change,
-        moved: Seen,
-    ) -> Change {
-        let how = match outcome {
-            Outcome::Confirmed => PostedHow::Created,
-            Outcome::Recovered => PostedHow::Recovered,
-            Outcome::Adopted => PostedHow::Adopted,
-            _ => return self.parked(worker, kind, outcome, change),
-        };
-        let now = self.clock(worker);
-        match (change, moved) {
-            (Change::Record { seen, events, .. }, Seen::Record(_, record)) => {
-                let event = if kind == Kind::Create {
-                    Event::Posted {
-                        voucher: voucher(),
-                        how,
-                    }
-                } else {
-                    Event::Exported
-                };
-                let mut document = match record.after(&event, now) {
-                    Ok(document) => document,
-                    Err(illegal) => {
-                        self.violate(format!("{} cannot end: {illegal}", worker.name()));
-                        (*record).clone()
-                    }
-                };
-                if kind == Kind::Create {
-                    let export = Effect::ready(
-                        "exported".to_owned(),
-                        Repetition::Harmless,
-                        String::new(),
-                        String::new(),
-                        String::new(),
-                        now,
-                    )
-                    .succeeding(document.export.as_ref());
-                    document = InvoiceEffect::Export.put(&document, export);
-                }
-                Change::Record {
-                    seen,
-                    document: Rc::new(document),
-                    events: events.into_iter().chain([event]).collect(),
-                }
-            }
-            (Change::Bill { seen, right, .. }, Seen::Bill(_, bill)) => {
-                let entry: PaymentEntry =
-                    serde_json::from_str(&bill.entry.as_ref().unwrap().request).unwrap();
-                if entry.amount.is_sign_negative() {
-                    self.saw(Mark::TakenBack);
-                }
-                let mut document = bill.with_written(&entry);
-                document.look_again = Some(now);
-                Change::Bill {
-                    seen,
-                    document: Rc::new(document),
-                    right,
-                }
-            }
-            (change, _) => change,
-        }
-    }
-
-    fn parked(&mut self, worker: &Worker, kind: Kind, outcome: Outcome, change: Change) -> Change {
-        if outcome != Outcome::Two {
-            return change;
-        }
-        let now = self.clock(worker);
-        match change {
-            Change::Record {
-                seen,
-                document,
-                mut events,
-            } if kind == Kind::Create => {
-                let reason = ParkReason::InQad {
-                    problem: problem(),
-                    voucher: None,
-                };
-                let event = Event::Parked { reason };
-                let parked = document.after(&event, now).map(Rc::new).unwrap_or(document);
-                events.push(event);
-                Change::Record {
-                    seen,
-                    document: parked,
-                    events,
-                }
-            }
-            other => other,
-        }
-    }
-
-    // -----------------------------------------------------------------------------------------------------------
     // The register
     // -----------------------------------------------------------------------------------------------------------
 
@@ -1035,17 +647,7 @@ impl Run {
         match after {
             After::Again => Next::To(Stage::Load, Place::Register),
             After::Held(known) => Next::To(Stage::Recheck(known), Place::Register),
-            After::Next(stage) => {
-                let place = match *stage {
-                    Stage::LookUp(..) | Stage::LookEarly(..) => Place::Read,
-                    _ => Place::Register,
-                };
-                Next::To(*stage, place)
-            }
-            After::Settled(..) => {
-                worker.looked = true;
-                Next::To(Stage::Load, Place::Register)
-            }
+            After::Hear(driving, moved) => self.stored(driving, Some(moved)),
             After::WakeNext(read) => Next::To(Stage::Wake(read), Place::Register),
             After::RecordNext(rows) => Next::To(Stage::Record(rows, 0), Place::Register),
             After::Recorded(rows, _) => {
@@ -1066,18 +668,13 @@ impl Run {
                 worker.looked = false;
                 Next::To(Stage::Load, Place::Register)
             }
-            After::Next(_) | After::WakeNext(_) => Next::Over,
-            After::Settled(kind, outcome, fence, tries) => {
-                if tries + 1 >= SETTLE_TRIES_MAX {
-                    return Next::Failed;
-                }
-                Next::To(Stage::Reload(kind, outcome, fence, tries + 1), Place::Register)
-            }
+            After::WakeNext(_) => Next::Over,
+            After::Hear(driving, _) => self.stored(driving, None),
             After::RecordNext(_) => {
                 self.saw(Mark::PaymentPollsMet);
                 Next::Over
             }
-            After::Recorded(rows, tries) if tries < SETTLE_TRIES_MAX => {
+            After::Recorded(rows, tries) if tries < RECORD_TRIES_MAX => {
                 Next::To(Stage::Record(rows, tries + 1), Place::Register)
             }
             After::Recorded(..) => Next::Failed,
@@ -1118,22 +715,12 @@ impl Run {
             };
             return Next::To(commit_of(change, After::End), Place::Commit);
         }
-        if !stands(Guard::WatermarkLast) {
-            let change = Change::ReceiptsRead {
-                seen: read.revision,
-                watermark: after.clone(),
-            };
-            self.systems.commit(&change);
-        }
         let found = Box::new((read.revision, after, new));
-        if !stands(Guard::RecordBeforeWake) && self.systems.waiting {
-            self.enqueue(Hint::Invoice, 100);
-        }
         Next::To(Stage::Mirror(found), Place::Register)
     }
 
     fn record(&mut self, worker: &mut Worker, rows: Box<Rows>, tries: u32) -> Next {
-        if self.systems.payments_read.revision != rows.right && stands(Guard::PollersRight) {
+        if self.systems.payments_read.revision != rows.right {
             self.saw(Mark::PaymentPollsMet);
             return Next::Over;
         }
@@ -1150,11 +737,12 @@ impl Run {
             return self.went_through(worker, After::Recorded(rows, tries));
         }
         document.parked = None;
+        document.setbacks = 0;
         document.look_again = Some(self.clock(worker));
         let change = Change::Bill {
             seen: before.revision,
             document: Rc::new(document),
-            right: stands(Guard::PollersRight).then_some(rows.right),
+            right: Some(rows.right),
         };
         Next::To(commit_of(change, After::Recorded(rows, tries)), Place::Commit)
     }
@@ -1184,13 +772,8 @@ fn scan_payments(
     Next::To(commit_of(claim, After::RecordNext(Box::new(rows))), Place::Commit)
 }
 
-fn intended(worker: &Worker) -> EffectEvent {
-    EffectEvent::Intended {
-        holder: format!("w{}", worker.number),
-    }
-}
-
-fn commit_of(change: Change, after: After) -> Stage {
+/// A commit that has not been sent yet.
+pub(crate) fn commit_of(change: Change, after: After) -> Stage {
     Stage::Commit(Box::new(change), after, 0, false)
 }
 
@@ -1209,6 +792,7 @@ fn finish(seen: u64, bill: &BillPayments) -> Next {
     }
     let mut document = bill.clone();
     document.look_again = None;
+    document.setbacks = 0;
     again(seen, document)
 }
 
@@ -1216,7 +800,7 @@ fn place_of(stage: &Stage) -> Place {
     match stage {
         Stage::Load
         | Stage::Recheck(_)
-        | Stage::Reload(..)
+        | Stage::Reload(_)
         | Stage::Watermark
         | Stage::Wake(_)
         | Stage::Mirror(_)
@@ -1225,32 +809,26 @@ fn place_of(stage: &Stage) -> Place {
         | Stage::Due => Place::Register,
         Stage::Commit(..) => Place::Commit,
         Stage::ReadOthers(_)
-        | Stage::FirstLook(..)
-        | Stage::LookEarly(..)
-        | Stage::LookUp(..)
+        | Stage::LookUp(_)
         | Stage::ReadCoupa(_)
         | Stage::Scan(_)
         | Stage::PaymentsScan(..)
         | Stage::Decide(..)
         | Stage::Scanned(..)
         | Stage::PaymentsScanned(..) => Place::Read,
-        Stage::Send(..) | Stage::Leave(..) | Stage::Answer(..) => Place::Write,
+        Stage::Send(_) | Stage::Leave(_) | Stage::Hear(..) => Place::Write,
     }
 }
 
 fn word_of(stage: &Stage) -> &'static str {
     match stage {
-        Stage::Load | Stage::Reload(..) => "reading the record",
+        Stage::Load | Stage::Reload(_) => "reading the record",
         Stage::ReadOthers(_) => "reading invoice and receipts",
         Stage::Commit(..) => "a commit",
         Stage::Recheck(_) => "looking at the receipts once more",
-        Stage::FirstLook(..) => "the look-up before the first send",
-        Stage::LookEarly(..) => "an early look-up",
-        Stage::LookUp(..) => "the look-up after a lost answer",
-        Stage::Send(..) | Stage::Leave(..) => "the send",
-        Stage::Answer(..) | Stage::Decide(..) | Stage::Scanned(..) | Stage::PaymentsScanned(..) => {
-            "the answer"
-        }
+        Stage::LookUp(_) => "a look-up",
+        Stage::Send(_) | Stage::Leave(_) => "the send",
+        Stage::Hear(..) | Stage::Decide(..) | Stage::Scanned(..) | Stage::PaymentsScanned(..) => "the answer",
         Stage::ReadCoupa(_) => "reading Coupa's payments",
         Stage::Watermark | Stage::PaymentsWatermark => "reading the watermark",
         Stage::Scan(_) | Stage::PaymentsScan(..) => "reading QAD's list",
