@@ -430,7 +430,7 @@ impl Authenticator {
         let renewed = match self.tokens.load(&self.slot).await {
             Ok(state) => match self.usable(&state, local, now) {
                 Some(token) if token.generation > old.generation => Ok(Some(token)),
-                _ => self.fetch_leased(local, state.generation, now).await,
+                _ => self.fetch_leased(local, &state, now).await,
             },
             Err(StoreError(problem)) => Err(store_down(problem)),
         };
@@ -478,7 +478,7 @@ impl Authenticator {
                 local.token = Some(token.clone());
                 return Ok(token);
             }
-            if let Some(token) = self.fetch_leased(local, state.generation, now).await? {
+            if let Some(token) = self.fetch_leased(local, &state, now).await? {
                 return Ok(token);
             }
             let drawn = pause.saturating_add(self.chance.up_to(pause));
@@ -507,16 +507,17 @@ impl Authenticator {
             .filter(|token| now < token.expires_at && token.generation > local.dropped)
     }
 
-    /// Fetches the generation after `generation` if nobody else does; `None` when somebody does.
+    /// Fetches the generation after the shared one if nobody else does; `None` when somebody does.
     async fn fetch_leased(
         &self,
         local: &mut Local,
-        generation: u64,
+        shared: &TokenState,
         now: Timestamp,
     ) -> Result<Option<CachedToken>, AuthError> {
         // Before the lease is taken, which others with better credentials may need.
         self.check_rest(local, now)?;
-        let Some(lease) = self.lease(local, generation, now).await? else {
+        let generation = shared.generation;
+        let Some(lease) = self.lease(local, shared, now).await? else {
             return Ok(None);
         };
         let token = match self.fetch(generation.saturating_add(1)).await {
@@ -568,14 +569,17 @@ impl Authenticator {
     async fn lease(
         &self,
         local: &mut Local,
-        generation: u64,
+        shared: &TokenState,
         now: Timestamp,
     ) -> Result<Option<Lease>, AuthError> {
+        let generation = shared.generation;
         let ours = local
             .lease
             .clone()
             .filter(|lease| lease.generation == generation && now < lease.until);
-        if ours.is_some() {
+        // Asking for what somebody is seen to have would be a write that fails, and is billed, at every look of everybody.
+        let is_taken = shared.leased_until.is_some_and(|until| now < until);
+        if ours.is_some() || is_taken {
             return Ok(ours);
         }
         let until = now.plus_millis(millis(self.exchange_time).saturating_add(CLOCK_SKEW_MILLIS));
