@@ -314,7 +314,27 @@ async fn aws(place: &Place, register: &DynamoRegister, findings: &mut Findings) 
             Err(error) => findings.problem("AWS_FLOW", name, &error.problem()),
         }
     }
+    daily_comparison(register, findings).await;
     records
+}
+
+/// Whether both sides are compared every day, and what was found.
+async fn daily_comparison(register: &DynamoRegister, findings: &mut Findings) {
+    let (code, check, now) = ("AWS_RECONCILE", "daily reconcile", SystemClock.now());
+    let known = match flows::reconcile::known(register).await {
+        Ok(known) => known,
+        Err(error) => return findings.problem(code, check, &error.problem()),
+    };
+    let found = crate::reconcile::daily(&known, now);
+    let fix = match &known.last {
+        None => "Its schedule begins it; `qad-coupa run reconcile` runs it now.",
+        Some(_) if known.is_late(now) => {
+            "Read the log of reconcile from the last day on; look whether its schedule is on (ReconcileState)."
+        }
+        Some(last) if last.unexplained_count() > 0 => "`qad-coupa reconcile --last` names each difference.",
+        Some(_) => return findings.pass(code, check, found),
+    };
+    findings.add(code, check, Verdict::Warn, found, fix);
 }
 
 /// A form as OAuth wants it.

@@ -16,7 +16,7 @@ use flows::pause;
 use flows::ports::{Chance, Clock, Collection, Hint, HintReason, Queue, Subject};
 use serde_json::{Value, json};
 use tracing_subscriber::layer::SubscriberExt;
-use wiring::{Scheduled, SupplierRun};
+use wiring::{Reconcile, Scheduled, SupplierRun};
 
 /// A flow that runs on a schedule, or for one record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -31,6 +31,8 @@ pub(crate) enum Flow {
     SyncSuppliers,
     /// Makes Coupa's lookups follow QAD's lists, when the connection says which.
     SyncLookups,
+    /// Compares Coupa, the register and QAD, as the schedule does once a day; now, although it was done today.
+    Reconcile,
     /// Queues again what is due.
     Sweep,
     /// Drives one invoice as far as it goes now; needs --invoice.
@@ -126,6 +128,13 @@ pub(crate) async fn run(place: &PlaceArguments, options: &RunOptions) -> Result<
             wiring.sync_suppliers(&run, &invocation).await
         }
         Flow::SyncLookups => wiring.sync_lookups(&scheduled, &invocation).await,
+        Flow::Reconcile => {
+            let asked = Reconcile {
+                connection: connection.clone(),
+                anew: true,
+            };
+            wiring.reconcile(&asked, &invocation).await
+        }
         Flow::Sweep => wiring.sweep(&scheduled, &invocation).await,
         Flow::MatchInvoice => {
             let invoice = options.invoice.ok_or_else(|| {
