@@ -16,6 +16,7 @@ use crate::{Failure, records};
 use async_trait::async_trait;
 use aws::clock::SystemClock;
 use aws::dynamo::DynamoRegister;
+use aws::server_time::date_header;
 use clap::Args;
 use connectors::connection::ConnectionDocument;
 use connectors::http::outbound::Destination;
@@ -175,13 +176,9 @@ impl Transport for Watching {
     async fn send(&self, request: Request) -> Result<Response, TransportError> {
         let host = host_of(&request.url);
         let response = self.inner.send(request).await?;
-        let told = response
-            .header("date")
-            .and_then(|text| httpdate::parse_http_date(text).ok())
-            .and_then(|at| at.duration_since(std::time::UNIX_EPOCH).ok())
-            .and_then(|since| i64::try_from(since.as_millis()).ok());
+        let told = response.header("date").and_then(date_header);
         if let Some(told) = told {
-            let skew = told.saturating_sub(SystemClock.now().0);
+            let skew = told.millis_since(SystemClock.now());
             self.dates
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner)

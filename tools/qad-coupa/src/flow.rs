@@ -96,7 +96,10 @@ pub(crate) struct PauseOptions {
 pub(crate) async fn run(place: &PlaceArguments, options: &RunOptions) -> Result<(), Failure> {
     let place = Place::open(place).await?;
     let connection = place.connection().await?;
-    let wiring = place.wiring()?;
+    if let (Flow::MatchInvoice, Some(_), Some(invoice)) = (options.flow, place.sdk(), options.invoice) {
+        return hand_over(&place, connection, invoice).await;
+    }
+    let wiring = place.wiring().await?;
     let name = options
         .flow
         .to_possible_value()
@@ -150,6 +153,23 @@ pub(crate) async fn run(place: &PlaceArguments, options: &RunOptions) -> Result<
         }
     };
     ended.map_err(Failure::from)
+}
+
+/// What creates documents runs in the stack alone, on its clocks and within its limits: a person only asks for it.
+async fn hand_over(place: &Place, connection: ConnectionId, invoice: InvoiceId) -> Result<(), Failure> {
+    let trace = format!("command-{}", SystemChance.token());
+    let hint = Hint::V1 {
+        connection,
+        subject: Subject::Invoice(invoice),
+        reason: HintReason::Operator,
+        trace: trace.clone(),
+    };
+    let sent = place.hints(pause::Flow::Invoices.word())?.send(&[hint]).await;
+    sent.map_err(|error| Failure::Unreachable(error.0))?;
+    terminal::note(&format!(
+        "invoice {invoice} is queued; match-invoice of the stack drives it, its log has it under trace {trace}"
+    ));
+    Ok(())
 }
 
 /// `pause` and `resume`.
