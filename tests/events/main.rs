@@ -90,6 +90,14 @@ fn every_schedule_names_a_connection_or_is_refused() {
 }
 
 #[test]
+fn every_reconciliation_names_a_connection_or_is_refused() {
+    for (path, event, expected) in files("reconcile") {
+        let accepted = serde_json::from_value::<wiring::Reconcile>(event).is_ok();
+        assert_eq!(Value::Bool(accepted), expected["accepted"], "{}", path.display());
+    }
+}
+
+#[test]
 fn every_run_over_the_suppliers_names_a_connection_or_is_refused() {
     for (path, event, expected) in files("sync-suppliers") {
         let accepted = serde_json::from_value::<wiring::SupplierRun>(event).is_ok();

@@ -44,7 +44,7 @@ EVERYTHING = {
     CONNECTION: {},
     OPERATORS: {f"{person}Principals": f"arn:aws:iam::1:user/{person}" for person in PEOPLE},
 }
-SCHEDULED = {"poll-coupa", "poll-payments", "poll-receipts", "sweep", "sync-lookups", "sync-suppliers"}
+SCHEDULED = {"poll-coupa", "poll-payments", "poll-receipts", "reconcile", "sweep", "sync-lookups", "sync-suppliers"}
 DAY_SECONDS = 86_400
 UNREADABLE = "cannot be checked"
 
@@ -107,6 +107,18 @@ GRANTS = {
         "AuditTable": {"dynamodb:PutItem"},
         "TokensTable": {"dynamodb:GetItem", "dynamodb:UpdateItem"},
         "PaymentsQueue": {"sqs:SendMessage"},
+    },
+    "reconcile": {
+        "RegisterTable": {
+            "dynamodb:BatchGetItem",
+            "dynamodb:DeleteItem",
+            "dynamodb:GetItem",
+            "dynamodb:PutItem",
+            "dynamodb:Query",
+            "dynamodb:UpdateItem",
+        },
+        "AuditTable": {"dynamodb:PutItem", "dynamodb:Query"},
+        "TokensTable": {"dynamodb:GetItem", "dynamodb:UpdateItem"},
     },
     "write-payment": {
         "RegisterTable": {
@@ -185,6 +197,7 @@ SECRET_READERS = {
         "PollCoupaRoleArn",
         "PollPaymentsRoleArn",
         "PollReceiptsRoleArn",
+        "ReconcileRoleArn",
         "SyncLookupsRoleArn",
         "SyncSuppliersRoleArn",
         "WritePaymentRoleArn",
@@ -505,11 +518,13 @@ def show(grants):
 
 @check
 def audit_is_append_only(templates):
-    """Whoever reaches the audit table may put, and nothing else; the page shows what happened, so it may read too."""
+    """Whoever reaches the audit table may put, and nothing else; the page shows what happened, and reconcile asks what people have
+    accepted, so these may read too."""
     for name, role in roles(templates):
         for statement in statements(role):
             reaches = any(target(r).startswith("AuditTable") for r in as_list(statement["Resource"]))
-            allowed = ["dynamodb:PutItem"] if name != "ConsoleRole" else ["dynamodb:PutItem", "dynamodb:Query"]
+            reads = ["dynamodb:Query"] if name in ("ConsoleRole", "ReconcileRole") else []
+            allowed = ["dynamodb:PutItem", *reads]
             if reaches and as_list(statement["Action"]) != allowed:
                 yield f"{name} may do {statement['Action']} on the audit table"
 
@@ -1100,21 +1115,32 @@ def metrics_in_code():
     telemetry = ROOT / "shared/aws/src/telemetry.rs"
     declared = re.search(r"METRICS: [^=]*=\s*&\[(.*?)\n\];", telemetry.read_text(encoding="utf-8"), re.S)
     declared = set(re.findall(r'\(\s*"([a-z_]+)",', declared.group(1))) if declared else set()
+    own = re.search(r"OF_EACH_CONNECTION: [^=]*=\s*\[(.*?)\];", telemetry.read_text(encoding="utf-8"), re.S)
+    own = set(re.findall(r'"([a-z_]+)"', own.group(1)))
     sources = [p for folder in ("functions", "shared") for p in ROOT.glob(f"{folder}/*/src/**/*.rs") if p != telemetry]
     written = {m for p in sources for m in re.findall(r'\bmetric\s*=\s*"([a-z_]+)"', p.read_text(encoding="utf-8"))}
-    return declared, written
+    return declared, written, own
 
 
 @check
 def alarms_hear_what_the_code_says(templates):
     """Each metric of our own that an alarm or the dashboard waits for is declared and written, and each that is written
-    is waited for."""
+    is waited for; what each connection has of its own, by an alarm of the connection, under its name."""
     template = templates[STACK]
-    declared, written = metrics_in_code()
+    declared, written, own = metrics_in_code()
     ours = {"Ref": "AWS::StackName"}
     waited = {metric: "the dashboard" for namespace, metric, _ in dashboard_metrics(template) if namespace == "s"}
     alarms = of_type(template, "AWS::CloudWatch::Alarm").items()
     waited |= {a["Properties"]["MetricName"]: n for n, a in alarms if a["Properties"]["Namespace"] == ours}
+    for metric in own & set(waited):
+        yield f"{waited[metric]} waits for {metric} of no connection, which nobody writes"
+    for name, alarm in of_type(templates[CONNECTION], "AWS::CloudWatch::Alarm").items():
+        p = alarm["Properties"]
+        if p["Namespace"] != {"Ref": "StackName"}:
+            continue
+        waited[p["MetricName"]] = name
+        if p.get("Dimensions") != [{"Name": "connection", "Value": {"Ref": "ConnectionId"}}] or p["MetricName"] not in own:
+            yield f"{name} waits for {p['MetricName']} as no connection writes it"
     for metric, name in sorted(waited.items()):
         if metric not in declared:
             yield f"{name} waits for {metric}, which telemetry.rs does not declare"
@@ -1642,6 +1668,16 @@ MUTATIONS = [
     (
         "metric nobody looks at",
         lambda t: board(t, '["${AWS::StackName}", "payment_written"], ', ""),
+        "alarms_hear_what_the_code_says",
+    ),
+    (
+        "a connection's alarm hears all of them",
+        lambda t: connection(t, "ReconcileAlarm").pop("Dimensions"),
+        "alarms_hear_what_the_code_says",
+    ),
+    (
+        "a connection's number among everybody's",
+        lambda t: stack(t, "ParkedAlarm").update(MetricName="reconcile_unexplained"),
         "alarms_hear_what_the_code_says",
     ),
     ("dashboard waits in vain", lambda t: board(t, '"payment_written"', '"payment_made"'), "alarms_hear_what_the_code_says"),

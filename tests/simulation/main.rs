@@ -33,6 +33,7 @@ mod people;
 mod periods;
 mod polls;
 mod receipts;
+mod reconciled;
 mod straight;
 mod suppliers;
 mod tokens;

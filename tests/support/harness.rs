@@ -36,8 +36,8 @@ use flows::sync_lookups::LookupSync;
 use flows::watermark::Scope;
 use flows::write_payment::{self, PaymentSettings};
 use flows::{
-    order_event, plans, poll_coupa, poll_orders, poll_payments, poll_receipts, supplier_event, sweep,
-    sync_lookups, sync_suppliers,
+    order_event, plans, poll_coupa, poll_orders, poll_payments, poll_receipts, reconcile, supplier_event,
+    sweep, sync_lookups, sync_suppliers,
 };
 use futures_util::future::join;
 use rust_decimal::Decimal;
@@ -82,6 +82,8 @@ pub enum Job {
     PollOrders,
     /// `poll_payments`.
     PollPayments,
+    /// `reconcile`.
+    Reconcile,
     /// `sweep`.
     Sweep,
     /// `sync_suppliers`.
@@ -965,6 +967,7 @@ async fn invocation(
             }
             Ended::Polled(bills)
         }
+        Job::Reconcile => reconciled(&gate, context, &setup).await,
         Job::OrderEvent(_) | Job::SetOrder(..) => {
             let order = match job {
                 Job::SetOrder(number, word) => {
@@ -1087,6 +1090,51 @@ async fn invocation(
             )
         }
     }
+}
+
+/// One call of `reconcile`; the answer is how many invoices it has looked at.
+async fn reconciled(gate: &Gate, context: Context<'_>, setup: &Setup) -> Ended {
+    let own = [&setup.settings];
+    let entities = setup.entities.iter().map(|(_, settings)| settings);
+    let of_entities: Vec<&InvoiceSettings> = entities.collect();
+    let settings = if of_entities.is_empty() {
+        &own[..]
+    } else {
+        &of_entities
+    };
+    let views: Vec<Gate> = settings.iter().map(|own| gate.within(&own.policy)).collect();
+    let books: Vec<reconcile::Books<'_>> = settings
+        .iter()
+        .zip(&views)
+        .map(|(own, qad)| reconcile::Books {
+            entity: &own.policy.entity,
+            qad,
+            payments: qad,
+        })
+        .collect();
+    let tell = |report: &reconcile::Report| {
+        see(gate, "reconcile told a difference", report.new);
+        gate.sim
+            .tell(|| format!("reconcile tells {} new differences", report.new));
+    };
+    let deps = reconcile::Deps {
+        context,
+        index: gate.sim.index.as_ref(),
+        coupa: gate,
+        books: &books,
+        settings: &setup.settings,
+        payments: &PaymentSettings::default().policy,
+        anew: false,
+        tell: &tell,
+    };
+    let done = Box::pin(reconcile::run(&deps)).await;
+    if let Ok(done) = &done {
+        let complete = done.outcome == reconcile::Outcome::Complete;
+        see(gate, "reconcile complete", u64::from(complete));
+        see(gate, "reconcile parked", done.duplicates.len() as u64);
+    }
+    let looked_at = done.map(|done| done.looked_at);
+    Ended::Polled(looked_at.map_err(|error| error.problem().code))
 }
 
 /// What several polls did together, or what the first of them that failed said.

@@ -21,6 +21,7 @@ pub mod dynamo;
 pub mod lambda;
 pub mod paces;
 pub mod secrets;
+pub mod server_time;
 pub mod ses;
 pub mod sqs;
 pub mod telemetry;

@@ -79,7 +79,11 @@ pub const FIELDS: &[(&str, &str)] = &[
     ("written", "how many writes were confirmed"),
 ];
 
-/// Every metric: its name, CloudWatch's unit and its meaning. They have no dimensions, so that alarms find them by name.
+/// Metrics of which each connection has its own, in the dimension `connection`: when one says nothing, no other speaks for it.
+const OF_EACH_CONNECTION: [&str; 1] = ["reconcile_unexplained"];
+
+/// Every metric: its name, CloudWatch's unit and its meaning. But for [`OF_EACH_CONNECTION`] they have no dimensions, so that
+/// alarms find them by name.
 pub const METRICS: &[(&str, &str, &str)] = &[
     (
         "connection_refused",
@@ -156,6 +160,11 @@ pub const METRICS: &[(&str, &str, &str)] = &[
         "receipts_cursor_age_seconds",
         "Seconds",
         "age, in whole days, of the latest goods receipt that QAD has shown",
+    ),
+    (
+        "reconcile_unexplained",
+        "Count",
+        "differences between both sides that nothing explains and the run of the day before did not know, told by each complete run, none too",
     ),
     ("record_failed", "Count", "a record of a batch that comes again"),
     (
@@ -329,11 +338,13 @@ impl<Sink> JsonLogs<Sink> {
     fn metric(&self, fields: &Map<String, Value>, now_millis: i64) -> Option<Map<String, Value>> {
         let wanted = fields.get("metric")?.as_str()?;
         let (name, unit, _) = METRICS.iter().find(|(name, _, _)| *name == wanted)?;
+        let own = OF_EACH_CONNECTION.contains(name) && fields.contains_key("connection");
+        let dimensions: &[&str] = if own { &["connection"] } else { &[] };
         let block = json!({
             "Timestamp": now_millis,
             "CloudWatchMetrics": [{
                 "Namespace": self.namespace,
-                "Dimensions": [[]],
+                "Dimensions": [dimensions],
                 "Metrics": [{ "Name": name, "Unit": unit }],
             }],
         });
@@ -464,6 +475,27 @@ mod tests {
         assert_eq!(lines[0]["_aws"]["Timestamp"], 1_000);
         assert_eq!(lines[0]["oldest_hold_seconds"], 7);
         assert!(lines[1].get("_aws").is_none());
+    }
+
+    #[test]
+    fn what_each_connection_has_of_its_own_is_told_by_connection() {
+        let lines = logged(Level::INFO, || {
+            tracing::info!(
+                metric = "reconcile_unexplained",
+                value = 0u64,
+                connection = "acme",
+                "a"
+            );
+            tracing::info!(metric = "invoice_held", value = 1u64, connection = "acme", "b");
+        });
+        let dimensions = |line: usize| lines[line]["_aws"]["CloudWatchMetrics"][0]["Dimensions"].clone();
+        assert_eq!(
+            (dimensions(0), lines[0]["connection"].as_str()),
+            (json!([["connection"]]), Some("acme"))
+        );
+        assert_eq!(dimensions(1), json!([[]]));
+        let is_a_metric = |name: &&str| METRICS.iter().any(|(metric, _, _)| metric == name);
+        assert!(OF_EACH_CONNECTION.iter().all(is_a_metric));
     }
 
     #[test]

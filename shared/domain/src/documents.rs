@@ -7,8 +7,9 @@ use crate::coupa_orders::{CoupaOrder, CoupaOrderReference};
 use crate::entities::FieldValues;
 use crate::ids::{
     ConnectionId, DocumentKind, EntityCode, Holder, InvoiceId, InvoiceReference, OrderLineKey,
-    PurchaseOrderNumber, ReceiptKey, UnitCode,
+    PurchaseOrderNumber, QadInvoiceIdentity, ReceiptKey, UnitCode,
 };
+use crate::lifecycle::Voucher;
 use crate::matching::exact;
 use crate::money::Currency;
 use crate::time::Date;
@@ -516,4 +517,19 @@ impl Reservation {
             invoice: self.invoice,
         }
     }
+}
+
+/// A supplier invoice as QAD holds it: what the echo of a create, or a look-up, tells.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct QadDocument {
+    /// Its number; `None` when QAD's answer leaves it out (then it is looked up before anything rests on it).
+    pub voucher: Option<Voucher>,
+    /// Its identity.
+    pub identity: QadInvoiceIdentity,
+    /// Its currency.
+    pub currency: Currency,
+    /// Its total, signed as we sign (negative for a credit note, however QAD spells it).
+    pub total: Decimal,
+    /// Its description; begins with our mark when it is ours.
+    pub description: String,
 }

@@ -22,6 +22,7 @@
 //! | [`drive`] | the protocol that moves it: what to do next, given what happened |
 //! | [`guards`] | the conditions that all of this rests on, by name |
 //! | [`parallel`] | what would have been posted, against what was keyed in QAD
+//! | [`reconcile`] | what differs between both sides, and what explains it |
 //! | [`payments`] | what QAD's payments demand of a Coupa invoice |
 //! | [`suppliers`] | which supplier is which on both sides, and who is told what |
 //! | [`lookups`] | what a Coupa lookup needs to show a QAD list |
@@ -61,6 +62,7 @@ pub mod payments;
 pub mod plans;
 pub mod policy;
 pub mod problem;
+pub mod reconcile;
 pub mod reference;
 pub mod suppliers;
 pub mod time;

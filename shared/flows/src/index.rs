@@ -123,7 +123,8 @@ pub fn list_of(view: View, code: Option<&str>) -> String {
 /// The list of those whose write lost its answer.
 pub const UNKNOWN_LIST: &str = "flag/unknown";
 
-fn place(since: Timestamp, id: InvoiceId) -> String {
+/// The place of an invoice in a list of those that stand somewhere.
+pub(crate) fn place(since: Timestamp, id: InvoiceId) -> String {
     format!("{:020}-{:020}", since.0.max(0), id.0)
 }
 

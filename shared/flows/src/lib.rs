@@ -49,6 +49,7 @@ pub mod poll_receipts;
 pub mod ports;
 pub mod published;
 pub mod receive_webhook;
+pub mod reconcile;
 pub mod store;
 pub mod supplier_event;
 pub mod sweep;

@@ -680,7 +680,16 @@ pub(crate) fn change_to(
     record: &InvoiceRecord,
     event: Event,
 ) -> Result<Change<InvoiceRecord, Event>, FlowError> {
-    let now = deps.context.clock.now();
+    change_at(deps.context.clock.now(), deps.settings, record, event)
+}
+
+/// The record after an event that happens now, with everything that is kept beside it.
+pub(crate) fn change_at(
+    now: Timestamp,
+    settings: &InvoiceSettings,
+    record: &InvoiceRecord,
+    event: Event,
+) -> Result<Change<InvoiceRecord, Event>, FlowError> {
     let mut document = record.after(&event, now).map_err(impossible)?;
     document.look_again = match &document.state {
         State::Held { exceptions, .. } => {
@@ -690,24 +699,24 @@ pub(crate) fn change_to(
             } else if has(ExceptionCode::ReceiverLineInFlight) || has(ExceptionCode::OriginalNotPosted) {
                 SHARED_LINE_RECHECK_MILLIS
             } else {
-                deps.settings.recheck_millis
+                settings.recheck_millis
             };
-            Some(now.plus_millis(wait.min(deps.settings.recheck_millis)))
+            Some(now.plus_millis(wait.min(settings.recheck_millis)))
         }
         State::Parked {
             reason: ParkReason::Problem { problem },
         } if problem.is_credential_refused() => {
-            Some(now.plus_millis(CREDENTIAL_RECHECK_MILLIS.min(deps.settings.recheck_millis)))
+            Some(now.plus_millis(CREDENTIAL_RECHECK_MILLIS.min(settings.recheck_millis)))
         }
         State::Parked {
             reason: ParkReason::Match { .. } | ParkReason::Problem { .. },
-        } => Some(now.plus_millis(deps.settings.recheck_millis)),
+        } => Some(now.plus_millis(settings.recheck_millis)),
         _ => None,
     };
     if !document.rests_on_orders() {
         document.orders_seen.clear();
     }
-    let mut document = with_note(document, deps.settings.outcomes, now);
+    let mut document = with_note(document, settings.outcomes, now);
     let mut writes = waiting::writes(record, &document);
     writes.extend(index_orders(&mut document));
     writes.extend(index_supplier(&mut document));

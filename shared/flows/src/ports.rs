@@ -150,22 +150,8 @@ pub trait CoupaHistory: Send + Sync {
 // QAD
 // ---------------------------------------------------------------------------------------------------------------
 
+pub use domain::documents::QadDocument;
 pub use domain::lifecycle::Voucher;
-
-/// A supplier invoice as QAD holds it: what the echo of a create, or a look-up, tells.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct QadDocument {
-    /// Its number; `None` when QAD's answer leaves it out (then it is looked up before anything rests on it).
-    pub voucher: Option<Voucher>,
-    /// Its identity.
-    pub identity: QadInvoiceIdentity,
-    /// Its currency.
-    pub currency: Currency,
-    /// Its total, signed as we sign (negative for a credit note, however QAD spells it).
-    pub total: Decimal,
-    /// Its description; begins with our mark when it is ours.
-    pub description: String,
-}
 
 /// One page of a receipt poll. A row that cannot be read does not stop the others.
 #[derive(Debug, Clone, PartialEq, Eq)]

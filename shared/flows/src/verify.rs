@@ -11,6 +11,7 @@ use crate::match_invoice::{Deps, change_to, not_configured};
 use crate::ports::{CommitError, QadDocument, ReadError};
 use crate::store::{Change, FlowError, Loaded, impossible, save};
 use domain::effect::EffectEvent;
+use domain::ids::QadInvoiceIdentity;
 use domain::lifecycle::{Event, InvoiceEffect, InvoiceRecord, ParkReason, Voucher};
 use domain::mark::Mark;
 use domain::matching::SupplierInvoiceDraft;
@@ -114,28 +115,42 @@ fn come_late(
         .iter()
         .filter(is_ours)
         .find(|document| known.is_none() || document.voucher.as_ref() != known);
-    let names: Vec<String> = documents.iter().map(name).collect();
-    let (code, fix) = if documents.len() > 1 {
-        (
-            "QAD_DUPLICATE_DOCUMENTS",
-            "Find out which one is right and reverse the others in QAD.",
-        )
-    } else if late.is_some() {
-        (
-            "QAD_DOCUMENT_LATE",
-            "Reverse it in QAD, unless it shall stand in place of what became of the invoice; raise CommitLatenessSeconds.",
-        )
-    } else {
-        return None;
-    };
-    let expected = known.map_or_else(|| "no document".to_owned(), |known| format!("{known} alone"));
+    let problem = duplicates(&draft.identity, known, &documents).or_else(|| {
+        late.map(|_| {
+            let fix = "Reverse it in QAD, unless it shall stand in place of what became of the invoice; raise \
+                       CommitLatenessSeconds.";
+            told("QAD_DOCUMENT_LATE", fix, &draft.identity, known, &documents)
+        })
+    })?;
     Some(Late {
-        problem: Problem::new(code, fix)
-            .field(draft.identity.to_string())
-            .expected(expected)
-            .actual(names.join(", ")),
+        problem,
         voucher: late.and_then(|document| document.voucher.clone()),
     })
+}
+
+/// What a person is told when QAD holds several documents of one identity; `known` is the number of the invoice's own.
+pub(crate) fn duplicates(
+    identity: &QadInvoiceIdentity,
+    known: Option<&Voucher>,
+    documents: &[QadDocument],
+) -> Option<Problem> {
+    let fix = "Find out which one is right and reverse the others in QAD.";
+    (documents.len() > 1).then(|| told("QAD_DUPLICATE_DOCUMENTS", fix, identity, known, documents))
+}
+
+fn told(
+    code: &str,
+    fix: &str,
+    identity: &QadInvoiceIdentity,
+    known: Option<&Voucher>,
+    documents: &[QadDocument],
+) -> Problem {
+    let names: Vec<String> = documents.iter().map(name).collect();
+    let expected = known.map_or_else(|| "no document".to_owned(), |known| format!("{known} alone"));
+    Problem::new(code, fix)
+        .field(identity.to_string())
+        .expected(expected)
+        .actual(names.join(", "))
 }
 
 #[cfg(test)]

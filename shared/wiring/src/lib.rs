@@ -6,8 +6,10 @@
 
 mod credentials;
 mod lookups;
+mod reconcile;
 mod suppliers;
 
+pub use reconcile::Reconcile;
 pub use suppliers::SupplierRun;
 
 use aws::config::Variable;

@@ -16,6 +16,7 @@ use crate::{Failure, records};
 use async_trait::async_trait;
 use aws::clock::SystemClock;
 use aws::dynamo::DynamoRegister;
+use aws::server_time::date_header;
 use clap::Args;
 use connectors::connection::ConnectionDocument;
 use connectors::http::outbound::Destination;
@@ -175,13 +176,9 @@ impl Transport for Watching {
     async fn send(&self, request: Request) -> Result<Response, TransportError> {
         let host = host_of(&request.url);
         let response = self.inner.send(request).await?;
-        let told = response
-            .header("date")
-            .and_then(|text| httpdate::parse_http_date(text).ok())
-            .and_then(|at| at.duration_since(std::time::UNIX_EPOCH).ok())
-            .and_then(|since| i64::try_from(since.as_millis()).ok());
+        let told = response.header("date").and_then(date_header);
         if let Some(told) = told {
-            let skew = told.saturating_sub(SystemClock.now().0);
+            let skew = told.millis_since(SystemClock.now());
             self.dates
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner)
@@ -314,7 +311,27 @@ async fn aws(place: &Place, register: &DynamoRegister, findings: &mut Findings) 
             Err(error) => findings.problem("AWS_FLOW", name, &error.problem()),
         }
     }
+    daily_comparison(register, findings).await;
     records
+}
+
+/// Whether both sides are compared every day, and what was found.
+async fn daily_comparison(register: &DynamoRegister, findings: &mut Findings) {
+    let (code, check, now) = ("AWS_RECONCILE", "daily reconcile", SystemClock.now());
+    let known = match flows::reconcile::known(register).await {
+        Ok(known) => known,
+        Err(error) => return findings.problem(code, check, &error.problem()),
+    };
+    let found = crate::reconcile::daily(&known, now);
+    let fix = match &known.last {
+        None => "Its schedule begins it; `qad-coupa run reconcile` runs it now.",
+        Some(_) if known.is_late(now) => {
+            "Read the log of reconcile from the last day on; look whether its schedule is on (ReconcileState)."
+        }
+        Some(last) if last.unexplained_count() > 0 => "`qad-coupa reconcile --last` names each difference.",
+        Some(_) => return findings.pass(code, check, found),
+    };
+    findings.add(code, check, Verdict::Warn, found, fix);
 }
 
 /// A form as OAuth wants it.

@@ -16,7 +16,7 @@ use flows::pause;
 use flows::ports::{Chance, Clock, Collection, Hint, HintReason, Queue, Subject};
 use serde_json::{Value, json};
 use tracing_subscriber::layer::SubscriberExt;
-use wiring::{Scheduled, SupplierRun};
+use wiring::{Reconcile, Scheduled, SupplierRun};
 
 /// A flow that runs on a schedule, or for one record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -31,6 +31,8 @@ pub(crate) enum Flow {
     SyncSuppliers,
     /// Makes Coupa's lookups follow QAD's lists, when the connection says which.
     SyncLookups,
+    /// Compares Coupa, the register and QAD, as the schedule does once a day; now, although it was done today.
+    Reconcile,
     /// Queues again what is due.
     Sweep,
     /// Drives one invoice as far as it goes now; needs --invoice.
@@ -94,7 +96,10 @@ pub(crate) struct PauseOptions {
 pub(crate) async fn run(place: &PlaceArguments, options: &RunOptions) -> Result<(), Failure> {
     let place = Place::open(place).await?;
     let connection = place.connection().await?;
-    let wiring = place.wiring()?;
+    if let (Flow::MatchInvoice, Some(_), Some(invoice)) = (options.flow, place.sdk(), options.invoice) {
+        return hand_over(&place, connection, invoice).await;
+    }
+    let wiring = place.wiring().await?;
     let name = options
         .flow
         .to_possible_value()
@@ -126,6 +131,13 @@ pub(crate) async fn run(place: &PlaceArguments, options: &RunOptions) -> Result<
             wiring.sync_suppliers(&run, &invocation).await
         }
         Flow::SyncLookups => wiring.sync_lookups(&scheduled, &invocation).await,
+        Flow::Reconcile => {
+            let asked = Reconcile {
+                connection: connection.clone(),
+                anew: true,
+            };
+            wiring.reconcile(&asked, &invocation).await
+        }
         Flow::Sweep => wiring.sweep(&scheduled, &invocation).await,
         Flow::MatchInvoice => {
             let invoice = options.invoice.ok_or_else(|| {
@@ -141,6 +153,23 @@ pub(crate) async fn run(place: &PlaceArguments, options: &RunOptions) -> Result<
         }
     };
     ended.map_err(Failure::from)
+}
+
+/// What creates documents runs in the stack alone, on its clocks and within its limits: a person only asks for it.
+async fn hand_over(place: &Place, connection: ConnectionId, invoice: InvoiceId) -> Result<(), Failure> {
+    let trace = format!("command-{}", SystemChance.token());
+    let hint = Hint::V1 {
+        connection,
+        subject: Subject::Invoice(invoice),
+        reason: HintReason::Operator,
+        trace: trace.clone(),
+    };
+    let sent = place.hints(pause::Flow::Invoices.word())?.send(&[hint]).await;
+    sent.map_err(|error| Failure::Unreachable(error.0))?;
+    terminal::note(&format!(
+        "invoice {invoice} is queued; match-invoice of the stack drives it, its log has it under trace {trace}"
+    ));
+    Ok(())
 }
 
 /// `pause` and `resume`.

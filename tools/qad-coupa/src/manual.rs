@@ -350,7 +350,8 @@ fn end_of(code: &str) -> Option<&str> {
 }
 
 /// Upper snake case in the code that is no problem's code.
-const NOT_CODES: [&str; 6] = [
+const NOT_CODES: [&str; 7] = [
+    "QAD_DOCUMENT",    // begins codes
     "QAD_INVOICES",    // the integration's code in Coupa
     "SECRETS_MANAGER", // begins codes
     "CARGO_PKG_VERSION",

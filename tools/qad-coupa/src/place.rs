@@ -14,6 +14,7 @@ use aws::config::{Config, Variable};
 use aws::dynamo::DynamoRegister;
 use aws::lambda::{Invocation, World};
 use aws::secrets::SecretReader;
+use aws::server_time::ServerTime;
 use aws::sqs::SqsQueue;
 use aws::tokens::DynamoTokenStore;
 use aws_config::{BehaviorVersion, Region, SdkConfig};
@@ -401,8 +402,12 @@ impl Place {
         &self.clients
     }
 
-    /// Everything as a function has it, for running a flow here.
-    pub(crate) fn wiring(&self) -> Result<Wiring, Failure> {
+    /// Everything as a function has it, for running a flow here. On a stack only with a clock that agrees with AWS's: whoever sees a
+    /// lease end too early sends what another one has sent.
+    pub(crate) async fn wiring(&self) -> Result<Wiring, Failure> {
+        if let Kind::Aws(sdk) = &self.kind {
+            agree_on_time(sdk, self.timing.clock_skew_millis, Arc::new(SystemClock)).await?;
+        }
         let config = self.config()?;
         let clients = aws_clients(&self.kind, &config)?;
         Wiring::new(World {
@@ -767,6 +772,28 @@ async fn credentials(sdk: &SdkConfig) -> Result<BTreeMap<String, String>, Failur
     Ok(variables)
 }
 
+/// Refuses a clock that differs from AWS's by more than the flows reckon with. Who we are is asked, which everybody may.
+async fn agree_on_time(sdk: &SdkConfig, allowed_millis: i64, clock: Arc<dyn Clock>) -> Result<(), Failure> {
+    let time = ServerTime::new(clock);
+    let asked = aws_sdk_sts::Client::new(sdk)
+        .get_caller_identity()
+        .customize()
+        .interceptor(time.clone())
+        .send()
+        .await;
+    // A refusal has a date too, and a clock that is far off is what AWS refuses a signature for.
+    if let Some(answered) = time.heard() {
+        answered.within(allowed_millis).map_err(Failure::Refused)?;
+    }
+    asked.map_err(|error| refused("STS", "GetCallerIdentity", &error.into_service_error()))?;
+    if time.heard().is_none() {
+        let fix = "Ask AWS directly: something between here and there takes the date out of its answers.";
+        let problem = Problem::new("CLOCK_NOT_COMPARED", fix).field("GetCallerIdentity");
+        return Err(Failure::Unreachable(problem.expected("an answer with a date")));
+    }
+    Ok(())
+}
+
 /// The stack's parameters and outputs, by their names in the template.
 async fn describe(sdk: &SdkConfig, stack: &str) -> Result<BTreeMap<String, String>, Failure> {
     let answer = aws_sdk_cloudformation::Client::new(sdk)
@@ -867,6 +894,77 @@ pub(crate) fn variable(name: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use async_trait::async_trait;
+    use aws_credential_types::Credentials;
+    use aws_credential_types::provider::SharedCredentialsProvider;
+    use domain::time::Timestamp;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    /// A clock that is so many milliseconds ahead.
+    struct Ahead(i64);
+
+    #[async_trait]
+    impl Clock for Ahead {
+        fn now(&self) -> Timestamp {
+            SystemClock.now().plus_millis(self.0)
+        }
+        async fn sleep(&self, duration: Duration) {
+            SystemClock.sleep(duration).await;
+        }
+    }
+
+    /// What becomes of a clock that is so far ahead when AWS answers with this status, and with its date or without.
+    async fn compared(ahead_millis: i64, status: &str, dated: bool) -> Result<(), Failure> {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let now = u64::try_from(SystemClock.now().0).unwrap();
+        let date = httpdate::fmt_http_date(std::time::UNIX_EPOCH + Duration::from_millis(now));
+        let date = if dated {
+            format!("date: {date}\r\n")
+        } else {
+            String::new()
+        };
+        let body = "<GetCallerIdentityResponse xmlns=\"https://sts.amazonaws.com/doc/2011-06-15/\">\
+             <GetCallerIdentityResult><Arn>arn:aws:iam::1:user/a</Arn></GetCallerIdentityResult></GetCallerIdentityResponse>";
+        let answer = format!(
+            "HTTP/1.1 {status}\r\n{date}content-type: text/xml\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        let served = tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let mut request = vec![0; 65_536];
+                let _ = stream.read(&mut request).await;
+                let _ = stream.write_all(answer.as_bytes()).await;
+            }
+        });
+        let sdk = SdkConfig::builder()
+            .behavior_version(BehaviorVersion::latest())
+            .region(Region::new("eu-central-1"))
+            .http_client(http_client())
+            .endpoint_url(url)
+            .credentials_provider(SharedCredentialsProvider::new(Credentials::for_tests()))
+            .retry_config(aws_config::retry::RetryConfig::disabled())
+            .build();
+        let ended = agree_on_time(&sdk, 2_000, Arc::new(Ahead(ahead_millis))).await;
+        served.abort();
+        ended
+    }
+
+    #[tokio::test]
+    async fn no_flow_runs_here_on_a_clock_that_is_not_awss() {
+        let code = |ended: Result<(), Failure>| match ended {
+            Ok(()) => String::new(),
+            Err(Failure::Refused(problem) | Failure::Unreachable(problem)) => problem.code,
+            Err(_) => "something else".to_owned(),
+        };
+        assert_eq!(code(compared(0, "200 OK", true).await), "");
+        for ahead in [600_000, -600_000] {
+            assert_eq!(code(compared(ahead, "200 OK", true).await), "CLOCK_SKEWED");
+            assert_eq!(code(compared(ahead, "403 Forbidden", true).await), "CLOCK_SKEWED");
+        }
+        assert_eq!(code(compared(0, "200 OK", false).await), "CLOCK_NOT_COMPARED");
+        assert_eq!(code(compared(0, "403 Forbidden", true).await), "STS_FAILED");
+    }
 
     #[test]
     fn an_error_is_told_in_words_with_what_it_came_from() {

@@ -18,6 +18,7 @@ use domain::problem::Problem;
 use domain::time::{Date, Timestamp};
 use domain::words;
 use flows::ports::{Clock, RecordKey, Register};
+use flows::reconcile::Reconciliation;
 use flows::store::parse;
 use flows::{index, pause};
 use serde::{Deserialize, Serialize};
@@ -29,7 +30,8 @@ const WATERMARKS: [&str; 2] = ["receipts", "payments"];
 
 #[derive(Debug, Args)]
 pub(crate) struct StatusOptions {
-    /// Ends with 4 when something needs a person: a parked invoice, bill, supplier or lookup, a lost answer, a dead letter.
+    /// Ends with 4 when something needs a person: a parked invoice, bill, supplier or lookup, an unexplained difference of the daily
+    /// reconcile, a lost answer, a dead letter.
     #[arg(long)]
     check: bool,
 }
@@ -211,10 +213,16 @@ struct Waiting {
     suppliers: usize,
     /// Lookups whose plan is parked and not allowed yet.
     lookups: usize,
+    /// Differences between both sides that nothing explains, as the last daily run found them.
+    differences: usize,
 }
 
 impl Waiting {
-    async fn of(register: &DynamoRegister, invoices: usize) -> Result<Self, Failure> {
+    async fn of(
+        register: &DynamoRegister,
+        invoices: usize,
+        compared: &Reconciliation,
+    ) -> Result<Self, Failure> {
         let bills = payments::bills(register).await?;
         let suppliers = suppliers::all(register).await?;
         let plan = suppliers::waiting_plan(register).await?;
@@ -232,17 +240,21 @@ impl Waiting {
                 .iter()
                 .filter(|record| record.waits_for_a_person())
                 .count(),
+            differences: compared.last.as_ref().map_or(0, |last| {
+                usize::try_from(last.unexplained_count()).unwrap_or(usize::MAX)
+            }),
         })
     }
 
     fn words(self) -> String {
         format!(
-            "{}, {}, {}, {}, {}",
+            "{}, {}, {}, {}, {}, {}",
             words::count(self.invoices, "invoice"),
             words::count(self.bills, "bill"),
             words::count(self.unreadable_payments, "unreadable payment"),
             words::count(self.suppliers, "supplier"),
-            words::count(self.lookups, "lookup")
+            words::count(self.lookups, "lookup"),
+            words::count(self.differences, "unexplained difference")
         )
     }
 
@@ -259,6 +271,7 @@ impl Waiting {
             ),
             (self.suppliers, "parked or quarantined supplier", "suppliers list"),
             (self.lookups, "parked lookup", "lookups"),
+            (self.differences, "unexplained difference", "reconcile --last"),
             (lost, "lost answer", "status --json"),
             (dead, "dead letter", "dlq list"),
         ]
@@ -299,6 +312,7 @@ struct Health {
     census: Option<Result<Census, Failure>>,
     pauses: Vec<(pause::Flow, Option<pause::Pause>)>,
     waiting: Waiting,
+    compared: Reconciliation,
 }
 
 impl Health {
@@ -306,7 +320,8 @@ impl Health {
         let connection = place.connection().await?;
         let register = place.register(&connection)?;
         let figures = Figures::of(&register).await?;
-        let waiting = Waiting::of(&register, figures.of_state("parked").0).await?;
+        let compared = flows::reconcile::known(&register).await.map_err(unfinished)?;
+        let waiting = Waiting::of(&register, figures.of_state("parked").0, &compared).await?;
         let mut pauses = Vec::new();
         for flow in pause::Flow::ALL {
             pauses.push((flow, pause::of(&register, flow).await.map_err(unfinished)?));
@@ -320,6 +335,7 @@ impl Health {
             census: census(place, &connection).await,
             pauses,
             waiting,
+            compared,
             connection,
         })
     }
@@ -362,6 +378,10 @@ impl Health {
             "watermarks": self.watermarks.iter().map(mark).collect::<Vec<_>>(),
             "queues": self.depths.iter().map(queue).collect::<Vec<_>>(),
             "waiting_for_a_person": self.waiting,
+            "reconciled": self.compared.last.as_ref().map(|last| {
+                json!({ "ended": last.ended.to_string(), "late": self.compared.is_late(self.now),
+                        "looked_at": last.looked_at, "unexplained": last.unexplained_count(), "new": last.new })
+            }),
             "entities": self.census.as_ref().map(|counted| match counted {
                 Ok(census) => json!({ "days": CENSUS_DAYS, "census": census, "left_alone": census.left_alone() }),
                 Err(failure) => json!({ "days": CENSUS_DAYS, "problem": failure.lines().join("; ") }),
@@ -414,6 +434,10 @@ impl Health {
                 None => format!("Poll of {name}: never came to an end"),
             });
         }
+        out.line(&format!(
+            "Daily reconcile: {}",
+            crate::reconcile::daily(&self.compared, self.now)
+        ));
         out.gap();
         let queue = |depth: &Depth| {
             vec![
@@ -521,6 +545,10 @@ mod tests {
             },
             Waiting {
                 suppliers: 1,
+                ..Waiting::default()
+            },
+            Waiting {
+                differences: 1,
                 ..Waiting::default()
             },
         ] {

@@ -900,10 +900,29 @@ fn unexplained(demo: &Demo) -> Vec<String> {
     found
 }
 
+/// The daily run, begun by hand: its result is kept, and shown without asking anybody anew.
+fn daily(demo: &Demo) {
+    let logs = demo.says(OK, &["run", "reconcile"]);
+    assert!(logs.contains("\"outcome\":\"complete\""), "{logs}");
+    assert!(logs.contains("\"metric\":\"reconcile_unexplained\""), "{logs}");
+    // What was paid today the polls still have time for.
+    let last = demo.json(OK, &["reconcile", "--last"]);
+    assert_eq!(
+        (&last["unexplained"], &last["late"]),
+        (&json!(0), &json!(false)),
+        "{last}"
+    );
+    let invoices = demo.json(OK, &["invoice", "list"]).as_array().unwrap().len();
+    assert_eq!(last["looked_at"], invoices, "{last}");
+    let status = demo.json(OK, &["status"]);
+    assert_eq!(status["reconciled"]["looked_at"], invoices, "{status}");
+}
+
 /// The two sides agree, but for the bill that both of them pay, and the trail is whole.
 fn evidence(demo: &Demo) {
     demo.wait_for_quiet();
     assert_eq!(unexplained(demo), ["paid-twice 94014"]);
+    daily(demo);
     let verified = demo.json(OK, &["audit", "verify"]);
     assert_eq!(verified["broken"], json!([]));
     let file = demo.folder.0.join("audit.ndjson");

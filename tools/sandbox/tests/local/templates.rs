@@ -83,6 +83,7 @@ fn the_projects_templates_are_understood() {
         ("PollCoupaFunction", "poll-coupa"),
         ("PollReceiptsFunction", "poll-receipts"),
         ("SyncLookupsFunction", "sync-lookups"),
+        ("ReconcileFunction", "reconcile"),
         ("SweepFunction", "sweep"),
     ];
     for (function, binary) in binaries {
