@@ -20,6 +20,7 @@
 //! | [`timing`] | the chain of times that "never twice" rests on |
 //! | [`effect`] | the state machine of a write to another system |
 //! | [`guards`] | the conditions that all of this rests on, by name |
+//! | [`ownership`] | which installation works with a pair of systems |
 //! | [`parallel`] | what would have been posted, against what was keyed in QAD
 //! | [`payments`] | what QAD's payments demand of a Coupa invoice |
 //! | [`suppliers`] | which supplier is which on both sides, and who is told what |
@@ -53,6 +54,7 @@ pub mod mark;
 pub mod master_data;
 pub mod matching;
 pub mod money;
+pub mod ownership;
 pub mod parallel;
 pub mod patience;
 pub mod payments;

@@ -39,6 +39,7 @@ pub mod opening;
 pub mod operator;
 pub mod order_event;
 mod originals;
+pub mod owner;
 pub mod pace;
 pub mod pause;
 pub mod plans;

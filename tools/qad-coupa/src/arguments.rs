@@ -102,6 +102,11 @@ pub(crate) enum Verb {
     Pause(PauseOptions),
     /// Lets a flow go on, and has what waited looked at.
     Resume(PauseOptions),
+    /// Which installation works with this Coupa and QAD, by the mark in Coupa.
+    Owner {
+        #[command(subcommand)]
+        verb: crate::owner::OwnerVerb,
+    },
     /// What a person says about one of the connection's entities.
     Entity {
         #[command(subcommand)]

@@ -17,6 +17,7 @@ use domain::suppliers::SupplierRecord;
 use domain::words;
 use flows::bills::bill_key;
 use flows::opening;
+use flows::owner;
 use flows::pause::Flow;
 use flows::ports::{AuditEntry, Clock, Collection, RecordGroup, RecordKey, Register, StoredRecord};
 use flows::store::{Document, invoice_audit_name, load, parse, verify_chain};
@@ -184,7 +185,10 @@ async fn others(register: &DynamoRegister) -> Result<(Vec<Other>, Vec<Problem>),
     let alone = Flow::ALL
         .iter()
         .map(|flow| (flow.key(), flow.audit_name()))
-        .chain([(opening::key(), opening::AUDIT_NAME.to_owned())]);
+        .chain([
+            (opening::key(), opening::AUDIT_NAME.to_owned()),
+            (owner::key(), owner::AUDIT_NAME.to_owned()),
+        ]);
     for (key, name) in alone {
         match tail(register, key.clone()).await {
             Ok(Some(end)) => found.push(Other { key, name, end }),

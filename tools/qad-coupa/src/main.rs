@@ -20,6 +20,7 @@
 //! | [`doctor`] | everything a connection depends on, asked once |
 //! | [`backfill`] | taking in what was approved before this product was there |
 //! | [`status`] | the health of a connection in figures |
+//! | [`owner`] | which installation works with both systems |
 //! | [`payments`] | what QAD paid of each bill, and what Coupa shows of it |
 //! | [`suppliers`] | how the suppliers of both systems stand to each other |
 //! | [`view`] | what people and programs are shown |
@@ -54,6 +55,7 @@ mod manual;
 mod master_data;
 mod nearest;
 mod output;
+mod owner;
 mod payments;
 mod place;
 mod plan;
@@ -233,6 +235,7 @@ async fn run(arguments: Arguments) -> Result<(), Failure> {
         Verb::Run(options) => flow::run(&place, &options).await,
         Verb::Pause(options) => flow::switch(&place, &options, true, out).await,
         Verb::Resume(options) => flow::switch(&place, &options, false, out).await,
+        Verb::Owner { verb } => owner::run(&place, verb, out).await,
         Verb::Reindex => reindex::run(&place, out).await,
         Verb::Reconcile(options) => reconcile::run(&place, &options, out).await,
         Verb::Backfill(options) => backfill::run(&place, options, out).await,
