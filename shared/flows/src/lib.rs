@@ -50,6 +50,7 @@ pub mod poll_receipts;
 pub mod ports;
 pub mod published;
 pub mod receive_webhook;
+pub mod restore;
 pub mod store;
 pub mod supplier_event;
 pub mod sweep;

@@ -147,6 +147,14 @@ pub async fn of(register: &dyn Register, flow: Flow) -> Result<Option<Pause>, Fl
     Ok(switch(register, flow).await?.document.pause)
 }
 
+/// Lets a switch that is older than its audit trail go on with it, after a restore. See [`crate::restore`].
+///
+/// # Errors
+/// No answer from the register, or somebody else switched in this moment.
+pub async fn anchor(context: &Context<'_>, key: RecordKey) -> Result<bool, FlowError> {
+    crate::restore::anchor::<Switch>(context, key).await
+}
+
 /// Why a flow begins nothing new.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(untagged)]

@@ -14,6 +14,7 @@
 //! | [`dlq`] | the dead-letter queues |
 //! | [`audit`] | the audit trail as evidence |
 //! | [`connections`] | connections as documents |
+//! | [`restore`] | records that are older than their audit trail |
 //! | [`codes`] | what a code means and what mends it |
 //! | [`certify`] | Coupa's published scenarios for ERP adapters, with a report |
 //! | [`reconcile`] | both sides against each other |
@@ -62,6 +63,7 @@ mod plan;
 mod reconcile;
 mod records;
 mod reindex;
+mod restore;
 mod sandbox_client;
 mod sandbox_pay;
 mod status;
@@ -236,6 +238,7 @@ async fn run(arguments: Arguments) -> Result<(), Failure> {
         Verb::Pause(options) => flow::switch(&place, &options, true, out).await,
         Verb::Resume(options) => flow::switch(&place, &options, false, out).await,
         Verb::Owner { verb } => owner::run(&place, verb, out).await,
+        Verb::Restore(options) => restore::run(&place, &options, out).await,
         Verb::Reindex => reindex::run(&place, out).await,
         Verb::Reconcile(options) => reconcile::run(&place, &options, out).await,
         Verb::Backfill(options) => backfill::run(&place, options, out).await,
