@@ -195,6 +195,7 @@ impl LocalDynamo {
             "UpdateItem" => call!(update_item),
             "BatchGetItem" => call!(batch_get_item),
             "Query" => call!(query),
+            "Scan" => call!(scan),
             "TransactWriteItems" => call!(transact_write_items),
             other => Err(DynoxideError::ValidationException(format!(
                 "{other} is not used by this product"

@@ -4,6 +4,7 @@
 mod local_dynamo;
 mod pace_contract;
 mod register_contract;
+mod restored;
 
 use async_trait::async_trait;
 use aws::clock::{SystemChance, SystemClock};

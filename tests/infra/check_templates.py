@@ -879,7 +879,7 @@ def company_account(templates):
 VERBS = {
     "Viewer": "invoice|holds|parked|payments|payments show|suppliers list|suppliers proposals|lookups|explain|timeline|audit",
     "Clerk": "recheck|replay|skip|pause|resume|entity open-from|lookups allow|suppliers allow|suppliers accept|reindex",
-    "Operator": "status|plan|suppliers plan|lookups --plan|reconcile|doctor|release|adopt|backfill|dlq",
+    "Operator": "status|plan|suppliers plan|lookups --plan|reconcile|doctor|release|adopt|backfill|owner show|owner take|restore|dlq",
     "Admin": "connection|run",
 }
 DEAD_LETTERS = ("invoices-dead-letter", "payments-dead-letter", "schedules-dead-letter")

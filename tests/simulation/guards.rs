@@ -3,7 +3,7 @@
 //! nobody notices would be decoration, or the simulation would be blind.
 
 use crate::effect_machine::{Given, explore, is_fault};
-use crate::{aligned_guards, payments, preemptions};
+use crate::{aligned_guards, owners, payments, preemptions};
 use domain::guards::{Guard, without};
 use domain::lifecycle::State;
 use flows::ports::HintReason;
@@ -57,8 +57,8 @@ fn rows() -> Vec<Row> {
         ChangeShare, ClockSkew, CodeIsOurs, CodeReserved, CursorsForward, EchoComparison, EmptyIsNotGone,
         FailedLookUpIsNoAnswer, Fence, IdentityClaim, IntentFirst, InvoiceCurrency, LinkedOnce,
         LookAfterwards, LookUpBeforeFirstSend, NotWhileInFlight, OlderReadingSaysNothing, OpenFirst, OwnEcho,
-        PaidAfterPosted, PollersRight, QadSaysPaid, RecheckAfterRegister, RecordBeforeWake, Reservation,
-        SendInsideLease, SettleWindow, UnknownIsUnknown, WatermarkLast,
+        OwnerMark, PaidAfterPosted, PollersRight, QadSaysPaid, RecheckAfterRegister, RecordBeforeWake,
+        Reservation, SendInsideLease, SettleWindow, UnknownIsUnknown, WatermarkLast,
     };
     let row = |guard, place, removed, caught| Row {
         guard,
@@ -263,6 +263,12 @@ fn rows() -> Vec<Row> {
             "`flows::sync_lookups`",
             switch(OpenFirst),
             Flows(aligned_guards::gone_while_open),
+        ),
+        row(
+            "one installation works with a pair of systems",
+            "`flows::pause`",
+            switch(OwnerMark),
+            Flows(owners::without_the_mark),
         ),
     ]
 }

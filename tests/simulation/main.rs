@@ -28,6 +28,7 @@ mod life;
 mod machines;
 mod order_moves;
 mod originals;
+mod owners;
 mod payments;
 mod people;
 mod periods;

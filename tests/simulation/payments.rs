@@ -13,7 +13,7 @@ use tests::gate::{Calm, Method};
 use tests::harness::{BEGINNING, Ended, Harness, Job, Setup, every_order};
 use tests::small::{INVOICE, ORDER, OTHER, invoice, order, receipt, straight_through, world};
 
-fn allocation(number: u64, amount: u32, status: &str) -> PaymentAllocation {
+pub(crate) fn allocation(number: u64, amount: u32, status: &str) -> PaymentAllocation {
     PaymentAllocation {
         year: 2026,
         instrument: "ACH".to_owned(),

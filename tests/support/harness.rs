@@ -36,7 +36,7 @@ use flows::sync_lookups::LookupSync;
 use flows::watermark::Scope;
 use flows::write_payment::{self, PaymentSettings};
 use flows::{
-    order_event, plans, poll_coupa, poll_orders, poll_payments, poll_receipts, reconcile, supplier_event,
+    order_event, owner, plans, poll_coupa, poll_orders, poll_payments, poll_receipts, reconcile, supplier_event,
     sweep, sync_lookups, sync_suppliers,
 };
 use futures_util::future::join;
@@ -187,6 +187,8 @@ pub struct Setup {
     pub suppliers: Option<SupplierPolicy>,
     /// Which lookups show which lists.
     pub lookups: Vec<LookupSync>,
+    /// The lookup of Coupa's that holds the owner mark; none where nobody looks for one.
+    pub owner_lookup: Option<String>,
     /// Whether instances live on from run to run and remember what they have queued; else each run is a cold start.
     pub warm: bool,
 }
@@ -207,6 +209,7 @@ impl Default for Setup {
             entities: Vec::new(),
             suppliers: None,
             lookups: Vec::new(),
+            owner_lookup: None,
             warm: false,
         }
     }
@@ -274,6 +277,22 @@ impl Harness {
             instance: Arc::default(),
             connection,
             panicking: true,
+            healed_at: None,
+        }
+    }
+
+    /// Another installation, with a register and chance of its own, on the very systems of this one. The checker of each knows
+    /// the register of its own alone, so what breaks is collected.
+    pub fn beside(&self, setup: &Setup) -> Self {
+        let register = Arc::new(MemoryStore::default().register(&self.connection));
+        Self {
+            sim: self.sim.beside(register, setup.seed),
+            tasks: Vec::new(),
+            alive: BTreeSet::new(),
+            settings: Arc::new(setup.clone()),
+            instance: Arc::default(),
+            connection: self.connection.clone(),
+            panicking: false,
             healed_at: None,
         }
     }
@@ -826,6 +845,18 @@ async fn invocation(
         timing: &timing,
         deadline,
     };
+    if let Some(lookup) = &setup.owner_lookup {
+        // As the wiring does it before a connection's flow is run.
+        let deps = owner::Deps {
+            context,
+            connection: &connection,
+            coupa: &gate,
+            lookup: Some(lookup),
+        };
+        if let Err(error) = owner::watch(&deps).await {
+            return Ended::Polled(Err(error.problem().code));
+        }
+    }
     match job {
         Job::Match(..) | Job::MatchBoth(..) => {
             let home = Home {

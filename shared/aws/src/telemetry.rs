@@ -126,6 +126,11 @@ pub const METRICS: &[(&str, &str, &str)] = &[
         "how long the oldest held invoice waits",
     ),
     (
+        "owner_mark_stops",
+        "Count",
+        "a look at the owner mark after which nothing may be begun",
+    ),
+    (
         "pause_age_seconds",
         "Seconds",
         "how long a flow is paused, told whenever something waits for its end",

@@ -177,6 +177,9 @@ pub struct CoupaSettings {
     /// The custom field of an invoice that is to carry QAD's number of the document; none leaves it alone.
     #[serde(default)]
     pub voucher_field: Option<String>,
+    /// The lookup that holds the mark of the installation that works with this instance; none leaves two of them unnoticed.
+    #[serde(default)]
+    pub owner_lookup: Option<String>,
 }
 
 fn coupa_token_path() -> String {
@@ -747,6 +750,13 @@ impl ConnectionDocument {
                 &coupa.supplier_code.field,
             ));
         }
+        if let (Some(coupa), Some(lookups)) = (&coupa, &lookups)
+            && let Some(owner) = &coupa.owner_lookup
+            && lookups.syncs.iter().any(|sync| fold(&sync.lookup) == fold(owner))
+        {
+            let expected = "a lookup of its own: what follows a list of QAD would deactivate the mark";
+            problems.push(invalid("coupa.owner_lookup", expected, owner));
+        }
         let recheck: Option<u64> = section(&sections, "hold_recheck_seconds", Some("86400"), &mut problems);
         let order_recheck = order_recheck(&sections, &mut problems);
         if let Some(coupa) = &coupa {
@@ -1075,6 +1085,9 @@ fn check_coupa(coupa: &CoupaSettings, problems: &mut Vec<Problem>) {
     }
     if let Some(field) = &coupa.voucher_field {
         require("coupa.voucher_field", field, problems);
+    }
+    if let Some(lookup) = &coupa.owner_lookup {
+        require("coupa.owner_lookup", lookup, problems);
     }
     let field = "coupa.requests_per_second";
     check_rate(

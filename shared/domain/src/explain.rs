@@ -9,6 +9,7 @@ use crate::effect::{Effect, EffectStatus};
 use crate::lifecycle::{InvoiceRecord, PaidState, ParkReason, PostedHow, State};
 use crate::matching::text::{money, plain};
 use crate::matching::{Exception, ExceptionCode, LineReport, MatchReport, Remedy};
+use crate::ownership;
 use crate::problem::Problem;
 use crate::time::Timestamp;
 use rust_decimal::Decimal;
@@ -63,6 +64,7 @@ pub fn sentence(record: &InvoiceRecord) -> String {
         Some(problem) if problem.code == PAUSED => {
             format!("{told} {}", paused(problem, record.report.is_some()))
         }
+        Some(problem) if ownership::is_stop(&problem.code) => format!("{told} {}", not_ours(problem)),
         Some(problem) => format!("{told} {}", delayed(problem, record.look_again)),
         None => told,
     }
@@ -184,6 +186,21 @@ fn paused(problem: &Problem, has_figures: bool) -> String {
     format!(
         "Posting is paused (by {}); it is looked at again when posting is resumed{figures}.",
         problem.actual
+    )
+}
+
+/// While another installation may be at work here.
+fn not_ours(problem: &Problem) -> String {
+    let why = match problem.code.as_str() {
+        ownership::OWNED_BY_ANOTHER => "another installation works with this Coupa and QAD",
+        ownership::MARK_NOT_RENEWED => {
+            "nobody knows any more whether another installation works with this Coupa and QAD"
+        }
+        _ => "nobody knows yet whether another installation works with this Coupa and QAD",
+    };
+    format!(
+        "Nothing is begun for it, because {why} ({}); it is looked at again by itself. {}",
+        problem.actual, problem.fix
     )
 }
 

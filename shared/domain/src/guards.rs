@@ -66,11 +66,13 @@ pub enum Guard {
     EmptyIsNotGone,
     /// What an earlier run left open is finished before anything is planned.
     OpenFirst,
+    /// Of two installations on the same systems one begins something new.
+    OwnerMark,
 }
 
 impl Guard {
     /// All of them.
-    pub const ALL: [Self; 29] = [
+    pub const ALL: [Self; 30] = [
         Self::SettleWindow,
         Self::IntentFirst,
         Self::Fence,
@@ -100,6 +102,7 @@ impl Guard {
         Self::ChangeShare,
         Self::EmptyIsNotGone,
         Self::OpenFirst,
+        Self::OwnerMark,
     ];
 }
 

@@ -21,6 +21,7 @@
 //! | [`effect`] | the state machine of a write to another system |
 //! | [`drive`] | the protocol that moves it: what to do next, given what happened |
 //! | [`guards`] | the conditions that all of this rests on, by name |
+//! | [`ownership`] | which installation works with a pair of systems |
 //! | [`parallel`] | what would have been posted, against what was keyed in QAD
 //! | [`reconcile`] | what differs between both sides, and what explains it |
 //! | [`payments`] | what QAD's payments demand of a Coupa invoice |
@@ -56,6 +57,7 @@ pub mod mark;
 pub mod master_data;
 pub mod matching;
 pub mod money;
+pub mod ownership;
 pub mod parallel;
 pub mod patience;
 pub mod payments;

@@ -459,6 +459,14 @@ pub enum Event {
         #[serde(default, skip_serializing_if = "String::is_empty")]
         difference: String,
     },
+    /// A person had an older record go on with its trail, after a restore. It stands where the record stood; what it has done
+    /// since is found again.
+    Restored {
+        /// Where the record stands.
+        state: Box<State>,
+        /// Who, and why.
+        instruction: Instruction,
+    },
 }
 
 impl Event {
@@ -484,6 +492,7 @@ impl Event {
             Self::Reopened { .. } => "reopened",
             Self::TakenIn { .. } => "taken-in",
             Self::Adopted { .. } => "adopted",
+            Self::Restored { .. } => "restored",
         }
     }
 }
@@ -605,6 +614,7 @@ impl State {
             }
             (Event::Reopened { .. }, _) if self.is_skipped() => Received { coupa_status: None },
             // Of a document that is, or may be, in QAD the record, which knows the effect, checks that it is settled.
+            (Event::Restored { state, .. }, _) => (**state).clone(),
             (Event::Adopted { voucher, .. }, Received { .. } | Held { .. } | Parked { .. }) => Posted {
                 voucher: voucher.clone(),
                 how: PostedHow::Adopted,
@@ -814,7 +824,7 @@ impl InvoiceRecord {
                 next.release = Some(release.clone());
                 next.look_again = Some(now);
             }
-            Event::Reopened { .. } => next.look_again = Some(now),
+            Event::Reopened { .. } | Event::Restored { .. } => next.look_again = Some(now),
             Event::TakenIn { .. } => {
                 next.taken_in = true;
                 next.look_again = Some(now);

@@ -22,6 +22,9 @@ const ENDINGS_OF_THE_CONNECTION: &[&str] = &[
 const PATHS_NOT_FOUND: [&str; 2] = ["COUPA_NOT_FOUND", "QAD_NOT_FOUND"];
 /// How the other codes end whose cause is the connection and not the bill: settings, answers that nobody can read, defects.
 const ENDINGS_OF_THE_ENGINEER: &[&str] = &[
+    "_ANOTHER_INSTALLATION",
+    "OWNER_MARK_UNKNOWN",
+    "OWNER_MARK_NOT_RENEWED",
     // Not COUPA_INVOICE_UNREADABLE: what cannot be read there is a field of the bill.
     "_ANSWER_UNREADABLE",
     "_UNWRITABLE",

@@ -264,12 +264,14 @@ async fn round(
     match &record.state {
         _ if record.may_be_decided() && !*looked => {
             *looked = true;
-            match pause::of(context.register, pause::Flow::Invoices).await? {
-                Some(pause) => {
-                    // Known and waiting: nothing is lost, and nobody else keeps asking.
+            match pause::stop(context, pause::Flow::Invoices).await? {
+                Some(stop) => {
+                    // Known and waiting: nothing is lost. Nobody else keeps asking for the end of a pause, which wakes what
+                    // waits; who owns both systems is asked again by itself.
                     let slowly =
                         Duration::from_millis(u64::try_from(deps.settings.recheck_millis).unwrap_or(0));
-                    Box::pin(delay(deps, loaded, Some(slowly), pause.problem())).await
+                    let wait = stop.pause().map(|_| slowly);
+                    Box::pin(delay(deps, loaded, wait, stop.problem())).await
                 }
                 None => Box::pin(decide_invoice(deps, loaded, reason)).await,
             }
@@ -278,9 +280,7 @@ async fn round(
         State::Approved
             if !*looked
                 && not_in_flight(record)
-                && pause::of(context.register, pause::Flow::Invoices)
-                    .await?
-                    .is_some() =>
+                && pause::stop(context, pause::Flow::Invoices).await?.is_some() =>
         {
             Box::pin(take_back(deps, loaded)).await
         }

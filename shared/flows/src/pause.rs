@@ -1,5 +1,7 @@
 //! Stops and resumes a flow of one connection: a record in the register that the flow reads before it begins anything new.
 //!
+//! The same is read for a second reason: while another installation owns both systems, nothing is begun either ([`crate::owner`]).
+//!
 //! What is under way comes to its end (an answer that was lost is still looked up); what is not begun waits, known to the
 //! register, and goes on after the pause by itself. It works the same on every place the register is on.
 //!
@@ -9,8 +11,10 @@
 //! | payments | QAD is polled into the ledgers; no new entry is begun in Coupa | each bill goes on when it is due, or asked for |
 //! | suppliers, lookups | a run settles what is open and reads nothing else; no cursor moves | the next run sees everything that came meanwhile |
 
+use crate::owner;
 use crate::ports::{CommitError, RecordKey, Register, StoreError, StoredRecord};
 use crate::store::{Change, Context, Document, FlowError, Loaded, load, parse, save};
+use domain::guards::{Guard, stands};
 use domain::instruction::Instruction;
 use domain::lifecycle::ChainEnd;
 use domain::problem::Problem;
@@ -143,12 +147,80 @@ pub async fn of(register: &dyn Register, flow: Flow) -> Result<Option<Pause>, Fl
     Ok(switch(register, flow).await?.document.pause)
 }
 
-/// The pause in a record that was read together with others, if there is one.
+/// Lets a switch that is older than its audit trail go on with it, after a restore. See [`crate::restore`].
 ///
 /// # Errors
-/// A record that this version cannot read.
-pub(crate) fn read(stored: &StoredRecord) -> Result<Option<Pause>, FlowError> {
-    Ok(parse::<Switch>(stored)?.pause)
+/// No answer from the register, or somebody else switched in this moment.
+pub async fn anchor(context: &Context<'_>, key: RecordKey) -> Result<bool, FlowError> {
+    crate::restore::anchor::<Switch>(context, key).await
+}
+
+/// Why a flow begins nothing new.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(untagged)]
+pub enum Stop {
+    /// A person has paused it.
+    Paused(Pause),
+    /// Another installation may be at work on the same systems: nothing is sent again either.
+    NotOwner(Problem),
+}
+
+impl Stop {
+    /// What a record that waits for its end says.
+    pub fn problem(&self) -> Problem {
+        match self {
+            Self::Paused(pause) => pause.problem(),
+            Self::NotOwner(problem) => problem.clone(),
+        }
+    }
+
+    /// Its word, for logs.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Paused(_) => "paused",
+            Self::NotOwner(_) => "not-owner",
+        }
+    }
+
+    /// The pause, when it is one.
+    pub fn pause(&self) -> Option<&Pause> {
+        match self {
+            Self::Paused(pause) => Some(pause),
+            Self::NotOwner(_) => None,
+        }
+    }
+}
+
+/// What is read to know why a flow begins nothing new.
+pub(crate) fn stop_keys(flow: Flow) -> [RecordKey; 2] {
+    [flow.key(), owner::key()]
+}
+
+/// Why a flow begins nothing new, from what [`stop_keys`] names.
+pub(crate) fn read_stop(
+    pause: Option<&StoredRecord>,
+    owner: Option<&StoredRecord>,
+    now: Timestamp,
+) -> Result<Option<Stop>, FlowError> {
+    if stands(Guard::OwnerMark)
+        && let Some(stored) = owner
+        && let Some(problem) = owner::stop(stored, now)?
+    {
+        return Ok(Some(Stop::NotOwner(problem)));
+    }
+    let pause = pause.map(parse::<Switch>).transpose()?;
+    Ok(pause.and_then(|switch| switch.pause).map(Stop::Paused))
+}
+
+/// Why a flow begins nothing new, if there is a reason; one read.
+///
+/// # Errors
+/// No answer from the register, or a record that this version cannot read.
+pub async fn stop(context: &Context<'_>, flow: Flow) -> Result<Option<Stop>, FlowError> {
+    let found = context.register.read(&stop_keys(flow)).await?;
+    let mut found = found.into_iter();
+    let (pause, owner) = (found.next().flatten(), found.next().flatten());
+    read_stop(pause.as_ref(), owner.as_ref(), context.clock.now())
 }
 
 /// Pauses (`true`) or resumes a flow. False when it stood so already; nothing is written then.

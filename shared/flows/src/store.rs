@@ -221,11 +221,21 @@ pub fn save<'a, D: Document + 'a, E: Serialize + Sync>(
     let built = build(context, revision, change);
     // On the heap: whoever changes a record in several places would otherwise hold all of them at once.
     Box::pin(async move {
-        let (commit, saved) = built.map_err(|error| CommitError::Store(StoreError(error.problem())))?;
+        let broken = |error: FlowError| CommitError::Store(StoreError(error.problem()));
+        let (mut commit, mut saved) = built.map_err(broken)?;
         let mut attempt = 0u32;
+        let mut may_be_continued = revision == 0;
         loop {
             match context.register.commit(commit.clone()).await {
                 Ok(()) => return Ok(saved),
+                // Once: a new record may have a trail already, in a register that was restored.
+                Err(CommitError::Conflict) if std::mem::take(&mut may_be_continued) => {
+                    let continued = crate::restore::continued(context, &commit, &saved.document).await;
+                    let Some((anew, document)) = continued.map_err(broken)? else {
+                        return Err(CommitError::Conflict);
+                    };
+                    (commit, saved.document) = (anew, document);
+                }
                 Err(CommitError::Conflict) => return Err(CommitError::Conflict),
                 Err(CommitError::Store(error)) => {
                     attempt = attempt.saturating_add(1);

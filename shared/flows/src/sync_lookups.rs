@@ -6,7 +6,7 @@
 
 use crate::engine::{Driven, Finding, Proof, Stepped, Target, drive};
 use crate::invoice_effects::new_effect;
-use crate::pause::{self, Pause};
+use crate::pause::{self, Stop};
 use crate::plans::{self, ALLOWED_MAX, CHANGES_TOLD_MAX, Mark, Parking};
 use crate::poll_coupa::PollError;
 use crate::ports::{
@@ -93,9 +93,9 @@ pub struct LookupRun {
     pub unanswered: Option<Problem>,
     /// True when there was no time to finish, or nothing more was tried.
     pub incomplete: bool,
-    /// The flow is paused: only what was under way was brought to its end.
+    /// The flow is paused, or another installation's: only what was under way was brought to its end.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub paused: Option<Pause>,
+    pub paused: Option<Stop>,
 }
 
 impl LookupRun {
@@ -111,7 +111,7 @@ pub async fn run(deps: &Deps<'_>) -> Result<Vec<LookupRun>, PollError> {
     let paused = if deps.plan_only || deps.lookups.is_empty() {
         None
     } else {
-        pause::of(deps.context.register, pause::Flow::Lookups).await?
+        pause::stop(&deps.context, pause::Flow::Lookups).await?
     };
     for sync in deps.lookups {
         let mut done = LookupRun {

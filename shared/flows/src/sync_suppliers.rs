@@ -7,7 +7,7 @@
 
 use crate::engine::{Driven, Finding, Proof, Target, drive};
 use crate::invoice_effects::new_effect;
-use crate::pause::{self, Pause};
+use crate::pause::{self, Stop};
 use crate::plans::{self, ALLOWED_MAX, CHANGES_TOLD_MAX, Mark, Parking};
 use crate::poll_coupa::PollError;
 use crate::ports::{
@@ -112,9 +112,9 @@ pub struct Synced {
     pub unknown: u64,
     /// True when there was no time to finish: what was read is kept, and the next run goes on.
     pub incomplete: bool,
-    /// The flow is paused: only what was under way was brought to its end.
+    /// The flow is paused, or another installation's: only what was under way was brought to its end.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub paused: Option<Pause>,
+    pub paused: Option<Stop>,
 }
 
 /// How far the flow has come.
@@ -147,20 +147,16 @@ struct Rows {
 pub async fn run(deps: &Deps<'_>) -> Result<Synced, PollError> {
     let context = &deps.context;
     let key = RecordKey::Watermark(WATERMARK.to_owned());
+    let [switch, owner] = pause::stop_keys(pause::Flow::Suppliers);
     let found = context
         .register
-        .read(&[key.clone(), pause::Flow::Suppliers.key(), plans::key(None)])
+        .read(&[key.clone(), plans::key(None), switch, owner])
         .await?;
     let mut found = found.into_iter();
     let stored = found.next().flatten();
-    let pause = found
-        .next()
-        .flatten()
-        .as_ref()
-        .map(pause::read)
-        .transpose()?
-        .flatten();
     let plan = found.next().flatten();
+    let (switch, owner) = (found.next().flatten(), found.next().flatten());
+    let pause = pause::read_stop(switch.as_ref(), owner.as_ref(), context.clock.now())?;
     let plan: Loaded<PlanRecord> = match plan {
         Some(stored) => Loaded {
             document: parse(&stored)?,

@@ -7,7 +7,7 @@ use crate::bills::{bill_key, give_back, link, number_of, owed_of};
 use crate::engine::{Driven, Finding, Proof, Stepped, Target, drive};
 use crate::invoice_effects::{draft_of, is_of_nobody_known, new_effect, with_note};
 use crate::match_invoice::CONNECTION_SETBACKS_MAX;
-use crate::pause::{self, PAUSED, Pause};
+use crate::pause::{self, Stop};
 use crate::ports::{
     Collection, CommitError, CoupaBill, CoupaPayments, HintReason, Outcomes, ReadError, RecordKey, WriteError,
 };
@@ -15,6 +15,7 @@ use crate::store::{
     Change, Context, Document, FlowError, Loaded, impossible, load, render, save, sha256_hex,
 };
 use async_trait::async_trait;
+use domain::drive::Manner;
 use domain::effect::{Effect, EffectEvent, EffectStatus, Repetition, backoff_millis};
 use domain::guards::{Guard, stands};
 use domain::ids::{InvoiceId, fold};
@@ -215,13 +216,15 @@ async fn round(
         .filter(|entry| !entry.is_finished())
     {
         course.standing = None;
-        if entry.status == EffectStatus::Ready && paused(context, &mut course.running).await?.is_some() {
+        let stop = stopped(context, &mut course.running).await?;
+        if entry.status == EffectStatus::Ready && stop.is_some() {
             return take_back(context, loaded).await;
         }
         let coupa = ShownOnce::of(deps.coupa, entry, course.shown.take(), now);
         let target = Entry {
             coupa: &coupa,
             settings: deps.settings,
+            sends_again: !matches!(stop, Some(Stop::NotOwner(_))),
         };
         return match drive(context, loaded, &target).await? {
             Driven::Finished(done) => {
@@ -298,8 +301,8 @@ async fn round(
         NextEntry::Settled => finish(deps, loaded).await,
         NextEntry::Park(problem) => park(deps, loaded, problem, known).await,
         NextEntry::Append(entry) => {
-            if let Some(pause) = paused(context, &mut course.running).await? {
-                return wait_for_resume(deps, loaded, &pause).await;
+            if let Some(stop) = stopped(context, &mut course.running).await? {
+                return wait_for_its_end(deps, loaded, &stop).await;
             }
             let effect = new_effect(
                 effect_key(&entry, loaded.document.chain.sequence),
@@ -320,14 +323,14 @@ async fn round(
     }
 }
 
-/// The pause of this flow, asked for once in a run unless there is one.
-async fn paused(context: &Context<'_>, running: &mut bool) -> Result<Option<Pause>, FlowError> {
+/// Why nothing new is begun, asked for once in a run unless there is a reason.
+async fn stopped(context: &Context<'_>, running: &mut bool) -> Result<Option<Stop>, FlowError> {
     if *running {
         return Ok(None);
     }
-    let pause = pause::of(context.register, pause::Flow::Payments).await?;
-    *running = pause.is_none();
-    Ok(pause)
+    let stop = pause::stop(context, pause::Flow::Payments).await?;
+    *running = stop.is_none();
+    Ok(stop)
 }
 
 /// An entry that was planned before the pause and of which nothing is on its way is planned anew after it.
@@ -336,25 +339,30 @@ async fn take_back(context: &Context<'_>, loaded: Loaded<BillPayments>) -> Resul
     store(context, loaded.revision, change.document, change.events).await
 }
 
-/// Known and waiting: nothing is lost, and nobody else keeps asking.
-async fn wait_for_resume(
+/// Known and waiting: nothing is lost. Nobody else keeps asking for the end of a pause, which wakes what waits; who owns both
+/// systems is asked again by itself.
+async fn wait_for_its_end(
     deps: &Deps<'_>,
     loaded: Loaded<BillPayments>,
-    pause: &Pause,
+    stop: &Stop,
 ) -> Result<Next, FlowError> {
     let context = &deps.context;
     let now = context.clock.now();
+    let problem = stop.problem();
     let waits = loaded
         .document
         .delay
         .as_ref()
-        .is_some_and(|delay| delay.code == PAUSED);
+        .is_some_and(|delay| delay.code == problem.code);
     if waits && loaded.document.look_again.is_some_and(|at| at > now) {
         return Ok(rest(context, loaded));
     }
+    if stop.pause().is_none() {
+        return delay(context, loaded, None, problem).await;
+    }
     let mut document = loaded.document;
     document.look_again = Some(now.plus_millis(deps.settings.recheck_millis));
-    document.delay = Some(pause.problem());
+    document.delay = Some(problem);
     rest_until_then(context, loaded.revision, document).await
 }
 
@@ -772,6 +780,8 @@ impl CoupaPayments for ShownOnce<'_> {
 struct Entry<'a> {
     coupa: &'a dyn CoupaPayments,
     settings: &'a PaymentSettings,
+    /// Whether what is proven absent is simply sent again; not while another installation may be sending it.
+    sends_again: bool,
 }
 
 fn entry_of(effect: &Effect) -> Result<PaymentEntry, Problem> {
@@ -941,6 +951,27 @@ impl Target<BillPayments> for Entry<'_> {
             )),
             (Err(problem), _) => Finding::Unclear(problem),
         }
+    }
+
+    fn manner(&self) -> Manner {
+        Manner {
+            anew_when_absent: !self.sends_again,
+            ..Manner::default()
+        }
+    }
+
+    fn absent(
+        &self,
+        context: &Context<'_>,
+        bill: &BillPayments,
+    ) -> Stepped<BillPayments, PaymentEvent> {
+        let mut change = moved(context, bill, EffectEvent::ProvenAbsent)?;
+        // Coupa shows all entries before the next one is sent: a late one of these is not missed there.
+        if let Some(entry) = &mut change.document.entry {
+            entry.doubts.clear();
+        }
+        change.document.look_again = Some(context.clock.now());
+        Ok(change)
     }
 
     fn step(

@@ -582,6 +582,10 @@ fn told(event: &Event) -> String {
                 first.unwrap_or_default()
             )
         }
+        Event::Restored { state, instruction } => by(
+            &format!("had it go on as {} after a restore", state.word()),
+            instruction,
+        ),
         Event::Skipped { instruction } => by("took it out", instruction),
         Event::Reopened { instruction } => by("took it up again", instruction),
         Event::TakenIn { instruction } => by("had it taken in", instruction),

@@ -6,6 +6,7 @@
 
 mod credentials;
 mod lookups;
+mod owner;
 mod reconcile;
 mod suppliers;
 
@@ -91,6 +92,7 @@ pub struct Connection {
     payments: PaymentSettings,
     lookups: Option<LookupSettings>,
     suppliers: SupplierSettings,
+    owner_lookup: Option<String>,
 }
 
 /// One of a connection's entities, opened.
@@ -161,6 +163,7 @@ pub struct Wiring {
     listed: Hinted,
     /// Which version of each connection's settings was told to the page.
     told: std::sync::Mutex<BTreeMap<ConnectionId, String>>,
+    owners: std::sync::Mutex<owner::LookedAt>,
 }
 
 impl Wiring {
@@ -212,6 +215,7 @@ impl Wiring {
             swept: Hinted::default(),
             listed: Hinted::default(),
             told: std::sync::Mutex::default(),
+            owners: std::sync::Mutex::default(),
         })
     }
 
@@ -270,6 +274,7 @@ impl Wiring {
             payments: settings.payment_settings(),
             lookups: settings.lookups,
             suppliers: settings.suppliers,
+            owner_lookup: settings.coupa.owner_lookup,
         });
         open.insert(id.clone(), (document.version, Arc::clone(&connection)));
         Ok(connection)
@@ -346,6 +351,7 @@ impl Wiring {
     ) -> Result<(), Problem> {
         let started = self.clock().now();
         let work = async |connection: Arc<Connection>, attempt: Attempt| {
+            self.watch_owner(&connection, invocation).await?;
             let deps = write_payment::Deps {
                 context: self.context(&connection, invocation),
                 coupa: &connection.coupa,
@@ -404,6 +410,7 @@ impl Wiring {
         let connection = &scheduled.connection;
         let queue = self.payments_queue()?;
         let work = async |connection: Arc<Connection>, _| {
+            self.renew_owner(&connection, invocation).await;
             let mut ended = Ok(());
             for (scope, qad) in connection.by_entity() {
                 let deps = poll_payments::Deps {
@@ -518,6 +525,7 @@ impl Wiring {
         reason: HintReason,
         invocation: &Invocation,
     ) -> Result<Rest, FlowError> {
+        self.watch_owner(connection, invocation).await?;
         let entities: Vec<match_invoice::Entity<'_>> = connection
             .entities
             .iter()
@@ -614,6 +622,7 @@ impl Wiring {
     pub async fn poll_coupa(&self, scheduled: &Scheduled, invocation: &Invocation) -> Result<(), Problem> {
         let connection = &scheduled.connection;
         let work = async |connection: Arc<Connection>, _| {
+            self.renew_owner(&connection, invocation).await;
             let deps = poll_coupa::Deps {
                 connection: &connection.id,
                 scope: "",
@@ -650,6 +659,7 @@ impl Wiring {
     pub async fn poll_receipts(&self, scheduled: &Scheduled, invocation: &Invocation) -> Result<(), Problem> {
         let connection = &scheduled.connection;
         let work = async |connection: Arc<Connection>, _| {
+            self.renew_owner(&connection, invocation).await;
             let mut ended = Ok(());
             for (scope, qad) in connection.by_domain() {
                 let deps = poll_receipts::Deps {

@@ -19,6 +19,9 @@ impl Wiring {
             let Some(settings) = &connection.lookups else {
                 return Ok(None);
             };
+            self.watch_owner(&connection, invocation)
+                .await
+                .map_err(|error| error.problem())?;
             let deps = sync_lookups::Deps {
                 context: self.context(&connection, invocation),
                 coupa: &connection.coupa,
@@ -36,7 +39,7 @@ impl Wiring {
                 "sync-lookups");
             return Ok(());
         };
-        let pause = runs.iter().find_map(|run| run.paused.as_ref());
+        let pause = runs.iter().find_map(|run| run.paused.as_ref()?.pause());
         crate::tell_pause(id, "sync-lookups", pause, self.clock().now());
         for run in &runs {
             tell(id, run, self.clock().now().millis_since(started));
@@ -60,8 +63,8 @@ fn is_refused(ended: &Result<Option<Vec<LookupRun>>, Problem>) -> bool {
 fn tell(connection: &ConnectionId, run: &LookupRun, duration_ms: i64) {
     let outcome = if run.unanswered.is_some() {
         "unanswered"
-    } else if run.paused.is_some() {
-        "paused"
+    } else if let Some(stop) = &run.paused {
+        stop.word()
     } else if run.parked {
         "parked"
     } else if run.incomplete || run.open > 0 {

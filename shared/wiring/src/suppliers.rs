@@ -5,6 +5,7 @@ use super::{Connection, Wiring};
 use aws::lambda::Invocation;
 use domain::ids::ConnectionId;
 use domain::problem::Problem;
+use flows::pause::Stop;
 use flows::sync_suppliers::Synced;
 use flows::{supplier_event, sync_suppliers};
 use serde::Deserialize;
@@ -31,6 +32,10 @@ impl Wiring {
             return Ok(());
         }
         let work = async |connection: Arc<Connection>, _| {
+            if !run.plan {
+                let looked = self.watch_owner(&connection, invocation).await;
+                looked.map_err(|error| error.problem())?;
+            }
             let deps = sync_suppliers::Deps {
                 connection: &connection.id,
                 context: self.context(&connection, invocation),
@@ -50,14 +55,14 @@ impl Wiring {
         super::tell_pause(
             connection,
             "sync-suppliers",
-            synced.paused.as_ref(),
+            synced.paused.as_ref().and_then(Stop::pause),
             self.clock().now(),
         );
-        let outcome = match &synced {
+        let outcome = match (&synced, &synced.paused) {
             _ if run.plan => "planned",
-            synced if synced.paused.is_some() => "paused",
-            synced if synced.waits => "waits-for-a-person",
-            synced if synced.incomplete => "incomplete",
+            (_, Some(stop)) => stop.word(),
+            (synced, _) if synced.waits => "waits-for-a-person",
+            (synced, _) if synced.incomplete => "incomplete",
             _ => "complete",
         };
         tracing::info!(%connection, trace = invocation.request_id, found = synced.read_qad,

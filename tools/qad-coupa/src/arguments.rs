@@ -102,6 +102,16 @@ pub(crate) enum Verb {
     Pause(PauseOptions),
     /// Lets a flow go on, and has what waited looked at.
     Resume(PauseOptions),
+    /// After a restore of the register alone, or with an empty one: records that are older than their audit trail go on with it.
+    #[command(
+        after_help = "Example: qad-coupa restore --check\n         qad-coupa restore --repair --reason \"register restored to 08:15\" --confirm 37"
+    )]
+    Restore(crate::restore::RestoreOptions),
+    /// Which installation works with this Coupa and QAD, by the mark in Coupa.
+    Owner {
+        #[command(subcommand)]
+        verb: crate::owner::OwnerVerb,
+    },
     /// What a person says about one of the connection's entities.
     Entity {
         #[command(subcommand)]

@@ -17,8 +17,10 @@ use domain::suppliers::SupplierRecord;
 use domain::words;
 use flows::bills::bill_key;
 use flows::opening;
+use flows::owner;
 use flows::pause::Flow;
 use flows::ports::{AuditEntry, Clock, Collection, RecordGroup, RecordKey, Register, StoredRecord};
+use flows::restore;
 use flows::store::{Document, invoice_audit_name, load, parse, verify_chain};
 use flows::sync_suppliers::QUARANTINE;
 use serde::Deserialize;
@@ -129,10 +131,13 @@ fn ends_at(document: &str, entries: &[AuditEntry], expected: &ChainEnd) -> Resul
 }
 
 /// A document with an audit chain that is no invoice.
-struct Other {
-    key: RecordKey,
-    name: String,
-    end: ChainEnd,
+pub(crate) struct Other {
+    /// Where its record is.
+    pub(crate) key: RecordKey,
+    /// Its name in the audit trail.
+    pub(crate) name: String,
+    /// Where its record says that its chain ends.
+    pub(crate) end: ChainEnd,
 }
 
 /// What every record with a chain holds of it.
@@ -167,7 +172,7 @@ fn member(collection: Collection, stored: &StoredRecord) -> Option<Result<Other,
 }
 
 /// Every document with a chain that is no invoice, and what is wrong with those that cannot be read.
-async fn others(register: &DynamoRegister) -> Result<(Vec<Other>, Vec<Problem>), Failure> {
+pub(crate) async fn others(register: &DynamoRegister) -> Result<(Vec<Other>, Vec<Problem>), Failure> {
     let (mut found, mut unreadable) = (Vec::new(), Vec::new());
     for collection in Collection::ALL {
         let members = register
@@ -184,7 +189,11 @@ async fn others(register: &DynamoRegister) -> Result<(Vec<Other>, Vec<Problem>),
     let alone = Flow::ALL
         .iter()
         .map(|flow| (flow.key(), flow.audit_name()))
-        .chain([(opening::key(), opening::AUDIT_NAME.to_owned())]);
+        .chain([
+            (opening::key(), opening::AUDIT_NAME.to_owned()),
+            (owner::key(), owner::AUDIT_NAME.to_owned()),
+            (restore::key(), restore::AUDIT_NAME.to_owned()),
+        ]);
     for (key, name) in alone {
         match tail(register, key.clone()).await {
             Ok(Some(end)) => found.push(Other { key, name, end }),
@@ -254,8 +263,10 @@ async fn verify(register: &DynamoRegister, key: Option<&str>, out: &Output) -> R
             (vec![record], bill.into_iter().collect(), Vec::new())
         }
         None => {
-            let (others, unreadable) = others(register).await?;
-            (records::all(register).await?, others, unreadable)
+            let (others, mut unreadable) = others(register).await?;
+            let (records, broken) = records::everything(register).await?;
+            unreadable.extend(broken);
+            (records, others, unreadable)
         }
     };
     let mut entries_seen = 0usize;

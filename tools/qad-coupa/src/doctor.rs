@@ -123,7 +123,7 @@ fn scopes(document: &ConnectionDocument) -> Vec<Scope> {
         all.push(scope("core.supplier.read", "aligning suppliers", Verdict::Fail));
         all.push(scope("core.supplier.write", "aligning suppliers", Verdict::Fail));
     }
-    if document.lookups.is_some() {
+    if document.lookups.is_some() || document.coupa.owner_lookup.is_some() {
         all.push(scope("core.common.read", "lookup values", Verdict::Fail));
         all.push(scope("core.common.write", "lookup values", Verdict::Fail));
     }
@@ -754,6 +754,14 @@ pub(crate) async fn run(
             if wanted("coupa") {
                 out.progress("asking Coupa ...");
                 coupa(&watching, &systems, &mut findings).await;
+                let name = "two installations would notice each other";
+                match crate::owner::examine(&place, &register, &connection, &systems).await {
+                    Ok(found) => findings.pass("COUPA_OWNER_MARK", name, found),
+                    Err((true, problem)) => findings.problem("COUPA_OWNER_MARK", name, &problem),
+                    Err((false, problem)) => {
+                        findings.found("COUPA_OWNER_MARK", name, Verdict::Warn, &problem)
+                    }
+                }
             }
             if wanted("qad") {
                 out.progress("asking QAD ...");

@@ -12,7 +12,7 @@ use domain::problem::Problem;
 use domain::words;
 use flows::plans;
 use flows::ports::{Collection, RecordGroup, Register};
-use flows::store::{Document, parse};
+use flows::store::Document;
 use flows::sync_lookups::{self, LookupRun};
 use serde_json::{Value, json};
 
@@ -95,7 +95,7 @@ pub(crate) async fn records(register: &DynamoRegister) -> Result<Vec<PlanRecord>
         .list(&RecordGroup::Collection(Collection::LookupPlan))
         .await
         .map_err(|error| Failure::Unreachable(error.0))?;
-    stored.iter().map(|one| parse(one).map_err(unfinished)).collect()
+    Ok(crate::records::readable(&stored))
 }
 
 // ---------------------------------------------------------------------------------------------------------------

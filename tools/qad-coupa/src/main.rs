@@ -14,12 +14,14 @@
 //! | [`dlq`] | the dead-letter queues |
 //! | [`audit`] | the audit trail as evidence |
 //! | [`connections`] | connections as documents |
+//! | [`restore`] | records that are older than their audit trail |
 //! | [`codes`] | what a code means and what mends it |
 //! | [`certify`] | Coupa's published scenarios for ERP adapters, with a report |
 //! | [`reconcile`] | both sides against each other |
 //! | [`doctor`] | everything a connection depends on, asked once |
 //! | [`backfill`] | taking in what was approved before this product was there |
 //! | [`status`] | the health of a connection in figures |
+//! | [`owner`] | which installation works with both systems |
 //! | [`payments`] | what QAD paid of each bill, and what Coupa shows of it |
 //! | [`suppliers`] | how the suppliers of both systems stand to each other |
 //! | [`view`] | what people and programs are shown |
@@ -54,12 +56,14 @@ mod manual;
 mod master_data;
 mod nearest;
 mod output;
+mod owner;
 mod payments;
 mod place;
 mod plan;
 mod reconcile;
 mod records;
 mod reindex;
+mod restore;
 mod sandbox_client;
 mod sandbox_pay;
 mod status;
@@ -233,6 +237,8 @@ async fn run(arguments: Arguments) -> Result<(), Failure> {
         Verb::Run(options) => flow::run(&place, &options).await,
         Verb::Pause(options) => flow::switch(&place, &options, true, out).await,
         Verb::Resume(options) => flow::switch(&place, &options, false, out).await,
+        Verb::Owner { verb } => owner::run(&place, verb, out).await,
+        Verb::Restore(options) => restore::run(&place, &options, out).await,
         Verb::Reindex => reindex::run(&place, out).await,
         Verb::Reconcile(options) => reconcile::run(&place, &options, out).await,
         Verb::Backfill(options) => backfill::run(&place, options, out).await,

@@ -15,7 +15,7 @@ use domain::problem::Problem;
 use domain::words;
 use flows::bills::bill_key;
 use flows::ports::{AuditEntry, Collection, RecordGroup, Register};
-use flows::store::{Document, load, parse, verify_chain};
+use flows::store::{Document, load, verify_chain};
 use rust_decimal::Decimal;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -76,10 +76,7 @@ async fn collection<D: DeserializeOwned>(
         .list(&RecordGroup::Collection(which))
         .await
         .map_err(|error| Failure::Unreachable(error.0))?;
-    found
-        .iter()
-        .map(|stored| parse(stored).map_err(unfinished))
-        .collect()
+    Ok(records::readable(&found))
 }
 
 /// All bills that have payments, in the order of their invoices.

@@ -28,6 +28,7 @@ use domain::words;
 use flows::coupa_orders::OrderReads;
 use flows::match_invoice::{self, Entity, InvoiceSettings, Rest};
 use flows::neighbours::Home;
+use flows::owner;
 use flows::pause;
 use flows::ports::{
     AuditEntry, Books, Clock, Commit, CommitError, Coupa, DocumentOutcome, DueRecord, Flagged, HintReason,
@@ -85,11 +86,14 @@ impl Real<'_> {
 }
 
 impl<'a> Shadow<'a> {
-    /// A pause is left out: a plan says what would be posted without it.
+    /// A pause is left out, and whose both systems are: a plan says what would be posted without them.
     fn of(real: &'a dyn Register) -> Self {
         Self {
             real: Real::Lent(real),
-            changes: Mutex::new(BTreeMap::from([(pause::Flow::Invoices.key(), None)])),
+            changes: Mutex::new(BTreeMap::from([
+                (pause::Flow::Invoices.key(), None),
+                (owner::key(), None),
+            ])),
         }
     }
 

@@ -1,7 +1,7 @@
 //! The invoices of the register: all of them, those a filter keeps, and the one a person means.
 
-use crate::Failure;
 use crate::place::unfinished;
+use crate::{Failure, terminal};
 use aws::dynamo::DynamoRegister;
 use clap::Args;
 use domain::ids::InvoiceId;
@@ -12,9 +12,10 @@ use domain::problem::Problem;
 use domain::time::{Date, Timestamp};
 use domain::words;
 use flows::index;
-use flows::ports::{AuditEntry, RecordKey, Register, RowsAsked};
+use flows::ports::{AuditEntry, RecordKey, Register, RowsAsked, StoredRecord};
 use flows::store::{invoice_audit_name, load, parse};
 use rust_decimal::Decimal;
+use serde::de::DeserializeOwned;
 use std::collections::BTreeMap;
 
 /// Invoices asked for at a time.
@@ -188,21 +189,36 @@ fn names_order(record: &InvoiceRecord, text: &str) -> bool {
     })
 }
 
-/// All invoices, in the order of their ids.
+/// All invoices, in the order of their ids. One that cannot be read is told and left out: it hides nobody else.
 pub(crate) async fn all(register: &DynamoRegister) -> Result<Vec<InvoiceRecord>, Failure> {
+    let (records, unreadable) = everything(register).await?;
+    left_out(&unreadable);
+    Ok(records)
+}
+
+/// The same, with what cannot be read, for whoever has to account for all of it.
+pub(crate) async fn everything(
+    register: &DynamoRegister,
+) -> Result<(Vec<InvoiceRecord>, Vec<Problem>), Failure> {
     let mut records: Vec<InvoiceRecord> = Vec::new();
+    let mut unreadable = Vec::new();
+    let mut last: Option<RecordKey> = None;
     loop {
-        let after = records.last().map(|record| record.id);
+        let after = match last {
+            Some(RecordKey::Invoice(id)) => Some(id),
+            _ => None,
+        };
         let page = register
             .invoices(after, PAGE_RECORDS)
             .await
             .map_err(|error| Failure::Unreachable(error.0))?;
         let full = page.len() >= PAGE_RECORDS;
-        for stored in &page {
-            records.push(parse(stored).map_err(unfinished)?);
-        }
+        last = page.last().map(|stored| stored.key.clone());
+        let (read, broken) = apart(&page);
+        records.extend(read);
+        unreadable.extend(broken);
         if !full {
-            return Ok(records);
+            return Ok((records, unreadable));
         }
         if records.len() >= RECORDS_MAX {
             return Err(Problem::new(
@@ -213,6 +229,38 @@ pub(crate) async fn all(register: &DynamoRegister) -> Result<Vec<InvoiceRecord>,
             .into());
         }
     }
+}
+
+/// What can be read, and what cannot: it is of another version, or was written over.
+fn apart<T: DeserializeOwned>(stored: &[StoredRecord]) -> (Vec<T>, Vec<Problem>) {
+    let (mut read, mut unreadable) = (Vec::new(), Vec::new());
+    for one in stored {
+        match parse(one) {
+            Ok(record) => read.push(record),
+            Err(error) => unreadable.push(error.problem()),
+        }
+    }
+    (read, unreadable)
+}
+
+fn left_out(unreadable: &[Problem]) {
+    for problem in unreadable {
+        terminal::note(&format!("left out: {problem}"));
+    }
+}
+
+/// What can be read; the rest is told and left out.
+pub(crate) fn readable<T: DeserializeOwned>(stored: &[StoredRecord]) -> Vec<T> {
+    let (read, unreadable) = apart(stored);
+    left_out(&unreadable);
+    read
+}
+
+/// Whether the register has a record of this invoice, readable or not.
+pub(crate) async fn is_there(register: &DynamoRegister, id: InvoiceId) -> Result<bool, Failure> {
+    let read = register.read(&[RecordKey::Invoice(id)]).await;
+    let read = read.map_err(|error| Failure::Unreachable(error.0))?;
+    Ok(read.iter().any(Option::is_some))
 }
 
 /// Everything that waits for the other system or for a person, by the lists of the index: what is not listed there is not
@@ -253,9 +301,8 @@ pub(crate) async fn of_list(register: &DynamoRegister, list: &str) -> Result<Vec
             .read(&keys)
             .await
             .map_err(|error| Failure::Unreachable(error.0))?;
-        for one in stored.iter().flatten() {
-            records.push(parse(one).map_err(unfinished)?);
-        }
+        let stored: Vec<StoredRecord> = stored.into_iter().flatten().collect();
+        records.extend(readable::<InvoiceRecord>(&stored));
         let Some(next) = next else {
             return Ok(records);
         };
@@ -436,6 +483,26 @@ pub(crate) mod tests {
     use super::*;
     use domain::ids::DocumentKind;
     use domain::lifecycle::{Event, PostedHow, Summary, Voucher};
+
+    #[test]
+    fn one_that_cannot_be_read_hides_nobody_else() {
+        let stored = |id: u64, body: String| StoredRecord {
+            key: RecordKey::Invoice(InvoiceId(id)),
+            revision: 1,
+            body,
+        };
+        let good = |id| stored(id, serde_json::to_string(&record(id, "INV-1", 100)).unwrap());
+        let page = [good(1), stored(2, "{\"layout\":9}".to_owned()), good(3)];
+        let (read, unreadable) = apart::<InvoiceRecord>(&page);
+        assert_eq!(read.iter().map(|record| record.id.0).collect::<Vec<_>>(), [1, 3]);
+        assert_eq!(unreadable.len(), 1);
+        assert_eq!(unreadable[0].code, "REGISTER_RECORD_UNREADABLE");
+        assert!(
+            unreadable[0].field.contains('2'),
+            "it is named: {}",
+            unreadable[0]
+        );
+    }
 
     /// An exported invoice.
     pub(crate) fn record(id: u64, reference: &str, total: i64) -> InvoiceRecord {

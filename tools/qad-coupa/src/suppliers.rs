@@ -245,11 +245,20 @@ pub(crate) async fn all(register: &DynamoRegister) -> Result<Vec<Known>, Failure
         if let Some(id) = id.strip_prefix(QUARANTINE) {
             known.push(Known::Unreadable {
                 id: id.to_owned(),
-                problem: parse(one).map_err(|error| Failure::from(error.problem()))?,
+                problem: parse(one).unwrap_or_else(|error| error.problem()),
             });
             continue;
         }
-        let record: SupplierRecord = parse(one).map_err(|error| Failure::from(error.problem()))?;
+        let record: SupplierRecord = match parse(one) {
+            Ok(record) => record,
+            Err(error) => {
+                known.push(Known::Unreadable {
+                    id: id.clone(),
+                    problem: error.problem(),
+                });
+                continue;
+            }
+        };
         let is_pointer =
             matches!(record.id, SupplierId::Coupa(_)) && matches!(record.state, SupplierState::Linked { .. });
         if !is_pointer {

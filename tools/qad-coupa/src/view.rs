@@ -316,6 +316,12 @@ fn told(event: &Event) -> String {
                 first.reason
             ),
         },
+        Event::Restored { state, instruction } => format!(
+            "goes on as {} after a restore, by {}: {}",
+            state.word(),
+            instruction.by,
+            instruction.reason
+        ),
         Event::Skipped { instruction } => format!("skipped by {}: {}", instruction.by, instruction.reason),
         Event::TakenIn { instruction } => format!("taken in by {}: {}", instruction.by, instruction.reason),
         Event::Reopened { instruction } => {

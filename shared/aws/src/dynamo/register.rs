@@ -36,6 +36,8 @@ const BATCH_GET_KEYS_MAX: usize = 100;
 const READ_KEYS_MAX: usize = 5_000;
 /// Most pages (of up to 1 MB) of one listing; a longer list is an error, never cut short.
 const LIST_PAGES_MAX: u32 = 100;
+/// Most pages (of up to 1 MB) of reading a whole table.
+const SCAN_PAGES_MAX: u32 = 20_000;
 /// Most due records of one call.
 const DUE_LIMIT_MAX: usize = 5_000;
 /// How many invoices more than its even share a shard is asked for at once.
@@ -199,6 +201,59 @@ impl DynamoRegister {
             .send()
             .await
             .map_err(|error| judge("DYNAMODB", "Query", &error))?;
+        Ok((
+            answer.items.unwrap_or_default(),
+            answer.last_evaluated_key.filter(|key| !key.is_empty()),
+        ))
+    }
+
+    /// The names of all documents that have a trail, by reading the whole table: for a person after a restore, and nobody else.
+    ///
+    /// # Errors
+    /// No answer, or more pages than [`SCAN_PAGES_MAX`]: nothing is cut off.
+    pub async fn audit_names(&self) -> Result<Vec<String>, StoreError> {
+        let prefix = self.keys.audit("");
+        let mut names = Vec::new();
+        let mut start: Option<Item> = None;
+        for _ in 0..SCAN_PAGES_MAX {
+            let request = || self.scan_first_entries(&prefix, start.clone());
+            let (items, next) = self.tries.repeat(request).await.map_err(StoreError)?;
+            for item in &items {
+                let place = item::place(item).map_err(StoreError)?;
+                names.extend(place.pk.strip_prefix(&prefix).map(str::to_owned));
+            }
+            if next.is_none() {
+                return Ok(names);
+            }
+            start = next;
+        }
+        let fix =
+            "Compare the exports of both tables instead; nothing was cut off, the whole list was refused.";
+        let problem = Problem::new("REGISTER_LIST_TOO_LONG", fix)
+            .field(&self.tables.audit)
+            .expected(format!("at most {SCAN_PAGES_MAX} pages"));
+        Err(StoreError(problem))
+    }
+
+    /// The first entry of each trail on one page of the table.
+    async fn scan_first_entries(
+        &self,
+        prefix: &str,
+        start: Option<Item>,
+    ) -> Result<(Vec<Item>, Option<Item>), Failure> {
+        let sent = self
+            .client
+            .scan()
+            .table_name(&self.tables.audit)
+            .consistent_read(true)
+            .set_exclusive_start_key(start)
+            .projection_expression("pk, sk")
+            .filter_expression("sk = :first AND begins_with(pk, :connection)")
+            .expression_attribute_values(":first", text_value(&sortable(1)))
+            .expression_attribute_values(":connection", text_value(prefix))
+            .send()
+            .await;
+        let answer = sent.map_err(|error| judge("DYNAMODB", "Scan", &error))?;
         Ok((
             answer.items.unwrap_or_default(),
             answer.last_evaluated_key.filter(|key| !key.is_empty()),

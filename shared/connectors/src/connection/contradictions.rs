@@ -43,6 +43,11 @@ impl ConnectionDocument {
                 "the section lookups is there",
             ),
             (
+                self.coupa.owner_lookup.is_some(),
+                &["core.common.read", "core.common.write"][..],
+                "coupa.owner_lookup names a lookup",
+            ),
+            (
                 lines.without_receipt == OnLine::Gl,
                 &["core.purchase_order.read"][..],
                 "lines.without_receipt is \"gl\"",

@@ -913,6 +913,28 @@ fn coupa_reads_no_operator_and_learns_that_an_invoice_was_taken_out() {
 }
 
 #[test]
+fn what_another_installation_keeps_from_beginning_is_told_with_the_other_ones_name() {
+    let mut waits = record(State::Received { coupa_status: None });
+    for (code, why) in [
+        (
+            crate::ownership::OWNED_BY_ANOTHER,
+            "another installation works with this Coupa and QAD",
+        ),
+        (crate::ownership::MARK_UNKNOWN, "nobody knows yet"),
+        (crate::ownership::MARK_NOT_RENEWED, "nobody knows any more"),
+    ] {
+        waits.delay = Some(Problem::new(code, "Switch one off.").actual("epoch 3 is of installation 4f0c"));
+        let told = sentence(&waits);
+        assert!(told.contains(why) && told.contains("installation 4f0c"), "{told}");
+        assert!(told.ends_with("Switch one off."), "{told}");
+        assert_eq!(
+            waits.delay.as_ref().unwrap().who_acts(),
+            crate::problem::WhoActs::Engineer
+        );
+    }
+}
+
+#[test]
 fn coupa_is_told_of_no_command() {
     for code in ExceptionCode::ALL {
         let exceptions = vec![Exception {

@@ -556,7 +556,7 @@ async fn a_pause_keeps_payments_known_and_unwritten_and_loses_none() {
     set_pause(&model, true).await;
     settle(&model, &[row(1, PAID, 60)]).await;
     assert_eq!(shown(&model), (vec![], false));
-    assert_eq!(bill(&model).delay.unwrap().code, PAUSED);
+    assert_eq!(bill(&model).delay.unwrap().code, pause::PAUSED);
     settle(&model, &[row(1, PaymentStatus::Void, 60), row(2, PAID, 100)]).await;
     assert_eq!(shown(&model), (vec![], false));
     set_pause(&model, false).await;

@@ -147,6 +147,9 @@ fn of_coupa(rest: &[&str], text: &str) -> Option<String> {
         ["voucher_field"] => Some(format!(
             "QAD's number of its document is written into the custom field {text} of an invoice in Coupa."
         )),
+        ["owner_lookup"] => Some(format!(
+            "A mark in the lookup {text} says which installation works with this Coupa and QAD: any other one begins nothing."
+        )),
         ["integration_history", "enabled"] => {
             Some("What becomes of an invoice is written onto it in Coupa as integration history.".to_owned())
         }

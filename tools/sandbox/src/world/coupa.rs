@@ -449,7 +449,12 @@ impl CoupaWorld {
 
     /// The lookups and integrations every day starts with.
     pub fn seed_lookups(&mut self) {
-        for name in ["QAD Cost Centers", "QAD Projects", "QAD GL Accounts"] {
+        for name in [
+            "QAD Cost Centers",
+            "QAD Projects",
+            "QAD GL Accounts",
+            "QAD Integration Owner",
+        ] {
             self.lookups.insert(name.to_owned());
         }
         self.integrations.insert("QAD_INVOICES".to_owned());
