@@ -888,7 +888,7 @@ fn check_total(input: &MatchInput<'_>, matched: &[lines::MatchedLine<'_>], excep
     match compared {
         Some((_, difference, limit)) if difference <= limit => {}
         Some((sum, _, limit)) => exceptions.push(Exception {
-            limit: shown(limit),
+            limit: in_words(input, shown(limit)),
             ..of_document(
                 ExceptionCode::TotalsDisagree,
                 format!("{} from lines, charges and tax", shown(sum)),
@@ -896,6 +896,20 @@ fn check_total(input: &MatchInput<'_>, matched: &[lines::MatchedLine<'_>], excep
             )
         }),
         None => exceptions.push(out_of_range(format!("total {}", shown(invoice.total)))),
+    }
+}
+
+/// The limit of a total, and why it is no larger where its sum of money is given in another currency.
+fn in_words(input: &MatchInput<'_>, limit: String) -> String {
+    let invoice = input.invoice;
+    let supplier = invoice.supplier.number.as_deref().map(str::trim);
+    match input
+        .policy
+        .tolerance
+        .total_is_given_in(invoice.currency, supplier)
+    {
+        Some(given) => format!("{limit}, the amounts of the limit being in {given}"),
+        None => limit,
     }
 }
 
