@@ -2,6 +2,7 @@
 
 mod alike;
 mod cancel;
+mod credited;
 mod destination;
 mod order_lines;
 mod payable;
@@ -28,6 +29,7 @@ pub(crate) struct Case {
     pub(crate) coupa_orders: CoupaOrders,
     pub(crate) alike: Vec<BillAlike>,
     pub(crate) original: Option<Original>,
+    pub(crate) credited: Option<Credited>,
     pub(crate) same_number: Option<SameNumber>,
     pub(crate) billed_in_coupa: QuantitiesInCoupa,
     pub(crate) policy: MatchPolicy,
@@ -45,6 +47,7 @@ impl Case {
             alike: Vec::new(),
             original: None,
             same_number: None,
+            credited: None,
             billed_in_coupa: BTreeMap::new(),
             policy: policy(),
         }
@@ -74,6 +77,7 @@ impl Case {
             coupa_orders: &self.coupa_orders,
             alike: &self.alike,
             original: self.original.as_ref(),
+            credited: self.credited.as_ref(),
             same_number: self.same_number.as_ref(),
             billed_in_coupa: &self.billed_in_coupa,
             policy: &self.policy,
