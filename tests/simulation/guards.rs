@@ -3,7 +3,7 @@
 //! nobody notices would be decoration, or the simulation would be blind.
 
 use crate::effect_machine::{Given, explore, is_fault};
-use crate::{aligned_guards, owners, payments, preemptions};
+use crate::{aligned_guards, companies, originals, owners, payments, preemptions};
 use domain::guards::{Guard, without};
 use domain::lifecycle::State;
 use flows::ports::HintReason;
@@ -54,11 +54,12 @@ enum Caught {
 fn rows() -> Vec<Row> {
     use Caught::{Flows, Protocol};
     use Guard::{
-        ChangeShare, ClockSkew, CodeIsOurs, CodeReserved, CursorsForward, EchoComparison, EmptyIsNotGone,
-        FailedLookUpIsNoAnswer, Fence, IdentityClaim, IntentFirst, InvoiceCurrency, LinkedOnce,
-        LookAfterwards, LookUpBeforeFirstSend, NotWhileInFlight, OlderReadingSaysNothing, OpenFirst, OwnEcho,
-        OwnerMark, PaidAfterPosted, PollersRight, QadSaysPaid, RecheckAfterRegister, RecordBeforeWake,
-        Reservation, SendInsideLease, SettleWindow, UnknownIsUnknown, WatermarkLast,
+        ChangeShare, ClockSkew, CodeIsOurs, CodeReserved, CreditsWithinBilled, CursorsForward,
+        EchoComparison, EmptyIsNotGone, FailedLookUpIsNoAnswer, Fence, IdentityClaim, IntentFirst,
+        InvoiceCurrency, LeftAlone, LinkedOnce, LookAfterwards, LookUpBeforeFirstSend, NotBeforeReceipt,
+        NotWhileInFlight, OlderReadingSaysNothing, OpenFirst, OwnBooks, OwnEcho, OwnerMark, PaidAfterPosted,
+        PollersRight, PriceTakesNoReturn, QadSaysPaid, RecheckAfterRegister, RecordBeforeWake, Reservation,
+        SendInsideLease, SettleWindow, UnknownIsUnknown, WatermarkLast,
     };
     let row = |guard, place, removed, caught| Row {
         guard,
@@ -179,6 +180,36 @@ fn rows() -> Vec<Row> {
             "`flows::match_invoice`",
             switch(Reservation),
             Flows(two_for_one_receipt),
+        ),
+        row(
+            "credits of an invoice are at most what it has billed",
+            "`domain::matching`",
+            switch(CreditsWithinBilled),
+            Flows(originals::credited_in_part_and_as_a_whole),
+        ),
+        row(
+            "a credit of a price takes no return",
+            "`domain::matching`",
+            switch(PriceTakesNoReturn),
+            Flows(originals::price_credited_beside_a_return),
+        ),
+        row(
+            "nothing is dated before its receipt",
+            "`domain::matching`",
+            switch(NotBeforeReceipt),
+            Flows(received_after_the_bill),
+        ),
+        row(
+            "an invoice is in its own entity's books",
+            "`flows::match_invoice`",
+            switch(OwnBooks),
+            Flows(companies::of_the_other_company),
+        ),
+        row(
+            "another ERP's invoice is left alone",
+            "`flows::match_invoice`",
+            switch(LeftAlone),
+            Flows(companies::of_no_entity),
         ),
         row(
             "not voided while in flight",
@@ -427,6 +458,11 @@ fn two_with_one_number() -> Option<String> {
         },
         |_| None,
     )
+}
+
+/// The goods of a bill come a while after its date.
+fn received_after_the_bill() -> Option<String> {
+    first_schedule(1, straight, |_| None)
 }
 
 fn two_for_one_receipt() -> Option<String> {

@@ -85,6 +85,18 @@ impl Desk {
         voucher: &Voucher,
         accepted: Option<Decimal>,
     ) -> Result<Done, OperatorError> {
+        self.adopt_as(setup, INVOICE, voucher, accepted)
+    }
+
+    /// Takes a document as the one of an invoice.
+    #[expect(clippy::result_large_err, reason = "a test looks at it once")]
+    pub(crate) fn adopt_as(
+        &self,
+        setup: &Setup,
+        id: InvoiceId,
+        voucher: &Voucher,
+        accepted: Option<Decimal>,
+    ) -> Result<Done, OperatorError> {
         let home = Home {
             connection: "example".parse().unwrap(),
             tenant: tests::harness::tenant(),
@@ -102,7 +114,7 @@ impl Desk {
             accepted_total: accepted,
             instruction: why(),
         };
-        ready(operator::adopt(&deps, INVOICE, adoption, false))
+        ready(operator::adopt(&deps, id, adoption, false))
     }
 }
 

@@ -4,12 +4,13 @@ use crate::instructions::Desk;
 use crate::preemptions;
 use domain::ids::{DocumentKind, InvoiceId};
 use domain::instruction::{Instruction, SecondPerson};
-use domain::policy::PostingDate;
+use domain::policy::{Limit, PostingDate};
 use flows::operator;
 use flows::ports::HintReason;
 use rust_decimal::Decimal;
 use sandbox::world::World;
 use sandbox::world::coupa::{CoupaCharge, CoupaInvoice};
+use sandbox::world::qad::QadReceipt;
 use tests::gate::{After, Before, Call, Calm, Fate, Method, ready};
 use tests::harness::{Harness, Job, Setup, every_order};
 use tests::small::{INVOICE, ORDER, OTHER, invoice, order, receipt, world};
@@ -128,6 +129,221 @@ fn of_two_credit_notes_that_cancel_one_invoice_one_posts_in_whatever_order() {
         );
         assert!(schedules > 20, "{schedules}");
     }
+}
+
+/// Ten billed and posted, of which so many went back, with these credit notes.
+fn billed(setup: &Setup, returned: i64, credits: Vec<CoupaInvoice>) -> Harness {
+    let mut run = Harness::new(ten(credits), setup);
+    look(&mut run, INVOICE);
+    run.assert_stands(INVOICE, "exported", 1);
+    run.sim.world().qad.receipts.push(back(returned));
+    run
+}
+
+/// Four of ten went back; a credit note for these, and one that cancels the whole bill.
+fn in_part_and_as_a_whole() -> Harness {
+    let bill = invoice(INVOICE, ORDER, 10);
+    let credits = vec![part(OTHER, &bill, 4), cancels(THIRD, &bill)];
+    billed(&Setup::default(), 4, credits)
+}
+
+/// So many pieces that went back.
+fn back(pieces: i64) -> QadReceipt {
+    let mut back = receipt(ORDER, "RT1", 0);
+    back.quantity.0 = Decimal::from(-pieces);
+    back
+}
+
+/// A credit note for so many pieces of a bill.
+fn part(id: InvoiceId, bill: &CoupaInvoice, pieces: i64) -> CoupaInvoice {
+    let mut credit = cancels(id, bill);
+    credit.lines[0].quantity = Some(Decimal::from(pieces));
+    credit
+}
+
+/// Both credit notes come at once, in whatever order.
+pub(crate) fn credited_in_part_and_as_a_whole() -> Option<String> {
+    crate::guards::first_schedule(
+        preemptions(2),
+        || {
+            let mut run = in_part_and_as_a_whole();
+            run.spawn(Job::Match(OTHER, HintReason::Webhook));
+            run.spawn(Job::Match(THIRD, HintReason::Webhook));
+            run
+        },
+        |run| {
+            let mut standing = [run.standing(OTHER), run.standing(THIRD)];
+            standing.sort();
+            let [posted, parked] = &standing;
+            let is_right =
+                posted.0 == "exported" && parked.0 == "parked" && parked.1 == ["CREDITED_OVER_BILLED"];
+            (!is_right).then(|| format!("one of two is posted: {standing:?}"))
+        },
+    )
+}
+
+#[test]
+fn of_a_partial_credit_and_a_cancellation_one_posts_in_whatever_order() {
+    assert_eq!(credited_in_part_and_as_a_whole(), None);
+}
+
+#[test]
+fn partial_credits_post_until_all_that_was_billed_is_credited() {
+    let bill = invoice(INVOICE, ORDER, 10);
+    let credits = vec![
+        part(OTHER, &bill, 4),
+        part(THIRD, &bill, 6),
+        part(FOURTH, &bill, 1),
+    ];
+    let mut run = billed(&Setup::default(), 12, credits);
+    for id in [OTHER, THIRD] {
+        look(&mut run, id);
+        run.assert_stands(id, "exported", 1);
+    }
+    look(&mut run, FOURTH);
+    assert_eq!(codes(&run, FOURTH), ["CREDITED_OVER_BILLED"]);
+    run.recheck();
+    assert_eq!(codes(&run, FOURTH), ["CREDITED_OVER_BILLED"]);
+    assert_eq!(owed(&run), Decimal::ZERO);
+}
+
+#[test]
+fn a_partial_credit_that_came_to_nothing_leaves_its_share_to_others() {
+    let mut run = in_part_and_as_a_whole();
+    run.fate(DiesAt(Method::FindInvoices));
+    look(&mut run, OTHER);
+    assert_eq!(run.standing(OTHER).0, "approved");
+    run.fate(Calm);
+    look(&mut run, THIRD);
+    assert_eq!(codes(&run, THIRD), ["CREDITED_OVER_BILLED"]);
+    let now = run.sim.now();
+    run.sim.world().coupa.void(OTHER.0, now).unwrap();
+    look(&mut run, OTHER);
+    run.heal();
+    run.recheck();
+    run.assert_stands(THIRD, "exported", 1);
+}
+
+/// A credit note that somebody keyed in QAD is ours once it is taken over: it counts like those that we have sent, whichever
+/// way it was taken over, and whichever comes first.
+#[test]
+fn a_credit_note_that_was_keyed_by_hand_counts_too() {
+    let bill = invoice(INVOICE, ORDER, 10);
+    let keyed = |run: &mut Harness| {
+        let mut record = crate::people::keyed_document();
+        record.supplier_invoice_reference = format!("CN-{OTHER}");
+        record.invoice_type = "CREDITNOTE".to_owned();
+        record.total_amount.0 = Decimal::from(-40);
+        let now = run.sim.now();
+        run.sim.world().qad.keyed_by_hand(record, now);
+    };
+    // Not matched, because its return is not in QAD: it is looked for there.
+    let mut run = Harness::new(
+        ten(vec![part(OTHER, &bill, 4), cancels(THIRD, &bill)]),
+        &Setup::default(),
+    );
+    look(&mut run, INVOICE);
+    keyed(&mut run);
+    look(&mut run, OTHER);
+    run.heal();
+    run.assert_stands(OTHER, "exported", 1);
+    assert_eq!(run.record(OTHER).unwrap().creation, None);
+    look(&mut run, THIRD);
+    assert_eq!(codes(&run, THIRD), ["CREDITED_OVER_BILLED"]);
+
+    // Marked exported by somebody before we had seen it.
+    let mut exported = part(OTHER, &bill, 4);
+    exported.exported = true;
+    let mut run = Harness::new(ten(vec![exported, cancels(THIRD, &bill)]), &Setup::default());
+    look(&mut run, INVOICE);
+    keyed(&mut run);
+    look(&mut run, OTHER);
+    assert_eq!(run.standing(OTHER).0, "exported");
+    look(&mut run, THIRD);
+    assert_eq!(codes(&run, THIRD), ["CREDITED_OVER_BILLED"]);
+
+    // Named by a person, with another total than Coupa's.
+    let mut setup = Setup::default();
+    setup.settings.adopt_equal_documents = false;
+    let mut run = Harness::new(ten(vec![part(OTHER, &bill, 4), part(THIRD, &bill, 7)]), &setup);
+    run.sim.world().qad.receipts.push(back(12));
+    look(&mut run, INVOICE);
+    keyed(&mut run);
+    look(&mut run, OTHER);
+    assert_eq!(codes(&run, OTHER), ["QAD_DOCUMENT_FOREIGN"]);
+    let of_it = run
+        .sim
+        .world()
+        .qad
+        .invoices
+        .last()
+        .map(|one| domain::lifecycle::Voucher {
+            year: one.posting_year,
+            daybook: one.record.daybook_code.clone(),
+            number: one.voucher,
+        });
+    let desk = Desk::of(&run);
+    let adopted = desk.adopt_as(&setup, OTHER, &of_it.unwrap(), None);
+    assert!(adopted.is_ok(), "{adopted:?}");
+    look(&mut run, THIRD);
+    assert_eq!(codes(&run, THIRD), ["CREDITED_OVER_BILLED"]);
+}
+
+/// An invoice that somebody keyed, and that was taken over, is credited to its total and no further.
+#[test]
+fn of_an_invoice_that_was_keyed_by_hand_no_more_is_credited_than_it_bills() {
+    let bill = invoice(INVOICE, ORDER, 10);
+    let mut run = Harness::new(
+        ten(vec![part(OTHER, &bill, 4), part(THIRD, &bill, 7)]),
+        &Setup::default(),
+    );
+    let mut record = crate::people::keyed_document();
+    record.supplier_invoice_reference = bill.number.clone();
+    {
+        let now = run.sim.now();
+        let mut world = run.sim.world();
+        world.qad.keyed_by_hand(record, now);
+        world.qad.receipts[0].vouchered.0 = Decimal::TEN;
+        world.qad.receipts.push(back(12));
+    }
+    look(&mut run, INVOICE);
+    run.assert_stands(INVOICE, "exported", 1);
+    look(&mut run, OTHER);
+    run.assert_stands(OTHER, "exported", 1);
+    look(&mut run, THIRD);
+    assert_eq!(codes(&run, THIRD), ["CREDITED_OVER_BILLED"]);
+}
+
+/// Half a dollar of the price of ten is credited while ten of a return are open.
+pub(crate) fn price_credited_beside_a_return() -> Option<String> {
+    crate::guards::first_schedule(
+        1,
+        || {
+            let bill = invoice(INVOICE, ORDER, 10);
+            let mut credit = cancels(OTHER, &bill);
+            credit.lines[0].price = Decimal::new(5, 1);
+            let purpose = serde_json::json!("Price");
+            credit.lines[0]
+                .overrides
+                .insert("adjustment-type".to_owned(), purpose);
+            let mut setup = Setup::default();
+            // Whatever the price is: what it takes is asked here.
+            setup.settings.policy.tolerance.limits.price.over = Limit::percent(Decimal::ONE_HUNDRED);
+            setup.settings.policy.tolerance.limits.price.under = Limit::percent(Decimal::ONE_HUNDRED);
+            let mut run = billed(&setup, 10, vec![credit]);
+            run.spawn(Job::Match(OTHER, HintReason::Webhook));
+            run
+        },
+        |run| {
+            let codes = codes(run, OTHER);
+            (codes != ["CREDIT_NOT_MAPPED"]).then(|| format!("a credit of a price: {codes:?}"))
+        },
+    )
+}
+
+#[test]
+fn a_credit_of_a_price_leaves_the_return_to_the_credit_of_the_goods() {
+    assert_eq!(price_credited_beside_a_return(), None);
 }
 
 #[test]

@@ -303,6 +303,7 @@ pub(crate) fn keyed_document() -> SupplierInvoiceRecord {
         purchase_orders: Vec::new(),
         receiver_matchings: Vec::new(),
         additional_costs: Vec::new(),
+        invoice_link: None,
         data_operation: "C".to_owned(),
         concurrency_hash: String::new(),
     }

@@ -8,7 +8,7 @@ use rust_decimal::Decimal;
 use sandbox::faults::{Fault, FaultRule, System, When};
 use sandbox::world::World;
 use sandbox::world::qad::{Exact, QadReceipt};
-use tests::harness::{Harness, Job, RECHECK_MILLIS, Setup};
+use tests::harness::{Harness, Job, RECHECK_MILLIS, Setup, every_order};
 use tests::small::{
     INVOICE, ORDER, OTHER, invoice, order, receipt, straight_through, without_receipt, world,
 };
@@ -113,6 +113,37 @@ fn a_replacement_goes_on_when_the_credit_note_has_posted_without_waiting_for_the
     run.heal();
     run.assert_stands(OTHER, "exported", 1);
     assert!(run.sim.now().millis_since(began) < RECHECK_MILLIS);
+}
+
+/// The replacement is being decided, on what QAD shows before the credit note is there, when the credit note posts.
+#[test]
+fn a_replacement_that_is_decided_in_the_moment_its_credit_note_posts_is_not_forgotten() {
+    let third = InvoiceId(7_003);
+    let schedules = every_order(
+        crate::preemptions(2),
+        || {
+            let mut credited = invoice(third, ORDER, 4);
+            credited.kind = domain::ids::DocumentKind::CreditNote;
+            let mut back = receipt(ORDER, "RT1", 4);
+            back.quantity = Exact(Decimal::from(-4));
+            let begin = world(
+                vec![order(ORDER, 10)],
+                vec![receipt(ORDER, "RC1", 10), back, receipt(ORDER, "RC2", 4)],
+                vec![invoice(INVOICE, ORDER, 10), invoice(OTHER, ORDER, 4), credited],
+            );
+            let mut run = Harness::new(begin, &Setup::default());
+            run.run(Job::Match(INVOICE, HintReason::Webhook));
+            run.run(Job::Match(OTHER, HintReason::Webhook));
+            run.spawn(Job::Match(OTHER, HintReason::Webhook));
+            run.spawn(Job::Match(third, HintReason::Webhook));
+            run
+        },
+        |mut run| {
+            run.heal();
+            run.assert_stands(OTHER, "exported", 1);
+        },
+    );
+    assert!(schedules > 20, "{schedules}");
 }
 
 #[test]

@@ -36,8 +36,8 @@ use flows::sync_lookups::LookupSync;
 use flows::watermark::Scope;
 use flows::write_payment::{self, PaymentSettings};
 use flows::{
-    order_event, owner, plans, poll_coupa, poll_orders, poll_payments, poll_receipts, reconcile, supplier_event,
-    sweep, sync_lookups, sync_suppliers,
+    order_event, owner, plans, poll_coupa, poll_orders, poll_payments, poll_receipts, reconcile,
+    supplier_event, sweep, sync_lookups, sync_suppliers,
 };
 use futures_util::future::join;
 use rust_decimal::Decimal;

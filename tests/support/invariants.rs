@@ -16,7 +16,7 @@
 
 use crate::gate::{Sim, ready};
 use domain::effect::EffectStatus;
-use domain::ids::{InvoiceId, QadInvoiceIdentity};
+use domain::ids::{DocumentKind, InvoiceId, QadInvoiceIdentity};
 use domain::lifecycle::{ChainEnd, Event, InvoiceRecord, ParkReason, State, Voucher};
 use domain::matching::SupplierInvoiceDraft;
 use domain::payments::{BillPayments, InvoiceBalance, PaymentEntry};
@@ -27,10 +27,10 @@ use flows::ports::{
 };
 use flows::store::{invoice_audit_name, next_entry, parse, sha256_hex, verify_chain};
 use rust_decimal::Decimal;
-use sandbox::scenario::company_of;
+use sandbox::scenario::{CHARTS, chart_of, company_of};
 use sandbox::world::World;
 use sandbox::world::coupa::CoupaInvoice;
-use sandbox::world::qad::{PaymentAllocation, QadWorld, SupplierInvoiceRecord};
+use sandbox::world::qad::{PaymentAllocation, QadWorld, SupplierInvoice, SupplierInvoiceRecord};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A text that stands in every simulated invoice and must never reach the audit trail or a hint.
@@ -757,6 +757,70 @@ fn in_other_books(world: &World, record: &SupplierInvoiceRecord) -> Option<Strin
     })
 }
 
+/// S21: what is wrong with a stranger's bill, of which nothing is to be written anywhere.
+fn not_left_alone(world: &World, invoice: &CoupaInvoice) -> Option<String> {
+    let chart = chart_of(invoice).filter(|chart| !CHARTS.contains(chart))?;
+    let of_it = |one: &SupplierInvoice| of_coupa(&one.record.description) == Some(invoice.id);
+    let written = if invoice.exported || invoice.was_exported {
+        "is marked exported"
+    } else if invoice.paid || !invoice.payments.is_empty() {
+        "is paid in Coupa"
+    } else if world.qad.invoices.iter().any(of_it) {
+        "is in QAD"
+    } else {
+        return None;
+    };
+    Some(format!("S21 invoice {} of {chart} {written}", invoice.id))
+}
+
+/// S7: what is wrong with the credits of an invoice, as QAD has them of this product: together they are over more than was
+/// billed.
+fn credited_over_billed(world: &World, credit: &CoupaInvoice) -> Option<String> {
+    let number = credit.original_number.as_ref()?;
+    let is_of_it = |one: &CoupaInvoice, number: &str, kind| {
+        one.kind == kind
+            && one.number.eq_ignore_ascii_case(number)
+            && one.supplier == credit.supplier
+            && company_of(one) == company_of(credit)
+    };
+    let all = || world.coupa.invoices.values();
+    let billed = all().find(|one| is_of_it(one, number, DocumentKind::Invoice))?;
+    let in_qad = |one: &CoupaInvoice| -> Decimal {
+        let of_it = |document: &&SupplierInvoice| of_coupa(&document.record.description) == Some(one.id);
+        let documents = world.qad.invoices.iter().filter(of_it);
+        documents
+            .map(|document| document.record.total_amount.0.abs())
+            .sum()
+    };
+    let names_it = |one: &&CoupaInvoice| {
+        let original = one.original_number.as_ref();
+        original.is_some_and(|original| original.eq_ignore_ascii_case(number))
+            && one.kind == DocumentKind::CreditNote
+            && one.supplier == credit.supplier
+            && company_of(one) == company_of(credit)
+    };
+    let credited: Decimal = all().filter(names_it).map(in_qad).sum();
+    let owed = billed.total_with_taxes().abs().max(in_qad(billed));
+    (credited > owed).then(|| format!("S7 {credited} is credited of invoice {number}, which bills {owed}"))
+}
+
+/// S7: a credit of prices alone that takes goods back.
+fn price_takes_goods(credit: &CoupaInvoice, document: &SupplierInvoiceRecord) -> Option<String> {
+    let is_of_price = |line: &sandbox::world::coupa::CoupaLine| {
+        let purpose = line.overrides.get("adjustment-type");
+        purpose.is_some_and(|purpose| purpose != "Quantity")
+    };
+    let takes = credit.kind == DocumentKind::CreditNote
+        && credit.lines.iter().all(is_of_price)
+        && !document.receiver_matchings.is_empty();
+    takes.then(|| {
+        format!(
+            "S7 Coupa invoice {} credits a price, and takes a return",
+            credit.id
+        )
+    })
+}
+
 /// S1 and the receipts: after every step.
 pub fn check_world(sim: &Sim) {
     let seen = sim.shared().watch.documents_seen;
@@ -764,6 +828,8 @@ pub fn check_world(sim: &Sim) {
     let documents = {
         let world = sim.world();
         let documents = world.qad.invoices.len();
+        let invoices = world.coupa.invoices.values();
+        broken.extend(invoices.filter_map(|invoice| not_left_alone(&world, invoice)));
         if documents != seen {
             if world.qad.duplicates() > 0 {
                 let newest = world
@@ -782,6 +848,13 @@ pub fn check_world(sim: &Sim) {
                     .invoices
                     .iter()
                     .filter_map(|one| in_other_books(&world, &one.record)),
+            );
+            broken.extend(
+                world
+                    .coupa
+                    .invoices
+                    .values()
+                    .filter_map(|credit| credited_over_billed(&world, credit)),
             );
             for receipt in &world.qad.receipts {
                 let (received, matched) = (receipt.signed_quantity(), receipt.signed_vouchered());
@@ -836,6 +909,8 @@ fn wrong_documents(sim: &Sim, seen: usize) -> Vec<String> {
         if world.qad.invoices.iter().filter(of_it).count() > 1 {
             broken.push(format!("S1 QAD has a second document of Coupa invoice {id}"));
         }
+        let of_coupa = world.coupa.invoices.get(&id);
+        broken.extend(of_coupa.and_then(|credit| price_takes_goods(credit, &document.record)));
         let total = document.record.total_amount.0;
         let is_plain = world.coupa.invoices.get(&id).is_some_and(|one| {
             one.overrides

@@ -607,6 +607,7 @@ fn play_step(run: &mut Harness, step: &Step) -> bool {
         Step::WaitForState { invoice, state } => {
             run.sim.shared().watch.state_word(InvoiceId(*invoice)) == Some(*state)
         }
+        Step::WaitForSupplier(code) => sandbox::scenario::is_in_coupa(&run.sim.world(), code),
         other => {
             let now: Timestamp = run.sim.now();
             let mut faults = run.sim.ports.faults.lock().unwrap();

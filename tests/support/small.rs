@@ -190,6 +190,7 @@ pub fn posted(id: InvoiceId) -> SupplierInvoiceRecord {
             is_finished: true,
         }],
         additional_costs: Vec::new(),
+        invoice_link: None,
         data_operation: "C".to_owned(),
         concurrency_hash: String::new(),
     }

@@ -242,6 +242,7 @@ impl Bench {
             coupa_orders: &BTreeMap::new(),
             alike: &[],
             original: None,
+            credited: None,
             same_number: None,
             billed_in_coupa: &Default::default(),
             policy: &self.settings.policy,

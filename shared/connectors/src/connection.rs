@@ -897,7 +897,7 @@ impl ConnectionDocument {
     pub fn home(&self, connection: &ConnectionId) -> Home {
         Home {
             connection: connection.clone(),
-            tenant: QadTenant::at(self.qad.base_url.as_str()),
+            tenant: QadTenant::at(&self.qad.base_url.tenant()),
         }
     }
 

@@ -375,6 +375,7 @@ pub fn reason(exception: &Exception) -> String {
         Code::OriginalNotPosted | Code::OriginalNotInQad | Code::OriginalAlreadyCancelled => {
             format!("it cancels an invoice, and {actual}, expected {expected}")
         }
+        Code::CreditedOverBilled => format!("{actual}, expected {expected}"),
         Code::PriceAdjustment => format!("{line} corrects a price ({actual}), expected {expected}"),
         Code::CreditNoteMissing => {
             format!("{actual} on {place}, so the credit note for the return is awaited")

@@ -30,6 +30,16 @@ pub enum Guard {
     IdentityClaim,
     /// What another invoice is about to bill is spoken for.
     Reservation,
+    /// Of an invoice no more is credited than it has billed.
+    CreditsWithinBilled,
+    /// A credit of a price, or of anything but goods, takes no return.
+    PriceTakesNoReturn,
+    /// Nothing is posted before what it is matched to was received.
+    NotBeforeReceipt,
+    /// An invoice is matched and posted in its own entity's books.
+    OwnBooks,
+    /// Nothing is written of an invoice that is no entity's.
+    LeftAlone,
     /// After an invoice is registered as waiting, the receipts are looked at once more.
     RecheckAfterRegister,
     /// A receipt is recorded before the invoices that wait for it are looked for.
@@ -72,7 +82,7 @@ pub enum Guard {
 
 impl Guard {
     /// All of them.
-    pub const ALL: [Self; 30] = [
+    pub const ALL: [Self; 35] = [
         Self::SettleWindow,
         Self::IntentFirst,
         Self::Fence,
@@ -84,6 +94,11 @@ impl Guard {
         Self::EchoComparison,
         Self::IdentityClaim,
         Self::Reservation,
+        Self::CreditsWithinBilled,
+        Self::PriceTakesNoReturn,
+        Self::NotBeforeReceipt,
+        Self::OwnBooks,
+        Self::LeftAlone,
         Self::RecheckAfterRegister,
         Self::RecordBeforeWake,
         Self::WatermarkLast,

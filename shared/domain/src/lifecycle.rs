@@ -693,6 +693,9 @@ pub struct InvoiceRecord {
     /// What its document in QAD is over, as it was accepted: QAD computes the tax itself, and may round it otherwise.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub posted_total: Option<Decimal>,
+    /// Under what a credit note's share is kept of what is credited of the invoice that it names.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub credits: Option<String>,
     /// What Coupa shows as paid.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub paid: Option<PaidState>,
@@ -763,6 +766,7 @@ impl InvoiceRecord {
             export: None,
             note: None,
             posted_total: None,
+            credits: None,
             paid: None,
             taken_in: false,
             release: None,

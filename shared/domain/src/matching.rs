@@ -5,6 +5,7 @@
 
 pub mod alike;
 mod cancel;
+mod credited;
 mod destination;
 pub(crate) mod exact;
 mod ledger;
@@ -18,11 +19,13 @@ pub(crate) mod text;
 
 use self::alike::{BillAlike, SameNumber};
 pub use self::cancel::Original;
+pub use self::credited::Credited;
 pub use self::destination::received_in_coupa;
 use crate::coupa_orders::{CoupaOrder, CoupaOrderFacts};
 use crate::documents::{
     ChargeKind, INVOICE_LINES_MAX, Invoice, ORDERS_PER_INVOICE_MAX, Order, Receipt, Reservation,
 };
+use crate::guards::{Guard, stands};
 use crate::ids::{
     CreditTermsCode, DaybookCode, DocumentKind, DomainCode, GlAccountCode, InvoiceId, OrderLineKey,
     PurchaseOrderNumber, QadInvoiceIdentity, ReceiptKey, ReceiverNumber, SupplierCode, UnitCode, fold,
@@ -52,6 +55,8 @@ pub struct MatchInput<'a> {
     pub alike: &'a [BillAlike],
     /// The invoice that a credit note names as the one it corrects, where it is one of ours.
     pub original: Option<&'a Original>,
+    /// What that invoice bills and what others credit of it, where it is known.
+    pub credited: Option<&'a Credited>,
     /// Another invoice of ours that has this one's identity in QAD.
     pub same_number: Option<&'a SameNumber>,
     /// What other invoices of ours have billed of what is received in Coupa alone.
@@ -157,6 +162,8 @@ exception_codes! {
     OriginalNotInQad => "ORIGINAL_NOT_IN_QAD", APerson, "Void the credit note in Coupa too, or enter it in QAD by hand if something is left to credit.";
     /// Another credit note has cancelled the invoice that this one cancels.
     OriginalAlreadyCancelled => "ORIGINAL_ALREADY_CANCELLED", APerson, "Void this credit note in Coupa if it is the same credit; if it credits another invoice, have its original invoice number corrected.";
+    /// With this credit note more would be credited of an invoice than it has billed.
+    CreditedOverBilled => "CREDITED_OVER_BILLED", APerson, "Dispute the credit note, or have its original invoice number corrected; if it is right, enter it in QAD by hand and adopt it.";
     /// Goods went back and the credit note for them has not come: what replaced them cannot be billed before it.
     CreditNoteMissing => "CREDIT_NOTE_MISSING", TheOtherSystem, "Nothing to do: it posts by itself when the credit note for the return has posted.";
     /// Received on consignment, and not used.
@@ -594,6 +601,12 @@ fn decide_in_units(input: &MatchInput<'_>, accepted: &[Exception]) -> Decision {
         .collect();
     let mut matches = receiver_matches(&parts, &used_up, &mut exceptions);
     let mut cancels = None;
+    if cancelled
+        .as_ref()
+        .is_none_or(|cancelled| cancelled.original.is_some())
+    {
+        exceptions.extend(credited::check(input));
+    }
     if let Some(cancelled) = cancelled {
         cancels = cancelled.original;
         received = cancel::latest_receipt(input, &cancelled.matches);
@@ -888,7 +901,7 @@ fn check_total(input: &MatchInput<'_>, matched: &[lines::MatchedLine<'_>], excep
     match compared {
         Some((_, difference, limit)) if difference <= limit => {}
         Some((sum, _, limit)) => exceptions.push(Exception {
-            limit: shown(limit),
+            limit: in_words(input, shown(limit)),
             ..of_document(
                 ExceptionCode::TotalsDisagree,
                 format!("{} from lines, charges and tax", shown(sum)),
@@ -896,6 +909,20 @@ fn check_total(input: &MatchInput<'_>, matched: &[lines::MatchedLine<'_>], excep
             )
         }),
         None => exceptions.push(out_of_range(format!("total {}", shown(invoice.total)))),
+    }
+}
+
+/// The limit of a total, and why it is no larger where its sum of money is given in another currency.
+fn in_words(input: &MatchInput<'_>, limit: String) -> String {
+    let invoice = input.invoice;
+    let supplier = invoice.supplier.number.as_deref().map(str::trim);
+    match input
+        .policy
+        .tolerance
+        .total_is_given_in(invoice.currency, supplier)
+    {
+        Some(given) => format!("{limit}, the amounts of the limit being in {given}"),
+        None => limit,
     }
 }
 
@@ -1020,7 +1047,9 @@ fn draft(
 fn posting_date(input: &MatchInput<'_>, received: Option<Date>) -> Date {
     let invoice_date = input.invoice.invoice_date;
     let wanted = match input.policy.posting_date {
-        PostingDate::Latest => received.map_or(invoice_date, |received| received.max(invoice_date)),
+        PostingDate::Latest => received
+            .filter(|_| stands(Guard::NotBeforeReceipt))
+            .map_or(invoice_date, |received| received.max(invoice_date)),
         PostingDate::InvoiceDate => invoice_date,
         PostingDate::MatchingDate => input.today,
     };

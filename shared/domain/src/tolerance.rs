@@ -10,8 +10,8 @@ use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-/// Smallest units of a currency that are free where the connection says nothing of that currency.
-const FREE_MINOR_UNITS: u32 = 100;
+/// Most smallest units of a currency that are free where the connection says nothing of that currency.
+const FREE_MINOR_UNITS_MAX: u32 = 100;
 /// Digits after the point of the currencies that the standard amounts are thought in.
 const STANDARD_MINOR_DIGITS: u32 = 2;
 
@@ -20,7 +20,7 @@ const STANDARD_MINOR_DIGITS: u32 = 2;
 pub struct Limit {
     /// Percent of what is compared with.
     pub percent: Option<Decimal>,
-    /// Amount, in the currency of the document; of a quantity, in the order's unit.
+    /// Amount, in the currency that the limit is given in; of a quantity, in the order's unit.
     pub amount: Option<Decimal>,
     /// What is allowed whatever the percent is, in the same measure as the amount.
     pub free: Decimal,
@@ -83,12 +83,26 @@ impl Limit {
         }
     }
 
-    /// In a currency of which the connection says nothing: the percent alone, and a hundred smallest units free.
-    fn in_another_currency(&self, currency: Currency) -> Self {
+    /// A limit of money as it holds in a currency that it is not given in. What one is worth in the other is not known, so a
+    /// sum of money allows nothing there: the percent holds alone, and what is free is rounding, as many smallest units as it
+    /// has in its own currency (of `minor_digits` decimals) and never more than [`FREE_MINOR_UNITS_MAX`].
+    fn in_another_currency(&self, minor_digits: u32, currency: Currency) -> Self {
+        let most = Decimal::from(FREE_MINOR_UNITS_MAX);
+        let units = exact::multiply(self.free, Decimal::from(10_u64.saturating_pow(minor_digits)))
+            .map_or(most, |units| units.trunc().min(most));
         Self {
             percent: self.percent,
             amount: None,
-            free: exact::multiply(currency.minor_unit(), Decimal::from(FREE_MINOR_UNITS)).unwrap_or_default(),
+            free: exact::multiply(currency.minor_unit(), units).unwrap_or_default(),
+        }
+    }
+
+    /// The same of a whole document, whose rounding is a small figure in any currency: it is never a larger one than is given.
+    fn of_document_in_another_currency(&self, minor_digits: u32, currency: Currency) -> Self {
+        let limit = self.in_another_currency(minor_digits, currency);
+        Self {
+            free: limit.free.min(self.free),
+            ..limit
         }
     }
 }
@@ -159,6 +173,9 @@ impl Default for Limits {
 /// Limits that replace those above them, each whole.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
 pub struct LimitChanges {
+    /// The currency that a supplier's amounts are in, where that is not the entity's own.
+    #[serde(default)]
+    pub currency: Option<Currency>,
     /// Price above the reference.
     pub price_over: Option<Limit>,
     /// Price below the reference.
@@ -190,6 +207,25 @@ impl LimitChanges {
             limits.ordered_over.clone_from(&self.ordered_over);
         }
     }
+
+    /// These in a currency that they are not given in; limits of a quantity are no money.
+    fn in_another_currency(&self, minor_digits: u32, currency: Currency) -> Self {
+        let other = |limit: &Option<Limit>| {
+            let limit = limit.as_ref()?;
+            Some(limit.in_another_currency(minor_digits, currency))
+        };
+        let of_document = |limit: &Option<Limit>| {
+            let limit = limit.as_ref()?;
+            Some(limit.of_document_in_another_currency(minor_digits, currency))
+        };
+        Self {
+            price_over: other(&self.price_over),
+            price_under: other(&self.price_under),
+            total: of_document(&self.total),
+            echo: of_document(&self.echo),
+            ..self.clone()
+        }
+    }
 }
 
 /// The limits of a connection or of one of its entities: versioned data, not code.
@@ -210,7 +246,7 @@ pub struct Tolerance {
 impl Default for Tolerance {
     fn default() -> Self {
         Self {
-            version: "default-2".to_owned(),
+            version: "default-3".to_owned(),
             currency: None,
             limits: Limits::default(),
             by_currency: BTreeMap::new(),
@@ -219,31 +255,71 @@ impl Default for Tolerance {
     }
 }
 
+/// Whether limits of money hold in a currency; where they name none, in every one of two decimals.
+fn holds_in(named: Option<Currency>, currency: Currency) -> bool {
+    match named {
+        Some(own) => own == currency,
+        None => currency.minor_digits() == STANDARD_MINOR_DIGITS,
+    }
+}
+
+fn minor_digits_of(named: Option<Currency>) -> u32 {
+    named.map_or(STANDARD_MINOR_DIGITS, |own| own.minor_digits())
+}
+
 impl Tolerance {
-    /// The limits of a document in this currency of this supplier (its QAD code, when it has one).
+    /// The limits of a document in this currency of this supplier (its QAD code, when it has one). A sum of money holds in
+    /// the currency that it is given in.
     pub fn of(&self, currency: Currency, supplier: Option<&str>) -> Limits {
         let mut limits = self.limits.clone();
-        let is_own = match self.currency {
-            Some(own) => own == currency,
-            None => currency.minor_digits() == STANDARD_MINOR_DIGITS,
-        };
-        if !is_own {
+        if !holds_in(self.currency, currency) {
+            let digits = minor_digits_of(self.currency);
+            let other = |limit: &Limit| limit.in_another_currency(digits, currency);
             limits.price = Band {
-                over: limits.price.over.in_another_currency(currency),
-                under: limits.price.under.in_another_currency(currency),
+                over: other(&limits.price.over),
+                under: other(&limits.price.under),
             };
+            let of_document = |limit: &Limit| limit.of_document_in_another_currency(digits, currency);
+            limits.total = of_document(&limits.total);
+            limits.echo = of_document(&limits.echo);
         }
         if let Some(changes) = self.by_currency.get(&currency) {
             changes.apply(&mut limits);
         }
-        let of_supplier = supplier.and_then(|supplier| {
-            let folded = fold(supplier);
-            self.by_supplier.iter().find(|(code, _)| fold(code) == folded)
-        });
-        if let Some((_, changes)) = of_supplier {
-            changes.apply(&mut limits);
+        if let Some(changes) = self.of_supplier(supplier) {
+            let named = changes.currency.or(self.currency);
+            if holds_in(named, currency) {
+                changes.apply(&mut limits);
+            } else {
+                let changes = changes.in_another_currency(minor_digits_of(named), currency);
+                changes.apply(&mut limits);
+            }
         }
         limits
+    }
+
+    /// The currency that the limit of a total is given in, where that is not the document's: its sum of money allows nothing
+    /// there.
+    pub fn total_is_given_in(&self, currency: Currency, supplier: Option<&str>) -> Option<Currency> {
+        let of_supplier = self.of_supplier(supplier);
+        let named = match of_supplier.filter(|changes| changes.total.is_some()) {
+            Some(changes) => changes.currency.or(self.currency),
+            None => {
+                let of_currency = self.by_currency.get(&currency);
+                if of_currency.is_some_and(|changes| changes.total.is_some()) {
+                    return None;
+                }
+                self.currency
+            }
+        };
+        named.filter(|named| *named != currency)
+    }
+
+    fn of_supplier(&self, supplier: Option<&str>) -> Option<&LimitChanges> {
+        let folded = fold(supplier?);
+        let mut all = self.by_supplier.iter();
+        all.find(|(code, _)| fold(code) == folded)
+            .map(|(_, changes)| changes)
     }
 }
 
@@ -295,7 +371,7 @@ mod tests {
         let eur: Currency = "EUR".parse().unwrap();
         assert_eq!(tolerance.of(usd, None).price.over, Limits::default().price.over);
         assert_eq!(tolerance.of(eur, None).price.over, Limit::percent(d("3")));
-        assert_eq!(tolerance.of(eur, Some("10S1001")).price.over, Limit::free(d("7")));
+        assert_eq!(tolerance.of(usd, Some("10S1001")).price.over, Limit::free(d("7")));
         let foreign = tolerance.of(yen, Some("10S2")).price.over;
         assert_eq!(
             (foreign.percent, foreign.amount, foreign.free),
@@ -304,6 +380,94 @@ mod tests {
         let unnamed = Tolerance::default();
         assert_eq!(unnamed.of(eur, None), Limits::default());
         assert_eq!(unnamed.of(yen, None).price.over.amount, None);
+    }
+
+    #[test]
+    fn a_sum_of_money_allows_nothing_in_a_currency_that_it_is_not_given_in() {
+        let currency = |code: &str| code.parse::<Currency>().unwrap();
+        let limit = |percent: Option<&str>, amount: Option<&str>, free: &str| Limit {
+            percent: percent.map(d),
+            amount: amount.map(d),
+            free: d(free),
+        };
+        let of = |given: &Limit, named: Option<&str>, document: &str| {
+            let band = Band {
+                over: given.clone(),
+                under: given.clone(),
+            };
+            let tolerance = Tolerance {
+                currency: named.map(currency),
+                limits: Limits {
+                    price: band,
+                    total: given.clone(),
+                    echo: given.clone(),
+                    ..Limits::default()
+                },
+                ..Tolerance::default()
+            };
+            let limits = tolerance.of(currency(document), None);
+            assert_eq!(limits.price.over, limits.price.under);
+            assert_eq!(limits.echo, limits.total);
+            (limits.price.over, limits.total)
+        };
+        // percent, amount, free, its currency, the document's -> percent, free of a price and of a total
+        for (percent, amount, free, named, document, left) in [
+            (None, None, "50.00", "USD", "EUR", (None, "1.00", "1.00")),
+            (None, None, "1.01", "USD", "EUR", (None, "1.00", "1.00")),
+            (None, None, "0.99", "USD", "EUR", (None, "0.99", "0.99")),
+            (None, None, "0.05", "USD", "KWD", (None, "0.005", "0.005")),
+            (None, None, "0.05", "USD", "JPY", (None, "5", "0.05")),
+            (None, None, "0.005", "USD", "JPY", (None, "0", "0")),
+            (None, None, "5000", "JPY", "USD", (None, "1.00", "1.00")),
+            (None, None, "7", "JPY", "USD", (None, "0.07", "0.07")),
+            (None, None, "0", "USD", "EUR", (None, "0", "0")),
+            (None, Some("500"), "0", "USD", "EUR", (None, "0", "0")),
+            (Some("1"), Some("500"), "0", "USD", "EUR", (Some("1"), "0", "0")),
+        ] {
+            let given = limit(percent, amount, free);
+            let expected = (limit(left.0, None, left.1), limit(left.0, None, left.2));
+            assert_eq!(
+                of(&given, Some(named), document),
+                expected,
+                "{given:?} in {document}"
+            );
+            assert_eq!(of(&given, Some(named), named), (given.clone(), given));
+        }
+        let given = limit(None, Some("500"), "50.00");
+        assert_eq!(of(&given, None, "EUR"), (given.clone(), given.clone()));
+        let (price, total) = (limit(None, None, "100"), limit(None, None, "50.00"));
+        assert_eq!(of(&given, None, "JPY"), (price, total));
+    }
+
+    #[test]
+    fn a_suppliers_amounts_are_in_the_entitys_currency_unless_it_names_another() {
+        let currency = |code: &str| code.parse::<Currency>().unwrap();
+        let (usd, eur) = (currency("USD"), currency("EUR"));
+        let wide = |named: Option<Currency>| LimitChanges {
+            currency: named,
+            total: Some(Limit::free(d("20"))),
+            received_over: Some(Limit::free(d("30"))),
+            ..LimitChanges::default()
+        };
+        let tolerance = |named: Option<Currency>| Tolerance {
+            currency: Some(usd),
+            by_supplier: [("10S1001".to_owned(), wide(named))].into(),
+            ..Tolerance::default()
+        };
+        let total = |named, document, supplier| {
+            let tolerance = tolerance(named);
+            let given = tolerance.total_is_given_in(document, supplier);
+            (tolerance.of(document, supplier).total.free, given)
+        };
+        let (whole, rounding) = (d("20"), d("1.00"));
+        assert_eq!(total(None, usd, Some("10s1001")), (whole, None));
+        assert_eq!(total(None, eur, Some("10s1001")), (rounding, Some(usd)));
+        assert_eq!(total(Some(eur), eur, Some("10s1001")), (whole, None));
+        assert_eq!(total(Some(eur), usd, Some("10s1001")), (rounding, Some(eur)));
+        assert_eq!(total(Some(eur), usd, Some("10S9")), (d("0.05"), None));
+        // A quantity is no money.
+        let limits = tolerance(None).of(eur, Some("10S1001"));
+        assert_eq!(limits.received_over, Limit::free(d("30")));
     }
 
     proptest! {

@@ -17,6 +17,7 @@ extern crate self as flows;
 pub mod bills;
 pub mod claims;
 pub mod coupa_orders;
+mod credits;
 pub mod daily_mail;
 pub mod engine;
 pub mod feed;

@@ -10,13 +10,14 @@ use crate::claims::{
     cancellation_write, claim_keys, claim_writes, identity_text, year_key,
 };
 use crate::coupa_orders::{OrderReads, anew};
+use crate::credits::Credits;
 use crate::engine::{Driven, Finding, Target, drive};
 use crate::invoice_effects::{
     Creation, Export, Note, Wanted, draft_of, export_effect, judge_documents, new_effect, with_note,
 };
 use crate::neighbours::{self, Elsewhere, Home};
 use crate::opening::{self, Openings};
-use crate::originals;
+use crate::originals::{self, Corrected};
 use crate::pause;
 use crate::poll_orders;
 use crate::ports::{
@@ -41,9 +42,10 @@ use domain::lifecycle::{
 };
 use domain::matching::alike::{BillAlike, SameNumber};
 use domain::matching::{
-    CoupaOrders, Decision, Exception, ExceptionCode, MatchInput, MatchReport, Original, QuantitiesInCoupa,
+    CoupaOrders, Decision, Exception, ExceptionCode, MatchInput, MatchReport, QuantitiesInCoupa,
     SupplierInvoiceDraft, Verdict, decide_accepting, received_in_coupa,
 };
+use domain::money::Currency;
 use domain::patience;
 use domain::policy::{MatchPolicy, OnLine, OnOrderOnlyInCoupa};
 use domain::problem::{CREDENTIAL_RECHECK_MILLIS, Problem};
@@ -65,6 +67,8 @@ const IN_FLIGHT_RECHECK_MILLIS: i64 = 30_000;
 /// The same for one that takes the rest of a receiver line, in milliseconds: it is woken when the other has settled, and
 /// this is for the wake-up that got lost.
 const SHARED_LINE_RECHECK_MILLIS: i64 = 600_000;
+/// Tries to wake an invoice that somebody else is deciding.
+const WAKE_TRIES_MAX: u32 = 4;
 /// Most order lines of a posted invoice under which others are looked for that wait for it to settle; those beyond find
 /// out with their recheck.
 const WAKING_LINES_MAX: usize = 30;
@@ -108,7 +112,8 @@ impl<'a> Deps<'a> {
         if self.entities.is_empty() {
             return Some(*self);
         }
-        let entity = self.entities.iter().find(|entity| entity.rule.code == *code)?;
+        let is_its_own = |rule: &EntityRule| rule.code == *code || !stands(Guard::OwnBooks);
+        let entity = self.entities.iter().find(|entity| is_its_own(entity.rule))?;
         Some(Self {
             qad: entity.qad,
             settings: entity.settings,
@@ -461,7 +466,7 @@ async fn decide_invoice(
         Err(error) => return unread(deps, loaded, error).await,
     };
     let whose = deps.whose(&invoice);
-    if whose == Some(Whose::OutOfScope) {
+    if whose == Some(Whose::OutOfScope) && stands(Guard::LeftAlone) {
         let problem = entities::out_of_scope(&invoice.entity_fields);
         return leave_alone(deps, loaded, problem, reason).await;
     }
@@ -547,14 +552,15 @@ async fn exported_before(
     loaded: Loaded<InvoiceRecord>,
     invoice: &Invoice,
 ) -> Result<Next, FlowError> {
-    let Ours { claim, near, .. } = ours(deps, invoice, &[]).await?;
-    if let Claim::Free(free) = &claim
+    let ours = ours(deps, invoice, &[]).await?;
+    let mut loaded = loaded;
+    if let Claim::Free(free) = &ours.claim
         && let Some(found) = keyed_by_hand(deps, invoice, &free.identity).await
     {
         let now = deps.context.clock.now();
         let identity = &free.identity;
-        let mut claim = claim_writes(now, deps.home, invoice.id, free)?;
-        claim.extend(near.writes(invoice, &deps.settings.policy.entity)?);
+        let mut claim = ours.claims(deps, invoice)?;
+        claim.extend(ours.credit(deps, &mut loaded.document, found.0.currency, found.0.total)?);
         let mut change = adoption(deps, &loaded, identity, claim, found)?;
         change.document = change.document.after(&Event::Exported, now).map_err(impossible)?;
         change.events.push(Event::Exported);
@@ -968,9 +974,9 @@ struct Ours {
     /// Those of them that stand.
     alike: Vec<BillAlike>,
     /// The invoice that a credit note names as the one it corrects.
-    original: Option<Original>,
-    /// The revision of what is kept of its cancellation; 0 for nothing.
-    cancellation: u64,
+    corrected: Corrected,
+    /// What other credit notes credit of that invoice; `None` when this one names none.
+    credits: Option<Credits>,
 }
 
 /// Whose the QAD identity of this invoice is.
@@ -1028,7 +1034,13 @@ async fn decide_approved(
         && let Some(found) = keyed_by_hand(deps, invoice, &free.identity).await
     {
         let identity = &free.identity;
-        let claim = evidence.ours.claims(deps, invoice)?;
+        let mut claim = evidence.ours.claims(deps, invoice)?;
+        let (currency, total) = (found.0.currency, found.0.total);
+        claim.extend(
+            evidence
+                .ours
+                .credit(deps, &mut loaded.document, currency, total)?,
+        );
         return Box::pin(adopt(deps, loaded, identity, claim, found)).await;
     }
     match verdict {
@@ -1045,7 +1057,11 @@ async fn decide_approved(
         }
         Verdict::Approve { draft } => {
             match approval_writes(deps, invoice, &draft, &evidence.ours, billed_in_coupa).await? {
-                Ok(writes) => Box::pin(approve(deps, loaded, *draft, evidence.ours.reserved, writes)).await,
+                Ok(mut writes) => {
+                    let (ours, record) = (&evidence.ours, &mut loaded.document);
+                    writes.extend(ours.credit(deps, record, draft.currency, draft.total)?);
+                    Box::pin(approve(deps, loaded, *draft, evidence.ours.reserved, writes)).await
+                }
                 Err(problem) => {
                     let reason = ParkReason::Problem { problem };
                     move_to(deps, loaded, Event::Parked { reason }).await
@@ -1075,7 +1091,11 @@ async fn approval_writes(
         Claim::None => return Err(impossible("approved without identity")),
     };
     if let Some(original) = draft.cancels {
-        writes.push(cancellation_write(original, invoice.id, ours.cancellation)?);
+        writes.push(cancellation_write(
+            original,
+            invoice.id,
+            ours.corrected.cancellation,
+        )?);
     }
     for order in draft.billed_in_coupa.keys() {
         let Some(Loaded { document, revision }) = billed_in_coupa.remove(order) else {
@@ -1152,7 +1172,8 @@ async fn decided(
         reservations: &reservations,
         coupa_orders: &no_orders,
         alike: &evidence.ours.alike,
-        original: evidence.ours.original.as_ref(),
+        original: evidence.ours.corrected.original.as_ref(),
+        credited: evidence.ours.corrected.credited.as_ref(),
         same_number: match &evidence.ours.claim {
             Claim::Taken { owner, .. } => Some(owner),
             Claim::Free(_) | Claim::None => None,
@@ -1372,6 +1393,21 @@ impl Ours {
         writes.extend(self.near.writes(invoice, &deps.settings.policy.entity)?);
         Ok(writes)
     }
+
+    /// The write that keeps how much a credit note credits of the invoice that it names.
+    fn credit(
+        &self,
+        deps: &Deps<'_>,
+        record: &mut InvoiceRecord,
+        currency: Currency,
+        total: Decimal,
+    ) -> Result<Option<RecordWrite>, FlowError> {
+        record.credits = None;
+        let credits = self.credits.as_ref();
+        credits
+            .map(|credits| credits.write(deps.home, record, currency, total))
+            .transpose()
+    }
 }
 
 /// The verdict once it has waited long enough; the record keeps since when each reason has stood.
@@ -1420,8 +1456,8 @@ async fn gather(deps: &Deps<'_>, invoice: &Invoice) -> Result<Result<Evidence, R
                 claim: Claim::None,
                 near: Near::default(),
                 alike: vec![],
-                original: None,
-                cancellation: 0,
+                corrected: Corrected::default(),
+                credits: None,
             },
         }));
     }
@@ -1480,6 +1516,8 @@ async fn ours(
     keys.extend(identity.as_ref().map(unmatched_key));
     keys.extend(identity.iter().flat_map(claim_keys));
     keys.extend(corrected.iter().flat_map(claim_keys));
+    keys.extend(corrected.iter().map(|corrected| home.claim_key(corrected)));
+    keys.extend(corrected.iter().map(|corrected| home.credits_key(corrected)));
     let mut found = deps.context.register.read(&keys).await?.into_iter();
     let mut reserved = reserved_on(deps, numbers, &mut found)?;
     let connections = found.next().flatten();
@@ -1514,6 +1552,18 @@ async fn ours(
         .map(|claim| parse::<IdentityClaim>(&claim))
         .transpose()?
         .map(|claim| claim.owner);
+    let (corrects_elsewhere, credits) = match &corrected {
+        Some(corrected) => {
+            let (claim, kept) = (found.next().flatten(), found.next().flatten());
+            let holder = claim.map(|claim| home.claimed_by(&claim)).transpose()?;
+            let kept = Credits::of(deps.context.register, home, corrected, kept.as_ref(), invoice.id);
+            (
+                holder.filter(|holder| holder.connection.is_some()),
+                Some(Box::pin(kept).await?),
+            )
+        }
+        None => (None, None),
+    };
     let mut others: BTreeSet<Holder> = reserved
         .values()
         .flat_map(|order| order.document.reservations.iter().map(Reservation::holder))
@@ -1527,6 +1577,7 @@ async fn ours(
     others.extend(owner.clone());
     others.extend(elsewhere.iter().flat_map(|one| one.holders.clone()));
     others.extend(corrects.map(Holder::own));
+    others.extend(corrects_elsewhere.clone());
     let entity = &deps.settings.policy.entity;
     let may_be_the_same: Vec<&BillAlike> = near
         .bills()
@@ -1563,9 +1614,13 @@ async fn ours(
         _ => Claim::None,
     };
     let claimed = corrects.and_then(|id| others.get(&Holder::own(id)));
-    let (original, cancellation) = match &corrected {
-        Some(corrected) => Box::pin(originals::original(deps, invoice, corrected, claimed)).await?,
-        None => (None, 0),
+    let elsewhere = corrects_elsewhere.and_then(|holder| others.get(&holder));
+    let corrected = match (&corrected, &credits) {
+        (Some(corrected), Some(credits)) => {
+            let original = originals::original(deps, invoice, corrected, claimed, elsewhere, credits);
+            Box::pin(original).await?
+        }
+        _ => Corrected::default(),
     };
     Ok(Ours {
         reserved,
@@ -1573,8 +1628,8 @@ async fn ours(
         claim,
         near,
         alike,
-        original,
-        cancellation,
+        corrected,
+        credits,
     })
 }
 
@@ -1934,19 +1989,21 @@ async fn wake_in(
     posted: Option<InvoiceId>,
 ) -> Result<(), FlowError> {
     let ids = waiting::invoices(context.register, lines.iter().cloned()).await?;
-    for id in ids {
-        let Some(loaded) = load::<InvoiceRecord>(context.register, RecordKey::Invoice(id)).await? else {
-            continue;
-        };
-        let waits = match &loaded.document.state {
-            State::Held { exceptions, .. } => is_credit || waits_for_others(exceptions),
-            State::Parked { .. } => is_credit,
-            _ => false,
-        };
-        if !waits || Some(id) == posted {
-            continue;
+    for id in ids.into_iter().filter(|id| Some(*id) != posted) {
+        for _ in 0..WAKE_TRIES_MAX {
+            let Some(loaded) = load::<InvoiceRecord>(context.register, RecordKey::Invoice(id)).await? else {
+                break;
+            };
+            let waits = match &loaded.document.state {
+                State::Held { exceptions, .. } => is_credit || waits_for_others(exceptions),
+                State::Parked { .. } => is_credit,
+                _ => false,
+            };
+            // Whoever has decided it in this moment may have done so on what QAD has shown before.
+            if !waits || waiting::make_due(context, loaded, context.clock.now()).await? {
+                break;
+            }
         }
-        waiting::make_due(context, loaded, context.clock.now()).await?;
     }
     Ok(())
 }

@@ -45,6 +45,27 @@ impl Home {
         self.shared(identity_text(identity))
     }
 
+    /// Where is kept what is credited of the invoice of an identity, whatever connection asks.
+    pub(crate) fn credits_key(&self, identity: &QadInvoiceIdentity) -> RecordKey {
+        self.shared(Self::credits_name(identity))
+    }
+
+    /// The name of [`Home::credits_key`].
+    pub(crate) fn credits_name(identity: &QadInvoiceIdentity) -> String {
+        format!("credited/{}", identity_text(identity))
+    }
+
+    /// An invoice of a connection as this connection sees it.
+    pub(crate) fn holder(&self, connection: &ConnectionId, invoice: InvoiceId) -> Holder {
+        self.seen(Some(connection.clone()), invoice)
+    }
+
+    /// Who has claimed an identity, as this connection sees it.
+    pub(crate) fn claimed_by(&self, claim: &StoredRecord) -> Result<Holder, FlowError> {
+        let claim = parse::<SharedClaim>(claim)?;
+        Ok(self.seen(Some(claim.connection), claim.owner))
+    }
+
     /// The same within a posting year, for an invoice that a person has released beside another of the same number.
     pub(crate) fn year_key(&self, identity: &QadInvoiceIdentity, year: u32) -> RecordKey {
         self.shared(format!("{}/{year}", identity_text(identity)))

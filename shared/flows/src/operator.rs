@@ -7,9 +7,11 @@
 
 use crate::bills::unmatched_key;
 use crate::claims::{ClaimPlace, FreeIdentity, IdentityClaim, Near, claim_keys, claim_writes};
+use crate::credits::Credits;
 use crate::invoice_effects::export_effect;
 use crate::match_invoice::{EXPORTED_BY_OTHERS, Entity, InvoiceSettings, index_orders, index_supplier};
 use crate::neighbours::{self, Elsewhere, Home};
+use crate::originals;
 use crate::ports::{CommitError, Coupa, Qad, QadDocument, ReadError, RecordKey, RecordWrite, Voucher};
 use crate::store::{Change, Context, FlowError, Loaded, load, parse, save};
 use crate::waiting;
@@ -541,8 +543,10 @@ pub async fn adopt(
         &adoption,
         &deps.settings.policy.coupa_instance,
     )?;
-    let claim = claim_of(deps, &identity, &invoice).await?;
+    let mut claim = claim_of(deps, &identity, &invoice).await?;
     let mut loaded = loaded;
+    let record = &mut loaded.document;
+    claim.extend(credit_of(deps, &identity, &invoice, record, document.total).await?);
     loaded.document.posted_total = Some(document.total);
     let event = Event::Adopted {
         voucher: adoption.voucher,
@@ -648,6 +652,26 @@ fn proven(
         format!("{} {}", document.total.normalize(), document.currency),
         "Correct the wrong one, or accept QAD's total by naming it.",
     ))
+}
+
+/// The write that keeps how much a credit note credits of the invoice that it names.
+async fn credit_of(
+    deps: &AdoptDeps<'_>,
+    identity: &QadInvoiceIdentity,
+    invoice: &Invoice,
+    record: &mut InvoiceRecord,
+    total: Decimal,
+) -> Result<Option<RecordWrite>, OperatorError> {
+    record.credits = None;
+    let Some(corrected) = originals::corrected(invoice, identity) else {
+        return Ok(None);
+    };
+    let (register, home) = (deps.context.register, deps.home);
+    let keys = [home.credits_key(&corrected)];
+    let kept = register.read(&keys).await.map_err(FlowError::Store)?;
+    let kept = kept.into_iter().next().flatten();
+    let credits = Credits::of(register, home, &corrected, kept.as_ref(), invoice.id).await?;
+    Ok(Some(credits.write(home, record, invoice.currency, total)?))
 }
 
 /// The claim on the identity, unless another invoice has it.

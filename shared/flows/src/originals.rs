@@ -1,6 +1,7 @@
 //! The invoice that a credit note names as the one it corrects: which it is, and what has become of it.
 
 use crate::claims::{Cancellation, cancellation_key};
+use crate::credits::Credits;
 use crate::index;
 use crate::invoice_effects::draft_of;
 use crate::match_invoice::{Deps, EXPORTED_BY_OTHERS, may_be_in_qad, read_invoices};
@@ -10,7 +11,9 @@ use domain::documents::Invoice;
 use domain::entities::OUT_OF_SCOPE;
 use domain::ids::{DocumentKind, InvoiceId, OrderLineKey, QadInvoiceIdentity, SupplierCode};
 use domain::lifecycle::{InvoiceRecord, PostedHow, State};
-use domain::matching::Original;
+use domain::matching::{Credited, Original};
+use domain::money::Currency;
+use rust_decimal::Decimal;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The identity of the invoice that a credit note names as the one it corrects.
@@ -23,19 +26,42 @@ pub(crate) fn corrected(invoice: &Invoice, identity: &QadInvoiceIdentity) -> Opt
     })
 }
 
-/// The invoice that a credit note corrects, and the revision of what is kept of its cancellation: the one that has claimed the
-/// identity, else one that is known by this number, whatever has become of it.
+/// What is known of the invoice that a credit note corrects.
+#[derive(Debug, Default)]
+pub(crate) struct Corrected {
+    /// What has become of it.
+    pub(crate) original: Option<Original>,
+    /// The revision of what is kept of its cancellation; 0 for nothing.
+    pub(crate) cancellation: u64,
+    /// What it bills, and what others credit of it.
+    pub(crate) credited: Option<Credited>,
+}
+
+/// The invoice that a credit note corrects: the one that has claimed the identity, else one that is known by this number,
+/// whatever has become of it. One of another connection (`elsewhere`) only says what it bills: its cancellation is kept there.
 pub(crate) async fn original(
     deps: &Deps<'_>,
     invoice: &Invoice,
     corrected: &QadInvoiceIdentity,
     claimed: Option<&InvoiceRecord>,
-) -> Result<(Option<Original>, u64), FlowError> {
+    elsewhere: Option<&InvoiceRecord>,
+    credits: &Credits,
+) -> Result<Corrected, FlowError> {
     let of_claim = claimed.map(original_of).transpose()?.flatten();
     let is_posted = |original: &Original| matches!(original, Original::Posted { .. });
+    let owners = || claimed.into_iter().chain(elsewhere);
     let mut found = of_claim.filter(is_posted);
-    if found.is_none() {
+    let mut credited = credited(invoice, owners(), credits)?;
+    // Of two years' invoices of one number only one has the claim.
+    let is_too_much = credited
+        .as_ref()
+        .is_some_and(|credited| credited.by_others.saturating_sub(invoice.total) > credited.billed);
+    if found.is_none() || is_too_much {
         let known = known_originals(deps, invoice, corrected).await?;
+        let others = known
+            .values()
+            .filter(|record| claimed.is_none_or(|claimed| claimed.id != record.id));
+        credited = self::credited(invoice, owners().chain(others), credits)?;
         let all = claimed.into_iter().chain(known.values()).map(original_of);
         let all = all.collect::<Result<Vec<_>, FlowError>>()?;
         // One that can still be posted counts before one that is gone: it was entered again.
@@ -46,7 +72,11 @@ pub(crate) async fn original(
         });
     }
     let Some(Original::Posted { draft, cancelled_by }) = &mut found else {
-        return Ok((found, 0));
+        return Ok(Corrected {
+            original: found,
+            cancellation: 0,
+            credited,
+        });
     };
     let kept = deps
         .context
@@ -54,7 +84,11 @@ pub(crate) async fn original(
         .read(&[cancellation_key(draft.coupa_id)])
         .await?;
     let Some(kept) = kept.into_iter().next().flatten() else {
-        return Ok((found, 0));
+        return Ok(Corrected {
+            original: found,
+            cancellation: 0,
+            credited,
+        });
     };
     let Cancellation { by } = parse(&kept)?;
     let others = read_invoices(deps, BTreeSet::from([by])).await?;
@@ -68,7 +102,67 @@ pub(crate) async fn original(
         let cancels = request.is_some_and(|request| request.cancels == Some(draft.coupa_id));
         *cancelled_by = (cancels && may_be_in_qad(other)).then_some(by);
     }
-    Ok((found, kept.revision))
+    Ok(Corrected {
+        original: found,
+        cancellation: kept.revision,
+        credited,
+    })
+}
+
+/// What these invoices of one number bill, and what others than this credit note credit of them. Those that are in QAD, or
+/// perhaps there, count together; of those that only may come to be, such as a bill that was entered twice, the largest does.
+fn credited<'a>(
+    invoice: &Invoice,
+    records: impl Iterator<Item = &'a InvoiceRecord>,
+    credits: &Credits,
+) -> Result<Option<Credited>, FlowError> {
+    let mut in_qad = BTreeMap::<Currency, Decimal>::new();
+    let mut to_come = BTreeMap::<Currency, Decimal>::new();
+    for record in records {
+        let Some((billed, currency)) = billed_by(record)? else {
+            continue;
+        };
+        if may_be_in_qad(record) {
+            let sum = in_qad.entry(currency).or_default();
+            *sum = sum.saturating_add(billed);
+        } else {
+            let most = to_come.entry(currency).or_default();
+            *most = billed.max(*most);
+        }
+    }
+    let billed = if in_qad.is_empty() { to_come } else { in_qad };
+    let of_its_own = billed.get_key_value(&invoice.currency);
+    let of_any = of_its_own.or_else(|| billed.first_key_value());
+    Ok(of_any.map(|(currency, billed)| Credited {
+        billed: *billed,
+        currency: *currency,
+        by_others: credits.by_others(*currency),
+    }))
+}
+
+/// What an invoice bills with taxes: as it was sent, else as QAD has it, else as Coupa shows it. `None` for one that was voided or
+/// taken out before it was posted, and for what is none of ours.
+fn billed_by(record: &InvoiceRecord) -> Result<Option<(Decimal, Currency)>, FlowError> {
+    let Some(summary) = &record.summary else {
+        return Ok(None);
+    };
+    let is_gone = matches!(record.state, State::Voided { .. } | State::Rejected { .. });
+    if is_gone && !may_be_in_qad(record) {
+        return Ok(None);
+    }
+    let sent = record.creation.as_ref().filter(|_| may_be_in_qad(record));
+    let draft = sent.map(draft_of).transpose().map_err(FlowError::Broken)?;
+    Ok(Some(match (draft, record.posted_total) {
+        (Some(draft), _) if !was_matched_by_others(&record.state) => (draft.total, draft.currency),
+        (_, Some(total)) => (total, summary.currency),
+        (_, None) => (summary.total, summary.currency),
+    }))
+}
+
+/// True for a document in QAD that this register has not sent.
+fn was_matched_by_others(state: &State) -> bool {
+    matches!(state, State::Posted { how, .. } | State::Exported { how, .. }
+        if matches!(how, PostedHow::Adopted | PostedHow::Restored))
 }
 
 /// The invoices of the number and supplier that a credit note names: those that wait for its order lines, and those that the
@@ -117,11 +211,7 @@ fn original_of(record: &InvoiceRecord) -> Result<Option<Original>, FlowError> {
     };
     let (invoice, total, state) = (record.id, summary.total, record.state.word());
     Ok(match &record.state {
-        State::Posted { how, .. } | State::Exported { how, .. }
-            if matches!(how, PostedHow::Adopted | PostedHow::Restored) =>
-        {
-            None
-        }
+        state if was_matched_by_others(state) => None,
         state if state.voucher().is_some() => {
             let draft = record
                 .creation

@@ -241,5 +241,5 @@ async fn remember(deps: &Deps<'_>, id: InvoiceId) -> Result<(), FlowError> {
         // Whoever does not wait is under way, and one that is due by then is looked at anyway.
         return Ok(());
     }
-    waiting::make_due(&deps.context, loaded, soon).await
+    waiting::make_due(&deps.context, loaded, soon).await.map(drop)
 }

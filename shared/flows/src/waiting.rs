@@ -35,12 +35,13 @@ pub(crate) async fn invoices(
     Ok(waiting)
 }
 
-/// Makes an invoice that waits due at an instant, so that a hint that gets lost is made up for by the sweep.
+/// Makes an invoice that waits due at an instant, so that a hint that gets lost is made up for by the sweep. False when
+/// somebody decides it in this moment: as a rule that one looks by itself at what it waits for.
 pub(crate) async fn make_due(
     context: &Context<'_>,
     waiting: Loaded<InvoiceRecord>,
     at: Timestamp,
-) -> Result<(), FlowError> {
+) -> Result<bool, FlowError> {
     let document = InvoiceRecord {
         look_again: Some(at),
         ..waiting.document
@@ -51,8 +52,8 @@ pub(crate) async fn make_due(
         writes: vec![],
     };
     match save(context, waiting.revision, change).await {
-        // Somebody decides it in this moment, and looks by itself at what it waits for.
-        Ok(_) | Err(CommitError::Conflict) => Ok(()),
+        Ok(_) => Ok(true),
+        Err(CommitError::Conflict) => Ok(false),
         Err(CommitError::Store(error)) => Err(FlowError::Store(error)),
     }
 }

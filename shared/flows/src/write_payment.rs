@@ -960,11 +960,7 @@ impl Target<BillPayments> for Entry<'_> {
         }
     }
 
-    fn absent(
-        &self,
-        context: &Context<'_>,
-        bill: &BillPayments,
-    ) -> Stepped<BillPayments, PaymentEvent> {
+    fn absent(&self, context: &Context<'_>, bill: &BillPayments) -> Stepped<BillPayments, PaymentEvent> {
         let mut change = moved(context, bill, EffectEvent::ProvenAbsent)?;
         // Coupa shows all entries before the next one is sent: a late one of these is not missed there.
         if let Some(entry) = &mut change.document.entry {

@@ -118,24 +118,28 @@ impl Cases {
             .filter(|expected| expected.state == "exported")
             .map(|expected| expected.invoice.to_string())
             .collect();
-        let in_both: Vec<String> = expected_suppliers()
-            .iter()
-            .filter(|supplier| matches!(supplier, ExpectedSupplier::InBoth { .. }))
-            .map(|supplier| supplier.code().to_owned())
-            .collect();
+        let suppliers = |are: fn(&ExpectedSupplier) -> bool| -> Vec<String> {
+            let all = expected_suppliers();
+            let found = all.iter().filter(|supplier| are(supplier));
+            found.map(|supplier| supplier.code().to_owned()).collect()
+        };
         let mut cases: BTreeMap<String, Vec<String>> = STORIES
             .iter()
             .map(|(number, names)| ((*number).to_owned(), named(names)))
             .collect();
+        let in_both = suppliers(|one| !matches!(one, ExpectedSupplier::Apart { .. }));
+        let renamed = suppliers(|one| matches!(one, ExpectedSupplier::Renamed { .. }));
         cases.insert("2.1".to_owned(), in_both);
+        cases.insert("2.2".to_owned(), renamed);
         cases.insert("4.9".to_owned(), exported);
         Self { cases }
     }
 }
 
 /// Which stories show a scenario, by their names.
-const STORIES: [(&str, &[&str]); 8] = [
+const STORIES: [(&str, &[&str]); 9] = [
     ("4.1", &["single line", "released by a receipt"]),
+    ("4.2", &["cleaning without an order"]),
     // The demo's connection has QAD's number of the document written to a custom field.
     ("4.3", &["single line"]),
     ("4.4", &["amount line, exact"]),
@@ -187,7 +191,7 @@ pub(crate) async fn certify(
     for scenario in &SCENARIOS {
         let documents = cases.of(scenario);
         let mut criteria = match scenario.about {
-            About::Suppliers => of_suppliers(&register, documents).await?,
+            About::Suppliers => of_suppliers(&register, scenario, documents).await?,
             About::Invoices => of_invoices(&register, &systems, scenario, documents).await?,
         };
         if !documents.is_empty() {
@@ -219,6 +223,7 @@ pub(crate) async fn certify(
 
 async fn of_suppliers(
     register: &DynamoRegister,
+    scenario: &Scenario,
     codes: &[String],
 ) -> Result<Vec<scenarios::Criterion>, Failure> {
     if codes.is_empty() {
@@ -235,10 +240,12 @@ async fn of_suppliers(
                     .actual(code),
             )
         })?;
-        criteria.extend(scenarios::judge_supplier(&SupplierEvidence {
+        let evidence = SupplierEvidence {
             asked: code.clone(),
             record: record.clone(),
-        }));
+            trail: suppliers::trail(register, record).await?,
+        };
+        criteria.extend(scenarios::judge_supplier(scenario, &evidence));
     }
     Ok(criteria)
 }
@@ -345,6 +352,13 @@ mod tests {
             }
         }
         let cases = Cases::of_the_day(&stories);
+        for scenario in &SCENARIOS {
+            assert!(
+                !cases.of(scenario).is_empty(),
+                "nothing shows {}",
+                scenario.number
+            );
+        }
         assert!(cases.cases["4.9"].len() >= scenarios::MANY_INVOICES);
     }
 }

@@ -27,7 +27,7 @@ use sandbox::local::LocalRun;
 use sandbox::scenario::payable;
 use sandbox::scenario::payments::PaymentDay;
 use sandbox::scenario::{
-    Delivery, Expected, Played, Scenario, Step, before_the_day, day, expected_suppliers, play,
+    Delivery, Expected, Played, Scenario, Step, before_the_day, day, expected_suppliers, is_in_coupa, play,
     supplier_stories,
 };
 use sandbox::world::World;
@@ -280,6 +280,9 @@ async fn play_scenario(stage: &Stage, scenario: &Scenario, started: Timestamp) -
             (Played::Callers, Step::WaitForPayments { invoice, entries }) => {
                 wait_for_payments(stage, *invoice, *entries, started).await?;
             }
+            (Played::Callers, Step::WaitForSupplier(code)) => {
+                wait_for_supplier(stage, code, started).await?;
+            }
             (Played::Callers, Step::SendOrderEvent(order)) => {
                 let id = {
                     let mut world = lock(&stage.simulators.world);
@@ -394,6 +397,16 @@ async fn wait_for_payments(
         }
         SystemClock.sleep(Duration::from_millis(LOOK_MILLIS)).await;
     }
+}
+
+async fn wait_for_supplier(stage: &Stage, code: &str, started: Timestamp) -> Result<(), String> {
+    while !is_in_coupa(&lock(&stage.simulators.world), code) {
+        if now().millis_since(started) > DAY_MILLIS_MAX {
+            return Err(format!("supplier {code} was never in Coupa"));
+        }
+        SystemClock.sleep(Duration::from_millis(LOOK_MILLIS)).await;
+    }
+    Ok(())
 }
 
 async fn record_of(stage: &Stage, invoice: InvoiceId) -> Option<InvoiceRecord> {

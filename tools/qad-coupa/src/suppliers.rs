@@ -11,12 +11,13 @@ use domain::instruction::Instruction;
 use domain::plans::{PlanRecord, PlanState};
 use domain::problem::Problem;
 use domain::suppliers::{
-    Candidate, CoupaSupplier, QadSupplier, SupplierField, SupplierId, SupplierRecord, SupplierState,
+    Candidate, CoupaSupplier, QadSupplier, SupplierEvent, SupplierField, SupplierId, SupplierRecord,
+    SupplierState,
 };
 use domain::words;
 use flows::plans;
 use flows::ports::{Collection, Hint, Queue, RecordGroup, RecordKey, Register, StoreError};
-use flows::store::{load, parse};
+use flows::store::{Document, load, parse};
 use flows::sync_suppliers::{self, QUARANTINE};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
@@ -295,6 +296,30 @@ pub(crate) fn record_of<'k>(known: &'k [Known], code: &str) -> Option<&'k Suppli
         Known::Record(record) if one.id() == id => Some(record.as_ref()),
         Known::Record(_) | Known::Unreadable { .. } => None,
     })
+}
+
+/// What has happened to a supplier, in order.
+pub(crate) async fn trail(
+    register: &DynamoRegister,
+    record: &SupplierRecord,
+) -> Result<Vec<SupplierEvent>, Failure> {
+    let entries = register
+        .audit(&record.audit_name())
+        .await
+        .map_err(|error| Failure::Unreachable(error.0))?;
+    let mut trail = Vec::new();
+    for entry in &entries {
+        let events: Vec<SupplierEvent> = serde_json::from_str(&entry.events).map_err(|error| {
+            let fix = "Report this: an entry of the audit trail cannot be read.";
+            Failure::from(
+                Problem::new("AUDIT_ENTRY_UNREADABLE", fix)
+                    .field(record.audit_name())
+                    .actual(error.to_string()),
+            )
+        })?;
+        trail.extend(events);
+    }
+    Ok(trail)
 }
 
 /// What a person wants to read about QAD's supplier of this code.

@@ -14,7 +14,7 @@ mod suppliers;
 
 use crate::faults::{Fault, Faults, RetryAfter, System};
 use crate::journal::{Journal, JournalEntry};
-use crate::scenario::{CHART_FIELD, chart_of};
+use crate::scenario::{CHART_FIELD, CHARTS, chart_of};
 use crate::world::coupa::{CoupaInvoice, whole_seconds};
 use crate::world::qad::{
     AdditionalCost, DOMAIN, ENTITY, Exact, PurchaseOrderLink, QadOrder, QadReceipt, ReceiverMatching,
@@ -288,7 +288,8 @@ impl Coupa for WorldPorts {
                     id: InvoiceId(invoice.id),
                     status: status_of(&invoice.status),
                     updated_at: whole_seconds(invoice.updated_at),
-                    out_of_scope: false,
+                    // As a connection shows it that names both companies.
+                    out_of_scope: chart_of(invoice).is_some_and(|chart| !CHARTS.contains(&chart)),
                 })
                 .collect();
             Ok(InvoicePage {
@@ -720,6 +721,7 @@ pub fn record_of(draft: &SupplierInvoiceDraft) -> SupplierInvoiceRecord {
                 description: cost.description.clone(),
             })
             .collect(),
+        invoice_link: None,
         data_operation: "C".to_owned(),
         concurrency_hash: String::new(),
     }

@@ -12,9 +12,13 @@ pub mod payable;
 pub mod payments;
 mod suppliers;
 
-pub use companies::{CHART_FIELD, CHARTS, chart_of, company_of, of_two_companies};
+pub use companies::{
+    CHART_FIELD, CHARTS, STRANGERS_CHART, chart_of, company_of, of_a_stranger, of_two_companies,
+};
 pub use coupa_orders::{CoupaOrderChange, Place};
-pub use suppliers::{ExpectedSupplier, SupplierChange, before_the_day, expected_suppliers, supplier_stories};
+pub use suppliers::{
+    ExpectedSupplier, SupplierChange, before_the_day, expected_suppliers, is_in_coupa, supplier_stories,
+};
 
 use crate::faults::{Fault, FaultRule, Faults, RetryAfter, System, scramble};
 use crate::world::coupa::{CoupaCharge, CoupaInvoice, CoupaLine};
@@ -26,7 +30,10 @@ use crate::world::{World, WriteRefusal};
 use domain::coupa_orders::CoupaOrderPolicy;
 use domain::documents::ChargeKind;
 use domain::ids::{DocumentKind, IdError};
-use domain::policy::{ChargeAccount, MatchPolicy, PostingDate, Tolerance, UnitConversion};
+use domain::policy::{
+    ChargeAccount, CodedField, Coding, LinePolicy, MatchPolicy, OnLine, PostingDate, Tolerance,
+    UnitConversion,
+};
 use domain::time::{Date, Timestamp};
 use rust_decimal::Decimal;
 use serde_json::{Map, Value, json};
@@ -103,6 +110,8 @@ pub enum Step {
     ExpireTokens(System),
     /// Somebody keys or changes a supplier.
     ChangeSupplier(SupplierChange),
+    /// The script goes on when Coupa has a supplier of this number. For the caller.
+    WaitForSupplier(&'static str),
 }
 
 /// How an event is sent.
@@ -154,6 +163,7 @@ pub fn play(
         Step::SendEvent { .. }
         | Step::WaitForState { .. }
         | Step::WaitForPayments { .. }
+        | Step::WaitForSupplier(_)
         | Step::SendOrderEvent(_) => return Ok(Played::Callers),
         Step::SavePayment(payment) => payments::save(world, payment, now),
         Step::PostReceipt(receipt) => {
@@ -192,6 +202,10 @@ pub fn policy() -> Result<MatchPolicy, IdError> {
             project: String::new(),
         })
     };
+    let segment = |field: &str| CodedField {
+        field: field.to_owned(),
+        map: BTreeMap::new(),
+    };
     Ok(MatchPolicy {
         tolerance: Tolerance::default(),
         domain: DOMAIN.parse()?,
@@ -211,9 +225,17 @@ pub fn policy() -> Result<MatchPolicy, IdError> {
         coupa_instance: String::new(),
         coupa_orders: CoupaOrderPolicy::default(),
         gl_status: "AP-GLALLOC".to_owned(),
-        lines: Default::default(),
+        lines: LinePolicy {
+            without_order: OnLine::Gl,
+            ..LinePolicy::default()
+        },
         credits: Default::default(),
-        coding: None,
+        coding: Some(Coding {
+            gl_account: segment("segment-2"),
+            sub_account: None,
+            cost_center: Some(segment("segment-3")),
+            project: None,
+        }),
         not_payable: Default::default(),
         remit_to: Default::default(),
         patience: Default::default(),
@@ -600,6 +622,7 @@ impl Case<'_> {
             purchase_orders: Vec::<PurchaseOrderLink>::new(),
             receiver_matchings: Vec::new(),
             additional_costs: Vec::new(),
+            invoice_link: None,
             data_operation: "C".to_owned(),
             concurrency_hash: String::new(),
         });
@@ -922,8 +945,27 @@ fn differences(day: &mut Day) {
         },
     );
     day.case(
+        "cleaning without an order",
+        "1,800.00 of no order, coded to an account and a cost center.",
+        Seller::Castings,
+        |case| {
+            let bill = case.received_order(whole(10), amount(10, 0));
+            let invoice = case.invoice_with(&[bill], |invoice| {
+                amount_line(invoice, amount(1_800, 0));
+                edit_first_line(invoice, |line| {
+                    line.order = None;
+                    line.order_line = None;
+                    let account =
+                        serde_json::json!({"segment-1": "10USA", "segment-2": "6200", "segment-3": "300"});
+                    line.overrides.insert("account".to_owned(), account);
+                });
+            });
+            case.posted(invoice);
+        },
+    );
+    day.case(
         "line without order",
-        "A line names no order.",
+        "A line names no order, and no account.",
         Seller::Castings,
         |case| {
             let bill = case.received_order(whole(10), amount(10, 0));
@@ -933,7 +975,7 @@ fn differences(day: &mut Day) {
                     line.order_line = None;
                 });
             });
-            case.parked(invoice, "LINE_WITHOUT_ORDER");
+            case.parked(invoice, "ACCOUNT_NOT_MAPPED");
         },
     );
 }
@@ -1564,6 +1606,7 @@ mod tests {
             coupa_orders: &coupa_orders,
             alike: &[],
             original: None,
+            credited: None,
             same_number: None,
             billed_in_coupa: &Default::default(),
             policy: &policy().unwrap(),

@@ -134,6 +134,7 @@ async fn draft_of(ports: &WorldPorts, id: InvoiceId) -> Option<SupplierInvoiceDr
         coupa_orders: &Default::default(),
         alike: &[],
         original: None,
+        credited: None,
         same_number: None,
         billed_in_coupa: &Default::default(),
         policy: &policy().unwrap(),

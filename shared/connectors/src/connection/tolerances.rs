@@ -61,6 +61,8 @@ struct OverDocument {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Default)]
 #[serde(deny_unknown_fields, default)]
 struct LimitsDocument {
+    /// Of a supplier alone: the currency of its amounts.
+    currency: Option<Currency>,
     price: BandDocument,
     received: OverDocument,
     ordered: OverDocument,
@@ -72,6 +74,7 @@ impl LimitsDocument {
     fn changes(&self) -> LimitChanges {
         let limit = |document: &Option<LimitDocument>| document.as_ref().map(|limit| limit.0.clone());
         LimitChanges {
+            currency: self.currency,
             price_over: limit(&self.price.over),
             price_under: limit(&self.price.under),
             received_over: limit(&self.received.over),
@@ -116,6 +119,7 @@ impl ToleranceDocument {
             ..standard.clone()
         };
         let given = LimitsDocument {
+            currency: None,
             price: self.price.clone(),
             received: self.received.clone(),
             ordered: self.ordered.clone(),
@@ -199,7 +203,12 @@ fn changes<K: Ord + Clone + std::fmt::Display>(
         .iter()
         .map(|(key, document)| {
             let changes = document.changes();
-            check(&format!("invoices.tolerance.{name}.{key}"), &changes, problems);
+            let at = format!("invoices.tolerance.{name}.{key}");
+            check(&at, &changes, problems);
+            if let Some(other) = changes.currency.filter(|_| name == "by_currency") {
+                let expected = format!("nothing: its amounts are in {key}");
+                problems.push(invalid(&format!("{at}.currency"), expected, other.to_string()));
+            }
             (key.clone(), changes)
         })
         .collect()

@@ -26,6 +26,17 @@ impl BaseUrl {
         &self.host
     }
 
+    /// The URL as one that names the same tenant is compared with it: a full stop behind the host's name says nothing. Case of
+    /// scheme and host, the scheme's own port and a slash at the end are gone already; another name of the same host is not
+    /// known as one.
+    pub fn tenant(&self) -> String {
+        let name = self.name();
+        match name.strip_suffix('.') {
+            Some(bare) => self.text.replacen(name, bare, 1),
+            None => self.text.clone(),
+        }
+    }
+
     /// Scheme, host and port as a URL's origin is written.
     pub(crate) fn origin(&self) -> String {
         let scheme = if self.text.starts_with("https:") {
@@ -150,6 +161,32 @@ mod tests {
         assert_eq!(
             base.at("/api/x", &[("a[gt]", "1+1, ä".to_owned())]),
             "https://example.qad.com/clouderp/api/x?a%5Bgt%5D=1%2B1%2C%20%C3%A4"
+        );
+    }
+
+    #[test]
+    fn one_tenant_is_known_however_its_address_is_written() {
+        let tenant = |text: &str| text.parse::<BaseUrl>().unwrap().tenant();
+        let one = tenant("https://qad.example.com/clouderp");
+        for same in [
+            "https://QAD.Example.COM/clouderp/",
+            "HTTPS://qad.example.com:443/clouderp",
+            "https://qad.example.com./clouderp",
+            "https://QAD.example.com.:443/clouderp//",
+        ] {
+            assert_eq!(tenant(same), one, "{same}");
+        }
+        for other in [
+            "https://qad.example.com:8443/clouderp",
+            "https://qad.example.com/ClouDerp",
+            "https://erp.example.com/clouderp",
+            "https://qad.example.com",
+        ] {
+            assert_ne!(tenant(other), one, "{other}");
+        }
+        assert_eq!(
+            tenant("https://qad.example.com.:8443/a"),
+            "https://qad.example.com:8443/a"
         );
     }
 

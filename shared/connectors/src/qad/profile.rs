@@ -5,6 +5,8 @@
 //! seen). Which one, and every name in it, is data.
 
 use super::sources::{ACTIVE, CODE};
+use crate::http::address::BaseUrl;
+use domain::ids::InvoiceId;
 use domain::problem::Problem;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -104,6 +106,64 @@ pub enum Constant {
     Text(String),
 }
 
+/// Where a supplier invoice of QAD's leads back to the page that shows it here.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct InvoiceLink {
+    /// The tenant's field of a supplier invoice.
+    pub field: String,
+    /// The page's address of an invoice, with [`LINK_PLACE`] for Coupa's id.
+    pub address: String,
+}
+
+/// What stands for Coupa's id of the invoice in an address.
+const LINK_PLACE: &str = "{id}";
+/// Longest address, in characters, before the id is put in.
+const LINK_CHARACTERS_MAX: usize = 200;
+
+impl InvoiceLink {
+    /// The address of one invoice.
+    pub(crate) fn of(&self, id: InvoiceId) -> String {
+        self.address.trim().replace(LINK_PLACE, &id.to_string())
+    }
+
+    fn problems(&self, profile: &Profile, problems: &mut Vec<Problem>) {
+        let mut refuse = |name: &str, expected: &str, actual: &str| {
+            let fix = "Correct the setting; docs/examples/connection.toml lists all of them.";
+            problems.push(
+                Problem::new("CONNECTION_INVALID", fix)
+                    .field(format!("qad.profile.invoice_link.{name}"))
+                    .expected(expected)
+                    .actual(actual),
+            );
+        };
+        let field = self.field.trim();
+        let is_taken = profile
+            .supplier_invoices
+            .fields
+            .values()
+            .any(|taken| taken == field)
+            || profile.create_constants.contains_key(field)
+            || ["dataOperation", "concurrencyHash"].contains(&field);
+        if field.is_empty() || is_taken {
+            refuse(
+                "field",
+                "a field of the tenant's that nothing else is written to",
+                field,
+            );
+        }
+        let address = self.address.trim();
+        let is_one = address.matches(LINK_PLACE).count() == 1 && !address.contains(char::is_whitespace);
+        let base = address.split(['{', '?', '#']).next().unwrap_or_default();
+        if !is_one || base.parse::<BaseUrl>().is_err() || address.chars().count() > LINK_CHARACTERS_MAX {
+            let expected = format!(
+                "an https address of at most {LINK_CHARACTERS_MAX} characters with {LINK_PLACE} once, behind the host"
+            );
+            refuse("address", &expected, address);
+        }
+    }
+}
+
 /// Everything about a tenant's API.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -145,6 +205,9 @@ pub struct Profile {
     /// Constant fields of every supplier invoice that is created.
     #[serde(default)]
     pub create_constants: BTreeMap<String, Constant>,
+    /// Where a supplier invoice that is created leads back to its page; none: nowhere.
+    #[serde(default)]
+    pub invoice_link: Option<InvoiceLink>,
     /// Parts of messages, in lower case, that mean "somebody has this record open": not applied, worth repeating.
     pub locked_messages: Vec<String>,
     /// Parts of messages, in lower case, that mean "this exists already": it is looked up.
@@ -203,6 +266,7 @@ impl Default for Profile {
             invoice_type: "INVOICE".to_owned(),
             credit_note_type: "CREDITNOTE".to_owned(),
             create_constants: BTreeMap::new(),
+            invoice_link: None,
             locked_messages: words([
                 "record in use",
                 "in use by",
@@ -608,6 +672,9 @@ impl Profile {
                 );
             }
         }
+        if let Some(link) = &self.invoice_link {
+            link.problems(self, &mut problems);
+        }
         if self.supplier_invoices.family == Family::Browse {
             problems.push(
                 Problem::new(
@@ -728,6 +795,29 @@ mod tests {
         assert_eq!(profile.create_constants.len(), 3);
     }
 
+    fn link(address: &str) -> serde_json::Value {
+        json!({"invoice_link": {"field": "note", "address": address}})
+    }
+
+    #[test]
+    fn an_invoice_leads_to_its_page() {
+        for (address, expected) in [
+            (
+                "https://p.example.com/invoices/{id}",
+                "https://p.example.com/invoices/92010",
+            ),
+            (
+                " https://p.example.com/?invoice={id} ",
+                "https://p.example.com/?invoice=92010",
+            ),
+        ] {
+            let profile = Profile::with_overrides(&link(address)).unwrap();
+            assert_eq!(profile.invoice_link.unwrap().of(InvoiceId(92010)), expected);
+        }
+        let long = format!("https://p.example.com/{}/{{id}}", "a".repeat(LINK_CHARACTERS_MAX));
+        assert!(Profile::with_overrides(&link(&long)).is_err());
+    }
+
     #[test]
     fn what_does_not_fit_is_refused_by_name() {
         for (overrides, field) in [
@@ -759,6 +849,41 @@ mod tests {
             (
                 json!({"supplier_invoices": {"path": "api"}}),
                 "qad.profile.supplier_invoices.path",
+            ),
+            (
+                json!({"invoice_link": {"field": "description", "address": "https://p.example.com/invoices/{id}"}}),
+                "qad.profile.invoice_link.field",
+            ),
+            (
+                json!({
+                    "create_constants": {"note": 1},
+                    "invoice_link": {"field": "note", "address": "https://p.example.com/invoices/{id}"},
+                }),
+                "qad.profile.invoice_link.field",
+            ),
+            (
+                json!({"invoice_link": {"field": "note"}}),
+                "qad.profile.invoice_link",
+            ),
+            (
+                link("https://p.example.com/invoices/"),
+                "qad.profile.invoice_link.address",
+            ),
+            (
+                link("https://p.example.com/{id}/{id}"),
+                "qad.profile.invoice_link.address",
+            ),
+            (
+                link("http://p.example.com/{id}"),
+                "qad.profile.invoice_link.address",
+            ),
+            (
+                link("https://{id}.example.com/"),
+                "qad.profile.invoice_link.address",
+            ),
+            (
+                link("https://p.example.com/a b/{id}"),
+                "qad.profile.invoice_link.address",
             ),
             (
                 json!({"order_lines": {"fields": {"price": null}}}),

@@ -200,6 +200,9 @@ pub(crate) fn create_body(
         named("matches", matches(resource, draft)?),
         named("costs", costs(resource, draft)?),
     ]);
+    if let Some(link) = &profile.invoice_link {
+        record.push((link.field.trim().to_owned(), text(link.of(draft.coupa_id))));
+    }
     for (name, constant) in &profile.create_constants {
         let value = match constant {
             Constant::Flag(flag) => Out::Flag(*flag),

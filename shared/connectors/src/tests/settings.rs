@@ -22,7 +22,7 @@ fn the_documented_example_is_a_connection() {
     let document = from_toml(EXAMPLE);
     let policy = document.match_policy();
     assert_eq!(policy.invoice_daybook.as_str(), "SI");
-    assert_eq!(policy.tolerance.version, "default-2");
+    assert_eq!(policy.tolerance.version, "default-3");
     assert_eq!(policy.units["DOZEN"].factor, Decimal::from(12));
     assert_eq!(
         policy.charge_accounts[&ChargeKind::Shipping].gl_account.as_str(),
@@ -281,8 +281,8 @@ fn a_changed_limit_changes_the_name_of_the_limits() {
             .tolerance
             .version
     };
-    assert_eq!(version(json!("0.05")), "default-2");
-    assert_eq!(version(json!(0.05)), "default-2");
+    assert_eq!(version(json!("0.05")), "default-3");
+    assert_eq!(version(json!(0.05)), "default-3");
     assert!(version(json!("0.1")).starts_with("custom-"));
     assert_eq!(version(json!("0.1")), version(json!("0.10")));
     assert_ne!(version(json!("0.1")), version(json!("0.2")));
@@ -397,7 +397,10 @@ fn a_tolerance_is_percent_amount_and_free_by_currency_and_supplier() {
         "received": {"over": {"percent": 0.5}},
         "total": {"free": 0.02, "percent": 1, "amount": 5},
         "by_currency": {"JPY": {"price": {"over": {"free": 500}}}},
-        "by_supplier": {"10S1001": {"ordered": {"over": {"percent": 10}}}},
+        "by_supplier": {
+            "10S1001": {"ordered": {"over": {"percent": 10}}},
+            "10S1002": {"currency": "JPY", "total": 3000},
+        },
     }))
     .unwrap();
     let limits = read.of("EUR".parse().unwrap(), Some("10s1001"));
@@ -416,6 +419,11 @@ fn a_tolerance_is_percent_amount_and_free_by_currency_and_supplier() {
     assert_eq!(
         read.of("JPY".parse().unwrap(), None).price.over.free,
         Decimal::from(500)
+    );
+    let of_supplier = |currency: &str| read.of(currency.parse().unwrap(), Some("10S1002")).total.free;
+    assert_eq!(
+        (of_supplier("JPY"), of_supplier("EUR")),
+        (Decimal::from(3000), Decimal::ONE)
     );
     // The names of before mean what they meant.
     let old = with(json!({"unit_price_percent_over": 5, "quantity_percent_over": 1}))
@@ -440,6 +448,10 @@ fn a_tolerance_is_percent_amount_and_free_by_currency_and_supplier() {
         (
             json!({"unit_price_percent_over": 5, "price": {"over": 1}}),
             "invoices.tolerance.unit_price_percent_over",
+        ),
+        (
+            json!({"by_currency": {"JPY": {"currency": "USD", "total": 5}}}),
+            "invoices.tolerance.by_currency.JPY.currency",
         ),
         (
             json!({"by_supplier": {"S1": {"ordered": {"over": -1}}}}),

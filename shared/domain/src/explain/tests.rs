@@ -249,6 +249,21 @@ fn every_exception_has_its_exact_sentence() {
              the same credit; if it credits another invoice, have its original invoice number corrected.",
         ),
         (
+            ExceptionCode::CreditedOverBilled,
+            |case| {
+                *case = Case::credit_note();
+                case.invoice.original_reference = Some("INV-1".to_owned());
+                case.credited = Some(crate::matching::Credited {
+                    billed: d("1000"),
+                    currency: case.invoice.currency,
+                    by_others: d("950"),
+                });
+            },
+            "Parked for a person since 2026-03-05 09:12 UTC: with it 1,050.00 USD would be credited, 950.00 USD of them by \
+             other credit notes, expected at most the 1,000.00 USD of invoice INV-1. Dispute the credit note, or have its \
+             original invoice number corrected; if it is right, enter it in QAD by hand and adopt it.",
+        ),
+        (
             ExceptionCode::DuplicateReference,
             |case| {
                 case.same_number = Some(crate::matching::alike::SameNumber {

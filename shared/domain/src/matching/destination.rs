@@ -7,6 +7,7 @@
 use super::{AdditionalCost, Exception, ExceptionCode, MatchInput, QuantitiesInCoupa, exact, text};
 use crate::coupa_orders::CoupaOrderLine;
 use crate::documents::{Adjustment, Billed, Charge, CodedShare, Invoice, InvoiceLine, Share};
+use crate::guards::{Guard, stands};
 use crate::ids::{DocumentKind, fold};
 use crate::policy::{ChargeAccount, CodedField, Coding, OnLine, OnOrderOnlyInCoupa};
 use rust_decimal::Decimal;
@@ -42,6 +43,7 @@ pub(super) fn of(input: &MatchInput<'_>, line: &InvoiceLine) -> Destination {
     if input.invoice.kind == DocumentKind::CreditNote
         && line.total <= Decimal::ZERO
         && purpose(line) != Adjustment::Quantity
+        && stands(Guard::PriceTakesNoReturn)
     {
         return Destination::Ledger;
     }

@@ -2,6 +2,7 @@
 
 mod alike;
 mod cancel;
+mod credited;
 mod destination;
 mod order_lines;
 mod payable;
@@ -28,6 +29,7 @@ pub(crate) struct Case {
     pub(crate) coupa_orders: CoupaOrders,
     pub(crate) alike: Vec<BillAlike>,
     pub(crate) original: Option<Original>,
+    pub(crate) credited: Option<Credited>,
     pub(crate) same_number: Option<SameNumber>,
     pub(crate) billed_in_coupa: QuantitiesInCoupa,
     pub(crate) policy: MatchPolicy,
@@ -45,6 +47,7 @@ impl Case {
             alike: Vec::new(),
             original: None,
             same_number: None,
+            credited: None,
             billed_in_coupa: BTreeMap::new(),
             policy: policy(),
         }
@@ -74,6 +77,7 @@ impl Case {
             coupa_orders: &self.coupa_orders,
             alike: &self.alike,
             original: self.original.as_ref(),
+            credited: self.credited.as_ref(),
             same_number: self.same_number.as_ref(),
             billed_in_coupa: &self.billed_in_coupa,
             policy: &self.policy,
@@ -473,7 +477,7 @@ fn the_report_of_an_approval_has_every_figure() {
     case.bill(vec![line(4, "45", "10.1", "PO1", 1)]);
     let decision = case.decide();
     assert_eq!(case.verdict(), "approve");
-    assert_eq!(decision.report.tolerance_version, "default-2");
+    assert_eq!(decision.report.tolerance_version, "default-3");
     let expected = LineReport {
         line: 4,
         order_line: Some(key("PO1", 1)),
@@ -905,6 +909,48 @@ fn a_total_may_differ_by_what_is_given_in_percent_and_amount() {
         case.invoice.total += d(difference);
         let expected = if fine { "approve" } else { "park TOTALS_DISAGREE" };
         assert_eq!(case.verdict(), expected, "{percent:?} {amount:?} {difference}");
+    }
+}
+
+/// The entity keeps its books in USD, and lets a total differ by 50.00 of them, or by five hundred within one percent.
+#[test]
+fn a_total_in_another_currency_may_not_differ_by_a_sum_of_the_entitys_own() {
+    // Currency, percent, difference -> verdict, and the limit where it is parked
+    let usd = Some("50.00 USD");
+    let eur = Some("1.00 EUR, the amounts of the limit being in USD");
+    let percent = Some("10.1011 EUR, the amounts of the limit being in USD");
+    for (currency, by_percent, difference, limit) in [
+        ("USD", None, "50.00", None),
+        ("USD", None, "50.01", usd),
+        ("EUR", None, "1.00", None),
+        ("EUR", None, "1.01", eur),
+        ("EUR", None, "50.00", eur),
+        ("EUR", Some("1"), "10.10", None),
+        ("EUR", Some("1"), "10.11", percent),
+    ] {
+        let mut case = Case::invoice();
+        case.order_line().unit_price = d("1000");
+        case.bill(vec![line(1, "1", "1000", "PO1", 1)]);
+        case.invoice.currency = currency.parse().unwrap();
+        for order in case.orders.values_mut().flatten() {
+            order.currency = case.invoice.currency;
+        }
+        for receipt in &mut case.receipts {
+            receipt.currency = receipt.currency.map(|_| case.invoice.currency);
+        }
+        case.policy.tolerance.currency = Some("USD".parse().unwrap());
+        case.policy.tolerance.limits.total = Limit {
+            percent: by_percent.map(d),
+            amount: Some(d("500")).filter(|_| by_percent.is_some()),
+            free: d("50"),
+        };
+        case.invoice.total += d(difference);
+        let Some(limit) = limit else {
+            assert_eq!(case.verdict(), "approve", "{currency} {difference}");
+            continue;
+        };
+        assert_eq!(case.verdict(), "park TOTALS_DISAGREE", "{currency} {difference}");
+        assert_eq!(case.figures(ExceptionCode::TotalsDisagree).2, limit);
     }
 }
 

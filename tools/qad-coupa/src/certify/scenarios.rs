@@ -4,11 +4,12 @@
 //! says "validate that it is correct in the ERP", the criteria here say what correct means.
 
 use domain::documents::{Billed, CoupaStatus, Invoice};
+use domain::effect::EffectEvent;
 use domain::ids::DocumentKind;
 use domain::lifecycle::{InvoiceRecord, State};
 use domain::mark::Mark;
 use domain::payments::BillPayments;
-use domain::suppliers::{SupplierField, SupplierRecord, SupplierState};
+use domain::suppliers::{SupplierEvent, SupplierField, SupplierRecord, SupplierState};
 use flows::ports::{CoupaBill, QadDocument};
 use rust_decimal::Decimal;
 use serde::Serialize;
@@ -144,6 +145,28 @@ pub(crate) struct SupplierEvidence {
     pub(crate) asked: String,
     /// The register's record.
     pub(crate) record: SupplierRecord,
+    /// What has happened to it, in order.
+    pub(crate) trail: Vec<SupplierEvent>,
+}
+
+impl SupplierEvidence {
+    /// Writes to either system that are proven, after the two were linked.
+    fn changes(&self) -> usize {
+        let since = self
+            .trail
+            .iter()
+            .skip_while(|event| !matches!(event, SupplierEvent::Linked { .. }));
+        let is_done = |event: &&SupplierEvent| {
+            matches!(
+                event,
+                SupplierEvent::Writing {
+                    step: EffectEvent::Confirmed,
+                    ..
+                }
+            )
+        };
+        since.filter(is_done).count()
+    }
 }
 
 /// One criterion, and how it was found.
@@ -222,7 +245,7 @@ pub(crate) fn judge_all(scenario: &Scenario, documents: usize) -> Vec<Criterion>
 }
 
 /// What must be true of a supplier that a scenario was shown with.
-pub(crate) fn judge_supplier(evidence: &SupplierEvidence) -> Vec<Criterion> {
+pub(crate) fn judge_supplier(scenario: &Scenario, evidence: &SupplierEvidence) -> Vec<Criterion> {
     let mut sheet = Sheet::of(&evidence.asked);
     let record = &evidence.record;
     let linked = matches!(record.state, SupplierState::Linked { .. });
@@ -249,6 +272,14 @@ pub(crate) fn judge_supplier(evidence: &SupplierEvidence) -> Vec<Criterion> {
         format!("the name {ours} on both sides"),
         theirs,
     );
+    if scenario.number == "2.2" {
+        let changes = evidence.changes();
+        sheet.row(
+            changes > 0,
+            "a change that was written to the other system after both had it",
+            format!("{changes} such changes"),
+        );
+    }
     sheet.rows
 }
 

@@ -280,9 +280,12 @@ fn tolerance(rest: &[&str], text: &str) -> String {
         ["ordered", ..] | ["quantity_percent_over"] => "A quantity above what was ordered",
         ["echo", ..] => "A total of QAD's that differs from what was sent, as QAD computes the tax itself",
         ["total", ..] | ["total_amount"] => "A total that differs from its lines, charges and tax",
-        ["currency"] => {
-            return format!("The amounts of the limits are in {text}; elsewhere percentages alone count.");
+        ["currency"] if of.is_empty() => {
+            return format!(
+                "The amounts of the limits are in {text}; in other currencies percentages alone count, and rounding is free."
+            );
         }
+        ["currency"] => return format!("The amounts of the limits{of} are in {text}."),
         ["version"] => return format!("Each decision names its limits as {text}."),
         _ => "A difference",
     };

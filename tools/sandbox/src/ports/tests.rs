@@ -40,6 +40,7 @@ impl Bench {
             coupa_orders: &Default::default(),
             alike: &[],
             original: None,
+            credited: None,
             same_number: None,
             billed_in_coupa: &Default::default(),
             policy: &policy().unwrap(),

@@ -11,6 +11,10 @@ use serde_json::{Value, json};
 pub const CHART_FIELD: &str = "account-type.name";
 /// The charts of the tenant's entities.
 pub const CHARTS: [&str; 2] = ["QAD 10USA", "QAD 20GER"];
+/// The chart of a company whose ERP is another one.
+pub const STRANGERS_CHART: &str = "SAP Europe";
+/// How far apart a stranger's bills are from the first company's in Coupa's ids.
+const STRANGERS_BILLS: u64 = 700_000;
 /// How far apart the same bills of the two companies are in Coupa's ids.
 const OTHER_BILLS: u64 = 500_000;
 /// By how many weeks the other company's bills are older. Bills of the same supplier, number and amount of less than half a year
@@ -95,7 +99,8 @@ fn step_there(step: &Step) -> Option<Step> {
         | Step::ChangeCoupaOrder(_)
         | Step::SendOrderEvent(_)
         | Step::SavePayment(_)
-        | Step::WaitForPayments { .. } => return None,
+        | Step::WaitForPayments { .. }
+        | Step::WaitForSupplier(_) => return None,
     })
 }
 
@@ -118,6 +123,49 @@ fn in_other_company(story: &Scenario) -> Option<Scenario> {
         expected.invoice = expected.invoice.saturating_add(OTHER_BILLS);
     }
     Some(other)
+}
+
+/// Bills of a stranger on the same Coupa instance, of the same suppliers and orders and with the same numbers, some of them
+/// voided in the end: whatever becomes of them, it is none of this product's business.
+pub fn of_a_stranger(day: &[Scenario]) -> Vec<Scenario> {
+    let strangers = |story: &Scenario| {
+        let there = |invoice: &u64| invoice.saturating_add(STRANGERS_BILLS);
+        let mut other = story.clone();
+        other.steps = story
+            .steps
+            .iter()
+            .filter_map(|step| match step {
+                Step::SendEvent {
+                    invoice,
+                    delivery,
+                    status,
+                } => Some(Step::SendEvent {
+                    invoice: there(invoice),
+                    delivery: *delivery,
+                    status: *status,
+                }),
+                Step::Approve(invoice) => Some(Step::Approve(there(invoice))),
+                Step::Void(invoice) => Some(Step::Void(there(invoice))),
+                _ => None,
+            })
+            .collect();
+        other.orders.clear();
+        other.receipts.clear();
+        other.qad_invoices.clear();
+        other.coupa_orders.clear();
+        other.expected.clear();
+        for invoice in &mut other.invoices {
+            *invoice = coded(invoice, STRANGERS_CHART);
+            invoice.id = there(&invoice.id);
+        }
+        other
+    };
+    let voids = |story: &&Scenario| story.steps.iter().any(|step| matches!(step, Step::Void(_)));
+    let first = day.iter().take(3);
+    first
+        .chain(day.iter().skip(3).filter(voids))
+        .map(strangers)
+        .collect()
 }
 
 /// Each story in both companies, one after the other, as far as it can be told in both.

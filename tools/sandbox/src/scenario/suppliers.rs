@@ -24,6 +24,8 @@ const NAMESAKE: u64 = 5_005;
 const NAMESAKE_CODE: &str = "S1009";
 /// Code of the supplier keyed in QAD during the day.
 const KEYED_CODE: &str = "S2001";
+/// Its name at the end of the day.
+const KEYED_NAME_AFTERWARDS: &str = "Example Bearings Worldwide";
 
 /// What somebody does to a supplier.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -87,6 +89,13 @@ pub enum ExpectedSupplier {
         /// The code.
         code: &'static str,
     },
+    /// Both systems have it once under this code, and under this name, which it got after they had it.
+    Renamed {
+        /// The code.
+        code: &'static str,
+        /// The name.
+        name: &'static str,
+    },
     /// QAD has the code, and the supplier of the same name in Coupa has no number: a person must decide.
     Apart {
         /// The code.
@@ -100,14 +109,14 @@ impl ExpectedSupplier {
     /// QAD's code.
     pub fn code(&self) -> &'static str {
         match self {
-            Self::InBoth { code } | Self::Apart { code, .. } => code,
+            Self::InBoth { code } | Self::Renamed { code, .. } | Self::Apart { code, .. } => code,
         }
     }
 
     /// The state in which `sync-suppliers` must have it.
     pub fn state(&self) -> &'static str {
         match self {
-            Self::InBoth { .. } => "linked",
+            Self::InBoth { .. } | Self::Renamed { .. } => "linked",
             Self::Apart { .. } => "parked",
         }
     }
@@ -132,9 +141,11 @@ impl ExpectedSupplier {
             .filter(|supplier| fold(&text(supplier, "number")) == fold(code))
             .collect();
         match (self, numbered.as_slice()) {
-            (Self::InBoth { .. }, [theirs]) => {
+            (Self::InBoth { .. } | Self::Renamed { .. }, [theirs]) => {
                 let active = text(theirs, "status") == "active";
-                let same = text(ours, "businessRelationName") == text(theirs, "name")
+                let name = text(theirs, "name");
+                let same = text(ours, "businessRelationName") == name
+                    && !matches!(self, Self::Renamed { name: wanted, .. } if *wanted != name)
                     && ours.get("isActive") == Some(&Value::Bool(active));
                 (!same).then(|| format!("supplier {code} differs between QAD and Coupa"))
             }
@@ -151,10 +162,22 @@ impl ExpectedSupplier {
     }
 }
 
+/// True when Coupa has a supplier of this number.
+pub fn is_in_coupa(world: &World, code: &str) -> bool {
+    let is_it = |supplier: &Map<String, Value>| {
+        let number = supplier.get("number").and_then(Value::as_str);
+        number.is_some_and(|number| fold(number) == fold(code))
+    };
+    world.coupa.suppliers.values().any(is_it)
+}
+
 /// How suppliers stand at the end of the day.
 pub fn expected_suppliers() -> Vec<ExpectedSupplier> {
     vec![
-        ExpectedSupplier::InBoth { code: KEYED_CODE },
+        ExpectedSupplier::Renamed {
+            code: KEYED_CODE,
+            name: KEYED_NAME_AFTERWARDS,
+        },
         ExpectedSupplier::InBoth { code: APPROVED_CODE },
         ExpectedSupplier::Apart {
             code: NAMESAKE_CODE,
@@ -188,12 +211,18 @@ pub fn supplier_stories() -> Vec<Scenario> {
     day.next_receiver = FIRST_RECEIVER;
     day.case(
         "supplier keyed in QAD",
-        "It appears in Coupa under QAD's code.",
+        "It appears in Coupa under QAD's code, and gets another name there when QAD has it.",
         Seller::Fasteners,
         |case| {
             case.step(Step::ChangeSupplier(SupplierChange::KeyInQad {
                 code: KEYED_CODE.to_owned(),
                 name: "Example Bearings".to_owned(),
+            }));
+            case.step(Step::WaitForSupplier(KEYED_CODE));
+            case.step(Step::ChangeSupplier(SupplierChange::ChangeInQad {
+                code: KEYED_CODE.to_owned(),
+                field: "businessRelationName",
+                value: Value::from(KEYED_NAME_AFTERWARDS),
             }));
         },
     );

@@ -328,6 +328,9 @@ pub struct SupplierInvoiceRecord {
     /// Other costs.
     #[serde(default)]
     pub additional_costs: Vec<AdditionalCost>,
+    /// A user field of the tenant's: where the document leads back to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub invoice_link: Option<String>,
     /// `C`.
     #[serde(default)]
     pub data_operation: String,
