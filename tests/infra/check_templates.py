@@ -101,8 +101,10 @@ GRANTS = {
         "RegisterTable": {
             "dynamodb:BatchGetItem",
             "dynamodb:ConditionCheckItem",
+            "dynamodb:DeleteItem",
             "dynamodb:GetItem",
             "dynamodb:PutItem",
+            "dynamodb:UpdateItem",
         },
         "AuditTable": {"dynamodb:PutItem"},
         "TokensTable": {"dynamodb:GetItem", "dynamodb:UpdateItem"},
@@ -140,6 +142,7 @@ GRANTS = {
             "dynamodb:GetItem",
             "dynamodb:PutItem",
             "dynamodb:Query",
+            "dynamodb:UpdateItem",
         },
         "AuditTable": {"dynamodb:PutItem"},
         "TokensTable": {"dynamodb:GetItem", "dynamodb:UpdateItem"},

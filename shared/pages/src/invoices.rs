@@ -61,7 +61,7 @@ impl Wanted {
         .unwrap_or_default()
     }
 
-    fn query(&self) -> String {
+    pub(crate) fn query(&self) -> String {
         let code = self
             .code
             .as_ref()
@@ -132,9 +132,15 @@ async fn list(visit: &Visit, fields: &Fields) -> Result<Markup, Problems> {
     let base = &visit.base;
     Ok(html! {
         h1 { "Invoices" }
+        @if let Some(looked_at) = fields.get("done").and_then(|count| count.parse::<i64>().ok()) {
+            p.sentence.done role="status" {
+                (words::invoices(looked_at)) @if looked_at == 1 { " is" } @else { " are" }
+                " being looked at again. What has changed leaves the list by itself: open it again in a moment."
+            }
+        }
         (tabs(base, wanted.view, &standing))
         @if let Some(cause) = &wanted.code {
-            p { "Only: " strong { (code(cause)) } ". " (crate::suppliers::fix_of(cause)) " "
+            p { "Only: " strong { (code(cause)) } ". " (crate::help::fix_of(cause)) " "
                 a href={ (base) "/invoices?view=" (wanted.view.word()) } { "Show all of the list" } }
         }
         p { (words::sums(&sums)) ". "

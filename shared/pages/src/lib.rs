@@ -5,10 +5,12 @@
 //! through [`flows::operator`], as on the command line.
 
 mod acts;
+mod help;
 mod invoice;
 mod invoices;
 mod layout;
 mod login;
+mod lookups;
 pub mod mail;
 mod month;
 mod picture;
@@ -169,9 +171,11 @@ fn router(console: Arc<Console>) -> Router {
         .route("/suppliers", get(suppliers::show))
         .route("/month", get(month::latest))
         .route("/month/{month}", get(month::show).post(month::sign))
-        .route("/help", get(suppliers::help))
-        .route("/help/{code}", get(suppliers::help_code))
-        .route("/connections", get(suppliers::connections))
+        .route("/lookups", get(lookups::show))
+        .route("/plans/allow", get(lookups::ask).post(lookups::answer))
+        .route("/help", get(help::help))
+        .route("/help/{code}", get(help::help_code))
+        .route("/connections", get(help::connections))
         .route("/login", get(login::begin).post(login::choose))
         .route("/login/back", get(login::back))
         .route("/out", post(login::out))

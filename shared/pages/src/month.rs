@@ -3,7 +3,7 @@
 use crate::invoices::name_of;
 use crate::layout::{Part, page, refused};
 use crate::words::{amounts, date, sums};
-use crate::{Fields, Problems, Role, Visit};
+use crate::{Fields, Problems, Role, Visit, picture};
 use axum::extract::{Form, Path};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Redirect, Response};
@@ -141,6 +141,12 @@ fn content(visit: &Visit, read: &Read, complaint: Option<&str>) -> Markup {
                 }
             } }
         } }
+        div.pics { (picture::money(&[
+            (name_of(View::NeedsYou), "b1", read.of(View::NeedsYou)),
+            (name_of(View::Waits), "b2", read.of(View::Waits)),
+            (name_of(View::Working), "b4", read.of(View::Working)),
+            ("Posted in this month", "b3", read.posted.clone()),
+        ])) }
         p.soft { "Amounts of different currencies are never added. Coupa and QAD themselves are compared by the reconciliation,
             which whoever runs this product starts." }
         (signatures(visit, read))

@@ -18,7 +18,7 @@ use domain::words;
 use flows::bills::bill_key;
 use flows::opening;
 use flows::pause::Flow;
-use flows::ports::{AuditEntry, Clock, Collection, RecordGroup, RecordKey, Register, StoredRecord};
+use flows::ports::{AuditEntry, Clock, Collection, RecordKey, Register, StoredRecord};
 use flows::store::{Document, invoice_audit_name, load, parse, verify_chain};
 use flows::sync_suppliers::QUARANTINE;
 use serde::Deserialize;
@@ -170,10 +170,7 @@ fn member(collection: Collection, stored: &StoredRecord) -> Option<Result<Other,
 async fn others(register: &DynamoRegister) -> Result<(Vec<Other>, Vec<Problem>), Failure> {
     let (mut found, mut unreadable) = (Vec::new(), Vec::new());
     for collection in Collection::ALL {
-        let members = register
-            .list(&RecordGroup::Collection(collection))
-            .await
-            .map_err(|error| Failure::Unreachable(error.0))?;
+        let members = records::members(register, collection).await?;
         for read in members.iter().filter_map(|stored| member(collection, stored)) {
             match read {
                 Ok(other) => found.push(other),
