@@ -67,6 +67,12 @@ pub struct Row {
     /// The supplier's name.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub supplier: String,
+    /// QAD's number of the supplier.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub supplier_number: String,
+    /// The entity it is decided for; empty where the connection has only one.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub entity: String,
     /// The first order it names.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub order: String,
@@ -106,6 +112,8 @@ impl Row {
             code: first_code(record, View::of(record)),
             reference: text(summary.map(|summary| summary.reference.as_str())),
             supplier: text(summary.map(|summary| summary.supplier_name.as_str())),
+            supplier_number: text(summary.and_then(|summary| summary.supplier_number.as_deref())),
+            entity: text(record.entity.as_ref().map(|entity| entity.as_str())),
             order: text(summary.and_then(|summary| summary.orders.first().map(|order| order.as_str()))),
             date: summary.map(|summary| summary.invoice_date),
             total: summary.map(|summary| summary.total).unwrap_or_default(),
@@ -320,6 +328,7 @@ fn counts_of(sheets: BTreeMap<String, BTreeMap<String, Tally>>, part: u8) -> Vec
     counts.collect()
 }
 
+/// A sheet of its own beside the month's, which the version before this one reads too.
 fn since_sheet(month: &str) -> String {
     format!("since/{month}")
 }

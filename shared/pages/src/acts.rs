@@ -317,7 +317,7 @@ fn about(visit: &Visit, asked: &Asked) -> Markup {
     html! {
         p { a href={ (visit.base) "/invoices/" (record.id) } { "Back to the invoice" } }
         h1 { (asked.act.title()) ": " bdi { (heading(record)) } }
-        p { bdi { (visit.clock.sentence(&domain::explain::sentence(record))) } }
+        p { bdi { (visit.sentence(&domain::explain::sentence(record))) } }
         @if asked.act == Act::Release { (lines(record)) }
         p.sentence { (asked.act.means())
             @if asked.needs_two() { " Above this amount two persons are needed: the first one's word is noted, another person's releases it." }

@@ -8,6 +8,7 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use domain::matching::ExceptionCode;
 use maud::html;
+use std::collections::BTreeSet;
 
 /// `GET /connections`.
 pub(crate) async fn connections(visit: Visit) -> Response {
@@ -43,13 +44,30 @@ fn known(code: &str) -> Option<Known> {
     })
 }
 
+/// Every code that the manual explains, in the order of its letters.
+fn all_codes() -> BTreeSet<&'static str> {
+    let cells = MANUAL
+        .iter()
+        .flat_map(|text| text.lines())
+        .filter_map(|line| line.strip_prefix('|')?.split(" | ").next());
+    let quoted = cells.flat_map(|cell| cell.split('`').skip(1).step_by(2));
+    quoted.filter(|word| is_code(word)).collect()
+}
+
+fn is_code(word: &str) -> bool {
+    word.contains('_')
+        && word
+            .bytes()
+            .all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'_')
+}
+
 /// What to do about a code, in one sentence for people without a terminal.
 pub(crate) fn fix_of(code: &str) -> String {
     if let Some(exception) = ExceptionCode::ALL
         .iter()
         .find(|exception| exception.as_str() == code)
     {
-        return exception.fix().to_owned();
+        return without_a_terminal(exception.fix());
     }
     known(code)
         .and_then(|known| known.cells.last().cloned())
@@ -58,6 +76,15 @@ pub(crate) fn fix_of(code: &str) -> String {
             || "Open the invoice: it says what to do.".to_owned(),
             |text| plain(&text),
         )
+}
+
+/// What is left of an advice for those who have no terminal: the ways that name no verb of the command line.
+fn without_a_terminal(text: &str) -> String {
+    let ways: Vec<&str> = text
+        .split(", or ")
+        .filter(|way| !way.contains("qad-coupa"))
+        .collect();
+    format!("{}.", ways.join(", or ").trim_end_matches('.'))
 }
 
 /// A cell of the manual without its marks.
@@ -94,7 +121,7 @@ pub(crate) async fn help(visit: Visit) -> Response {
         h2 { "Who may do what" }
         ul {
             li { "A clerk looks again, takes out, takes up again, and releases up to the limit." }
-            li { "An approver does the same, and is the second person above the limit." }
+            li { "An approver does the same, is the second person above the limit, and allows plans that wait." }
             li { "A controller signs the month off." }
             li { "An auditor reads." }
         }
@@ -102,6 +129,14 @@ pub(crate) async fn help(visit: Visit) -> Response {
         ul { @for exception in ExceptionCode::ALL {
             li { a href={ (base) "/help/" (exception.as_str()) } { (code(exception.as_str())) } }
         } }
+        h2 { "Other codes" }
+        p { "What the technical details of an invoice, or a page that could not be shown, may name." }
+        details {
+            summary { "All of them" }
+            ul { @for other in all_codes().iter().filter(|other| !is_reason(other)) {
+                li { a href={ (base) "/help/" (other) } { (other) } }
+            } }
+        }
     };
     page(&visit, Part::Other, "Help", content).into_response()
 }
@@ -130,6 +165,10 @@ pub(crate) async fn help_code(visit: Visit, Path(name): Path<String>) -> Respons
     page(&visit, Part::Other, &code(&name), content).into_response()
 }
 
+fn is_reason(code: &str) -> bool {
+    ExceptionCode::ALL.iter().any(|reason| reason.as_str() == code)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -146,6 +185,15 @@ mod tests {
             assert!(!fix_of(exception.as_str()).is_empty());
         }
         assert!(known("NOT_A_CODE").is_none());
+        let all = all_codes();
+        for code in ["PAUSED", "SEEN_IS_STALE", "QAD_DOCUMENT_LATE"] {
+            assert!(all.contains(code) || !code.contains('_'), "{code}");
+        }
+        assert!(all.len() > ExceptionCode::ALL.len());
+        for code in all {
+            let told = known(code).is_some_and(|known| known.cells.len() >= 2 && !known.cells[1].is_empty());
+            assert!(told && !fix_of(code).contains("qad-coupa"), "{code}");
+        }
     }
 
     #[test]

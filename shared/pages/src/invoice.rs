@@ -206,7 +206,7 @@ fn content(visit: &Visit, read: &Read, fields: &Fields) -> Markup {
                 @if let Some(due) = summary.particulars.due { ", due " (crate::words::date(due)) }
             }
         } }
-        p class=(mood(view)) { bdi { (visit.clock.sentence(&explain::sentence(record))) } }
+        p class=(mood(view)) { bdi { (visit.sentence(&explain::sentence(record))) } }
         @if let Some(request) = &record.release_request {
             @if matches!(record.state, State::Parked { .. }) {
                 p.sentence {
@@ -223,7 +223,7 @@ fn content(visit: &Visit, read: &Read, fields: &Fields) -> Markup {
         h2 { "What happened" }
         (history(visit, &read.trail))
         h2 { "To tell the supplier" }
-        p { "“" bdi { (visit.clock.sentence(&explain::to_supplier(record))) } "”" }
+        p { "“" bdi { (visit.sentence(&explain::to_supplier(record))) } "”" }
         (technical(record, read.loaded.revision, &read.trail))
     }
 }
@@ -539,7 +539,7 @@ fn history(visit: &Visit, trail: &[AuditEntry]) -> Markup {
             li {
                 time datetime=(entry.at.to_string()) { (visit.clock.short(entry.at)) } " "
                 @match serde_json::from_str::<Vec<Event>>(&entry.events) {
-                    Ok(events) => bdi { (visit.clock.sentence(&events.iter().map(told).collect::<Vec<_>>().join(" "))) },
+                    Ok(events) => bdi { (visit.sentence(&events.iter().map(told).collect::<Vec<_>>().join(" "))) },
                     Err(_) => { "An entry of another version of this product, which this page cannot read." }
                 }
             }

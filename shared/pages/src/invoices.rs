@@ -15,7 +15,7 @@ use maud::{Markup, html};
 /// Rows of a page.
 const PAGE_ROWS: usize = 50;
 /// Most rows of a file; of a longer list none is made, so that none is taken for whole.
-const FILE_ROWS_MAX: usize = 10_000;
+pub(crate) const FILE_ROWS_MAX: usize = 10_000;
 
 /// Which list.
 pub(crate) struct Wanted {
@@ -46,6 +46,15 @@ impl Wanted {
             code: short("code"),
             beyond: short("after"),
         })
+    }
+
+    /// All of a view.
+    pub(crate) fn view(view: View) -> Self {
+        Self {
+            view,
+            code: None,
+            beyond: None,
+        }
     }
 
     pub(crate) fn list(&self) -> String {
@@ -222,18 +231,21 @@ fn why(row: &Row) -> String {
 /// `GET /invoices.csv`: the whole of a list.
 pub(crate) async fn csv(visit: Visit, Query(fields): Query<Fields>) -> Response {
     match file(&visit, &fields).await {
-        Ok((name, text)) => {
-            let headers = [
-                (header::CONTENT_TYPE, "text/csv; charset=utf-8".to_owned()),
-                (
-                    header::CONTENT_DISPOSITION,
-                    format!("attachment; filename=\"{name}\""),
-                ),
-            ];
-            (headers, text).into_response()
-        }
+        Ok((name, text)) => attachment(&name, text),
         Err(problems) => refused(&visit, &problems, "/invoices"),
     }
+}
+
+/// A file of comma-separated values.
+pub(crate) fn attachment(name: &str, text: String) -> Response {
+    let headers = [
+        (header::CONTENT_TYPE, "text/csv; charset=utf-8".to_owned()),
+        (
+            header::CONTENT_DISPOSITION,
+            format!("attachment; filename=\"{name}\""),
+        ),
+    ];
+    (headers, text).into_response()
 }
 
 async fn file(visit: &Visit, fields: &Fields) -> Result<(String, String), Problems> {
@@ -254,6 +266,8 @@ async fn file(visit: &Visit, fields: &Fields) -> Result<(String, String), Proble
         "due_date",
         "plant",
         "requester",
+        "supplier_number",
+        "entity",
     ];
     let lines: Vec<Vec<String>> = rows
         .iter()
@@ -273,6 +287,8 @@ async fn file(visit: &Visit, fields: &Fields) -> Result<(String, String), Proble
                 row.due.map(|date| date.to_string()).unwrap_or_default(),
                 row.plant.clone(),
                 row.requester.clone(),
+                row.supplier_number.clone(),
+                row.entity.clone(),
             ]
         })
         .collect();

@@ -170,6 +170,7 @@ fn router(console: Arc<Console>) -> Router {
         .route("/find", get(invoices::find))
         .route("/suppliers", get(suppliers::show))
         .route("/month", get(month::latest))
+        .route("/accrual.csv", get(month::accrual))
         .route("/month/{month}", get(month::show).post(month::sign))
         .route("/lookups", get(lookups::show))
         .route("/plans/allow", get(lookups::ask).post(lookups::answer))
@@ -366,6 +367,11 @@ impl Visit {
             timing: &self.console.timing,
             deadline: self.now.plus_millis(ACT_MILLIS),
         }
+    }
+
+    /// A sentence as it is told here: by the plant's clock, without the verbs of a terminal that nobody here has.
+    pub(crate) fn sentence(&self, text: &str) -> String {
+        self.clock.sentence(&words::without_verbs(text))
     }
 
     pub(crate) fn path(&self, path: &str) -> String {

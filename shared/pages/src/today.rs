@@ -14,7 +14,7 @@ use maud::{Markup, html};
 /// Days of the picture.
 const PICTURE_DAYS: usize = 14;
 /// Milliseconds of a day.
-const DAY_MILLIS: i64 = 86_400_000;
+pub(crate) const DAY_MILLIS: i64 = 86_400_000;
 
 /// `GET /`.
 pub(crate) async fn show(visit: Visit) -> Response {

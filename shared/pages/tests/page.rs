@@ -15,7 +15,7 @@ use axum::http::{Request, StatusCode, header};
 use domain::documents::{InvoiceParticulars, SourceVersion};
 use domain::ids::{DocumentKind, InvoiceId};
 use domain::instruction::SecondPerson;
-use domain::lifecycle::{Event, InvoiceRecord, ParkReason, State, Summary};
+use domain::lifecycle::{Event, InvoiceRecord, PaidState, ParkReason, PostedHow, State, Summary, Voucher};
 use domain::matching::{Exception, ExceptionCode};
 use domain::payments::BillPayments;
 use domain::plans::{PlanEvent, PlanRecord, PlanState};
@@ -533,12 +533,34 @@ async fn each_role_does_its_own_and_no_other() {
             ("reason", "agreed with the ledger"),
         ];
         let answer = world.post(&cookie, month, &sent).await;
-        let expected = if may {
-            StatusCode::SEE_OTHER
+        let sure: Vec<(&str, &str)> = sent.into_iter().chain([("sure", "yes")]).collect();
+        if may {
+            assert_eq!(
+                (answer.status, answer.field("sure").as_str()),
+                (StatusCode::OK, "yes")
+            );
+            let unsigned = world.get(&cookie, month).await.body;
+            assert!(
+                unsigned.contains("Nobody has signed"),
+                "nothing before it is confirmed"
+            );
+            assert_eq!(
+                world.post(&cookie, month, &sure).await.status,
+                StatusCode::SEE_OTHER
+            );
+            let again = world.post(&cookie, month, &sure).await;
+            assert_eq!(
+                again.status,
+                StatusCode::CONFLICT,
+                "the same form again signs nothing"
+            );
         } else {
-            StatusCode::FORBIDDEN
-        };
-        assert_eq!(answer.status, expected, "{person}: {}", answer.body);
+            assert_eq!(answer.status, StatusCode::FORBIDDEN, "{person}: {}", answer.body);
+            assert_eq!(
+                world.post(&cookie, month, &sure).await.status,
+                StatusCode::FORBIDDEN
+            );
+        }
     }
     let signed = world.get(&world.enter(4).await, month).await;
     assert!(signed.body.contains("agreed with the ledger") && signed.body.contains("casey@example.com"));
@@ -1136,6 +1158,53 @@ async fn what_an_older_version_has_written_is_taken_in() {
             .body
             .contains("3 invoices, 3,888.00 USD")
     );
+}
+
+/// What QAD does not have is one file, invoice by invoice; what is in QAD and waits for its payments alone is not in it.
+#[tokio::test]
+async fn what_has_to_be_accrued_is_one_file() {
+    let world = World::new().await;
+    let mut record = parked(7, "=Example, \"Castings\"");
+    record.entity = "10USACO".parse().ok();
+    record.summary.as_mut().unwrap().supplier_number = Some("10S1001".to_owned());
+    world.park(record).await;
+    let mut posted = parked(8, "Example Castings");
+    posted.state = State::Exported {
+        voucher: Voucher {
+            year: 2026,
+            daybook: "SI".into(),
+            number: 100_008,
+        },
+        how: PostedHow::Created,
+    };
+    posted.paid = Some(PaidState::Parked {
+        problem: Problem::new("PAYMENT_AMBIGUOUS", ""),
+    });
+    let change = Change::<_, Event> {
+        document: posted,
+        events: vec![],
+        writes: vec![],
+    };
+    save(&world.context(), 0, change).await.unwrap();
+    let casey = world.enter(3).await;
+    assert!(
+        world
+            .get(&casey, "/month/2026-11")
+            .await
+            .body
+            .contains("href=\"/accrual.csv\"")
+    );
+    let file = world.get(&casey, "/accrual.csv").await;
+    let lines: Vec<&str> = file.body.split("\r\n").collect();
+    assert_eq!(lines.len(), 2, "{}", file.body);
+    assert!(
+        lines[0].starts_with("as_of_utc,stands,coupa_id,entity,plant"),
+        "{}",
+        lines[0]
+    );
+    let part = "needs you,7,10USACO,Plant 10USA,10S1001,\"'=Example, \"\"Castings\"\"\",INV-7,2026-03-05,PO7,1296,USD,PRICE_OVER_TOLERANCE,";
+    assert!(lines[1].contains(part), "{}", lines[1]);
+    assert!(lines[1].ends_with(",6,2026-04-04"), "{}", lines[1]);
 }
 
 /// A person whose roles are none that the page knows is told whom to ask, and is let into nothing.
