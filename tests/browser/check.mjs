@@ -66,7 +66,7 @@ async function first(page, view, code) {
 async function everyPage(browser) {
   const scout = await person(browser, 0);
   const priced = await first(scout, "needs-you", "PRICE_OVER_TOLERANCE");
-  const paths = ["/", "/suppliers", "/month", "/help", "/help/PRICE_OVER_TOLERANCE", "/find?q=example", "/find?q=nothing-at-all", "/nowhere"];
+  const paths = ["/", "/suppliers", "/lookups", "/month", "/help", "/help/PRICE_OVER_TOLERANCE", "/find?q=example", "/find?q=nothing-at-all", "/nowhere"];
   for (const view of ["needs-you", "waits", "working", "posted", "closed"]) {
     paths.push(`/invoices?view=${view}`);
     const one = await first(scout, view);
@@ -185,6 +185,9 @@ async function signOff(browser) {
   await controller.goto(`${BASE}/month`);
   await controller.fill("#reason", "agreed with the ledger");
   await follow(controller, () => controller.locator("main button.main").click());
+  expect((await controller.locator("ol.line li").count()) === 0, "a month is not signed before it is confirmed");
+  await axe(controller, "the confirmation of the signature");
+  await follow(controller, () => controller.locator("main button.main").click());
   expect((await controller.locator("ol.line li").count()) > 0, "the month is signed off with its note");
   await controller.context().close();
   const auditor = await person(browser, 3);
@@ -196,6 +199,30 @@ async function signOff(browser) {
     expect([403, 409].includes(answer.status()), `and is refused one: ${answer.status()}`);
   }
   await auditor.context().close();
+}
+
+/** A list that is looked at again as it was shown, and a plan that an approver allows. */
+async function lists(browser) {
+  const clerk = await person(browser, 0);
+  await clerk.goto(`${BASE}/invoices?view=needs-you&code=PRICE_OVER_TOLERANCE`);
+  await follow(clerk, () => clerk.locator("main form button").first().click());
+  expect((await clerk.locator("main").innerText()).includes("are read from Coupa and QAD again"), "a list is shown with its sums first");
+  await axe(clerk, "the confirmation of a list");
+  await follow(clerk, () => clerk.locator("main button.main").click());
+  expect((await clerk.locator("main").innerText()).includes("looked at again"), "and then looked at again");
+  await clerk.goto(`${BASE}/lookups`);
+  const plan = clerk.locator("main a[href*='/plans/allow']").first();
+  const path = (await plan.count()) ? await plan.getAttribute("href") : undefined;
+  await clerk.context().close();
+  if (!path) return;
+  const approver = await person(browser, 1);
+  await approver.goto(`${BASE}${path}`);
+  await axe(approver, "a plan that waits");
+  await approver.fill("#reason", "read every change of it");
+  await follow(approver, () => approver.locator("main button.main").click());
+  await follow(approver, () => approver.locator("main button.main").click());
+  expect((await approver.locator("main").innerText()).includes("Allowed."), "an approver allows a plan that waits");
+  await approver.context().close();
 }
 
 const browser = await chromium.launch({ executablePath: CHROMIUM, args: FLAGS });
@@ -213,6 +240,7 @@ try {
   await hostile(browser);
   await everyPage(browser);
   await release(browser);
+  await lists(browser);
   await signOff(browser);
 } finally {
   await browser.close();

@@ -830,6 +830,26 @@ async fn keeps_the_index_with_its_invoice(books: &dyn Books, other: &dyn Books) 
             .unwrap()
             .is_empty()
     );
+    tells_members_page_by_page(books, other).await;
+}
+
+async fn tells_members_page_by_page(books: &dyn Books, other: &dyn Books) {
+    let collection = Collection::Supplier;
+    let entry = |id: &str| RecordKey::Entry {
+        collection,
+        id: id.to_owned(),
+    };
+    let writes = ["qad/a#1%", "coupa/2", "coupa/10"].map(|id| put(entry(id), 0, "{}"));
+    books.commit(commit(writes.into(), Vec::new())).await.unwrap();
+    let page = async |books: &dyn Books, beyond: Option<&str>, limit: usize| -> Vec<RecordKey> {
+        let found = books.members(collection, beyond, limit).await.unwrap();
+        found.into_iter().map(|stored| stored.key).collect()
+    };
+    assert_eq!(page(books, None, 2).await, [entry("coupa/10"), entry("coupa/2")]);
+    assert_eq!(page(books, Some("coupa/2"), 2).await, [entry("qad/a#1%")]);
+    assert!(page(books, Some("qad/a#1%"), 2).await.is_empty());
+    assert!(page(books, None, 0).await.is_empty());
+    assert!(page(other, None, 9).await.is_empty());
 }
 
 async fn counts_what_many_write_at_once(books: Arc<dyn Books>) {

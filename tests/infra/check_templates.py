@@ -101,8 +101,10 @@ GRANTS = {
         "RegisterTable": {
             "dynamodb:BatchGetItem",
             "dynamodb:ConditionCheckItem",
+            "dynamodb:DeleteItem",
             "dynamodb:GetItem",
             "dynamodb:PutItem",
+            "dynamodb:UpdateItem",
         },
         "AuditTable": {"dynamodb:PutItem"},
         "TokensTable": {"dynamodb:GetItem", "dynamodb:UpdateItem"},
@@ -152,6 +154,7 @@ GRANTS = {
             "dynamodb:GetItem",
             "dynamodb:PutItem",
             "dynamodb:Query",
+            "dynamodb:UpdateItem",
         },
         "AuditTable": {"dynamodb:PutItem"},
         "TokensTable": {"dynamodb:GetItem", "dynamodb:UpdateItem"},

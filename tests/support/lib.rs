@@ -20,6 +20,7 @@ pub mod fates;
 pub mod gate;
 pub mod harness;
 pub mod invariants;
+pub mod large_register;
 pub mod life;
 pub mod machines;
 pub mod memory_register;

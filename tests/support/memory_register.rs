@@ -6,8 +6,8 @@ use domain::ids::{ConnectionId, InvoiceId};
 use domain::problem::Problem;
 use domain::time::Timestamp;
 use flows::ports::{
-    AuditEntry, COMMIT_WRITES_MAX, Commit, CommitError, DueRecord, Index, IndexRow, IndexWrite, ROWS_MAX,
-    RecordGroup, RecordKey, RecordWrite, Register, RowsAsked, StoreError, StoredRecord, Tally,
+    AuditEntry, COMMIT_WRITES_MAX, Collection, Commit, CommitError, DueRecord, Index, IndexRow, IndexWrite,
+    ROWS_MAX, RecordGroup, RecordKey, RecordWrite, Register, RowsAsked, StoreError, StoredRecord, Tally,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -24,6 +24,7 @@ struct Content {
     rows: BTreeMap<(String, String), BTreeMap<String, String>>,
     tallies: BTreeMap<(String, String), BTreeMap<String, Tally>>,
     reads: u64,
+    items: u64,
 }
 
 #[derive(Clone)]
@@ -59,6 +60,23 @@ impl MemoryRegister {
     /// Requests that read something, since the store was made.
     pub fn reads(&self) -> u64 {
         self.content().reads
+    }
+
+    /// Records, rows, sheets and audit entries that were read, since the store was made.
+    pub fn items(&self) -> u64 {
+        self.content().items
+    }
+
+    /// Lays down what somebody wrote earlier, whatever is there. Nothing is kept to recognise a repeat by.
+    pub fn lay_down(&self, commit: &Commit) {
+        self.apply(&mut self.content(), commit);
+    }
+
+    fn count_read(&self, items: usize) {
+        let mut content = self.content();
+        content.reads = content.reads.saturating_add(1);
+        let items = u64::try_from(items).unwrap_or(u64::MAX);
+        content.items = content.items.saturating_add(items);
     }
 
     fn keep_index(&self, content: &mut Content, write: &IndexWrite) {
@@ -161,15 +179,14 @@ impl MemoryRegister {
 #[async_trait]
 impl Register for MemoryRegister {
     async fn read(&self, keys: &[RecordKey]) -> Result<Vec<Option<StoredRecord>>, StoreError> {
-        let mut content = self.content();
-        content.reads = content.reads.saturating_add(1);
         let read = |key: &RecordKey| {
-            content
-                .records
-                .get(&self.place(key))
-                .map(|record| stored(key.clone(), record))
+            let content = self.content();
+            let found = content.records.get(&self.place(key));
+            found.map(|record| stored(key.clone(), record))
         };
-        Ok(keys.iter().map(read).collect())
+        let found: Vec<Option<StoredRecord>> = keys.iter().map(read).collect();
+        self.count_read(found.iter().flatten().count());
+        Ok(found)
     }
 
     async fn list(&self, group: &RecordGroup) -> Result<Vec<StoredRecord>, StoreError> {
@@ -180,6 +197,7 @@ impl Register for MemoryRegister {
             (RecordGroup::Collection(wanted), RecordKey::Entry { collection, .. }) => wanted == collection,
             _ => false,
         });
+        self.count_read(records.len());
         Ok(records
             .into_iter()
             .map(|(key, record)| stored(key, &record))
@@ -217,11 +235,15 @@ impl Register for MemoryRegister {
     }
 
     async fn audit(&self, document: &str) -> Result<Vec<AuditEntry>, StoreError> {
-        let content = self.content();
-        let trail = content.audit.get(&(self.connection.clone(), document.to_owned()));
-        Ok(trail
-            .map(|trail| trail.values().cloned().collect())
-            .unwrap_or_default())
+        let trail: Vec<AuditEntry> = {
+            let content = self.content();
+            let trail = content.audit.get(&(self.connection.clone(), document.to_owned()));
+            trail
+                .map(|trail| trail.values().cloned().collect())
+                .unwrap_or_default()
+        };
+        self.count_read(trail.len());
+        Ok(trail)
     }
 
     fn neighbour(&self, connection: &ConnectionId) -> Box<dyn Register> {
@@ -233,48 +255,77 @@ impl Register for MemoryRegister {
         after: Option<InvoiceId>,
         limit: usize,
     ) -> Result<Vec<StoredRecord>, StoreError> {
-        let wanted =
-            |key: &RecordKey| matches!(key, RecordKey::Invoice(id) if after.is_none_or(|after| *id > after));
-        let records = self.records(wanted).into_iter().take(limit);
-        Ok(records.map(|(key, record)| stored(key, &record)).collect())
+        let found: Vec<StoredRecord> = {
+            let content = self.content();
+            let first = after.map_or(InvoiceId(0), |after| InvoiceId(after.0.saturating_add(1)));
+            let range = content.records.range(self.place(&RecordKey::Invoice(first))..);
+            let mine = range.take_while(|((connection, key), _)| {
+                *connection == self.connection && matches!(key, RecordKey::Invoice(_))
+            });
+            mine.take(limit)
+                .map(|((_, key), record)| stored(key.clone(), record))
+                .collect()
+        };
+        self.count_read(found.len());
+        Ok(found)
     }
 }
 
 #[async_trait]
 impl Index for MemoryRegister {
     async fn rows(&self, list: &str, asked: &RowsAsked<'_>) -> Result<Vec<IndexRow>, StoreError> {
-        let mut content = self.content();
-        content.reads = content.reads.saturating_add(1);
-        let rows = content.rows.get(&(self.connection.clone(), list.to_owned()));
-        let beyond = |id: &str| match asked.beyond {
-            None => true,
-            Some(end) if asked.newest_first => id < end,
-            Some(end) => id > end,
-        };
-        let mut found: Vec<IndexRow> = rows
-            .into_iter()
-            .flatten()
-            .filter(|(id, _)| beyond(id))
-            .map(|(id, body)| IndexRow {
+        let found: Vec<IndexRow> = {
+            let content = self.content();
+            let rows = content.rows.get(&(self.connection.clone(), list.to_owned()));
+            let beyond = |(id, _): &(&String, &String)| match asked.beyond {
+                None => true,
+                Some(end) if asked.newest_first => id.as_str() < end,
+                Some(end) => id.as_str() > end,
+            };
+            let row = |(id, body): (&String, &String)| IndexRow {
                 id: id.clone(),
                 body: body.clone(),
-            })
-            .collect();
-        if asked.newest_first {
-            found.reverse();
-        }
-        found.truncate(asked.limit.min(ROWS_MAX));
+            };
+            let rows = rows.into_iter().flatten();
+            let limit = asked.limit.min(ROWS_MAX);
+            if asked.newest_first {
+                rows.rev().filter(beyond).take(limit).map(row).collect()
+            } else {
+                rows.filter(beyond).take(limit).map(row).collect()
+            }
+        };
+        self.count_read(found.len());
         Ok(found)
     }
 
     async fn tallies(&self, sheets: &[&str]) -> Result<Vec<BTreeMap<String, Tally>>, StoreError> {
-        let mut content = self.content();
-        content.reads = content.reads.saturating_add(1);
         let sheet = |name: &&str| {
             let place = (self.connection.clone(), (*name).to_owned());
-            content.tallies.get(&place).cloned().unwrap_or_default()
+            self.content().tallies.get(&place).cloned().unwrap_or_default()
         };
-        Ok(sheets.iter().map(sheet).collect())
+        let found: Vec<BTreeMap<String, Tally>> = sheets.iter().map(sheet).collect();
+        self.count_read(sheets.len());
+        Ok(found)
+    }
+
+    async fn members(
+        &self,
+        collection: Collection,
+        beyond: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<StoredRecord>, StoreError> {
+        let found = self.records(|key| {
+            matches!(key, RecordKey::Entry { collection: of, id }
+                if *of == collection && beyond.is_none_or(|beyond| id.as_str() > beyond))
+        });
+        let limit = limit.min(ROWS_MAX);
+        let found: Vec<StoredRecord> = found
+            .into_iter()
+            .take(limit)
+            .map(|(key, record)| stored(key, &record))
+            .collect();
+        self.count_read(found.len());
+        Ok(found)
     }
 }
 

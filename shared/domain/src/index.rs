@@ -3,14 +3,16 @@
 //! What is in the index is kept in the record itself, so that a change knows what it has to take out again.
 
 use crate::effect::EffectStatus;
-use crate::lifecycle::{InvoiceRecord, PaidState, State, Summary};
+use crate::lifecycle::{InvoiceRecord, PaidState, ParkReason, State, Summary};
+use crate::matching::ExceptionCode;
 use crate::money::parse_decimal;
 use crate::time::Timestamp;
 use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 
 /// The layout of the index that this version keeps. A record indexed under another one is indexed anew.
-pub const INDEX_VERSION: u32 = 1;
+pub const INDEX_VERSION: u32 = 2;
 /// Most orders by which one invoice is found.
 const FOUND_BY_ORDERS_MAX: usize = 8;
 /// Longest text that anything is found by, in characters; of a longer one the beginning counts.
@@ -102,6 +104,9 @@ pub struct Indexed {
     /// Its total with taxes, signed.
     #[serde(default)]
     pub amount: Decimal,
+    /// The supplier of Coupa that it waits for; 0 when nobody knows which.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub awaited: Option<u64>,
     /// What it is found by, folded.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub found_by: Vec<String>,
@@ -127,10 +132,42 @@ impl Indexed {
                 .map(|summary| summary.currency.to_string())
                 .unwrap_or_default(),
             amount: summary.map(|summary| summary.total).unwrap_or_default(),
+            awaited: awaited(record),
             found_by: found_by(record),
             row,
         }
     }
+}
+
+/// The supplier of Coupa that an invoice waits for, for whatever reason that is the supplier's; 0 when nobody knows which.
+fn awaited(record: &InvoiceRecord) -> Option<u64> {
+    let State::Parked {
+        reason: ParkReason::Match { exceptions },
+    } = &record.state
+    else {
+        return None;
+    };
+    let of_supplier = exceptions.iter().any(|exception| {
+        matches!(
+            exception.code,
+            ExceptionCode::SupplierNotLinked
+                | ExceptionCode::SupplierCodeInvalid
+                | ExceptionCode::SupplierDiffers
+        )
+    });
+    of_supplier.then(|| record.coupa_supplier.unwrap_or(0))
+}
+
+/// Where a member of a collection (a supplier, a bill) stands in the index.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Listed {
+    /// See [`INDEX_VERSION`].
+    pub version: u32,
+    /// The lists that it has a row in.
+    pub lists: BTreeSet<String>,
+    /// The beginning of the hash of its row, to see whether it changed.
+    #[serde(default)]
+    pub row: String,
 }
 
 /// The first reason why an invoice that waits is not further.

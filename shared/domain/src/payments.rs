@@ -8,6 +8,7 @@ use crate::guards::{Guard, stands};
 use crate::ids::{
     DocumentKind, EntityCode, InvoiceId, InvoiceReference, QadInvoiceIdentity, SupplierCode, fold,
 };
+use crate::index::Listed;
 use crate::lifecycle::{ChainEnd, PaidState};
 use crate::money::Currency;
 use crate::problem::Problem;
@@ -443,6 +444,9 @@ pub struct BillPayments {
     /// Setbacks in a row.
     #[serde(default)]
     pub setbacks: u32,
+    /// Where it stands in the index of questions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub listed: Option<Listed>,
     /// Where its audit chain ends.
     pub chain: ChainEnd,
 }
@@ -487,6 +491,7 @@ impl BillPayments {
             look_again: None,
             recheck: None,
             setbacks: 0,
+            listed: None,
             chain: ChainEnd::default(),
         }
     }

@@ -6,6 +6,7 @@
 
 use crate::effect::{Effect, EffectEvent};
 use crate::ids::{CreditTermsCode, SupplierCode, fold};
+use crate::index::Listed;
 use crate::lifecycle::{ChainEnd, IllegalStep};
 use crate::plans::ChangeShare;
 use crate::problem::{Problem, clean};
@@ -1188,6 +1189,9 @@ pub struct SupplierRecord {
     /// When the reading began that the sides shown here come from.
     #[serde(default)]
     pub read_at: Timestamp,
+    /// Where it stands in the index of questions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub listed: Option<Listed>,
     /// Where its audit chain ends.
     pub chain: ChainEnd,
 }
@@ -1209,6 +1213,7 @@ impl SupplierRecord {
             accepted: None,
             written_at: Timestamp::default(),
             read_at: Timestamp::default(),
+            listed: None,
             chain: ChainEnd::default(),
         }
     }
@@ -1267,6 +1272,23 @@ impl SupplierRecord {
                     },
                 )
             }
+        }
+    }
+
+    /// Who it may be on the other side, when somebody has to say so.
+    pub fn candidates(&self) -> &[Candidate] {
+        match &self.state {
+            SupplierState::Parked { candidates, .. } => candidates,
+            _ => &[],
+        }
+    }
+
+    /// Whom it is about, for people: QAD's side where there is one.
+    pub fn words(&self) -> String {
+        match (&self.qad, &self.coupa) {
+            (Some(qad), _) => qad.words(),
+            (None, Some(coupa)) => coupa.words(),
+            (None, None) => self.id.to_string(),
         }
     }
 

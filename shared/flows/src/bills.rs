@@ -5,6 +5,7 @@
 //! checks in its own transaction that the other has not happened.
 
 use crate::claims::{ClaimPlace, IdentityClaim, claim_keys, identity_key};
+use crate::index::entries;
 use crate::invoice_effects::draft_of;
 use crate::ports::{Collection, CommitError, RecordKey, RecordWrite, StoredRecord};
 use crate::store::{Change, Context, Document, FlowError, Loaded, load, parse, render, save};
@@ -65,6 +66,9 @@ impl Document for BillPayments {
     }
     fn chain(&mut self) -> &mut ChainEnd {
         &mut self.chain
+    }
+    fn follow(&mut self, _: Timestamp) -> Result<Vec<RecordWrite>, FlowError> {
+        Ok(entries::follow_bill(self))
     }
 }
 

@@ -6,23 +6,35 @@
 //! | `view/<view>` | one row per invoice of the view, by how long it has stood there |
 //! | `code/<view>/<code>` | the same of those that wait, by their first reason |
 //! | `flag/unknown` | the same of those whose write lost its answer |
+//! | `state/held` | the same of those that are held, whatever else they wait for |
+//! | `supplier/awaited` | those that wait for a supplier, by Coupa's id of it |
 //! | `find/<text>` | one row per invoice found by a number, name or amount |
 //! | sheet `now` | what stands in each view and state, per currency; of those that wait, per code too; lost answers, delays |
 //! | sheet `<year>-<month>` | what entered a view on which day (UTC), per currency |
+//! | sheet `since/<year>-<month>` | of those that wait, for whatever: since which day (UTC) they do, per view and currency |
+//! | sheet `awaited/<Coupa's id>` | how many invoices wait for a supplier, per currency |
+//!
+//! Suppliers and bills have lists of their own, see [`entries`].
 //!
 //! Amounts of different currencies are never added.
+
+pub mod entries;
+mod rebuild;
+
+pub use rebuild::{REBUILD_STEP, Rebuilt, progress, progress_in, progress_key, rebuild_step};
 
 use crate::ports::{
     Index, IndexRow, IndexWrite, ROWS_MAX, RecordKey, RecordWrite, Register, RowsAsked, StoreError,
     TALLY_PARTS, Tally,
 };
-use crate::store::{Change, Context, FlowError, Loaded, load, parse, render, save, sha256_hex};
+use crate::store::{FlowError, parse, render, sha256_hex};
 use domain::ids::InvoiceId;
 use domain::index::{Indexed, View, first_code, folded, wanted};
 use domain::lifecycle::InvoiceRecord;
 use domain::problem::Problem;
 use domain::time::{Date, Timestamp};
 use rust_decimal::Decimal;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -32,10 +44,10 @@ pub const NOW: &str = "now";
 pub const NO_CURRENCY: &str = "-";
 /// Letters of a row's hash that are kept in the record: enough to see a change.
 const ROW_HASH_LETTERS: usize = 16;
+/// The word of a held invoice's state.
+const HELD: &str = "held";
 /// Most invoices that one search answers with.
 pub const FOUND_MAX: usize = 50;
-/// Invoices that a rebuilding run looks at between two notes of how far it is.
-pub const REBUILD_STEP: usize = 200;
 
 /// What a list shows of an invoice.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -55,6 +67,12 @@ pub struct Row {
     /// The supplier's name.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub supplier: String,
+    /// QAD's number of the supplier.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub supplier_number: String,
+    /// The entity it is decided for; empty where the connection has only one.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub entity: String,
     /// The first order it names.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub order: String,
@@ -94,6 +112,8 @@ impl Row {
             code: first_code(record, View::of(record)),
             reference: text(summary.map(|summary| summary.reference.as_str())),
             supplier: text(summary.map(|summary| summary.supplier_name.as_str())),
+            supplier_number: text(summary.and_then(|summary| summary.supplier_number.as_deref())),
+            entity: text(record.entity.as_ref().map(|entity| entity.as_str())),
             order: text(summary.and_then(|summary| summary.orders.first().map(|order| order.as_str()))),
             date: summary.map(|summary| summary.invoice_date),
             total: summary.map(|summary| summary.total).unwrap_or_default(),
@@ -120,6 +140,10 @@ pub fn list_of(view: View, code: Option<&str>) -> String {
     }
 }
 
+/// The list of those that are held.
+pub const HELD_LIST: &str = "state/held";
+/// The list of those that wait for their supplier.
+pub const AWAITED_LIST: &str = "supplier/awaited";
 /// The list of those whose write lost its answer.
 pub const UNKNOWN_LIST: &str = "flag/unknown";
 
@@ -139,8 +163,7 @@ fn found_place(id: InvoiceId) -> String {
 /// What keeps the index as the record now stands; the record remembers it.
 pub(crate) fn follow(record: &mut InvoiceRecord, now: Timestamp) -> Result<Vec<RecordWrite>, FlowError> {
     let body = render(&Row::of(record))?;
-    let hash: String = sha256_hex(&body).chars().take(ROW_HASH_LETTERS).collect();
-    let new = Indexed::of(record, hash);
+    let new = Indexed::of(record, row_hash(&body));
     if record.indexed.as_ref() == Some(&new) {
         return Ok(Vec::new());
     }
@@ -148,6 +171,10 @@ pub(crate) fn follow(record: &mut InvoiceRecord, now: Timestamp) -> Result<Vec<R
     let mut writes = rows_of_change(record.id, old.as_ref(), &new, &body);
     writes.extend(counts_of_change(record.id, old.as_ref(), &new, now));
     Ok(writes.into_iter().map(RecordWrite::Index).collect())
+}
+
+fn row_hash(body: &str) -> String {
+    sha256_hex(body).chars().take(ROW_HASH_LETTERS).collect()
 }
 
 /// Every row an invoice has: list and place.
@@ -161,6 +188,15 @@ fn rows_of(id: InvoiceId, indexed: &Indexed) -> BTreeSet<(String, String)> {
     }
     if indexed.unknown {
         rows.insert((UNKNOWN_LIST.to_owned(), place(indexed.since, id)));
+    }
+    if indexed.state == HELD {
+        rows.insert((HELD_LIST.to_owned(), place(indexed.since, id)));
+    }
+    if let Some(supplier) = indexed.awaited {
+        rows.insert((
+            AWAITED_LIST.to_owned(),
+            format!("{supplier:020}-{}", found_place(id)),
+        ));
     }
     rows.extend(
         indexed
@@ -225,13 +261,7 @@ fn counts_of_change(id: InvoiceId, old: Option<&Indexed>, new: &Indexed, now: Ti
     let mut changes: BTreeMap<String, Tally> = BTreeMap::new();
     let mut add = |indexed: &Indexed, sign: i64| {
         for name in tallies_of(indexed) {
-            let tally = changes.entry(name).or_default();
-            tally.count = tally.count.saturating_add(sign);
-            tally.amount = if sign < 0 {
-                tally.amount.saturating_sub(indexed.amount)
-            } else {
-                tally.amount.saturating_add(indexed.amount)
-            };
+            put_in(&mut changes, name, indexed, sign);
         }
     };
     if let Some(old) = old {
@@ -248,6 +278,8 @@ fn counts_of_change(id: InvoiceId, old: Option<&Indexed>, new: &Indexed, now: Ti
             changes,
         });
     }
+    counts.extend(awaited_counts(part, old, new));
+    counts.extend(since_counts(part, old, new));
     if old.is_none_or(|old| old.view != new.view) {
         let entered = if old.is_some() { now } else { new.since };
         let day = entered.date_utc().to_string();
@@ -273,6 +305,71 @@ fn counts_of_change(id: InvoiceId, old: Option<&Indexed>, new: &Indexed, now: Ti
     counts
 }
 
+fn awaited_sheet(supplier: u64) -> String {
+    format!("awaited/{supplier}")
+}
+
+/// Adds an invoice to a tally, or takes it off.
+fn put_in(tallies: &mut BTreeMap<String, Tally>, name: String, indexed: &Indexed, sign: i64) {
+    let tally = tallies.entry(name).or_default();
+    tally.count = tally.count.saturating_add(sign);
+    tally.amount = if sign < 0 {
+        tally.amount.saturating_sub(indexed.amount)
+    } else {
+        tally.amount.saturating_add(indexed.amount)
+    };
+}
+
+/// The counts of what was added up, sheet by sheet.
+fn counts_of(sheets: BTreeMap<String, BTreeMap<String, Tally>>, part: u8) -> Vec<IndexWrite> {
+    let counts = sheets.into_iter().filter_map(|(sheet, mut changes)| {
+        changes.retain(|_, tally| *tally != Tally::default());
+        (!changes.is_empty()).then_some(IndexWrite::Count { sheet, part, changes })
+    });
+    counts.collect()
+}
+
+/// A sheet of its own beside the month's, which the version before this one reads too.
+fn since_sheet(month: &str) -> String {
+    format!("since/{month}")
+}
+
+/// What changes of since when those wait that do, so that their ages are known without reading them.
+fn since_counts(part: u8, old: Option<&Indexed>, new: &Indexed) -> Vec<IndexWrite> {
+    let mut sheets: BTreeMap<String, BTreeMap<String, Tally>> = BTreeMap::new();
+    let mut add = |indexed: &Indexed, sign: i64| {
+        if !matches!(indexed.view, View::NeedsYou | View::Waits) {
+            return;
+        }
+        let since = indexed.since.date_utc();
+        let sheet = since_sheet(&since.strftime("%Y-%m").to_string());
+        let day = since.strftime("%d").to_string();
+        let name = format!("{day}/{}/{}", indexed.view.word(), currency_of(indexed));
+        put_in(sheets.entry(sheet).or_default(), name, indexed, sign);
+    };
+    if let Some(old) = old {
+        add(old, -1);
+    }
+    add(new, 1);
+    counts_of(sheets, part)
+}
+
+/// What changes of how many invoices wait for a supplier; those of which nobody knows for which one are none of them.
+fn awaited_counts(part: u8, old: Option<&Indexed>, new: &Indexed) -> Vec<IndexWrite> {
+    let mut sheets: BTreeMap<String, BTreeMap<String, Tally>> = BTreeMap::new();
+    let mut add = |indexed: &Indexed, sign: i64| {
+        if let Some(supplier) = indexed.awaited.filter(|supplier| *supplier != 0) {
+            let tallies = sheets.entry(awaited_sheet(supplier)).or_default();
+            put_in(tallies, currency_of(indexed).to_owned(), indexed, sign);
+        }
+    };
+    if let Some(old) = old {
+        add(old, -1);
+    }
+    add(new, 1);
+    counts_of(sheets, part)
+}
+
 /// Count and sums of one group, per currency.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Sums {
@@ -283,6 +380,20 @@ pub struct Sums {
 }
 
 impl Sums {
+    /// Adds one invoice.
+    pub fn add_row(&mut self, row: &Row) {
+        let currency = if row.currency.is_empty() {
+            NO_CURRENCY
+        } else {
+            &row.currency
+        };
+        let tally = Tally {
+            count: 1,
+            amount: row.total,
+        };
+        self.add(currency, tally);
+    }
+
     /// Adds a tally of one currency.
     pub fn add(&mut self, currency: &str, tally: Tally) {
         self.count = self.count.saturating_add(tally.count);
@@ -316,8 +427,23 @@ pub type Entered = BTreeMap<(Date, View), Sums>;
 /// # Errors
 /// No answer from the register.
 pub async fn figures(index: &dyn Index, months: &[String]) -> Result<(Standing, Entered), StoreError> {
+    let (standing, entered, _) = figures_since(index, months, &[]).await?;
+    Ok((standing, entered))
+}
+
+/// The same, and since which days of some other months those wait that do; still in one read.
+///
+/// # Errors
+/// No answer from the register.
+pub async fn figures_since(
+    index: &dyn Index,
+    months: &[String],
+    since: &[String],
+) -> Result<(Standing, Entered, Entered), StoreError> {
+    let since_sheets: Vec<String> = since.iter().map(|month| since_sheet(month)).collect();
     let sheets: Vec<&str> = std::iter::once(NOW)
         .chain(months.iter().map(String::as_str))
+        .chain(since_sheets.iter().map(String::as_str))
         .collect();
     let mut read = index.tallies(&sheets).await?.into_iter();
     let mut standing = Standing::default();
@@ -348,8 +474,18 @@ pub async fn figures(index: &dyn Index, months: &[String]) -> Result<(Standing, 
         }
     }
     standing.codes.retain(|_, sums| sums.count != 0);
-    let mut entered = Entered::new();
-    for (month, sheet) in months.iter().zip(read) {
+    let entered = by_day(months, read.by_ref().take(months.len()))?;
+    let began = by_day(since, read)?;
+    Ok((standing, entered, began))
+}
+
+/// Sheets of months, whose tallies are named by day, view and currency.
+fn by_day(
+    months: &[String],
+    sheets: impl Iterator<Item = BTreeMap<String, Tally>>,
+) -> Result<Entered, StoreError> {
+    let mut days = Entered::new();
+    for (month, sheet) in months.iter().zip(sheets) {
         for (name, tally) in sheet {
             let parts: Vec<&str> = name.split('/').collect();
             let [day, view, currency] = parts.as_slice() else {
@@ -357,10 +493,10 @@ pub async fn figures(index: &dyn Index, months: &[String]) -> Result<(Standing, 
             };
             let date: Date = format!("{month}-{day}").parse().map_err(|_| unreadable(&name))?;
             let view = View::of_word(view).ok_or_else(|| unreadable(&name))?;
-            entered.entry((date, view)).or_default().add(currency, tally);
+            days.entry((date, view)).or_default().add(currency, tally);
         }
     }
-    Ok((standing, entered))
+    Ok(days)
 }
 
 fn unreadable(name: &str) -> StoreError {
@@ -382,6 +518,14 @@ pub async fn page(
     list: &str,
     asked: &RowsAsked<'_>,
 ) -> Result<(Vec<Row>, Option<String>), FlowError> {
+    page_of(index, list, asked).await
+}
+
+async fn page_of<R: DeserializeOwned>(
+    index: &dyn Index,
+    list: &str,
+    asked: &RowsAsked<'_>,
+) -> Result<(Vec<R>, Option<String>), FlowError> {
     let limit = asked.limit.min(ROWS_MAX.saturating_sub(1));
     let one_more = RowsAsked {
         limit: limit.saturating_add(1),
@@ -394,7 +538,7 @@ pub async fn page(
     Ok((shown.iter().map(row).collect::<Result<_, _>>()?, next))
 }
 
-fn row(row: &IndexRow) -> Result<Row, FlowError> {
+fn row<R: DeserializeOwned>(row: &IndexRow) -> Result<R, FlowError> {
     serde_json::from_str(&row.body).map_err(|error| {
         FlowError::Broken(
             Problem::new(
@@ -447,16 +591,20 @@ pub async fn find<B: Register + Index + ?Sized>(books: &B, text: &str) -> Result
     Ok(Found { records, more })
 }
 
-/// The invoices that are known by a supplier's number, of whatever supplier: the newest [`ROWS_MAX`]. May lag by a moment, and
+/// The invoices that are known by a supplier's number, of whatever supplier: the newest `limit`. May lag by a moment, and
 /// an invoice that only an older version has written is not in it before the index is rebuilt.
 ///
 /// # Errors
 /// No answer from the register.
-pub(crate) async fn numbered(index: &dyn Index, number: &str) -> Result<BTreeSet<InvoiceId>, StoreError> {
+pub async fn numbered(
+    index: &dyn Index,
+    number: &str,
+    limit: usize,
+) -> Result<BTreeSet<InvoiceId>, StoreError> {
     let asked = RowsAsked {
         beyond: None,
         newest_first: true,
-        limit: ROWS_MAX,
+        limit,
     };
     let text = folded(number);
     if text.is_empty() {
@@ -471,123 +619,6 @@ fn id_of(row: &IndexRow) -> Result<InvoiceId, StoreError> {
         .parse::<u64>()
         .map(InvoiceId)
         .map_err(|_| unreadable(&row.id))
-}
-
-/// How far a rebuilding of the index has come.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct Rebuilt {
-    /// Every invoice up to this one is in it.
-    #[serde(default)]
-    pub through: Option<InvoiceId>,
-    /// All are: what is not found in the index is not there.
-    #[serde(default)]
-    pub complete: bool,
-    /// See [`domain::index::INDEX_VERSION`].
-    #[serde(default)]
-    pub version: u32,
-}
-
-fn rebuilt_key() -> RecordKey {
-    RecordKey::Watermark("index".to_owned())
-}
-
-/// How far the index of this register is.
-///
-/// # Errors
-/// No answer from the register.
-pub async fn progress(register: &dyn Register) -> Result<Rebuilt, FlowError> {
-    Ok(progress_of(register).await?.0)
-}
-
-async fn progress_of(register: &dyn Register) -> Result<(Rebuilt, u64), FlowError> {
-    let stored = register
-        .read(&[rebuilt_key()])
-        .await?
-        .into_iter()
-        .next()
-        .flatten();
-    let Some(stored) = stored else {
-        return Ok((Rebuilt::default(), 0));
-    };
-    let rebuilt: Rebuilt = parse(&stored)?;
-    let revision = stored.revision;
-    if rebuilt.version == domain::index::INDEX_VERSION {
-        Ok((rebuilt, revision))
-    } else {
-        Ok((Rebuilt::default(), revision))
-    }
-}
-
-/// Takes the next [`REBUILD_STEP`] invoices into the index that an older version wrote, and notes how far it came. Repeated
-/// until [`Rebuilt::complete`]; what is in the index already costs a read. Others may work meanwhile.
-///
-/// # Errors
-/// No answer from the register, a record that cannot be read, or somebody else rebuilds at the same time.
-pub async fn rebuild_step(context: &Context<'_>) -> Result<Rebuilt, FlowError> {
-    let (before, revision) = progress_of(context.register).await?;
-    if before.complete {
-        return Ok(before);
-    }
-    let stored = context.register.invoices(before.through, REBUILD_STEP).await?;
-    let mut last = before.through;
-    for one in &stored {
-        let record: InvoiceRecord = parse(one)?;
-        last = Some(record.id);
-        take_in(context, record.id).await?;
-    }
-    let after = Rebuilt {
-        through: last,
-        complete: stored.len() < REBUILD_STEP,
-        version: domain::index::INDEX_VERSION,
-    };
-    let commit = crate::ports::Commit {
-        token: context.chance.token(),
-        writes: vec![RecordWrite::Put {
-            key: rebuilt_key(),
-            seen: revision,
-            body: render(&after)?,
-            state: String::new(),
-            due: None,
-        }],
-        audit: vec![],
-    };
-    context
-        .register
-        .commit(commit)
-        .await
-        .map_err(|error| match error {
-            crate::ports::CommitError::Conflict => FlowError::Contended,
-            crate::ports::CommitError::Store(error) => FlowError::Store(error),
-        })?;
-    Ok(after)
-}
-
-/// Tries of one invoice that others keep changing: whoever changes it takes it into the index too.
-const TAKE_IN_TRIES_MAX: u32 = 3;
-
-async fn take_in(context: &Context<'_>, id: InvoiceId) -> Result<(), FlowError> {
-    for _ in 0..TAKE_IN_TRIES_MAX {
-        let Some(Loaded { document, revision }) =
-            load::<InvoiceRecord>(context.register, RecordKey::Invoice(id)).await?
-        else {
-            return Ok(());
-        };
-        let mut probe = document.clone();
-        if follow(&mut probe, context.clock.now())?.is_empty() {
-            return Ok(());
-        }
-        let change = Change::<InvoiceRecord, ()> {
-            document,
-            events: vec![],
-            writes: vec![],
-        };
-        match save(context, revision, change).await {
-            Ok(_) => return Ok(()),
-            Err(crate::ports::CommitError::Conflict) => {}
-            Err(crate::ports::CommitError::Store(error)) => return Err(FlowError::Store(error)),
-        }
-    }
-    Err(FlowError::Contended)
 }
 
 #[cfg(test)]

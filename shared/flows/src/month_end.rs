@@ -41,8 +41,14 @@ pub struct MonthEnd {
 /// Most signatures that are kept in the record; older ones are in the audit trail.
 const SIGNATURES_MAX: usize = 20;
 
-fn key(month: &str) -> RecordKey {
+/// Where the signatures of a month are kept.
+pub fn key(month: &str) -> RecordKey {
     RecordKey::Watermark(format!("month-{month}"))
+}
+
+/// The name of a month in the audit trail.
+pub fn audit_name(month: &str) -> String {
+    format!("month/{month}")
 }
 
 impl Document for MonthEnd {
@@ -50,7 +56,7 @@ impl Document for MonthEnd {
         key(&self.month)
     }
     fn audit_name(&self) -> String {
-        format!("month/{}", self.month)
+        audit_name(&self.month)
     }
     fn state_word(&self) -> &'static str {
         if self.signatures.is_empty() {

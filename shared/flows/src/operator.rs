@@ -11,17 +11,21 @@ use crate::credits::Credits;
 use crate::invoice_effects::export_effect;
 use crate::match_invoice::{EXPORTED_BY_OTHERS, Entity, InvoiceSettings, index_orders, index_supplier};
 use crate::neighbours::{self, Elsewhere, Home};
-use crate::originals;
-use crate::ports::{CommitError, Coupa, Qad, QadDocument, ReadError, RecordKey, RecordWrite, Voucher};
+use crate::ports::{
+    CommitError, Coupa, Hint, HintReason, Qad, QadDocument, Queue, ReadError, RecordKey, RecordWrite,
+    StoreError, Subject, Voucher,
+};
 use crate::store::{Change, Context, FlowError, Loaded, load, parse, save};
 use crate::waiting;
+use crate::{originals, plans};
 use domain::documents::{CoupaStatus, Invoice};
 use domain::entities::{self, Whose};
-use domain::ids::{Holder, InvoiceId, QadInvoiceIdentity};
+use domain::ids::{ConnectionId, Holder, InvoiceId, QadInvoiceIdentity};
 use domain::instruction::{Instruction, Release, SecondPerson};
 use domain::lifecycle::{Event, InvoiceEffect, InvoiceRecord, ParkReason, State};
 use domain::mark::{self, Mark};
 use domain::matching::ExceptionCode;
+use domain::plans::PlanRecord;
 use domain::problem::Problem;
 use rust_decimal::Decimal;
 
@@ -401,6 +405,55 @@ pub async fn take_in(
         return Ok(Done::already(loaded.document));
     }
     tell(context, loaded, Event::TakenIn { instruction }, vec![], dry_run).await
+}
+
+/// Allows the plan of a lookup, or of the suppliers, that waits under this hash: the one that was looked at. The next run carries
+/// it out as long as it is still the same plan.
+///
+/// # Errors
+/// Refused when no plan waits under this hash. See [`OperatorError`].
+pub async fn allow_plan(
+    context: &Context<'_>,
+    lookup: Option<&str>,
+    plan_sha256: &str,
+    instruction: &Instruction,
+) -> Result<PlanRecord, OperatorError> {
+    let Instruction { by, reason } = instruction;
+    match plans::allow(context, lookup, plan_sha256, by, reason).await {
+        Err(FlowError::Broken(problem)) if problem.code == plans::not_parked(lookup) => {
+            Err(OperatorError::Refused(problem))
+        }
+        answer => Ok(answer?),
+    }
+}
+
+/// Hints that are sent at a time.
+pub const HINTS_AT_ONCE: usize = 100;
+
+/// Has invoices looked at again: a hint each, which may be repeated at any time. `sent` is told how many are on their way.
+///
+/// # Errors
+/// A hint may not be in the queue: whatever is due is found by the sweep all the same.
+pub async fn look_again(
+    queue: &dyn Queue,
+    connection: &ConnectionId,
+    ids: &[InvoiceId],
+    trace: &str,
+    mut sent: impl FnMut(usize),
+) -> Result<(), StoreError> {
+    let mut told = 0usize;
+    for part in ids.chunks(HINTS_AT_ONCE) {
+        let hint = |id: &InvoiceId| Hint::V1 {
+            connection: connection.clone(),
+            subject: Subject::Invoice(*id),
+            reason: HintReason::Operator,
+            trace: trace.to_owned(),
+        };
+        queue.send(&part.iter().map(hint).collect::<Vec<_>>()).await?;
+        told = told.saturating_add(part.len());
+        sent(told);
+    }
+    Ok(())
 }
 
 /// Unknown, or left to others.

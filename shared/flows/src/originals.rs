@@ -5,6 +5,7 @@ use crate::credits::Credits;
 use crate::index;
 use crate::invoice_effects::draft_of;
 use crate::match_invoice::{Deps, EXPORTED_BY_OTHERS, may_be_in_qad, read_invoices};
+use crate::ports::ROWS_MAX;
 use crate::store::{FlowError, parse};
 use crate::waiting;
 use domain::documents::Invoice;
@@ -179,7 +180,7 @@ async fn known_originals(
         .take(waiting::AWAITED_LINES_MAX)
         .collect();
     let mut ids = waiting::invoices(deps.context.register, lines).await?;
-    ids.extend(index::numbered(deps.index, corrected.reference.as_str()).await?);
+    ids.extend(index::numbered(deps.index, corrected.reference.as_str(), ROWS_MAX).await?);
     ids.remove(&invoice.id);
     let mut known = read_invoices(deps, ids).await?;
     let is_of_supplier = |record: &InvoiceRecord, number: &str| {

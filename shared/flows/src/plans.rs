@@ -39,6 +39,14 @@ pub async fn load(context: &Context<'_>, lookup: Option<&str>) -> Result<Loaded<
     }))
 }
 
+/// The code of a plan that is to be allowed and does not wait for it.
+pub fn not_parked(lookup: Option<&str>) -> &'static str {
+    match lookup {
+        Some(_) => "LOOKUP_PLAN_NOT_PARKED",
+        None => "SUPPLIER_PLAN_NOT_PARKED",
+    }
+}
+
 /// Allows the parked plan with this hash; the next run carries it out as long as it is still the same plan. A plan that has
 /// changed meanwhile is parked anew.
 pub async fn allow(
@@ -52,13 +60,9 @@ pub async fn allow(
         let loaded = load(context, lookup).await?;
         let parked = matches!(&loaded.document.state, PlanState::Parked { plan_sha256: hash, .. } if hash == plan_sha256);
         if !parked || plan_sha256.is_empty() {
-            let code = match lookup {
-                Some(_) => "LOOKUP_PLAN_NOT_PARKED",
-                None => "SUPPLIER_PLAN_NOT_PARKED",
-            };
             let fix = "Read the plan again and allow the hash it shows.";
             return Err(FlowError::Broken(
-                Problem::new(code, fix)
+                Problem::new(not_parked(lookup), fix)
                     .field(loaded.document.name())
                     .expected("the hash of the parked plan")
                     .actual(plan_sha256),

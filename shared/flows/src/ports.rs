@@ -411,7 +411,7 @@ pub enum RecordWrite {
         /// The revision.
         seen: u64,
     },
-    /// Follows the invoice of the same commit in the index of questions; never in the way of anything.
+    /// Follows a record of the same commit in the index of questions; never in the way of anything.
     Index(IndexWrite),
 }
 
@@ -492,6 +492,15 @@ pub trait Index: Send + Sync {
         &self,
         sheets: &[&str],
     ) -> Result<Vec<std::collections::BTreeMap<String, Tally>>, StoreError>;
+
+    /// Members of a collection in the order of their ids, page by page (`beyond` is the last id of the page before), strongly
+    /// consistent.
+    async fn members(
+        &self,
+        collection: Collection,
+        beyond: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<StoredRecord>, StoreError>;
 }
 
 /// A register that answers questions too.

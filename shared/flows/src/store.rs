@@ -3,6 +3,7 @@
 //! A change is the new record, the events that led to it and whatever else must be true at the same moment; it is
 //! written in one transaction or not at all. There is no way to change a record without saying why.
 
+use crate::index::entries::added_together;
 use crate::ports::{
     AuditEntry, Chance, Clock, Commit, CommitError, RecordKey, RecordWrite, Register, StoreError,
     StoredRecord,
@@ -103,7 +104,7 @@ pub trait Document: Clone + Serialize + DeserializeOwned + Send + Sync {
     fn due(&self, timing: &Timing) -> Option<Timestamp>;
     /// Where its chain ends.
     fn chain(&mut self) -> &mut ChainEnd;
-    /// What keeps the index of questions as the record now stands. Only invoices are asked for by what is in them.
+    /// What keeps the index of questions as the record now stands, for the kinds of records that have lists in it.
     fn follow(&mut self, _now: Timestamp) -> Result<Vec<RecordWrite>, FlowError> {
         Ok(Vec::new())
     }
@@ -274,6 +275,7 @@ fn build<D: Document, E: Serialize>(
         audit.push(entry);
     }
     writes.extend(document.follow(context.clock.now())?);
+    let mut writes = added_together(writes);
     let put = RecordWrite::Put {
         key: document.key(),
         seen: revision,

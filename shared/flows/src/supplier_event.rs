@@ -8,7 +8,6 @@ use crate::ports::{
     Collection, Hint, HintReason, Queue, RecordGroup, RecordKey, Register, StoreError, Subject,
 };
 use domain::ids::{ConnectionId, InvoiceId};
-use std::collections::BTreeMap;
 
 /// Stands for the supplier of an invoice that does not tell its supplier's id: any supplier may be it.
 const ANY_SUPPLIER: &str = "any";
@@ -40,22 +39,6 @@ pub fn awaited_supplier_key(id: String) -> RecordKey {
         collection: Collection::AwaitedSupplier,
         id,
     }
-}
-
-/// How many invoices wait for each supplier of Coupa; those of which nobody knows for which one are none of them.
-pub async fn waiting(register: &dyn Register) -> Result<BTreeMap<u64, u64>, StoreError> {
-    let group = RecordGroup::Collection(Collection::AwaitedSupplier);
-    let mut counts = BTreeMap::new();
-    for stored in register.list(&group).await? {
-        let RecordKey::Entry { id, .. } = &stored.key else {
-            continue;
-        };
-        if let Some(supplier) = id.split_once('/').and_then(|(supplier, _)| supplier.parse().ok()) {
-            let count: &mut u64 = counts.entry(supplier).or_default();
-            *count = count.saturating_add(1);
-        }
-    }
-    Ok(counts)
 }
 
 /// An event about a supplier: queues the invoices that wait for it; the answer is how many. The supplier itself is read by

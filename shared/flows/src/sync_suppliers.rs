@@ -6,13 +6,14 @@
 //! up for by the next one. A record that cannot be read is put aside under its id, and the rest goes on.
 
 use crate::engine::{Driven, Finding, Proof, Target, drive};
+use crate::index::entries;
 use crate::invoice_effects::new_effect;
 use crate::pause::{self, Stop};
 use crate::plans::{self, ALLOWED_MAX, CHANGES_TOLD_MAX, Mark, Parking};
 use crate::poll_coupa::PollError;
 use crate::ports::{
-    Collection, Commit, CommitError, CoupaSuppliers, QadSuppliers, Queue, ReadError, RecordGroup, RecordKey,
-    RecordWrite, WriteError,
+    Collection, Commit, CommitError, CoupaSuppliers, IndexWrite, QadSuppliers, Queue, ReadError, RecordGroup,
+    RecordKey, RecordWrite, WriteError,
 };
 use crate::store::{Change, Context, Document, FlowError, Loaded, parse, render, save, sha256_hex};
 use crate::supplier_event;
@@ -49,8 +50,8 @@ const PAGES_MAX: u32 = 2_000;
 const DIGESTS_MAX: usize = 10_000;
 /// Writes one supplier may need in one run: create, its number, and both directions.
 const WRITES_PER_SUPPLIER_MAX: u32 = 5;
-/// Records stored in one transaction when there was no time to act on them.
-const KEPT_PER_COMMIT: usize = 50;
+/// Records stored in one transaction when there was no time to act on them, each with up to two rows of the index.
+const KEPT_PER_COMMIT: usize = 30;
 /// The watermark's name.
 const WATERMARK: &str = "suppliers";
 /// Begins the ids in the collection that are no suppliers.
@@ -537,6 +538,9 @@ impl Document for SupplierRecord {
     fn chain(&mut self) -> &mut ChainEnd {
         &mut self.chain
     }
+    fn follow(&mut self, _: Timestamp) -> Result<Vec<RecordWrite>, FlowError> {
+        entries::follow_supplier(self)
+    }
 }
 
 // ---------------------------------------------------------------------------------------------------------------
@@ -676,20 +680,31 @@ impl<'a, 'd> Book<'a, 'd> {
         let qad = rows.qad.iter().map(|row| format!("qad/{}", row.code.folded()));
         let coupa = rows.coupa.iter().map(|row| format!("coupa/{}", row.id));
         for id in qad.chain(coupa).filter(|id| self.aside.contains(id)) {
+            let id = format!("{QUARANTINE}{id}");
             let gone = RecordWrite::Delete {
-                key: entry(format!("{QUARANTINE}{id}")),
+                key: entry(id.clone()),
             };
-            commit(&self.deps.context, vec![gone]).await?;
+            let row = RecordWrite::Index(IndexWrite::Remove {
+                list: entries::QUARANTINED_LIST.to_owned(),
+                id,
+            });
+            commit(&self.deps.context, vec![gone, row]).await?;
         }
         for (id, problem) in rows.unreadable.iter().filter(|(id, _)| !self.aside.contains(id)) {
+            let id = format!("{QUARANTINE}{id}");
             let put = RecordWrite::Put {
-                key: entry(format!("{QUARANTINE}{id}")),
+                key: entry(id.clone()),
                 seen: 0,
                 body: render(problem)?,
                 state: "quarantined".to_owned(),
                 due: None,
             };
-            commit(&self.deps.context, vec![put]).await?;
+            let row = RecordWrite::Index(IndexWrite::Put {
+                list: entries::QUARANTINED_LIST.to_owned(),
+                id,
+                body: render(problem)?,
+            });
+            commit(&self.deps.context, vec![put, row]).await?;
         }
         Ok(())
     }
@@ -989,7 +1004,7 @@ impl<'a, 'd> Book<'a, 'd> {
             }
             return Ok(());
         }
-        let pointer = put(&other)?;
+        let pointer = put(&mut other)?;
         let events = vec![SupplierEvent::Linked {
             with: SupplierId::Coupa(id).to_string(),
             by,
@@ -1082,7 +1097,7 @@ impl<'a, 'd> Book<'a, 'd> {
             by,
         };
         other.document.since = now;
-        let pointer = put(&other)?;
+        let pointer = put(&mut other)?;
         let events = vec![SupplierEvent::Linked {
             with: SupplierId::Coupa(coupa.id).to_string(),
             by,
@@ -1420,8 +1435,8 @@ impl<'a, 'd> Book<'a, 'd> {
         other.document.state = SupplierState::Alone { why: why.clone() };
         other.document.since = now;
         other.document.coupa = Some(coupa);
-        let pointer = put(&other)?;
-        self.store(held, vec![SupplierEvent::Alone { why }], vec![pointer])
+        let pointer = put(&mut other)?;
+        self.store(held, vec![SupplierEvent::Alone { why }], pointer)
             .await?;
         self.look_again_at(now);
         Ok(())
@@ -1534,13 +1549,13 @@ impl<'a, 'd> Book<'a, 'd> {
         let mut puts = Vec::new();
         for held in self.qad.values().chain(self.coupa.values()) {
             if self.changed.contains(&held.document.id.to_string()) && !self.is_busy(held) {
-                puts.push(put(held)?);
+                puts.push(put(&mut held.clone())?);
             }
         }
         for chunk in puts.chunks(KEPT_PER_COMMIT) {
             let commit = Commit {
                 token: self.deps.context.chance.token(),
-                writes: chunk.to_vec(),
+                writes: entries::added_together(chunk.concat()),
                 audit: vec![],
             };
             match self.deps.context.register.commit(commit).await {
@@ -1573,9 +1588,9 @@ fn sent_again_at(record: &SupplierRecord) -> Timestamp {
 }
 
 /// The record of the Coupa side, in the same transaction and under its own revision: a supplier is linked once.
-fn pointing(pointer: RecordWrite) -> Vec<RecordWrite> {
+fn pointing(pointer: Vec<RecordWrite>) -> Vec<RecordWrite> {
     if stands(Guard::LinkedOnce) {
-        vec![pointer]
+        pointer
     } else {
         vec![]
     }
@@ -1592,14 +1607,17 @@ fn reserved(code: &SupplierCode, coupa: &CoupaSupplier, now: Timestamp) -> QadSu
     }
 }
 
-fn put(held: &Held) -> Result<RecordWrite, FlowError> {
-    Ok(RecordWrite::Put {
+/// The record as it is written beside another one, and what keeps the index with it.
+fn put(held: &mut Held) -> Result<Vec<RecordWrite>, FlowError> {
+    let mut writes = entries::follow_supplier(&mut held.document)?;
+    writes.push(RecordWrite::Put {
         key: held.document.key(),
         seen: held.revision,
         body: render(&held.document)?,
         state: held.document.state.word().to_owned(),
         due: None,
-    })
+    });
+    Ok(writes)
 }
 
 /// True when the register knows something newer of a supplier than a reading that began then.

@@ -1,7 +1,7 @@
 //! What a person does with invoices: form, confirmation, act. Nothing by GET, nothing that was not in sight.
 
 use crate::invoice::{heading, is_releasable, lines, person_of, read};
-use crate::invoices::{Wanted, all};
+use crate::invoices::Wanted;
 use crate::layout::{Part, page, refused};
 use crate::words::sums;
 use crate::{Fields, Problems, Visit};
@@ -12,17 +12,15 @@ use domain::ids::InvoiceId;
 use domain::instruction::{Instruction, REASON_CHARACTERS_MIN, SecondPerson};
 use domain::lifecycle::InvoiceRecord;
 use domain::problem::TEXT_CHARACTERS_MAX;
-use flows::index::{self, Sums};
+use flows::index::{self, Row, Sums};
 use flows::operator::{self, OperatorError};
-use flows::ports::{Hint, HintReason, Subject};
+use flows::ports::RowsAsked;
 use flows::published;
-use flows::store::Loaded;
+use flows::store::{Loaded, sha256_hex};
 use maud::{Markup, html};
 
-/// Most invoices that are looked at again at once.
+/// Most invoices that are looked at again at once: those that have stood there longest.
 const RECHECK_MAX: usize = 500;
-/// Hints sent at a time.
-const HINTS_AT_ONCE: usize = 100;
 
 /// What may be done with one invoice, beside looking again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -97,17 +95,24 @@ pub(crate) fn told(word: &str) -> Option<&'static str> {
     }
 }
 
-fn forbidden(text: &str) -> Problems {
+pub(crate) fn forbidden(text: &str) -> Problems {
     Problems::new(StatusCode::FORBIDDEN, "Refused", text)
+}
+
+/// The form must be ours.
+pub(crate) fn form_is_own(visit: &Visit, path: &str, form: &Fields) -> Result<(), Problems> {
+    if visit.is_own(path, form) {
+        Ok(())
+    } else {
+        Err(forbidden(
+            "The form is not from your present session. Nothing was done: open the page again and repeat it.",
+        ))
+    }
 }
 
 /// The form must be ours, and the person must be one who works on invoices.
 fn check(visit: &Visit, path: &str, form: &Fields) -> Result<(), Problems> {
-    if !visit.is_own(path, form) {
-        return Err(forbidden(
-            "The form is not from your present session. Nothing was done: open the page again and repeat it.",
-        ));
-    }
+    form_is_own(visit, path, form)?;
     if !visit.session.person.may_act() {
         return Err(forbidden("That is for a clerk or an approver. Nothing was done."));
     }
@@ -131,18 +136,7 @@ pub(crate) async fn recheck(visit: Visit, Path(id): Path<String>, Form(form): Fo
 
 async fn hint(visit: &Visit, ids: &[InvoiceId]) -> Result<(), Problems> {
     let trace = format!("console-{}", visit.console.chance.token());
-    for part in ids.chunks(HINTS_AT_ONCE) {
-        let hints: Vec<Hint> = part
-            .iter()
-            .map(|id| Hint::V1 {
-                connection: visit.id.clone(),
-                subject: Subject::Invoice(*id),
-                reason: HintReason::Operator,
-                trace: trace.clone(),
-            })
-            .collect();
-        visit.console.hints.send(&hints).await?;
-    }
+    operator::look_again(&*visit.console.hints, &visit.id, ids, &trace, |_| ()).await?;
     Ok(())
 }
 
@@ -154,51 +148,67 @@ pub(crate) async fn recheck_view(visit: Visit, Form(form): Form<Fields>) -> Resp
     }
 }
 
+/// What the sight of a list was: another invoice in it, or one less, is another sight.
+fn sight_of(rows: &[Row]) -> String {
+    let ids: Vec<String> = rows.iter().map(|row| row.id.to_string()).collect();
+    sha256_hex(&ids.join(","))
+}
+
 async fn recheck_all(visit: &Visit, form: &Fields) -> Result<Response, Problems> {
     const PATH: &str = "/invoices/recheck";
     check(visit, PATH, form)?;
     let wanted = Wanted::of(form)?;
-    let rows = all(visit, &wanted, RECHECK_MAX).await?;
-    let confirmed = form.get("count").and_then(|count| count.parse::<usize>().ok());
-    if confirmed == Some(rows.len()) {
+    let asked = RowsAsked {
+        beyond: None,
+        newest_first: false,
+        limit: RECHECK_MAX,
+    };
+    let (rows, more) = index::page(&*visit.books, &wanted.list(), &asked).await?;
+    let sight = sight_of(&rows);
+    let confirmed = form.get("sight");
+    if confirmed == Some(&sight) && !rows.is_empty() {
         let ids: Vec<InvoiceId> = rows.iter().map(|row| row.id).collect();
         hint(visit, &ids).await?;
-        let content = html! {
-            h1 { "Looking again" }
-            p.sentence.done { (ids.len()) " invoices are being looked at again. What has changed leaves the list by itself." }
-            p { a href={ (visit.base) "/invoices?view=" (wanted.view.word()) } { "Back to the list" } }
-        };
-        return Ok(page(visit, Part::Invoices, "Looking again", content).into_response());
+        let at = format!("/invoices{}&done={}", wanted.query(), ids.len());
+        return Ok(Redirect::to(&visit.path(&at)).into_response());
     }
     let mut total = Sums::default();
     for row in &rows {
-        let tally = flows::ports::Tally {
-            count: 1,
-            amount: row.total,
-        };
-        let currency = if row.currency.is_empty() {
-            index::NO_CURRENCY
-        } else {
-            &row.currency
-        };
-        total.add(currency, tally);
+        total.add_row(row);
     }
+    let back = format!("{}/invoices{}", visit.base, wanted.query());
     let content = html! {
         h1 { "Look again at all of these?" }
-        @if confirmed.is_some() { p.sentence.need { "The list has changed since: these are the figures now." } }
-        p.sentence { (sums(&total)) " are read from Coupa and QAD again and decided again. What fits by now is posted." }
+        @if confirmed.is_some() {
+            p.sentence.need { "The list has changed since you looked at it. Nothing was done: these are the figures now." }
+        }
+        @if rows.is_empty() { p.sentence { "The list is empty: there is nothing to look at again." } }
+        @else {
+            p.sentence {
+                (sums(&total))
+                @if more.is_some() { ", those that have stood there longest," }
+                " are read from Coupa and QAD again and decided again. What fits by now is posted."
+            }
+            @if more.is_some() { p { "There are more than " (rows.len()) " in the list: the others are looked at when you repeat it." } }
+        }
         form method="post" action=(visit.path(PATH)) {
             input type="hidden" name="t" value=(visit.token(PATH));
             input type="hidden" name="view" value=(wanted.view.word());
             input type="hidden" name="code" value=(wanted.code.clone().unwrap_or_default());
-            input type="hidden" name="count" value=(rows.len());
+            input type="hidden" name="sight" value=(sight);
             div.actions {
-                button.main { "Yes, look again" }
-                a.button href={ (visit.base) "/invoices?view=" (wanted.view.word()) } { "No" }
+                @if !rows.is_empty() { button.main { "Yes, look again at " (rows.len()) } }
+                a.button href=(back) { "No" }
             }
         }
     };
-    Ok(page(visit, Part::Invoices, "Look again", content).into_response())
+    let status = if confirmed.is_some() {
+        StatusCode::CONFLICT
+    } else {
+        StatusCode::OK
+    };
+    let page = page(visit, Part::Invoices, "Look again", content);
+    Ok(crate::layout::with_status(status, page))
 }
 
 /// What an act is asked about.
@@ -307,7 +317,7 @@ fn about(visit: &Visit, asked: &Asked) -> Markup {
     html! {
         p { a href={ (visit.base) "/invoices/" (record.id) } { "Back to the invoice" } }
         h1 { (asked.act.title()) ": " bdi { (heading(record)) } }
-        p { bdi { (visit.clock.sentence(&domain::explain::sentence(record))) } }
+        p { bdi { (visit.sentence(&domain::explain::sentence(record))) } }
         @if asked.act == Act::Release { (lines(record)) }
         p.sentence { (asked.act.means())
             @if asked.needs_two() { " Above this amount two persons are needed: the first one's word is noted, another person's releases it." }
@@ -438,7 +448,7 @@ async fn carry_out(
     Ok(Redirect::to(&visit.path(&format!("/invoices/{id}?done={word}"))).into_response())
 }
 
-fn problems(error: OperatorError) -> Problems {
+pub(crate) fn problems(error: OperatorError) -> Problems {
     match error {
         OperatorError::Refused(problem) if problem.code == "SEEN_IS_STALE" => stale(),
         OperatorError::Refused(problem) if problem.code == "SECOND_PERSON_NEEDED" => forbidden(

@@ -2,7 +2,6 @@
 
 use crate::invoices::{tag, word_of};
 use crate::layout::{Part, page, refused};
-use crate::suppliers::candidates;
 use crate::words::{figure, money, price};
 use crate::{Fields, Problems, Visit};
 use axum::extract::{Path, Query};
@@ -16,11 +15,13 @@ use domain::lifecycle::{Event, InvoiceRecord, ParkReason, PostedHow, State};
 use domain::matching::{ExceptionCode, LineReport};
 use domain::suppliers::{SupplierId, SupplierRecord};
 use flows::index;
+use flows::index::entries;
 use flows::ports::{AuditEntry, RecordKey};
 use flows::store::{Loaded, invoice_audit_name, load, parse, verify_chain};
-use flows::{supplier_event, sync_suppliers};
+use flows::sync_suppliers;
 use maud::{Markup, html};
 use rust_decimal::Decimal;
+use std::collections::BTreeSet;
 
 /// An invoice by the id in an address.
 pub(crate) async fn read(visit: &Visit, id: &str) -> Result<Loaded<InvoiceRecord>, Problems> {
@@ -41,64 +42,99 @@ pub(crate) async fn read(visit: &Visit, id: &str) -> Result<Loaded<InvoiceRecord
 struct Read {
     loaded: Loaded<InvoiceRecord>,
     trail: Vec<AuditEntry>,
+    around: Around,
+}
+
+/// What stands around an invoice.
+#[derive(Default)]
+struct Around {
     /// The bills that it may be.
     others: Vec<InvoiceRecord>,
-    /// Of a credit note: the invoices it corrects, by their number.
-    corrected: Vec<InvoiceRecord>,
+    /// Of a credit note: the invoices it corrects, by their number; `None` when they were not looked for.
+    corrected: Option<Vec<InvoiceRecord>>,
     /// Its supplier with those that it may be, when that is what it waits for, and how many invoices wait for it.
-    supplier: Option<(SupplierRecord, u64)>,
+    supplier: Option<(SupplierRecord, i64)>,
 }
 
-/// The invoices of the same supplier that have the number which a credit note corrects.
-async fn corrected(visit: &Visit, credit: &InvoiceRecord) -> Result<Vec<InvoiceRecord>, Problems> {
-    let Some(summary) = &credit.summary else {
-        return Ok(Vec::new());
-    };
-    let Some(number) = &summary.particulars.original else {
-        return Ok(Vec::new());
-    };
-    let mut found = index::find(&*visit.books, number).await?.records;
-    found.retain(|record| {
-        record.id != credit.id
-            && record.coupa_supplier == credit.coupa_supplier
-            && record.summary.as_ref().is_some_and(|other| {
-                other.kind == DocumentKind::Invoice && folded(other.reference.as_str()) == folded(number)
-            })
-    });
-    Ok(found)
-}
+/// Most invoices that one number is looked for among.
+const ORIGINALS_MAX: usize = 20;
 
-/// Its supplier as Coupa knows it, when the invoice waits to be told who that is and somebody is proposed.
-async fn proposed(visit: &Visit, record: &InvoiceRecord) -> Result<Option<(SupplierRecord, u64)>, Problems> {
+/// Reads what stands around an invoice: two reads at most, so that a page has four.
+async fn around(visit: &Visit, record: &InvoiceRecord) -> Result<Around, Problems> {
     let unlinked = ExceptionCode::SupplierNotLinked.as_str();
-    let Some(id) = record
+    let stranger = record
         .coupa_supplier
-        .filter(|_| record.state.codes().iter().any(|code| code == unlinked))
-    else {
-        return Ok(None);
+        .filter(|_| record.state.codes().iter().any(|code| code == unlinked));
+    let original = original(record);
+    // What a stranger's credit note corrects is a stranger's too: the page leads to the search.
+    let numbered = match (original, stranger) {
+        (Some(number), None) => index::numbered(&*visit.books, number, ORIGINALS_MAX).await?,
+        _ => BTreeSet::new(),
     };
-    let key = sync_suppliers::key_of(&SupplierId::Coupa(id));
-    let Some(stored) = visit.books.read(&[key]).await?.into_iter().next().flatten() else {
-        return Ok(None);
-    };
-    let supplier: SupplierRecord = parse(&stored)?;
-    if candidates(&supplier).is_empty() {
-        return Ok(None);
+    let named = named_others(record);
+    let of_invoices = named
+        .iter()
+        .chain(&numbered)
+        .copied()
+        .collect::<BTreeSet<InvoiceId>>();
+    let mut keys: Vec<RecordKey> = of_invoices.into_iter().map(RecordKey::Invoice).collect();
+    keys.extend(stranger.map(|id| sync_suppliers::key_of(&SupplierId::Coupa(id))));
+    if keys.is_empty() {
+        return Ok(Around {
+            corrected: original.map(|_| Vec::new()),
+            ..Around::default()
+        });
     }
-    let waiting = supplier_event::waiting(&*visit.books).await?;
-    Ok(Some((supplier, waiting.get(&id).copied().unwrap_or(0))))
+    let (mut bills, mut supplier) = (Vec::new(), None);
+    for stored in visit.books.read(&keys).await?.iter().flatten() {
+        match stored.key {
+            RecordKey::Invoice(_) => bills.push(parse::<InvoiceRecord>(stored)?),
+            _ => supplier = Some(parse::<SupplierRecord>(stored)?),
+        }
+    }
+    let corrected = original.filter(|_| stranger.is_none()).map(|number| {
+        let all = bills.iter().filter(|bill| is_original(bill, record, number));
+        all.cloned().collect()
+    });
+    bills.retain(|bill| named.contains(&bill.id));
+    Ok(Around {
+        others: bills,
+        corrected,
+        supplier: match (supplier.filter(|one| !one.candidates().is_empty()), stranger) {
+            (Some(supplier), Some(id)) => {
+                let (_, waiting) = entries::counted(&*visit.books, &BTreeSet::from([id])).await?;
+                Some((supplier, waiting.get(&id).map_or(0, |sums| sums.count)))
+            }
+            _ => None,
+        },
+    })
+}
+
+/// The number of the invoice that a credit note names as the one it corrects.
+fn original(record: &InvoiceRecord) -> Option<&str> {
+    let summary = record.summary.as_ref()?;
+    summary.particulars.original.as_deref()
+}
+
+/// Whether a bill is the one that a credit note corrects: of the same supplier, with that number.
+fn is_original(bill: &InvoiceRecord, credit: &InvoiceRecord, number: &str) -> bool {
+    bill.id != credit.id
+        && bill.coupa_supplier == credit.coupa_supplier
+        && bill.summary.as_ref().is_some_and(|other| {
+            other.kind == DocumentKind::Invoice && folded(other.reference.as_str()) == folded(number)
+        })
 }
 
 /// Who the supplier may be in QAD, and why.
 fn perhaps(base: &str, read: &Read) -> Markup {
-    let Some((supplier, waiting)) = &read.supplier else {
+    let Some((supplier, waiting)) = &read.around.supplier else {
         return html! {};
     };
     html! {
         h2 { "Who the supplier may be" }
-        ul { @for candidate in candidates(supplier) { li { bdi { (candidate) } } } }
+        ul { @for candidate in supplier.candidates() { li { bdi { (candidate) } } } }
         p {
-            (crate::words::invoices(i64::try_from(*waiting).unwrap_or(i64::MAX)))
+            (crate::words::invoices(*waiting))
             @if *waiting == 1 { " waits" } @else { " wait" } " for it. "
             a href={ (base) "/suppliers" } { "Suppliers that may be the same" }
         }
@@ -110,24 +146,11 @@ pub(crate) async fn show(visit: Visit, Path(id): Path<String>, Query(fields): Qu
     let read = async {
         let loaded = read(&visit, &id).await?;
         let trail = visit.books.audit(&invoice_audit_name(loaded.document.id)).await?;
-        let named: Vec<RecordKey> = named_others(&loaded.document)
-            .into_iter()
-            .map(RecordKey::Invoice)
-            .collect();
-        let mut others = Vec::new();
-        if !named.is_empty() {
-            for stored in visit.books.read(&named).await?.iter().flatten() {
-                others.push(parse::<InvoiceRecord>(stored)?);
-            }
-        }
-        let corrected = corrected(&visit, &loaded.document).await?;
-        let supplier = proposed(&visit, &loaded.document).await?;
+        let around = around(&visit, &loaded.document).await?;
         Ok::<_, Problems>(Read {
             loaded,
             trail,
-            others,
-            corrected,
-            supplier,
+            around,
         })
     };
     match read.await {
@@ -183,7 +206,7 @@ fn content(visit: &Visit, read: &Read, fields: &Fields) -> Markup {
                 @if let Some(due) = summary.particulars.due { ", due " (crate::words::date(due)) }
             }
         } }
-        p class=(mood(view)) { bdi { (visit.clock.sentence(&explain::sentence(record))) } }
+        p class=(mood(view)) { bdi { (visit.sentence(&explain::sentence(record))) } }
         @if let Some(request) = &record.release_request {
             @if matches!(record.state, State::Parked { .. }) {
                 p.sentence {
@@ -193,14 +216,14 @@ fn content(visit: &Visit, read: &Read, fields: &Fields) -> Markup {
             }
         }
         (actions(visit, record))
-        (beside(base, record, &read.others))
+        (beside(base, record, &read.around.others))
         (perhaps(base, read))
         (lines(record))
-        (related(base, record, &read.corrected))
+        (related(base, record, read.around.corrected.as_deref()))
         h2 { "What happened" }
         (history(visit, &read.trail))
         h2 { "To tell the supplier" }
-        p { "“" bdi { (visit.clock.sentence(&explain::to_supplier(record))) } "”" }
+        p { "“" bdi { (visit.sentence(&explain::to_supplier(record))) } "”" }
         (technical(record, read.loaded.revision, &read.trail))
     }
 }
@@ -459,7 +482,7 @@ fn of_summary(bill: &InvoiceRecord, of: impl Fn(&domain::lifecycle::Summary) -> 
 }
 
 /// What it belongs to, and what people ask beside.
-fn related(base: &str, record: &InvoiceRecord, corrected: &[InvoiceRecord]) -> Markup {
+fn related(base: &str, record: &InvoiceRecord, corrected: Option<&[InvoiceRecord]>) -> Markup {
     let summary = record.summary.as_ref();
     let orders = summary
         .map(|summary| summary.orders.as_slice())
@@ -499,13 +522,14 @@ fn related(base: &str, record: &InvoiceRecord, corrected: &[InvoiceRecord]) -> M
 }
 
 /// The invoice that a credit note corrects: with where it stands, when it is known here.
-fn original_of(base: &str, number: &str, corrected: &[InvoiceRecord]) -> Markup {
-    html! {
-        @if corrected.is_empty() { bdi { (number) } ", which is not known here" }
-        @for original in corrected {
+fn original_of(base: &str, number: &str, corrected: Option<&[InvoiceRecord]>) -> Markup {
+    html! { @match corrected {
+        None => { a href={ (base) "/find?q=" (crate::login::encoded(number)) } { "Look for " bdi { (number) } } },
+        Some([]) => { bdi { (number) } ", which is not known here" },
+        Some(known) => { @for original in known {
             a href={ (base) "/invoices/" (original.id) } { bdi { (heading(original)) } } " " (tag(View::of(original))) " "
-        }
-    }
+        } },
+    } }
 }
 
 fn history(visit: &Visit, trail: &[AuditEntry]) -> Markup {
@@ -515,7 +539,7 @@ fn history(visit: &Visit, trail: &[AuditEntry]) -> Markup {
             li {
                 time datetime=(entry.at.to_string()) { (visit.clock.short(entry.at)) } " "
                 @match serde_json::from_str::<Vec<Event>>(&entry.events) {
-                    Ok(events) => bdi { (visit.clock.sentence(&events.iter().map(told).collect::<Vec<_>>().join(" "))) },
+                    Ok(events) => bdi { (visit.sentence(&events.iter().map(told).collect::<Vec<_>>().join(" "))) },
                     Err(_) => { "An entry of another version of this product, which this page cannot read." }
                 }
             }

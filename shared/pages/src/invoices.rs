@@ -15,7 +15,7 @@ use maud::{Markup, html};
 /// Rows of a page.
 const PAGE_ROWS: usize = 50;
 /// Most rows of a file; of a longer list none is made, so that none is taken for whole.
-const FILE_ROWS_MAX: usize = 10_000;
+pub(crate) const FILE_ROWS_MAX: usize = 10_000;
 
 /// Which list.
 pub(crate) struct Wanted {
@@ -48,6 +48,15 @@ impl Wanted {
         })
     }
 
+    /// All of a view.
+    pub(crate) fn view(view: View) -> Self {
+        Self {
+            view,
+            code: None,
+            beyond: None,
+        }
+    }
+
     pub(crate) fn list(&self) -> String {
         index::list_of(self.view, self.code.as_deref())
     }
@@ -61,7 +70,7 @@ impl Wanted {
         .unwrap_or_default()
     }
 
-    fn query(&self) -> String {
+    pub(crate) fn query(&self) -> String {
         let code = self
             .code
             .as_ref()
@@ -132,9 +141,15 @@ async fn list(visit: &Visit, fields: &Fields) -> Result<Markup, Problems> {
     let base = &visit.base;
     Ok(html! {
         h1 { "Invoices" }
+        @if let Some(looked_at) = fields.get("done").and_then(|count| count.parse::<i64>().ok()) {
+            p.sentence.done role="status" {
+                (words::invoices(looked_at)) @if looked_at == 1 { " is" } @else { " are" }
+                " being looked at again. What has changed leaves the list by itself: open it again in a moment."
+            }
+        }
         (tabs(base, wanted.view, &standing))
         @if let Some(cause) = &wanted.code {
-            p { "Only: " strong { (code(cause)) } ". " (crate::suppliers::fix_of(cause)) " "
+            p { "Only: " strong { (code(cause)) } ". " (crate::help::fix_of(cause)) " "
                 a href={ (base) "/invoices?view=" (wanted.view.word()) } { "Show all of the list" } }
         }
         p { (words::sums(&sums)) ". "
@@ -216,18 +231,21 @@ fn why(row: &Row) -> String {
 /// `GET /invoices.csv`: the whole of a list.
 pub(crate) async fn csv(visit: Visit, Query(fields): Query<Fields>) -> Response {
     match file(&visit, &fields).await {
-        Ok((name, text)) => {
-            let headers = [
-                (header::CONTENT_TYPE, "text/csv; charset=utf-8".to_owned()),
-                (
-                    header::CONTENT_DISPOSITION,
-                    format!("attachment; filename=\"{name}\""),
-                ),
-            ];
-            (headers, text).into_response()
-        }
+        Ok((name, text)) => attachment(&name, text),
         Err(problems) => refused(&visit, &problems, "/invoices"),
     }
+}
+
+/// A file of comma-separated values.
+pub(crate) fn attachment(name: &str, text: String) -> Response {
+    let headers = [
+        (header::CONTENT_TYPE, "text/csv; charset=utf-8".to_owned()),
+        (
+            header::CONTENT_DISPOSITION,
+            format!("attachment; filename=\"{name}\""),
+        ),
+    ];
+    (headers, text).into_response()
 }
 
 async fn file(visit: &Visit, fields: &Fields) -> Result<(String, String), Problems> {
@@ -248,6 +266,8 @@ async fn file(visit: &Visit, fields: &Fields) -> Result<(String, String), Proble
         "due_date",
         "plant",
         "requester",
+        "supplier_number",
+        "entity",
     ];
     let lines: Vec<Vec<String>> = rows
         .iter()
@@ -267,6 +287,8 @@ async fn file(visit: &Visit, fields: &Fields) -> Result<(String, String), Proble
                 row.due.map(|date| date.to_string()).unwrap_or_default(),
                 row.plant.clone(),
                 row.requester.clone(),
+                row.supplier_number.clone(),
+                row.entity.clone(),
             ]
         })
         .collect();

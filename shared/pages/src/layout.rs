@@ -101,7 +101,7 @@ pub(crate) fn with_status(status: StatusCode, page: Markup) -> Response {
 pub(crate) fn refused(visit: &Visit, problems: &Problems, back: &str) -> Response {
     let content = html! {
         h1 { (problems.title) }
-        p.sentence.need { (visit.clock.sentence(&problems.text)) }
+        p.sentence.need { (visit.sentence(&problems.text)) }
         p { a href={ (visit.base) (back) } { "Back" } }
     };
     with_status(

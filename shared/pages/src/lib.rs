@@ -5,10 +5,12 @@
 //! through [`flows::operator`], as on the command line.
 
 mod acts;
+mod help;
 mod invoice;
 mod invoices;
 mod layout;
 mod login;
+mod lookups;
 pub mod mail;
 mod month;
 mod picture;
@@ -168,10 +170,13 @@ fn router(console: Arc<Console>) -> Router {
         .route("/find", get(invoices::find))
         .route("/suppliers", get(suppliers::show))
         .route("/month", get(month::latest))
+        .route("/accrual.csv", get(month::accrual))
         .route("/month/{month}", get(month::show).post(month::sign))
-        .route("/help", get(suppliers::help))
-        .route("/help/{code}", get(suppliers::help_code))
-        .route("/connections", get(suppliers::connections))
+        .route("/lookups", get(lookups::show))
+        .route("/plans/allow", get(lookups::ask).post(lookups::answer))
+        .route("/help", get(help::help))
+        .route("/help/{code}", get(help::help_code))
+        .route("/connections", get(help::connections))
         .route("/login", get(login::begin).post(login::choose))
         .route("/login/back", get(login::back))
         .route("/out", post(login::out))
@@ -362,6 +367,11 @@ impl Visit {
             timing: &self.console.timing,
             deadline: self.now.plus_millis(ACT_MILLIS),
         }
+    }
+
+    /// A sentence as it is told here: by the plant's clock, without the verbs of a terminal that nobody here has.
+    pub(crate) fn sentence(&self, text: &str) -> String {
+        self.clock.sentence(&words::without_verbs(text))
     }
 
     pub(crate) fn path(&self, path: &str) -> String {

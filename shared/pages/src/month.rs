@@ -1,17 +1,19 @@
 //! Month end: what came in and what is in QAD, what has to be accrued, and the signature.
 
-use crate::invoices::name_of;
+use crate::invoices::{FILE_ROWS_MAX, Wanted, all, attachment, name_of, word_of};
 use crate::layout::{Part, page, refused};
+use crate::today::DAY_MILLIS;
 use crate::words::{amounts, date, sums};
-use crate::{Fields, Problems, Role, Visit};
+use crate::{Fields, Problems, Role, Visit, picture};
 use axum::extract::{Form, Path};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Redirect, Response};
+use domain::csv::csv as comma_separated;
 use domain::index::View;
 use domain::instruction::{Instruction, REASON_CHARACTERS_MIN};
 use domain::problem::TEXT_CHARACTERS_MAX;
 use domain::time::Date;
-use flows::index::{self, Standing, Sums};
+use flows::index::{self, Row, Standing, Sums};
 use flows::month_end::{self, MonthEnd};
 use flows::store::Loaded;
 use maud::{Markup, html};
@@ -141,11 +143,81 @@ fn content(visit: &Visit, read: &Read, complaint: Option<&str>) -> Markup {
                 }
             } }
         } }
+        div.pics { (picture::money(&[
+            (name_of(View::NeedsYou), "b1", read.of(View::NeedsYou)),
+            (name_of(View::Waits), "b2", read.of(View::Waits)),
+            (name_of(View::Working), "b4", read.of(View::Working)),
+            ("Posted in this month", "b3", read.posted.clone()),
+        ])) }
+        p { a href={ (base) "/accrual.csv" } { "All of it as one file, to be accrued: invoice by invoice, as of now" } }
         p.soft { "Amounts of different currencies are never added. Coupa and QAD themselves are compared by the reconciliation,
             which whoever runs this product starts." }
         (signatures(visit, read))
         @if visit.session.person.is_any(&[Role::Controller]) { (signing(visit, read, complaint)) }
     }
+}
+
+/// `GET /accrual.csv`: what Coupa has approved and QAD does not have, invoice by invoice.
+pub(crate) async fn accrual(visit: Visit) -> Response {
+    match accrual_file(&visit).await {
+        Ok(text) => attachment(&format!("accrual-{}.csv", visit.now.date_utc()), text),
+        Err(problems) => refused(&visit, &problems, "/month"),
+    }
+}
+
+const ACCRUAL_HEADER: [&str; 16] = [
+    "as_of_utc",
+    "stands",
+    "coupa_id",
+    "entity",
+    "plant",
+    "supplier_number",
+    "supplier",
+    "invoice",
+    "invoice_date",
+    "order",
+    "total",
+    "currency",
+    "reason",
+    "since_utc",
+    "days",
+    "due_date",
+];
+
+async fn accrual_file(visit: &Visit) -> Result<String, Problems> {
+    let mut lines = Vec::new();
+    for view in [View::NeedsYou, View::Waits, View::Working] {
+        for row in all(visit, &Wanted::view(view), FILE_ROWS_MAX).await? {
+            // Of what is in QAD already, only its payments wait for somebody.
+            if row.voucher.is_empty() {
+                lines.push(accrual_line(visit, view, &row));
+            }
+        }
+    }
+    Ok(comma_separated(&ACCRUAL_HEADER, &lines))
+}
+
+fn accrual_line(visit: &Visit, view: View, row: &Row) -> Vec<String> {
+    let day = |day: Option<Date>| day.map(|day| day.to_string()).unwrap_or_default();
+    let days = visit.now.millis_since(row.since).max(0).checked_div(DAY_MILLIS);
+    vec![
+        visit.now.to_string(),
+        word_of(view).to_lowercase(),
+        row.id.to_string(),
+        row.entity.clone(),
+        row.plant.clone(),
+        row.supplier_number.clone(),
+        row.supplier.clone(),
+        row.reference.clone(),
+        day(row.date),
+        row.order.clone(),
+        row.total.normalize().to_string(),
+        row.currency.clone(),
+        row.code.clone(),
+        row.since.to_string(),
+        days.unwrap_or(0).to_string(),
+        day(row.due),
+    ]
 }
 
 fn signatures(visit: &Visit, read: &Read) -> Markup {
@@ -167,9 +239,7 @@ fn signing(visit: &Visit, read: &Read, complaint: Option<&str>) -> Markup {
     }
     html! {
         form.noprint method="post" action=(visit.path(&read.path())) {
-            input type="hidden" name="t" value=(visit.token(&read.path()));
-            input type="hidden" name="revision" value=(read.end.revision);
-            input type="hidden" name="figures" value=(read.figures());
+            (hidden(visit, read))
             label for="reason" { "Your note; it goes into the audit trail with your name and these figures" }
             @if let Some(complaint) = complaint { p.sentence.need id="complaint" { (complaint) } }
             textarea id="reason" name="reason" required minlength=(REASON_CHARACTERS_MIN) maxlength=(TEXT_CHARACTERS_MAX) {}
@@ -178,7 +248,36 @@ fn signing(visit: &Visit, read: &Read, complaint: Option<&str>) -> Markup {
     }
 }
 
-/// `POST /month/{month}`.
+/// What the form carries to the next step.
+fn hidden(visit: &Visit, read: &Read) -> Markup {
+    html! {
+        input type="hidden" name="t" value=(visit.token(&read.path()));
+        input type="hidden" name="revision" value=(read.end.revision);
+        input type="hidden" name="figures" value=(read.figures());
+    }
+}
+
+fn confirm_page(visit: &Visit, read: &Read, instruction: &Instruction) -> Response {
+    let content = html! {
+        h1 { "Sign off " (date(read.first)) " to " (date(read.first.last_of_month())) "?" }
+        p.sentence { "Your name goes into the audit trail under these figures. It cannot be taken back; signing again is told beside it." }
+        p { (read.figures()) }
+        h2 { "Your note" }
+        p { bdi { (instruction.reason) } }
+        form method="post" action=(visit.path(&read.path())) {
+            (hidden(visit, read))
+            input type="hidden" name="reason" value=(instruction.reason);
+            input type="hidden" name="sure" value="yes";
+            div.actions {
+                button.main { "Yes: sign it off" }
+                a.button href=(visit.path(&read.path())) { "No" }
+            }
+        }
+    };
+    page(visit, Part::Month, "Sign off?", content).into_response()
+}
+
+/// `POST /month/{month}`: with `sure`, it is signed; without, it is confirmed first.
 pub(crate) async fn sign(visit: Visit, Path(month): Path<String>, Form(form): Form<Fields>) -> Response {
     match signed(&visit, &month, &form).await {
         Ok(response) => response,
@@ -217,6 +316,9 @@ async fn signed(visit: &Visit, month: &str, form: &Fields) -> Result<Response, P
         let page = page(visit, Part::Month, "Month end", content);
         return Ok(crate::layout::with_status(StatusCode::UNPROCESSABLE_ENTITY, page));
     };
+    if text("sure") != "yes" {
+        return Ok(confirm_page(visit, &read, &instruction));
+    }
     month_end::sign(
         &visit.context(),
         &read.month,

@@ -14,7 +14,7 @@ use maud::{Markup, html};
 /// Days of the picture.
 const PICTURE_DAYS: usize = 14;
 /// Milliseconds of a day.
-const DAY_MILLIS: i64 = 86_400_000;
+pub(crate) const DAY_MILLIS: i64 = 86_400_000;
 
 /// `GET /`.
 pub(crate) async fn show(visit: Visit) -> Response {
@@ -28,6 +28,8 @@ struct Today {
     standing: Standing,
     days: Vec<Date>,
     entered: Entered,
+    /// Since which days those wait that do.
+    began: Entered,
     oldest: Option<Row>,
     paused: Option<pause::Pause>,
     whole: bool,
@@ -44,7 +46,7 @@ async fn read(visit: &Visit) -> Result<Today, Problems> {
     let mut months: Vec<String> = days.iter().map(|day| day.strftime("%Y-%m").to_string()).collect();
     months.dedup();
     let books = &*visit.books;
-    let (standing, entered) = index::figures(books, &months).await?;
+    let (standing, entered, began) = index::figures_since(books, &months, &months).await?;
     let asked = RowsAsked {
         beyond: None,
         newest_first: false,
@@ -55,6 +57,7 @@ async fn read(visit: &Visit) -> Result<Today, Problems> {
         standing,
         days,
         entered,
+        began,
         oldest: oldest.into_iter().next(),
         paused: pause::of(books, pause::Flow::Invoices).await?,
         whole: index::progress(books).await?.complete,
@@ -122,7 +125,10 @@ fn content(visit: &Visit, today: &Today) -> Markup {
             (tile(base, "posted", "In QAD", &posted, None))
         }
         (causes(base, &today.standing))
-        div.pics { (picture::days(&today.days, &today.entered)) }
+        div.pics {
+            (picture::days(&today.days, &today.entered))
+            (picture::ages(&picture::by_age(visit.now.date_utc(), &today.began, &today.standing)))
+        }
     }
 }
 
@@ -158,7 +164,7 @@ fn causes(base: &str, standing: &Standing) -> Markup {
                 tbody { @for (cause, sums) in causes {
                     tr {
                         th scope="row" { a href={ (base) "/invoices?view=needs-you&code=" (cause) } { (code(cause)) } }
-                        td data-h="What to do" { (crate::suppliers::fix_of(cause)) }
+                        td data-h="What to do" { (crate::help::fix_of(cause)) }
                         td.n data-h="Invoices" { (sums.count) }
                         td.n data-h="Amount" {
                             @for (currency, sum) in &sums.amounts { (money(*sum, currency)) " " }

@@ -32,3 +32,32 @@ pub(crate) fn invoices(count: i64) -> String {
 pub(crate) fn sums(sums: &Sums) -> String {
     format!("{}, {}", invoices(sums.count), amounts(&sums.amounts))
 }
+
+/// Begins and ends what a sentence adds for those at a terminal.
+const VERB: (&str, &str) = (" (`qad-coupa", "`)");
+
+/// A sentence without what it adds for those at a terminal.
+pub(crate) fn without_verbs(text: &str) -> String {
+    let mut left = text.to_owned();
+    while let Some((before, rest)) = left.split_once(VERB.0) {
+        let Some((_, after)) = rest.split_once(VERB.1) else {
+            break;
+        };
+        left = format!("{before}{after}");
+    }
+    left
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sentence_names_no_verb_of_a_terminal() {
+        let text = "rechecks it or says so (`qad-coupa entity open-from`). It waits (`qad-coupa resume`).";
+        assert_eq!(without_verbs(text), "rechecks it or says so. It waits.");
+        for kept in ["", "plain (as it is)", "open (`qad-coupa x"] {
+            assert_eq!(without_verbs(kept), kept);
+        }
+    }
+}

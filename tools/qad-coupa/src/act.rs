@@ -20,8 +20,8 @@ use domain::matching::Exception;
 use domain::money::{Currency, parse_decimal};
 use domain::problem::Problem;
 use flows::match_invoice::Entity;
-use flows::operator::{self, AdoptDeps, Adoption, Done, OperatorError};
-use flows::ports::{Chance, Clock, Hint, HintReason, Queue, RecordKey, Subject};
+use flows::operator::{self, AdoptDeps, Adoption, Done, HINTS_AT_ONCE, OperatorError};
+use flows::ports::{Chance, Clock, RecordKey};
 use flows::store::load;
 use rust_decimal::Decimal;
 use serde_json::{Value, json};
@@ -30,8 +30,6 @@ use std::time::Duration;
 
 /// The queue of hints about invoices.
 const INVOICES_QUEUE: &str = "invoices";
-/// Hints sent at a time; after each the progress is told.
-const HINTS_AT_ONCE: usize = 100;
 /// How often the register is looked at while a command waits, in milliseconds.
 const LOOK_MILLIS: u64 = 300;
 /// Looks in a row at an empty queue after which everything in it counts as worked on.
@@ -181,27 +179,14 @@ impl Desk {
     async fn hint(&self, ids: &[InvoiceId]) -> Result<(), Failure> {
         let queue = self.place.hints(INVOICES_QUEUE)?;
         let trace = format!("command-{}", SystemChance.token());
-        let mut sent = 0usize;
-        for part in ids.chunks(HINTS_AT_ONCE) {
-            let hints: Vec<Hint> = part
-                .iter()
-                .map(|id| Hint::V1 {
-                    connection: self.connection.clone(),
-                    subject: Subject::Invoice(*id),
-                    reason: HintReason::Operator,
-                    trace: trace.clone(),
-                })
-                .collect();
-            queue
-                .send(&hints)
-                .await
-                .map_err(|error| Failure::Unreachable(error.0))?;
-            sent = sent.saturating_add(part.len());
+        let told = |sent| {
             if ids.len() > HINTS_AT_ONCE {
                 terminal::note(&format!("{sent} of {} queued", ids.len()));
             }
-        }
-        Ok(())
+        };
+        operator::look_again(&queue, &self.connection, ids, &trace, told)
+            .await
+            .map_err(|error| Failure::Unreachable(error.0))
     }
 
     /// Waits until all of them have changed, or the queue is empty and nobody works on it (a look need not change

@@ -14,8 +14,10 @@ use domain::payments::{BillPayments, UnmatchedPayments};
 use domain::plans::PlanRecord;
 use domain::problem::Problem;
 use domain::suppliers::SupplierRecord;
+use domain::time::Date;
 use domain::words;
 use flows::bills::bill_key;
+use flows::month_end;
 use flows::opening;
 use flows::owner;
 use flows::pause::Flow;
@@ -28,11 +30,14 @@ use serde_json::json;
 use std::io::Write;
 use std::path::PathBuf;
 
+/// How many months back signatures are verified.
+const MONTHS_BACK: usize = 60;
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum AuditVerb {
     /// Every entry of one invoice: when, what, and the hash that chains it.
     Show(crate::invoices::Key),
-    /// Verifies every chain, of invoices, payments, suppliers, lookups and pauses, and that replaying an invoice's gives
+    /// Verifies every chain, of invoices, payments, suppliers, lookups, pauses and signed months, and that replaying an invoice's gives
     /// the state the register holds. Ends with 4 when one does not.
     Verify {
         /// One invoice only: any of its keys.
@@ -175,10 +180,7 @@ fn member(collection: Collection, stored: &StoredRecord) -> Option<Result<Other,
 pub(crate) async fn others(register: &DynamoRegister) -> Result<(Vec<Other>, Vec<Problem>), Failure> {
     let (mut found, mut unreadable) = (Vec::new(), Vec::new());
     for collection in Collection::ALL {
-        let members = register
-            .list(&RecordGroup::Collection(collection))
-            .await
-            .map_err(|error| Failure::Unreachable(error.0))?;
+        let members = records::members(register, collection).await?;
         for read in members.iter().filter_map(|stored| member(collection, stored)) {
             match read {
                 Ok(other) => found.push(other),
@@ -193,7 +195,8 @@ pub(crate) async fn others(register: &DynamoRegister) -> Result<(Vec<Other>, Vec
             (opening::key(), opening::AUDIT_NAME.to_owned()),
             (owner::key(), owner::AUDIT_NAME.to_owned()),
             (restore::key(), restore::AUDIT_NAME.to_owned()),
-        ]);
+        ])
+        .chain(months(SystemClock.now().date_utc()));
     for (key, name) in alone {
         match tail(register, key.clone()).await {
             Ok(Some(end)) => found.push(Other { key, name, end }),
@@ -203,6 +206,16 @@ pub(crate) async fn others(register: &DynamoRegister) -> Result<(Vec<Other>, Vec
         }
     }
     Ok((found, unreadable))
+}
+
+/// The months that may have been signed off: this one and those of the years before that are looked back on.
+fn months(today: Date) -> Vec<(RecordKey, String)> {
+    let before = |first: &Date| first.yesterday().ok().map(|last| last.first_of_month());
+    let back = std::iter::successors(Some(today.first_of_month()), before).take(MONTHS_BACK);
+    let names = back.map(|first| first.strftime("%Y-%m").to_string());
+    names
+        .map(|month| (month_end::key(&month), month_end::audit_name(&month)))
+        .collect()
 }
 
 /// Where the register says that a chain ends now; `None` when the record is gone.

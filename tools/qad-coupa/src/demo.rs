@@ -118,7 +118,7 @@ async fn play_and(run_dir: &Path, seed: u64, then: &Then<'_>, out: &Output) -> R
     let world = place::Place::local(place::running(run_dir)?, None)?;
     let register = world.register(&world.connection().await?)?;
     // Nothing is in it yet: from the first invoice on, questions are answered from the index.
-    flows::index::rebuild_step(&world.context(&register))
+    flows::index::rebuild_step(&world.context(&register), &register)
         .await
         .map_err(place::unfinished)?;
     let page = format!("{}/", local.gateway_url());

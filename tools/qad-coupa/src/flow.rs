@@ -262,7 +262,7 @@ async fn wake(
             waiting.map(|record| Subject::Invoice(record.id)).collect()
         }
         pause::Flow::Payments => {
-            let bills = payments::bills(register).await?;
+            let bills = payments::bills(register, None).await?;
             let waiting = bills.iter().filter(|bill| waits(&bill.delay));
             waiting
                 .map(|bill| Subject::Entry {

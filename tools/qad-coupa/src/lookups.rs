@@ -10,9 +10,9 @@ use domain::instruction::Instruction;
 use domain::plans::{PlanRecord, PlanState};
 use domain::problem::Problem;
 use domain::words;
-use flows::plans;
-use flows::ports::{Collection, RecordGroup, Register};
+use flows::ports::{Books, Collection, RecordGroup};
 use flows::store::Document;
+use flows::{operator, plans};
 use flows::sync_lookups::{self, LookupRun};
 use serde_json::{Value, json};
 
@@ -90,7 +90,7 @@ pub(crate) async fn run(
 }
 
 /// What the register knows of each lookup.
-pub(crate) async fn records(register: &DynamoRegister) -> Result<Vec<PlanRecord>, Failure> {
+pub(crate) async fn records(register: &dyn Books) -> Result<Vec<PlanRecord>, Failure> {
     let stored = register
         .list(&RecordGroup::Collection(Collection::LookupPlan))
         .await
@@ -240,15 +240,7 @@ async fn allow(
         ));
     }
     let wanted = plan_sha256.unwrap_or(parked);
-    plans::allow(
-        &place.context(register),
-        Some(record.name()),
-        wanted,
-        &why.by,
-        &why.reason,
-    )
-    .await
-    .map_err(unfinished)?;
+    operator::allow_plan(&place.context(register), Some(record.name()), wanted, &why).await?;
     terminal::say(&format!(
         "Allowed: the plan {wanted} of {}; the next run carries it out.",
         record.name()

@@ -42,6 +42,8 @@ mod certify;
 mod codes;
 mod connection_file;
 mod connections;
+#[cfg(test)]
+mod costs;
 mod demo;
 mod dlq;
 mod doctor;

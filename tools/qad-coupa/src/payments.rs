@@ -3,7 +3,6 @@
 use crate::output::{Cell, Column, ListOptions, Listing, Output, Row};
 use crate::place::{Place, PlaceArguments, unfinished};
 use crate::{Failure, records, view};
-use aws::dynamo::DynamoRegister;
 use clap::{Args, Subcommand};
 use domain::explain;
 use domain::ids::InvoiceId;
@@ -14,8 +13,9 @@ use domain::payments::{
 use domain::problem::Problem;
 use domain::words;
 use flows::bills::bill_key;
-use flows::ports::{AuditEntry, Collection, RecordGroup, Register};
-use flows::store::{Document, load, verify_chain};
+use flows::index::entries;
+use flows::ports::{AuditEntry, Books, Collection, RecordKey};
+use flows::store::{Document, load, parse, verify_chain};
 use rust_decimal::Decimal;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -68,41 +68,55 @@ pub(crate) async fn run(
     }
 }
 
-async fn collection<D: DeserializeOwned>(
-    register: &DynamoRegister,
-    which: Collection,
-) -> Result<Vec<D>, Failure> {
-    let found = register
-        .list(&RecordGroup::Collection(which))
-        .await
-        .map_err(|error| Failure::Unreachable(error.0))?;
-    Ok(records::readable(&found))
+async fn collection<D: DeserializeOwned>(register: &dyn Books, which: Collection) -> Result<Vec<D>, Failure> {
+    Ok(records::readable(&records::members(register, which).await?))
+}
 }
 
-/// All bills that have payments, in the order of their invoices.
-pub(crate) async fn bills(register: &DynamoRegister) -> Result<Vec<BillPayments>, Failure> {
-    let mut bills: Vec<BillPayments> = collection(register, Collection::Bill).await?;
+/// The bills that have payments, or those of them in one state, in the order of their invoices.
+pub(crate) async fn bills(register: &dyn Books, state: Option<&str>) -> Result<Vec<BillPayments>, Failure> {
+    let mut bills: Vec<BillPayments> = if state == Some("parked") && records::is_whole(register).await? {
+        let ids = entries::ids(register, entries::PARKED_BILLS)
+            .await
+            .map_err(|error| Failure::Unreachable(error.0))?;
+        let invoices = ids.iter().filter_map(|id| id.parse().ok()).map(InvoiceId);
+        let keys: Vec<RecordKey> = invoices.map(bill_key).collect();
+        let found = records::of_keys(register, &keys).await?;
+        found
+            .iter()
+            .map(|stored| parse(stored).map_err(unfinished))
+            .collect::<Result<_, _>>()?
+    } else {
+        collection(register, Collection::Bill).await?
+    };
+    bills.retain(|bill| state.is_none_or(|state| bill.word() == state));
     bills.sort_by_key(|bill| bill.invoice);
     Ok(bills)
 }
 
 /// All payments that nobody owns.
-pub(crate) async fn unmatched(register: &DynamoRegister) -> Result<Vec<UnmatchedPayments>, Failure> {
+pub(crate) async fn unmatched(register: &dyn Books) -> Result<Vec<UnmatchedPayments>, Failure> {
     let mut unmatched: Vec<UnmatchedPayments> = collection(register, Collection::UnmatchedPayment).await?;
     // All of it may have moved to another invoice.
     unmatched.retain(|one| !one.allocations.is_empty());
     Ok(unmatched)
 }
 
-async fn list(register: &DynamoRegister, options: &PaymentsOptions, out: &Output) -> Result<(), Failure> {
-    let mut bills = bills(register).await?;
-    let state = options.state.as_deref();
-    bills.retain(|bill| state.is_none_or(|state| bill.word() == state));
-    let references: BTreeMap<InvoiceId, String> = records::all(register)
-        .await?
-        .into_iter()
-        .filter_map(|record| Some((record.id, record.summary?.reference.to_string())))
+async fn list(register: &dyn Books, options: &PaymentsOptions, out: &Output) -> Result<(), Failure> {
+    let bills = bills(register, options.state.as_deref()).await?;
+    let keys: Vec<RecordKey> = bills
+        .iter()
+        .map(|bill| RecordKey::Invoice(bill.invoice))
         .collect();
+    let mut references: BTreeMap<InvoiceId, String> = BTreeMap::new();
+    for stored in &records::of_keys(register, &keys).await? {
+        let record: InvoiceRecord = parse(stored).map_err(unfinished)?;
+        references.extend(
+            record
+                .summary
+                .map(|summary| (record.id, summary.reference.to_string())),
+        );
+    }
     let row = |bill: &BillPayments| {
         let reference = references.get(&bill.invoice);
         Row::new(
@@ -144,11 +158,11 @@ async fn list(register: &DynamoRegister, options: &PaymentsOptions, out: &Output
 }
 
 /// The rows of QAD's payments that the last poll could not read or record.
-pub(crate) async fn unreadable(register: &DynamoRegister) -> Result<Vec<Problem>, Failure> {
+pub(crate) async fn unreadable(register: &dyn Books) -> Result<Vec<Problem>, Failure> {
     flows::poll_payments::troubles(register).await.map_err(unfinished)
 }
 
-async fn list_unreadable(register: &DynamoRegister, out: &Output) -> Result<(), Failure> {
+async fn list_unreadable(register: &dyn Books, out: &Output) -> Result<(), Failure> {
     let problems = unreadable(register).await?;
     out.value(
         || json!(problems),
@@ -166,11 +180,7 @@ async fn list_unreadable(register: &DynamoRegister, out: &Output) -> Result<(), 
 }
 
 /// One row per payment; programs get one object per supplier invoice.
-async fn list_unmatched(
-    register: &DynamoRegister,
-    options: &ListOptions,
-    out: &Output,
-) -> Result<(), Failure> {
+async fn list_unmatched(register: &dyn Books, options: &ListOptions, out: &Output) -> Result<(), Failure> {
     let unmatched = unmatched(register).await?;
     if out.is_json() {
         out.json(&unmatched.iter().map(unmatched_json).collect());
@@ -210,7 +220,7 @@ async fn list_unmatched(
     out.list(Listing::new(&columns, rows).below([sum]), options)
 }
 
-async fn show(register: &DynamoRegister, text: &str, out: &Output) -> Result<(), Failure> {
+async fn show(register: &dyn Books, text: &str, out: &Output) -> Result<(), Failure> {
     let record = records::one(register, text).await?;
     let loaded = load::<BillPayments>(register, bill_key(record.id))
         .await

@@ -646,7 +646,7 @@ fn what_of(prospect: &Prospect) -> String {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use flows::ports::{IndexRow, RowsAsked, Tally};
+    use flows::ports::{Collection, IndexRow, RowsAsked, Tally};
 
     /// The simulated QAD refuses what its lists do not have; a plan says so before anything is sent.
     #[tokio::test]
@@ -767,6 +767,14 @@ pub(crate) mod tests {
             Ok(vec![])
         }
         async fn tallies(&self, _: &[&str]) -> Result<Vec<BTreeMap<String, Tally>>, StoreError> {
+            Ok(vec![])
+        }
+        async fn members(
+            &self,
+            _: Collection,
+            _: Option<&str>,
+            _: usize,
+        ) -> Result<Vec<StoredRecord>, StoreError> {
             Ok(vec![])
         }
     }

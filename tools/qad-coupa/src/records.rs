@@ -2,7 +2,6 @@
 
 use crate::place::unfinished;
 use crate::{Failure, terminal};
-use aws::dynamo::DynamoRegister;
 use clap::Args;
 use domain::ids::InvoiceId;
 use domain::index::View;
@@ -12,7 +11,7 @@ use domain::problem::Problem;
 use domain::time::{Date, Timestamp};
 use domain::words;
 use flows::index;
-use flows::ports::{AuditEntry, RecordKey, Register, RowsAsked, StoredRecord};
+use flows::ports::{AuditEntry, Books, Collection, ROWS_MAX, RecordKey, RowsAsked, StoredRecord};
 use flows::store::{invoice_audit_name, load, parse};
 use rust_decimal::Decimal;
 use serde::de::DeserializeOwned;
@@ -20,8 +19,6 @@ use std::collections::BTreeMap;
 
 /// Invoices asked for at a time.
 const PAGE_RECORDS: usize = 200;
-/// Most invoices that are listed or searched; more of them is an error, never a shorter list.
-const RECORDS_MAX: usize = 100_000;
 /// Most ids that an ambiguous name is answered with.
 const IDS_SHOWN_MAX: usize = 10;
 /// Milliseconds of a day and of an hour.
@@ -190,15 +187,31 @@ fn names_order(record: &InvoiceRecord, text: &str) -> bool {
 }
 
 /// All invoices, in the order of their ids. One that cannot be read is told and left out: it hides nobody else.
-pub(crate) async fn all(register: &DynamoRegister) -> Result<Vec<InvoiceRecord>, Failure> {
-    let (records, unreadable) = everything(register).await?;
-    left_out(&unreadable);
-    Ok(records)
+pub(crate) async fn all(register: &dyn Books) -> Result<Vec<InvoiceRecord>, Failure> {
+    all_that(register, |_| true).await
 }
 
 /// The same, with what cannot be read, for whoever has to account for all of it.
 pub(crate) async fn everything(
-    register: &DynamoRegister,
+    register: &dyn Books,
+) -> Result<(Vec<InvoiceRecord>, Vec<Problem>), Failure> {
+    kept(register, |_| true).await
+}
+
+/// All invoices of which this holds, in the order of their ids.
+async fn all_that(
+    register: &dyn Books,
+    keeps: impl Fn(&InvoiceRecord) -> bool,
+) -> Result<Vec<InvoiceRecord>, Failure> {
+    let (records, unreadable) = kept(register, keeps).await?;
+    left_out(&unreadable);
+    Ok(records)
+}
+
+/// They are read page by page, and what is not kept is let go.
+async fn kept(
+    register: &dyn Books,
+    keeps: impl Fn(&InvoiceRecord) -> bool,
 ) -> Result<(Vec<InvoiceRecord>, Vec<Problem>), Failure> {
     let mut records: Vec<InvoiceRecord> = Vec::new();
     let mut unreadable = Vec::new();
@@ -212,21 +225,13 @@ pub(crate) async fn everything(
             .invoices(after, PAGE_RECORDS)
             .await
             .map_err(|error| Failure::Unreachable(error.0))?;
-        let full = page.len() >= PAGE_RECORDS;
+        let is_last = page.len() < PAGE_RECORDS;
         last = page.last().map(|stored| stored.key.clone());
-        let (read, broken) = apart(&page);
-        records.extend(read);
+        let (read, broken) = apart::<InvoiceRecord>(&page);
+        records.extend(read.into_iter().filter(|record| keeps(record)));
         unreadable.extend(broken);
-        if !full {
+        if is_last {
             return Ok((records, unreadable));
-        }
-        if records.len() >= RECORDS_MAX {
-            return Err(Problem::new(
-                "TOO_MANY_INVOICES",
-                "Export the table instead; nothing was cut off.",
-            )
-            .expected(format!("at most {RECORDS_MAX} invoices"))
-            .into());
         }
     }
 }
@@ -257,36 +262,84 @@ pub(crate) fn readable<T: DeserializeOwned>(stored: &[StoredRecord]) -> Vec<T> {
 }
 
 /// Whether the register has a record of this invoice, readable or not.
-pub(crate) async fn is_there(register: &DynamoRegister, id: InvoiceId) -> Result<bool, Failure> {
+pub(crate) async fn is_there(register: &dyn Books, id: InvoiceId) -> Result<bool, Failure> {
     let read = register.read(&[RecordKey::Invoice(id)]).await;
     let read = read.map_err(|error| Failure::Unreachable(error.0))?;
     Ok(read.iter().any(Option::is_some))
 }
 
-/// Everything that waits for the other system or for a person, by the lists of the index: what is not listed there is not
-/// read. `None` while the index does not hold all invoices.
-async fn listed(
-    register: &DynamoRegister,
-    state: Option<&str>,
-) -> Result<Option<Vec<InvoiceRecord>>, Failure> {
-    let views: &[View] = match state {
-        Some("held") => &[View::Waits, View::NeedsYou],
-        Some("parked") => &[View::NeedsYou],
+/// All members of a collection, in the order of their ids.
+pub(crate) async fn members(
+    register: &dyn Books,
+    collection: Collection,
+) -> Result<Vec<StoredRecord>, Failure> {
+    let mut found: Vec<StoredRecord> = Vec::new();
+    loop {
+        let beyond = found.last().and_then(|stored| match &stored.key {
+            RecordKey::Entry { id, .. } => Some(id.clone()),
+            _ => None,
+        });
+        let page = register
+            .members(collection, beyond.as_deref(), ROWS_MAX)
+            .await
+            .map_err(|error| Failure::Unreachable(error.0))?;
+        let is_last = page.len() < ROWS_MAX;
+        found.extend(page);
+        if is_last {
+            return Ok(found);
+        }
+    }
+}
+
+/// Records by their keys, as many at a time as the register takes; what is not there any more is left out.
+pub(crate) async fn of_keys(register: &dyn Books, keys: &[RecordKey]) -> Result<Vec<StoredRecord>, Failure> {
+    let mut found = Vec::new();
+    for part in keys.chunks(ROWS_MAX) {
+        let stored = register
+            .read(part)
+            .await
+            .map_err(|error| Failure::Unreachable(error.0))?;
+        found.extend(stored.into_iter().flatten());
+    }
+    Ok(found)
+}
+
+/// Everything that is held or waits for a person, by the lists of the index: what is not listed there is not read. `None`
+/// while the index does not hold all.
+async fn listed(register: &dyn Books, state: Option<&str>) -> Result<Option<Vec<InvoiceRecord>>, Failure> {
+    let list = match state {
+        Some("held") => index::HELD_LIST.to_owned(),
+        Some("parked") => index::list_of(View::NeedsYou, None),
         _ => return Ok(None),
     };
-    if !index::progress(register).await.map_err(unfinished)?.complete {
+    if !is_whole(register).await? {
         return Ok(None);
     }
-    let mut records = Vec::new();
-    for view in views {
-        records.extend(of_list(register, &index::list_of(*view, None)).await?);
-    }
+    let mut records = of_list(register, &list).await?;
     records.sort_by_key(|record: &InvoiceRecord| record.id);
     Ok(Some(records))
 }
 
+/// Whether the index holds everything.
+pub(crate) async fn is_whole(register: &dyn Books) -> Result<bool, Failure> {
+    Ok(index::progress(register).await.map_err(unfinished)?.complete)
+}
+
+/// The invoice that has stood longest in a list of the index.
+pub(crate) async fn oldest_of(register: &dyn Books, list: &str) -> Result<Option<InvoiceRecord>, Failure> {
+    let asked = RowsAsked {
+        beyond: None,
+        newest_first: false,
+        limit: 1,
+    };
+    let (rows, _) = index::page(register, list, &asked).await.map_err(unfinished)?;
+    let keys: Vec<RecordKey> = rows.iter().map(|row| RecordKey::Invoice(row.id)).collect();
+    let found = of_keys(register, &keys).await?;
+    found.first().map(parse).transpose().map_err(unfinished)
+}
+
 /// All invoices of one list of the index.
-pub(crate) async fn of_list(register: &DynamoRegister, list: &str) -> Result<Vec<InvoiceRecord>, Failure> {
+pub(crate) async fn of_list(register: &dyn Books, list: &str) -> Result<Vec<InvoiceRecord>, Failure> {
     let mut records = Vec::new();
     let mut beyond: Option<String> = None;
     loop {
@@ -297,12 +350,7 @@ pub(crate) async fn of_list(register: &DynamoRegister, list: &str) -> Result<Vec
         };
         let (rows, next) = index::page(register, list, &asked).await.map_err(unfinished)?;
         let keys: Vec<RecordKey> = rows.iter().map(|row| RecordKey::Invoice(row.id)).collect();
-        let stored = register
-            .read(&keys)
-            .await
-            .map_err(|error| Failure::Unreachable(error.0))?;
-        let stored: Vec<StoredRecord> = stored.into_iter().flatten().collect();
-        records.extend(readable::<InvoiceRecord>(&stored));
+        records.extend(readable::<InvoiceRecord>(&of_keys(register, &keys).await?));
         let Some(next) = next else {
             return Ok(records);
         };
@@ -312,16 +360,18 @@ pub(crate) async fn of_list(register: &DynamoRegister, list: &str) -> Result<Vec
 
 /// The invoices a filter keeps.
 pub(crate) async fn kept(
-    register: &DynamoRegister,
+    register: &dyn Books,
     filter: &Filter,
     now: Timestamp,
 ) -> Result<Vec<InvoiceRecord>, Failure> {
-    let mut records = match listed(register, filter.state.as_deref()).await? {
-        Some(listed) => listed,
-        None => all(register).await?,
-    };
-    records.retain(|record| filter.keeps(record, now));
-    Ok(records)
+    let keeps = |record: &InvoiceRecord| filter.keeps(record, now);
+    match listed(register, filter.state.as_deref()).await? {
+        Some(mut listed) => {
+            listed.retain(keeps);
+            Ok(listed)
+        }
+        None => all_that(register, keeps).await,
+    }
 }
 
 /// By what an invoice was found, in the order in which keys are believed.
@@ -355,7 +405,7 @@ fn amount(text: &str) -> Option<Decimal> {
 /// Everything that has this text as one of its keys, and as which: by the index, and by looking at all of them only while
 /// the index does not hold all.
 pub(crate) async fn found(
-    register: &DynamoRegister,
+    register: &dyn Books,
     text: &str,
 ) -> Result<Vec<(InvoiceRecord, &'static str)>, Failure> {
     let found = index::find(register, text).await.map_err(unfinished)?;
@@ -368,10 +418,11 @@ pub(crate) async fn found(
             .into());
     }
     let by_index = matches(&found.records, text);
-    if !by_index.is_empty() || index::progress(register).await.map_err(unfinished)?.complete {
+    if !by_index.is_empty() || is_whole(register).await? {
         return Ok(by_index);
     }
-    Ok(matches(&all(register).await?, text))
+    let has_any = |record: &InvoiceRecord| KEYS.into_iter().any(|key| has_key(record, key, text));
+    Ok(matches(&all_that(register, has_any).await?, text))
 }
 
 /// Everything that has this text as one of its business keys, and as which.
@@ -386,7 +437,7 @@ fn matches(records: &[InvoiceRecord], text: &str) -> Vec<(InvoiceRecord, &'stati
 }
 
 /// The one invoice a person means: by the first kind of key that finds any.
-pub(crate) async fn one(register: &DynamoRegister, text: &str) -> Result<InvoiceRecord, Failure> {
+pub(crate) async fn one(register: &dyn Books, text: &str) -> Result<InvoiceRecord, Failure> {
     if let Ok(id) = text.trim().parse::<InvoiceId>()
         && let Some(loaded) = load::<InvoiceRecord>(register, RecordKey::Invoice(id))
             .await
@@ -429,7 +480,7 @@ pub(crate) async fn one(register: &DynamoRegister, text: &str) -> Result<Invoice
 }
 
 /// The audit trail of an invoice.
-pub(crate) async fn trail(register: &DynamoRegister, id: InvoiceId) -> Result<Vec<AuditEntry>, Failure> {
+pub(crate) async fn trail(register: &dyn Books, id: InvoiceId) -> Result<Vec<AuditEntry>, Failure> {
     register
         .audit(&invoice_audit_name(id))
         .await

@@ -6,7 +6,7 @@ use crate::{Failure, terminal};
 use flows::index::{self, REBUILD_STEP};
 use serde_json::json;
 
-/// Goes on where an earlier run was ended, until every invoice is in the index.
+/// Goes on where an earlier run was ended, until every invoice, supplier and bill is in the index.
 pub(crate) async fn run(place: &PlaceArguments, out: &Output) -> Result<(), Failure> {
     let place = Place::open(place).await?;
     let register = place.register(&place.connection().await?)?;
@@ -18,15 +18,19 @@ pub(crate) async fn run(place: &PlaceArguments, out: &Output) -> Result<(), Fail
         if before.complete {
             break;
         }
-        let after = index::rebuild_step(&context).await.map_err(unfinished)?;
+        let after = index::rebuild_step(&context, &register)
+            .await
+            .map_err(unfinished)?;
         looked_at = looked_at.saturating_add(REBUILD_STEP);
         if let (false, Some(id)) = (after.complete, after.through) {
-            terminal::note(&format!("about {looked_at} invoices looked at, through {id}"));
+            terminal::note(&format!(
+                "about {looked_at} records looked at, invoices through {id}"
+            ));
         }
     }
     out.value(
         || json!({ "complete": true }),
-        |out| out.line("Every invoice is in the index: questions are answered from it alone."),
+        |out| out.line("Every record is in the index: questions are answered from it alone."),
     );
     Ok(())
 }

@@ -3,10 +3,9 @@
 use crate::doctor::lists::{CENSUS_DAYS, counted_since, has_conditions};
 use crate::output::{Column, Output};
 use crate::place::{NamedQueue, Place, PlaceArguments, refused, unfinished, unread};
-use crate::records::{self, Filter, STATES, Totals};
+use crate::records::{self, STATES, Totals};
 use crate::{Failure, lookups, payments, suppliers, view};
 use aws::clock::SystemClock;
-use aws::dynamo::DynamoRegister;
 use aws_sdk_sqs::types::QueueAttributeName;
 use clap::Args;
 use domain::entities::Census;
@@ -17,13 +16,14 @@ use domain::lifecycle::{InvoiceRecord, State};
 use domain::problem::Problem;
 use domain::time::{Date, Timestamp};
 use domain::words;
-use flows::ports::{Clock, RecordKey, Register};
+use flows::index::entries;
+use flows::ports::{Books, Clock, RecordKey, Register, StoreError};
 use flows::reconcile::Reconciliation;
 use flows::store::parse;
 use flows::{index, pause};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// The polls that keep a watermark, by its name.
 const WATERMARKS: [&str; 2] = ["receipts", "payments"];
@@ -123,7 +123,7 @@ async fn watermarks(register: &dyn Register) -> Result<Vec<(&'static str, Option
 }
 
 /// What stands where, with the two that are named.
-struct Figures {
+pub(crate) struct Figures {
     /// Count and totals of each state.
     states: BTreeMap<String, (usize, Totals)>,
     oldest_hold: Option<InvoiceRecord>,
@@ -133,15 +133,15 @@ struct Figures {
 
 impl Figures {
     /// From the index; from all invoices while the index does not hold all.
-    async fn of(register: &DynamoRegister) -> Result<Self, Failure> {
-        if index::progress(register).await.map_err(unfinished)?.complete {
+    pub(crate) async fn of(register: &dyn Books) -> Result<Self, Failure> {
+        if records::is_whole(register).await? {
             Self::of_index(register).await
         } else {
             Ok(Self::of_records(records::all(register).await?))
         }
     }
 
-    async fn of_index(register: &DynamoRegister) -> Result<Self, Failure> {
+    async fn of_index(register: &dyn Books) -> Result<Self, Failure> {
         let (standing, _) = index::figures(register, &[])
             .await
             .map_err(|error| Failure::Unreachable(error.0))?;
@@ -155,19 +155,9 @@ impl Figures {
                 )
             })
             .collect();
-        // What Coupa has not approved yet waits too: the first that is held is the oldest hold.
-        let held = records::kept(
-            register,
-            &Filter {
-                state: Some("held".to_owned()),
-                ..Filter::default()
-            },
-            SystemClock.now(),
-        )
-        .await?;
         Ok(Self {
             states,
-            oldest_hold: held.into_iter().min_by_key(|record| record.since),
+            oldest_hold: records::oldest_of(register, index::HELD_LIST).await?,
             unknown: records::of_list(register, index::UNKNOWN_LIST).await?,
             delayed: usize::try_from(standing.delayed.count).unwrap_or(0),
         })
@@ -195,14 +185,14 @@ impl Figures {
         }
     }
 
-    fn of_state(&self, word: &str) -> (usize, Totals) {
+    pub(crate) fn of_state(&self, word: &str) -> (usize, Totals) {
         self.states.get(word).cloned().unwrap_or_default()
     }
 }
 
 /// How much waits for a person, of each kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
-struct Waiting {
+pub(crate) struct Waiting {
     /// Parked invoices.
     invoices: usize,
     /// Bills whose payments are parked.
@@ -218,23 +208,19 @@ struct Waiting {
 }
 
 impl Waiting {
-    async fn of(
-        register: &DynamoRegister,
+    pub(crate) async fn of(
+        register: &dyn Books,
         invoices: usize,
         compared: &Reconciliation,
     ) -> Result<Self, Failure> {
-        let bills = payments::bills(register).await?;
-        let suppliers = suppliers::all(register).await?;
+        let (bills, suppliers) = Self::members(register).await?;
         let plan = suppliers::waiting_plan(register).await?;
         let lookups = lookups::records(register).await?;
         Ok(Self {
             invoices,
-            bills: bills.iter().filter(|bill| bill.word() == "parked").count(),
+            bills,
             unreadable_payments: payments::unreadable(register).await?.len(),
             suppliers: suppliers
-                .iter()
-                .filter(|known| known.waits_for_a_person())
-                .count()
                 .saturating_add(usize::from(plan.is_some_and(|plan| plan.waits_for_a_person()))),
             lookups: lookups
                 .iter()
@@ -244,6 +230,28 @@ impl Waiting {
                 usize::try_from(last.unexplained_count()).unwrap_or(usize::MAX)
             }),
         })
+    }
+
+    /// How many bills and suppliers wait: from the index; from all of them while the index does not hold all.
+    async fn members(register: &dyn Books) -> Result<(usize, usize), Failure> {
+        if !records::is_whole(register).await? {
+            let bills = payments::bills(register, Some("parked")).await?;
+            let suppliers = suppliers::all(register).await?;
+            let waiting = suppliers.iter().filter(|known| known.waits_for_a_person());
+            return Ok((bills.len(), waiting.count()));
+        }
+        let unreachable = |error: StoreError| Failure::Unreachable(error.0);
+        let (counted, _) = entries::counted(register, &BTreeSet::new())
+            .await
+            .map_err(unreachable)?;
+        let aside = entries::ids(register, entries::QUARANTINED_LIST)
+            .await
+            .map_err(unreachable)?;
+        let parked = usize::try_from(counted.parked_suppliers).unwrap_or(usize::MAX);
+        Ok((
+            usize::try_from(counted.parked_bills).unwrap_or(usize::MAX),
+            parked.saturating_add(aside.len()),
+        ))
     }
 
     fn words(self) -> String {

@@ -2,9 +2,8 @@
 
 use crate::output::{Column, ListOptions, Listing, Output, Row};
 use crate::place::{Place, PlaceArguments, unfinished};
-use crate::{Failure, terminal};
+use crate::{Failure, records, terminal};
 use async_trait::async_trait;
-use aws::dynamo::DynamoRegister;
 use clap::Subcommand;
 use domain::ids::{SupplierCode, fold};
 use domain::instruction::Instruction;
@@ -15,10 +14,11 @@ use domain::suppliers::{
     SupplierState,
 };
 use domain::words;
-use flows::plans;
-use flows::ports::{Collection, Hint, Queue, RecordGroup, RecordKey, Register, StoreError};
-use flows::store::{Document, load, parse};
+use flows::index::entries;
+use flows::ports::{Books, Collection, Hint, Queue, RecordKey, StoreError, StoredRecord};
+use flows::store::{load, parse};
 use flows::sync_suppliers::{self, QUARANTINE};
+use flows::{operator, plans};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 
@@ -233,13 +233,41 @@ fn coupa_json(supplier: &CoupaSupplier) -> Value {
 }
 
 /// Everything the register knows of suppliers. What a linked supplier of Coupa is stands in QAD's record.
-pub(crate) async fn all(register: &DynamoRegister) -> Result<Vec<Known>, Failure> {
-    let stored = register
-        .list(&RecordGroup::Collection(Collection::Supplier))
+pub(crate) async fn all(register: &dyn Books) -> Result<Vec<Known>, Failure> {
+    known_of(&records::members(register, Collection::Supplier).await?)
+}
+
+/// Those in one state: by the lists of the index where it has one.
+pub(crate) async fn in_state(register: &dyn Books, state: Option<&str>) -> Result<Vec<Known>, Failure> {
+    let list = match state {
+        Some("parked") => Some(entries::PARKED_SUPPLIERS),
+        Some("quarantined") => Some(entries::QUARANTINED_LIST),
+        _ => None,
+    };
+    let mut known = match list {
+        Some(list) if records::is_whole(register).await? => listed(register, list).await?,
+        _ => all(register).await?,
+    };
+    known.retain(|one| state.is_none_or(|state| one.state() == state));
+    Ok(known)
+}
+
+/// Those in one list of the index.
+async fn listed(register: &dyn Books, list: &str) -> Result<Vec<Known>, Failure> {
+    let ids = entries::ids(register, list)
         .await
         .map_err(|error| Failure::Unreachable(error.0))?;
+    let collection = Collection::Supplier;
+    let keys: Vec<RecordKey> = ids
+        .into_iter()
+        .map(|id| RecordKey::Entry { collection, id })
+        .collect();
+    known_of(&records::of_keys(register, &keys).await?)
+}
+
+fn known_of(stored: &[StoredRecord]) -> Result<Vec<Known>, Failure> {
     let mut known = Vec::new();
-    for one in &stored {
+    for one in stored {
         let RecordKey::Entry { id, .. } = &one.key else {
             continue;
         };
@@ -358,7 +386,7 @@ fn sides(one: &Known) -> (String, String) {
 }
 
 /// The plan of the suppliers; `None` when none ever had to wait.
-pub(crate) async fn waiting_plan(register: &DynamoRegister) -> Result<Option<PlanRecord>, Failure> {
+pub(crate) async fn waiting_plan(register: &dyn Books) -> Result<Option<PlanRecord>, Failure> {
     let found = load::<PlanRecord>(register, plans::key(None)).await;
     Ok(found.map_err(unfinished)?.map(|loaded| loaded.document))
 }
@@ -396,9 +424,7 @@ async fn allow(place: &Place, reason: &str, plan_sha256: Option<&str>) -> Result
         ));
     }
     let wanted = plan_sha256.unwrap_or(parked);
-    plans::allow(&place.context(register), None, wanted, &why.by, &why.reason)
-        .await
-        .map_err(unfinished)?;
+    operator::allow_plan(&place.context(register), None, wanted, &why).await?;
     terminal::say(&format!(
         "Allowed: the plan {wanted} of the suppliers; the next run carries it out."
     ));
@@ -421,7 +447,11 @@ async fn accept(place: &Place, code: &SupplierCode, coupa: u64, reason: &str) ->
 /// `suppliers proposals`.
 async fn proposals(place: &Place, out: &Output) -> Result<(), Failure> {
     let register = &place.register(&place.connection().await?)?;
-    let known = all(register).await?;
+    let known = if records::is_whole(register).await? {
+        listed(register, entries::PROPOSED_SUPPLIERS).await?
+    } else {
+        all(register).await?
+    };
     let proposed: Vec<(&SupplierRecord, &[Candidate])> = known
         .iter()
         .filter_map(|one| match one {
@@ -496,8 +526,7 @@ pub(crate) async fn run(place: &PlaceArguments, verb: &SuppliersVerb, out: &Outp
         }
     };
     let register = &place.register(&place.connection().await?)?;
-    let mut known = all(register).await?;
-    known.retain(|one| state.as_ref().is_none_or(|state| one.state() == state));
+    let known = in_state(register, state.as_deref()).await?;
     let row = |one: &Known| {
         let (ours, theirs) = sides(one);
         let cells = vec![

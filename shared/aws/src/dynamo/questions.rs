@@ -5,12 +5,15 @@
 
 use super::item::{Item, SCHEMA, keyed, number_value, text, text_value};
 use super::keys::{ItemKey, Keys};
-use super::register::{Action, DynamoRegister, invalid_commit, unbuildable};
+use super::register::{Action, DynamoRegister, PartitionQuery, Range, invalid_commit, unbuildable};
 use crate::clients::failure::{Failure, judge};
 use async_trait::async_trait;
 use aws_sdk_dynamodb::types::{AttributeValue, Delete, KeysAndAttributes, Put, TransactWriteItem, Update};
 use domain::problem::Problem;
-use flows::ports::{Index, IndexRow, IndexWrite, ROWS_MAX, RowsAsked, StoreError, TALLY_PARTS, Tally};
+use flows::ports::{
+    Collection, Index, IndexRow, IndexWrite, ROWS_MAX, RecordGroup, RecordKey, RowsAsked, StoreError,
+    StoredRecord, TALLY_PARTS, Tally,
+};
 use rust_decimal::Decimal;
 use std::collections::{BTreeMap, HashMap};
 
@@ -184,9 +187,49 @@ impl Index for DynamoRegister {
         }
         Ok(read)
     }
+
+    async fn members(
+        &self,
+        collection: Collection,
+        beyond: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<StoredRecord>, StoreError> {
+        let limit = limit.min(ROWS_MAX);
+        if limit == 0 {
+            return Ok(Vec::new());
+        }
+        self.members_beyond(collection, beyond, limit).await
+    }
 }
 
 impl DynamoRegister {
+    /// Members of a collection beyond an id, at most `limit`.
+    async fn members_beyond(
+        &self,
+        collection: Collection,
+        beyond: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<StoredRecord>, StoreError> {
+        let group = RecordGroup::Collection(collection);
+        let range = match beyond {
+            None => Range::All,
+            Some(id) => {
+                let id = id.to_owned();
+                Range::After(self.keys.place(&RecordKey::Entry { collection, id }).sk)
+            }
+        };
+        let mut items = self
+            .query(PartitionQuery {
+                table: &self.tables.register,
+                pk: self.keys.group(&group),
+                range,
+                limit: Some(limit),
+            })
+            .await?;
+        items.truncate(limit);
+        self.records(&items)
+    }
+
     async fn parts(&self, keys: Vec<Item>) -> Result<(Vec<Item>, Vec<Item>), Failure> {
         let wanted = KeysAndAttributes::builder()
             .set_keys(Some(keys))

@@ -154,7 +154,7 @@ impl DynamoRegister {
     }
 
     /// Reads a partition, strongly consistent unless it is the index's, until it ends or `limit` items are there.
-    async fn query(&self, query: PartitionQuery<'_>) -> Result<Vec<Item>, StoreError> {
+    pub(super) async fn query(&self, query: PartitionQuery<'_>) -> Result<Vec<Item>, StoreError> {
         let mut items = Vec::new();
         let mut start: Option<Item> = None;
         for _ in 0..LIST_PAGES_MAX {
@@ -486,7 +486,7 @@ impl DynamoRegister {
         Ok(records)
     }
 
-    fn records(&self, items: &[Item]) -> Result<Vec<StoredRecord>, StoreError> {
+    pub(super) fn records(&self, items: &[Item]) -> Result<Vec<StoredRecord>, StoreError> {
         let read = |item: &Item| item::to_record(item, self.keys.record(&item::place(item)?)?);
         items
             .iter()
@@ -658,14 +658,14 @@ impl Register for DynamoRegister {
     }
 }
 
-struct PartitionQuery<'a> {
-    table: &'a str,
-    pk: String,
-    range: Range,
-    limit: Option<usize>,
+pub(super) struct PartitionQuery<'a> {
+    pub(super) table: &'a str,
+    pub(super) pk: String,
+    pub(super) range: Range,
+    pub(super) limit: Option<usize>,
 }
 
-enum Range {
+pub(super) enum Range {
     All,
     After(String),
     DueUntil(Timestamp),

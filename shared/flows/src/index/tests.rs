@@ -2,6 +2,10 @@ use super::*;
 use domain::ids::DocumentKind;
 use domain::lifecycle::{Event, ParkReason, PostedHow, State, Summary, Voucher};
 use domain::matching::{Exception, ExceptionCode};
+use domain::payments::BillPayments;
+use domain::suppliers::{
+    Candidate, CoupaSupplier, CoupaSupplierStatus, SupplierData, SupplierId, SupplierRecord, SupplierState,
+};
 
 fn record(id: u64) -> InvoiceRecord {
     let mut record = InvoiceRecord::new(InvoiceId(id), Timestamp(1_764_547_200_000));
@@ -180,4 +184,144 @@ fn a_record_of_an_older_version_is_read_and_taken_in() {
     let mut read: InvoiceRecord = serde_json::from_value(old).unwrap();
     assert!(read.indexed.is_none());
     assert!(!follow(&mut read, Timestamp(0)).unwrap().is_empty());
+}
+
+fn supplier(id: SupplierId, candidates: Vec<Candidate>) -> SupplierRecord {
+    let mut record = SupplierRecord::new(id, Timestamp(0));
+    record.state = SupplierState::Parked {
+        problem: Problem::new("SUPPLIER_AMBIGUOUS", ""),
+        coupa: None,
+        by: None,
+        candidates,
+    };
+    record
+}
+
+#[test]
+fn a_supplier_stands_in_its_lists_while_it_waits_and_leaves_nothing_behind() {
+    let mut sheets = Sheets::default();
+    let mut one = SupplierRecord::new(SupplierId::Coupa(7), Timestamp(0));
+    assert!(
+        entries::follow_supplier(&mut one).unwrap().is_empty(),
+        "nobody needs it"
+    );
+    assert!(one.listed.is_none());
+    let mut one = supplier(one.id, vec![]);
+    assert_eq!(sheets.apply(entries::follow_supplier(&mut one).unwrap()), 2);
+    assert_eq!(sheets.lists(), ["supplier/parked"]);
+    assert!(
+        entries::follow_supplier(&mut one).unwrap().is_empty(),
+        "nothing that is shown has changed"
+    );
+    one.coupa = Some(CoupaSupplier {
+        id: 7,
+        number: None,
+        status: CoupaSupplierStatus::Active,
+        data: SupplierData::default(),
+        updated_at: Timestamp(0),
+    });
+    assert_eq!(
+        sheets.apply(entries::follow_supplier(&mut one).unwrap()),
+        1,
+        "its row alone"
+    );
+    one.state = SupplierState::Alone { why: String::new() };
+    sheets.apply(entries::follow_supplier(&mut one).unwrap());
+    assert!(sheets.lists().is_empty() && one.listed.is_none());
+    assert!(sheets.tallies.values().all(|tally| tally.count == 0));
+}
+
+#[test]
+fn a_bill_stands_in_its_list_while_its_payments_wait_for_a_person() {
+    let mut sheets = Sheets::default();
+    let mut bill = BillPayments::new(InvoiceId(7), Decimal::ONE, "USD".parse().unwrap());
+    assert!(entries::follow_bill(&mut bill).is_empty());
+    bill.parked = Some(Problem::new("X", ""));
+    sheets.apply(entries::follow_bill(&mut bill));
+    assert_eq!(sheets.lists(), ["bill/parked"]);
+    bill.parked = None;
+    sheets.apply(entries::follow_bill(&mut bill));
+    assert!(sheets.lists().is_empty());
+}
+
+/// DynamoDB refuses a transaction that names an item twice.
+#[test]
+fn what_two_records_of_one_commit_count_is_added_together() {
+    let mut writes = Vec::new();
+    for (id, is_parked) in [(1, true), (1, false), (5, true)] {
+        let mut bill = BillPayments::new(InvoiceId(id), Decimal::ONE, "USD".parse().unwrap());
+        bill.parked = Some(Problem::new("X", ""));
+        let first = entries::follow_bill(&mut bill);
+        if is_parked {
+            writes.extend(first);
+        } else {
+            bill.parked = None;
+            writes.extend(entries::follow_bill(&mut bill));
+        }
+    }
+    let added = entries::added_together(writes);
+    let counts: Vec<&RecordWrite> = added
+        .iter()
+        .filter(|write| matches!(write, RecordWrite::Index(IndexWrite::Count { .. })))
+        .collect();
+    let mut places = BTreeSet::new();
+    for count in &counts {
+        let RecordWrite::Index(IndexWrite::Count { sheet, part, .. }) = count else {
+            continue;
+        };
+        assert!(places.insert((sheet, part)), "{counts:?}");
+    }
+    let mut sheets = Sheets::default();
+    let only_counts = counts.into_iter().cloned().collect();
+    sheets.apply(only_counts);
+    let sum: i64 = sheets.tallies.values().map(|tally| tally.count).sum();
+    assert_eq!(sum, 1);
+}
+
+#[test]
+fn who_waits_for_a_supplier_and_since_when_is_counted_while_it_lasts() {
+    let mut sheets = Sheets::default();
+    let mut one = record(7);
+    one.coupa_supplier = Some(5_001);
+    let unlinked = Exception {
+        code: ExceptionCode::SupplierNotLinked,
+        ..exception()
+    };
+    let now = Timestamp(1_764_550_800_000);
+    let parked = Event::Parked {
+        reason: ParkReason::Match {
+            exceptions: vec![unlinked],
+        },
+    };
+    let mut one = one.after(&parked, now).unwrap();
+    sheets.apply(follow(&mut one, now).unwrap());
+    assert!(sheets.lists().contains(&AWAITED_LIST));
+    let counted = |sheets: &Sheets, sheet: &str| -> i64 {
+        let of_sheet = sheets.tallies.iter().filter(|((name, _), _)| name == sheet);
+        of_sheet.map(|(_, tally)| tally.count).sum()
+    };
+    assert_eq!(
+        (
+            counted(&sheets, "awaited/5001"),
+            counted(&sheets, "since/2025-12")
+        ),
+        (1, 1)
+    );
+    one.state = State::Held {
+        exceptions: vec![],
+        awaits: vec![],
+    };
+    sheets.apply(follow(&mut one, now).unwrap());
+    assert!(sheets.lists().contains(&HELD_LIST) && !sheets.lists().contains(&AWAITED_LIST));
+    assert_eq!(
+        (
+            counted(&sheets, "awaited/5001"),
+            counted(&sheets, "since/2025-12")
+        ),
+        (0, 1)
+    );
+    one.state = State::Approved;
+    sheets.apply(follow(&mut one, now).unwrap());
+    assert_eq!(sheets.lists(), ["view/working"]);
+    assert_eq!(counted(&sheets, "since/2025-12"), 0);
 }

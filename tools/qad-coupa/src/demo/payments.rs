@@ -19,7 +19,7 @@ const STORIES: [&str; 5] = [
 /// What is not as the stories say.
 pub(super) async fn unmet(stage: &Stage, day: &PaymentDay) -> Complaints {
     let mut complaints = Complaints::new();
-    let bills = match payments::bills(&stage.register).await {
+    let bills = match payments::bills(&stage.register, None).await {
         Ok(bills) => bills,
         Err(failure) => return vec![format!("the bills cannot be read: {failure:?}")],
     };
