@@ -154,7 +154,7 @@ enum Next {
     /// Another round, from the register.
     Again,
     /// Another round, from the bill as it was just saved: whoever has changed it since makes the next write a conflict.
-    GoOn(Loaded<BillPayments>),
+    GoOn(Box<Loaded<BillPayments>>),
     Rest(Rest),
 }
 
@@ -195,7 +195,7 @@ pub async fn run(deps: &Deps<'_>, invoice: InvoiceId, reason: HintReason) -> Res
         };
         match round(deps, loaded, &mut course).await? {
             Next::Again => {}
-            Next::GoOn(bill) => saved = Some(bill),
+            Next::GoOn(bill) => saved = Some(*bill),
             Next::Rest(rest) => return Ok(rest),
         }
     }
@@ -236,7 +236,7 @@ async fn round(
                 {
                     tracing::info!(metric = "payment_written", value = 1, "a payment is in Coupa");
                 }
-                Ok(Next::GoOn(done))
+                Ok(Next::GoOn(Box::new(done)))
             }
             Driven::Later(waiting) => Ok(rest(context, waiting)),
             Driven::Busy => Ok(Next::Rest(Rest::Busy)),
@@ -397,7 +397,7 @@ async fn store(
         writes: vec![],
     };
     match save(context, revision, change).await {
-        Ok(saved) => Ok(Next::GoOn(saved)),
+        Ok(saved) => Ok(Next::GoOn(Box::new(saved))),
         Err(CommitError::Conflict) => {
             context.pause(1).await;
             Ok(Next::Again)

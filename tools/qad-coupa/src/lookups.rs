@@ -12,8 +12,8 @@ use domain::problem::Problem;
 use domain::words;
 use flows::ports::{Books, Collection, RecordGroup};
 use flows::store::Document;
-use flows::{operator, plans};
 use flows::sync_lookups::{self, LookupRun};
+use flows::{operator, plans};
 use serde_json::{Value, json};
 
 /// The arguments of `lookups`.

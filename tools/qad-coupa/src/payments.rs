@@ -71,7 +71,6 @@ pub(crate) async fn run(
 async fn collection<D: DeserializeOwned>(register: &dyn Books, which: Collection) -> Result<Vec<D>, Failure> {
     Ok(records::readable(&records::members(register, which).await?))
 }
-}
 
 /// The bills that have payments, or those of them in one state, in the order of their invoices.
 pub(crate) async fn bills(register: &dyn Books, state: Option<&str>) -> Result<Vec<BillPayments>, Failure> {

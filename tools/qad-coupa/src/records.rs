@@ -192,9 +192,7 @@ pub(crate) async fn all(register: &dyn Books) -> Result<Vec<InvoiceRecord>, Fail
 }
 
 /// The same, with what cannot be read, for whoever has to account for all of it.
-pub(crate) async fn everything(
-    register: &dyn Books,
-) -> Result<(Vec<InvoiceRecord>, Vec<Problem>), Failure> {
+pub(crate) async fn everything(register: &dyn Books) -> Result<(Vec<InvoiceRecord>, Vec<Problem>), Failure> {
     kept(register, |_| true).await
 }
 
