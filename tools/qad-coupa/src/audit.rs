@@ -21,7 +21,7 @@ use flows::month_end;
 use flows::opening;
 use flows::owner;
 use flows::pause::Flow;
-use flows::ports::{AuditEntry, Clock, Collection, RecordGroup, RecordKey, Register, StoredRecord};
+use flows::ports::{AuditEntry, Clock, Collection, RecordKey, Register, StoredRecord};
 use flows::restore;
 use flows::store::{Document, invoice_audit_name, load, parse, verify_chain};
 use flows::sync_suppliers::QUARANTINE;

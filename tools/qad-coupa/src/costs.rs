@@ -54,7 +54,8 @@ async fn costs(register: &MemoryRegister) -> BTreeMap<&'static str, (u64, u64, u
     cost!("status", {
         let figures = Figures::of(register).await.unwrap();
         let parked = figures.of_state("parked").0;
-        Waiting::of(register, parked).await.unwrap();
+        let compared = flows::reconcile::known(register).await.unwrap();
+        Waiting::of(register, parked, &compared).await.unwrap();
         parked
     });
     cost!("parked", of_state(register, "parked").await);

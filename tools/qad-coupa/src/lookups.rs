@@ -1,7 +1,7 @@
 //! `lookups`: where the lookups stand, what would change, and allowing a plan that waits.
 
 use crate::output::{Column, ListOptions, Listing, Output, Row};
-use crate::place::{Place, PlaceArguments, unfinished};
+use crate::place::{Place, PlaceArguments};
 use crate::{Failure, terminal};
 use aws::dynamo::DynamoRegister;
 use clap::{Args, Subcommand};
@@ -13,7 +13,7 @@ use domain::words;
 use flows::ports::{Books, Collection, RecordGroup};
 use flows::store::Document;
 use flows::sync_lookups::{self, LookupRun};
-use flows::{operator, plans};
+use flows::operator;
 use serde_json::{Value, json};
 
 /// The arguments of `lookups`.

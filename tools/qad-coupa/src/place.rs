@@ -940,7 +940,7 @@ mod tests {
         let sdk = SdkConfig::builder()
             .behavior_version(BehaviorVersion::latest())
             .region(Region::new("eu-central-1"))
-            .http_client(http_client())
+            .http_client(persons_http_client("").unwrap())
             .endpoint_url(url)
             .credentials_provider(SharedCredentialsProvider::new(Credentials::for_tests()))
             .retry_config(aws_config::retry::RetryConfig::disabled())

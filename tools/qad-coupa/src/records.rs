@@ -193,7 +193,7 @@ pub(crate) async fn all(register: &dyn Books) -> Result<Vec<InvoiceRecord>, Fail
 
 /// The same, with what cannot be read, for whoever has to account for all of it.
 pub(crate) async fn everything(register: &dyn Books) -> Result<(Vec<InvoiceRecord>, Vec<Problem>), Failure> {
-    kept(register, |_| true).await
+    of_all(register, |_| true).await
 }
 
 /// All invoices of which this holds, in the order of their ids.
@@ -201,13 +201,13 @@ async fn all_that(
     register: &dyn Books,
     keeps: impl Fn(&InvoiceRecord) -> bool,
 ) -> Result<Vec<InvoiceRecord>, Failure> {
-    let (records, unreadable) = kept(register, keeps).await?;
+    let (records, unreadable) = of_all(register, keeps).await?;
     left_out(&unreadable);
     Ok(records)
 }
 
 /// They are read page by page, and what is not kept is let go.
-async fn kept(
+async fn of_all(
     register: &dyn Books,
     keeps: impl Fn(&InvoiceRecord) -> bool,
 ) -> Result<(Vec<InvoiceRecord>, Vec<Problem>), Failure> {

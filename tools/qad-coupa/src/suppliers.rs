@@ -16,7 +16,7 @@ use domain::suppliers::{
 use domain::words;
 use flows::index::entries;
 use flows::ports::{Books, Collection, Hint, Queue, RecordKey, StoreError, StoredRecord};
-use flows::store::{load, parse};
+use flows::store::{Document, load, parse};
 use flows::sync_suppliers::{self, QUARANTINE};
 use flows::{operator, plans};
 use serde_json::{Value, json};
@@ -328,7 +328,7 @@ pub(crate) fn record_of<'k>(known: &'k [Known], code: &str) -> Option<&'k Suppli
 
 /// What has happened to a supplier, in order.
 pub(crate) async fn trail(
-    register: &DynamoRegister,
+    register: &dyn Books,
     record: &SupplierRecord,
 ) -> Result<Vec<SupplierEvent>, Failure> {
     let entries = register
