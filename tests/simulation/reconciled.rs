@@ -131,7 +131,7 @@ fn a_second_document_and_one_that_is_gone_are_found_told_once_and_kept_until_the
     let told = |run: &Harness| {
         (
             seen(run, "reconcile told a difference"),
-            seen(run, "reconcile parked"),
+            seen(run, "reconcile told a duplicate"),
         )
     };
     assert_eq!(told(&run), (2, 1));
@@ -195,6 +195,7 @@ fn every_fault_at_every_call_ends_with_the_same_result() {
             // Told at least once, and twice only by a run that died between telling and keeping.
             let told = seen(run, "reconcile told a difference");
             assert!(told == 2 || told == 4, "{told}\n{}", run.story());
+            assert!(seen(run, "reconcile told a duplicate") >= 1, "{}", run.story());
         },
     );
     assert!(runs > 40, "{runs}");

@@ -1143,10 +1143,12 @@ async fn reconciled(gate: &Gate, context: Context<'_>, setup: &Setup) -> Ended {
             payments: qad,
         })
         .collect();
-    let tell = |report: &reconcile::Report| {
-        see(gate, "reconcile told a difference", report.new);
-        gate.sim
-            .tell(|| format!("reconcile tells {} new differences", report.new));
+    let tell = |told: reconcile::Told<'_>| {
+        gate.sim.tell(|| format!("reconcile tells {told:?}"));
+        match told {
+            reconcile::Told::Duplicate(_) => see(gate, "reconcile told a duplicate", 1),
+            reconcile::Told::Complete(report) => see(gate, "reconcile told a difference", report.new),
+        }
     };
     let deps = reconcile::Deps {
         context,
@@ -1162,7 +1164,6 @@ async fn reconciled(gate: &Gate, context: Context<'_>, setup: &Setup) -> Ended {
     if let Ok(done) = &done {
         let complete = done.outcome == reconcile::Outcome::Complete;
         see(gate, "reconcile complete", u64::from(complete));
-        see(gate, "reconcile parked", done.duplicates.len() as u64);
     }
     let looked_at = done.map(|done| done.looked_at);
     Ended::Polled(looked_at.map_err(|error| error.problem().code))

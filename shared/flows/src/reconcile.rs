@@ -68,8 +68,17 @@ pub struct Deps<'a> {
     pub payments: &'a PaymentPolicy,
     /// Begin anew although today's run is complete.
     pub anew: bool,
-    /// Told a result before it is kept: a run that dies in between tells it again.
-    pub tell: &'a (dyn Fn(&Report) + Send + Sync),
+    /// Told everything before it is kept: a run that dies in between tells it again, and never not at all.
+    pub tell: &'a (dyn Fn(Told<'_>) + Send + Sync),
+}
+
+/// What a call tells.
+#[derive(Debug, Clone, Copy)]
+pub enum Told<'a> {
+    /// QAD holds several documents of this invoice, and it is being given to a person.
+    Duplicate(InvoiceId),
+    /// The run is complete.
+    Complete(&'a Report),
 }
 
 /// One unexplained difference, and since which run it has been seen.
@@ -273,8 +282,6 @@ pub struct Reconciled {
     pub outcome: Outcome,
     /// Invoices that it has looked at.
     pub looked_at: u64,
-    /// Invoices that it has given to a person because QAD holds several documents of each.
-    pub duplicates: Vec<InvoiceId>,
 }
 
 /// What is known of the last run, and of one under way.
@@ -299,7 +306,6 @@ pub async fn run(deps: &Deps<'_>) -> Result<Reconciled, PollError> {
     let mut done = Reconciled {
         outcome: Outcome::NotDue,
         looked_at: 0,
-        duplicates: Vec::new(),
     };
     let mut run = match kept.running.take() {
         Some(run) => run,
@@ -321,12 +327,12 @@ pub async fn run(deps: &Deps<'_>) -> Result<Reconciled, PollError> {
         let is_done = run.stage == Stage::Done && run.suspects.is_empty();
         let failed = if is_done {
             let report = run.report(context.clock.now(), &work.known);
-            (deps.tell)(&report);
+            (deps.tell)(Told::Complete(&report));
             kept.last = Some(report);
             None
         } else {
             let mut next = run.clone();
-            let stepped = work.step(&mut next, &mut done.duplicates).await;
+            let stepped = work.step(&mut next).await;
             // Half a step is none: what failed is done anew, and whole.
             stepped.map(|()| run = next).err()
         };
@@ -364,12 +370,12 @@ struct Work<'a> {
 
 impl Work<'_> {
     /// The next few look-ups, or the next page of Coupa's list.
-    async fn step(&mut self, run: &mut Run, duplicates: &mut Vec<InvoiceId>) -> Result<(), PollError> {
+    async fn step(&mut self, run: &mut Run) -> Result<(), PollError> {
         // What has failed so often is no reason to look at nothing else.
         let goes_on = run.tries.saturating_add(1) >= TRIES_MAX;
         if let Some(id) = run.suspects.first().copied() {
             match park(self.deps, id).await {
-                Ok(parked) => duplicates.extend(parked.then_some(id)),
+                Ok(()) => {}
                 Err(error) if goes_on && may_be_left(&error) => {}
                 Err(error) => return Err(error),
             }
@@ -540,8 +546,8 @@ async fn paid_of_late(deps: &Deps<'_>, run: &Run) -> Result<Paid, PollError> {
     Ok(paid_between(&followed, deps.payments, run.from().date_utc(), Some(until)).await?)
 }
 
-/// Gives an invoice to a person if QAD still holds several documents of it, and says whether it did.
-async fn park(deps: &Deps<'_>, id: InvoiceId) -> Result<bool, PollError> {
+/// Gives an invoice to a person if QAD still holds several documents of it.
+async fn park(deps: &Deps<'_>, id: InvoiceId) -> Result<(), PollError> {
     let context = &deps.context;
     for attempt in 0..PARK_TRIES_MAX {
         let loaded = load::<InvoiceRecord>(context.register, RecordKey::Invoice(id)).await?;
@@ -550,7 +556,7 @@ async fn park(deps: &Deps<'_>, id: InvoiceId) -> Result<bool, PollError> {
             revision,
         }) = loaded.filter(|loaded| is_ours(&loaded.document))
         else {
-            return Ok(false);
+            return Ok(());
         };
         let books = books_of(deps.books, &record);
         let identity = books.and_then(|books| identity_of(books.entity, &record));
@@ -558,12 +564,13 @@ async fn park(deps: &Deps<'_>, id: InvoiceId) -> Result<bool, PollError> {
         let known = record.state.voucher();
         let Some(problem) = identity.and_then(|identity| verify::duplicates(&identity, known, &documents))
         else {
-            return Ok(false);
+            return Ok(());
         };
         let reason = ParkReason::InQad {
             problem,
             voucher: known.cloned(),
         };
+        (deps.tell)(Told::Duplicate(id));
         let change = change_at(
             context.clock.now(),
             deps.settings,
@@ -571,7 +578,7 @@ async fn park(deps: &Deps<'_>, id: InvoiceId) -> Result<bool, PollError> {
             Event::Parked { reason },
         )?;
         match save(context, revision, change).await {
-            Ok(_) => return Ok(true),
+            Ok(_) => return Ok(()),
             Err(CommitError::Conflict) => context.pause(attempt).await,
             Err(CommitError::Store(error)) => return Err(FlowError::Store(error).into()),
         }

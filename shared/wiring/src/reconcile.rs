@@ -5,7 +5,7 @@ use super::{Connection, Wiring};
 use aws::lambda::Invocation;
 use domain::ids::ConnectionId;
 use domain::problem::Problem;
-use flows::reconcile::{self, Books, Outcome, Report};
+use flows::reconcile::{self, Books, Outcome, Told};
 use serde::Deserialize;
 use std::sync::Arc;
 
@@ -60,14 +60,11 @@ impl Wiring {
                 settings: &connection.settings,
                 payments: &connection.payments.policy,
                 anew: asked.anew,
-                tell: &|report| tell(&connection.id, report),
+                tell: &|told| tell(&connection.id, told),
             };
             reconcile::run(&deps).await.map_err(|error| error.problem())
         };
         let done = self.with_fresh_credentials(id, is_refused, work).await??;
-        for invoice in &done.duplicates {
-            tracing::error!(connection = %id, %invoice, metric = "duplicate_found", value = 1, "duplicate in QAD");
-        }
         let outcome = match done.outcome {
             Outcome::Complete => "complete",
             Outcome::Incomplete => "incomplete",
@@ -75,14 +72,20 @@ impl Wiring {
             Outcome::Overtaken => "overtaken",
         };
         let duration_ms = self.clock().now().millis_since(started);
-        tracing::info!(connection = %id, found = done.looked_at, parked = done.duplicates.len(), outcome, duration_ms,
-            "reconcile");
+        tracing::info!(connection = %id, found = done.looked_at, outcome, duration_ms, "reconcile");
         Ok(())
     }
 }
 
-/// The result of a complete run: a number a day and connection, so that none at all is noticed too.
-fn tell(connection: &ConnectionId, report: &Report) {
+/// A duplicate at once; of a complete run a number a day and connection, so that none at all is noticed too.
+fn tell(connection: &ConnectionId, told: Told<'_>) {
+    let report = match told {
+        Told::Duplicate(invoice) => {
+            tracing::error!(%connection, %invoice, metric = "duplicate_found", value = 1, "duplicate in QAD");
+            return;
+        }
+        Told::Complete(report) => report,
+    };
     for new in report.news().take(DIFFERENCES_LOGGED_MAX) {
         tracing::warn!(%connection, invoice = %new.invoice, code = new.kind.word(), problem = %new.what,
             "a difference between Coupa, QAD and the register that nothing explains");

@@ -918,7 +918,8 @@ mod tests {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let now = u64::try_from(SystemClock.now().0).unwrap();
-        let date = httpdate::fmt_http_date(std::time::UNIX_EPOCH + Duration::from_millis(now));
+        let now = std::time::UNIX_EPOCH.checked_add(Duration::from_millis(now));
+        let date = httpdate::fmt_http_date(now.unwrap());
         let date = if dated {
             format!("date: {date}\r\n")
         } else {
