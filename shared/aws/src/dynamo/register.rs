@@ -249,7 +249,7 @@ impl DynamoRegister {
             .set_exclusive_start_key(start)
             .projection_expression("pk, sk")
             .filter_expression("sk = :first AND begins_with(pk, :connection)")
-            .expression_attribute_values(":first", text_value(&sortable(1)))
+            .expression_attribute_values(":first", text_value(sortable(1)))
             .expression_attribute_values(":connection", text_value(prefix))
             .send()
             .await;
