@@ -1,6 +1,11 @@
 //! The ways back of docs/restore.md over the real register: the register of then beside the audit trail of now, and an empty
 //! register beside it. Whatever stands still after either is found and goes on, and no trail is cut.
 
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test that misses what it put there must fail loudly"
+)]
+
 use super::{Hurried, Outcome, local};
 use crate::local_dynamo::Tables;
 use aws::clock::SystemChance;

@@ -297,7 +297,7 @@ fn a_mark_that_gives_no_answer_lets_nobody_begin() {
 
 /// What breaks without the mark, and in which order.
 #[cfg(debug_assertions)]
-pub fn without_the_mark() -> Option<String> {
+pub(crate) fn without_the_mark() -> Option<String> {
     let found = RefCell::new(None);
     let mut orders = 0;
     every_order(1, &Job::Match(INVOICE, HintReason::Webhook), |both| {

@@ -1,6 +1,6 @@
 use super::*;
 use proptest::prelude::*;
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 
 const MINUTE: i64 = 60_000;
 const LOOKUP: &str = "QAD Integration Owner";
@@ -163,7 +163,7 @@ proptest! {
 // ---------------------------------------------------------------------------------------------------------------
 
 /// Coupa, a write that has not landed, and two registers.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 struct World {
     now: i64,
     /// By epoch: Coupa takes a number once.
@@ -312,7 +312,7 @@ impl World {
 
 /// All worlds that so many acts can lead to, each once; what was seen of them.
 fn explored(depth: usize, start: World) -> (usize, usize, bool) {
-    let (mut seen, mut edge) = (HashSet::new(), vec![start]);
+    let (mut seen, mut edge) = (BTreeSet::new(), vec![start]);
     let (mut owned, mut changed_hands) = (0, false);
     for _ in 0..depth {
         let mut next = Vec::new();
