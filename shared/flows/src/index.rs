@@ -44,6 +44,9 @@ pub const NOW: &str = "now";
 pub const NO_CURRENCY: &str = "-";
 /// Letters of a row's hash that are kept in the record: enough to see a change.
 const ROW_HASH_LETTERS: usize = 16;
+/// The first version of the index that lists what is held and counts since when it waits: what an earlier one has written is not
+/// in them yet.
+const AGES_VERSION: u32 = 2;
 /// The word of a held invoice's state.
 const HELD: &str = "held";
 /// Most invoices that one search answers with.
@@ -189,7 +192,7 @@ fn rows_of(id: InvoiceId, indexed: &Indexed) -> BTreeSet<(String, String)> {
     if indexed.unknown {
         rows.insert((UNKNOWN_LIST.to_owned(), place(indexed.since, id)));
     }
-    if indexed.state == HELD {
+    if indexed.state == HELD && indexed.version >= AGES_VERSION {
         rows.insert((HELD_LIST.to_owned(), place(indexed.since, id)));
     }
     if let Some(supplier) = indexed.awaited {
@@ -338,7 +341,7 @@ fn since_sheet(month: &str) -> String {
 fn since_counts(part: u8, old: Option<&Indexed>, new: &Indexed) -> Vec<IndexWrite> {
     let mut sheets: BTreeMap<String, BTreeMap<String, Tally>> = BTreeMap::new();
     let mut add = |indexed: &Indexed, sign: i64| {
-        if !matches!(indexed.view, View::NeedsYou | View::Waits) {
+        if !matches!(indexed.view, View::NeedsYou | View::Waits) || indexed.version < AGES_VERSION {
             return;
         }
         let since = indexed.since.date_utc();

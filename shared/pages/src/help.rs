@@ -74,7 +74,7 @@ pub(crate) fn fix_of(code: &str) -> String {
         .filter(|text| !text.contains("qad-coupa") && !text.is_empty())
         .map_or_else(
             || "Open the invoice: it says what to do.".to_owned(),
-            |text| plain(&text),
+            |text| capital(&plain(&text)),
         )
 }
 
@@ -85,6 +85,15 @@ fn without_a_terminal(text: &str) -> String {
         .filter(|way| !way.contains("qad-coupa"))
         .collect();
     format!("{}.", ways.join(", or ").trim_end_matches('.'))
+}
+
+/// With a capital letter in front, as a sentence begins.
+fn capital(text: &str) -> String {
+    let mut letters = text.chars();
+    letters
+        .next()
+        .map(|first| first.to_uppercase().chain(letters).collect())
+        .unwrap_or_default()
 }
 
 /// A cell of the manual without its marks.

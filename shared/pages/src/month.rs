@@ -143,13 +143,13 @@ fn content(visit: &Visit, read: &Read, complaint: Option<&str>) -> Markup {
                 }
             } }
         } }
+        p { a href={ (base) "/accrual.csv" } { "All of it as one file, to be accrued: invoice by invoice, as of now" } }
         div.pics { (picture::money(&[
             (name_of(View::NeedsYou), "b1", read.of(View::NeedsYou)),
             (name_of(View::Waits), "b2", read.of(View::Waits)),
             (name_of(View::Working), "b4", read.of(View::Working)),
             ("Posted in this month", "b3", read.posted.clone()),
         ])) }
-        p { a href={ (base) "/accrual.csv" } { "All of it as one file, to be accrued: invoice by invoice, as of now" } }
         p.soft { "Amounts of different currencies are never added. Coupa and QAD themselves are compared by the reconciliation,
             which whoever runs this product starts." }
         (signatures(visit, read))
@@ -257,10 +257,11 @@ fn hidden(visit: &Visit, read: &Read) -> Markup {
     }
 }
 
-fn confirm_page(visit: &Visit, read: &Read, instruction: &Instruction) -> Response {
+fn confirm_page(visit: &Visit, read: &Read, instruction: &Instruction, has_changed: bool) -> Response {
     let content = html! {
         h1 { "Sign off " (date(read.first)) " to " (date(read.first.last_of_month())) "?" }
         p.sentence { "Your name goes into the audit trail under these figures. It cannot be taken back; signing again is told beside it." }
+        @if has_changed { p.sentence.need { "The figures have changed since the page before: these are those of now." } }
         p { (read.figures()) }
         h2 { "Your note" }
         p { bdi { (instruction.reason) } }
@@ -302,8 +303,10 @@ async fn signed(visit: &Visit, month: &str, form: &Fields) -> Result<Response, P
         ));
     }
     let text = |name: &str| form.get(name).map_or("", String::as_str);
-    // Nobody signs figures that were not in sight.
-    if text("figures") != read.figures() || text("revision") != read.end.revision.to_string() {
+    let is_sure = text("sure") == "yes";
+    let has_changed = text("figures") != read.figures() || text("revision") != read.end.revision.to_string();
+    // Nobody signs figures that were not in sight; those of now are on the page that asks once more.
+    if is_sure && has_changed {
         return Err(Problems::new(
             StatusCode::CONFLICT,
             "It has changed",
@@ -316,8 +319,8 @@ async fn signed(visit: &Visit, month: &str, form: &Fields) -> Result<Response, P
         let page = page(visit, Part::Month, "Month end", content);
         return Ok(crate::layout::with_status(StatusCode::UNPROCESSABLE_ENTITY, page));
     };
-    if text("sure") != "yes" {
-        return Ok(confirm_page(visit, &read, &instruction));
+    if !is_sure {
+        return Ok(confirm_page(visit, &read, &instruction, has_changed));
     }
     month_end::sign(
         &visit.context(),

@@ -104,7 +104,9 @@ fn days_old(day: Date, today: Date) -> i64 {
 }
 
 /// Width of the bars that lie, and room of one of them, in units of the picture.
-const WIDTH: i64 = 280;
+const WIDTH: i64 = 272;
+/// Where they begin, behind their names.
+const LEFT: i64 = 144;
 const LYING: usize = 34;
 
 /// How old what waits is.
@@ -149,7 +151,7 @@ pub(crate) fn ages(rows: &[(&'static str, [i64; 2])]) -> Markup {
 
 /// Class, left end and width of the parts of a bar that lies.
 fn lying(counts: &[i64; 2], most: i64) -> Vec<(&'static str, i64, i64)> {
-    let mut left = 136_i64;
+    let mut left = LEFT;
     ["b1", "b2"]
         .into_iter()
         .zip(counts)
@@ -220,7 +222,7 @@ fn shares(parts: &[(&'static str, Decimal)]) -> Vec<(&'static str, i64, i64)> {
     let all = parts
         .iter()
         .fold(Decimal::ZERO, |sum, (_, amount)| sum.saturating_add(size(amount)));
-    let mut left = 136_i64;
+    let mut left = LEFT;
     let share = |amount: &Decimal| {
         let share = size(amount).checked_div(all)?.checked_mul(Decimal::from(WIDTH))?;
         share.trunc().to_i64()
@@ -287,14 +289,14 @@ mod tests {
 
     #[test]
     fn bars_that_lie_stay_in_the_picture_and_credits_take_no_room() {
-        assert_eq!(lying(&[1, 1], 2), [("b1", 136, 140), ("b2", 276, 140)]);
-        assert_eq!(lying(&[i64::MAX, 1], 1), [("b2", 136, 280)]);
+        assert_eq!(lying(&[1, 1], 2), [("b1", 144, 136), ("b2", 280, 136)]);
+        assert_eq!(lying(&[i64::MAX, 1], 1), [("b2", 144, 272)]);
         let parts = [
             ("b1", Decimal::from(30)),
             ("b2", Decimal::from(-5)),
             ("b3", Decimal::from(10)),
         ];
-        assert_eq!(shares(&parts), [("b1", 136, 210), ("b3", 346, 70)]);
+        assert_eq!(shares(&parts), [("b1", 144, 204), ("b3", 348, 68)]);
         assert!(shares(&[("b1", Decimal::ZERO)]).is_empty());
         assert!(shares(&[("b1", Decimal::MAX), ("b2", Decimal::MAX)]).len() <= 2);
     }

@@ -1160,6 +1160,38 @@ async fn what_an_older_version_has_written_is_taken_in() {
     );
 }
 
+/// Figures that move while a controller writes the note are shown anew, and only those that were shown are signed.
+#[tokio::test]
+async fn a_month_is_signed_under_the_figures_that_were_in_sight() {
+    let world = World::new().await;
+    let (casey, month) = (world.enter(3).await, "/month/2026-11");
+    let form = world.get(&casey, month).await;
+    let send = async |of: &Answer, sure: &str| {
+        let (t, revision, figures) = (of.field("t"), of.field("revision"), of.field("figures"));
+        let form = [
+            ("t", t.as_str()),
+            ("revision", &revision),
+            ("figures", &figures),
+            ("reason", "agreed with the ledger"),
+            ("sure", sure),
+        ];
+        world.post(&casey, month, &form).await
+    };
+    world.park(parked(7, "Example Castings")).await;
+    let asked = send(&form, "").await;
+    assert!(asked.body.contains("these are those of now"), "{}", asked.body);
+    assert!(
+        asked.field("figures").contains("need you: 1 invoice"),
+        "{}",
+        asked.body
+    );
+    assert_eq!(send(&form, "yes").await.status, StatusCode::CONFLICT);
+    world.park(parked(8, "Example Castings")).await;
+    assert_eq!(send(&asked, "yes").await.status, StatusCode::CONFLICT);
+    let anew = send(&asked, "").await;
+    assert_eq!(send(&anew, "yes").await.status, StatusCode::SEE_OTHER);
+}
+
 /// What QAD does not have is one file, invoice by invoice; what is in QAD and waits for its payments alone is not in it.
 #[tokio::test]
 async fn what_has_to_be_accrued_is_one_file() {

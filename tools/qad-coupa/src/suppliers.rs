@@ -297,7 +297,8 @@ fn known_of(stored: &[StoredRecord]) -> Result<Vec<Known>, Failure> {
     let linked: BTreeSet<u64> = known
         .iter()
         .filter_map(|one| match one {
-            Known::Record(record) => record.linked_coupa(),
+            // One of Coupa's own names itself.
+            Known::Record(record) => record.code().and(record.linked_coupa()),
             Known::Unreadable { .. } => None,
         })
         .collect();
@@ -452,18 +453,20 @@ async fn proposals(place: &Place, out: &Output) -> Result<(), Failure> {
     } else {
         all(register).await?
     };
-    let proposed: Vec<(&SupplierRecord, &[Candidate])> = known
+    let mut proposed: Vec<(&SupplierRecord, &[Candidate])> = known
         .iter()
         .filter_map(|one| match one {
-            Known::Record(record) => match &record.state {
-                SupplierState::Parked { candidates, .. } if !candidates.is_empty() => {
-                    Some((record.as_ref(), candidates.as_slice()))
-                }
-                _ => None,
-            },
+            Known::Record(record) => Some((record.as_ref(), record.candidates())),
             Known::Unreadable { .. } => None,
         })
+        .filter(|(_, candidates)| !candidates.is_empty())
         .collect();
+    // A pair that is told from QAD's side is not told again from Coupa's.
+    let of_qad = proposed.iter().filter(|(record, _)| record.code().is_some());
+    let told: BTreeSet<&SupplierId> = of_qad
+        .flat_map(|&(_, candidates)| candidates.iter().map(|one| &one.id))
+        .collect();
+    proposed.retain(|(record, _)| !told.contains(&record.id));
     out.value(
         || proposed.iter().map(proposal_json).collect(),
         |out| {

@@ -325,3 +325,41 @@ fn who_waits_for_a_supplier_and_since_when_is_counted_while_it_lasts() {
     assert_eq!(sheets.lists(), ["view/working"]);
     assert_eq!(counted(&sheets, "since/2025-12"), 0);
 }
+
+/// What the version before has indexed gets the rows and counts that it did not know, and none twice.
+#[test]
+fn what_an_earlier_version_has_indexed_is_listed_and_counted_as_if_it_were_new() {
+    let now = Timestamp(1_764_550_800_000);
+    let held = Event::Held {
+        exceptions: vec![],
+        awaits: vec![],
+        tolerance_version: String::new(),
+    };
+    let mut new = record(7).after(&held, now).unwrap();
+    let mut sheets = Sheets::default();
+    sheets.apply(follow(&mut new, now).unwrap());
+    // As it was before: neither listed as held nor counted by its age.
+    let mut old = new.clone();
+    if let Some(indexed) = &mut old.indexed {
+        indexed.version = 1;
+    }
+    let mut before = Sheets::default();
+    let known = |list: &str| list != HELD_LIST;
+    before.rows = sheets
+        .rows
+        .clone()
+        .into_iter()
+        .filter(|((list, _), _)| known(list))
+        .collect();
+    let counted = |sheet: &str| !sheet.starts_with("since/");
+    before.tallies = sheets
+        .tallies
+        .clone()
+        .into_iter()
+        .filter(|((sheet, _), _)| counted(sheet))
+        .collect();
+    before.apply(follow(&mut old, now).unwrap());
+    assert_eq!(before.rows, sheets.rows);
+    assert_eq!(before.tallies, sheets.tallies);
+    assert_eq!(old, new);
+}
