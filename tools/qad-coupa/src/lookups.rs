@@ -10,10 +10,10 @@ use domain::instruction::Instruction;
 use domain::plans::{PlanRecord, PlanState};
 use domain::problem::Problem;
 use domain::words;
+use flows::operator;
 use flows::ports::{Books, Collection, RecordGroup};
 use flows::store::Document;
 use flows::sync_lookups::{self, LookupRun};
-use flows::operator;
 use serde_json::{Value, json};
 
 /// The arguments of `lookups`.
