@@ -25,6 +25,7 @@ use domain::payments::{
 use domain::problem::Problem;
 use domain::time::Timestamp;
 use rust_decimal::Decimal;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 /// Most rounds of load, act, store in one run; what is left then stays due.
@@ -148,24 +149,51 @@ fn not_ours(collection: Collection, id: &str) -> Problem {
 }
 
 enum Next {
+    /// Another round, from the register.
     Again,
+    /// Another round, from the bill as it was just saved: whoever has changed it since makes the next write a conflict.
+    GoOn(Box<Loaded<BillPayments>>),
     Rest(Rest),
+}
+
+/// What a run knows beside the bill.
+#[derive(Default)]
+struct Course {
+    /// A person has asked, and was not heard yet.
+    asked: bool,
+    /// There is no pause.
+    running: bool,
+    /// Where the invoice stands, read since the bill was.
+    standing: Option<Standing>,
+    /// What Coupa has shown of the bill since the bill was read, and when it was asked.
+    shown: Option<(Timestamp, CoupaBill)>,
 }
 
 /// Drives the bill of one invoice as far as it goes now.
 pub async fn run(deps: &Deps<'_>, invoice: InvoiceId, reason: HintReason) -> Result<Rest, FlowError> {
     let context = &deps.context;
-    let mut asked = reason == HintReason::Operator;
-    let mut running = false;
+    let mut course = Course {
+        asked: reason == HintReason::Operator,
+        ..Course::default()
+    };
+    let mut saved: Option<Box<Loaded<BillPayments>>> = None;
     for _ in 0..ROUNDS_MAX {
         if context.clock.now() > context.deadline {
             return Err(FlowError::OutOfTime);
         }
-        let Some(loaded) = load::<BillPayments>(context.register, bill_key(invoice)).await? else {
-            return Ok(Rest::NoBill);
+        let loaded = match saved.take() {
+            Some(saved) => *saved,
+            None => {
+                (course.standing, course.shown) = (None, None);
+                match load::<BillPayments>(context.register, bill_key(invoice)).await? {
+                    Some(loaded) => loaded,
+                    None => return Ok(Rest::NoBill),
+                }
+            }
         };
-        match round(deps, loaded, &mut asked, &mut running).await? {
+        match round(deps, loaded, &mut course).await? {
             Next::Again => {}
+            Next::GoOn(bill) => saved = Some(bill),
             Next::Rest(rest) => return Ok(rest),
         }
     }
@@ -175,8 +203,7 @@ pub async fn run(deps: &Deps<'_>, invoice: InvoiceId, reason: HintReason) -> Res
 async fn round(
     deps: &Deps<'_>,
     mut loaded: Loaded<BillPayments>,
-    asked: &mut bool,
-    running: &mut bool,
+    course: &mut Course,
 ) -> Result<Next, FlowError> {
     let context = &deps.context;
     let now = context.clock.now();
@@ -186,11 +213,13 @@ async fn round(
         .as_ref()
         .filter(|entry| !entry.is_finished())
     {
-        if entry.status == EffectStatus::Ready && paused(context, running).await?.is_some() {
+        course.standing = None;
+        if entry.status == EffectStatus::Ready && paused(context, &mut course.running).await?.is_some() {
             return take_back(context, loaded).await;
         }
+        let coupa = ShownOnce::of(deps.coupa, entry, course.shown.take(), now);
         let target = Entry {
-            coupa: deps.coupa,
+            coupa: &coupa,
             settings: deps.settings,
         };
         return match drive(context, loaded, &target).await? {
@@ -203,7 +232,7 @@ async fn round(
                 {
                     tracing::info!(metric = "payment_written", value = 1, "a payment is in Coupa");
                 }
-                Ok(Next::Again)
+                Ok(Next::GoOn(Box::new(done)))
             }
             Driven::Later(waiting) => Ok(rest(context, waiting)),
             Driven::Busy => Ok(Next::Rest(Rest::Busy)),
@@ -212,7 +241,7 @@ async fn round(
     }
     let is_at_rest = loaded.document.left_alone.is_some() || loaded.document.parked.is_some();
     let known = loaded.document.parked.clone();
-    if is_at_rest && std::mem::take(asked) {
+    if is_at_rest && std::mem::take(&mut course.asked) {
         let mut document = loaded.document;
         // Whose payments they are is asked again too, for that is what may have been put right.
         document.coupa_read &= document.left_alone.take().is_none();
@@ -236,7 +265,12 @@ async fn round(
         loaded.document.parked = None;
         loaded.document.recheck = None;
     }
-    match standing(context, loaded.document.invoice).await? {
+    let standing = match &course.standing {
+        Some(standing) => standing.clone(),
+        None => standing(context, loaded.document.invoice).await?,
+    };
+    course.standing = Some(standing.clone());
+    match standing {
         Standing::InQad { number, owed } => {
             loaded.document.total = owed.unwrap_or(loaded.document.total);
             let foreign = number.and_then(|number| loaded.document.of_another(number, &deps.settings.policy));
@@ -257,13 +291,13 @@ async fn round(
         Standing::NotInQad(_) => {}
     }
     if !loaded.document.coupa_read {
-        return read_coupa(deps, loaded, known).await;
+        return read_coupa(deps, loaded, known, &mut course.shown).await;
     }
     match loaded.document.next_entry(&deps.settings.policy) {
         NextEntry::Settled => finish(deps, loaded).await,
         NextEntry::Park(problem) => park(deps, loaded, problem, known).await,
         NextEntry::Append(entry) => {
-            if let Some(pause) = paused(context, running).await? {
+            if let Some(pause) = paused(context, &mut course.running).await? {
                 return wait_for_resume(deps, loaded, &pause).await;
             }
             let effect = new_effect(
@@ -354,7 +388,7 @@ async fn store(
         writes: vec![],
     };
     match save(context, revision, change).await {
-        Ok(_) => Ok(Next::Again),
+        Ok(saved) => Ok(Next::GoOn(Box::new(saved))),
         Err(CommitError::Conflict) => {
             context.pause(1).await;
             Ok(Next::Again)
@@ -382,6 +416,7 @@ async fn rest_until_then(
 }
 
 /// Where the invoice of a bill stands.
+#[derive(Clone)]
 enum Standing {
     /// Proven to be in QAD, and to stay there.
     InQad {
@@ -505,9 +540,11 @@ async fn read_coupa(
     deps: &Deps<'_>,
     loaded: Loaded<BillPayments>,
     known: Option<Problem>,
+    kept: &mut Option<(Timestamp, CoupaBill)>,
 ) -> Result<Next, FlowError> {
     let context = &deps.context;
     let bill = &loaded.document;
+    let asked_at = context.clock.now();
     if !context.has_time_for_a_call() {
         return Err(FlowError::OutOfTime);
     }
@@ -557,6 +594,7 @@ async fn read_coupa(
     let event = PaymentEvent::CoupaRead {
         entries: u64::try_from(shown.entries.len()).unwrap_or(u64::MAX),
     };
+    *kept = Some((asked_at, shown));
     store(context, loaded.revision, document, vec![event]).await
 }
 
@@ -672,6 +710,55 @@ async fn tell_invoice(deps: &Deps<'_>, bill: &BillPayments) -> Result<(), FlowEr
 }
 
 // ---------------------------------------------------------------------------------------------------------------
+
+/// How long what Coupa has shown may serve as the look before the first sending, in milliseconds: some commits of the register.
+const SHOWN_MILLIS_MAX: i64 = 5_000;
+
+/// Coupa, with what it has shown of the bill a moment ago as its first answer. The bill has been this run's alone since, or the
+/// commits in between would have failed, so that is the look before the first sending; once something is sent, Coupa is asked.
+struct ShownOnce<'a> {
+    coupa: &'a dyn CoupaPayments,
+    shown: Mutex<Option<CoupaBill>>,
+}
+
+impl<'a> ShownOnce<'a> {
+    fn of(
+        coupa: &'a dyn CoupaPayments,
+        entry: &Effect,
+        shown: Option<(Timestamp, CoupaBill)>,
+        now: Timestamp,
+    ) -> Self {
+        let is_first = entry.status == EffectStatus::Ready && entry.attempts == 0;
+        let shown = shown.filter(|(at, _)| is_first && now.millis_since(*at) <= SHOWN_MILLIS_MAX);
+        Self {
+            coupa,
+            shown: Mutex::new(shown.map(|(_, shown)| shown)),
+        }
+    }
+
+    fn take(&self) -> Option<CoupaBill> {
+        self.shown.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+#[async_trait]
+impl CoupaPayments for ShownOnce<'_> {
+    async fn bill(&self, id: InvoiceId) -> Result<Option<CoupaBill>, ReadError> {
+        match self.take() {
+            Some(shown) => Ok(Some(shown)),
+            None => self.coupa.bill(id).await,
+        }
+    }
+
+    async fn append_payment(
+        &self,
+        entry: &PaymentEntry,
+        idempotency_key: &str,
+    ) -> Result<CoupaBill, WriteError> {
+        drop(self.take());
+        self.coupa.append_payment(entry, idempotency_key).await
+    }
+}
 
 /// Appending one entry to a Coupa invoice: what must never happen twice.
 struct Entry<'a> {

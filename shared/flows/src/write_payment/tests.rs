@@ -1693,3 +1693,43 @@ proptest! {
         });
     }
 }
+
+/// What Coupa has shown is the look before the first sending: once, while it is fresh, and of nothing that may have been sent.
+#[tokio::test]
+async fn what_coupa_has_shown_serves_one_look_before_the_first_sending_and_no_other() {
+    let model = model();
+    let now = model.now();
+    let shown = || {
+        let mut bill = model.world().coupa[&INVOICE].clone();
+        bill.paid = true;
+        bill
+    };
+    let ready = new_effect(
+        "key".to_owned(),
+        Repetition::OnlyAfterLookUp,
+        "{}".to_owned(),
+        now,
+        None,
+    );
+    let sent_before = Effect {
+        attempts: 1,
+        ..ready.clone()
+    };
+    let unknown = Effect {
+        status: EffectStatus::Unknown,
+        ..ready.clone()
+    };
+    let fresh = now.plus_millis(-SHOWN_MILLIS_MAX);
+    for (what, effect, at, serves) in [
+        ("fresh", &ready, fresh, true),
+        ("stale", &ready, fresh.plus_millis(-1), false),
+        ("sent before", &sent_before, now, false),
+        ("perhaps sent", &unknown, now, false),
+    ] {
+        let coupa = ShownOnce::of(&model, effect, Some((at, shown())), now);
+        let first = coupa.bill(INVOICE).await.unwrap().unwrap();
+        assert_eq!(first.paid, serves, "{what}");
+        let second = coupa.bill(INVOICE).await.unwrap().unwrap();
+        assert!(!second.paid, "{what}: asked a second time");
+    }
+}
