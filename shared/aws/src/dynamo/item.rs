@@ -2,19 +2,31 @@
 
 use super::keys::{ItemKey, Keys};
 use aws_sdk_dynamodb::types::AttributeValue;
+use aws_smithy_types::Blob;
 use domain::problem::Problem;
 use domain::time::Timestamp;
 use flows::ports::{AuditEntry, DueRecord, RecordKey, StoredRecord};
+use miniz_oxide::deflate::compress_to_vec;
+use miniz_oxide::inflate::decompress_to_vec_with_limit;
 use std::collections::HashMap;
 use std::str::FromStr;
 
 /// An item as the SDK has it.
 pub(crate) type Item = HashMap<String, AttributeValue>;
 
-/// The shape this program writes, and the newest it reads.
+/// The shape of an item all of whose texts are texts.
 pub(crate) const SCHEMA: u64 = 1;
-/// DynamoDB's limit of an item is 400 KB, attribute names included; a larger body is refused before it is sent.
+/// The shape of a record whose body is deflated (RFC 1951, without a header); the newest that this program reads.
+const SCHEMA_DEFLATED: u64 = 2;
+/// DynamoDB's limit of an item is 400 KB, attribute names included; a body that is larger as it is stored is refused before it
+/// is sent.
 pub(crate) const BODY_BYTES_MAX: usize = 380 * 1024;
+/// Largest body that is stored as it is: a write costs by the kilobyte, so that deflating less saves nothing.
+const PLAIN_BYTES_MAX: usize = 1_024;
+/// Largest body before it is deflated: far above what an invoice can hold, so that what lies there cannot fill the memory.
+const TEXT_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// How hard is tried, of 10: what more takes is more than it saves.
+const DEFLATE_LEVEL: u8 = 4;
 
 /// A text attribute's value.
 pub(crate) fn text_value(text: impl Into<String>) -> AttributeValue {
@@ -61,11 +73,52 @@ pub(crate) fn writer(item: &Item) -> Option<&str> {
         .map(String::as_str)
 }
 
+/// A body as it is stored.
+pub(crate) struct StoredBody {
+    value: AttributeValue,
+    schema: u64,
+    /// Its length there.
+    pub(crate) bytes: usize,
+}
+
+impl StoredBody {
+    /// Deflates what is long. `None` for more than anything that is stored may have.
+    pub(crate) fn of(body: &str) -> Option<Self> {
+        if body.len() <= PLAIN_BYTES_MAX {
+            return Some(Self {
+                value: text_value(body),
+                schema: SCHEMA,
+                bytes: body.len(),
+            });
+        }
+        if body.len() > TEXT_BYTES_MAX {
+            return None;
+        }
+        let deflated = compress_to_vec(body.as_bytes(), DEFLATE_LEVEL);
+        Some(Self {
+            bytes: deflated.len(),
+            value: AttributeValue::B(Blob::new(deflated)),
+            schema: SCHEMA_DEFLATED,
+        })
+    }
+}
+
+/// The body of a record, however it is stored.
+fn body(item: &Item) -> Result<String, Problem> {
+    let Some(AttributeValue::B(deflated)) = item.get("body") else {
+        return text(item, "body").map(str::to_owned);
+    };
+    let bent = |actual: &str| unreadable(item, "body", "a deflated text", actual);
+    let bytes = decompress_to_vec_with_limit(deflated.as_ref(), TEXT_BYTES_MAX)
+        .map_err(|_| bent("something else, or one that is too long"))?;
+    String::from_utf8(bytes).map_err(|_| bent("bytes that are no text"))
+}
+
 /// A record to be written.
 pub(crate) struct NewRecord<'a> {
     pub(crate) place: ItemKey,
     pub(crate) revision: u64,
-    pub(crate) body: &'a str,
+    pub(crate) body: StoredBody,
     pub(crate) state: &'a str,
     pub(crate) writer: &'a str,
     pub(crate) due: Option<(String, Timestamp)>,
@@ -75,10 +128,10 @@ pub(crate) struct NewRecord<'a> {
 pub(crate) fn from_record(record: NewRecord<'_>) -> Item {
     let mut item = keyed(record.place);
     item.insert("rev".to_owned(), number_value(record.revision));
-    item.insert("body".to_owned(), text_value(record.body));
+    item.insert("body".to_owned(), record.body.value);
     item.insert("state".to_owned(), text_value(record.state));
     item.insert("writer".to_owned(), text_value(record.writer));
-    item.insert("schema".to_owned(), number_value(SCHEMA));
+    item.insert("schema".to_owned(), number_value(record.body.schema));
     if let Some((due_pk, due)) = record.due {
         item.insert("due_pk".to_owned(), text_value(due_pk));
         item.insert("due_at".to_owned(), number_value(due.0));
@@ -106,7 +159,7 @@ pub(crate) fn to_record(item: &Item, key: RecordKey) -> Result<StoredRecord, Pro
     Ok(StoredRecord {
         key,
         revision,
-        body: text(item, "body")?.to_owned(),
+        body: body(item)?,
     })
 }
 
@@ -156,13 +209,13 @@ pub(crate) fn to_audit(item: &Item, document: &str) -> Result<AuditEntry, Proble
 
 fn check_schema(item: &Item) -> Result<(), Problem> {
     let schema: u64 = number(item, "schema")?;
-    if (1..=SCHEMA).contains(&schema) {
+    if (SCHEMA..=SCHEMA_DEFLATED).contains(&schema) {
         return Ok(());
     }
     Err(unreadable(
         item,
         "schema",
-        &format!("1 to {SCHEMA}; a newer version of the functions wrote this"),
+        &format!("{SCHEMA} to {SCHEMA_DEFLATED}; a newer version of the functions wrote this"),
         &schema.to_string(),
     ))
 }
@@ -188,13 +241,17 @@ mod tests {
     use domain::ids::InvoiceId;
 
     fn item() -> Item {
+        with_body("{}")
+    }
+
+    fn with_body(body: &str) -> Item {
         from_record(NewRecord {
             place: ItemKey {
                 pk: "acme#invoice#07".to_owned(),
                 sk: "00000000000000000007".to_owned(),
             },
             revision: 3,
-            body: "{}",
+            body: StoredBody::of(body).unwrap(),
             state: "held",
             writer: "t",
             due: Some(("acme#7".to_owned(), Timestamp(5))),
@@ -221,13 +278,49 @@ mod tests {
     }
 
     #[test]
+    fn a_long_body_is_stored_deflated_and_reads_back_as_it_was() {
+        let line = r#"{"line":1,"quantity":"12.00","price":"17.25","text":"Stahl, 4 mm — geölt"},"#;
+        for body in [line.repeat(20), line.repeat(20_000)] {
+            let stored = StoredBody::of(&body).unwrap();
+            assert!(
+                stored.bytes < body.len() / 2 && stored.bytes < BODY_BYTES_MAX,
+                "{}",
+                stored.bytes
+            );
+            let item = with_body(&body);
+            assert!(matches!(item.get("body"), Some(AttributeValue::B(_))));
+            let key = RecordKey::Invoice(InvoiceId(7));
+            assert_eq!(to_record(&item, key.clone()).unwrap().body, body);
+            // What an earlier version wrote, however long, stays readable.
+            let mut plain = item;
+            plain.insert("body".to_owned(), text_value(&body));
+            plain.insert("schema".to_owned(), number_value(SCHEMA));
+            assert_eq!(to_record(&plain, key).unwrap().body, body);
+        }
+    }
+
+    #[test]
+    fn what_would_fill_the_memory_is_neither_stored_nor_read() {
+        let too_long = "x".repeat(TEXT_BYTES_MAX + 1);
+        assert!(StoredBody::of(&too_long).is_none());
+        let mut item = item();
+        let bomb = compress_to_vec(too_long.as_bytes(), 4);
+        item.insert("body".to_owned(), AttributeValue::B(Blob::new(bomb)));
+        let problem = to_record(&item, RecordKey::Invoice(InvoiceId(7))).unwrap_err();
+        assert_eq!(problem.code, "REGISTER_ITEM_UNREADABLE");
+    }
+
+    #[test]
     fn every_bent_item_is_refused_with_the_attribute_that_is_wrong() {
-        let bends: [(&str, Option<AttributeValue>); 7] = [
+        let bytes = |bytes: &[u8]| Some(AttributeValue::B(Blob::new(bytes)));
+        let bends: [(&str, Option<AttributeValue>); 9] = [
+            ("body", bytes(b"no deflated text")),
+            ("body", bytes(&compress_to_vec(&[0xff; 2_000], 4))),
             ("rev", None),
             ("rev", Some(number_value(0))),
             ("rev", Some(number_value("1.5"))),
             ("body", Some(number_value(1))),
-            ("schema", Some(number_value(SCHEMA + 1))),
+            ("schema", Some(number_value(SCHEMA_DEFLATED + 1))),
             ("schema", None),
             ("writer", None),
         ];
