@@ -119,7 +119,7 @@ async fn converse(mut client: TcpStream, upstream: &str, used: &Mutex<Used>) -> 
 }
 
 /// Head with its empty line, and body.
-async fn message(stream: &mut TcpStream) -> std::io::Result<(String, Vec<u8>)> {
+pub(crate) async fn message(stream: &mut TcpStream) -> std::io::Result<(String, Vec<u8>)> {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         head.push(stream.read_u8().await?);
@@ -130,7 +130,7 @@ async fn message(stream: &mut TcpStream) -> std::io::Result<(String, Vec<u8>)> {
     Ok((head, body))
 }
 
-fn field(head: &str, name: &str) -> String {
+pub(crate) fn field(head: &str, name: &str) -> String {
     let line = head.split("\r\n").find_map(|line| {
         let (key, value) = line.split_once(':')?;
         key.eq_ignore_ascii_case(name).then(|| value.trim().to_owned())

@@ -103,7 +103,10 @@ pub(crate) struct Rig {
     seen: Mutex<BTreeMap<String, u64>>,
     truth: aws::dynamo::DynamoRegister,
     deliveries: AtomicU64,
-    _aws: LocalAws,
+    /// The environment of a function.
+    pub(crate) environment: BTreeMap<&'static str, String>,
+    /// SQS, Secrets Manager, and what is behind the meter.
+    pub(crate) aws: LocalAws,
 }
 
 fn document(simulators: &Simulators) -> String {
@@ -187,8 +190,14 @@ impl Rig {
             seen: Mutex::default(),
             truth,
             deliveries: AtomicU64::new(0),
-            _aws: local,
+            environment,
+            aws: local,
         }
+    }
+
+    /// The simulators' clock is this from now on.
+    pub(crate) fn set_time(&self, now: Timestamp) {
+        self.time.store(now.0, Ordering::SeqCst);
     }
 
     /// What was spent since this was last asked.
