@@ -187,6 +187,8 @@ pub struct OrderRecord {
 enum Next {
     /// Another round, from the register.
     Again,
+    /// Another round, from the record as it was just saved: whoever has changed it since makes the next write a conflict.
+    GoOn(Box<Loaded<InvoiceRecord>>),
     /// Another decision, because somebody else changed the record, or what it rests on, in this moment.
     DecideAgain,
     /// Another decision, because what the invoice waits for arrived while it was being registered as waiting. Asked for
@@ -201,16 +203,20 @@ pub async fn run(deps: &Deps<'_>, id: InvoiceId, reason: HintReason) -> Result<R
     let context = &deps.context;
     let mut looked = false;
     let mut woken_meanwhile = false;
+    let mut saved: Option<Box<Loaded<InvoiceRecord>>> = None;
     for number in 0..ROUNDS_MAX {
         if context.clock.now() > context.deadline {
             return Err(FlowError::OutOfTime);
         }
-        let loaded = load::<InvoiceRecord>(context.register, RecordKey::Invoice(id))
-            .await?
-            .unwrap_or_else(|| Loaded {
-                document: InvoiceRecord::new(id, context.clock.now()),
-                revision: 0,
-            });
+        let loaded = match saved.take() {
+            Some(saved) => *saved,
+            None => load::<InvoiceRecord>(context.register, RecordKey::Invoice(id))
+                .await?
+                .unwrap_or_else(|| Loaded {
+                    document: InvoiceRecord::new(id, context.clock.now()),
+                    revision: 0,
+                }),
+        };
         // Queued twice by the sweep: whoever came first has looked, and said when to look again. In a later round it is
         // this run that has found a reason to look once more.
         let is_first = number == 0 && reason == HintReason::Sweep;
@@ -223,6 +229,7 @@ pub async fn run(deps: &Deps<'_>, id: InvoiceId, reason: HintReason) -> Result<R
         // On the heap: it is by far the largest part of a run.
         match Box::pin(round(deps, loaded, reason, &mut looked)).await? {
             Next::Again => {}
+            Next::GoOn(record) => saved = Some(record),
             Next::DecideAgain => looked = false,
             Next::WokenMeanwhile => {
                 looked = woken_meanwhile;
@@ -398,7 +405,7 @@ async fn follow<T: Target<InvoiceRecord>>(
         Driven::Finished(loaded) if matches!(loaded.document.state, State::Received { .. }) => {
             Ok(Next::DecideAgain)
         }
-        Driven::Finished(_) => Ok(Next::Again),
+        Driven::Finished(loaded) => Ok(Next::GoOn(Box::new(loaded))),
         Driven::Later(waiting) => Ok(Next::Rest(rest(&deps.context, waiting))),
         Driven::Busy => Ok(Next::Rest(Rest::Busy)),
         Driven::OutOfTime => Err(FlowError::OutOfTime),
@@ -413,7 +420,7 @@ fn store<'a>(
     let saved = save(&deps.context, revision, change);
     Box::pin(async move {
         match saved.await {
-            Ok(_) => Ok(Next::Again),
+            Ok(saved) => Ok(Next::GoOn(Box::new(saved))),
             Err(CommitError::Conflict) => {
                 deps.context.pause(1).await;
                 Ok(Next::DecideAgain)
@@ -812,7 +819,7 @@ async fn take_back(deps: &Deps<'_>, loaded: Loaded<InvoiceRecord>) -> Result<Nex
     )
     .await?
     {
-        Next::Again => Ok(Next::DecideAgain),
+        Next::GoOn(_) => Ok(Next::DecideAgain),
         other => Ok(other),
     }
 }
@@ -1285,13 +1292,13 @@ async fn park(
     let waits_newly = waits.is_some() && *waits != waited;
     let order_in_way = is_newly_in_way(&loaded.document, &change.document);
     match store(deps, loaded.revision, change).await? {
-        Next::Again if receipt_missed(deps, &newly_rests_on, &evidence.receipts).await? => {
+        Next::GoOn(_) if receipt_missed(deps, &newly_rests_on, &evidence.receipts).await? => {
             Ok(Next::WokenMeanwhile)
         }
-        Next::Again if waits_newly && supplier_number_missed(deps, invoice).await? => {
+        Next::GoOn(_) if waits_newly && supplier_number_missed(deps, invoice).await? => {
             Ok(Next::WokenMeanwhile)
         }
-        Next::Again if order_in_way && order_missed(deps, coupa_orders).await? => Ok(Next::WokenMeanwhile),
+        Next::GoOn(_) if order_in_way && order_missed(deps, coupa_orders).await? => Ok(Next::WokenMeanwhile),
         next => Ok(next),
     }
 }
@@ -1313,11 +1320,11 @@ async fn hold(
     let reservations = evidence.ours.reservations(&deps.settings.policy);
     let order_in_way = is_newly_in_way(&loaded.document, &change.document);
     match store(deps, loaded.revision, change).await? {
-        Next::Again if receipt_missed(deps, &awaits, &evidence.receipts).await? => Ok(Next::WokenMeanwhile),
-        Next::Again if waits_for_others && settled_meanwhile(deps, &reservations, invoice.id).await? => {
+        Next::GoOn(_) if receipt_missed(deps, &awaits, &evidence.receipts).await? => Ok(Next::WokenMeanwhile),
+        Next::GoOn(_) if waits_for_others && settled_meanwhile(deps, &reservations, invoice.id).await? => {
             Ok(Next::WokenMeanwhile)
         }
-        Next::Again if order_in_way && order_missed(deps, coupa_orders).await? => Ok(Next::WokenMeanwhile),
+        Next::GoOn(_) if order_in_way && order_missed(deps, coupa_orders).await? => Ok(Next::WokenMeanwhile),
         next => Ok(next),
     }
 }
@@ -1813,7 +1820,7 @@ async fn approve(
         ));
     }
     match save(&deps.context, loaded.revision, change).await {
-        Ok(_) => Ok(Next::Again),
+        Ok(saved) => Ok(Next::GoOn(Box::new(saved))),
         // Another invoice reserved on the same order in this moment, or somebody else moved this one: look again.
         Err(CommitError::Conflict) => {
             deps.context.pause(2).await;
