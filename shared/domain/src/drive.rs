@@ -10,7 +10,7 @@
 
 use crate::effect::{Effect, EffectEvent, IllegalEffect, Step, backoff_millis};
 use crate::guards::{Guard, stands};
-use crate::problem::Problem;
+use crate::problem::{CONNECTION_SETBACKS_MAX, Problem};
 use crate::time::Timestamp;
 use crate::timing::Timing;
 use std::time::Duration;
@@ -458,6 +458,12 @@ impl<A: Clone> Drive<A> {
             Ok(Finding::Nothing) => return self.claim_to_send(effect, at),
             Ok(Finding::There { answer, adopted }) => there(answer, found_as(adopted)),
             Ok(Finding::Park { problem, answer }) => Move::End(End::Parked { problem, answer }),
+            // The connection was refused, not what we asked for; what lasts may be about this one after all.
+            Err(ReadError::Refused(problem))
+                if problem.is_of_the_connection() && claim.setbacks < CONNECTION_SETBACKS_MAX =>
+            {
+                self.not_applied(claim, None, problem, at)
+            }
             Err(ReadError::Refused(problem)) => Move::End(End::Parked {
                 problem,
                 answer: None,

@@ -34,6 +34,9 @@ const ENDINGS_OF_THE_ENGINEER: &[&str] = &[
     "_ALTERED",
     "_IMPOSSIBLE",
 ];
+/// How often something is asked in vain, because its connection is refused, before it waits for a person: about a day, at
+/// [`crate::effect::backoff_millis`].
+pub const CONNECTION_SETBACKS_MAX: u32 = 290;
 /// How soon a record is looked at again that only waits for its connection's credentials, in milliseconds: the records
 /// are all right, and they go on by themselves once the secret is.
 pub const CREDENTIAL_RECHECK_MILLIS: i64 = 300_000;

@@ -48,7 +48,7 @@ use domain::matching::{
 use domain::money::Currency;
 use domain::patience;
 use domain::policy::{MatchPolicy, OnLine, OnOrderOnlyInCoupa};
-use domain::problem::{CREDENTIAL_RECHECK_MILLIS, Problem};
+use domain::problem::{CONNECTION_SETBACKS_MAX, CREDENTIAL_RECHECK_MILLIS, Problem};
 use domain::time::{Timestamp, Zone};
 use futures_util::future::{BoxFuture, join_all, try_join_all};
 use rust_decimal::Decimal;
@@ -613,10 +613,6 @@ fn with_source(record: &InvoiceRecord, invoice: &Invoice) -> InvoiceRecord {
     });
     next
 }
-
-/// How often an invoice is read in vain, because its connection is refused, before it waits for a person: about a day, at
-/// [`backoff_millis`].
-pub(crate) const CONNECTION_SETBACKS_MAX: u32 = 290;
 
 /// A read that gave no answer: later by itself, or by a person.
 async fn unread(deps: &Deps<'_>, loaded: Loaded<InvoiceRecord>, error: ReadError) -> Result<Next, FlowError> {

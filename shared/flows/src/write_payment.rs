@@ -6,7 +6,6 @@
 use crate::bills::{bill_key, give_back, link, number_of, owed_of};
 use crate::engine::{Driven, Finding, Proof, Stepped, Target, drive};
 use crate::invoice_effects::{draft_of, is_of_nobody_known, new_effect, with_note};
-use crate::match_invoice::CONNECTION_SETBACKS_MAX;
 use crate::pause::{self, Stop};
 use crate::ports::{
     Collection, CommitError, CoupaBill, CoupaPayments, HintReason, Outcomes, ReadError, RecordKey, WriteError,
@@ -24,7 +23,7 @@ use domain::payments::{
     BillPayments, EntryKind, NextEntry, PAID_TWICE, PaymentEntry, PaymentEvent, PaymentPolicy, QadVoucher,
     Written, is_entry, paid_twice,
 };
-use domain::problem::Problem;
+use domain::problem::{CONNECTION_SETBACKS_MAX, Problem};
 use domain::time::Timestamp;
 use rust_decimal::Decimal;
 use std::sync::{Mutex, PoisonError};

@@ -75,7 +75,7 @@ pub(crate) fn is_refused<T>(ended: &Result<T, Problem>) -> bool {
 
 fn is_open_after_refusal(effect: &Effect) -> bool {
     let problem = effect.problem.as_ref();
-    !effect.is_finished() && problem.is_some_and(Problem::is_credential_refused)
+    !effect.is_finished() && problem.is_some_and(Problem::is_of_the_connection)
 }
 
 /// Whether an invoice stands where it stands because the connection is refused.

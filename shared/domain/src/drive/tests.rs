@@ -278,6 +278,25 @@ fn a_first_look_up_without_an_answer_sends_nothing() {
 }
 
 #[test]
+fn a_first_look_up_that_the_connection_lacks_a_right_for_comes_again_for_a_day() {
+    let refused = || Heard::LookedUp(Err(ReadError::Refused(problem("QAD_PERMISSION_DENIED"))));
+    let mut shell = Shell::new(Manner::default());
+    for setbacks in 0..CONNECTION_SETBACKS_MAX {
+        assert_eq!(shell.effect.setbacks, setbacks);
+        shell.comes_back(shell.effect.not_before);
+        let told = shell.hears(refused());
+        assert_eq!(shell.stores("not-applied", told).0, None);
+    }
+    shell.comes_back(shell.effect.not_before);
+    let told = shell.hears(refused());
+    assert_eq!(
+        shell.stores("parked", told).0,
+        parked("QAD_PERMISSION_DENIED", None)
+    );
+    assert_eq!(shell.effect.attempts, 0);
+}
+
+#[test]
 fn after_a_lost_answer_a_yes_counts_at_once() {
     let mut shell = Shell::new(anew());
     shell.looks_early();
