@@ -20,7 +20,7 @@ use flows::index::entries;
 use flows::ports::{Books, Clock, RecordKey, Register, StoreError};
 use flows::reconcile::Reconciliation;
 use flows::store::parse;
-use flows::{index, pause};
+use flows::{index, owner, pause};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -319,6 +319,8 @@ struct Health {
     depths: Vec<Depth>,
     census: Option<Result<Census, Failure>>,
     pauses: Vec<(pause::Flow, Option<pause::Pause>)>,
+    /// Why the owner mark lets nothing be begun.
+    not_owner: Option<Problem>,
     waiting: Waiting,
     compared: Reconciliation,
 }
@@ -342,6 +344,10 @@ impl Health {
             depths: depths(place).await?,
             census: census(place, &connection).await,
             pauses,
+            not_owner: owner::known(&register)
+                .await
+                .map_err(unfinished)?
+                .and_then(|owner| owner.stop(SystemClock.now())),
             waiting,
             compared,
             connection,
@@ -379,7 +385,7 @@ impl Health {
         let unknown = &self.figures.unknown;
         json!({
             "connection": self.connection, "place": self.place, "as_of": self.now.to_string(), "invoices": states,
-            "paused": paused,
+            "paused": paused, "not_owner": self.not_owner,
             "oldest_hold": self.figures.oldest_hold.as_ref().map(view::invoice_json),
             "unknown": unknown.iter().map(view::invoice_json).collect::<Vec<_>>(),
             "delayed": self.figures.delayed,
@@ -467,6 +473,9 @@ impl Health {
     }
 
     fn tell_flows(&self, out: &Output) {
+        if let Some(problem) = &self.not_owner {
+            out.line(&format!("NOTHING IS BEGUN: {problem}"));
+        }
         for (flow, pause) in &self.pauses {
             if let Some(pause) = pause {
                 out.line(&format!(
@@ -484,7 +493,7 @@ impl Health {
             .filter(|(_, pause)| pause.is_none())
             .map(|(flow, _)| flow.word())
             .collect();
-        if !running.is_empty() {
+        if !running.is_empty() && self.not_owner.is_none() {
             out.line(&format!("Running: {}", running.join(", ")));
         }
     }
@@ -518,9 +527,16 @@ pub(crate) async fn run(
 ) -> Result<(), Failure> {
     let health = Health::of(&Place::open(place).await?).await?;
     out.value(|| health.json(), |out| health.tell(out));
+    let attention = || {
+        health
+            .waiting
+            .attention(health.figures.unknown.len(), health.dead())
+    };
     match health
-        .waiting
-        .attention(health.figures.unknown.len(), health.dead())
+        .not_owner
+        .as_ref()
+        .map(Problem::to_string)
+        .or_else(attention)
     {
         Some(told) if options.check => Err(Failure::Differs(told)),
         _ => Ok(()),
