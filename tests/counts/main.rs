@@ -398,25 +398,25 @@ const fn bound(outside: f64, dynamo: f64, written: f64, read: f64, goal: &'stati
     }
 }
 
-const ALONE: Bound = bound(7.0, 9.0, 84.0, 12.0, "at most 6 requests to DynamoDB");
+const ALONE: Bound = bound(7.0, 9.0, 84.0, 13.0, "at most 6 requests to DynamoDB");
 const PAYMENT_ALONE: Bound = bound(
     5.0,
     21.0,
     40.0,
-    13.0,
+    14.0,
     "two requests to Coupa, and a share of the poll",
 );
-const BATCH: Bound = bound(7.0, 9.0, 87.0, 12.0, "5.2 requests");
-const PAYMENT_BATCH: Bound = bound(2.3, 16.5, 40.0, 11.2, "1.3 requests");
-const HELD: Bound = bound(4.0, 5.0, 29.0, 12.0, "");
+const BATCH: Bound = bound(7.0, 9.0, 87.0, 13.0, "5.2 requests");
+const PAYMENT_BATCH: Bound = bound(2.3, 16.5, 40.0, 12.2, "1.3 requests");
+const HELD: Bound = bound(4.0, 5.0, 33.0, 13.0, "");
 const POLL_FINDS: Bound = bound(2.0, 13.0, 9.0, 9.0, "");
-const RELEASED: Bound = bound(7.0, 9.0, 81.0, 12.0, "");
+const RELEASED: Bound = bound(7.0, 9.0, 85.0, 13.0, "");
 const IDLE_RECEIPTS: Bound = bound(1.0, 2.0, 0.0, 2.0, "1 read unit");
 const IDLE_PAYMENTS: Bound = bound(3.0, 2.0, 0.0, 2.0, "1 request, 1 read unit");
 const IDLE_COUPA: Bound = bound(1.0, 1.0, 0.0, 1.0, "1 read unit");
 const IDLE_SWEEP: Bound = bound(0.0, 9.0, 0.0, 4.5, "1 read unit");
-const FAULTS: Bound = bound(7.8, 10.0, 94.0, 13.0, "at most 0.8 requests more than without");
-const MANY_LINES: Bound = bound(7.0, 39.0, 156.0, 42.0, "300 write units");
+const FAULTS: Bound = bound(7.8, 10.6, 94.0, 14.6, "at most 0.8 requests more than without");
+const MANY_LINES: Bound = bound(7.0, 39.0, 156.0, 43.0, "300 write units");
 /// Requests of one whole life with its payment, alone, the polls of the payment left out. The goal is 8.5.
 const LIFE_ALONE: u64 = 9;
 /// Requests of ten whole lives with their payments, ten in each delivery, the polls left out. The goal is 65.

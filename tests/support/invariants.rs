@@ -773,8 +773,8 @@ fn not_left_alone(world: &World, invoice: &CoupaInvoice) -> Option<String> {
     Some(format!("S21 invoice {} of {chart} {written}", invoice.id))
 }
 
-/// S7: what is wrong with the credits of an invoice, as QAD has them of this product: together they are over more than was
-/// billed.
+/// S7: what is wrong with the credits of an invoice's goods, as QAD has them of this product: together they are over more than
+/// was billed.
 fn credited_over_billed(world: &World, credit: &CoupaInvoice) -> Option<String> {
     let number = credit.original_number.as_ref()?;
     let is_of_it = |one: &CoupaInvoice, number: &str, kind| {
@@ -798,10 +798,18 @@ fn credited_over_billed(world: &World, credit: &CoupaInvoice) -> Option<String> 
             && one.kind == DocumentKind::CreditNote
             && one.supplier == credit.supplier
             && company_of(one) == company_of(credit)
+            && one.lines.iter().any(is_of_goods)
     };
     let credited: Decimal = all().filter(names_it).map(in_qad).sum();
     let owed = billed.total_with_taxes().abs().max(in_qad(billed));
     (credited > owed).then(|| format!("S7 {credited} is credited of invoice {number}, which bills {owed}"))
+}
+
+fn is_of_goods(line: &sandbox::world::coupa::CoupaLine) -> bool {
+    match line.overrides.get("adjustment-type") {
+        Some(purpose) => purpose == "Quantity",
+        None => line.quantity.is_some(),
+    }
 }
 
 /// S7: a credit of prices alone that takes goods back.

@@ -10,6 +10,7 @@ use flows::ports::{
     ROWS_MAX, RecordGroup, RecordKey, RecordWrite, Register, RowsAsked, StoreError, StoredRecord, Tally,
 };
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound::{Excluded, Included, Unbounded};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Everything of all connections.
@@ -257,8 +258,9 @@ impl Register for MemoryRegister {
     ) -> Result<Vec<StoredRecord>, StoreError> {
         let found: Vec<StoredRecord> = {
             let content = self.content();
-            let first = after.map_or(InvoiceId(0), |after| InvoiceId(after.0.saturating_add(1)));
-            let range = content.records.range(self.place(&RecordKey::Invoice(first))..);
+            let place = |id| self.place(&RecordKey::Invoice(id));
+            let first = after.map_or(Included(place(InvoiceId(0))), |after| Excluded(place(after)));
+            let range = content.records.range((first, Unbounded));
             let mine = range.take_while(|((connection, key), _)| {
                 *connection == self.connection && matches!(key, RecordKey::Invoice(_))
             });

@@ -162,6 +162,17 @@ pub struct InvoiceLine {
     pub coupa_order: Option<CoupaOrderReference>,
 }
 
+impl InvoiceLine {
+    /// What a line of a credit note corrects: what Coupa says, else goods on a quantity line and anything else on an amount
+    /// line.
+    pub fn purpose(&self) -> Adjustment {
+        self.adjustment.unwrap_or(match self.billed {
+            Billed::Quantity { .. } => Adjustment::Quantity,
+            Billed::Amount => Adjustment::Other,
+        })
+    }
+}
+
 /// Coupa's own figures of an invoice of which not all is owed to the supplier.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StatedTotal {
@@ -335,6 +346,13 @@ pub struct Invoice {
 }
 
 impl Invoice {
+    /// Whether a credit note credits goods, and not prices or anything else alone.
+    pub fn credits_goods(&self) -> bool {
+        self.lines
+            .iter()
+            .any(|line| line.purpose() == Adjustment::Quantity)
+    }
+
     /// The smallest unit of its amounts: by Coupa's count of digits, else by ISO 4217.
     pub fn minor_unit(&self) -> Decimal {
         Decimal::new(1, self.minor_digits())

@@ -601,9 +601,14 @@ fn decide_in_units(input: &MatchInput<'_>, accepted: &[Exception]) -> Decision {
         .collect();
     let mut matches = receiver_matches(&parts, &used_up, &mut exceptions);
     let mut cancels = None;
-    if cancelled
-        .as_ref()
-        .is_none_or(|cancelled| cancelled.original.is_some())
+    // While its return is not there, nothing is credited; how much others have by then is asked then.
+    let waits_for_return = exceptions
+        .iter()
+        .any(|exception| exception.code == ExceptionCode::ReturnMissing);
+    if !waits_for_return
+        && cancelled
+            .as_ref()
+            .is_none_or(|cancelled| cancelled.original.is_some())
     {
         exceptions.extend(credited::check(input));
     }

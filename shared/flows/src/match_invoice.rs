@@ -1555,7 +1555,7 @@ async fn ours(
             let kept = Credits::of(deps.context.register, home, corrected, kept.as_ref(), invoice.id);
             (
                 holder.filter(|holder| holder.connection.is_some()),
-                Some(Box::pin(kept).await?),
+                Some(Box::pin(kept).await?).filter(|_| invoice.credits_goods()),
             )
         }
         None => (None, None),

@@ -716,7 +716,7 @@ async fn credit_of(
     total: Decimal,
 ) -> Result<Option<RecordWrite>, OperatorError> {
     record.credits = None;
-    let Some(corrected) = originals::corrected(invoice, identity) else {
+    let Some(corrected) = originals::corrected(invoice, identity).filter(|_| invoice.credits_goods()) else {
         return Ok(None);
     };
     let (register, home) = (deps.context.register, deps.home);

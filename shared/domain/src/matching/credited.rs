@@ -1,4 +1,5 @@
-//! Credits are never more than what was billed: all credit notes that name an invoice, in whatever order they come.
+//! Goods are never credited for more than what was billed: all credit notes of goods that name an invoice, in whatever order
+//! they come. What is credited of a price, or for another reason, takes nothing of them.
 
 use super::{Exception, ExceptionCode, MatchInput, exact, of_document, out_of_range, text};
 use crate::guards::{Guard, stands};
@@ -20,7 +21,10 @@ pub struct Credited {
 /// What is in the way of a credit note with which more would be credited of an invoice than it has billed.
 pub(super) fn check(input: &MatchInput<'_>) -> Option<Exception> {
     let (invoice, credited) = (input.invoice, input.credited?);
-    if invoice.kind != DocumentKind::CreditNote || !stands(Guard::CreditsWithinBilled) {
+    if invoice.kind != DocumentKind::CreditNote
+        || !invoice.credits_goods()
+        || !stands(Guard::CreditsWithinBilled)
+    {
         return None;
     }
     let number = invoice.original_reference.as_deref().unwrap_or_default();

@@ -42,7 +42,7 @@ pub(super) fn of(input: &MatchInput<'_>, line: &InvoiceLine) -> Destination {
     }
     if input.invoice.kind == DocumentKind::CreditNote
         && line.total <= Decimal::ZERO
-        && purpose(line) != Adjustment::Quantity
+        && line.purpose() != Adjustment::Quantity
         && stands(Guard::PriceTakesNoReturn)
     {
         return Destination::Ledger;
@@ -68,14 +68,6 @@ pub(super) fn of(input: &MatchInput<'_>, line: &InvoiceLine) -> Destination {
     } else {
         Destination::Receiver
     }
-}
-
-/// What a line of a credit note corrects: what Coupa says, else goods on a quantity line and anything else on an amount line.
-fn purpose(line: &InvoiceLine) -> Adjustment {
-    line.adjustment.unwrap_or(match line.billed {
-        Billed::Quantity { .. } => Adjustment::Quantity,
-        Billed::Amount => Adjustment::Other,
-    })
 }
 
 fn in_coupa<'a>(input: &'a MatchInput<'_>, line: &InvoiceLine) -> Option<&'a CoupaOrderLine> {
@@ -175,9 +167,9 @@ pub(super) fn costs_of_line(
     let amount = input.invoice.rounded(line.total);
     let of_line = coded(input, &line.coding, amount, &line.description);
     if input.invoice.kind == DocumentKind::CreditNote
-        && (line.order_line.is_some() || purpose(line) != Adjustment::Quantity)
+        && (line.order_line.is_some() || line.purpose() != Adjustment::Quantity)
     {
-        return costs_of_credit(input, line, purpose(line), amount, of_line);
+        return costs_of_credit(input, line, line.purpose(), amount, of_line);
     }
     let costs = of_line.map_err(|missing| Exception {
         line: Some(line.number),

@@ -33,7 +33,7 @@ fn a_receipt_releases_a_held_invoice_and_the_state_survives_a_restart() {
     let listed: Vec<Value> = serde_json::from_slice(&listed.stdout).unwrap();
     let supplier = |id: &str| listed.iter().find(|one| one["supplier"] == id).unwrap();
     for (id, name) in [
-        ("qad/S2001", "Example Bearings"),
+        ("qad/S2001", "Example Bearings Worldwide"),
         ("qad/C5006", "Example Coatings"),
     ] {
         let known = supplier(id);

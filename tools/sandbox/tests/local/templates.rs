@@ -136,7 +136,11 @@ fn the_projects_templates_are_understood() {
     assert_eq!(sweep.target_arn, of("SweepFunction").arn);
     assert_eq!(sweep.input, r#"{"connection":"plant-1"}"#);
     assert_eq!(sweep.expression, "rate(1 minute)");
-    assert!(sweep.enabled && sweep.dead_letter_queue_arn.is_some());
+    assert!(sweep.dead_letter_queue_arn.is_some());
+    assert!(
+        !sweep.enabled,
+        "schedules are off until somebody switches them on"
+    );
 }
 
 #[test]

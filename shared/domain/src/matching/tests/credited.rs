@@ -65,9 +65,25 @@ fn a_credit_in_another_currency_cannot_be_counted() {
 }
 
 #[test]
-fn nobody_can_release_it_and_what_is_held_besides_is_told_too() {
+fn nobody_can_release_it_and_it_is_asked_once_the_return_is_there() {
     assert!(!ExceptionCode::CreditedOverBilled.is_releasable());
     let mut case = of("1000", "950");
+    assert_eq!(case.verdict(), "park CREDITED_OVER_BILLED");
     case.receipts.pop();
-    assert_eq!(case.verdict(), "park RETURN_MISSING CREDITED_OVER_BILLED");
+    assert_eq!(case.verdict(), "hold RETURN_MISSING");
+}
+
+#[test]
+fn what_is_credited_of_a_price_takes_nothing_of_the_goods() {
+    let mut case = of("1000", "950");
+    for purpose in [Adjustment::Price, Adjustment::Other] {
+        case.invoice.lines[0].adjustment = Some(purpose);
+        assert!(
+            !case.verdict().contains("CREDITED_OVER_BILLED"),
+            "{}",
+            case.verdict()
+        );
+    }
+    case.invoice.lines[0].adjustment = Some(Adjustment::Quantity);
+    assert_eq!(case.verdict(), "park CREDITED_OVER_BILLED");
 }

@@ -214,7 +214,10 @@ async fn nothing_secret_comes_out_anywhere_in_a_whole_life() {
         if elsewhere.is_empty() || looks > LOOKS_MAX {
             break elsewhere
                 .into_iter()
-                .map(|(id, state)| format!("{id} should be {state} and is {}", life.state_of(*id)))
+                .map(|(id, state)| {
+                    let is = shown.iter().find(|one| one["invoice"] == *id);
+                    format!("{id} should be {state} and is {is:?}")
+                })
                 .collect::<Vec<_>>();
         }
         SystemClock.sleep(Duration::from_millis(400)).await;
