@@ -221,6 +221,8 @@ fn connection_secret(simulators: &Simulators, credentials: &Credentials) -> Secr
             "credit_terms": {"NET30": "N30"},
             "units": {"PCE": {"to": "EA"}, "BX": {"to": "EA", "factor": 12}},
         },
+        "lines": {"without_order": "gl"},
+        "coding": {"gl_account": "segment-2", "cost_center": "segment-3"},
     })
     .to_string()
     .into()
