@@ -6,17 +6,19 @@
 )]
 
 use crate::Outcome;
-use flows::pace::{Ask, PaceStore, Reserved, TRIAL_MICROS};
+use flows::pace::{Ask, PaceStore, Reserved};
 use std::sync::Arc;
 
 const NOW: i64 = 1_772_787_600_000_000;
 const COST: i64 = 400_000;
+const TRIAL: i64 = 30_000_000;
 
 fn ask(now_micros: i64, latest_micros: i64) -> Ask {
     Ask {
         now_micros,
         latest_micros,
         cost_micros: COST,
+        trial_micros: TRIAL,
     }
 }
 
@@ -95,7 +97,7 @@ async fn a_trial(instance: &dyn Fn() -> Arc<dyn PaceStore>) -> Outcome {
     );
     two.rest(host, until - 1_000_000).await?;
     assert_eq!(one.reserve(host, &ask(until, far)).await?, Reserved::Trial);
-    let over = until + TRIAL_MICROS;
+    let over = until + TRIAL;
     assert_eq!(
         two.reserve(host, &ask(until + 1, far)).await?,
         Reserved::TooFar(over),

@@ -22,6 +22,8 @@ mod connectors;
 mod local_dynamo;
 mod meter;
 mod rig;
+#[path = "../timing/src/sample.rs"]
+mod sample;
 mod timing;
 
 use domain::ids::InvoiceId;
@@ -30,7 +32,7 @@ use rig::{Cost, Rig};
 use rust_decimal::Decimal;
 use sandbox::faults::{Fault, FaultRule, RetryAfter, System, When};
 use sandbox::world::World;
-use sandbox::world::qad::{Exact, PaymentAllocation, QadReceipt};
+use sandbox::world::qad::{PaymentAllocation, QadReceipt};
 use tests::harness::BEGINNING;
 use tests::small::{invoice, order, receipt, world};
 
@@ -111,28 +113,13 @@ fn received_on(number: u64) -> QadReceipt {
 
 /// QAD's payment of one of these invoices, whole.
 fn payment(number: u64) -> PaymentAllocation {
-    PaymentAllocation {
-        year: 2026,
-        instrument: "ACH".to_owned(),
+    PaymentAllocation::of(
         number,
-        allocation: 1,
-        reference: format!("ACH-{number}"),
-        supplier: "S1001".to_owned(),
-        status: "Paid".to_owned(),
-        currency: "USD".to_owned(),
-        payment_date: BEGINNING.date_utc(),
-        last_modified: BEGINNING.date_utc(),
-        invoice_reference: format!("INV-{}", id(number)),
-        invoice_type: "INVOICE".to_owned(),
-        allocated: Exact(Decimal::TEN * Decimal::from(pieces(number))),
-        discount: Exact::default(),
-        invoice_entity: None,
-        entity: None,
-        invoice_allocated: None,
-        settles: None,
-        withheld: Exact::default(),
-        invoice_voucher: None,
-    }
+        "S1001",
+        format!("INV-{}", id(number)),
+        Decimal::TEN * Decimal::from(pieces(number)),
+        BEGINNING.date_utc(),
+    )
 }
 
 fn pay(rig: &Rig, numbers: std::ops::Range<u64>) {

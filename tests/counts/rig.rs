@@ -24,7 +24,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use tests::gate::Rng;
+use tests::gate::Seeded;
 use tests::harness::BEGINNING;
 use wiring::{Scheduled, Wiring};
 
@@ -55,17 +55,6 @@ impl Clock for Hurried {
             .plus_millis(i64::try_from(duration.as_millis()).unwrap());
         tokio::task::yield_now().await;
         self.0.fetch_max(until.0, Ordering::SeqCst);
-    }
-}
-
-struct Seeded(Mutex<Rng>);
-
-impl Chance for Seeded {
-    fn token(&self) -> String {
-        format!("{:016x}", self.0.lock().unwrap().bits())
-    }
-    fn up_to(&self, max: u64) -> u64 {
-        self.0.lock().unwrap().below(max.saturating_add(1))
     }
 }
 
@@ -167,7 +156,7 @@ impl Rig {
         let direct = Clients::new(direct).dynamodb();
         tables.create(&direct).await.unwrap();
         let clock: Arc<dyn Clock> = Arc::new(Hurried(Arc::clone(&time)));
-        let chance: Arc<dyn Chance> = Arc::new(Seeded(Mutex::new(Rng::new(1))));
+        let chance: Arc<dyn Chance> = Arc::new(Seeded::new(1));
         let truth = aws::dynamo::DynamoRegister::new(
             direct,
             config.register_tables().unwrap(),

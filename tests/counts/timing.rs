@@ -12,15 +12,14 @@
 
 use crate::meter::{field, message};
 use crate::rig::Rig;
+use crate::sample;
 use crate::{billed_lines, id, invoices, many_lines, play, received_lines, received_on};
 use aws::clock::SystemClock;
 use aws_lambda_events::event::sqs::{SqsEvent, SqsMessage};
 use flows::ports::{Clock, HintReason};
-use hmac::{Hmac, KeyInit, Mac};
 use sandbox::world::World;
 use secrecy::SecretString;
 use serde_json::json;
-use sha2::Sha256;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -39,7 +38,6 @@ const CALLS: usize = 300;
 const INVOICES: u64 = 40;
 /// Calls that a warm program may take to get warm.
 const WARM_UP_CALLS: usize = 20;
-const SECRET: &str = "fictional-secret-of-the-timing-test";
 const WEBHOOKS: &str = "counts/webhook/";
 
 /// Below the workspace's target folder.
@@ -238,44 +236,6 @@ async fn starts(programs: &[(&'static str, Vec<PathBuf>)], environment: &BTreeMa
     }
 }
 
-/// A gateway's event with the whole document in it, as long as asked for.
-fn webhook(bytes: usize) -> String {
-    let line = |number: usize| {
-        json!({
-            "id": 500_000 + number, "line-num": number, "description": "Steel plate 4 mm \"cut\", grade é",
-            "quantity": "12.00", "price": "17.25", "total": "207.00", "order-header-num": "PO-4711",
-            "order-line-num": number.to_string(), "account": {"code": "4000-200", "segments": ["4000", "200", null]},
-            "tags": [], "matched": true, "weight": 1.5,
-        })
-    };
-    let event = |lines: usize| {
-        json!({
-            "event-id": "evt-0001", "event-type": "invoice", "occurred-at": "2026-03-06T08:59:58Z",
-            "object": {"invoice-number": "INV-1", "lines": (1..=lines).map(line).collect::<Vec<_>>(), "id": 92_010},
-        })
-        .to_string()
-    };
-    let per_line = event(2).len() - event(1).len();
-    let body = event(bytes.div_ceil(per_line));
-    let mut mac = Hmac::<Sha256>::new_from_slice(SECRET.as_bytes()).unwrap();
-    mac.update(body.as_bytes());
-    json!({
-        "version": "2.0", "routeKey": "POST /webhooks/coupa/{connection}", "rawPath": "/webhooks/coupa/example",
-        "rawQueryString": "",
-        "headers": {
-            "content-type": "application/json", "host": "hooks.example.com", "user-agent": "ExampleSender/1.0",
-            "x-coupa-signature": hex::encode(mac.finalize().into_bytes()),
-        },
-        "pathParameters": {"connection": "example"},
-        "requestContext": {
-            "http": {"method": "POST", "path": "/webhooks/coupa/example", "protocol": "HTTP/1.1", "sourceIp": "192.0.2.10"},
-            "requestId": "request", "stage": "$default", "time": "06/Mar/2026:09:00:00 +0000", "timeEpoch": 1_772_787_600_000_i64,
-        },
-        "body": body, "isBase64Encoded": false,
-    })
-    .to_string()
-}
-
 /// Calls of one program with one event, once it is warm.
 async fn warm_calls(name: &str, what: &str, function: &mut Function, event: &str) {
     for _ in 0..WARM_UP_CALLS {
@@ -301,7 +261,7 @@ async fn warm_calls(name: &str, what: &str, function: &mut Function, event: &str
 fn timed_webhook() {
     play(async || {
         let rig = Rig::over(invoices(1, |_| true)).await;
-        let document = json!({"scheme": "coupa-hmac", "secrets": [SECRET]}).to_string();
+        let document = json!({"scheme": "coupa-hmac", "secrets": [sample::SECRET]}).to_string();
         rig.aws
             .secrets
             .create(&format!("{WEBHOOKS}example"), &SecretString::from(document))
@@ -320,7 +280,7 @@ fn timed_webhook() {
         .collect();
         starts(&programs, &environment).await;
         for (what, bytes) in [("warm webhook, 10 KB", 9_800), ("warm webhook, 200 KB", 200_000)] {
-            let event = webhook(bytes);
+            let event = sample::gateway_event(&sample::body(bytes));
             for (name, words) in &programs {
                 let mut function = Function::start(words, &environment).await;
                 warm_calls(name, what, &mut function, &event).await;

@@ -15,26 +15,14 @@ use tests::small::{INVOICE, ORDER, OTHER, invoice, order, receipt, straight_thro
 
 pub(crate) fn allocation(number: u64, amount: u32, status: &str) -> PaymentAllocation {
     PaymentAllocation {
-        year: 2026,
-        instrument: "ACH".to_owned(),
-        number,
-        allocation: 1,
-        reference: format!("CHK-{number}"),
-        supplier: "S1001".to_owned(),
         status: status.to_owned(),
-        currency: "USD".to_owned(),
-        payment_date: BEGINNING.date_utc(),
-        last_modified: BEGINNING.date_utc(),
-        invoice_reference: format!("INV-{INVOICE}"),
-        invoice_type: "INVOICE".to_owned(),
-        allocated: Exact(Decimal::from(amount)),
-        discount: Exact::default(),
-        invoice_entity: None,
-        entity: None,
-        invoice_allocated: None,
-        settles: None,
-        withheld: Exact::default(),
-        invoice_voucher: None,
+        ..PaymentAllocation::of(
+            number,
+            "S1001",
+            format!("INV-{INVOICE}"),
+            Decimal::from(amount),
+            BEGINNING.date_utc(),
+        )
     }
 }
 

@@ -8,7 +8,7 @@ use flows::ports::HintReason;
 use flows::reconcile::{Reconciliation, Report};
 use rust_decimal::Decimal;
 use sandbox::faults::{Fault as WorldFault, FaultRule, System};
-use sandbox::world::qad::{Exact, PaymentAllocation};
+use sandbox::world::qad::PaymentAllocation;
 use tests::fates::{Fault, Script};
 use tests::gate::{After, Before, Call, Calm, Fate, Method, ready};
 use tests::harness::{BEGINNING, Ended, Harness, Job, Setup};
@@ -301,28 +301,7 @@ fn a_call_that_runs_out_of_time_keeps_its_place_and_says_so() {
 }
 
 fn allocation(amount: u32, on: domain::time::Date) -> PaymentAllocation {
-    PaymentAllocation {
-        year: 2026,
-        instrument: "ACH".to_owned(),
-        number: 1,
-        allocation: 1,
-        reference: "CHK-1".to_owned(),
-        supplier: "S1001".to_owned(),
-        status: "Paid".to_owned(),
-        currency: "USD".to_owned(),
-        payment_date: on,
-        last_modified: on,
-        invoice_reference: format!("INV-{THIRD}"),
-        invoice_type: "INVOICE".to_owned(),
-        allocated: Exact(Decimal::from(amount)),
-        discount: Exact::default(),
-        invoice_entity: None,
-        entity: None,
-        invoice_allocated: None,
-        settles: None,
-        withheld: Exact::default(),
-        invoice_voucher: None,
-    }
+    PaymentAllocation::of(1, "S1001", format!("INV-{THIRD}"), Decimal::from(amount), on)
 }
 
 #[test]

@@ -81,6 +81,26 @@ impl Rng {
     }
 }
 
+/// Chance that repeats: that of a seed.
+pub struct Seeded(Mutex<Rng>);
+
+impl Seeded {
+    /// Of this seed.
+    pub fn new(seed: u64) -> Self {
+        Self(Mutex::new(Rng::new(seed)))
+    }
+}
+
+impl Chance for Seeded {
+    fn token(&self) -> String {
+        format!("{:016x}", lock(&self.0).bits())
+    }
+
+    fn up_to(&self, max: u64) -> u64 {
+        lock(&self.0).below(max.saturating_add(1))
+    }
+}
+
 /// Which port method is called.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Method {

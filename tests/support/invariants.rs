@@ -683,10 +683,7 @@ fn compare(before: Option<&Known>, record: &InvoiceRecord, entries: &[&AuditEntr
                 entry.sequence
             ));
         }
-        end = ChainEnd {
-            sequence: entry.sequence,
-            hash: entry.hash.clone(),
-        };
+        end = entry.end();
         let events: Vec<Event> = serde_json::from_str(&entry.events).unwrap();
         for event in &events {
             match state.after(event) {

@@ -40,9 +40,9 @@ use sandbox::scenario::policy;
 use sandbox::world::World;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
-use tests::gate::{Rng, ready};
+use tests::gate::{Seeded, ready};
 use tests::harness::{BEGINNING, RECHECK_MILLIS};
 use tests::memory_register::MemoryRegister;
 use tests::small::{INVOICE, straight_through};
@@ -55,18 +55,6 @@ const LIVES: u64 = 24;
 const RUNS_MAX: u32 = 120;
 /// Requests during which a life's line is faulty.
 const FAULTY_REQUESTS: u64 = 30;
-
-struct Seeded(Mutex<Rng>);
-
-impl Chance for Seeded {
-    fn token(&self) -> String {
-        format!("{:016x}", self.0.lock().unwrap().bits())
-    }
-
-    fn up_to(&self, max: u64) -> u64 {
-        self.0.lock().unwrap().below(max.saturating_add(1))
-    }
-}
 
 /// The real transport, counted: each of these is one request on the wire at most.
 struct Counted {
@@ -117,7 +105,7 @@ impl Bench {
         );
         let document = ConnectionDocument::parse(&document).unwrap();
         let sends = Arc::new(AtomicU64::new(0));
-        let chance = Arc::new(Seeded(Mutex::new(Rng::new(seed))));
+        let chance = Arc::new(Seeded::new(seed));
         let ground = Ground {
             transport: Arc::new(Counted {
                 real: HttpTransport::new(),

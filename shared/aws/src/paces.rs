@@ -18,7 +18,7 @@ use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
 use aws_sdk_dynamodb::operation::update_item::builders::UpdateItemFluentBuilder;
 use aws_sdk_dynamodb::types::{ReturnValue, ReturnValuesOnConditionCheckFailure};
 use domain::problem::Problem;
-use flows::pace::{Ask, PaceStore, Reserved, TRIAL_MICROS};
+use flows::pace::{Ask, PaceStore, Reserved};
 use flows::ports::StoreError;
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
@@ -110,7 +110,7 @@ impl PaceStore for DynamoPaces {
                     .condition_expression("attribute_exists(on_trial) AND full_at <= :now")
                     .expression_attribute_values(
                         ":next",
-                        number_value(ask.now_micros.saturating_add(TRIAL_MICROS)),
+                        number_value(ask.now_micros.saturating_add(ask.trial_micros)),
                     )
             } else if is_full {
                 self.update(host)

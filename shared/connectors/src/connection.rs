@@ -1572,7 +1572,9 @@ fn peer(settings: PeerSettings<'_>) -> Peer {
         host: settings.base.host().to_owned(),
         transport: Arc::clone(&world.transport),
         auth,
-        pace: world.paces.of(settings.base.host(), settings.requests_per_second),
+        pace: world
+            .paces
+            .of(settings.base.host(), settings.requests_per_second, settings.call),
         clock: Arc::clone(&world.clock),
         chance: Arc::clone(&world.chance),
         headers: settings.headers,

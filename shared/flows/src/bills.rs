@@ -83,9 +83,6 @@ impl Document for UnmatchedPayments {
         "unmatched"
     }
     /// Nothing to do for it until an invoice claims the identity; that transaction makes it due.
-    fn due(&self, _: &Timing) -> Option<Timestamp> {
-        None
-    }
     fn chain(&mut self) -> &mut ChainEnd {
         &mut self.chain
     }

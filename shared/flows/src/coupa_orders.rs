@@ -7,7 +7,7 @@
 use crate::ports::{Coupa, ReadError};
 use domain::coupa_orders::CoupaOrder;
 use domain::documents::Invoice;
-use domain::ids::fold;
+use domain::ids::{ConnectionId, fold};
 use domain::matching::CoupaOrders;
 use futures_util::future::try_join_all;
 use futures_util::lock::Mutex as AsyncMutex;
@@ -19,6 +19,22 @@ const KEPT_ORDERS_MAX: usize = 250;
 
 /// An order that was asked for, while somebody asks and after.
 type Slot = Arc<AsyncMutex<Option<Option<CoupaOrder>>>>;
+
+/// The orders of one delivery, apart for each connection: two of them may know orders of one number. Kept until the next
+/// delivery begins.
+#[derive(Debug, Default)]
+pub struct DeliveryReads(Mutex<(String, BTreeMap<ConnectionId, Arc<OrderReads>>)>);
+
+impl DeliveryReads {
+    /// What a connection's Coupa has said during the delivery of this id.
+    pub fn of(&self, delivery: &str, connection: &ConnectionId) -> Arc<OrderReads> {
+        let mut reads = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if reads.0 != delivery {
+            *reads = (delivery.to_owned(), BTreeMap::new());
+        }
+        Arc::clone(reads.1.entry(connection.clone()).or_default())
+    }
+}
 
 /// What Coupa has said about orders during one delivery.
 #[derive(Debug, Default)]
@@ -92,4 +108,20 @@ fn numbers(invoice: &Invoice) -> BTreeSet<(String, String)> {
             .or_insert_with(|| reference.order.clone());
     }
     seen.into_iter().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_said_in_a_delivery_is_shared_by_one_connection_and_by_it_alone() {
+        let (acme, plant): (ConnectionId, ConnectionId) = ("acme".parse().unwrap(), "plant".parse().unwrap());
+        let reads = DeliveryReads::default();
+        let first = reads.of("delivery-1", &acme);
+        assert!(Arc::ptr_eq(&first, &reads.of("delivery-1", &acme)));
+        assert!(!Arc::ptr_eq(&first, &reads.of("delivery-1", &plant)));
+        assert!(Arc::ptr_eq(&first, &reads.of("delivery-1", &acme)));
+        assert!(!Arc::ptr_eq(&first, &reads.of("delivery-2", &acme)));
+    }
 }

@@ -5,7 +5,6 @@ use crate::store::{Change, Context, Document, FlowError, Loaded, load, save};
 use domain::instruction::Instruction;
 use domain::lifecycle::ChainEnd;
 use domain::time::Timestamp;
-use domain::timing::Timing;
 use serde::{Deserialize, Serialize};
 
 /// One signature.
@@ -64,9 +63,6 @@ impl Document for MonthEnd {
         } else {
             "signed"
         }
-    }
-    fn due(&self, _: &Timing) -> Option<Timestamp> {
-        None
     }
     fn chain(&mut self) -> &mut ChainEnd {
         &mut self.chain

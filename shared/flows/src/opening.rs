@@ -9,7 +9,6 @@ use domain::instruction::Instruction;
 use domain::lifecycle::ChainEnd;
 use domain::policy::MatchPolicy;
 use domain::time::{Date, Timestamp};
-use domain::timing::Timing;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -74,12 +73,6 @@ impl Document for Openings {
     }
     fn audit_name(&self) -> String {
         AUDIT_NAME.to_owned()
-    }
-    fn state_word(&self) -> &'static str {
-        ""
-    }
-    fn due(&self, _: &Timing) -> Option<Timestamp> {
-        None
     }
     fn chain(&mut self) -> &mut ChainEnd {
         &mut self.chain

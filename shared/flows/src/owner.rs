@@ -17,7 +17,6 @@ use domain::ownership::{
 };
 use domain::problem::Problem;
 use domain::time::Timestamp;
-use domain::timing::Timing;
 use std::collections::BTreeSet;
 
 /// The audit name of it.
@@ -68,9 +67,6 @@ impl Document for Ownership {
             OwnerState::Ours { .. } => "ours",
             OwnerState::Another { .. } => "another",
         }
-    }
-    fn due(&self, _: &Timing) -> Option<Timestamp> {
-        None
     }
     fn chain(&mut self) -> &mut ChainEnd {
         &mut self.chain

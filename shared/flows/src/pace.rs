@@ -14,9 +14,6 @@ use std::sync::{Mutex, PoisonError};
 pub const STALE_MICROS: i64 = MICROS_PER_SECOND / 2;
 const MICROS_PER_SECOND: i64 = 1_000_000;
 const MICROS_PER_MILLI: i64 = 1_000;
-/// How long a host that is on trial is kept for the one request that tries it, in microseconds: as long as an exchange takes at
-/// most, so that a worker who dies with it costs no more.
-pub const TRIAL_MICROS: i64 = 30 * MICROS_PER_SECOND;
 /// Slots of an instance's first block: the calls to one system that one invoice needs.
 const BLOCK_FIRST: u32 = 4;
 
@@ -60,14 +57,16 @@ impl Speed {
         self.interval_micros.saturating_mul(self.burst)
     }
 
-    /// What is asked of the store, for a block of which the first slot is due within `patience_micros`.
-    pub fn ask(self, now: Timestamp, slots: u32, patience_micros: i64) -> Ask {
+    /// What is asked of the store, for a block of which the first slot is due within `patience_micros`; the host is kept for
+    /// `trial_micros` when this is the request that tries it.
+    pub fn ask(self, now: Timestamp, slots: u32, patience_micros: i64, trial_micros: i64) -> Ask {
         Ask {
             now_micros: micros(now),
             latest_micros: micros(now)
                 .saturating_add(patience_micros)
                 .saturating_add(self.ahead_micros()),
             cost_micros: self.interval_micros.saturating_mul(i64::from(slots)),
+            trial_micros,
         }
     }
 
@@ -125,6 +124,9 @@ pub struct Ask {
     pub latest_micros: i64,
     /// By how much the block moves the instant at which the bucket is full again.
     pub cost_micros: i64,
+    /// How long a host that is on trial is kept for the one request that tries it: as long as an exchange takes at most, so that
+    /// a worker who dies with it costs no more.
+    pub trial_micros: i64,
 }
 
 /// What came of it.
@@ -153,7 +155,7 @@ impl Bucket {
     pub fn reserve(self, ask: &Ask) -> (Self, Reserved) {
         let from = self.full_at.max(ask.now_micros);
         if self.on_trial && self.full_at <= ask.now_micros {
-            let full_at = ask.now_micros.saturating_add(TRIAL_MICROS);
+            let full_at = ask.now_micros.saturating_add(ask.trial_micros);
             return (Self { full_at, ..self }, Reserved::Trial);
         }
         // Nobody stands in line behind a trial: whether there is anything to wait for is what it tells.
@@ -302,7 +304,7 @@ mod tests {
     fn nothing_is_due_before_the_end_of_a_pause() {
         let speed = Speed::per_second(10);
         let until = Timestamp(9_000);
-        let ask = speed.ask(Timestamp(5_000), 4, MICROS_PER_SECOND * 60);
+        let ask = speed.ask(Timestamp(5_000), 4, MICROS_PER_SECOND * 60, 0);
         let (_, reserved) = Bucket::default().held(speed.paused(until)).reserve(&ask);
         let Reserved::From(from) = reserved else {
             panic!("a minute is patience enough");
@@ -312,7 +314,7 @@ mod tests {
             speed.wait_micros(Timestamp(5_000), speed.paused(until)),
             4 * MICROS_PER_SECOND
         );
-        let hasty = speed.ask(Timestamp(5_000), 4, MICROS_PER_SECOND);
+        let hasty = speed.ask(Timestamp(5_000), 4, MICROS_PER_SECOND, 0);
         let paused = Bucket::default().held(speed.paused(until));
         assert_eq!(
             paused.reserve(&hasty),
@@ -335,7 +337,7 @@ mod tests {
             for (pause, slots, patience, slowdowns) in asks {
                 now = now.plus_millis(pause);
                 let speed = speed.halved(slowdowns);
-                let ask = speed.ask(now, slots, patience);
+                let ask = speed.ask(now, slots, patience, 0);
                 let (next, reserved) = bucket.reserve(&ask);
                 bucket = next;
                 if let Reserved::From(from) = reserved {
@@ -359,7 +361,7 @@ mod tests {
         fn who_is_alone_does_not_wait(per_second in 1_u32..100, at in 1_000_000_i64..2_000_000) {
             let speed = Speed::per_second(per_second);
             let slots = next_block(None, speed);
-            let ask = speed.ask(Timestamp(at), slots, 0);
+            let ask = speed.ask(Timestamp(at), slots, 0, 0);
             let (_, reserved) = Bucket::default().reserve(&ask);
             prop_assert_eq!(reserved, Reserved::From(micros(Timestamp(at))));
             prop_assert!(speed.due(&ask, micros(Timestamp(at)), slots).all(|due| due == micros(Timestamp(at))));

@@ -19,7 +19,6 @@ use domain::instruction::Instruction;
 use domain::lifecycle::ChainEnd;
 use domain::problem::Problem;
 use domain::time::Timestamp;
-use domain::timing::Timing;
 use serde::{Deserialize, Serialize};
 
 pub use domain::explain::PAUSED;
@@ -119,9 +118,6 @@ impl Document for Switch {
     }
     fn state_word(&self) -> &'static str {
         if self.pause.is_some() { "paused" } else { "running" }
-    }
-    fn due(&self, _: &Timing) -> Option<Timestamp> {
-        None
     }
     fn chain(&mut self) -> &mut ChainEnd {
         &mut self.chain

@@ -5,8 +5,6 @@ use crate::store::{Change, Context, Document, FlowError, Loaded, load as load_re
 use domain::lifecycle::ChainEnd;
 use domain::plans::{PlanEvent, PlanRecord, PlanState};
 use domain::problem::{Problem, clean};
-use domain::time::Timestamp;
-use domain::timing::Timing;
 use std::collections::BTreeSet;
 
 /// Changes of a parked plan that are kept in words.
@@ -228,9 +226,6 @@ impl Document for PlanRecord {
         }
     }
     /// The schedule looks at it anyway.
-    fn due(&self, _: &Timing) -> Option<Timestamp> {
-        None
-    }
     fn chain(&mut self) -> &mut ChainEnd {
         &mut self.chain
     }

@@ -151,7 +151,7 @@ pub trait CoupaHistory: Send + Sync {
 // ---------------------------------------------------------------------------------------------------------------
 
 pub use domain::documents::QadDocument;
-pub use domain::lifecycle::Voucher;
+pub use domain::lifecycle::{ChainEnd, Voucher};
 
 /// One page of a receipt poll. A row that cannot be read does not stop the others.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -523,6 +523,16 @@ pub struct AuditEntry {
     pub previous_hash: String,
     /// Hex SHA-256 over document, sequence, at, events and previous hash.
     pub hash: String,
+}
+
+impl AuditEntry {
+    /// Where a chain ends of which this is the last entry.
+    pub fn end(&self) -> ChainEnd {
+        ChainEnd {
+            sequence: self.sequence,
+            hash: self.hash.clone(),
+        }
+    }
 }
 
 /// Most writes one commit may hold (DynamoDB takes 100 in a transaction, audit entries included).

@@ -15,7 +15,6 @@ use domain::instruction::Instruction;
 use domain::lifecycle::{ChainEnd, Event, InvoiceRecord};
 use domain::problem::Problem;
 use domain::time::Timestamp;
-use domain::timing::Timing;
 use serde::{Deserialize, Serialize};
 
 /// The audit name of restores.
@@ -91,12 +90,6 @@ impl Document for Restored {
     }
     fn audit_name(&self) -> String {
         AUDIT_NAME.to_owned()
-    }
-    fn state_word(&self) -> &'static str {
-        ""
-    }
-    fn due(&self, _: &Timing) -> Option<Timestamp> {
-        None
     }
     fn chain(&mut self) -> &mut ChainEnd {
         &mut self.chain
@@ -226,10 +219,7 @@ pub(crate) async fn continued<D: Document>(
     };
     let mut document = document.clone();
     let entry = next_entry(&entry.document, &end, entry.at, entry.events.clone());
-    *document.chain() = ChainEnd {
-        sequence: entry.sequence,
-        hash: entry.hash.clone(),
-    };
+    *document.chain() = entry.end();
     let mut writes = commit.writes.clone();
     for write in &mut writes {
         if let RecordWrite::Put { key, body, .. } = write

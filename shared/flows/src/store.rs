@@ -98,10 +98,14 @@ pub trait Document: Clone + Serialize + DeserializeOwned + Send + Sync {
     fn key(&self) -> RecordKey;
     /// Its name in the audit trail.
     fn audit_name(&self) -> String;
-    /// Its state's word, stored beside it for people.
-    fn state_word(&self) -> &'static str;
-    /// When the sweep must look at it.
-    fn due(&self, timing: &Timing) -> Option<Timestamp>;
+    /// Its state's word, stored beside it for people; blank for what has no states.
+    fn state_word(&self) -> &'static str {
+        ""
+    }
+    /// When the sweep must look at it; never at what only people and other flows read and write.
+    fn due(&self, _: &Timing) -> Option<Timestamp> {
+        None
+    }
     /// Where its chain ends.
     fn chain(&mut self) -> &mut ChainEnd;
     /// What keeps the index of questions as the record now stands, for the kinds of records that have lists in it.
@@ -268,10 +272,7 @@ fn build<D: Document, E: Serialize>(
             context.clock.now(),
             render(&events)?,
         );
-        *document.chain() = ChainEnd {
-            sequence: entry.sequence,
-            hash: entry.hash.clone(),
-        };
+        *document.chain() = entry.end();
         audit.push(entry);
     }
     writes.extend(document.follow(context.clock.now())?);
@@ -343,10 +344,7 @@ pub fn verify_chain(entries: &[AuditEntry]) -> Result<ChainEnd, Problem> {
             .expected(format!("entry {} with hash {}", expected.sequence, expected.hash))
             .actual(entry.hash.clone()));
         }
-        end = ChainEnd {
-            sequence: entry.sequence,
-            hash: entry.hash.clone(),
-        };
+        end = entry.end();
     }
     Ok(end)
 }
@@ -360,10 +358,7 @@ mod tests {
         (0..3)
             .map(|number| {
                 let entry = next_entry("invoice/7", &end, Timestamp(number), format!("[{number}]"));
-                end = ChainEnd {
-                    sequence: entry.sequence,
-                    hash: entry.hash.clone(),
-                };
+                end = entry.end();
                 entry
             })
             .collect()

@@ -25,7 +25,6 @@ use domain::lookups::{
 use domain::plans::{ChangeShare, PlanRecord, PlanState};
 use domain::problem::Problem;
 use domain::time::Timestamp;
-use domain::timing::Timing;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 
@@ -803,9 +802,6 @@ impl Document for LookupValueRecord {
         }
     }
     /// The next run finds it through the mark on its lookup.
-    fn due(&self, _: &Timing) -> Option<Timestamp> {
-        None
-    }
     fn chain(&mut self) -> &mut ChainEnd {
         &mut self.chain
     }

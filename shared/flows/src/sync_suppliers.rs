@@ -31,7 +31,6 @@ use domain::suppliers::{
     adoption_replaces, in_coupa_words, link_coupa, link_qad, name_key, too_many_changes,
 };
 use domain::time::{Date, Timestamp};
-use domain::timing::Timing;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, PoisonError};
@@ -532,9 +531,6 @@ impl Document for SupplierRecord {
         self.state.word()
     }
     /// The next run finds it through the watermark.
-    fn due(&self, _: &Timing) -> Option<Timestamp> {
-        None
-    }
     fn chain(&mut self) -> &mut ChainEnd {
         &mut self.chain
     }

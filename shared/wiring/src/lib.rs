@@ -34,7 +34,7 @@ use domain::lifecycle::{InvoiceRecord, State};
 use domain::problem::Problem;
 use domain::time::{Date, Timestamp};
 use domain::timing::Timing;
-use flows::coupa_orders::OrderReads;
+use flows::coupa_orders::DeliveryReads;
 use flows::hinted::Hinted;
 use flows::match_invoice::{self, InvoiceSettings, Rest};
 use flows::neighbours::Home;
@@ -157,7 +157,7 @@ pub struct Wiring {
     http: HttpWorld,
     open: Mutex<BTreeMap<ConnectionId, (String, Arc<Connection>)>>,
     /// By the delivery's request id.
-    order_reads: std::sync::Mutex<(String, Arc<OrderReads>)>,
+    order_reads: DeliveryReads,
     /// What was queued lately: by the sweep, and by the polls of Coupa.
     swept: Hinted,
     listed: Hinted,
@@ -211,7 +211,7 @@ impl Wiring {
             queue,
             http,
             open: Mutex::default(),
-            order_reads: std::sync::Mutex::default(),
+            order_reads: DeliveryReads::default(),
             swept: Hinted::default(),
             listed: Hinted::default(),
             told: std::sync::Mutex::default(),
@@ -506,18 +506,6 @@ impl Wiring {
         }
     }
 
-    /// What Coupa says about orders is shared within one delivery and kept no longer.
-    fn order_reads(&self, invocation: &Invocation) -> Arc<OrderReads> {
-        let mut reads = self
-            .order_reads
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
-        if reads.0 != invocation.request_id {
-            *reads = (invocation.request_id.clone(), Arc::default());
-        }
-        Arc::clone(&reads.1)
-    }
-
     async fn run_match(
         &self,
         connection: &Connection,
@@ -547,7 +535,7 @@ impl Wiring {
             coupa: &connection.coupa,
             qad: &connection.qad,
             index: &connection.register,
-            orders: &self.order_reads(invocation),
+            orders: &self.order_reads.of(&invocation.request_id, &connection.id),
             settings: &connection.settings,
             entities: &entities,
         };

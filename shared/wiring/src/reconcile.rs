@@ -34,14 +34,7 @@ impl Connection {
         if books.is_empty() {
             books.extend(own);
         }
-        let books = books.into_iter();
-        books
-            .map(|(entity, qad)| Books {
-                entity,
-                qad,
-                payments: qad,
-            })
-            .collect()
+        books.into_iter().map(Books::of).collect()
     }
 }
 

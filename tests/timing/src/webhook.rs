@@ -11,15 +11,15 @@
     reason = "a measuring tool: it owns its clock, prints, and ends when something is wrong with it"
 )]
 
+mod sample;
+
 use domain::ids::ConnectionId;
 use domain::time::Timestamp;
 use flows::ports::{Chance, Clock, Hint, Queue, ReadError, StoreError};
 use flows::receive_webhook::{Deps, Memory, WebhookSecrets, handle};
-use hmac::{Hmac, KeyInit, Mac};
 use secrecy::SecretString;
 use serde_json::json;
 use serde_json::value::RawValue;
-use sha2::Sha256;
 use std::hint::black_box;
 use std::pin::pin;
 use std::task::{Context, Poll, Waker};
@@ -28,7 +28,6 @@ use std::time::Duration;
 const CALLS_DEFAULT: u64 = 2_000;
 /// Bytes of the body: what an invoice of some lines takes.
 const BODY_BYTES_DEFAULT: u64 = 9_800;
-const SECRET: &str = "fictional-secret-of-the-timing-test";
 
 /// A world that always answers.
 struct World;
@@ -36,7 +35,7 @@ struct World;
 #[async_trait::async_trait]
 impl WebhookSecrets for World {
     async fn document(&self, _: &ConnectionId) -> Result<Option<SecretString>, ReadError> {
-        let document = json!({"scheme": "coupa-hmac", "secrets": [SECRET]});
+        let document = json!({"scheme": "coupa-hmac", "secrets": [sample::SECRET]});
         Ok(Some(SecretString::from(document.to_string())))
     }
 }
@@ -66,64 +65,6 @@ impl Chance for World {
     fn up_to(&self, _: u64) -> u64 {
         0
     }
-}
-
-/// An event with the whole document in it, as long as asked for.
-fn body(bytes: usize) -> String {
-    let line = |number: usize| {
-        json!({
-            "id": 500_000 + number, "line-num": number, "description": "Steel plate 4 mm \"cut\", grade é",
-            "quantity": "12.00", "price": "17.25", "total": "207.00", "order-header-num": "PO-4711",
-            "order-line-num": number.to_string(), "account": {"code": "4000-200", "segments": ["4000", "200", null]},
-            "tags": [], "matched": true, "weight": 1.5,
-        })
-    };
-    let event = |lines: usize| {
-        json!({
-            "event-id": "evt-0001", "event-type": "invoice", "occurred-at": "2026-03-06T08:59:58Z",
-            "object": {"invoice-number": "INV-1", "lines": (1..=lines).map(line).collect::<Vec<_>>(), "id": 92_010},
-        })
-        .to_string()
-    };
-    let lines = (1..).find(|lines| event(*lines).len() >= bytes).unwrap();
-    event(lines)
-}
-
-fn gateway_event(body: &str) -> Vec<u8> {
-    let mut mac = Hmac::<Sha256>::new_from_slice(SECRET.as_bytes()).unwrap();
-    mac.update(body.as_bytes());
-    json!({
-        "version": "2.0",
-        "routeKey": "POST /webhooks/coupa/{connection}",
-        "rawPath": "/webhooks/coupa/example",
-        "rawQueryString": "",
-        "headers": {
-            "accept": "*/*",
-            "content-length": body.len().to_string(),
-            "content-type": "application/json",
-            "host": "hooks.example.com",
-            "user-agent": "ExampleSender/1.0",
-            "x-amzn-trace-id": "Root=1-00000000-000000000000000000000001",
-            "x-forwarded-for": "192.0.2.10",
-            "x-forwarded-port": "443",
-            "x-forwarded-proto": "https",
-            "x-coupa-signature": hex::encode(mac.finalize().into_bytes()),
-        },
-        "pathParameters": {"connection": "example"},
-        "requestContext": {
-            "accountId": "123456789012", "apiId": "hooks", "domainName": "hooks.example.com", "domainPrefix": "hooks",
-            "http": {
-                "method": "POST", "path": "/webhooks/coupa/example", "protocol": "HTTP/1.1",
-                "sourceIp": "192.0.2.10", "userAgent": "ExampleSender/1.0",
-            },
-            "requestId": "00000000-0000-4000-8000-000000000001", "routeKey": "POST /webhooks/coupa/{connection}",
-            "stage": "$default", "time": "06/Mar/2026:09:00:00 +0000", "timeEpoch": 1_772_787_600_000_i64,
-        },
-        "isBase64Encoded": false,
-        "body": body,
-    })
-    .to_string()
-    .into_bytes()
 }
 
 /// One call, as the runtime makes it.
@@ -167,8 +108,8 @@ fn main() {
             .map_or(default, |text| text.parse().unwrap())
     };
     let calls = number("--calls", CALLS_DEFAULT);
-    let body = body(usize::try_from(number("--body", BODY_BYTES_DEFAULT)).unwrap());
-    let payload = gateway_event(&body);
+    let body = sample::body(usize::try_from(number("--body", BODY_BYTES_DEFAULT)).unwrap());
+    let payload = sample::gateway_event(&body).into_bytes();
     let memory = Memory::default();
     let answer = String::from_utf8(call(&memory, &payload)).unwrap();
     assert!(answer.contains("202"), "{answer}");

@@ -75,14 +75,7 @@ async fn listed(coupa: &dyn Coupa) -> Result<BTreeMap<InvoiceId, InvoiceHead>, F
 
 /// The connection's books.
 fn books(systems: &Systems) -> Vec<Books<'_>> {
-    let books = systems.books().into_iter();
-    books
-        .map(|(entity, qad)| Books {
-            entity,
-            qad,
-            payments: qad,
-        })
-        .collect()
+    systems.books().into_iter().map(Books::of).collect()
 }
 
 /// What QAD holds under the identity of an invoice.

@@ -298,10 +298,7 @@ mod tests {
         (0..entries)
             .map(|_| {
                 let entry = next_entry(name, &end, Timestamp(0), "[]".to_owned());
-                end = ChainEnd {
-                    sequence: entry.sequence,
-                    hash: entry.hash.clone(),
-                };
+                end = entry.end();
                 entry
             })
             .collect()

@@ -98,24 +98,17 @@ pub(crate) async fn pay(
             PaymentAllocation {
                 year: YEAR,
                 instrument: INSTRUMENT.to_owned(),
-                number,
-                allocation: 1,
                 reference: format!("{INSTRUMENT}-{number:05}"),
-                supplier: text(document, "supplier").to_owned(),
-                status: String::new(),
                 currency: text(document, "currency").to_owned(),
-                payment_date: today,
-                last_modified: today,
-                invoice_reference: text(document, "reference").to_owned(),
                 invoice_type: text(document, "type").to_owned(),
-                allocated: Exact(decimal("amount", amount)?),
                 discount: Exact(decimal("discount", &options.discount)?),
-                invoice_entity: None,
-                entity: None,
-                invoice_allocated: None,
-                settles: None,
-                withheld: Exact::default(),
-                invoice_voucher: None,
+                ..PaymentAllocation::of(
+                    number,
+                    text(document, "supplier"),
+                    text(document, "reference"),
+                    decimal("amount", amount)?,
+                    today,
+                )
             }
         }
     };

@@ -2,7 +2,7 @@
 //! circuit breaker).
 
 use domain::time::Timestamp;
-use flows::pace::{Block, PaceStore, Reserved, STALE_MICROS, Speed, TRIAL_MICROS, micros, next_block};
+use flows::pace::{Block, PaceStore, Reserved, STALE_MICROS, Speed, micros, next_block};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -29,6 +29,8 @@ const REST_MILLIS_MAX: i64 = 120_000;
 /// down whoever got it.
 pub struct Pace {
     host: String,
+    /// How long an exchange with it takes at most.
+    exchange: Duration,
     speed: Speed,
     share: Share,
     shared: Option<Arc<dyn PaceStore>>,
@@ -121,14 +123,25 @@ fn span(micros: i64) -> Duration {
 
 impl Pace {
     /// The pace of a host that takes `per_second` requests (at least 1), for one of at most so many instances (at least 1).
-    fn new(host: &str, per_second: u32, instances: u32, shared: Option<Arc<dyn PaceStore>>) -> Self {
+    fn new(
+        host: &str,
+        per_second: u32,
+        exchange: Duration,
+        instances: u32,
+        shared: Option<Arc<dyn PaceStore>>,
+    ) -> Self {
         Self {
             host: host.to_owned(),
+            exchange,
             speed: Speed::per_second(per_second),
             share: Share::of(per_second, instances),
             shared,
             state: Mutex::default(),
         }
+    }
+
+    fn trial_micros(&self) -> i64 {
+        i64::try_from(self.exchange.as_micros()).unwrap_or(i64::MAX)
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -171,7 +184,7 @@ impl Pace {
             let speed = self.speed.halved(state.slowdowns);
             let slots = next_block(state.block, speed);
             let patience = i64::try_from(patience.as_micros()).unwrap_or(i64::MAX);
-            (speed.ask(now, slots, patience), speed, slots)
+            (speed.ask(now, slots, patience, self.trial_micros()), speed, slots)
         };
         match shared.reserve(&self.host, &ask).await {
             Ok(Reserved::From(from)) => {
@@ -201,7 +214,7 @@ impl Pace {
             if wait > 0 {
                 return Err(span(wait.saturating_mul(1_000)));
             }
-            state.rests_until = now.plus_millis(TRIAL_MICROS / 1_000);
+            state.rests_until = now.plus_millis(self.trial_micros() / 1_000);
             state.tries = true;
             return Ok(Duration::ZERO);
         }
@@ -330,10 +343,13 @@ impl Paces {
         }
     }
 
-    /// The host's pace; who asks first sets its speed.
-    pub fn of(&self, host: &str, per_second: u32) -> Arc<Pace> {
+    /// The host's pace; who asks first sets its speed, and how long an exchange takes at most.
+    pub fn of(&self, host: &str, per_second: u32, exchange: Duration) -> Arc<Pace> {
         let mut hosts = self.hosts.lock().unwrap_or_else(PoisonError::into_inner);
-        let new = || Arc::new(Pace::new(host, per_second, self.instances, self.shared.clone()));
+        let new = || {
+            let shared = self.shared.clone();
+            Arc::new(Pace::new(host, per_second, exchange, self.instances, shared))
+        };
         Arc::clone(hosts.entry(host.to_owned()).or_insert_with(new))
     }
 }
@@ -348,10 +364,11 @@ mod tests {
     use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
     const MINUTE: Duration = Duration::from_secs(60);
+    const EXCHANGE: Duration = Duration::from_secs(120);
 
     #[tokio::test]
     async fn a_burst_is_free_and_then_the_pace_is_kept() {
-        let pace = Pace::new("example.com", 20, 1, None);
+        let pace = Pace::new("example.com", 20, EXCHANGE, 1, None);
         let start = Timestamp(1_000_000);
         for _ in 0..20 {
             assert_eq!(pace.admit(start, MINUTE).await, Ok(Duration::ZERO));
@@ -374,8 +391,8 @@ mod tests {
     async fn a_host_that_does_not_answer_rests_is_tried_by_one_and_open_to_all_when_it_answers() {
         let buckets: Arc<dyn PaceStore> = Arc::new(MemoryPaces::default());
         for shared in [None, Some(buckets)] {
-            let one = Pace::new("example.com", 20, 1, shared.clone());
-            let two = Pace::new("example.com", 20, 1, shared.clone());
+            let one = Pace::new("example.com", 20, EXCHANGE, 1, shared.clone());
+            let two = Pace::new("example.com", 20, EXCHANGE, 1, shared.clone());
             let now = Timestamp(5_000_000);
             silent_times(&one, now, SILENCES_MAX - 1).await;
             assert_eq!(one.admit(now, MINUTE).await, Ok(Duration::ZERO));
@@ -406,7 +423,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_rest_is_bounded() {
-        let pace = Pace::new("example.com", 20, 1, None);
+        let pace = Pace::new("example.com", 20, EXCHANGE, 1, None);
         let mut now = Timestamp(5_000_000);
         silent_times(&pace, now, SILENCES_MAX).await;
         for _ in 0..70 {
@@ -421,14 +438,14 @@ mod tests {
         let paces = Paces::new(1);
         let now = Timestamp(5_000);
         paces
-            .of("example.com", 20)
+            .of("example.com", 20, EXCHANGE)
             .throttled(now, now.plus_seconds(10))
             .await;
         paces
-            .of("example.com", 20)
+            .of("example.com", 20, EXCHANGE)
             .throttled(now, now.plus_seconds(3))
             .await;
-        let pace = paces.of("example.com", 20);
+        let pace = paces.of("example.com", 20, EXCHANGE);
         assert_eq!(pace.admit(now, MINUTE).await, Ok(Duration::from_secs(10)));
         assert_eq!(
             pace.admit(now, Duration::from_secs(1)).await,
@@ -436,7 +453,7 @@ mod tests {
         );
         assert_eq!(pace.paused_for(now), Some(Duration::from_secs(10)));
         assert_eq!(pace.paused_for(now.plus_seconds(10)), None);
-        assert_eq!(paces.of("example.org", 20).paused_for(now), None);
+        assert_eq!(paces.of("example.org", 20, EXCHANGE).paused_for(now), None);
     }
 
     fn admitted_in_a_second(pace: &Pace, from: Timestamp) -> u32 {
@@ -483,7 +500,7 @@ mod tests {
     fn five(store: &Arc<Counted>) -> Vec<Arc<Pace>> {
         let pace = |_| {
             let store: Arc<dyn PaceStore> = store.clone();
-            Paces::shared(5, store).of("example.com", 10)
+            Paces::shared(5, store).of("example.com", 10, EXCHANGE)
         };
         (0..5).map(pace).collect()
     }
@@ -614,7 +631,7 @@ mod tests {
         let start = Timestamp(1_000_000);
         let all: u32 = (0..5)
             .map(|_| {
-                let pace = Pace::new("example.com", 20, 5, None);
+                let pace = Pace::new("example.com", 20, EXCHANGE, 5, None);
                 // The burst first, then a second at the steady pace.
                 admitted_in_a_second(&pace, start);
                 admitted_in_a_second(&pace, start.plus_seconds(1))
@@ -622,14 +639,14 @@ mod tests {
             .sum();
         assert_eq!(all, 20);
         // More instances than requests: each still gets its turn.
-        let slow = Pace::new("example.com", 1, 5, None);
+        let slow = Pace::new("example.com", 1, EXCHANGE, 5, None);
         assert_eq!(slow.admit(start, MINUTE).await, Ok(Duration::ZERO));
         assert_eq!(slow.admit(start, MINUTE).await, Ok(Duration::from_secs(5)));
     }
 
     #[tokio::test]
     async fn a_429_halves_the_pace_and_time_gives_it_back() {
-        let pace = Pace::new("example.com", 16, 1, None);
+        let pace = Pace::new("example.com", 16, EXCHANGE, 1, None);
         let start = Timestamp(1_000_000);
         admitted_in_a_second(&pace, start);
         assert_eq!(admitted_in_a_second(&pace, start.plus_seconds(1)), 16);

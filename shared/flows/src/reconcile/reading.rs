@@ -28,6 +28,17 @@ pub struct Books<'a> {
     pub payments: &'a dyn QadPayments,
 }
 
+impl<'a> Books<'a> {
+    /// An entity's, and QAD as it sees it.
+    pub fn of<Q: Qad + QadPayments>((entity, qad): (&'a EntityCode, &'a Q)) -> Self {
+        Self {
+            entity,
+            qad,
+            payments: qad,
+        }
+    }
+}
+
 /// The books in which the documents of an invoice are: its own entity's, or the first one's where it was decided before there
 /// were several. `None` where its entity is none of the connection's any more.
 pub fn books_of<'b, 'a>(books: &'b [Books<'a>], record: &InvoiceRecord) -> Option<&'b Books<'a>> {

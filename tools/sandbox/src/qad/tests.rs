@@ -600,26 +600,16 @@ fn payments_close_the_invoice_they_pay() {
     let mut bench = Bench::new();
     bench.create(&example());
     let payment = |status: &str| crate::world::qad::PaymentAllocation {
-        year: 2026,
         instrument: "EL".to_owned(),
-        number: 1207,
-        allocation: 1,
-        reference: "ACH-1".to_owned(),
-        supplier: "10S1001".to_owned(),
         status: status.to_owned(),
-        currency: "USD".to_owned(),
-        payment_date: jiff::civil::date(2026, 4, 1),
         last_modified: jiff::civil::date(2026, 4, 3),
-        invoice_reference: "INV-55812".to_owned(),
-        invoice_type: "INVOICE".to_owned(),
-        allocated: Exact(Decimal::from(795)),
-        discount: Exact::default(),
-        invoice_entity: None,
-        entity: None,
-        invoice_allocated: None,
-        settles: None,
-        withheld: Exact::default(),
-        invoice_voucher: None,
+        ..crate::world::qad::PaymentAllocation::of(
+            1207,
+            "10S1001",
+            "INV-55812",
+            Decimal::from(795),
+            jiff::civil::date(2026, 4, 1),
+        )
     };
     for (status, open) in [("Initial", true), ("Paid", false), ("Bounced", true)] {
         bench.world.qad.save_payment(payment(status));

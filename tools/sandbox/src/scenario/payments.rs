@@ -154,25 +154,17 @@ impl Paying {
     fn part_of(number: u64, allocation: u32, invoice: u64, paid: Decimal, discount: Decimal) -> Paid {
         Paid(PaymentAllocation {
             year: PAYMENT_YEAR,
-            instrument: "ACH".to_owned(),
-            number,
             allocation,
             reference: format!("ACH-{number:05}"),
-            supplier: "S1001".to_owned(),
             status: "Initial".to_owned(),
-            currency: "USD".to_owned(),
-            payment_date: super::INVOICE_DATE,
-            last_modified: super::INVOICE_DATE,
-            invoice_reference: format!("INV-{invoice}"),
-            invoice_type: "INVOICE".to_owned(),
-            allocated: Exact(paid),
             discount: Exact(discount),
-            invoice_entity: None,
-            entity: None,
-            invoice_allocated: None,
-            settles: None,
-            withheld: Exact::default(),
-            invoice_voucher: None,
+            ..PaymentAllocation::of(
+                number,
+                "S1001",
+                format!("INV-{invoice}"),
+                paid,
+                super::INVOICE_DATE,
+            )
         })
     }
 

@@ -436,6 +436,32 @@ pub struct PaymentAllocation {
 }
 
 impl PaymentAllocation {
+    /// What is common: an invoice of the first entity, paid by itself in dollars on a day.
+    pub fn of(number: u64, supplier: &str, invoice: impl Into<String>, allocated: Decimal, on: Date) -> Self {
+        Self {
+            year: 2026,
+            instrument: "ACH".to_owned(),
+            number,
+            allocation: 1,
+            reference: format!("ACH-{number}"),
+            supplier: supplier.to_owned(),
+            status: "Paid".to_owned(),
+            currency: "USD".to_owned(),
+            payment_date: on,
+            last_modified: on,
+            invoice_reference: invoice.into(),
+            invoice_type: invoice_type_default(),
+            allocated: Exact(allocated),
+            discount: Exact::default(),
+            invoice_entity: None,
+            entity: None,
+            invoice_allocated: None,
+            settles: None,
+            withheld: Exact::default(),
+            invoice_voucher: None,
+        }
+    }
+
     /// Whose invoice it pays.
     pub fn owner(&self) -> &str {
         self.invoice_entity.as_deref().unwrap_or(ENTITY)
