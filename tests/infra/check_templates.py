@@ -1493,7 +1493,7 @@ MUTATIONS = [
     ("key without a service", lambda t: policy(t, "SweepRole")[2].pop("Condition"), "grants_are_exactly_these"),
     (
         "a table its flow is not given",
-        lambda t: allow(t, "PollCoupaRole", "dynamodb:PutItem", arn("AuditTable")),
+        lambda t: allow(t, "ReceiveWebhookRole", "dynamodb:PutItem", arn("AuditTable")),
         "grants_follow_from_what_the_flows_are_given",
     ),
     ("tokens without a system", lambda t: allow(t, "SweepRole", "dynamodb:GetItem", arn("TokensTable")), "grants_follow_from_what_the_flows_are_given"),
