@@ -96,7 +96,13 @@ async fn a_trial(instance: &dyn Fn() -> Arc<dyn PaceStore>) -> Outcome {
         "nobody stands in line behind a silence"
     );
     two.rest(host, until - 1_000_000).await?;
-    assert_eq!(one.reserve(host, &ask(until, far)).await?, Reserved::Trial);
+    two.hold(host, until + 5).await?;
+    assert_eq!(
+        one.reserve(host, &ask(until, until + 4)).await?,
+        Reserved::TooFar(until + 5),
+        "a pause holds for the trial too"
+    );
+    assert_eq!(one.reserve(host, &ask(until, until + 5)).await?, Reserved::Trial);
     let over = until + TRIAL;
     assert_eq!(
         two.reserve(host, &ask(until + 1, far)).await?,
@@ -108,16 +114,22 @@ async fn a_trial(instance: &dyn Fn() -> Arc<dyn PaceStore>) -> Outcome {
         Reserved::Trial,
         "who died with the trial keeps nobody away for longer"
     );
+    two.hold(host, over + 50).await?;
     two.healed(host).await?;
     assert_eq!(
-        one.reserve(host, &ask(over + 1, far)).await?,
-        Reserved::From(over + 1),
+        one.reserve(host, &ask(over + 1, over + 49)).await?,
+        Reserved::TooFar(over + 50),
+        "a pause outlasts the silence"
+    );
+    assert_eq!(
+        one.reserve(host, &ask(over + 51, far)).await?,
+        Reserved::From(over + 51),
         "all go on together"
     );
     one.healed(host).await?;
     assert_eq!(
-        two.reserve(host, &ask(over + 2, far)).await?,
-        Reserved::From(over + 1 + COST),
+        two.reserve(host, &ask(over + 52, far)).await?,
+        Reserved::From(over + 51 + COST),
         "a host that was not on trial is as it was"
     );
     Ok(())

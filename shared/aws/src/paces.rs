@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `pk` | `-pace#<host>`; no connection's name begins with a hyphen |
 //! | `full_at` | when the bucket is full again, in microseconds since 1970 |
-//! | `on_trial` | there when the host has been silent: one request tries it before there are more |
+//! | `rests_until` | there when the host has been silent: from then on one request tries it before there are more; as above |
 //!
 //! A reservation is one conditional update that adds to what lies there, so that contenders do not make each other repeat
 //! themselves; only on a bucket that is full, where something must be set instead, does the second of two try again. Nothing is
@@ -23,7 +23,7 @@ use flows::ports::StoreError;
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
-/// Most updates of one reservation: full, no longer full or on trial, and then either reserved or too far.
+/// Most updates of one reservation: full, no longer full or at rest, and then either reserved or too far.
 const UPDATES_MAX: u32 = 4;
 
 /// The buckets in DynamoDB.
@@ -33,9 +33,6 @@ pub struct DynamoPaces {
     /// When each bucket was last seen to be full again, which tells how it will be found.
     seen: Mutex<BTreeMap<String, i64>>,
 }
-
-/// The attribute of a host that has been silent.
-const ON_TRIAL: &str = "on_trial";
 
 /// What a conditional update came to.
 enum Update {
@@ -97,17 +94,25 @@ fn full_at(item: Option<&Item>) -> Result<i64, StoreError> {
         .map_err(StoreError)
 }
 
+/// Until when a silent host rests; `None` for one that is not.
+fn rests_until(item: Option<&Item>) -> Result<Option<i64>, StoreError> {
+    item.filter(|item| item.contains_key("rests_until"))
+        .map(|item| number(item, "rests_until"))
+        .transpose()
+        .map_err(StoreError)
+}
+
 #[async_trait]
 impl PaceStore for DynamoPaces {
     async fn reserve(&self, host: &str, ask: &Ask) -> Result<Reserved, StoreError> {
         let mut seen = self.seen(host);
-        let mut on_trial = false;
+        let mut rests = false;
         for _ in 0..UPDATES_MAX {
             let is_full = seen <= ask.now_micros;
-            let request = if on_trial {
+            let request = if rests {
                 self.update(host)
-                    .update_expression("SET full_at = :next")
-                    .condition_expression("attribute_exists(on_trial) AND full_at <= :now")
+                    .update_expression("SET rests_until = :next")
+                    .condition_expression("rests_until <= :now")
                     .expression_attribute_values(
                         ":next",
                         number_value(ask.now_micros.saturating_add(ask.trial_micros)),
@@ -115,7 +120,9 @@ impl PaceStore for DynamoPaces {
             } else if is_full {
                 self.update(host)
                     .update_expression("SET full_at = :next")
-                    .condition_expression("attribute_not_exists(on_trial) AND (attribute_not_exists(full_at) OR full_at <= :now)")
+                    .condition_expression(
+                        "attribute_not_exists(rests_until) AND (attribute_not_exists(full_at) OR full_at <= :now)",
+                    )
                     .expression_attribute_values(
                         ":next",
                         number_value(ask.now_micros.saturating_add(ask.cost_micros)),
@@ -124,29 +131,30 @@ impl PaceStore for DynamoPaces {
                 self.update(host)
                     .update_expression("SET full_at = full_at + :cost")
                     .condition_expression(
-                        "attribute_not_exists(on_trial) AND full_at > :now AND full_at <= :latest",
+                        "attribute_not_exists(rests_until) AND full_at > :now AND full_at <= :latest",
                     )
                     .expression_attribute_values(":cost", number_value(ask.cost_micros))
                     .expression_attribute_values(":latest", number_value(ask.latest_micros))
             };
             let request = request.expression_attribute_values(":now", number_value(ask.now_micros));
             match self.send(request).await? {
+                Update::Done(_) if rests => return Ok(Reserved::Trial),
                 Update::Done(item) => {
                     let full_at = full_at(item.as_ref())?;
                     self.see(host, full_at);
-                    return Ok(if on_trial {
-                        Reserved::Trial
-                    } else {
-                        Reserved::From(full_at.saturating_sub(ask.cost_micros))
-                    });
+                    return Ok(Reserved::From(full_at.saturating_sub(ask.cost_micros)));
                 }
                 Update::Not(item) => {
                     seen = full_at(item.as_ref())?;
-                    on_trial = item.is_some_and(|item| item.contains_key(ON_TRIAL));
+                    self.see(host, seen);
+                    let until = rests_until(item.as_ref())?;
+                    if let Some(until) = until.filter(|until| *until > ask.now_micros) {
+                        return Ok(Reserved::TooFar(until));
+                    }
+                    rests = until.is_some();
                 }
             }
-            self.see(host, seen);
-            if seen.max(ask.now_micros) > ask.latest_micros || on_trial && seen > ask.now_micros {
+            if seen.max(ask.now_micros) > ask.latest_micros {
                 return Ok(Reserved::TooFar(seen));
             }
         }
@@ -171,34 +179,20 @@ impl PaceStore for DynamoPaces {
         Ok(())
     }
 
-    async fn rest(&self, host: &str, full_at_micros: i64) -> Result<(), StoreError> {
+    async fn rest(&self, host: &str, until_micros: i64) -> Result<(), StoreError> {
         let request = self
             .update(host)
-            .update_expression("SET full_at = :until, on_trial = :yes")
-            .condition_expression(
-                "attribute_not_exists(full_at) OR full_at < :until OR attribute_exists(on_trial)",
-            )
-            .expression_attribute_values(":until", number_value(full_at_micros))
-            .expression_attribute_values(":yes", number_value(1));
-        // A longer pause stays, and ends with a trial too.
-        if let Update::Not(_) = self.send(request).await? {
-            let request = self
-                .update(host)
-                .update_expression("SET on_trial = :yes")
-                .expression_attribute_values(":yes", number_value(1));
-            self.send(request).await?;
-        }
-        Ok(())
+            .update_expression("SET rests_until = :until")
+            .expression_attribute_values(":until", number_value(until_micros));
+        self.send(request).await.map(|_| ())
     }
 
     async fn healed(&self, host: &str) -> Result<(), StoreError> {
         let request = self
             .update(host)
-            .update_expression("SET full_at = :past REMOVE on_trial")
-            .condition_expression("attribute_exists(on_trial)")
-            .expression_attribute_values(":past", number_value(0));
-        let (Update::Done(item) | Update::Not(item)) = self.send(request).await?;
-        self.see(host, full_at(item.as_ref())?);
-        Ok(())
+            .update_expression("REMOVE rests_until")
+            .condition_expression("attribute_exists(rests_until)");
+        // Where it was not at rest there is nothing to take away.
+        self.send(request).await.map(|_| ())
     }
 }

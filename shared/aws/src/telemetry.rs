@@ -88,7 +88,7 @@ pub const METRICS: &[(&str, &str, &str)] = &[
     (
         "connection_refused",
         "Count",
-        "a system refuses the credentials of a connection, and its secret holds no newer ones",
+        "a system refuses a connection (credentials, a right, an address, a page), and its secret holds nothing newer",
     ),
     (
         "duplicate_found",

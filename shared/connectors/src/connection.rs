@@ -25,7 +25,7 @@ use crate::http::address::BaseUrl;
 use crate::http::auth::{Authenticator, AuthenticatorParts, Login, Scheme, YOUNG_TOKEN_MILLIS};
 use crate::http::outbound::{Destination, NETWORKS_MAX, Network};
 use crate::http::pace::Paces;
-use crate::http::route::Route;
+use crate::http::route::{self, Route};
 use crate::http::transport::Transport;
 use crate::http::{Peer, System, USER_AGENT};
 use crate::qad::QadClient;
@@ -1011,11 +1011,13 @@ fn section<T: DeserializeOwned>(
 
 /// Serde's message may repeat the value, which may be a secret: near one, only messages about names are passed on.
 fn harmless(path: &str, message: &str) -> String {
-    let near_secret = ["secret", "password", "auth", "header", "network"]
+    let near_secret = ["secret", "password", "auth", "header"]
         .iter()
-        .any(|word| path.contains(word));
+        .any(|word| path.contains(word))
+        || path.split('.').any(|part| part == "network");
     let about_names = ["missing field", "unknown field", "unknown variant"]
         .iter()
+        .chain(&route::SENTENCES)
         .any(|start| message.starts_with(start));
     if near_secret && !about_names {
         "a value of another type".to_owned()

@@ -10,7 +10,7 @@
 
 use crate::effect::{Effect, EffectEvent, IllegalEffect, Step, backoff_millis};
 use crate::guards::{Guard, stands};
-use crate::problem::{CONNECTION_SETBACKS_MAX, Problem};
+use crate::problem::Problem;
 use crate::time::Timestamp;
 use crate::timing::Timing;
 use std::time::Duration;
@@ -460,7 +460,7 @@ impl<A: Clone> Drive<A> {
             Ok(Finding::Park { problem, answer }) => Move::End(End::Parked { problem, answer }),
             // The connection was refused, not what we asked for; what lasts may be about this one after all.
             Err(ReadError::Refused(problem))
-                if problem.is_of_the_connection() && claim.setbacks < CONNECTION_SETBACKS_MAX =>
+                if problem.waits_for_the_connection(effect.problem.as_ref(), effect.setbacks) =>
             {
                 self.not_applied(claim, None, problem, at)
             }

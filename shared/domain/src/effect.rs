@@ -461,7 +461,7 @@ impl Effect {
                 next.status = Ready;
                 next.settle_until = Timestamp::default();
                 next.not_before = *not_before;
-                next.setbacks = self.setbacks.saturating_add(1);
+                next.setbacks = problem.setbacks(self.problem.as_ref(), self.setbacks);
                 next.problem = Some(problem.clone());
             }
             (EffectEvent::MayHaveHappened { problem }, Intent) => {

@@ -818,7 +818,7 @@ impl InvoiceRecord {
         match event {
             Event::Delayed { problem } => {
                 next.delay = Some(problem.clone());
-                next.setbacks = self.setbacks.saturating_add(1);
+                next.setbacks = problem.setbacks(self.delay.as_ref(), self.setbacks);
             }
             Event::Creating { .. } | Event::Exporting { .. } | Event::Noting { .. } => {}
             Event::Paid { paid } => next.paid = Some(paid.clone()),

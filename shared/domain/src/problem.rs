@@ -34,9 +34,9 @@ const ENDINGS_OF_THE_ENGINEER: &[&str] = &[
     "_ALTERED",
     "_IMPOSSIBLE",
 ];
-/// How often something is asked in vain, because its connection is refused, before it waits for a person: about a day, at
-/// [`crate::effect::backoff_millis`].
-pub const CONNECTION_SETBACKS_MAX: u32 = 290;
+/// How often in a row something is asked in vain, because its connection is refused, before it waits for a person: about a day,
+/// at [`crate::effect::backoff_millis`].
+const CONNECTION_SETBACKS_MAX: u32 = 290;
 /// How soon a record is looked at again that only waits for its connection's credentials, in milliseconds: the records
 /// are all right, and they go on by themselves once the secret is.
 pub const CREDENTIAL_RECHECK_MILLIS: i64 = 300_000;
@@ -95,6 +95,19 @@ impl Problem {
     pub fn is_of_the_connection(&self) -> bool {
         let ends = |ending: &&str| self.code.ends_with(*ending);
         ENDINGS_OF_THE_CONNECTION.iter().any(ends) || PATHS_NOT_FOUND.contains(&self.code.as_str())
+    }
+
+    /// How many setbacks in a row there are with this one, after so many of which `before` was the last. What is refused because
+    /// of the connection is counted from its first refusal on, for how long it lasts decides who acts; what an outage cost
+    /// before says nothing about that.
+    pub fn setbacks(&self, before: Option<&Self>, so_far: u32) -> u32 {
+        let goes_on = !self.is_of_the_connection() || before.is_some_and(Self::is_of_the_connection);
+        if goes_on { so_far.saturating_add(1) } else { 1 }
+    }
+
+    /// Whether what was asked waits for its connection by itself, after so many setbacks of which `before` was the last.
+    pub fn waits_for_the_connection(&self, before: Option<&Self>, so_far: u32) -> bool {
+        self.is_of_the_connection() && self.setbacks(before, so_far) <= CONNECTION_SETBACKS_MAX
     }
 
     /// Who can do something about it.

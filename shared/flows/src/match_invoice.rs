@@ -48,7 +48,7 @@ use domain::matching::{
 use domain::money::Currency;
 use domain::patience;
 use domain::policy::{MatchPolicy, OnLine, OnOrderOnlyInCoupa};
-use domain::problem::{CONNECTION_SETBACKS_MAX, CREDENTIAL_RECHECK_MILLIS, Problem};
+use domain::problem::{CREDENTIAL_RECHECK_MILLIS, Problem};
 use domain::time::{Timestamp, Zone};
 use futures_util::future::{BoxFuture, join_all, try_join_all};
 use rust_decimal::Decimal;
@@ -621,7 +621,7 @@ async fn unread(deps: &Deps<'_>, loaded: Loaded<InvoiceRecord>, error: ReadError
         // The invoice is all right: it goes on by itself once the connection does. What lasts may be about this one after all
         // (a right that only some documents need), so a person sees it then.
         ReadError::Refused(problem)
-            if problem.is_of_the_connection() && loaded.document.setbacks < CONNECTION_SETBACKS_MAX =>
+            if problem.waits_for_the_connection(loaded.document.delay.as_ref(), loaded.document.setbacks) =>
         {
             delay(deps, loaded, None, problem).await
         }

@@ -145,22 +145,25 @@ pub enum Reserved {
 pub struct Bucket {
     /// When it is full again, in microseconds since 1970.
     pub full_at: i64,
-    /// Whether the host has been silent, and has to answer one request before it gets more.
-    pub on_trial: bool,
+    /// There when the host has been silent: from then on one request tries it, and it gets more once that is answered.
+    pub rests_until: Option<i64>,
 }
 
 impl Bucket {
     /// Reserves a block, if it is not too far away; of a host that is on trial, the one request that tries it.
     #[must_use]
     pub fn reserve(self, ask: &Ask) -> (Self, Reserved) {
-        let from = self.full_at.max(ask.now_micros);
-        if self.on_trial && self.full_at <= ask.now_micros {
-            let full_at = ask.now_micros.saturating_add(ask.trial_micros);
-            return (Self { full_at, ..self }, Reserved::Trial);
+        // Nobody stands in line behind a silence: whether there is anything to wait for is what the trial tells.
+        if let Some(until) = self.rests_until.filter(|until| *until > ask.now_micros) {
+            return (self, Reserved::TooFar(until));
         }
-        // Nobody stands in line behind a trial: whether there is anything to wait for is what it tells.
-        if self.on_trial || from > ask.latest_micros {
+        let from = self.full_at.max(ask.now_micros);
+        if from > ask.latest_micros {
             return (self, Reserved::TooFar(from));
+        }
+        if self.rests_until.is_some() {
+            let tried = self.resting(ask.now_micros.saturating_add(ask.trial_micros));
+            return (tried, Reserved::Trial);
         }
         let full_at = from.saturating_add(ask.cost_micros);
         (Self { full_at, ..self }, Reserved::From(from))
@@ -175,24 +178,22 @@ impl Bucket {
         }
     }
 
-    /// As [`Self::held`], and on trial then. What was kept for a trial that came to nothing ends with it.
+    /// At rest until then, whatever was said of its rest before.
     #[must_use]
-    pub fn resting(self, full_at: i64) -> Self {
-        let rests = if self.on_trial {
-            Self { full_at, ..self }
-        } else {
-            self.held(full_at)
-        };
+    pub fn resting(self, until: i64) -> Self {
         Self {
-            on_trial: true,
-            ..rests
+            rests_until: Some(until),
+            ..self
         }
     }
 
-    /// The host has answered: who was kept away by its silence comes back at once.
+    /// The host has answered: who was kept away by its silence comes back at once. A pause stays.
     #[must_use]
     pub fn healed(self) -> Self {
-        if self.on_trial { Self::default() } else { self }
+        Self {
+            rests_until: None,
+            ..self
+        }
     }
 }
 
@@ -203,9 +204,9 @@ pub trait PaceStore: Send + Sync {
     async fn reserve(&self, host: &str, ask: &Ask) -> Result<Reserved, StoreError>;
     /// Keeps everybody from the host: its bucket is full again at this instant, or later.
     async fn hold(&self, host: &str, full_at_micros: i64) -> Result<(), StoreError>;
-    /// The same for a host that does not answer: from then on one request tries it before there are more. After a trial the
-    /// instant is the one given, also when it is earlier.
-    async fn rest(&self, host: &str, full_at_micros: i64) -> Result<(), StoreError>;
+    /// Keeps everybody from a host that does not answer until then, whatever was said of its rest before; from then on one
+    /// request tries it before there are more.
+    async fn rest(&self, host: &str, until_micros: i64) -> Result<(), StoreError>;
     /// A host that was to be tried has answered: it is open to all at once. Nothing changes for one that was not.
     async fn healed(&self, host: &str) -> Result<(), StoreError>;
 }
@@ -229,8 +230,8 @@ impl PaceStore for MemoryPaces {
         Ok(())
     }
 
-    async fn rest(&self, host: &str, full_at_micros: i64) -> Result<(), StoreError> {
-        self.change(host, |bucket| bucket.resting(full_at_micros));
+    async fn rest(&self, host: &str, until_micros: i64) -> Result<(), StoreError> {
+        self.change(host, |bucket| bucket.resting(until_micros));
         Ok(())
     }
 

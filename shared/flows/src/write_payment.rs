@@ -23,7 +23,7 @@ use domain::payments::{
     BillPayments, EntryKind, NextEntry, PAID_TWICE, PaymentEntry, PaymentEvent, PaymentPolicy, QadVoucher,
     Written, is_entry, paid_twice,
 };
-use domain::problem::{CONNECTION_SETBACKS_MAX, Problem};
+use domain::problem::Problem;
 use domain::time::Timestamp;
 use rust_decimal::Decimal;
 use std::sync::{Mutex, PoisonError};
@@ -572,7 +572,7 @@ async fn read_coupa(
         }
         // The bill is all right; it goes on by itself once the connection does.
         Err(ReadError::Refused(problem))
-            if problem.is_of_the_connection() && bill.setbacks < CONNECTION_SETBACKS_MAX =>
+            if problem.waits_for_the_connection(bill.delay.as_ref(), bill.setbacks) =>
         {
             return delay(context, loaded, None, problem).await;
         }
@@ -623,7 +623,7 @@ async fn delay(
     let asked = retry_after.map_or(0, |wait| i64::try_from(wait.as_millis()).unwrap_or(i64::MAX));
     let wait = backoff_millis(loaded.document.setbacks).max(asked.min(RETRY_AFTER_MILLIS_MAX));
     let mut document = loaded.document;
-    document.setbacks = document.setbacks.saturating_add(1);
+    document.setbacks = problem.setbacks(document.delay.as_ref(), document.setbacks);
     document.look_again = Some(context.clock.now().plus_millis(wait));
     document.delay = Some(problem);
     rest_until_then(context, loaded.revision, document).await

@@ -75,9 +75,10 @@ fn lookups(visit: &Visit, plans: &[PlanRecord]) -> Markup {
     }
 }
 
-/// Why a plan waits: its own words without the verbs of a terminal.
+/// Why a plan waits, and what there is to do about any that waits.
 fn why(problem: &Problem) -> String {
-    format!("{}: {}", code(&problem.code), crate::help::fix_of(&problem.code))
+    const FIX: &str = "Read what would be changed; allow it, or have the list corrected.";
+    format!("{}: {FIX}", code(&problem.code))
 }
 
 /// A plan that waits to be allowed.

@@ -127,7 +127,7 @@ pub(crate) fn ages(rows: &[(&'static str, [i64; 2])]) -> Markup {
                     @for (number, (name, counts)) in rows.iter().enumerate() {
                         @let top = number.saturating_mul(LYING).saturating_add(4);
                         text x="0" y=(top.saturating_add(17)) { (name) }
-                        @for (class, left, width) in lying(counts, most) {
+                        @for (class, left, width) in shares(&lying(counts), Decimal::from(most)) {
                             rect class=(class) x=(left) y=(top) width=(width) height="24" {}
                         }
                     }
@@ -149,22 +149,6 @@ pub(crate) fn ages(rows: &[(&'static str, [i64; 2])]) -> Markup {
     }
 }
 
-/// Class, left end and width of the parts of a bar that lies.
-fn lying(counts: &[i64; 2], most: i64) -> Vec<(&'static str, i64, i64)> {
-    let mut left = LEFT;
-    ["b1", "b2"]
-        .into_iter()
-        .zip(counts)
-        .filter_map(|(class, count)| {
-            let width = count.checked_mul(WIDTH)?.checked_div(most)?;
-            let here = left;
-            // What would stand out of the picture is left out of it.
-            left = left.checked_add(width).filter(|end| *end <= 420)?;
-            (width > 0).then_some((class, here, width))
-        })
-        .collect()
-}
-
 /// Where the money stands: one bar per currency, which is never added to another.
 pub(crate) fn money(groups: &[(&'static str, &'static str, Sums)]) -> Markup {
     let currencies: BTreeSet<&String> = groups
@@ -184,7 +168,7 @@ pub(crate) fn money(groups: &[(&'static str, &'static str, Sums)]) -> Markup {
                         @let top = number.saturating_mul(LYING).saturating_add(4);
                         text x="0" y=(top.saturating_add(17)) { (currency) }
                         @let parts: Vec<(&str, Decimal)> = groups.iter().map(|(_, class, sums)| (*class, of(sums, currency))).collect();
-                        @for (class, left, width) in shares(&parts) {
+                        @for (class, left, width) in shares(&parts, whole(&parts)) {
                             rect class=(class) x=(left) y=(top) width=(width) height="24" {}
                         }
                     }
@@ -216,15 +200,30 @@ fn tag_of(class: &str) -> &'static str {
     }
 }
 
-/// Class, left end and width of each share. What is owed to us is no width of what we owe.
-fn shares(parts: &[(&'static str, Decimal)]) -> Vec<(&'static str, i64, i64)> {
-    let size = |amount: &Decimal| (*amount).max(Decimal::ZERO);
-    let all = parts
+/// The parts of a bar of counts.
+fn lying(counts: &[i64; 2]) -> Vec<(&'static str, Decimal)> {
+    ["b1", "b2"].into_iter().zip(counts.map(Decimal::from)).collect()
+}
+
+/// What all parts are together.
+fn whole(parts: &[(&'static str, Decimal)]) -> Decimal {
+    parts
         .iter()
-        .fold(Decimal::ZERO, |sum, (_, amount)| sum.saturating_add(size(amount)));
+        .fold(Decimal::ZERO, |sum, (_, amount)| sum.saturating_add(owed(amount)))
+}
+
+/// What is owed to us is no width of what we owe.
+fn owed(amount: &Decimal) -> Decimal {
+    (*amount).max(Decimal::ZERO)
+}
+
+/// Class, left end and width of each share of a bar that lies and is as wide as the whole.
+fn shares(parts: &[(&'static str, Decimal)], whole: Decimal) -> Vec<(&'static str, i64, i64)> {
     let mut left = LEFT;
     let share = |amount: &Decimal| {
-        let share = size(amount).checked_div(all)?.checked_mul(Decimal::from(WIDTH))?;
+        let share = owed(amount)
+            .checked_div(whole)?
+            .checked_mul(Decimal::from(WIDTH))?;
         share.trunc().to_i64()
     };
     parts
@@ -232,6 +231,7 @@ fn shares(parts: &[(&'static str, Decimal)]) -> Vec<(&'static str, i64, i64)> {
         .filter_map(|(class, amount)| {
             let width = share(amount)?;
             let here = left;
+            // What would stand out of the picture is left out of it.
             left = left.checked_add(width).filter(|end| *end <= 420)?;
             (width > 0).then_some((*class, here, width))
         })
@@ -289,16 +289,20 @@ mod tests {
 
     #[test]
     fn bars_that_lie_stay_in_the_picture_and_credits_take_no_room() {
-        assert_eq!(lying(&[1, 1], 2), [("b1", 144, 136), ("b2", 280, 136)]);
-        assert_eq!(lying(&[i64::MAX, 1], 1), [("b2", 144, 272)]);
+        assert_eq!(
+            shares(&lying(&[1, 1]), Decimal::TWO),
+            [("b1", 144, 136), ("b2", 280, 136)]
+        );
+        assert_eq!(shares(&lying(&[i64::MAX, 1]), Decimal::ONE), [("b2", 144, 272)]);
         let parts = [
             ("b1", Decimal::from(30)),
             ("b2", Decimal::from(-5)),
             ("b3", Decimal::from(10)),
         ];
-        assert_eq!(shares(&parts), [("b1", 144, 204), ("b3", 348, 68)]);
-        assert!(shares(&[("b1", Decimal::ZERO)]).is_empty());
-        assert!(shares(&[("b1", Decimal::MAX), ("b2", Decimal::MAX)]).len() <= 2);
+        assert_eq!(shares(&parts, whole(&parts)), [("b1", 144, 204), ("b3", 348, 68)]);
+        assert!(shares(&[("b1", Decimal::ZERO)], Decimal::ZERO).is_empty());
+        let most = [("b1", Decimal::MAX), ("b2", Decimal::MAX)];
+        assert!(shares(&most, whole(&most)).len() <= 2);
     }
 
     #[test]

@@ -167,7 +167,7 @@ fn waits(row: &SupplierRow, waiting: &BTreeMap<u64, Sums>) -> String {
         .collect();
     if known.len() < ids.len() {
         // More suppliers than one question may name.
-        return "open the next page to see".to_owned();
+        return "not counted here".to_owned();
     }
     known
         .into_iter()

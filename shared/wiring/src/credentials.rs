@@ -86,7 +86,7 @@ pub(crate) fn of_invoice(ended: &Result<match_invoice::Rest, FlowError>) -> bool
             let waits = match &record.state {
                 State::Parked {
                     reason: ParkReason::Problem { problem },
-                } => problem.is_credential_refused(),
+                } => problem.is_of_the_connection(),
                 _ => record.delay.as_ref().is_some_and(Problem::is_of_the_connection),
             };
             waits || effects.into_iter().flatten().any(is_open_after_refusal)

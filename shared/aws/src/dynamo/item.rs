@@ -73,30 +73,48 @@ pub(crate) fn writer(item: &Item) -> Option<&str> {
         .map(String::as_str)
 }
 
+/// A body that no item can hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct TooLong {
+    /// Most bytes.
+    pub(crate) most: usize,
+    /// Its bytes.
+    pub(crate) bytes: usize,
+    /// Whether both are of the deflated body.
+    pub(crate) deflated: bool,
+}
+
 /// A body as it is stored.
 pub(crate) struct StoredBody {
     value: AttributeValue,
     schema: u64,
-    /// Its length there.
-    pub(crate) bytes: usize,
 }
 
 impl StoredBody {
-    /// Deflates what is long. `None` for more than anything that is stored may have.
-    pub(crate) fn of(body: &str) -> Option<Self> {
+    /// Deflates what is long.
+    pub(crate) fn of(body: &str) -> Result<Self, TooLong> {
         if body.len() <= PLAIN_BYTES_MAX {
-            return Some(Self {
+            return Ok(Self {
                 value: text_value(body),
                 schema: SCHEMA,
-                bytes: body.len(),
             });
         }
         if body.len() > TEXT_BYTES_MAX {
-            return None;
+            return Err(TooLong {
+                most: TEXT_BYTES_MAX,
+                bytes: body.len(),
+                deflated: false,
+            });
         }
         let deflated = compress_to_vec(body.as_bytes(), DEFLATE_LEVEL);
-        Some(Self {
-            bytes: deflated.len(),
+        if deflated.len() > BODY_BYTES_MAX {
+            return Err(TooLong {
+                most: BODY_BYTES_MAX,
+                bytes: deflated.len(),
+                deflated: true,
+            });
+        }
+        Ok(Self {
             value: AttributeValue::B(Blob::new(deflated)),
             schema: SCHEMA_DEFLATED,
         })
@@ -281,14 +299,12 @@ mod tests {
     fn a_long_body_is_stored_deflated_and_reads_back_as_it_was() {
         let line = r#"{"line":1,"quantity":"12.00","price":"17.25","text":"Stahl, 4 mm — geölt"},"#;
         for body in [line.repeat(20), line.repeat(20_000)] {
-            let stored = StoredBody::of(&body).unwrap();
-            assert!(
-                stored.bytes < body.len() / 2 && stored.bytes < BODY_BYTES_MAX,
-                "{}",
-                stored.bytes
-            );
             let item = with_body(&body);
-            assert!(matches!(item.get("body"), Some(AttributeValue::B(_))));
+            let Some(AttributeValue::B(stored)) = item.get("body") else {
+                panic!("{:?}", item.get("body"));
+            };
+            let bytes = stored.as_ref().len();
+            assert!(bytes < body.len() / 2 && bytes < BODY_BYTES_MAX, "{bytes}");
             let key = RecordKey::Invoice(InvoiceId(7));
             assert_eq!(to_record(&item, key.clone()).unwrap().body, body);
             // What an earlier version wrote, however long, stays readable.
@@ -302,7 +318,7 @@ mod tests {
     #[test]
     fn what_would_fill_the_memory_is_neither_stored_nor_read() {
         let too_long = "x".repeat(TEXT_BYTES_MAX + 1);
-        assert!(StoredBody::of(&too_long).is_none());
+        assert!(StoredBody::of(&too_long).is_err_and(|error| !error.deflated));
         let mut item = item();
         let bomb = compress_to_vec(too_long.as_bytes(), 4);
         item.insert("body".to_owned(), AttributeValue::B(Blob::new(bomb)));

@@ -4,7 +4,7 @@
 //! recognises a repeat for ten minutes; after that, and for the cheaper single `PutItem`, the `writer` attribute does. A
 //! read is strongly consistent, always; only [`Register::due`] reads an index, because an index cannot be.
 
-use super::item::{self, BODY_BYTES_MAX, Item, NewRecord, StoredBody, number_value, text_value};
+use super::item::{self, Item, NewRecord, StoredBody, number_value, text_value};
 use super::keys::{DUE_SHARDS, INVOICE_SHARDS, ItemKey, Keys, sortable};
 use crate::clients::failure::{Failure, judge};
 use crate::dynamo::Tries;
@@ -280,10 +280,15 @@ impl DynamoRegister {
                 Some((shard, *due))
             }
         };
-        let Some(body) = StoredBody::of(body).filter(|stored| stored.bytes <= BODY_BYTES_MAX) else {
-            let expected = format!("at most {BODY_BYTES_MAX} bytes once it is deflated");
-            return Err(invalid_commit("body", &expected, format!("{} bytes", body.len())));
-        };
+        let body = StoredBody::of(body).map_err(|error| {
+            let of = if error.deflated {
+                " once it is deflated"
+            } else {
+                ""
+            };
+            let expected = format!("at most {} bytes{of}", error.most);
+            invalid_commit("body", &expected, format!("{} bytes", error.bytes))
+        })?;
         let revision = seen
             .checked_add(1)
             .ok_or_else(|| invalid_commit("seen", "a revision", seen.to_string()))?;

@@ -177,19 +177,20 @@ impl Peer {
         };
         loop {
             self.take_turn(patience_end).await?;
+            let began = self.clock.now();
             let credential = match self.auth.credential(patience_end).await {
                 Ok(credential) => credential,
-                Err(error) => return Err(self.credential_failure(error).await),
+                Err(error) => return Err(self.credential_failure(error, began).await),
             };
             let time = self
                 .exchange_time(call, deadline)
                 .ok_or(Failure::NotStarted { retry_after: None })?;
             let request = self.request(call, &credential, time);
+            let began = self.clock.now();
             let answer = self.exchange(call, request, attempt).await;
             match &answer {
                 Ok(_) => self.pace.answered().await,
-                Err(TransportError::Forbidden(_)) => {}
-                Err(_) => self.pace.silent(self.clock.now()).await,
+                Err(_) => self.pace.silent(began, self.clock.now()).await,
             }
             let mut response = answer.map_err(Failure::Transport)?;
             scrub::scrub(&mut response, &self.auth.secrets(Some(&credential)));
@@ -262,7 +263,12 @@ impl Peer {
         self.pace.throttled(now, now.plus_millis(pause)).await;
     }
 
-    async fn credential_failure(&self, error: AuthError) -> Failure {
+    async fn credential_failure(&self, error: AuthError, began: Timestamp) -> Failure {
+        match &error {
+            AuthError::Refused(_) => self.pace.answered().await,
+            // Whoever waits for a token waits for its host.
+            AuthError::Unavailable { .. } => self.pace.silent(began, self.clock.now()).await,
+        }
         if let AuthError::Unavailable {
             throttled: true,
             retry_after,

@@ -14,9 +14,10 @@ const RECOVERY_MILLIS: i64 = 3_000;
 /// How long the shared bucket is not asked again after it could not be reached, in milliseconds.
 const OUTAGE_MILLIS: i64 = 10_000;
 
-/// After how many exchanges in a row without any answer a host rests: each of them holds a worker for its whole time, which is
-/// then missing to every other connection.
+/// After how many silences in a row a host rests. A silence is an exchange without an answer that held its worker for at least
+/// this long, in milliseconds: that time is missing to every other connection. What fails at once costs nobody anything.
 const SILENCES_MAX: u32 = 5;
+const SILENCE_MILLIS: i64 = 2_000;
 /// How long a silent host rests first, and at most, in milliseconds; the rest doubles with every trial that brings no answer.
 const REST_FIRST_MILLIS: i64 = 5_000;
 const REST_MILLIS_MAX: i64 = 120_000;
@@ -278,11 +279,14 @@ impl Pace {
         }
     }
 
-    /// An exchange with the host has brought no answer. After [`SILENCES_MAX`] in a row, or when it was to try the host, the
-    /// host rests: everybody who wants something of it is told at once to come again.
-    pub async fn silent(&self, now: Timestamp) {
+    /// What began then has brought no answer of the host. After [`SILENCES_MAX`] silences in a row, or when it was to try the
+    /// host, the host rests: everybody who wants something of it is told at once to come again.
+    pub async fn silent(&self, began: Timestamp, now: Timestamp) {
         let until = {
             let mut state = self.state();
+            if !state.tries && now.millis_since(began) < SILENCE_MILLIS {
+                return;
+            }
             state.silences = state.silences.saturating_add(1);
             let tried = std::mem::take(&mut state.tries);
             // Those that were on their way when the rest began say nothing new.
@@ -383,7 +387,9 @@ mod tests {
 
     async fn silent_times(pace: &Pace, now: Timestamp, times: u32) {
         for _ in 0..times {
-            pace.silent(now).await;
+            pace.silent(now.plus_millis(-SILENCE_MILLIS), now).await;
+            // What fails at once is no silence.
+            pace.silent(now, now).await;
         }
     }
 
@@ -409,7 +415,7 @@ mod tests {
             if shared.is_some() {
                 assert!(two.admit(tried, MINUTE).await.is_err(), "for all");
             }
-            one.silent(tried).await;
+            one.silent(tried, tried).await;
             let doubled = tried.plus_millis(2 * REST_FIRST_MILLIS + 500);
             assert!(one.admit(doubled.plus_millis(-1_000), MINUTE).await.is_err());
             assert_eq!(one.admit(doubled, MINUTE).await, Ok(Duration::ZERO));
@@ -429,7 +435,7 @@ mod tests {
         for _ in 0..70 {
             now = now.plus_millis(REST_MILLIS_MAX);
             assert_eq!(pace.admit(now, MINUTE).await, Ok(Duration::ZERO));
-            pace.silent(now).await;
+            pace.silent(now, now).await;
         }
     }
 

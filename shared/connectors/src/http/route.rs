@@ -19,6 +19,16 @@ const PEM_BYTES_MAX: usize = 32 * 1024;
 /// Most certificates of a company's authorities, and most in a chain of ours.
 const CERTIFICATES_MAX: usize = 32;
 
+/// How the sentences begin that say what is wrong with a route. None of them repeats a value.
+pub(crate) const SENTENCES: [&str; 6] = [
+    "proxy: ",
+    "ca_certificates: ",
+    "client_certificate: ",
+    "client_certificate is missing",
+    "client_key: ",
+    "client_key is missing",
+];
+
 /// The section `network` of a system, as it is written.
 #[derive(Deserialize, Default)]
 #[serde(deny_unknown_fields, default)]

@@ -5,6 +5,7 @@
 //! seen). Which one, and every name in it, is data.
 
 use super::sources::{ACTIVE, CODE};
+use super::suppliers::{HASH, OPERATION};
 use crate::http::address::BaseUrl;
 use domain::ids::InvoiceId;
 use domain::problem::Problem;
@@ -144,7 +145,7 @@ impl InvoiceLink {
             .values()
             .any(|taken| taken == field)
             || profile.create_constants.contains_key(field)
-            || ["dataOperation", "concurrencyHash"].contains(&field);
+            || [OPERATION, HASH].contains(&field);
         if field.is_empty() || is_taken {
             refuse(
                 "field",

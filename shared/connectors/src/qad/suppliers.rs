@@ -22,9 +22,9 @@ use std::collections::{BTreeMap, BTreeSet};
 /// The day of a supplier whose last change QAD does not tell: before any cursor.
 const NEVER_CHANGED: Date = jiff::civil::date(1900, 1, 1);
 /// QAD's mark of what a save does (seen).
-const OPERATION: &str = "dataOperation";
+pub(super) const OPERATION: &str = "dataOperation";
 /// QAD's optimistic lock (seen).
-const HASH: &str = "concurrencyHash";
+pub(super) const HASH: &str = "concurrencyHash";
 
 /// The fields that are texts, by our two names of them.
 const TEXTS: [(SupplierField, &str); 9] = [

@@ -1,6 +1,7 @@
 //! QAD's requests, exactly as they go over the wire.
 
 use super::profile::{Constant, Profile, Resource};
+use super::suppliers::{HASH, OPERATION};
 use crate::http::address::BaseUrl;
 use domain::ids::DocumentKind;
 use domain::matching::SupplierInvoiceDraft;
@@ -211,8 +212,8 @@ pub(crate) fn create_body(
         };
         record.push((name.clone(), value));
     }
-    record.push(("dataOperation".to_owned(), text("C")));
-    record.push(("concurrencyHash".to_owned(), text("")));
+    record.push((OPERATION.to_owned(), text("C")));
+    record.push((HASH.to_owned(), text("")));
     let records = Out::List(vec![Out::Object(record)]);
     serde_json::to_vec(&if resource.is_bdoc() {
         records

@@ -37,6 +37,34 @@ fn the_documented_example_is_a_connection() {
 }
 
 #[test]
+fn what_is_wrong_with_the_way_out_is_told_without_its_values() {
+    for (field, value, said) in [
+        ("network", json!({"proxy": "hunter2"}), "proxy: http://host:port"),
+        (
+            "network",
+            json!({"client_key": "hunter2"}),
+            "client_certificate is missing",
+        ),
+        ("network", json!("hunter2"), "a value of another type"),
+        (
+            "network",
+            json!({"client_key": {"hunter2": 1}}),
+            "a value of another type",
+        ),
+        ("networks", json!(["10.20.0.0/33"]), "10.20.0.0/33"),
+    ] {
+        let mut document = document();
+        document["qad"][field] = value;
+        let problems = ConnectionDocument::parse(&document.to_string()).unwrap_err();
+        let told = format!("{problems:?}");
+        assert!(
+            told.contains(said) && !told.contains("hunter2"),
+            "{field}: {told}"
+        );
+    }
+}
+
+#[test]
 fn the_defaults_that_the_example_documents_are_the_defaults() {
     // Uncommenting every documented default changes nothing.
     let uncommented: Vec<&str> = EXAMPLE

@@ -281,8 +281,11 @@ fn a_first_look_up_without_an_answer_sends_nothing() {
 fn a_first_look_up_that_the_connection_lacks_a_right_for_comes_again_for_a_day() {
     let refused = || Heard::LookedUp(Err(ReadError::Refused(problem("QAD_PERMISSION_DENIED"))));
     let mut shell = Shell::new(Manner::default());
-    for setbacks in 0..CONNECTION_SETBACKS_MAX {
-        assert_eq!(shell.effect.setbacks, setbacks);
+    // What an outage has cost before does not count.
+    shell.effect.setbacks = 1_000;
+    shell.effect.problem = Some(problem("DOWN"));
+    for refusals in 0..290 {
+        assert!(shell.effect.setbacks == refusals || refusals == 0);
         shell.comes_back(shell.effect.not_before);
         let told = shell.hears(refused());
         assert_eq!(shell.stores("not-applied", told).0, None);

@@ -4,6 +4,7 @@ use crate::pause::{self, Stop};
 use crate::store::verify_chain;
 use crate::sync_model::{Fault, Model};
 use domain::ownership::{HELD_MILLIS, MARK_NOT_RENEWED, MARK_TOO_YOUNG, MARK_UNKNOWN, OWNED_BY_ANOTHER};
+use domain::timing::Timing;
 use std::cell::RefCell;
 
 const LOOKUP: &str = "QAD Integration Owner";

@@ -3,6 +3,7 @@ use crate::plans::allow;
 use crate::ports::SourceScan;
 use crate::sync_model::{Fault, Model};
 use domain::lookups::QadValue;
+use domain::timing::Timing;
 use proptest::prelude::*;
 use std::collections::BTreeSet;
 

@@ -4,6 +4,7 @@ use crate::supplier_event::{awaited_supplier_id, awaited_supplier_key};
 use crate::sync_model::{Fault, Model};
 use domain::ids::InvoiceId;
 use domain::suppliers::{CoupaSupplierStatus, SupplierData, SupplierFilter};
+use domain::timing::Timing;
 use proptest::prelude::*;
 
 fn fields(name: &str, city: &str) -> SupplierData {

@@ -260,6 +260,7 @@ fn what_is_wrong_with_a_route_is_said_without_its_values() {
     ] {
         let error = written(&section).unwrap_err();
         assert!(error.starts_with(said), "{error}");
+        assert!(SENTENCES.iter().any(|start| error.starts_with(start)), "{error}");
         assert!(!error.contains("hunter2"), "{error}");
     }
     let whole = format!(
