@@ -2089,4 +2089,4 @@ async fn receipt_missed(
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

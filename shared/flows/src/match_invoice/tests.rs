@@ -146,7 +146,7 @@ fn account(code: &str) -> ChargeAccount {
     }
 }
 
-fn settings() -> InvoiceSettings {
+pub(crate) fn settings() -> InvoiceSettings {
     let policy = MatchPolicy {
         tolerance: Default::default(),
         domain: "10USA".parse().unwrap(),
