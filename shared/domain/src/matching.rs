@@ -128,7 +128,7 @@ macro_rules! exception_codes {
             pub const ALL: &'static [Self] = &[$(Self::$variant),*];
 
             /// The stable text of the code.
-            pub fn as_str(self) -> &'static str {
+            pub const fn as_str(self) -> &'static str {
                 match self { $(Self::$variant => $code,)* }
             }
 

@@ -794,6 +794,19 @@ impl BillPayments {
         ))
     }
 
+    /// Whether Coupa shows an allocation that counts as QAD has it now, in the bill's own currency.
+    pub fn shows(&self, paid: &Allocation) -> bool {
+        self.allocations.get(&paid.key).is_some_and(|state| {
+            let now = AllocationState {
+                latest: paid.clone(),
+                ..state.clone()
+            };
+            state.written == Written::Paid
+                && !self.has_changed(&now)
+                && state.discount(self.currency) == now.discount(self.currency)
+        })
+    }
+
     fn has_changed(&self, state: &AllocationState) -> bool {
         state
             .amount(self.currency)

@@ -6,12 +6,14 @@ use crate::explain;
 use crate::ids::{EntityCode, InvoiceId, QadInvoiceIdentity};
 use crate::instruction::Instruction;
 use crate::lifecycle::{Event, InvoiceRecord, ParkReason, State};
+use crate::matching::ExceptionCode;
 use crate::money::Currency;
-use crate::payments::{BillPayments, PAID_TWICE};
+use crate::payments::{Allocation, BillPayments, PAID_TWICE};
 use crate::problem::Problem;
 use crate::time::Timestamp;
 use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// How long a new invoice in Coupa may be unknown to the register before that is strange, in milliseconds: longer than the
 /// poll's interval.
@@ -242,7 +244,8 @@ fn judge_posted(record: &InvoiceRecord, documents: &[QadDocument]) -> Option<Dif
             if summary.is_some_and(|s| s.total != document.total || s.currency != document.currency) =>
         {
             // What QAD rounded otherwise was accepted with the very total that it has.
-            let explained = record.posted_total == Some(document.total);
+            let explained = record.posted_total == Some(document.total)
+                && summary.is_some_and(|s| s.currency == document.currency);
             (
                 Kind::AmountDiffers,
                 explained,
@@ -263,14 +266,26 @@ pub fn judge_listing(record: &InvoiceRecord, listed: Option<&CoupaStatus>) -> Op
     })
 }
 
+/// The codes that say that something stands in QAD, or in the register, under the invoice's own identity. One that only may be the
+/// same bill, under another number, says nothing of it.
+const FOUND_IN_QAD: [&str; 7] = [
+    ExceptionCode::DuplicateReference.as_str(),
+    ExceptionCode::DuplicateReferenceOtherYear.as_str(),
+    "QAD_DUPLICATE_DOCUMENTS",
+    "QAD_DOCUMENT_DIFFERS",
+    "QAD_DOCUMENT_FOREIGN",
+    "QAD_DOCUMENT_LATE",
+    "QAD_DOCUMENT_WITHOUT_NUMBER",
+];
+
 /// What was not posted here, against what QAD has of it all the same.
 fn judge_unposted(record: &InvoiceRecord, documents: &[QadDocument]) -> Difference {
-    let codes = record.state.codes().join(", ");
+    let codes = record.state.codes();
+    let is_found = codes.iter().any(|code| FOUND_IN_QAD.contains(&code.as_str()));
+    let codes = codes.join(", ");
     let (kind, explained) = match (&record.state, documents.is_empty()) {
         // A document that the product itself found and parked the invoice for is explained by that.
-        (State::Parked { .. }, false) if codes.contains("QAD_DOCUMENT") || codes.contains("DUPLICATE") => {
-            (Kind::WaitsForAPerson, true)
-        }
+        (State::Parked { .. }, false) if is_found => (Kind::WaitsForAPerson, true),
         (_, false) => (Kind::InQadNotByUs, false),
         (State::Held { .. }, true) => (Kind::WaitsForQad, true),
         (State::Parked { .. }, true) => (Kind::WaitsForAPerson, true),
@@ -322,45 +337,72 @@ fn accepted<'e>(
     })
 }
 
+/// What allocations of an invoice come to with their discounts, each in the currency in which QAD shows it: the invoice's own
+/// where it has a column for that.
+pub fn paid_sums(record: &InvoiceRecord, paid: &[Allocation]) -> BTreeMap<Currency, Decimal> {
+    let own = record.summary.as_ref().map(|summary| summary.currency);
+    let mut sums = BTreeMap::new();
+    for one in paid {
+        let amount = match (one.in_invoice_currency, own) {
+            (Some(amount), Some(own)) => (own, amount),
+            _ => (one.currency, one.allocated),
+        };
+        for (currency, amount) in [amount, (one.currency, one.discount)] {
+            if !amount.is_zero() {
+                let sum: &mut Decimal = sums.entry(currency).or_default();
+                *sum = sum.saturating_add(amount);
+            }
+        }
+    }
+    sums
+}
+
 /// What was paid in QAD and is not shown in Coupa, by what is known of the bill. A bill on its way is explained.
 pub fn judge_payment(
     record: &InvoiceRecord,
     bill: Option<&BillPayments>,
-    paid: (Currency, Decimal),
+    paid: &[Allocation],
 ) -> Option<Difference> {
     let difference = |kind: Kind, what: String| {
         let explained = !matches!(kind, Kind::PaidInQadNotInCoupa | Kind::PaidTwice);
-        Some(Difference {
-            currency: paid.0.to_string(),
-            amount: paid.1.normalize().to_string(),
-            ..Difference::of(record, kind, explained, what)
-        })
+        let mut difference = Difference::of(record, kind, explained, what);
+        let sums = paid_sums(record, paid);
+        let own = record
+            .summary
+            .as_ref()
+            .and_then(|s| sums.get_key_value(&s.currency));
+        if let Some((currency, amount)) = own.or_else(|| sums.first_key_value()) {
+            difference.currency = currency.to_string();
+            difference.amount = amount.normalize().to_string();
+        }
+        Some(difference)
     };
     let Some(bill) = bill else {
         let what = "no payment of it is known here; run poll-payments".to_owned();
         return difference(Kind::PaidInQadNotInCoupa, what);
     };
-    // In the bill's ledger from before the days that are read there may be more; less is a difference.
-    let settled = bill.settled_amount().unwrap_or_default();
-    let behind = if paid.1.is_sign_negative() {
-        settled > paid.1
-    } else {
-        settled < paid.1
-    };
-    match (behind, &bill.parked, &bill.left_alone, bill.word()) {
+    // In the bill's ledger there may be more, from before the days that are read.
+    let missing = paid.iter().find(|paid| !bill.shows(paid));
+    match (missing, &bill.parked, &bill.left_alone, bill.word()) {
         (_, Some(problem), ..) if problem.code == PAID_TWICE => {
             difference(Kind::PaidTwice, problem.to_string())
         }
-        (false, ..) => None,
-        (true, Some(problem), ..) => difference(Kind::PaymentWaitsForAPerson, problem.to_string()),
-        (true, None, Some(problem), _) => difference(Kind::PaymentLeftAlone, problem.to_string()),
-        (true, None, None, "paying") => {
+        (None, ..) => None,
+        (Some(_), Some(problem), ..) => difference(Kind::PaymentWaitsForAPerson, problem.to_string()),
+        (Some(_), None, Some(problem), _) => difference(Kind::PaymentLeftAlone, problem.to_string()),
+        (Some(_), None, None, "paying") => {
             difference(Kind::PaymentOnItsWay, "being written to Coupa".to_owned())
         }
-        _ => difference(
-            Kind::PaidInQadNotInCoupa,
-            format!("{} shown in Coupa", settled.normalize()),
-        ),
+        (Some(missing), None, None, _) => {
+            let settled = bill.settled_amount().unwrap_or_default().normalize();
+            difference(
+                Kind::PaidInQadNotInCoupa,
+                format!(
+                    "{settled} {} shown in Coupa, and not {}",
+                    bill.currency, missing.key
+                ),
+            )
+        }
     }
 }
 

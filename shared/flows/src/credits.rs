@@ -39,6 +39,8 @@ pub(crate) struct Credits {
     name: String,
     revision: u64,
     kept: Kept,
+    /// Whether the one that asks is among those that have been approved.
+    is_own_open: bool,
 }
 
 impl Credits {
@@ -54,7 +56,9 @@ impl Credits {
         let name = Home::credits_name(credited);
         let mut kept = stored.map(parse::<Kept>).transpose()?.unwrap_or_default();
         let mut open = std::mem::take(&mut kept.open);
+        let all = open.len();
         open.retain(|share| home.holder(&share.connection, share.credit_note) != Holder::own(own));
+        let is_own_open = open.len() < all;
         let holder_of = |share: &Share| home.holder(&share.connection, share.credit_note);
         let holders: BTreeSet<Holder> = open.iter().map(holder_of).collect();
         let records = neighbours::invoices(register, &holders).await?;
@@ -79,7 +83,14 @@ impl Credits {
             name,
             revision: stored.map_or(0, |stored| stored.revision),
             kept,
+            is_own_open,
         })
+    }
+
+    /// True for a credit note in QAD that is counted with the settled ones already: another one that was written since has moved
+    /// it there, where nothing is taken out again. What it credits then stands as it was first kept.
+    pub(crate) fn has_settled(&self, record: &InvoiceRecord) -> bool {
+        record.credits.as_ref() == Some(&self.name) && record.state.voucher().is_some() && !self.is_own_open
     }
 
     /// How much others credit in a currency.

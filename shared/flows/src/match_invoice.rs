@@ -1513,7 +1513,9 @@ async fn ours(
     keys.extend(identity.iter().flat_map(claim_keys));
     keys.extend(corrected.iter().flat_map(claim_keys));
     keys.extend(corrected.iter().map(|corrected| home.claim_key(corrected)));
-    keys.extend(corrected.iter().map(|corrected| home.credits_key(corrected)));
+    // Only credits of goods are counted and limited; the invoice that is corrected is looked for whatever is credited.
+    let counted = corrected.as_ref().filter(|_| invoice.credits_goods());
+    keys.extend(counted.map(|counted| home.credits_key(counted)));
     let mut found = deps.context.register.read(&keys).await?.into_iter();
     let mut reserved = reserved_on(deps, numbers, &mut found)?;
     let connections = found.next().flatten();
@@ -1548,17 +1550,19 @@ async fn ours(
         .map(|claim| parse::<IdentityClaim>(&claim))
         .transpose()?
         .map(|claim| claim.owner);
-    let (corrects_elsewhere, credits) = match &corrected {
-        Some(corrected) => {
-            let (claim, kept) = (found.next().flatten(), found.next().flatten());
-            let holder = claim.map(|claim| home.claimed_by(&claim)).transpose()?;
-            let kept = Credits::of(deps.context.register, home, corrected, kept.as_ref(), invoice.id);
-            (
-                holder.filter(|holder| holder.connection.is_some()),
-                Some(Box::pin(kept).await?).filter(|_| invoice.credits_goods()),
-            )
+    let corrects_elsewhere = corrected
+        .as_ref()
+        .and_then(|_| found.next().flatten())
+        .map(|claim| home.claimed_by(&claim))
+        .transpose()?
+        .filter(|holder| holder.connection.is_some());
+    let credits = match counted {
+        Some(counted) => {
+            let kept = found.next().flatten();
+            let credits = Credits::of(deps.context.register, home, counted, kept.as_ref(), invoice.id);
+            Some(Box::pin(credits).await?)
         }
-        None => (None, None),
+        None => None,
     };
     let mut others: BTreeSet<Holder> = reserved
         .values()
@@ -1611,12 +1615,13 @@ async fn ours(
     };
     let claimed = corrects.and_then(|id| others.get(&Holder::own(id)));
     let elsewhere = corrects_elsewhere.and_then(|holder| others.get(&holder));
-    let corrected = match (&corrected, &credits) {
-        (Some(corrected), Some(credits)) => {
+    let corrected = match &corrected {
+        Some(corrected) => {
+            let credits = credits.as_ref();
             let original = originals::original(deps, invoice, corrected, claimed, elsewhere, credits);
             Box::pin(original).await?
         }
-        _ => Corrected::default(),
+        None => Corrected::default(),
     };
     Ok(Ours {
         reserved,
@@ -1986,22 +1991,32 @@ async fn wake_in(
 ) -> Result<(), FlowError> {
     let ids = waiting::invoices(context.register, lines.iter().cloned()).await?;
     for id in ids.into_iter().filter(|id| Some(*id) != posted) {
-        for _ in 0..WAKE_TRIES_MAX {
-            let Some(loaded) = load::<InvoiceRecord>(context.register, RecordKey::Invoice(id)).await? else {
-                break;
-            };
-            let waits = match &loaded.document.state {
-                State::Held { exceptions, .. } => is_credit || waits_for_others(exceptions),
-                State::Parked { .. } => is_credit,
-                _ => false,
-            };
-            // Whoever has decided it in this moment may have done so on what QAD has shown before.
-            if !waits || waiting::make_due(context, loaded, context.clock.now()).await? {
-                break;
-            }
+        if !wake(context, id, is_credit).await? {
+            // Nothing is lost: it stands as it does, and its own recheck looks at it again.
+            tracing::warn!(invoice = %id, "could not be woken, somebody else writes it each time");
         }
     }
     Ok(())
+}
+
+/// Makes one due if it waits; false when somebody else has written it at each try.
+async fn wake(context: &Context<'_>, id: InvoiceId, is_credit: bool) -> Result<bool, FlowError> {
+    for attempt in 0..WAKE_TRIES_MAX {
+        let Some(loaded) = load::<InvoiceRecord>(context.register, RecordKey::Invoice(id)).await? else {
+            return Ok(true);
+        };
+        let waits = match &loaded.document.state {
+            State::Held { exceptions, .. } => is_credit || waits_for_others(exceptions),
+            State::Parked { .. } => is_credit,
+            _ => false,
+        };
+        // Whoever has decided it in this moment may have done so on what QAD has shown before.
+        if !waits || waiting::make_due(context, loaded, context.clock.now()).await? {
+            return Ok(true);
+        }
+        context.pause(attempt).await;
+    }
+    Ok(false)
 }
 
 /// True when an order in Coupa has come into the way of an invoice with this decision.
@@ -2074,4 +2089,4 @@ async fn receipt_missed(
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -715,8 +715,8 @@ async fn credit_of(
     record: &mut InvoiceRecord,
     total: Decimal,
 ) -> Result<Option<RecordWrite>, OperatorError> {
-    record.credits = None;
     let Some(corrected) = originals::corrected(invoice, identity).filter(|_| invoice.credits_goods()) else {
+        record.credits = None;
         return Ok(None);
     };
     let (register, home) = (deps.context.register, deps.home);
@@ -724,6 +724,9 @@ async fn credit_of(
     let kept = register.read(&keys).await.map_err(FlowError::Store)?;
     let kept = kept.into_iter().next().flatten();
     let credits = Credits::of(register, home, &corrected, kept.as_ref(), invoice.id).await?;
+    if credits.has_settled(record) {
+        return Ok(None);
+    }
     Ok(Some(credits.write(home, record, invoice.currency, total)?))
 }
 

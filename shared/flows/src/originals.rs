@@ -46,7 +46,7 @@ pub(crate) async fn original(
     corrected: &QadInvoiceIdentity,
     claimed: Option<&InvoiceRecord>,
     elsewhere: Option<&InvoiceRecord>,
-    credits: &Credits,
+    credits: Option<&Credits>,
 ) -> Result<Corrected, FlowError> {
     let of_claim = claimed.map(original_of).transpose()?.flatten();
     let is_posted = |original: &Original| matches!(original, Original::Posted { .. });
@@ -112,11 +112,15 @@ pub(crate) async fn original(
 
 /// What these invoices of one number bill, and what others than this credit note credit of them. Those that are in QAD, or
 /// perhaps there, count together; of those that only may come to be, such as a bill that was entered twice, the largest does.
+/// `None` for a credit note that credits no goods: what it credits is not counted.
 fn credited<'a>(
     invoice: &Invoice,
     records: impl Iterator<Item = &'a InvoiceRecord>,
-    credits: &Credits,
+    credits: Option<&Credits>,
 ) -> Result<Option<Credited>, FlowError> {
+    let Some(credits) = credits else {
+        return Ok(None);
+    };
     let mut in_qad = BTreeMap::<Currency, Decimal>::new();
     let mut to_come = BTreeMap::<Currency, Decimal>::new();
     for record in records {

@@ -122,13 +122,10 @@ pub async fn run(deps: &Deps<'_>) -> Result<Polled, PollError> {
         let page = deps.coupa.exportable_invoices(after).await?;
         let (last, more) = (page.last, page.more);
         take(deps, page, &mut polled).await?;
-        match last {
-            Some(last) if more && after.is_none_or(|before| last > before) => after = Some(last),
-            Some(last) if more => return Err(does_not_advance(after, last)),
-            _ => {
-                remember(deps, &mut stored, None).await?;
-                return Ok(polled);
-            }
+        after = next_page(after, last, more)?;
+        if after.is_none() {
+            remember(deps, &mut stored, None).await?;
+            return Ok(polled);
         }
         pages = pages.saturating_add(1);
         if pages.is_multiple_of(PAGES_PER_PLACE) {
@@ -182,7 +179,23 @@ async fn remember(
     Ok(())
 }
 
-fn does_not_advance(after: Option<InvoiceId>, last: InvoiceId) -> PollError {
+/// After which invoice the list goes on, of which a page ends with `last`; `None` at its end.
+///
+/// # Errors
+/// The page says that there is more, and does not advance: that is not the end of the list.
+pub fn next_page(
+    after: Option<InvoiceId>,
+    last: Option<InvoiceId>,
+    more: bool,
+) -> Result<Option<InvoiceId>, PollError> {
+    match last {
+        _ if !more => Ok(None),
+        Some(last) if after.is_none_or(|before| last > before) => Ok(Some(last)),
+        _ => Err(does_not_advance(after, last)),
+    }
+}
+
+fn does_not_advance(after: Option<InvoiceId>, last: Option<InvoiceId>) -> PollError {
     PollError::Read(ReadError::Unreadable(
         Problem::new(
             "COUPA_PAGE_DOES_NOT_ADVANCE",
@@ -190,7 +203,7 @@ fn does_not_advance(after: Option<InvoiceId>, last: InvoiceId) -> PollError {
         )
         .field("id")
         .expected(format!("more than {}", after.map_or(0, |id| id.0)))
-        .actual(last.to_string()),
+        .actual(last.map_or_else(|| "none".to_owned(), |last| last.to_string())),
     ))
 }
 
@@ -252,4 +265,4 @@ fn is_news(head: &InvoiceHead, known: Option<&InvoiceRecord>) -> bool {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

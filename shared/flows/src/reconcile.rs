@@ -11,7 +11,7 @@
 mod reading;
 
 use crate::match_invoice::{InvoiceSettings, change_at};
-use crate::poll_coupa::PollError;
+use crate::poll_coupa::{PollError, next_page};
 use crate::ports::{CommitError, Coupa, Index, InvoiceHead, RecordKey, Register, RowsAsked};
 use crate::store::{Context, FlowError, Loaded, load, parse, save};
 use crate::watermark::{self, count, days_before};
@@ -399,11 +399,9 @@ impl Work<'_> {
             Stage::Listed { after } => {
                 let page = self.deps.coupa.exportable_invoices(after).await?;
                 run.add(listed(self.deps, &page.heads).await?);
-                run.stage = match page.last {
-                    Some(last) if page.more && after.is_none_or(|before| last > before) => {
-                        Stage::Listed { after: Some(last) }
-                    }
-                    _ => run.next_view(None),
+                run.stage = match next_page(after, page.last, page.more)? {
+                    Some(last) => Stage::Listed { after: Some(last) },
+                    None => run.next_view(None),
                 };
             }
             Stage::Standing { view, beyond } => {
@@ -589,8 +587,13 @@ async fn park(deps: &Deps<'_>, id: InvoiceId) -> Result<(), PollError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::feed::tests::ready;
+    use crate::match_invoice::tests::settings;
+    use crate::memory_register::MemoryRegister;
+    use crate::poll_coupa::tests::Shop;
     use crate::ports::{ReadError, StoreError};
     use domain::problem::Problem;
+    use domain::timing::Timing;
 
     #[test]
     fn nothing_is_left_out_for_want_of_credentials_or_of_our_own_register() {
@@ -606,6 +609,41 @@ mod tests {
         let refused = ReadError::Refused(problem("QAD_CREDENTIAL_REFUSED"));
         assert!(refused.problem().is_credential_refused() && !may_be_left(&refused.into()));
         assert!(!may_be_left(&StoreError(problem("DYNAMODB_UNAVAILABLE")).into()));
+    }
+
+    #[test]
+    fn a_list_that_does_not_advance_is_no_end_of_it() {
+        let index = MemoryRegister::new();
+        let mut shop = Shop::new(120);
+        let timing = Timing::default();
+        let settings = settings();
+        let policy = PaymentPolicy::default();
+        let mut outcomes = Vec::new();
+        for stuck in [true, false] {
+            shop.stuck = stuck;
+            let deps = Deps {
+                context: Context {
+                    register: &shop.model,
+                    clock: &shop.model,
+                    chance: &shop.model,
+                    timing: &timing,
+                    deadline: Timestamp(i64::MAX),
+                },
+                index: &index,
+                coupa: &shop,
+                books: &[],
+                settings: &settings,
+                payments: &policy,
+                anew: true,
+                tell: &|_| (),
+            };
+            let ended = ready(run(&deps)).map(|done| done.outcome);
+            outcomes.push(ended.map_err(|error| error.problem().code));
+        }
+        let stuck = "COUPA_PAGE_DOES_NOT_ADVANCE".to_owned();
+        assert_eq!(outcomes, [Err(stuck), Ok(Outcome::Complete)]);
+        let counts = ready(known(&shop.model)).unwrap().last.unwrap().counts;
+        assert_eq!(counts.get(&Kind::OnlyInCoupa), Some(&120));
     }
 
     #[test]

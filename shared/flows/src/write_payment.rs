@@ -475,7 +475,6 @@ async fn standing(context: &Context<'_>, invoice: InvoiceId) -> Result<Standing,
     })
 }
 
-/// Looks again later, ever more slowly, and says why; nothing is written when that is planned already.
 /// How long a bill waits, in milliseconds, before it asks again whether its invoice is in QAD, having asked so often in vain.
 pub fn wait_for_invoice_millis(asked: u32) -> i64 {
     NOT_POSTED_RECHECK_MILLIS
@@ -484,6 +483,7 @@ pub fn wait_for_invoice_millis(asked: u32) -> i64 {
         .min(NOT_POSTED_RECHECK_MILLIS_MAX)
 }
 
+/// Looks again later, ever more slowly, and says why; nothing is written when that is planned already.
 async fn wait_for_invoice(
     context: &Context<'_>,
     loaded: Loaded<BillPayments>,

@@ -14,7 +14,7 @@ use domain::ids::{EntityCode, InvoiceId};
 use domain::lifecycle::{InvoiceRecord, State};
 use domain::money::Currency;
 use domain::problem::Problem;
-use domain::reconcile::{Difference, only_in_coupa, out_of_reach};
+use domain::reconcile::{Difference, only_in_coupa, out_of_reach, paid_sums};
 use domain::time::{Date, Timestamp};
 use domain::words;
 use flows::poll_coupa::PollError;
@@ -184,9 +184,13 @@ pub(crate) async fn run(
                 .or_default()
                 .add(document.currency, document.total);
         }
-        if let Some((currency, amount)) = paid.of(&books, record) {
-            sides.entry("paid in QAD").or_default().add(currency, amount);
-            let found = reconcile::judge_payment(&register, record, (currency, amount)).await;
+        if let Some(paid) = paid.of(&books, record) {
+            let side = sides.entry("paid in QAD").or_default();
+            side.count = side.count.saturating_add(1);
+            for (currency, amount) in paid_sums(record, paid) {
+                side.totals.add(currency, amount);
+            }
+            let found = reconcile::judge_payment(&register, record, paid).await;
             differences.extend(found.map_err(unfinished)?);
         }
     }

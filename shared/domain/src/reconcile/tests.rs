@@ -2,6 +2,7 @@ use super::*;
 use crate::documents::InvoiceParticulars;
 use crate::ids::DocumentKind;
 use crate::lifecycle::{PostedHow, Summary, Voucher};
+use crate::payments::{PaymentKey, PaymentStatus, Written};
 
 fn voucher(number: u64) -> Voucher {
     Voucher {
@@ -76,6 +77,12 @@ fn every_difference_has_its_name() {
             [("amount-differs", explained)]
         );
     }
+    // The very same figure in another currency is no rounding.
+    let in_pesos = QadDocument {
+        currency: "MXN".parse().unwrap(),
+        ..document(7, 101)
+    };
+    assert_eq!(kinds(&rounded_by_qad, &[in_pesos]), [("amount-differs", false)]);
     assert_eq!(kinds(&posted, &[document(8, 100)]), [("voucher-differs", false)]);
     assert_eq!(
         kinds(&posted, &[document(7, 100), document(8, 100)]),
@@ -91,6 +98,37 @@ fn every_difference_has_its_name() {
         .unwrap();
     assert_eq!(kinds(&held, &[]), [("waits-for-qad", true)]);
     assert_eq!(kinds(&held, &[document(1, 1)]), [("in-qad-not-by-us", false)]);
+}
+
+#[test]
+fn a_document_is_explained_by_a_code_about_its_own_identity_alone() {
+    let parked = |problem: &str| {
+        let reason = ParkReason::Problem {
+            problem: Problem::new(problem, ""),
+        };
+        InvoiceRecord::new(InvoiceId(8), Timestamp(0))
+            .after(&Event::Parked { reason }, Timestamp(0))
+            .unwrap()
+    };
+    for code in FOUND_IN_QAD {
+        assert_eq!(
+            kinds(&parked(code), &[document(1, 1)]),
+            [("waits-for-a-person", true)],
+            "{code}"
+        );
+    }
+    for code in ["NEAR_DUPLICATE", "PRICE_OVER_TOLERANCE"] {
+        assert_eq!(
+            kinds(&parked(code), &[document(1, 1)]),
+            [("in-qad-not-by-us", false)],
+            "{code}"
+        );
+        assert_eq!(
+            kinds(&parked(code), &[]),
+            [("waits-for-a-person", true)],
+            "{code}"
+        );
+    }
 }
 
 #[test]
@@ -137,10 +175,76 @@ fn what_coupa_lists_and_nobody_knows_is_strange_after_an_hour() {
 
 #[test]
 fn a_payment_that_nobody_has_taken_in_is_unexplained() {
-    let paid = ("USD".parse().unwrap(), Decimal::from(60));
-    let found = judge_payment(&exported(), None, paid).unwrap();
+    let found = judge_payment(&exported(), None, &[paid(1, 60, "USD")]).unwrap();
     assert_eq!((found.kind, found.explained), (Kind::PaidInQadNotInCoupa, false));
     assert_eq!(found.amount, "60", "what was paid, not what is owed");
+}
+
+fn paid(number: u32, amount: i64, currency: &str) -> Allocation {
+    let entity = "10USACO".parse().unwrap();
+    Allocation {
+        key: PaymentKey::new(&entity, 2026, "ACH", &number.to_string(), "1").unwrap(),
+        invoice: document(7, 100).identity,
+        status: PaymentStatus::Paid,
+        currency: currency.parse().unwrap(),
+        payment_date: "2026-04-03".parse().unwrap(),
+        last_modified: "2026-04-03".parse().unwrap(),
+        reference: String::new(),
+        allocated: Decimal::from(amount),
+        discount: Decimal::ZERO,
+        in_invoice_currency: None,
+        voucher: None,
+    }
+}
+
+/// The bill over 1000, of which Coupa shows this of each allocation.
+fn bill(currency: &str, shown: &[(&Allocation, i64)]) -> BillPayments {
+    let mut bill = BillPayments::new(InvoiceId(7), Decimal::from(1000), currency.parse().unwrap());
+    for (allocation, amount) in shown {
+        bill = bill.reading((*allocation).clone()).unwrap();
+        let state = bill.allocations.get_mut(&allocation.key).unwrap();
+        state.by_balance = Some(Decimal::from(*amount));
+        (state.written, state.written_amount) = (Written::Paid, Decimal::from(*amount));
+    }
+    bill
+}
+
+#[test]
+fn a_payment_is_compared_in_the_currency_of_the_bill() {
+    let mut in_euro = exported();
+    in_euro.summary.as_mut().unwrap().currency = "EUR".parse().unwrap();
+    let mut dollars = paid(1, 1085, "USD");
+    // Taken in dollars: what it was in euros only the balance tells.
+    dollars.discount = Decimal::TEN;
+    let shown = bill("EUR", &[(&dollars, 1000)]);
+    assert_eq!(judge_payment(&in_euro, Some(&shown), &[dollars.clone()]), None);
+    let nothing = bill("EUR", &[]);
+    let found = judge_payment(&in_euro, Some(&nothing), &[dollars.clone()]).unwrap();
+    assert_eq!((found.kind, found.explained), (Kind::PaidInQadNotInCoupa, false));
+    assert_eq!((found.amount.as_str(), found.currency.as_str()), ("1095", "USD"));
+    // Where QAD has a column for it, that is what it is.
+    dollars.in_invoice_currency = Some(Decimal::from(990));
+    let found = judge_payment(&in_euro, Some(&shown), &[dollars]).unwrap();
+    assert_eq!((found.amount.as_str(), found.currency.as_str()), ("990", "EUR"));
+}
+
+#[test]
+fn each_payment_is_looked_for_and_no_other_one_stands_for_it() {
+    let (first, second) = (paid(1, 500, "USD"), paid(2, 60, "USD"));
+    let shown = bill("USD", &[(&first, 500)]);
+    let judged = |paid: &[Allocation]| judge_payment(&exported(), Some(&shown), paid);
+    assert_eq!(judged(&[first.clone()]), None);
+    let found = judged(&[second.clone()]).unwrap();
+    assert_eq!(found.kind, Kind::PaidInQadNotInCoupa);
+    assert_eq!(
+        found.what,
+        format!("500 USD shown in Coupa, and not {}", second.key)
+    );
+    let discounted = Allocation {
+        discount: Decimal::ONE,
+        ..first
+    };
+    assert!(judged(&[discounted]).is_some());
 }
 
 #[test]

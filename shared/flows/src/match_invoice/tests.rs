@@ -4,7 +4,7 @@ use super::*;
 use crate::feed::tests::{Model, START, ready};
 use crate::memory_register::MemoryRegister;
 use crate::operator;
-use crate::ports::{Chance, DocumentOutcome, Flagged, InvoicePage, ReceiptScan, Voucher, WriteError};
+use crate::ports::{Chance, Clock, DocumentOutcome, Flagged, InvoicePage, ReceiptScan, Voucher, WriteError};
 use async_trait::async_trait;
 use domain::coupa_orders::{
     CoupaOrder, CoupaOrderLine, CoupaOrderPolicy, CoupaOrderReference, CoupaOrderStanding, CoupaOrderStatus,
@@ -146,7 +146,7 @@ fn account(code: &str) -> ChargeAccount {
     }
 }
 
-fn settings() -> InvoiceSettings {
+pub(crate) fn settings() -> InvoiceSettings {
     let policy = MatchPolicy {
         tolerance: Default::default(),
         domain: "10USA".parse().unwrap(),
@@ -334,6 +334,13 @@ fn order(ordered: i64, price: i64) -> Order {
     }
 }
 
+fn home() -> Home {
+    Home {
+        connection: "acme".parse().unwrap(),
+        tenant: domain::ids::QadTenant::at("https://qad.example.com"),
+    }
+}
+
 impl Shop {
     /// PO1 line 1: so many at 10.00, and these documents.
     fn with(ordered: i64, receipts: Vec<Receipt>, invoices: Vec<Invoice>) -> Self {
@@ -370,13 +377,9 @@ impl Shop {
     /// Looks at an invoice: the state it rests in, and its codes.
     fn look(&self, id: InvoiceId) -> String {
         let timing = Timing::default();
-        let home = Home {
-            connection: "acme".parse().unwrap(),
-            tenant: domain::ids::QadTenant::at("https://qad.example.com"),
-        };
         let deps = Deps {
             context: self.context(&timing),
-            home: &home,
+            home: &home(),
             coupa: self,
             qad: self,
             orders: &OrderReads::default(),
@@ -391,6 +394,45 @@ impl Shop {
             }
             other => other.word().to_owned(),
         }
+    }
+
+    fn record(&self, id: InvoiceId) -> Loaded<InvoiceRecord> {
+        ready(load(&self.register, RecordKey::Invoice(id)))
+            .unwrap()
+            .unwrap()
+    }
+
+    /// A person looks at an invoice that is in QAD, and then names the document that it has anyway.
+    fn park_and_adopt(&self, id: InvoiceId) {
+        let timing = Timing::default();
+        let context = self.context(&timing);
+        let Loaded { document, revision } = self.record(id);
+        let voucher = document.state.voucher().cloned();
+        let reason = ParkReason::InQad {
+            problem: Problem::new("QAD_DUPLICATE_DOCUMENTS", "Reverse one."),
+            voucher: voucher.clone(),
+        };
+        let now = self.clock.now();
+        let change = change_at(now, &self.settings, &document, Event::Parked { reason }).unwrap();
+        ready(save(&context, revision, change)).unwrap();
+        let deps = operator::AdoptDeps {
+            context,
+            home: &home(),
+            coupa: self,
+            qad: self,
+            settings: &self.settings,
+            entities: &[],
+        };
+        let adoption = operator::Adoption {
+            voucher: voucher.unwrap(),
+            accepted_total: None,
+            instruction: Instruction::new("kim", "the other one was reversed").unwrap(),
+        };
+        assert!(
+            ready(operator::adopt(&deps, id, adoption, false))
+                .unwrap()
+                .changed
+        );
     }
 
     /// What QAD has in all, and what of it is on receivers.
@@ -439,6 +481,104 @@ fn an_invoice_is_cancelled_once_also_while_the_first_credit_note_is_on_its_way()
         assert_eq!(shop.look(CREDIT), "exported");
         assert_eq!(shop.look(OTHER), "parked ORIGINAL_ALREADY_CANCELLED");
         assert_eq!(shop.in_qad(), (Decimal::ZERO, Decimal::ZERO));
+    }
+}
+
+/// Lines that say an amount and nothing else are no goods, and what they cancel is cancelled all the same, and once.
+#[test]
+fn what_is_billed_as_an_amount_is_cancelled_once_and_without_a_return() {
+    let by_amount = |mut invoice: Invoice| {
+        invoice.lines[0].billed = Billed::Amount;
+        invoice
+    };
+    for original in [bill(BILL, 10, 10), by_amount(bill(BILL, 10, 10))] {
+        let invoices = vec![
+            original.clone(),
+            by_amount(cancels(CREDIT, &original)),
+            by_amount(cancels(OTHER, &original)),
+        ];
+        let shop = Shop::with(10, vec![], invoices);
+        assert!(shop.look(BILL).starts_with("held "));
+        assert_eq!(shop.look(CREDIT), "held ORIGINAL_NOT_POSTED");
+        shop.held().receipts.push(receipt("RC1", 10));
+        for id in [BILL, CREDIT] {
+            assert_eq!(shop.look(id), "exported");
+        }
+        assert_eq!(shop.look(OTHER), "parked ORIGINAL_ALREADY_CANCELLED");
+        assert_eq!(shop.in_qad(), (Decimal::ZERO, Decimal::ZERO));
+    }
+}
+
+#[test]
+fn a_credit_note_that_is_named_anew_by_a_person_is_counted_once() {
+    let original = bill(BILL, 10, 10);
+    let part = |id, pieces| {
+        let mut credit = cancels(InvoiceId(id), &bill(BILL, pieces, 10));
+        credit.reference = format!("CN-{id}").parse().unwrap();
+        credit
+    };
+    let invoices = vec![original, part(2, 4), part(3, 1), part(4, 5), part(5, 1)];
+    let shop = Shop::with(10, vec![receipt("RC1", 10)], invoices);
+    assert_eq!(shop.look(BILL), "exported");
+    shop.held().receipts.push(receipt("RT1", -20));
+    assert_eq!(shop.look(CREDIT), "exported");
+    // While nobody else has been counted since, and afterwards.
+    shop.park_and_adopt(CREDIT);
+    assert_eq!(shop.look(CREDIT), "exported");
+    assert_eq!(shop.look(OTHER), "exported");
+    shop.park_and_adopt(CREDIT);
+    assert_eq!(shop.look(CREDIT), "exported");
+    assert_eq!(shop.look(InvoiceId(4)), "exported");
+    assert_eq!(shop.look(InvoiceId(5)), "parked CREDITED_OVER_BILLED");
+}
+
+/// A clock at which somebody else writes the invoice between reading and writing, until there were so many pauses.
+struct Rival<'a> {
+    shop: &'a Shop,
+    until: u32,
+    pauses: Mutex<u32>,
+}
+
+#[async_trait]
+impl Clock for Rival<'_> {
+    fn now(&self) -> Timestamp {
+        if *self.pauses.lock().unwrap() < self.until {
+            let Loaded { document, revision } = self.shop.record(BILL);
+            let change = Change::<_, Event> {
+                document,
+                events: vec![],
+                writes: vec![],
+            };
+            ready(save(&self.shop.context(&Timing::default()), revision, change)).unwrap();
+        }
+        self.shop.clock.now()
+    }
+    async fn sleep(&self, _: Duration) {
+        *self.pauses.lock().unwrap() += 1;
+    }
+}
+
+#[test]
+fn whoever_wakes_another_pauses_between_tries_and_says_when_they_run_out() {
+    for (until, is_woken) in [(WAKE_TRIES_MAX - 1, true), (WAKE_TRIES_MAX, false)] {
+        let shop = Shop::with(10, vec![], vec![bill(BILL, 10, 10)]);
+        assert!(shop.look(BILL).starts_with("held "));
+        let rival = Rival {
+            shop: &shop,
+            until,
+            pauses: Mutex::default(),
+        };
+        let timing = Timing::default();
+        let context = Context {
+            clock: &rival,
+            ..shop.context(&timing)
+        };
+        assert_eq!(ready(wake(&context, BILL, true)).unwrap(), is_woken);
+        assert_eq!(*rival.pauses.lock().unwrap(), until);
+        let record = shop.record(BILL).document;
+        let is_due = record.look_again == Some(shop.clock.now());
+        assert_eq!(is_due, is_woken, "what could not be woken keeps its own recheck");
+        assert!(record.look_again.is_some());
     }
 }
 

@@ -10,9 +10,11 @@ use std::sync::Mutex;
 const PAGE_INVOICES: u64 = 50;
 
 /// Coupa with so many invoices that are not exported, each page of which takes a while; and the queue.
-struct Shop {
+pub(crate) struct Shop {
     invoices: u64,
-    model: Model,
+    pub(crate) model: Model,
+    /// Coupa shows its first page whatever is asked.
+    pub(crate) stuck: bool,
     hinted: Hinted,
     queued: Mutex<Vec<InvoiceId>>,
 }
@@ -27,7 +29,7 @@ impl Coupa for Shop {
     }
     async fn exportable_invoices(&self, after: Option<InvoiceId>) -> Result<InvoicePage, ReadError> {
         self.model.world().elapsed += 100;
-        let first = after.map_or(1, |id| id.0 + 1);
+        let first = after.filter(|_| !self.stuck).map_or(1, |id| id.0 + 1);
         let last = (first + PAGE_INVOICES - 1).min(self.invoices);
         let heads: Vec<InvoiceHead> = (first..=last)
             .map(|id| InvoiceHead {
@@ -68,8 +70,9 @@ impl Queue for Shop {
 }
 
 impl Shop {
-    fn new(invoices: u64) -> Self {
+    pub(crate) fn new(invoices: u64) -> Self {
         Self {
+            stuck: false,
             invoices,
             model: Model::new(0, 1),
             queued: Mutex::default(),

@@ -9,11 +9,9 @@ use crate::watermark::{self, Scope};
 use domain::documents::CoupaStatus;
 use domain::ids::{EntityCode, QadInvoiceIdentity};
 use domain::lifecycle::{Event, InvoiceRecord};
-use domain::money::Currency;
-use domain::payments::{BillPayments, PaymentPolicy, StatusMeaning};
+use domain::payments::{Allocation, BillPayments, PaymentPolicy, StatusMeaning};
 use domain::reconcile::{Difference, Kind, identity_of, judge, with_people};
 use domain::time::Date;
-use rust_decimal::Decimal;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -119,7 +117,7 @@ async fn judge_with_people(
 pub async fn judge_payment(
     register: &dyn Register,
     record: &InvoiceRecord,
-    paid: (Currency, Decimal),
+    paid: &[Allocation],
 ) -> Result<Option<Difference>, FlowError> {
     let bill = load::<BillPayments>(register, bill_key(record.id)).await?;
     let bill = bill.as_ref().map(|bill| &bill.document);
@@ -140,13 +138,13 @@ fn folded(identity: &QadInvoiceIdentity) -> Folded {
 
 /// What QAD has paid, by invoice.
 #[derive(Debug, Default)]
-pub struct Paid(BTreeMap<Folded, (Currency, Decimal)>);
+pub struct Paid(BTreeMap<Folded, Vec<Allocation>>);
 
 impl Paid {
     /// What was paid of an invoice; `None` for nothing.
-    pub fn of(&self, books: &[Books<'_>], record: &InvoiceRecord) -> Option<(Currency, Decimal)> {
+    pub fn of(&self, books: &[Books<'_>], record: &InvoiceRecord) -> Option<&[Allocation]> {
         let identity = identity_of(books_of(books, record)?.entity, record)?;
-        self.0.get(&folded(&identity)).copied()
+        self.0.get(&folded(&identity)).map(Vec::as_slice)
     }
 }
 
@@ -167,16 +165,10 @@ pub async fn paid_between(
         for allocation in qad.payments_since(since).await?.allocations {
             let counts = policy.meaning_of(&allocation.status) == StatusMeaning::Counts
                 && until.is_none_or(|until| allocation.last_modified <= until);
-            if !counts || !seen.insert(allocation.key) {
-                continue;
+            if counts && seen.insert(allocation.key.clone()) {
+                let of_invoice = paid.0.entry(folded(&allocation.invoice)).or_default();
+                of_invoice.push(allocation);
             }
-            // What is shown in the invoice's currency is compared with what Coupa shows in it.
-            let amount = allocation.in_invoice_currency.unwrap_or(allocation.allocated);
-            let sum = paid
-                .0
-                .entry(folded(&allocation.invoice))
-                .or_insert((allocation.currency, Decimal::ZERO));
-            sum.1 = sum.1.saturating_add(amount).saturating_add(allocation.discount);
         }
     }
     Ok(paid)
