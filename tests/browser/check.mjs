@@ -218,6 +218,7 @@ async function lists(browser) {
   const plan = clerk.locator("main a[href*='/plans/allow']").first();
   const path = (await plan.count()) ? await plan.getAttribute("href") : undefined;
   await clerk.context().close();
+  expect(Boolean(path), "the plan of a lookup waits for a person at the end of the demo's day");
   if (!path) return;
   const approver = await person(browser, 1);
   await approver.goto(`${BASE}${path}`);

@@ -1,7 +1,7 @@
 //! What an invoice costs: requests to Coupa and QAD, requests to DynamoDB and their units, counted while the product's own code
-//! plays an invoice's lives against the simulators and a local AWS. What is counted is exact, so it is asserted: as what it
-//! was when it was last looked at, with the goal beside it. A change that makes it cheaper says so here; one that makes it
-//! dearer has to say why.
+//! plays an invoice's lives against the simulators and a local AWS. What is counted is asserted as what it was when it was last
+//! looked at, with the goal beside it: exactly, where it is the same every time. A change that makes it cheaper says so here;
+//! one that makes it dearer has to say why.
 //!
 //! Times are not counted here: [docs/performance.md](../../docs/performance.md) has them, and how they are measured.
 
@@ -38,22 +38,23 @@ use tests::small::{invoice, order, receipt, world};
 
 const STACK_BYTES: usize = 16 * 1024 * 1024;
 
-/// What a row may cost; all of it is an upper bound.
-struct Bound {
-    /// Requests to Coupa and QAD, per invoice.
-    outside: f64,
-    /// Requests to DynamoDB, per invoice.
-    dynamo: f64,
-    /// Write units, per invoice.
-    written: f64,
-    /// Read units, per invoice.
-    read: f64,
-    /// What it should cost, in words.
-    goal: &'static str,
+/// What something costs, per invoice.
+#[derive(Clone, Copy)]
+enum Figure {
+    /// This, every time.
+    Is(f64),
+    /// Something, and no more than this: several are worked on at once, who comes first is not the same every time, and what is
+    /// stored of each is a little longer or shorter for it.
+    AtMost(f64),
 }
+use Figure::{AtMost, Is};
+
+/// What a row costs: requests to Coupa and QAD, requests to DynamoDB, write units, read units; and what it should cost, in
+/// words.
+type Bound = ([Figure; 4], &'static str);
 
 /// Prints a row, and holds it to its bound.
-fn row(name: &str, invoices: u64, cost: &Cost, bound: &Bound) {
+fn row(name: &str, invoices: u64, cost: &Cost, (figures, goal): &Bound) {
     let each = |count: u64| count as f64 / invoices as f64;
     let (outside, dynamo) = (each(cost.calls()), each(cost.dynamo.requests()));
     let (read, written) = (
@@ -61,19 +62,26 @@ fn row(name: &str, invoices: u64, cost: &Cost, bound: &Bound) {
         cost.dynamo.written / invoices as f64,
     );
     println!(
-        "| {name} | {outside:.2} | {dynamo:.1} | {written:.1} | {read:.1} | {} | {:?} {:?}, {} for pace and tokens",
-        bound.goal, cost.outside, cost.dynamo.calls, cost.dynamo.paced
+        "| {name} | {outside:.2} | {dynamo:.1} | {written:.1} | {read:.1} | {goal} | {:?} {:?}, {} for pace and tokens",
+        cost.outside, cost.dynamo.calls, cost.dynamo.paced
     );
-    for (what, counted, most) in [
-        ("requests to Coupa and QAD", outside, bound.outside),
-        ("requests to DynamoDB", dynamo, bound.dynamo),
-        ("write units", written, bound.written),
-        ("read units", read, bound.read),
-    ] {
-        assert!(
-            counted <= most + 1e-9,
-            "{name}: {counted:.2} {what} per invoice, and not at most {most}"
-        );
+    let counted = [
+        ("requests to Coupa and QAD", outside),
+        ("requests to DynamoDB", dynamo),
+        ("write units", written),
+        ("read units", read),
+    ];
+    for ((what, counted), figure) in counted.into_iter().zip(figures) {
+        match figure {
+            Is(figure) => assert!(
+                (counted - figure).abs() < 1e-9,
+                "{name}: {counted:.2} {what} per invoice, and not {figure}"
+            ),
+            AtMost(most) => assert!(
+                counted > 0.0 && counted <= most + 1e-9,
+                "{name}: {counted:.2} {what} per invoice, and not at most {most}"
+            ),
+        }
     }
 }
 
@@ -166,7 +174,7 @@ fn one_invoice_alone_straight_through_and_paid() {
         let payment = rig.spent();
         row("its payment, alone", 1, &payment, &PAYMENT_ALONE);
         let whole = straight.unpolled() + payment.unpolled();
-        assert!(whole <= LIFE_ALONE, "{whole} requests for a whole life");
+        assert_eq!(whole, LIFE_ALONE, "requests for a whole life");
     });
 }
 
@@ -183,7 +191,7 @@ fn ten_invoices_in_one_delivery() {
         let payment = rig.spent();
         row("their payments, ten at once", 10, &payment, &PAYMENT_BATCH);
         let whole = straight.unpolled() + payment.unpolled();
-        assert!(whole <= LIFE_BATCH_OF_TEN, "{whole} requests for ten whole lives");
+        assert_eq!(whole, LIFE_BATCH_OF_TEN, "requests for ten whole lives");
     });
 }
 
@@ -278,7 +286,14 @@ fn forty_invoices_while_a_tenth_of_the_requests_fails() {
         for chunk in ids(1..COUNT + 1).chunks(10) {
             rig.until_exported(chunk).await;
         }
-        row("a tenth of the requests fails", COUNT, &rig.spent(), &FAULTS);
+        let spent = rig.spent();
+        row("a tenth of the requests fails", COUNT, &spent, &FAULTS);
+        let clean = CLEAN_CALLS * COUNT;
+        assert!(
+            spent.calls() > clean,
+            "no fault struck: {} requests, and {clean} without one",
+            spent.calls()
+        );
         let world = rig.simulators.world.lock().unwrap();
         assert_eq!(world.qad.invoices.len() as u64, COUNT + 1);
         assert_eq!(world.qad.duplicates(), 0);
@@ -375,35 +390,34 @@ fn billed_lines(lines: u32) -> sandbox::world::coupa::CoupaInvoice {
     invoice
 }
 
-const fn bound(outside: f64, dynamo: f64, written: f64, read: f64, goal: &'static str) -> Bound {
-    Bound {
-        outside,
-        dynamo,
-        written,
-        read,
-        goal,
-    }
-}
+/// Requests to Coupa and QAD of an invoice that goes straight through without a fault.
+const CLEAN_CALLS: u64 = 7;
 
-const ALONE: Bound = bound(7.0, 9.0, 84.0, 13.0, "at most 6 requests to DynamoDB");
-const PAYMENT_ALONE: Bound = bound(
-    5.0,
-    21.0,
-    40.0,
-    14.0,
+const ALONE: Bound = (
+    [Is(CLEAN_CALLS as f64), Is(9.0), Is(84.0), Is(13.0)],
+    "at most 6 requests to DynamoDB",
+);
+const PAYMENT_ALONE: Bound = (
+    [Is(5.0), Is(21.0), Is(40.0), Is(14.0)],
     "two requests to Coupa, and a share of the poll",
 );
-const BATCH: Bound = bound(7.0, 9.0, 87.0, 13.0, "5.2 requests");
-const PAYMENT_BATCH: Bound = bound(2.3, 16.5, 40.0, 12.2, "1.3 requests");
-const HELD: Bound = bound(4.0, 5.0, 33.0, 13.0, "");
-const POLL_FINDS: Bound = bound(2.0, 13.0, 9.0, 9.0, "");
-const RELEASED: Bound = bound(7.0, 9.0, 85.0, 13.0, "");
-const IDLE_RECEIPTS: Bound = bound(1.0, 2.0, 0.0, 2.0, "1 read unit");
-const IDLE_PAYMENTS: Bound = bound(3.0, 2.0, 0.0, 2.0, "1 request, 1 read unit");
-const IDLE_COUPA: Bound = bound(1.0, 1.0, 0.0, 1.0, "1 read unit");
-const IDLE_SWEEP: Bound = bound(0.0, 9.0, 0.0, 4.5, "1 read unit");
-const FAULTS: Bound = bound(7.8, 10.6, 94.0, 14.6, "at most 0.8 requests more than without");
-const MANY_LINES: Bound = bound(7.0, 39.0, 156.0, 43.0, "300 write units");
+const BATCH: Bound = (
+    [Is(CLEAN_CALLS as f64), Is(9.0), AtMost(87.0), Is(13.0)],
+    "5.2 requests",
+);
+const PAYMENT_BATCH: Bound = ([Is(2.3), Is(16.5), AtMost(44.0), Is(12.2)], "1.3 requests");
+const HELD: Bound = ([Is(4.0), Is(5.0), Is(33.0), Is(13.0)], "");
+const POLL_FINDS: Bound = ([Is(2.0), Is(13.0), Is(9.0), Is(9.0)], "");
+const RELEASED: Bound = ([Is(7.0), Is(9.0), Is(85.0), Is(13.0)], "");
+const IDLE_RECEIPTS: Bound = ([Is(1.0), Is(2.0), Is(0.0), Is(2.0)], "1 read unit");
+const IDLE_PAYMENTS: Bound = ([Is(3.0), Is(2.0), Is(0.0), Is(2.0)], "1 request, 1 read unit");
+const IDLE_COUPA: Bound = ([Is(1.0), Is(1.0), Is(0.0), Is(1.0)], "1 read unit");
+const IDLE_SWEEP: Bound = ([Is(0.0), Is(9.0), Is(0.0), Is(4.5)], "1 read unit");
+const FAULTS: Bound = (
+    [AtMost(7.8), AtMost(10.6), AtMost(94.0), AtMost(14.6)],
+    "at most 0.8 requests more than without",
+);
+const MANY_LINES: Bound = ([Is(7.0), Is(39.0), Is(156.0), Is(43.0)], "300 write units");
 /// Requests of one whole life with its payment, alone, the polls of the payment left out. The goal is 8.5.
 const LIFE_ALONE: u64 = 9;
 /// Requests of ten whole lives with their payments, ten in each delivery, the polls left out. The goal is 65.

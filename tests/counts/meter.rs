@@ -21,6 +21,8 @@ pub(crate) struct Used {
     pub(crate) written: f64,
     /// Requests to the table of tokens and paces.
     pub(crate) paced: u64,
+    /// Successful answers that did not say what they consumed.
+    unmeasured: Vec<String>,
 }
 
 impl Used {
@@ -29,11 +31,19 @@ impl Used {
         self.calls.values().sum()
     }
 
-    fn add(&mut self, operation: &str, answer: &Value) {
+    /// A request that failed says nothing of what it consumed.
+    fn add(&mut self, operation: &str, succeeded: bool, answer: &Value) {
         *self.calls.entry(operation.to_owned()).or_default() += 1;
+        if !succeeded {
+            return;
+        }
         let consumed = match &answer["ConsumedCapacity"] {
             Value::Array(tables) => tables.iter().map(units).sum(),
             one => units(one),
+        };
+        let Some(consumed) = consumed else {
+            self.unmeasured.push(operation.to_owned());
+            return;
         };
         if READS.contains(&operation) {
             self.read += consumed;
@@ -43,8 +53,8 @@ impl Used {
     }
 }
 
-fn units(consumed: &Value) -> f64 {
-    consumed["CapacityUnits"].as_f64().unwrap_or(0.0)
+fn units(consumed: &Value) -> Option<f64> {
+    consumed["CapacityUnits"].as_f64()
 }
 
 /// The line.
@@ -79,9 +89,15 @@ impl Meter {
         Self { url, used, task }
     }
 
-    /// What was counted since it was last asked.
+    /// What was counted since it was last asked; all of it, or there is no figure.
     pub(crate) fn take(&self) -> Used {
-        std::mem::take(&mut self.used.lock().unwrap())
+        let used = std::mem::take(&mut *self.used.lock().unwrap());
+        assert!(
+            used.unmeasured.is_empty(),
+            "succeeded, and did not say what it consumed: {:?}",
+            used.unmeasured
+        );
+        used
     }
 }
 
@@ -111,7 +127,8 @@ async fn converse(mut client: TcpStream, upstream: &str, used: &Mutex<Used>) -> 
         if table.as_str().is_some_and(|table| table.ends_with("-tokens")) {
             used.lock().unwrap().paced += 1;
         } else {
-            used.lock().unwrap().add(operation, &answer);
+            let succeeded = head.starts_with("HTTP/1.1 200");
+            used.lock().unwrap().add(operation, succeeded, &answer);
         }
         client.write_all(head.as_bytes()).await?;
         client.write_all(&body).await?;

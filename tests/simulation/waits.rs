@@ -92,10 +92,13 @@ fn a_parked_invoice_is_decided_again_when_a_receipt_of_its_line_comes() {
     run.assert_stands(INVOICE, "exported", 1);
 }
 
-#[test]
-fn a_replacement_goes_on_when_the_credit_note_has_posted_without_waiting_for_the_recheck() {
-    let third = InvoiceId(7_003);
-    let mut credited = invoice(third, ORDER, 4);
+/// The credit note of what went back.
+const CREDIT: InvoiceId = InvoiceId(7_003);
+
+/// Four of ten went back and were replaced; the replacement is billed, and waits for the credit note, which nobody has looked
+/// at.
+fn replaced() -> Harness {
+    let mut credited = invoice(CREDIT, ORDER, 4);
     credited.kind = domain::ids::DocumentKind::CreditNote;
     let mut back = receipt(ORDER, "RT1", 4);
     back.quantity = Exact(Decimal::from(-4));
@@ -107,9 +110,15 @@ fn a_replacement_goes_on_when_the_credit_note_has_posted_without_waiting_for_the
     let mut run = Harness::new(begin, &Setup::default());
     run.run(Job::Match(INVOICE, HintReason::Webhook));
     run.run(Job::Match(OTHER, HintReason::Webhook));
+    run
+}
+
+#[test]
+fn a_replacement_goes_on_when_the_credit_note_has_posted_without_waiting_for_the_recheck() {
+    let mut run = replaced();
     assert_eq!(codes(&run, OTHER), ["CREDIT_NOTE_MISSING"]);
     let began = run.sim.now();
-    run.run(Job::Match(third, HintReason::Webhook));
+    run.run(Job::Match(CREDIT, HintReason::Webhook));
     run.heal();
     run.assert_stands(OTHER, "exported", 1);
     assert!(run.sim.now().millis_since(began) < RECHECK_MILLIS);
@@ -118,24 +127,12 @@ fn a_replacement_goes_on_when_the_credit_note_has_posted_without_waiting_for_the
 /// The replacement is being decided, on what QAD shows before the credit note is there, when the credit note posts.
 #[test]
 fn a_replacement_that_is_decided_in_the_moment_its_credit_note_posts_is_not_forgotten() {
-    let third = InvoiceId(7_003);
     let schedules = every_order(
         crate::preemptions(2),
         || {
-            let mut credited = invoice(third, ORDER, 4);
-            credited.kind = domain::ids::DocumentKind::CreditNote;
-            let mut back = receipt(ORDER, "RT1", 4);
-            back.quantity = Exact(Decimal::from(-4));
-            let begin = world(
-                vec![order(ORDER, 10)],
-                vec![receipt(ORDER, "RC1", 10), back, receipt(ORDER, "RC2", 4)],
-                vec![invoice(INVOICE, ORDER, 10), invoice(OTHER, ORDER, 4), credited],
-            );
-            let mut run = Harness::new(begin, &Setup::default());
-            run.run(Job::Match(INVOICE, HintReason::Webhook));
-            run.run(Job::Match(OTHER, HintReason::Webhook));
+            let mut run = replaced();
             run.spawn(Job::Match(OTHER, HintReason::Webhook));
-            run.spawn(Job::Match(third, HintReason::Webhook));
+            run.spawn(Job::Match(CREDIT, HintReason::Webhook));
             run
         },
         |mut run| {

@@ -1206,18 +1206,23 @@ pub fn every_order(preemptions: usize, begin: impl Fn() -> Harness, end: impl Fn
             end(harness);
         });
         schedules += 1;
-        path.resize(options.len(), 0);
-        // The next path: the last place where another choice is left.
-        loop {
-            let Some(last) = path.pop() else {
-                return schedules;
-            };
-            if last + 1 < options[path.len()] {
-                path.push(last + 1);
-                break;
-            }
+        if !next_path(&mut path, &options) {
+            return schedules;
         }
     }
+}
+
+/// The path after this one, which had so many options at each place: another choice at the last place where one is left.
+/// False when there is none.
+pub fn next_path(path: &mut Vec<usize>, options: &[usize]) -> bool {
+    path.resize(options.len(), 0);
+    while let Some(last) = path.pop() {
+        if last + 1 < options[path.len()] {
+            path.push(last + 1);
+            return true;
+        }
+    }
+    false
 }
 
 /// Runs something without its story, and once more with it when it fails: a run is the same every time.

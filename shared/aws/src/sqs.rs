@@ -325,6 +325,13 @@ mod tests {
         )
     }
 
+    #[test]
+    fn a_hint_is_of_the_group_of_its_connection() {
+        let hint: Hint = serde_json::from_str(&hint(1)).unwrap();
+        let entry = entry((0, &hint)).unwrap();
+        assert_eq!(entry.message_group_id(), Some("acme"));
+    }
+
     fn event(records: &[(&str, &str)]) -> SqsEvent {
         let records: Vec<_> = records.iter().map(|(id, body)| message(id, body)).collect();
         serde_json::from_value(serde_json::json!({ "Records": records })).unwrap()

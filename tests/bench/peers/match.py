@@ -84,7 +84,9 @@ def post(number):
                                "matchUnitPrice": float(price), "isFinished": True}],
         "additionalCosts": [], "dataOperation": "C", "concurrencyHash": "",
     }
-    call("qad", "POST", "/api/erp/supplierInvoices", [("viewUri", VIEW)], json.dumps({"supplierInvoices": [record]}))
+    answer = call("qad", "POST", "/api/erp/supplierInvoices", [("viewUri", VIEW)], json.dumps({"supplierInvoices": [record]}))
+    if not answer.get("submitResult", {}).get("success"):
+        raise RuntimeError(f"not posted: {answer}")
     note(number, "posted")
     call("coupa", "PUT", f"/api/invoices/{number}", [("exported", "true")])
     note(number, "exported")

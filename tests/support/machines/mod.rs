@@ -72,8 +72,6 @@ pub struct Life {
     pub real: Timing,
     /// How much two clocks may differ, in milliseconds.
     pub skew_millis: i64,
-    /// Whether the register heeds the conditions of writes. False only where a test takes that guard away.
-    pub conditions: bool,
     /// How many of a thousand calls of Coupa and QAD are slow.
     pub slow: u64,
     /// Whether the story is kept.
@@ -109,7 +107,6 @@ impl Life {
             believed: real,
             real,
             skew_millis: real.clock_skew_millis,
-            conditions: true,
             slow: SLOW_PER_MILLE,
             told: false,
         }
@@ -209,7 +206,7 @@ pub fn live(life: &Life) -> Lived {
 impl Run {
     fn new(life: Life) -> Self {
         let mut rng = Rng::new(life.seed ^ 0x5EED);
-        let systems = Systems::new(&mut rng, life.conditions);
+        let systems = Systems::new(&mut rng);
         let start = BEGINNING.0;
         let mut outside = Vec::new();
         for receipt in 0..systems.receipts.len() {

@@ -128,7 +128,6 @@ pub enum Change {
 pub struct Systems {
     /// True time.
     pub now: i64,
-    conditions: bool,
     /// The invoice's record.
     pub record: Stored<Rc<InvoiceRecord>>,
     /// The bill's ledger.
@@ -163,7 +162,7 @@ pub struct Systems {
 
 impl Systems {
     /// The beginning of a life.
-    pub fn new(rng: &mut Rng, conditions: bool) -> Self {
+    pub fn new(rng: &mut Rng) -> Self {
         let start = BEGINNING;
         let deliveries: &[u32] = if rng.per_mille(500) { &[BILLED] } else { &[60, 40] };
         let receipts = deliveries.iter().enumerate();
@@ -175,7 +174,6 @@ impl Systems {
         let payments = paid.iter().enumerate();
         Self {
             now: start.0,
-            conditions,
             record: Stored {
                 revision: 0,
                 document: Rc::new(InvoiceRecord::new(INVOICE, start)),
@@ -281,8 +279,7 @@ impl Systems {
 
     /// One transaction. False when another one was faster.
     pub fn commit(&mut self, change: &Change) -> bool {
-        let asked = self.conditions;
-        let stale = |seen: u64, there: u64| asked && seen != there;
+        let stale = |seen: u64, there: u64| seen != there;
         match change {
             Change::Record {
                 seen,
@@ -301,7 +298,7 @@ impl Systems {
                             .push(format!("S14 the trail cannot be replayed: {illegal}")),
                     }
                 }
-                if asked && state != document.state {
+                if state != document.state {
                     self.torn.push(format!(
                         "S14 the record is {} and its trail says {}",
                         document.state.word(),

@@ -25,6 +25,8 @@ use std::time::Duration;
 
 /// Longest delay of one message.
 const DELAY_SECONDS_MAX: i64 = 900;
+/// Most characters of the group of a message.
+const GROUP_CHARACTERS_MAX: usize = 128;
 /// Most messages in one answer or batch.
 const MESSAGES_MAX: i64 = 10;
 /// Largest batch, in bytes.
@@ -229,6 +231,7 @@ impl Sqs {
             }
             SqsOperation::SendMessage => {
                 check_message(&body)?;
+                take_group(&mut body)?;
                 self.pass(operation, &body).await
             }
             SqsOperation::SendMessageBatch => self.send_batch(body).await,
@@ -311,11 +314,7 @@ impl Sqs {
         let count = entries.len();
         let (mut good, mut failed) = (Vec::with_capacity(count), Vec::new());
         for mut entry in entries {
-            // The emulator is from before fair queues and takes the group for a mistake; all queues here are standard ones.
-            if let Some(fields) = entry.as_object_mut() {
-                fields.remove("MessageGroupId");
-            }
-            match check_message(&entry) {
+            match check_message(&entry).and_then(|()| take_group(&mut entry)) {
                 Ok(()) => good.push(entry),
                 Err(error) => failed.push(json!({
                     "Id": entry.get("Id"),
@@ -613,6 +612,24 @@ fn check_message(message: &Value) -> Result<(), SqsError> {
     let range = "#x9 | #xA | #xD | #x20 to #xD7FF | #xE000 to #xFFFD | #x10000 to #x10FFFF";
     Err(invalid(format!(
         "Invalid characters found. Valid unicode characters are {range}"
+    )))
+}
+
+/// The emulator is from before fair queues and takes the group for a mistake: what AWS takes goes on without it, what AWS
+/// refuses is refused. All queues here are standard ones.
+fn take_group(message: &mut Value) -> Result<(), SqsError> {
+    let group = message
+        .as_object_mut()
+        .and_then(|fields| fields.remove("MessageGroupId"));
+    let Some(group) = group else { return Ok(()) };
+    let group = group.as_str().unwrap_or_default();
+    let fits = (1..=GROUP_CHARACTERS_MAX).contains(&group.len());
+    if fits && group.chars().all(|letter| letter.is_ascii_graphic()) {
+        return Ok(());
+    }
+    Err(invalid(format!(
+        "Value {group} for parameter MessageGroupId is invalid. Reason: MessageGroupId can only include alphanumeric and punctuation \
+         characters. 1 to {GROUP_CHARACTERS_MAX} in length."
     )))
 }
 

@@ -10,6 +10,7 @@ use aws_sdk_sqs::types::{
 use sandbox::local::LocalAws;
 use sandbox::local::template::Table;
 use serde_json::json;
+use std::collections::BTreeMap;
 
 fn table() -> Table {
     Table {
@@ -411,6 +412,55 @@ async fn sqs_refuses_what_aws_refuses() {
             .is_too_many_entries_in_batch_request()
     );
     assert_eq!(aws.sqs.depth(&url).await.unwrap().visible, 1);
+}
+
+#[tokio::test]
+async fn a_message_may_be_of_a_group_that_aws_takes() {
+    let aws = LocalAws::start(None, 0, 0).await.unwrap();
+    let client = support::sqs(&aws);
+    let url = aws.sqs.create("plain", &BTreeMap::new()).await.unwrap();
+    let longest = "g".repeat(128);
+    for group in ["acme", "Plant-2_(north)!", &longest] {
+        let sent = client
+            .send_message()
+            .queue_url(&url)
+            .message_body("a")
+            .message_group_id(group);
+        assert!(sent.send().await.is_ok(), "{group}");
+    }
+    assert_eq!(aws.sqs.depth(&url).await.unwrap().visible, 3);
+    let entry = |id: &str, group: &str| {
+        SendMessageBatchRequestEntry::builder()
+            .id(id)
+            .message_body("a")
+            .message_group_id(group)
+            .build()
+            .unwrap()
+    };
+    let too_long = "g".repeat(129);
+    for refused in ["", "two words", "Größe", &too_long] {
+        let sent = client
+            .send_message()
+            .queue_url(&url)
+            .message_body("a")
+            .message_group_id(refused);
+        assert_eq!(
+            sent.send().await.unwrap_err().code(),
+            Some("InvalidParameterValue"),
+            "{refused}"
+        );
+        let mixed = client
+            .send_message_batch()
+            .queue_url(&url)
+            .entries(entry("good", "acme"))
+            .entries(entry("bad", refused));
+        let mixed = mixed.send().await.unwrap();
+        assert_eq!(
+            (mixed.successful()[0].id(), mixed.failed()[0].id()),
+            ("good", "bad"),
+            "{refused}"
+        );
+    }
 }
 
 #[tokio::test]
