@@ -4,6 +4,7 @@ use crate::pause::{self, Stop};
 use crate::store::verify_chain;
 use crate::sync_model::{Fault, Model};
 use domain::ownership::{HELD_MILLIS, MARK_NOT_RENEWED, MARK_TOO_YOUNG, MARK_UNKNOWN, OWNED_BY_ANOTHER};
+use domain::timing::Timing;
 use std::cell::RefCell;
 
 const LOOKUP: &str = "QAD Integration Owner";
@@ -149,6 +150,41 @@ async fn an_outage_of_coupa_is_borne_for_an_hour_once_it_was_ours_and_never_befo
     assert_eq!(bench.stop(&one).await.as_deref(), Some(MARK_NOT_RENEWED));
     bench.watch(&one).await;
     assert_eq!(bench.stop(&one).await, None, "it goes on by itself");
+}
+
+#[tokio::test]
+async fn renewals_that_keep_failing_do_not_cost_the_mark() {
+    let bench = Bench::new();
+    let one = installation();
+    bench.watch(&one).await;
+    bench.coupa.wait(10);
+    for _ in 0..2 * domain::ownership::BEATS_KEPT {
+        let calls = bench.coupa.state().calls;
+        bench.coupa.state().fault = Some((calls + 1, Fault::Before));
+        assert!(bench.watch(&one).await.trouble.is_some());
+        bench.coupa.wait(1);
+    }
+    assert_eq!(bench.watch(&one).await.trouble, None);
+    assert_eq!(bench.stop(&one).await, None, "it was its own all the time");
+}
+
+#[tokio::test]
+async fn what_was_anothers_is_claimed_by_nobody_when_its_mark_has_gone() {
+    let bench = Bench::new();
+    let (first, second) = (installation(), installation());
+    bench.watch(&first).await;
+    bench.watch(&second).await;
+    bench.coupa.state().values.clear();
+    bench.coupa.wait(1);
+    bench.watch(&second).await;
+    assert_eq!(bench.stop(&second).await.as_deref(), Some(OWNED_BY_ANOTHER));
+    assert_eq!(bench.marks(), Vec::<String>::new());
+    bench.coupa.wait(10);
+    bench.watch(&first).await;
+    assert_eq!(bench.stop(&first).await, None, "its owner sets it again");
+    bench.watch(&second).await;
+    assert_eq!(bench.stop(&second).await.as_deref(), Some(OWNED_BY_ANOTHER));
+    assert_eq!(bench.marks(), ["owner-2"]);
 }
 
 /// A fault at every call of a claim and of a renewal, in every way a call can fail.
