@@ -613,8 +613,8 @@ impl State {
                 Received { coupa_status: None }
             }
             (Event::Reopened { .. }, _) if self.is_skipped() => Received { coupa_status: None },
-            // Of a document that is, or may be, in QAD the record, which knows the effect, checks that it is settled.
             (Event::Restored { state, .. }, _) => (**state).clone(),
+            // Of a document that is, or may be, in QAD the record, which knows the effect, checks that it is settled.
             (Event::Adopted { voucher, .. }, Received { .. } | Held { .. } | Parked { .. }) => Posted {
                 voucher: voucher.clone(),
                 how: PostedHow::Adopted,

@@ -27,7 +27,7 @@ pub const LOOKED_AGAIN_AFTER_MILLIS: i64 = 60_000;
 pub const HELD_MILLIS: i64 = 3_600_000;
 /// Shortest time between the last thing an owner begins and the first thing the next one does, in milliseconds (an hour).
 pub const MARGIN_MILLIS_MIN: i64 = 3_600_000;
-/// Beats a register remembers: a late write may bring an earlier one back.
+/// Beats a register remembers, with the one that stands in Coupa: a late write may bring an earlier one back.
 pub const BEATS_KEPT: usize = 16;
 /// Begins the number of a mark, which ends with its epoch.
 const NUMBER_PREFIX: &str = "owner-";
@@ -162,6 +162,8 @@ pub enum Standing {
         epoch: u64,
         /// When it was last renewed.
         renewed: Timestamp,
+        /// With which beat.
+        beat: String,
     },
     /// Not this register's: another's, a copy's, unreadable, or there twice.
     Another {
@@ -186,6 +188,7 @@ pub fn standing(highest: &[Found], is_known: impl Fn(&str) -> bool) -> Standing 
             id: *id,
             epoch: *epoch,
             renewed: mark.renewed,
+            beat: mark.beat.clone(),
         },
         [first, ..] => Standing::Another {
             epoch: first.epoch,
@@ -211,6 +214,9 @@ pub enum OwnerState {
         epoch: u64,
         /// When it was last renewed, as Coupa shows it.
         renewed: Timestamp,
+        /// The beat that was last seen there; empty in a record that an earlier version wrote.
+        #[serde(default, skip_serializing_if = "String::is_empty")]
+        beat: String,
     },
     /// Not this register's.
     Another {
@@ -295,7 +301,7 @@ impl Ownership {
             OwnerState::Unguarded => None,
             OwnerState::Unknown { problem } | OwnerState::Another { problem, .. } => Some(problem.clone()),
             OwnerState::Ours { renewed, .. } if now < renewed.plus_millis(HELD_MILLIS) => None,
-            OwnerState::Ours { epoch, renewed } => Some(
+            OwnerState::Ours { epoch, renewed, .. } => Some(
                 Problem::new(
                     MARK_NOT_RENEWED,
                     "Nothing is lost: it goes on when the mark can be renewed. `qad-coupa doctor` says what is in the way.",
@@ -315,12 +321,21 @@ impl Ownership {
         }
     }
 
-    /// With a beat that is about to leave.
+    /// With a beat that is about to leave. The one that was last seen standing is kept: however many renewals are lost, it is
+    /// what Coupa shows.
     #[must_use]
     pub fn with_beat(mut self, beat: String) -> Self {
         self.beats.push(beat);
-        let surplus = self.beats.len().saturating_sub(BEATS_KEPT);
-        self.beats.drain(..surplus);
+        let standing = match &self.state {
+            OwnerState::Ours { beat, .. } => Some(beat),
+            _ => None,
+        };
+        let mut surplus = self.beats.len().saturating_sub(BEATS_KEPT);
+        self.beats.retain(|known| {
+            let goes = surplus > 0 && Some(known) != standing;
+            surplus = surplus.saturating_sub(usize::from(goes));
+            !goes
+        });
         self
     }
 
@@ -329,10 +344,13 @@ impl Ownership {
     pub fn after_look(&self, standing: &Standing, lookup: &str, now: Timestamp) -> (Self, Vec<OwnerEvent>) {
         let (state, events) = match standing {
             Standing::Nobody => return (self.clone(), vec![]),
-            Standing::Ours { epoch, renewed, .. } => {
+            Standing::Ours {
+                epoch, renewed, beat, ..
+            } => {
                 let state = OwnerState::Ours {
                     epoch: *epoch,
                     renewed: *renewed,
+                    beat: beat.clone(),
                 };
                 let is_known = matches!(self.state, OwnerState::Ours { epoch: known, .. } if known == *epoch);
                 let news = (!is_known).then_some(OwnerEvent::Owned { epoch: *epoch });

@@ -40,9 +40,17 @@ pub struct MonthEnd {
 /// Most signatures that are kept in the record; older ones are in the audit trail.
 const SIGNATURES_MAX: usize = 20;
 
+/// Begins the key of a month.
+const KEY_PREFIX: &str = "month-";
+
 /// Where the signatures of a month are kept.
 pub fn key(month: &str) -> RecordKey {
-    RecordKey::Watermark(format!("month-{month}"))
+    RecordKey::Watermark(format!("{KEY_PREFIX}{month}"))
+}
+
+/// Whether the signatures of a month are kept there.
+pub(crate) fn is_key(at: &RecordKey) -> bool {
+    matches!(at, RecordKey::Watermark(name) if name.starts_with(KEY_PREFIX))
 }
 
 /// The name of a month in the audit trail.

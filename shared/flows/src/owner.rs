@@ -121,13 +121,14 @@ async fn watch_once(deps: &Deps<'_>) -> Result<Option<Watched>, FlowError> {
         Err(error) => return failed(context, loaded, &unanswered(error)?).await,
     };
     match seen {
-        Standing::Nobody => {
+        // What was another's is given by a person alone, also when its mark has gone.
+        Standing::Nobody if !matches!(loaded.document.state, OwnerState::Another { .. }) => {
             let epoch = loaded.document.epoch().saturating_add(1);
             claim(deps, loaded, lookup, epoch, None).await
         }
-        Standing::Ours { id, epoch, renewed }
-            if renewed.plus_millis(domain::ownership::RENEWED_AFTER_MILLIS) <= now =>
-        {
+        Standing::Ours {
+            id, epoch, renewed, ..
+        } if renewed.plus_millis(domain::ownership::RENEWED_AFTER_MILLIS) <= now => {
             renew(deps, loaded, lookup, id, epoch, &seen).await
         }
         _ => settle(context, loaded, &seen, lookup, None).await,
@@ -269,22 +270,22 @@ async fn failed(
     Ok(kept.map(|kept| watched(context, kept, Some(problem.clone()))))
 }
 
-/// The mark that is about to leave, with a beat that the register knows first.
+/// The mark that is about to leave, with a beat that the register knows first; `known` is what is known by then.
 async fn with_beat(
     deps: &Deps<'_>,
     loaded: Loaded<Ownership>,
+    known: Ownership,
     events: Vec<OwnerEvent>,
 ) -> Result<Option<(Loaded<Ownership>, Mark)>, FlowError> {
     let context = &deps.context;
     let beat = context.chance.token();
     let mark = Mark {
-        installation: loaded.document.installation.clone(),
+        installation: known.installation.clone(),
         connection: deps.connection.clone(),
         renewed: context.clock.now(),
         beat: beat.clone(),
     };
-    let after = loaded.document.clone().with_beat(beat);
-    let kept = keep(context, loaded, after, events).await?;
+    let kept = keep(context, loaded, known.with_beat(beat), events).await?;
     Ok(kept.map(|kept| (kept, mark)))
 }
 
@@ -312,7 +313,8 @@ async fn claim(
 ) -> Result<Option<Watched>, FlowError> {
     let context = &deps.context;
     let events = vec![OwnerEvent::Claiming { epoch, instruction }];
-    let Some((loaded, mark)) = with_beat(deps, loaded, events).await? else {
+    let known = loaded.document.clone();
+    let Some((loaded, mark)) = with_beat(deps, loaded, known, events).await? else {
         return Ok(None);
     };
     let trouble = match action(ActionKind::Create, epoch, None, &mark) {
@@ -348,7 +350,9 @@ async fn renew(
     seen: &Standing,
 ) -> Result<Option<Watched>, FlowError> {
     let context = &deps.context;
-    let Some((loaded, mark)) = with_beat(deps, loaded, vec![]).await? else {
+    // Which beat stands is known before another one leaves.
+    let (known, events) = loaded.document.after_look(seen, lookup, context.clock.now());
+    let Some((loaded, mark)) = with_beat(deps, loaded, known, events).await? else {
         return Ok(None);
     };
     let written = match action(ActionKind::Rename, epoch, Some(id), &mark) {
@@ -367,6 +371,7 @@ async fn renew(
                 id,
                 epoch,
                 renewed: mark.renewed,
+                beat: mark.beat,
             };
             settle(context, loaded, &renewed, lookup, None).await
         }

@@ -147,8 +147,8 @@ pub async fn of(register: &dyn Register, flow: Flow) -> Result<Option<Pause>, Fl
 ///
 /// # Errors
 /// No answer from the register, or somebody else switched in this moment.
-pub async fn anchor(context: &Context<'_>, key: RecordKey) -> Result<bool, FlowError> {
-    crate::restore::anchor::<Switch>(context, key).await
+pub(crate) async fn anchor(context: &Context<'_>, flow: Flow) -> Result<bool, FlowError> {
+    crate::restore::anchor::<Switch>(context, flow.key()).await
 }
 
 /// Why a flow begins nothing new.
@@ -168,6 +168,11 @@ impl Stop {
             Self::Paused(pause) => pause.problem(),
             Self::NotOwner(problem) => problem.clone(),
         }
+    }
+
+    /// Whether what is proven absent is sent again while it lasts. What is open is brought to its end in either case.
+    pub(crate) fn sends_again(stop: Option<&Self>) -> bool {
+        !matches!(stop, Some(Self::NotOwner(_)))
     }
 
     /// Its word, for logs.

@@ -5,7 +5,11 @@
 //! where the trail ends. What it has done meanwhile is found again as after a restore of both tables: by the polls, and by the
 //! look-ups before anything is sent.
 
-use crate::ports::{AuditEntry, Commit, CommitError, RecordKey, RecordWrite};
+use crate::month_end::{self, MonthEnd};
+use crate::opening::{self, Openings};
+use crate::owner;
+use crate::pause::{self, Flow};
+use crate::ports::{AuditEntry, Collection, Commit, CommitError, RecordKey, RecordWrite};
 use crate::store::{
     Change, Context, Document, FlowError, Loaded, impossible, invoice_audit_name, load, next_entry, parse,
     render, save, verify_chain,
@@ -13,7 +17,12 @@ use crate::store::{
 use domain::ids::InvoiceId;
 use domain::instruction::Instruction;
 use domain::lifecycle::{ChainEnd, Event, InvoiceRecord};
+use domain::lookups::LookupValueRecord;
+use domain::ownership::Ownership;
+use domain::payments::{BillPayments, UnmatchedPayments};
+use domain::plans::PlanRecord;
 use domain::problem::Problem;
+use domain::suppliers::SupplierRecord;
 use domain::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -196,6 +205,42 @@ pub async fn anchor<D: Document>(context: &Context<'_>, key: RecordKey) -> Resul
     };
     stored(save(context, loaded.revision, change).await.map(|_| ()))?;
     Ok(true)
+}
+
+/// Lets the document of this key, which is no invoice, go on where its trail ends.
+///
+/// # Errors
+/// A key that no document with a trail has; see [`anchor_invoice`].
+pub async fn anchor_other(context: &Context<'_>, at: &RecordKey) -> Result<bool, FlowError> {
+    let own = at.clone();
+    let collection = match at {
+        // Whoever has begun to anchor has let it go on already.
+        _ if *at == key() => return Ok(true),
+        _ if *at == owner::key() => return anchor::<Ownership>(context, own).await,
+        _ if *at == opening::key() => return anchor::<Openings>(context, own).await,
+        _ if month_end::is_key(at) => return anchor::<MonthEnd>(context, own).await,
+        RecordKey::Entry { collection, .. } => collection,
+        _ => {
+            let flow = Flow::ALL.into_iter().find(|flow| flow.key() == *at);
+            return match flow {
+                Some(flow) => pause::anchor(context, flow).await,
+                None => Err(without_trail(at)),
+            };
+        }
+    };
+    match collection {
+        Collection::Bill => anchor::<BillPayments>(context, own).await,
+        Collection::UnmatchedPayment => anchor::<UnmatchedPayments>(context, own).await,
+        Collection::Supplier => anchor::<SupplierRecord>(context, own).await,
+        Collection::LookupValue => anchor::<LookupValueRecord>(context, own).await,
+        Collection::LookupPlan | Collection::SupplierPlan => anchor::<PlanRecord>(context, own).await,
+        Collection::AwaitedSupplier => Err(without_trail(at)),
+    }
+}
+
+fn without_trail(at: &RecordKey) -> FlowError {
+    let fix = "Report it: it has a trail, and this version cannot let it go on.";
+    FlowError::Broken(Problem::new("RESTORE_FOUND", fix).field(format!("{at:?}")))
 }
 
 /// A record that is made anew although it has a trail: in a register that a person has anchored it goes on with that. `None`

@@ -15,6 +15,7 @@ use crate::ports::{
 };
 use crate::store::{Change, Context, Document, FlowError, Loaded, impossible, parse, save, sha256_hex};
 use async_trait::async_trait;
+use domain::drive::Manner;
 use domain::effect::{Effect, EffectEvent, EffectStatus, Repetition};
 use domain::guards::{self, stands};
 use domain::lifecycle::{ChainEnd, IllegalStep};
@@ -579,6 +580,7 @@ async fn change(
     let target = ValueWrite {
         coupa: deps.coupa,
         seen: Some(seen),
+        sends_again: true,
         answer: &answer,
     };
     let driven = drive(&deps.context, loaded, &target).await?;
@@ -652,6 +654,7 @@ async fn finish_open(
     done: &mut LookupRun,
 ) -> Result<Vec<Loaded<LookupValueRecord>>, FlowError> {
     let mut begun = Vec::new();
+    let sends_again = Stop::sends_again(done.paused.as_ref());
     let stored = deps
         .context
         .register
@@ -680,6 +683,13 @@ async fn finish_open(
             }
             continue;
         }
+        // Only sending it again would settle it.
+        let is_repeated = |effect: &Effect| effect.repetition == Repetition::Harmless;
+        if !sends_again && document.effect.as_ref().is_some_and(is_repeated) {
+            done.open = done.open.saturating_add(1);
+            done.lost_answers = done.lost_answers.saturating_add(u64::from(is_unknown(&document)));
+            continue;
+        }
         if !deps.context.has_time_for_a_call() {
             return Err(FlowError::OutOfTime);
         }
@@ -687,6 +697,7 @@ async fn finish_open(
         let target = ValueWrite {
             coupa: deps.coupa,
             seen: None,
+            sends_again,
             answer: &answer,
         };
         let loaded = Loaded {
@@ -816,6 +827,8 @@ struct ValueWrite<'a> {
     coupa: &'a dyn CoupaLookups,
     /// What a complete listing of this very run showed: before a first send it is the look-up.
     seen: Option<&'a [CoupaValue]>,
+    /// Whether what is proven absent is sent again at once; while another installation may be at work it is planned anew.
+    sends_again: bool,
     /// What Coupa shows of it in the end.
     answer: &'a std::sync::Mutex<Option<CoupaValue>>,
 }
@@ -887,6 +900,26 @@ impl ValueWrite<'_> {
 impl Target<LookupValueRecord> for ValueWrite<'_> {
     type Answer = Shown;
     type Event = LookupValueEvent;
+
+    fn manner(&self) -> Manner {
+        Manner {
+            anew_when_absent: !self.sends_again,
+            ..Manner::default()
+        }
+    }
+
+    fn absent(
+        &self,
+        context: &Context<'_>,
+        record: &LookupValueRecord,
+    ) -> Stepped<LookupValueRecord, LookupValueEvent> {
+        let mut change = Self::advance(context, record, EffectEvent::ProvenAbsent)?;
+        // Coupa's values are listed before anything of it is sent again: a late one of these is not missed there.
+        if let Some(effect) = &mut change.document.effect {
+            effect.doubts.clear();
+        }
+        Ok(change)
+    }
 
     fn effect<'d>(&self, record: &'d LookupValueRecord) -> Option<&'d Effect> {
         record.effect.as_ref()

@@ -2,10 +2,12 @@
 //! fail at any call.
 
 use crate::ports::*;
-use crate::store::{Context, verify_chain};
+use crate::owner;
+use crate::store::{Change, Context, Loaded, load, save, verify_chain};
 use async_trait::async_trait;
 use domain::ids::{InvoiceId, SupplierCode, fold};
 use domain::lookups::{Action, CoupaValue, LOOKUP_MISSING, LookupCode, ParentReference, VALUE_TAKEN};
+use domain::ownership::{OWNED_BY_ANOTHER, OwnerEvent, OwnerState, Ownership};
 use domain::problem::Problem;
 use domain::suppliers::{CoupaSupplier, CoupaSupplierStatus, QadSupplier, SupplierData, SupplierField};
 use domain::time::{Date, Timestamp};
@@ -71,6 +73,29 @@ pub(crate) struct State {
 }
 
 pub(crate) struct Model(Mutex<State>);
+
+/// Another installation is the owner from here on, or nobody asks for one any more.
+pub(crate) async fn owned_by_another(model: &Model, is_so: bool) {
+    let timing = Timing::default();
+    let context = model.context(&timing);
+    let known = load::<Ownership>(context.register, owner::key()).await.unwrap();
+    let Loaded { document, revision } = known.unwrap_or_else(|| Loaded {
+        document: Ownership::new("one".to_owned()),
+        revision: 0,
+    });
+    let another = OwnerState::Another {
+        epoch: 1,
+        problem: Problem::new(OWNED_BY_ANOTHER, ""),
+        since: context.clock.now(),
+    };
+    let state = if is_so { another } else { OwnerState::Unguarded };
+    let change = Change {
+        document: Ownership { state, ..document },
+        events: vec![OwnerEvent::Unguarded],
+        writes: vec![],
+    };
+    save(&context, revision, change).await.unwrap();
+}
 
 enum Broken {
     Before,

@@ -18,6 +18,7 @@ use crate::ports::{
 use crate::store::{Change, Context, Document, FlowError, Loaded, parse, render, save, sha256_hex};
 use crate::supplier_event;
 use async_trait::async_trait;
+use domain::drive::Manner;
 use domain::effect::{Effect, EffectEvent, EffectStatus, Repetition};
 use domain::guards::{Guard, stands};
 use domain::ids::{ConnectionId, SupplierCode};
@@ -172,8 +173,8 @@ pub async fn run(deps: &Deps<'_>) -> Result<Synced, PollError> {
     let now = context.clock.now();
     if let (Some(pause), false) = (pause, deps.plan_only) {
         let mut book = Book::open(deps).await?;
-        book.finish_what_left().await?;
         book.synced.paused = Some(pause);
+        book.finish_what_left().await?;
         return Ok(book.synced);
     }
     let rows = read_rows(deps, &before).await?;
@@ -1451,6 +1452,7 @@ impl<'a, 'd> Book<'a, 'd> {
         let id = held.document.id.to_string();
         let target = Writing {
             deps: self.deps,
+            sends_again: Stop::sends_again(self.synced.paused.as_ref()),
             confirmed: Mutex::new(false),
         };
         let driven = drive(&self.deps.context, held, &target).await?;
@@ -1692,6 +1694,8 @@ enum Shown {
 
 struct Writing<'a, 'd> {
     deps: &'a Deps<'d>,
+    /// Whether what is proven absent is sent again at once; while another installation may be at work it is decided anew.
+    sends_again: bool,
     /// Set when a write was confirmed, or found to have happened.
     confirmed: Mutex<bool>,
 }
@@ -1742,6 +1746,22 @@ fn end_parked(
 impl Target<SupplierRecord> for Writing<'_, '_> {
     type Answer = Shown;
     type Event = SupplierEvent;
+
+    fn manner(&self) -> Manner {
+        Manner {
+            anew_when_absent: !self.sends_again,
+            ..Manner::default()
+        }
+    }
+
+    fn absent(&self, context: &Context<'_>, record: &SupplierRecord) -> Stepped {
+        let mut change = advance_effect(context, record, EffectEvent::ProvenAbsent)?;
+        // Both sides are read before anything of it is sent again: a late one of these is not missed there.
+        if let Some(effect) = &mut change.document.effect {
+            effect.doubts.clear();
+        }
+        Ok(change)
+    }
 
     fn effect<'r>(&self, record: &'r SupplierRecord) -> Option<&'r Effect> {
         record.effect.as_ref()

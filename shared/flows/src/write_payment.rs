@@ -223,7 +223,7 @@ async fn round(
         let target = Entry {
             coupa: &coupa,
             settings: deps.settings,
-            sends_again: !matches!(stop, Some(Stop::NotOwner(_))),
+            sends_again: Stop::sends_again(stop.as_ref()),
         };
         return match drive(context, loaded, &target).await? {
             Driven::Finished(done) => {

@@ -9,18 +9,11 @@ use clap::Args;
 use domain::ids::InvoiceId;
 use domain::instruction::Instruction;
 use domain::lifecycle::ChainEnd;
-use domain::lookups::LookupValueRecord;
-use domain::ownership::Ownership;
-use domain::payments::{BillPayments, UnmatchedPayments};
-use domain::plans::PlanRecord;
 use domain::problem::Problem;
-use domain::suppliers::SupplierRecord;
 use domain::words;
-use flows::opening::{self, Openings};
-use flows::ports::{AuditEntry, Collection, RecordKey, Register};
+use flows::ports::{AuditEntry, RecordKey, Register};
 use flows::restore::{self, Chain};
 use flows::store::{Context, FlowError, invoice_audit_name};
-use flows::{owner, pause};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 
@@ -172,30 +165,34 @@ async fn anchor(context: &Context<'_>, cut: &Cut, why: &Instruction) -> Result<b
     match &cut.which {
         Which::Invoice(id) => restore::anchor_invoice(context, *id, why).await,
         Which::Gone => Ok(false),
-        Which::Other(key) => anchor_other(context, key).await,
+        Which::Other(key) => restore::anchor_other(context, key).await,
     }
 }
 
-async fn anchor_other(context: &Context<'_>, key: &RecordKey) -> Result<bool, FlowError> {
-    if *key == owner::key() {
-        return restore::anchor::<Ownership>(context, key.clone()).await;
-    }
-    if *key == opening::key() {
-        return restore::anchor::<Openings>(context, key.clone()).await;
-    }
-    let RecordKey::Entry { collection, .. } = key else {
-        return pause::anchor(context, key.clone()).await;
+/// What a document is left with after its anchoring; `None` when it goes on. What could not be anchored although it was older has
+/// been moved by whoever was faster: the next `--check` says.
+fn left(name: &str, anchored: Result<bool, FlowError>) -> Option<Problem> {
+    let error = match anchored {
+        Ok(true) => return None,
+        Ok(false) => FlowError::Contended,
+        Err(error) => error,
     };
-    match collection {
-        Collection::Bill => restore::anchor::<BillPayments>(context, key.clone()).await,
-        Collection::UnmatchedPayment => restore::anchor::<UnmatchedPayments>(context, key.clone()).await,
-        Collection::Supplier => restore::anchor::<SupplierRecord>(context, key.clone()).await,
-        Collection::LookupValue => restore::anchor::<LookupValueRecord>(context, key.clone()).await,
-        Collection::LookupPlan | Collection::SupplierPlan => {
-            restore::anchor::<PlanRecord>(context, key.clone()).await
-        }
-        Collection::AwaitedSupplier => Ok(false),
+    Some(error.problem().field(name))
+}
+
+/// Why a check does not end well; `None` when every record ends with its trail and all of them could be read.
+fn verdict(found: &[Cut], unreadable: &[Problem]) -> Option<String> {
+    if found.is_empty() && unreadable.is_empty() {
+        return None;
     }
+    let ready = found.iter().filter(|cut| cut.is_anchored()).count();
+    let unfit = found.iter().filter(|cut| cut.unfit.is_some()).count();
+    let told = format!(
+        "RESTORE_FOUND: {ready} to repair (`qad-coupa restore --repair --reason TEXT --confirm {ready}`), {unfit} that no command repairs, {} that cannot be read",
+        unreadable.len()
+    );
+    let told = std::iter::once(told).chain(unreadable.iter().map(ToString::to_string));
+    Some(told.collect::<Vec<_>>().join("\n"))
 }
 
 /// `restore`.
@@ -211,7 +208,7 @@ pub(crate) async fn run(
     let ready = found.iter().filter(|cut| cut.is_anchored()).count();
     let unfit = found.iter().filter(|cut| cut.unfit.is_some()).count();
     if options.repair {
-        return repair(&place, &register, options, &found, out).await;
+        return repair(&place, &register, options, (&found, unreadable), out).await;
     }
     let columns = [
         Column::word("Finding"),
@@ -220,29 +217,25 @@ pub(crate) async fn run(
         Column::word("Trail"),
         Column::sentence("Fix"),
     ];
-    let whole = move |rows| json!({ "to_anchor": ready, "unfit": unfit, "unreadable": unreadable, "documents": Value::Array(rows) });
     let below = format!(
-        "{} older than their trail, {unfit} that fit no trail, {} in all",
-        ready,
-        words::count(found.len(), "difference")
+        "{ready} older than their trail, {unfit} that fit no trail, {} in all; {} that cannot be read",
+        words::count(found.len(), "difference"),
+        unreadable.len()
     );
+    let ended = verdict(&found, &unreadable);
+    let whole = move |rows| json!({ "to_anchor": ready, "unfit": unfit, "unreadable": unreadable, "documents": Value::Array(rows) });
     let listing = Listing::new(&columns, found.iter().map(Cut::row).collect())
         .within(whole)
         .below([below]);
     out.list(listing, &options.list)?;
-    if found.is_empty() {
-        return Ok(());
-    }
-    Err(Failure::Differs(format!(
-        "RESTORE_FOUND: {ready} to repair (`qad-coupa restore --repair --reason TEXT --confirm {ready}`), {unfit} that no command repairs"
-    )))
+    ended.map_or(Ok(()), |told| Err(Failure::Differs(told)))
 }
 
 async fn repair(
     place: &Place,
     register: &DynamoRegister,
     options: &RestoreOptions,
-    found: &[Cut],
+    (found, unreadable): (&[Cut], Vec<Problem>),
     out: &Output,
 ) -> Result<(), Failure> {
     let reason = options.reason.as_deref().unwrap_or_default();
@@ -264,15 +257,16 @@ async fn repair(
     let context = place.context(register);
     let count = u64::try_from(ready.len()).unwrap_or(u64::MAX);
     restore::begin(&context, count, &why).await.map_err(unfinished)?;
-    let (mut anchored, mut left) = (0usize, Vec::new());
+    // Whatever cannot be read is not known to go on.
+    let (mut anchored, mut remaining) = (0usize, unreadable);
     for cut in ready {
-        match anchor(&context, cut, &why).await {
-            Ok(done) => anchored = anchored.saturating_add(usize::from(done)),
-            Err(error) => left.push(error.problem().field(cut.name.as_str())),
+        match left(&cut.name, anchor(&context, cut, &why).await) {
+            Some(problem) => remaining.push(problem),
+            None => anchored = anchored.saturating_add(1),
         }
     }
     out.value(
-        || json!({ "anchored": anchored, "left": left }),
+        || json!({ "anchored": anchored, "left": remaining }),
         |out| {
             out.line(&format!(
                 "{} anchored: each goes on as the register says, and what it has done since is looked up before anything is sent.",
@@ -280,11 +274,10 @@ async fn repair(
             ));
         },
     );
-    if left.is_empty() {
+    if remaining.is_empty() {
         return Ok(());
     }
-    // Whoever was faster has moved it; what is left is found by the next --check.
-    Err(Failure::Failed(left))
+    Err(Failure::Failed(remaining))
 }
 
 #[cfg(test)]
@@ -330,5 +323,19 @@ mod tests {
         assert_eq!(told(&at(1), &broken), Some(("unfit", false)));
         let gone = cut(Which::Gone, "bill/7", &ChainEnd::default(), &entries).unwrap();
         assert!(!gone.is_anchored(), "it goes on by itself");
+    }
+
+    #[test]
+    fn what_cannot_be_read_and_what_did_not_go_on_is_never_all_well() {
+        assert_eq!(verdict(&[], &[]), None);
+        let broken = Problem::new("RECORD_UNREADABLE", "").field("bill/7");
+        let told = verdict(&[], std::slice::from_ref(&broken)).unwrap();
+        assert!(told.contains("1 that cannot be read") && told.contains("bill/7"), "{told}");
+        let gone = cut(Which::Gone, "bill/8", &ChainEnd::default(), &trail_of("bill/8", 1)).unwrap();
+        assert!(verdict(&[gone], &[]).is_some());
+        assert_eq!(left("bill/7", Ok(true)), None);
+        let moved = left("bill/7", Ok(false)).unwrap();
+        assert_eq!((moved.code.as_str(), moved.field.as_str()), ("REGISTER_CONTENDED", "bill/7"));
+        assert_eq!(left("bill/7", Err(FlowError::OutOfTime)).unwrap().field, "bill/7");
     }
 }

@@ -87,6 +87,29 @@ fn a_copy_of_a_register_does_not_know_the_beats_that_came_after_it() {
 }
 
 #[test]
+fn renewals_that_are_lost_do_not_make_a_register_forget_the_beat_that_stands() {
+    let standing_now = Standing::Ours {
+        id: 1,
+        epoch: 1,
+        renewed: Timestamp(0),
+        beat: "stands".to_owned(),
+    };
+    let first = Ownership::new("one".to_owned()).with_beat("stands".to_owned());
+    let (mut register, _) = first.after_look(&standing_now, LOOKUP, Timestamp(0));
+    for lost in 0..2 * BEATS_KEPT {
+        register = register.with_beat(format!("lost-{lost}"));
+        assert!(register.beats.len() <= BEATS_KEPT);
+    }
+    assert!(
+        register.beats.contains(&"stands".to_owned()),
+        "{:?}",
+        register.beats
+    );
+    let newest = format!("lost-{}", 2 * BEATS_KEPT - 1);
+    assert_eq!(register.beats.last(), Some(&newest));
+}
+
+#[test]
 fn a_look_that_gives_no_answer_takes_nothing_and_gives_nothing() {
     let silent = Problem::new("COUPA_TIMEOUT", "");
     let fresh = Ownership::new("one".to_owned());
@@ -114,6 +137,7 @@ fn a_look_that_gives_no_answer_takes_nothing_and_gives_nothing() {
         state: OwnerState::Ours {
             epoch: 1,
             renewed: Timestamp(0),
+            beat: String::new(),
         },
         ..fresh
     };

@@ -99,7 +99,9 @@ fn follow(id: &str, listed: &mut Option<Listed>, lists: BTreeSet<String>, body: 
     let old = std::mem::replace(listed, new.clone());
     let of = |listed: &Option<Listed>| listed.as_ref().map(|one| one.lists.clone()).unwrap_or_default();
     let (before, after) = (of(&old), of(&new));
-    let shows_another = old.map(|old| old.row) != new.map(|new| new.row);
+    // Under another layout every row is written anew, also one that shows the same.
+    let shown = |listed: Option<Listed>| listed.map(|one| (one.version, one.row));
+    let shows_another = shown(old) != shown(new);
     let gone = before.difference(&after).map(|list| IndexWrite::Remove {
         list: list.clone(),
         id: id.to_owned(),
@@ -150,9 +152,7 @@ pub(crate) fn added_together(writes: Vec<RecordWrite>) -> Vec<RecordWrite> {
     }
     let counts = sheets.into_iter().filter_map(|((sheet, part), mut changes)| {
         changes.retain(|_, tally| *tally != Tally::default());
-        let count = IndexWrite::Count { sheet, part, changes };
-        matches!(&count, IndexWrite::Count { changes, .. } if !changes.is_empty())
-            .then_some(RecordWrite::Index(count))
+        (!changes.is_empty()).then(|| RecordWrite::Index(IndexWrite::Count { sheet, part, changes }))
     });
     others.extend(counts);
     others

@@ -232,6 +232,20 @@ fn a_supplier_stands_in_its_lists_while_it_waits_and_leaves_nothing_behind() {
 }
 
 #[test]
+fn what_is_listed_under_another_layout_is_written_anew_and_not_counted_again() {
+    let mut bill = BillPayments::new(InvoiceId(7), Decimal::ONE, "USD".parse().unwrap());
+    bill.parked = Some(Problem::new("X", ""));
+    assert_eq!(entries::follow_bill(&mut bill).len(), 2, "a row, and its count");
+    bill.listed.as_mut().unwrap().version -= 1;
+    let anew = entries::follow_bill(&mut bill);
+    assert!(
+        matches!(anew.as_slice(), [RecordWrite::Index(IndexWrite::Put { .. })]),
+        "{anew:?}"
+    );
+    assert!(entries::follow_bill(&mut bill).is_empty(), "once");
+}
+
+#[test]
 fn a_bill_stands_in_its_list_while_its_payments_wait_for_a_person() {
     let mut sheets = Sheets::default();
     let mut bill = BillPayments::new(InvoiceId(7), Decimal::ONE, "USD".parse().unwrap());

@@ -152,6 +152,41 @@ async fn an_outage_of_coupa_is_borne_for_an_hour_once_it_was_ours_and_never_befo
     assert_eq!(bench.stop(&one).await, None, "it goes on by itself");
 }
 
+#[tokio::test]
+async fn renewals_that_keep_failing_do_not_cost_the_mark() {
+    let bench = Bench::new();
+    let one = installation();
+    bench.watch(&one).await;
+    bench.coupa.wait(10);
+    for _ in 0..2 * domain::ownership::BEATS_KEPT {
+        let calls = bench.coupa.state().calls;
+        bench.coupa.state().fault = Some((calls + 1, Fault::Before));
+        assert!(bench.watch(&one).await.trouble.is_some());
+        bench.coupa.wait(1);
+    }
+    assert_eq!(bench.watch(&one).await.trouble, None);
+    assert_eq!(bench.stop(&one).await, None, "it was its own all the time");
+}
+
+#[tokio::test]
+async fn what_was_anothers_is_claimed_by_nobody_when_its_mark_has_gone() {
+    let bench = Bench::new();
+    let (first, second) = (installation(), installation());
+    bench.watch(&first).await;
+    bench.watch(&second).await;
+    bench.coupa.state().values.clear();
+    bench.coupa.wait(1);
+    bench.watch(&second).await;
+    assert_eq!(bench.stop(&second).await.as_deref(), Some(OWNED_BY_ANOTHER));
+    assert_eq!(bench.marks(), Vec::<String>::new());
+    bench.coupa.wait(10);
+    bench.watch(&first).await;
+    assert_eq!(bench.stop(&first).await, None, "its owner sets it again");
+    bench.watch(&second).await;
+    assert_eq!(bench.stop(&second).await.as_deref(), Some(OWNED_BY_ANOTHER));
+    assert_eq!(bench.marks(), ["owner-2"]);
+}
+
 /// A fault at every call of a claim and of a renewal, in every way a call can fail.
 #[tokio::test]
 async fn whatever_fails_one_owns_it_in_the_end_and_the_other_never_does() {

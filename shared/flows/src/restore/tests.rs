@@ -1,9 +1,7 @@
 use super::*;
-use crate::opening;
 use crate::plans;
 use crate::sync_model::Model;
 use domain::lifecycle::State;
-use domain::plans::PlanRecord;
 use domain::timing::Timing;
 
 fn why() -> Instruction {

@@ -1,7 +1,7 @@
 use super::*;
 use crate::plans::allow;
 use crate::ports::SourceScan;
-use crate::sync_model::{Fault, Model};
+use crate::sync_model::{Fault, Model, owned_by_another};
 use domain::lookups::QadValue;
 use domain::timing::Timing;
 use proptest::prelude::*;
@@ -719,6 +719,46 @@ proptest! {
             prop_assert_eq!(active(&model), wanted);
         }
     }
+}
+
+/// Whatever call a run breaks at: while another installation is at work nothing is sent again, neither what is proven absent
+/// nor what could be repeated without harm, and afterwards both sides become equal.
+#[tokio::test]
+async fn nothing_is_sent_again_while_another_installation_owns() {
+    let (mut absent, mut repeated) = (0, 0);
+    for fault in Fault::ALL {
+        for at in 0.. {
+            let model = model(start());
+            sync(&model).await;
+            set(&model, changed());
+            model.wait(10);
+            let before = model.state().calls;
+            model.state().fault = Some((before + at, fault));
+            let _ = go(&model, false).await;
+            if model.state().calls <= before + at {
+                break;
+            }
+            let story = format!("{fault:?} at {at}");
+            model.wait(1);
+            let written = model.journal();
+            owned_by_another(&model, true).await;
+            for _ in 0..3 {
+                model.wait(20);
+                repeated += sync(&model).await.open;
+            }
+            assert_eq!(model.journal(), written, "{story}: sent for another's pair");
+            let records = &model.state().records.clone();
+            absent += usize::from(records.values().any(|(_, body)| body.contains("\"status\":\"withdrawn\"")));
+            owned_by_another(&model, false).await;
+            recover(&model, &story).await;
+            assert_eq!(
+                active(&model),
+                names(&["100 Plant North", "300 Old", "120 Line 2"]),
+                "{story}"
+            );
+        }
+    }
+    assert!(absent > 0 && repeated > 0, "{absent} proven absent, {repeated} left open");
 }
 
 #[tokio::test]

@@ -1,7 +1,7 @@
 use super::*;
 use crate::ports::{Hint, Subject};
 use crate::supplier_event::{awaited_supplier_id, awaited_supplier_key};
-use crate::sync_model::{Fault, Model};
+use crate::sync_model::{Fault, Model, owned_by_another};
 use domain::ids::InvoiceId;
 use domain::suppliers::{CoupaSupplierStatus, SupplierData, SupplierFilter};
 use domain::timing::Timing;
@@ -752,6 +752,41 @@ async fn a_pause_leaves_no_lost_answer_behind() {
             recover(&model, &story).await;
         }
     }
+}
+
+/// Whatever call a run breaks at: while another installation is at work nothing is sent again, and afterwards both sides
+/// become equal.
+#[tokio::test]
+async fn what_is_proven_absent_is_not_sent_again_while_another_installation_owns() {
+    let mut absent = 0;
+    for fault in Fault::ALL {
+        for at in 0.. {
+            let model = seed();
+            let before = model.state().calls;
+            model.state().fault = Some((before + at, fault));
+            let _ = go(&model, &policy(), false).await;
+            if model.state().calls <= before + at {
+                break;
+            }
+            let story = format!("{fault:?} at {at}");
+            model.wait(1);
+            let written = model.journal();
+            owned_by_another(&model, true).await;
+            for _ in 0..3 {
+                model.wait(20);
+                sync(&model).await;
+            }
+            assert_eq!(model.journal(), written, "{story}: sent for another's pair");
+            absent += usize::from(holds(&model, "\"status\":\"withdrawn\""));
+            owned_by_another(&model, false).await;
+            recover(&model, &story).await;
+        }
+    }
+    assert!(absent > 0, "nothing was ever proven absent");
+}
+
+fn holds(model: &Model, word: &str) -> bool {
+    model.state().records.values().any(|(_, body)| body.contains(word))
 }
 
 /// Suppliers that only QAD has.
