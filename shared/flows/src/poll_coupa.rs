@@ -122,7 +122,7 @@ pub async fn run(deps: &Deps<'_>) -> Result<Polled, PollError> {
         let page = deps.coupa.exportable_invoices(after).await?;
         let (last, more) = (page.last, page.more);
         take(deps, page, &mut polled).await?;
-        after = next_page(after, last, more)?;
+        after = next_page(after, last, more).map_err(ReadError::Unreadable)?;
         if after.is_none() {
             remember(deps, &mut stored, None).await?;
             return Ok(polled);
@@ -187,7 +187,7 @@ pub fn next_page(
     after: Option<InvoiceId>,
     last: Option<InvoiceId>,
     more: bool,
-) -> Result<Option<InvoiceId>, PollError> {
+) -> Result<Option<InvoiceId>, Problem> {
     match last {
         _ if !more => Ok(None),
         Some(last) if after.is_none_or(|before| last > before) => Ok(Some(last)),
@@ -195,16 +195,14 @@ pub fn next_page(
     }
 }
 
-fn does_not_advance(after: Option<InvoiceId>, last: Option<InvoiceId>) -> PollError {
-    PollError::Read(ReadError::Unreadable(
-        Problem::new(
-            "COUPA_PAGE_DOES_NOT_ADVANCE",
-            "Check that Coupa honours id[gt] and order_by.",
-        )
-        .field("id")
-        .expected(format!("more than {}", after.map_or(0, |id| id.0)))
-        .actual(last.map_or_else(|| "none".to_owned(), |last| last.to_string())),
-    ))
+fn does_not_advance(after: Option<InvoiceId>, last: Option<InvoiceId>) -> Problem {
+    Problem::new(
+        "COUPA_PAGE_DOES_NOT_ADVANCE",
+        "Check that Coupa honours id[gt] and order_by.",
+    )
+    .field("id")
+    .expected(format!("more than {}", after.map_or(0, |id| id.0)))
+    .actual(last.map_or_else(|| "none".to_owned(), |last| last.to_string()))
 }
 
 fn hint(deps: &Deps<'_>, id: InvoiceId) -> Hint {

@@ -12,7 +12,7 @@ mod reading;
 
 use crate::match_invoice::{InvoiceSettings, change_at};
 use crate::poll_coupa::{PollError, next_page};
-use crate::ports::{CommitError, Coupa, Index, InvoiceHead, RecordKey, Register, RowsAsked};
+use crate::ports::{CommitError, Coupa, Index, InvoiceHead, ReadError, RecordKey, Register, RowsAsked};
 use crate::store::{Context, FlowError, Loaded, load, parse, save};
 use crate::watermark::{self, count, days_before};
 use crate::{index, verify};
@@ -399,7 +399,7 @@ impl Work<'_> {
             Stage::Listed { after } => {
                 let page = self.deps.coupa.exportable_invoices(after).await?;
                 run.add(listed(self.deps, &page.heads).await?);
-                run.stage = match next_page(after, page.last, page.more)? {
+                run.stage = match next_page(after, page.last, page.more).map_err(ReadError::Unreadable)? {
                     Some(last) => Stage::Listed { after: Some(last) },
                     None => run.next_view(None),
                 };
@@ -591,7 +591,7 @@ mod tests {
     use crate::match_invoice::tests::settings;
     use crate::memory_register::MemoryRegister;
     use crate::poll_coupa::tests::Shop;
-    use crate::ports::{ReadError, StoreError};
+    use crate::ports::StoreError;
     use domain::problem::Problem;
     use domain::timing::Timing;
 

@@ -1,8 +1,8 @@
 //! Both systems, the register and the queue as far as suppliers and lookup values need them: stateful, small, and able to
 //! fail at any call.
 
-use crate::ports::*;
 use crate::owner;
+use crate::ports::*;
 use crate::store::{Change, Context, Loaded, load, save, verify_chain};
 use async_trait::async_trait;
 use domain::ids::{InvoiceId, SupplierCode, fold};

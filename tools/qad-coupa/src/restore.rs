@@ -330,12 +330,24 @@ mod tests {
         assert_eq!(verdict(&[], &[]), None);
         let broken = Problem::new("RECORD_UNREADABLE", "").field("bill/7");
         let told = verdict(&[], std::slice::from_ref(&broken)).unwrap();
-        assert!(told.contains("1 that cannot be read") && told.contains("bill/7"), "{told}");
-        let gone = cut(Which::Gone, "bill/8", &ChainEnd::default(), &trail_of("bill/8", 1)).unwrap();
+        assert!(
+            told.contains("1 that cannot be read") && told.contains("bill/7"),
+            "{told}"
+        );
+        let gone = cut(
+            Which::Gone,
+            "bill/8",
+            &ChainEnd::default(),
+            &trail_of("bill/8", 1),
+        )
+        .unwrap();
         assert!(verdict(&[gone], &[]).is_some());
         assert_eq!(left("bill/7", Ok(true)), None);
         let moved = left("bill/7", Ok(false)).unwrap();
-        assert_eq!((moved.code.as_str(), moved.field.as_str()), ("REGISTER_CONTENDED", "bill/7"));
+        assert_eq!(
+            (moved.code.as_str(), moved.field.as_str()),
+            ("REGISTER_CONTENDED", "bill/7")
+        );
         assert_eq!(left("bill/7", Err(FlowError::OutOfTime)).unwrap().field, "bill/7");
     }
 }

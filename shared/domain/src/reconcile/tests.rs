@@ -233,8 +233,8 @@ fn each_payment_is_looked_for_and_no_other_one_stands_for_it() {
     let (first, second) = (paid(1, 500, "USD"), paid(2, 60, "USD"));
     let shown = bill("USD", &[(&first, 500)]);
     let judged = |paid: &[Allocation]| judge_payment(&exported(), Some(&shown), paid);
-    assert_eq!(judged(&[first.clone()]), None);
-    let found = judged(&[second.clone()]).unwrap();
+    assert_eq!(judged(std::slice::from_ref(&first)), None);
+    let found = judged(std::slice::from_ref(&second)).unwrap();
     assert_eq!(found.kind, Kind::PaidInQadNotInCoupa);
     assert_eq!(
         found.what,

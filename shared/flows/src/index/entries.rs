@@ -152,7 +152,7 @@ pub(crate) fn added_together(writes: Vec<RecordWrite>) -> Vec<RecordWrite> {
     }
     let counts = sheets.into_iter().filter_map(|((sheet, part), mut changes)| {
         changes.retain(|_, tally| *tally != Tally::default());
-        (!changes.is_empty()).then(|| RecordWrite::Index(IndexWrite::Count { sheet, part, changes }))
+        (!changes.is_empty()).then_some(RecordWrite::Index(IndexWrite::Count { sheet, part, changes }))
     });
     others.extend(counts);
     others

@@ -748,7 +748,11 @@ async fn nothing_is_sent_again_while_another_installation_owns() {
             }
             assert_eq!(model.journal(), written, "{story}: sent for another's pair");
             let records = &model.state().records.clone();
-            absent += usize::from(records.values().any(|(_, body)| body.contains("\"status\":\"withdrawn\"")));
+            absent += usize::from(
+                records
+                    .values()
+                    .any(|(_, body)| body.contains("\"status\":\"withdrawn\"")),
+            );
             owned_by_another(&model, false).await;
             recover(&model, &story).await;
             assert_eq!(
@@ -758,7 +762,10 @@ async fn nothing_is_sent_again_while_another_installation_owns() {
             );
         }
     }
-    assert!(absent > 0 && repeated > 0, "{absent} proven absent, {repeated} left open");
+    assert!(
+        absent > 0 && repeated > 0,
+        "{absent} proven absent, {repeated} left open"
+    );
 }
 
 #[tokio::test]

@@ -786,7 +786,11 @@ async fn what_is_proven_absent_is_not_sent_again_while_another_installation_owns
 }
 
 fn holds(model: &Model, word: &str) -> bool {
-    model.state().records.values().any(|(_, body)| body.contains(word))
+    model
+        .state()
+        .records
+        .values()
+        .any(|(_, body)| body.contains(word))
 }
 
 /// Suppliers that only QAD has.
