@@ -288,11 +288,12 @@ fn forty_invoices_while_a_tenth_of_the_requests_fails() {
         }
         let spent = rig.spent();
         row("a tenth of the requests fails", COUNT, &spent, &FAULTS);
-        let clean = CLEAN_CALLS * COUNT;
+        let struck = rig.simulators.faults.lock().unwrap().struck();
+        let more = spent.calls().saturating_sub(CLEAN_CALLS * COUNT);
+        assert!(struck > 0, "no fault struck");
         assert!(
-            spent.calls() > clean,
-            "no fault struck: {} requests, and {clean} without one",
-            spent.calls()
+            (struck..=MORE_PER_FAULT_MAX * struck).contains(&more),
+            "{struck} faults struck, and cost {more} requests more"
         );
         let world = rig.simulators.world.lock().unwrap();
         assert_eq!(world.qad.invoices.len() as u64, COUNT + 1);
@@ -402,7 +403,7 @@ const PAYMENT_ALONE: Bound = (
     "two requests to Coupa, and a share of the poll",
 );
 const BATCH: Bound = (
-    [Is(CLEAN_CALLS as f64), Is(9.0), AtMost(87.0), Is(13.0)],
+    [Is(CLEAN_CALLS as f64), Is(9.0), AtMost(90.0), Is(13.0)],
     "5.2 requests",
 );
 const PAYMENT_BATCH: Bound = ([Is(2.3), Is(16.5), AtMost(44.0), Is(12.2)], "1.3 requests");
@@ -413,8 +414,13 @@ const IDLE_RECEIPTS: Bound = ([Is(1.0), Is(2.0), Is(0.0), Is(2.0)], "1 read unit
 const IDLE_PAYMENTS: Bound = ([Is(3.0), Is(2.0), Is(0.0), Is(2.0)], "1 request, 1 read unit");
 const IDLE_COUPA: Bound = ([Is(1.0), Is(1.0), Is(0.0), Is(1.0)], "1 read unit");
 const IDLE_SWEEP: Bound = ([Is(0.0), Is(9.0), Is(0.0), Is(4.5)], "1 read unit");
+/// Requests more that one fault may cost on the average: the same again, and after a creation that was lost a look at each recheck
+/// until it can no longer be late.
+const MORE_PER_FAULT_MAX: u64 = 4;
+/// Which requests are struck follows who comes first, so there is room above what is usual; [`MORE_PER_FAULT_MAX`] is the
+/// narrower bound.
 const FAULTS: Bound = (
-    [AtMost(7.8), AtMost(10.6), AtMost(94.0), AtMost(14.6)],
+    [AtMost(9.0), AtMost(12.0), AtMost(110.0), AtMost(16.5)],
     "at most 0.8 requests more than without",
 );
 const MANY_LINES: Bound = ([Is(7.0), Is(39.0), Is(156.0), Is(43.0)], "300 write units");

@@ -210,6 +210,7 @@ struct Armed {
 #[derive(Debug, Clone, Default)]
 pub struct Faults {
     armed: Vec<Armed>,
+    struck: u64,
 }
 
 impl Faults {
@@ -231,6 +232,11 @@ impl Faults {
     /// The rules still armed.
     pub fn armed(&self) -> Vec<FaultRule> {
         self.armed.iter().map(|armed| armed.rule.clone()).collect()
+    }
+
+    /// How many requests went wrong so far.
+    pub fn struck(&self) -> u64 {
+        self.struck
     }
 
     /// Counts a request against the rules and says what goes wrong with it. `keys` are the ids it is about.
@@ -256,6 +262,7 @@ impl Faults {
             When::Nth(n) => armed.seen < u64::from(n),
             When::Chance { .. } => true,
         });
+        self.struck = self.struck.saturating_add(u64::from(hit.is_some()));
         hit
     }
 }
