@@ -52,7 +52,7 @@ const CALL_MILLIS: u64 = 500;
 /// Seeded lives in an ordinary test run; all at once, so that their waits overlap.
 const LIVES: u64 = 24;
 /// Most runs one life may need.
-const RUNS_MAX: u32 = 120;
+const RUNS_MAX: u32 = 1_000;
 /// Requests during which a life's line is faulty.
 const FAULTY_REQUESTS: u64 = 30;
 

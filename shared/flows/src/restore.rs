@@ -240,7 +240,7 @@ pub async fn anchor_other(context: &Context<'_>, at: &RecordKey) -> Result<bool,
 
 fn without_trail(at: &RecordKey) -> FlowError {
     let fix = "Report it: it has a trail, and this version cannot let it go on.";
-    FlowError::Broken(Problem::new("RESTORE_FOUND", fix).field(format!("{at:?}")))
+    FlowError::Broken(Problem::new("RESTORE_IMPOSSIBLE", fix).field(format!("{at:?}")))
 }
 
 /// A record that is made anew although it has a trail: in a register that a person has anchored it goes on with that. `None`

@@ -170,7 +170,7 @@ fn a_small_template_is_evaluated() {
     );
     assert_eq!(
         (work.timeout, web.timeout),
-        (Duration::from_secs(1), Duration::from_secs(5))
+        (Duration::from_secs(4), Duration::from_secs(5))
     );
     assert_eq!((work.async_retries, web.async_retries), (0, 2));
     assert_eq!(
