@@ -335,7 +335,7 @@ fn stored(key: RecordKey, record: &Record) -> StoredRecord {
     StoredRecord {
         key,
         revision: record.revision,
-        body: record.body.clone(),
+        body: Ok(record.body.clone()),
     }
 }
 

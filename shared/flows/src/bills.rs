@@ -799,16 +799,23 @@ pub async fn give_back(
 
 /// What the transaction that claims an identity writes about the payments that wait for it: they become due, or it is
 /// made sure that there are none.
-pub fn claimed(identity: &QadInvoiceIdentity, waiting: Option<&StoredRecord>, now: Timestamp) -> RecordWrite {
+///
+/// # Errors
+/// Those that wait cannot be taken apart: they must not be forgotten, and so have to be mended first.
+pub fn claimed(
+    identity: &QadInvoiceIdentity,
+    waiting: Option<&StoredRecord>,
+    now: Timestamp,
+) -> Result<RecordWrite, FlowError> {
     let key = unmatched_key(identity);
-    match waiting {
+    Ok(match waiting {
         Some(stored) => RecordWrite::Put {
             key,
             seen: stored.revision,
-            body: stored.body.clone(),
+            body: stored.body.clone().map_err(FlowError::Broken)?,
             state: "unmatched".to_owned(),
             due: Some(now),
         },
         None => RecordWrite::Check { key, seen: 0 },
-    }
+    })
 }

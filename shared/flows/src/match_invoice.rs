@@ -24,7 +24,9 @@ use crate::ports::{
     CommitError, Coupa, HintReason, Index, Outcomes, Qad, QadDocument, ReadError, RecordGroup, RecordKey,
     RecordWrite, StoredRecord,
 };
-use crate::store::{Change, Context, Document, FlowError, Loaded, impossible, load, parse, render, save};
+use crate::store::{
+    Change, Context, Document, FlowError, Loaded, impossible, load, parse, render, save, told,
+};
 use crate::supplier_event::{awaited_supplier_id, awaited_supplier_key};
 use crate::verify;
 use crate::waiting;
@@ -2002,8 +2004,14 @@ async fn wake_in(
 /// Makes one due if it waits; false when somebody else has written it at each try.
 async fn wake(context: &Context<'_>, id: InvoiceId, is_credit: bool) -> Result<bool, FlowError> {
     for attempt in 0..WAKE_TRIES_MAX {
-        let Some(loaded) = load::<InvoiceRecord>(context.register, RecordKey::Invoice(id)).await? else {
-            return Ok(true);
+        let loaded = match load::<InvoiceRecord>(context.register, RecordKey::Invoice(id)).await {
+            Ok(Some(loaded)) => loaded,
+            Ok(None) => return Ok(true),
+            // The one that was posted goes on, and so do the others that wait.
+            Err(FlowError::Broken(problem)) => {
+                return Ok(told(Err::<(), _>(FlowError::Broken(problem))).is_none());
+            }
+            Err(error) => return Err(error),
         };
         let waits = match &loaded.document.state {
             State::Held { exceptions, .. } => is_credit || waits_for_others(exceptions),
