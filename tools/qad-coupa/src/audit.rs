@@ -17,6 +17,7 @@ use domain::suppliers::SupplierRecord;
 use domain::time::Date;
 use domain::words;
 use flows::bills::bill_key;
+use flows::connection_settings;
 use flows::month_end;
 use flows::opening;
 use flows::owner;
@@ -193,6 +194,10 @@ pub(crate) async fn others(register: &DynamoRegister) -> Result<(Vec<Other>, Vec
         .map(|flow| (flow.key(), flow.audit_name()))
         .chain([
             (opening::key(), opening::AUDIT_NAME.to_owned()),
+            (
+                connection_settings::key(),
+                connection_settings::AUDIT_NAME.to_owned(),
+            ),
             (owner::key(), owner::AUDIT_NAME.to_owned()),
             (restore::key(), restore::AUDIT_NAME.to_owned()),
         ])
