@@ -4,7 +4,7 @@
 //! A hint only says "look at this invoice". What is done depends on the register, Coupa and QAD alone, so a hint that
 //! is lost, repeated, late or out of order changes nothing.
 
-use crate::bills::unmatched_key;
+use crate::bills::{self, unmatched_key};
 use crate::claims::{
     BilledInCoupa, ClaimPlace, FreeIdentity, IdentityClaim, Near, billed_in_coupa_key, billed_in_coupa_write,
     cancellation_write, claim_keys, claim_writes, identity_text, year_key,
@@ -349,8 +349,13 @@ async fn round(
             *looked = true;
             // Once, before the flag is first sent: whoever died in between finds it unsent.
             let is_new = record.export.as_ref().is_some_and(|export| export.attempts == 0);
-            if is_new && matches!(record.state, State::Posted { .. }) {
+            if let (true, State::Posted { how, .. }) = (is_new, &record.state) {
                 Box::pin(wake_those_who_wait(deps, record)).await?;
+                // QAD pays nothing before it is there: only a document that stood there before this was known can have been
+                // waited for.
+                if *how != PostedHow::Created {
+                    Box::pin(bills::wake(context, record.id)).await?;
+                }
             }
             let target = Export {
                 coupa: deps.coupa,
