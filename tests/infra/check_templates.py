@@ -40,7 +40,13 @@ GIVEN = {
 }
 PEOPLE = ("Viewer", "Clerk", "Operator", "Admin")
 EVERYTHING = {
-    STACK: {"ConsoleLogin": "oidc"},
+    STACK: {
+        "ConsoleLogin": "oidc",
+        "WebhookDomainName": "hooks.example.com",
+        "WebhookCertificateArn": "arn:aws:acm:eu-central-1:123456789012:certificate/c",
+        "ConsoleDomainName": "ap.example.com",
+        "ConsoleCertificateArn": "arn:aws:acm:eu-central-1:123456789012:certificate/c",
+    },
     CONNECTION: {},
     OPERATORS: {f"{person}Principals": f"arn:aws:iam::1:user/{person}" for person in PEOPLE},
 }
@@ -542,6 +548,7 @@ def the_page_is_off_and_holds_no_key(templates):
         yield "the page is on by default"
     for name, resource in template["Resources"].items():
         wanted = "ConsoleOidc" if name.startswith("ConsoleSecret") else "ConsoleOn"
+        wanted = "ConsoleDomainOn" if name.startswith("ConsoleDomain") else wanted
         if name.startswith("Console") and resource.get("Condition") != wanted:
             yield f"{name} is made whatever ConsoleLogin says"
     if template["Parameters"]["MailTo"]["Default"] != "":
@@ -1121,9 +1128,13 @@ def metrics_in_code():
     declared = set(re.findall(r'\(\s*"([a-z_]+)",', declared.group(1))) if declared else set()
     own = re.search(r"OF_EACH_CONNECTION: [^=]*=\s*\[(.*?)\];", telemetry.read_text(encoding="utf-8"), re.S)
     own = set(re.findall(r'"([a-z_]+)"', own.group(1)))
+    # What is counted by kind beside the metric it is of: written wherever one of those is.
+    kinds = re.search(r"ATTENTION: [^=]*=\s*\[(.*?)\n\];", telemetry.read_text(encoding="utf-8"), re.S)
+    kinds = {k: set(re.findall(r'"([a-z_]+)"', names)) for k, names in re.findall(r'"([a-z_]+)",\s*&\[(.*?)\]', kinds.group(1), re.S)}
     sources = [p for folder in ("functions", "shared") for p in ROOT.glob(f"{folder}/*/src/**/*.rs") if p != telemetry]
     written = {m for p in sources for m in re.findall(r'\bmetric\s*=\s*"([a-z_]+)"', p.read_text(encoding="utf-8"))}
-    return declared, written, own
+    by_kind = {kind for kind, names in kinds.items() if names & declared & written}
+    return declared | by_kind, written | by_kind, own | by_kind
 
 
 @check
@@ -1251,6 +1262,30 @@ def edge_is_throttled(templates):
                 yield f"{name} answers {event['Properties']['Method']} {event['Properties']['Path']}"
             if not event["Properties"]["Path"].startswith("/webhooks/coupa/{connection}"):
                 yield f"{name} answers {event['Properties']['Path']}"
+
+
+@check
+def an_own_name_is_none_by_default_and_leads_to_the_whole_address(templates):
+    """Without a name of one's own there is nothing of it and the outputs are AWS's addresses; with one its mapping is of the whole
+    API of the same half, and the outputs, which Coupa, people and the mail follow, are that name."""
+    template = templates[STACK]
+    for half, output in (("Webhook", "WebhookBaseUrl"), ("Console", "ConsoleUrl")):
+        plain, _ = decided(template, ConsoleLogin="oidc")
+        if {f"{half}Domain", f"{half}DomainMapping"} & set(plain["Resources"]):
+            yield f"{half} has a name of its own by default"
+        if plain["Outputs"][output]["Value"] != {"Fn::GetAtt": [f"{half}Api", "ApiEndpoint"]}:
+            yield f"{output} is not AWS's address by default"
+        named, values = decided(template, **EVERYTHING[STACK])
+        host = EVERYTHING[STACK][f"{half}DomainName"]
+        if resolve(named["Outputs"][output]["Value"], values, {"AWS::StackName": "s"}) != f"https://{host}":
+            yield f"{output} does not follow {half}DomainName"
+        mapping = named["Resources"].get(f"{half}DomainMapping", {}).get("Properties", {})
+        wanted = {"ApiId": {"Ref": f"{half}Api"}, "DomainName": {"Ref": f"{half}Domain"}, "Stage": "$default"}
+        if mapping != wanted:
+            yield f"{half}DomainMapping leads to {mapping}"
+        domain = named["Resources"].get(f"{half}Domain", {}).get("Properties", {})
+        if [c.get("SecurityPolicy") for c in domain.get("DomainNameConfigurations", [])] != ["TLS_1_2"]:
+            yield f"{half}Domain takes old TLS"
 
 
 @check
@@ -1675,6 +1710,11 @@ MUTATIONS = [
         "alarms_hear_what_the_code_says",
     ),
     (
+        "a kind of trouble that rings nowhere",
+        lambda t: t[CONNECTION]["Resources"].pop("AtOnceAlarm"),
+        "alarms_hear_what_the_code_says",
+    ),
+    (
         "a connection's alarm hears all of them",
         lambda t: connection(t, "ReconcileAlarm").pop("Dimensions"),
         "alarms_hear_what_the_code_says",
@@ -1749,6 +1789,16 @@ MUTATIONS = [
         "a connection in the stack",
         lambda t: t[STACK]["Parameters"].update(Extra={"Type": "String", "Default": "ConnectionId", "Description": "x"}),
         "connections_never_touch_each_other",
+    ),
+    (
+        "a name that leads to the other half",
+        lambda t: t[STACK]["Resources"]["WebhookDomainMapping"]["Properties"].update(ApiId={"Ref": "ConsoleApi"}),
+        "an_own_name_is_none_by_default_and_leads_to_the_whole_address",
+    ),
+    (
+        "an output that forgets the name",
+        lambda t: t[STACK]["Outputs"]["ConsoleUrl"].update(Value={"Fn::GetAtt": ["ConsoleApi", "ApiEndpoint"]}),
+        "an_own_name_is_none_by_default_and_leads_to_the_whole_address",
     ),
     ("edge without a limit", lambda t: stack(t, "WebhookApi").pop("DefaultRouteSettings"), "edge_is_throttled"),
     (

@@ -39,6 +39,7 @@ mod straight;
 mod suppliers;
 mod tokens;
 mod twins;
+mod upgrade;
 mod waits;
 mod whole;
 

@@ -459,6 +459,35 @@ fn an_allocation_that_waited_for_its_invoice_and_was_moved_is_not_given_to_it_la
     assert_eq!(shown_of(&run, INVOICE), (vec![100], true), "{}", run.story());
 }
 
+/// The answer to the create is lost with its worker, QAD pays the document, and the bill asks ever more rarely. As soon as the
+/// document is known, the next sweep pays the bill.
+#[cfg(debug_assertions)]
+#[test]
+fn a_bill_that_waited_for_hours_is_paid_with_the_sweep_after_its_invoice_is_found() {
+    let create = call_of(straight, Method::CreateInvoice);
+    let mut run = straight();
+    run.fate(Script {
+        faults: vec![(create, Fault::CrashAfter)],
+        ..Script::default()
+    });
+    run.run_all();
+    run.fate(Calm);
+    run.sim.world().qad.payments.push(allocation(1, 100, "Paid"));
+    run.run(Job::PollPayments);
+    run.deliver_all();
+    for asked in 0..10 {
+        let at = run.sim.now().0 + flows::write_payment::wait_for_invoice_millis(asked);
+        run.sim.advance_to(at);
+        run.run(pay());
+    }
+    assert_paid(&run, &[], false);
+    run.run(Job::Match(INVOICE, HintReason::Webhook));
+    run.assert_stands(INVOICE, "exported", 1);
+    run.run(Job::Sweep);
+    run.deliver_all();
+    assert_paid(&run, &[100], true);
+}
+
 // ---------------------------------------------------------------------------------------------------------------
 // What breaks without a guard
 // ---------------------------------------------------------------------------------------------------------------

@@ -264,8 +264,13 @@ impl Setup {
 impl Harness {
     /// A run over a world.
     pub fn new(world: World, setup: &Setup) -> Self {
+        Self::over(&MemoryStore::default(), world, setup)
+    }
+
+    /// A run over a world, with what is stored already.
+    pub fn over(store: &MemoryStore, world: World, setup: &Setup) -> Self {
         let connection: ConnectionId = "example".parse().unwrap();
-        let register = Arc::new(MemoryStore::default().register(&connection));
+        let register = Arc::new(store.register(&connection));
         let sim = Sim::new(register, world, setup.timing, BEGINNING, setup.seed);
         let policy = &setup.settings.policy;
         sim.shared().watch.posts_after_receipts = policy.posting_date == PostingDate::Latest;

@@ -2,13 +2,14 @@
 //! the real one.
 
 use async_trait::async_trait;
-use domain::ids::{ConnectionId, InvoiceId};
+use domain::ids::{ConnectionId, InvoiceId, QadTenant};
 use domain::problem::Problem;
 use domain::time::Timestamp;
 use flows::ports::{
     AuditEntry, COMMIT_WRITES_MAX, Collection, Commit, CommitError, DueRecord, Index, IndexRow, IndexWrite,
     ROWS_MAX, RecordGroup, RecordKey, RecordWrite, Register, RowsAsked, StoreError, StoredRecord, Tally,
 };
+use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound::{Excluded, Included, Unbounded};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -43,6 +44,139 @@ impl MemoryStore {
             connection: connection.to_string(),
         }
     }
+}
+
+/// A store as text, to be kept beside the version that wrote it. Keys are tagged lists, for the ids in them know no JSON of their own.
+impl MemoryStore {
+    /// Every record's key.
+    pub fn keys(&self) -> Vec<RecordKey> {
+        let content = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        content.records.keys().map(|(_, key)| key.clone()).collect()
+    }
+
+    /// Every document's audit trail.
+    pub fn trails(&self) -> Vec<Vec<AuditEntry>> {
+        let content = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let trails = content.audit.values();
+        trails.map(|trail| trail.values().cloned().collect()).collect()
+    }
+
+    /// All that is stored.
+    pub fn to_json(&self) -> Value {
+        let content = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let records = content.records.iter().map(|((of, key), record)| {
+            json!({ "of": of, "key": key_json(key), "revision": record.revision, "due": record.due, "body": record.body })
+        });
+        let audit = content.audit.iter().flat_map(|((of, _), trail)| {
+            trail
+                .values()
+                .map(move |entry| json!({ "of": of, "entry": entry }))
+        });
+        let rows = content.rows.iter().flat_map(|((of, list), rows)| {
+            let row = move |(id, body)| json!({ "of": of, "list": list, "id": id, "body": body });
+            rows.iter().map(row)
+        });
+        let tallies = content.tallies.iter().flat_map(|((of, sheet), tallies)| {
+            tallies.iter().map(move |(name, tally)| {
+                json!({ "of": of, "sheet": sheet, "name": name, "count": tally.count, "amount": tally.amount })
+            })
+        });
+        json!({
+            "records": records.collect::<Vec<_>>(),
+            "audit": audit.collect::<Vec<_>>(),
+            "rows": rows.collect::<Vec<_>>(),
+            "tallies": tallies.collect::<Vec<_>>(),
+        })
+    }
+
+    /// A store with what [`MemoryStore::to_json`] has written down.
+    ///
+    /// # Errors
+    /// Something else.
+    pub fn from_json(stored: &Value) -> Result<Self, String> {
+        let store = Self::default();
+        let mut content = store.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let all = |name: &str| part::<Vec<Value>>(stored, name);
+        let text = |one: &Value, name: &str| part::<String>(one, name);
+        for one in all("records")? {
+            let record = Record {
+                revision: part(&one, "revision")?,
+                body: text(&one, "body")?,
+                due: part(&one, "due")?,
+            };
+            content
+                .records
+                .insert((text(&one, "of")?, key_of(&part(&one, "key")?)?), record);
+        }
+        for one in all("audit")? {
+            let entry: AuditEntry = part(&one, "entry")?;
+            let place = (text(&one, "of")?, entry.document.clone());
+            content
+                .audit
+                .entry(place)
+                .or_default()
+                .insert(entry.sequence, entry);
+        }
+        for one in all("rows")? {
+            let place = (text(&one, "of")?, text(&one, "list")?);
+            let rows = content.rows.entry(place).or_default();
+            rows.insert(text(&one, "id")?, text(&one, "body")?);
+        }
+        for one in all("tallies")? {
+            let tally = Tally {
+                count: part(&one, "count")?,
+                amount: part(&one, "amount")?,
+            };
+            let place = (text(&one, "of")?, text(&one, "sheet")?);
+            content
+                .tallies
+                .entry(place)
+                .or_default()
+                .insert(text(&one, "name")?, tally);
+        }
+        drop(content);
+        Ok(store)
+    }
+}
+
+fn part<T: serde::de::DeserializeOwned>(of: &Value, at: impl serde_json::value::Index) -> Result<T, String> {
+    let part = of.get(at).cloned().unwrap_or_default();
+    serde_json::from_value(part).map_err(|error| error.to_string())
+}
+
+fn key_json(key: &RecordKey) -> Value {
+    match key {
+        RecordKey::Invoice(id) => json!(["invoice", id]),
+        RecordKey::Effect(identity) => json!(["effect", identity]),
+        RecordKey::Order(number) => json!(["order", number]),
+        RecordKey::Waiting(line, id) => json!(["waiting", line, id]),
+        RecordKey::WaitingForOrder(number, id) => json!(["waiting-for-order", number, id]),
+        RecordKey::Receipt(receipt) => json!(["receipt", receipt]),
+        RecordKey::Watermark(name) => json!(["watermark", name]),
+        RecordKey::Entry { collection, id } => json!(["entry", collection, id]),
+        RecordKey::Shared { tenant, name } => json!(["shared", tenant.as_str(), name]),
+    }
+}
+
+fn key_of(key: &Value) -> Result<RecordKey, String> {
+    Ok(match part::<String>(key, 0)?.as_str() {
+        "invoice" => RecordKey::Invoice(part(key, 1)?),
+        "effect" => RecordKey::Effect(part(key, 1)?),
+        "order" => RecordKey::Order(part(key, 1)?),
+        "waiting" => RecordKey::Waiting(part(key, 1)?, part(key, 2)?),
+        "waiting-for-order" => RecordKey::WaitingForOrder(part(key, 1)?, part(key, 2)?),
+        "receipt" => RecordKey::Receipt(part(key, 1)?),
+        "watermark" => RecordKey::Watermark(part(key, 1)?),
+        "entry" => RecordKey::Entry {
+            collection: part(key, 1)?,
+            id: part(key, 2)?,
+        },
+        "shared" => RecordKey::Shared {
+            tenant: QadTenant::at(&part::<String>(key, 1)?),
+            name: part(key, 2)?,
+        },
+        other => return Err(format!("a key of an unknown kind: {other}")),
+    })
 }
 
 /// The register of one connection.
@@ -335,7 +469,7 @@ fn stored(key: RecordKey, record: &Record) -> StoredRecord {
     StoredRecord {
         key,
         revision: record.revision,
-        body: record.body.clone(),
+        body: Ok(record.body.clone()),
     }
 }
 

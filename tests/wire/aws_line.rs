@@ -188,7 +188,7 @@ fn commit(token: &str, id: u64, seen: u64, audited: bool) -> Commit {
 async fn shown(register: &DynamoRegister, id: u64) -> Option<(u64, String)> {
     let found = register.read(&[key(id)]).await.unwrap();
     let record = found.into_iter().next().flatten()?;
-    Some((record.revision, record.body))
+    Some((record.revision, record.body.ok()?))
 }
 
 /// Fails when a call has no end of its own.

@@ -82,7 +82,29 @@ pub const FIELDS: &[(&str, &str)] = &[
 /// Metrics of which each connection has its own, in the dimension `connection`: when one says nothing, no other speaks for it.
 const OF_EACH_CONNECTION: [&str; 1] = ["reconcile_unexplained"];
 
-/// Every metric: its name, CloudWatch's unit and its meaning. But for [`OF_EACH_CONNECTION`] they have no dimensions, so that
+/// What needs somebody at one connection, by kind: each counts some of [`METRICS`] once more, in the dimension `connection`, so that
+/// one connection's trouble neither rings nor hides another one's. Never what a caller from outside may name a connection in.
+pub const ATTENTION: [(&str, &[&str]); 3] = [
+    (
+        "attention_at_once",
+        &["connection_refused", "duplicate_found", "owner_mark_stops"],
+    ),
+    (
+        "attention_person",
+        &["lookup_parked", "payment_parked", "supplier_parked"],
+    ),
+    (
+        "attention_reading",
+        &[
+            "lookup_failed",
+            "payment_status_unknown",
+            "poll_incomplete",
+            "record_unreadable",
+        ],
+    ),
+];
+
+/// Every metric: its name, CloudWatch's unit and its meaning. But for [`OF_EACH_CONNECTION`] and [`ATTENTION`] they have no dimensions, so that
 /// alarms find them by name.
 pub const METRICS: &[(&str, &str, &str)] = &[
     (
@@ -345,19 +367,24 @@ impl<Sink> JsonLogs<Sink> {
         let (name, unit, _) = METRICS.iter().find(|(name, _, _)| *name == wanted)?;
         let own = OF_EACH_CONNECTION.contains(name) && fields.contains_key("connection");
         let dimensions: &[&str] = if own { &["connection"] } else { &[] };
-        let block = json!({
-            "Timestamp": now_millis,
-            "CloudWatchMetrics": [{
+        let directive = |dimensions: &[&str], name: &str, unit: &str| {
+            json!({
                 "Namespace": self.namespace,
                 "Dimensions": [dimensions],
                 "Metrics": [{ "Name": name, "Unit": unit }],
-            }],
-        });
+            })
+        };
+        let mut directives = vec![directive(dimensions, name, unit)];
         let value = fields.get("value").cloned().unwrap_or_else(|| 1.into());
-        Some(Map::from_iter([
-            ("_aws".to_owned(), block),
-            ((*name).to_owned(), value),
-        ]))
+        let mut metric = Map::from_iter([((*name).to_owned(), value.clone())]);
+        let kind = ATTENTION.iter().find(|(_, names)| names.contains(name));
+        if let Some((kind, _)) = kind.filter(|_| fields.contains_key("connection")) {
+            directives.push(directive(&["connection"], kind, "Count"));
+            metric.insert((*kind).to_owned(), value);
+        }
+        let block = json!({ "Timestamp": now_millis, "CloudWatchMetrics": directives });
+        metric.insert("_aws".to_owned(), block);
+        Some(metric)
     }
 }
 
@@ -501,6 +528,51 @@ mod tests {
         assert_eq!(dimensions(1), json!([[]]));
         let is_a_metric = |name: &&str| METRICS.iter().any(|(metric, _, _)| metric == name);
         assert!(OF_EACH_CONNECTION.iter().all(is_a_metric));
+    }
+
+    #[test]
+    fn trouble_is_counted_for_its_connection_too_by_kind() {
+        let lines = logged(Level::INFO, || {
+            let span = tracing::info_span!("record", connection = "acme");
+            let _entered = span.enter();
+            tracing::error!(metric = "duplicate_found", value = 2u64, "two");
+            tracing::info!(metric = "invoice_posted", value = 1u64, "no trouble");
+        });
+        let directives = lines[0]["_aws"]["CloudWatchMetrics"].as_array().unwrap();
+        let told: Vec<Value> = directives
+            .iter()
+            .map(|one| json!([one["Dimensions"][0], one["Metrics"][0]["Name"]]))
+            .collect();
+        assert_eq!(
+            told,
+            [
+                json!([[], "duplicate_found"]),
+                json!([["connection"], "attention_at_once"])
+            ]
+        );
+        assert_eq!(
+            (
+                lines[0]["attention_at_once"].clone(),
+                lines[0]["connection"].clone()
+            ),
+            (json!(2), json!("acme"))
+        );
+        assert_eq!(lines[1]["_aws"]["CloudWatchMetrics"].as_array().unwrap().len(), 1);
+        // Without a connection it is the installation's alone.
+        let lines = logged(Level::INFO, || {
+            tracing::error!(metric = "duplicate_found", value = 1u64, "whose?");
+        });
+        assert!(lines[0].get("attention_at_once").is_none());
+    }
+
+    #[test]
+    fn a_kind_of_trouble_counts_known_metrics_each_once_and_none_that_a_stranger_can_cause() {
+        let counted: Vec<&str> = ATTENTION.iter().flat_map(|(_, names)| *names).copied().collect();
+        let is_a_metric = |name: &&str| METRICS.iter().any(|(metric, _, _)| metric == name);
+        assert!(counted.iter().all(is_a_metric));
+        let different: std::collections::BTreeSet<&&str> = counted.iter().collect();
+        assert_eq!(different.len(), counted.len());
+        assert!(!counted.contains(&"webhook_rejected"));
     }
 
     #[test]

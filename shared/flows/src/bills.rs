@@ -797,18 +797,66 @@ pub async fn give_back(
     Ok(save(context, loaded.revision, change).await)
 }
 
+/// Why a bill waits whose invoice is not in QAD yet.
+pub(crate) const WAITS_FOR_INVOICE: &str = "BILL_WAITS_FOR_INVOICE";
+
+/// Makes the bill of an invoice that is in QAD now due, if it waited for that. A bill that is decided in this moment looks once
+/// more by itself.
+pub(crate) async fn wake(context: &Context<'_>, invoice: InvoiceId) -> Result<(), FlowError> {
+    let now = context.clock.now();
+    for attempt in 0..TRIES_MAX {
+        let Loaded {
+            mut document,
+            revision,
+        } = match load::<BillPayments>(context.register, bill_key(invoice)).await {
+            Ok(Some(loaded)) => loaded,
+            Ok(None) => return Ok(()),
+            // The invoice goes on without it; whoever looks at the bill tells what is wrong.
+            Err(FlowError::Broken(_)) => return Ok(()),
+            Err(error) => return Err(error),
+        };
+        let delay = document.delay.as_ref();
+        let waits = delay.is_some_and(|delay| delay.code == WAITS_FOR_INVOICE)
+            && document.look_again.is_some_and(|at| at > now);
+        if !waits {
+            return Ok(());
+        }
+        document.look_again = Some(now);
+        let change = Change::<_, PaymentEvent> {
+            document,
+            events: vec![],
+            writes: vec![],
+        };
+        match save(context, revision, change).await {
+            Ok(_) => return Ok(()),
+            Err(CommitError::Conflict) => context.pause(attempt).await,
+            Err(CommitError::Store(error)) => return Err(error.into()),
+        }
+    }
+    // Nothing is lost: its own recheck looks at it again.
+    tracing::warn!(%invoice, "its bill could not be woken, somebody else writes it each time");
+    Ok(())
+}
+
 /// What the transaction that claims an identity writes about the payments that wait for it: they become due, or it is
 /// made sure that there are none.
-pub fn claimed(identity: &QadInvoiceIdentity, waiting: Option<&StoredRecord>, now: Timestamp) -> RecordWrite {
+///
+/// # Errors
+/// Those that wait cannot be taken apart: they must not be forgotten, and so have to be mended first.
+pub fn claimed(
+    identity: &QadInvoiceIdentity,
+    waiting: Option<&StoredRecord>,
+    now: Timestamp,
+) -> Result<RecordWrite, FlowError> {
     let key = unmatched_key(identity);
-    match waiting {
+    Ok(match waiting {
         Some(stored) => RecordWrite::Put {
             key,
             seen: stored.revision,
-            body: stored.body.clone(),
+            body: stored.body.clone().map_err(FlowError::Broken)?,
             state: "unmatched".to_owned(),
             due: Some(now),
         },
         None => RecordWrite::Check { key, seen: 0 },
-    }
+    })
 }

@@ -149,7 +149,7 @@ pub(crate) fn claim_writes(
     Ok(vec![
         claim,
         elsewhere.claim(home, owner)?,
-        claimed(identity, payments.as_ref(), now),
+        claimed(identity, payments.as_ref(), now)?,
     ])
 }
 
@@ -302,7 +302,7 @@ mod tests {
         StoredRecord {
             key,
             revision: 7,
-            body: r#"{"owner":90417}"#.to_owned(),
+            body: Ok(r#"{"owner":90417}"#.to_owned()),
         }
     }
 

@@ -505,7 +505,7 @@ fn by_day(
 fn unreadable(name: &str) -> StoreError {
     StoreError(
         Problem::new(
-            "INDEX_UNREADABLE",
+            INDEX_UNREADABLE,
             "Deploy the version that wrote it, or rebuild the index.",
         )
         .field(name),
@@ -515,7 +515,7 @@ fn unreadable(name: &str) -> StoreError {
 /// A page of a list: its rows, and the place after which the next page begins.
 ///
 /// # Errors
-/// No answer from the register, or a row this version cannot read.
+/// No answer from the register.
 pub async fn page(
     index: &dyn Index,
     list: &str,
@@ -524,7 +524,7 @@ pub async fn page(
     page_of(index, list, asked).await
 }
 
-async fn page_of<R: DeserializeOwned>(
+async fn page_of<R: Placed>(
     index: &dyn Index,
     list: &str,
     asked: &RowsAsked<'_>,
@@ -538,19 +538,62 @@ async fn page_of<R: DeserializeOwned>(
     let more = found.len() > limit;
     let shown = found.get(..limit.min(found.len())).unwrap_or_default();
     let next = shown.last().filter(|_| more).map(|row| row.id.clone());
-    Ok((shown.iter().map(row).collect::<Result<_, _>>()?, next))
+    Ok((
+        shown.iter().map(|one| row(list, one)).collect::<Result<_, _>>()?,
+        next,
+    ))
 }
 
-fn row<R: DeserializeOwned>(row: &IndexRow) -> Result<R, FlowError> {
-    serde_json::from_str(&row.body).map_err(|error| {
-        FlowError::Broken(
-            Problem::new(
-                "INDEX_UNREADABLE",
-                "Deploy the version that wrote it, or rebuild the index.",
-            )
-            .field(row.id.clone())
-            .actual(error.to_string()),
-        )
+/// A row of a list.
+trait Placed: DeserializeOwned {
+    /// What a row shows that cannot be read: its place says whose it is, so that it hides neither itself nor another one.
+    fn unread(list: &str, place: &str) -> Option<Self>;
+}
+
+impl Placed for Row {
+    fn unread(list: &str, place: &str) -> Option<Self> {
+        let (since, id) = place.split_once('-')?;
+        // In that list the supplier stands before the invoice.
+        let since = if list == AWAITED_LIST {
+            0
+        } else {
+            since.parse().ok()?
+        };
+        Some(Self {
+            id: InvoiceId(id.parse().ok()?),
+            since: Timestamp(since),
+            state: UNREADABLE_STATE.to_owned(),
+            code: INDEX_UNREADABLE.to_owned(),
+            reference: String::new(),
+            supplier: String::new(),
+            supplier_number: String::new(),
+            entity: String::new(),
+            order: String::new(),
+            date: None,
+            total: Decimal::ZERO,
+            currency: String::new(),
+            voucher: String::new(),
+            due: None,
+            plant: String::new(),
+            requester: String::new(),
+        })
+    }
+}
+
+/// The state's word of a row that cannot be read.
+const UNREADABLE_STATE: &str = "unreadable";
+/// The code of what the index holds and this version cannot read.
+const INDEX_UNREADABLE: &str = "INDEX_UNREADABLE";
+
+fn row<R: Placed>(list: &str, row: &IndexRow) -> Result<R, FlowError> {
+    serde_json::from_str(&row.body).or_else(|error| {
+        let StoreError(problem) = unreadable(&row.id);
+        let problem = problem.actual(error.to_string());
+        R::unread(list, &row.id)
+            .inspect(|_| {
+                tracing::error!(code = %problem.code, %problem, list, metric = "record_unreadable", value = 1u64, "row of a list");
+            })
+            .ok_or(FlowError::Broken(problem))
     })
 }
 
@@ -561,12 +604,14 @@ pub struct Found {
     pub records: Vec<InvoiceRecord>,
     /// There are more than [`FOUND_MAX`].
     pub more: bool,
+    /// Those that were found and cannot be read.
+    pub unreadable: Vec<Problem>,
 }
 
 /// Finds invoices by a number, an order, a voucher, a supplier, an amount or Coupa's id: at most four reads.
 ///
 /// # Errors
-/// No answer from the register, or a record this version cannot read.
+/// No answer from the register.
 pub async fn find<B: Register + Index + ?Sized>(books: &B, text: &str) -> Result<Found, FlowError> {
     let mut ids: BTreeSet<InvoiceId> = text.trim().parse::<InvoiceId>().into_iter().collect();
     let asked = RowsAsked {
@@ -590,8 +635,17 @@ pub async fn find<B: Register + Index + ?Sized>(books: &B, text: &str) -> Result
         return Ok(Found::default());
     }
     let stored = books.read(&keys).await?;
-    let records = stored.iter().flatten().map(parse).collect::<Result<_, _>>()?;
-    Ok(Found { records, more })
+    let mut found = Found {
+        more,
+        ..Found::default()
+    };
+    for stored in stored.iter().flatten() {
+        match parse(stored) {
+            Ok(record) => found.records.push(record),
+            Err(error) => found.unreadable.push(error.problem()),
+        }
+    }
+    Ok(found)
 }
 
 /// The invoices that are known by a supplier's number, of whatever supplier: the newest `limit`. May lag by a moment, and

@@ -16,6 +16,7 @@ extern crate self as flows;
 
 pub mod bills;
 pub mod claims;
+pub mod connection_settings;
 pub mod coupa_orders;
 mod credits;
 pub mod daily_mail;

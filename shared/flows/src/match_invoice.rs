@@ -4,7 +4,7 @@
 //! A hint only says "look at this invoice". What is done depends on the register, Coupa and QAD alone, so a hint that
 //! is lost, repeated, late or out of order changes nothing.
 
-use crate::bills::unmatched_key;
+use crate::bills::{self, unmatched_key};
 use crate::claims::{
     BilledInCoupa, ClaimPlace, FreeIdentity, IdentityClaim, Near, billed_in_coupa_key, billed_in_coupa_write,
     cancellation_write, claim_keys, claim_writes, identity_text, year_key,
@@ -24,7 +24,9 @@ use crate::ports::{
     CommitError, Coupa, HintReason, Index, Outcomes, Qad, QadDocument, ReadError, RecordGroup, RecordKey,
     RecordWrite, StoredRecord,
 };
-use crate::store::{Change, Context, Document, FlowError, Loaded, impossible, load, parse, render, save};
+use crate::store::{
+    Change, Context, Document, FlowError, Loaded, impossible, load, parse, render, save, told,
+};
 use crate::supplier_event::{awaited_supplier_id, awaited_supplier_key};
 use crate::verify;
 use crate::waiting;
@@ -347,8 +349,13 @@ async fn round(
             *looked = true;
             // Once, before the flag is first sent: whoever died in between finds it unsent.
             let is_new = record.export.as_ref().is_some_and(|export| export.attempts == 0);
-            if is_new && matches!(record.state, State::Posted { .. }) {
+            if let (true, State::Posted { how, .. }) = (is_new, &record.state) {
                 Box::pin(wake_those_who_wait(deps, record)).await?;
+                // QAD pays nothing before it is there: only a document that stood there before this was known can have been
+                // waited for.
+                if *how != PostedHow::Created {
+                    Box::pin(bills::wake(context, record.id)).await?;
+                }
             }
             let target = Export {
                 coupa: deps.coupa,
@@ -2002,8 +2009,14 @@ async fn wake_in(
 /// Makes one due if it waits; false when somebody else has written it at each try.
 async fn wake(context: &Context<'_>, id: InvoiceId, is_credit: bool) -> Result<bool, FlowError> {
     for attempt in 0..WAKE_TRIES_MAX {
-        let Some(loaded) = load::<InvoiceRecord>(context.register, RecordKey::Invoice(id)).await? else {
-            return Ok(true);
+        let loaded = match load::<InvoiceRecord>(context.register, RecordKey::Invoice(id)).await {
+            Ok(Some(loaded)) => loaded,
+            Ok(None) => return Ok(true),
+            // The one that was posted goes on, and so do the others that wait.
+            Err(FlowError::Broken(problem)) => {
+                return Ok(told(Err::<(), _>(FlowError::Broken(problem))).is_none());
+            }
+            Err(error) => return Err(error),
         };
         let waits = match &loaded.document.state {
             State::Held { exceptions, .. } => is_credit || waits_for_others(exceptions),

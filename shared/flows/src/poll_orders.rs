@@ -8,7 +8,7 @@
 use crate::index::{self, list_of};
 use crate::poll_coupa::PollError;
 use crate::ports::{Hint, HintReason, Index, Qad, Queue, ROWS_MAX, ReadError, RecordKey, RowsAsked, Subject};
-use crate::store::{Context, FlowError, load, parse};
+use crate::store::{Context, FlowError, load, readable};
 use crate::waiting;
 use crate::watermark::{self, count};
 use domain::documents::{Order, OrderLine, OrderStatus};
@@ -202,7 +202,9 @@ async fn waiting(deps: &Deps<'_>) -> Result<BTreeMap<PurchaseOrderNumber, Vec<Wa
         for some in ids(deps, view).await?.chunks(RECORDS_PER_READ) {
             let keys: Vec<RecordKey> = some.iter().copied().map(RecordKey::Invoice).collect();
             for stored in deps.context.register.read(&keys).await?.iter().flatten() {
-                let record: InvoiceRecord = parse(stored)?;
+                let Some(record) = readable::<InvoiceRecord>(stored) else {
+                    continue;
+                };
                 if !record.rests_on_orders() || !(deps.is_in_scope)(&record) {
                     continue;
                 }

@@ -8,7 +8,7 @@ use crate::poll_coupa::PollError;
 use crate::ports::{
     Commit, CommitError, Hint, HintReason, Qad, Queue, ReadError, RecordKey, RecordWrite, Subject,
 };
-use crate::store::{Context, FlowError, load, render};
+use crate::store::{Context, FlowError, load, render, told};
 use crate::waiting::{self, AT_ONCE};
 use crate::watermark::{self, count};
 use async_trait::async_trait;
@@ -171,16 +171,24 @@ async fn mirror_chunk(deps: &Deps<'_>, chunk: &[(RecordKey, &Receipt)]) -> Resul
         let found = register.read(&keys).await?;
         let mut writes = Vec::new();
         for ((key, receipt), known) in chunk.iter().zip(found) {
+            let known = match known {
+                None => None,
+                // What this version cannot take apart it does not write over; the other receipts are recorded.
+                Some(known) => match told(known.body.map_err(FlowError::Broken)) {
+                    None => continue,
+                    Some(body) => Some((known.revision, body)),
+                },
+            };
             let body = render(&SeenReceipt {
                 received: receipt.received.normalize(),
                 date: receipt.date,
             })?;
-            if known.as_ref().is_some_and(|known| known.body == body) {
+            if known.as_ref().is_some_and(|(_, known)| *known == body) {
                 continue;
             }
             writes.push(RecordWrite::Put {
                 key: key.clone(),
-                seen: known.map_or(0, |known| known.revision),
+                seen: known.map_or(0, |(revision, _)| revision),
                 body,
                 state: String::new(),
                 due: None,
@@ -232,8 +240,12 @@ async fn wake(deps: &Deps<'_>, rows: &[Receipt]) -> Result<u64, FlowError> {
 
 /// Makes the invoice due soon, so that a hint that gets lost is made up for by the sweep.
 async fn remember(deps: &Deps<'_>, id: InvoiceId) -> Result<(), FlowError> {
-    let Some(loaded) = load::<InvoiceRecord>(deps.context.register, RecordKey::Invoice(id)).await? else {
-        return Ok(());
+    let loaded = match load::<InvoiceRecord>(deps.context.register, RecordKey::Invoice(id)).await {
+        Ok(Some(loaded)) => loaded,
+        Ok(None) => return Ok(()),
+        // Its hint tells of it; nobody else waits for that.
+        Err(FlowError::Broken(_)) => return Ok(()),
+        Err(error) => return Err(error),
     };
     let soon = deps.context.clock.now().plus_millis(HINT_MILLIS);
     let waits = !loaded.document.rests_on().is_empty();

@@ -371,15 +371,21 @@ pub enum RecordGroup {
     Collection(Collection),
 }
 
+/// The code of an item that is there and cannot be taken apart: others can.
+pub const ITEM_UNREADABLE: &str = "REGISTER_ITEM_UNREADABLE";
+
 /// A record as stored. The body is JSON text that only the flow which owns the kind of record reads.
+///
+/// An item that is there and cannot be taken apart is a record too, so that it hides no other one and is never taken for one
+/// that is not there. Its revision is 0: no write that names what it has seen goes over it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredRecord {
     /// Its key.
     pub key: RecordKey,
     /// Counts its writes, from 1. A write names the revision it saw, so nothing is ever overwritten unseen.
     pub revision: u64,
-    /// JSON text.
-    pub body: String,
+    /// JSON text, or why the item cannot be taken apart.
+    pub body: Result<String, Problem>,
 }
 
 /// One write inside a commit. All are conditional.

@@ -5,6 +5,7 @@
 //! where the trail ends. What it has done meanwhile is found again as after a restore of both tables: by the polls, and by the
 //! look-ups before anything is sent.
 
+use crate::connection_settings::{self, ConnectionSettings};
 use crate::month_end::{self, MonthEnd};
 use crate::opening::{self, Openings};
 use crate::owner;
@@ -218,6 +219,7 @@ pub async fn anchor_other(context: &Context<'_>, at: &RecordKey) -> Result<bool,
         _ if *at == key() => return Ok(true),
         _ if *at == owner::key() => return anchor::<Ownership>(context, own).await,
         _ if *at == opening::key() => return anchor::<Openings>(context, own).await,
+        _ if *at == connection_settings::key() => return anchor::<ConnectionSettings>(context, own).await,
         _ if month_end::is_key(at) => return anchor::<MonthEnd>(context, own).await,
         RecordKey::Entry { collection, .. } => collection,
         _ => {

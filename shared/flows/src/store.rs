@@ -170,7 +170,9 @@ pub(crate) fn impossible(error: impl std::fmt::Display) -> FlowError {
 
 /// Reads a stored body.
 pub fn parse<T: DeserializeOwned>(record: &StoredRecord) -> Result<T, FlowError> {
-    let mut reader = serde_json::Deserializer::from_str(&record.body);
+    let body = record.body.as_ref();
+    let body = body.map_err(|problem| FlowError::Broken(problem.clone()))?;
+    let mut reader = serde_json::Deserializer::from_str(body);
     serde_path_to_error::deserialize(&mut reader).map_err(|error| {
         FlowError::Broken(
             Problem::new(
@@ -182,6 +184,20 @@ pub fn parse<T: DeserializeOwned>(record: &StoredRecord) -> Result<T, FlowError>
             .actual(error.inner().to_string()),
         )
     })
+}
+
+/// Reads a stored body of which others do not depend. One that cannot be read is told, with its key, and hides none of them.
+pub(crate) fn readable<T: DeserializeOwned>(record: &StoredRecord) -> Option<T> {
+    told(parse(record))
+}
+
+/// What was read; what cannot be is told.
+pub(crate) fn told<T>(read: Result<T, FlowError>) -> Option<T> {
+    read.inspect_err(|error| {
+        let problem = error.problem();
+        tracing::error!(code = %problem.code, %problem, metric = "record_unreadable", value = 1u64, "left out");
+    })
+    .ok()
 }
 
 /// Writes a body.

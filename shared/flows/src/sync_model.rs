@@ -281,7 +281,7 @@ impl Register for Model {
                 Some(StoredRecord {
                     key: key.clone(),
                     revision,
-                    body,
+                    body: Ok(body),
                 })
             };
             keys.iter().map(stored).collect()
@@ -294,7 +294,7 @@ impl Register for Model {
                 matches!((group, key), (RecordGroup::Collection(wanted), RecordKey::Entry { collection, .. }) if wanted == collection)
             };
             let found = state.records.iter().filter(|(key, _)| belongs(key));
-            found.map(|(key, (revision, body))| StoredRecord { key: key.clone(), revision: *revision, body: body.clone() }).collect()
+            found.map(|(key, (revision, body))| StoredRecord { key: key.clone(), revision: *revision, body: Ok(body.clone()) }).collect()
         })
         .await
     }

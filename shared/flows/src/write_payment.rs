@@ -3,7 +3,7 @@
 //! Coupa appends entries and cannot take one back, so what is not proven to be missing is never sent: its entries are
 //! read before the first one is written, before each is sent for the first time, and after every lost answer.
 
-use crate::bills::{bill_key, give_back, link, number_of, owed_of};
+use crate::bills::{WAITS_FOR_INVOICE, bill_key, give_back, link, number_of, owed_of};
 use crate::engine::{Driven, Finding, Proof, Stepped, Target, drive};
 use crate::invoice_effects::{draft_of, is_of_nobody_known, new_effect, with_note};
 use crate::pause::{self, Stop};
@@ -289,6 +289,9 @@ async fn round(
         Standing::Locked => return finish(deps, loaded).await,
         Standing::Voided => return give_payments_back(context, loaded).await,
         Standing::NotInQad(word) if stands(Guard::PaidAfterPosted) => {
+            // Once it is written down that the bill waits, the invoice is looked at once more: whichever of the two comes
+            // second sees the first.
+            course.standing = None;
             return wait_for_invoice(context, loaded, word).await;
         }
         Standing::NotInQad(_) => {}
@@ -499,7 +502,7 @@ async fn wait_for_invoice(
     document.look_again = Some(now.plus_millis(wait));
     document.delay = Some(
         Problem::new(
-            "BILL_WAITS_FOR_INVOICE",
+            WAITS_FOR_INVOICE,
             "Nothing to do, unless the invoice itself is parked: clear that up, and its payments follow.",
         )
         .field(format!("Coupa invoice {}", document.invoice))

@@ -1,7 +1,7 @@
 //! One invoice: where it stands and why, line by line, what happened, what may be done.
 
 use crate::invoices::{tag, word_of};
-use crate::layout::{Part, page, refused};
+use crate::layout::{Part, left_out, page, refused};
 use crate::words::{figure, money, price};
 use crate::{Fields, Problems, Visit};
 use axum::extract::{Path, Query};
@@ -13,6 +13,7 @@ use domain::ids::{DocumentKind, InvoiceId};
 use domain::index::{View, folded};
 use domain::lifecycle::{Event, InvoiceRecord, ParkReason, PostedHow, State};
 use domain::matching::{ExceptionCode, LineReport};
+use domain::problem::Problem;
 use domain::suppliers::{SupplierId, SupplierRecord};
 use flows::index;
 use flows::index::entries;
@@ -52,6 +53,8 @@ struct Around {
     others: Vec<InvoiceRecord>,
     /// Of a credit note: the invoices it corrects, by their number; `None` when they were not looked for.
     corrected: Option<Vec<InvoiceRecord>>,
+    /// What stands around it and cannot be read.
+    unreadable: Vec<Problem>,
     /// Its supplier with those that it may be, when that is what it waits for, and how many invoices wait for it.
     supplier: Option<(SupplierRecord, i64)>,
 }
@@ -85,12 +88,13 @@ async fn around(visit: &Visit, record: &InvoiceRecord) -> Result<Around, Problem
             ..Around::default()
         });
     }
-    let (mut bills, mut supplier) = (Vec::new(), None);
+    let (mut bills, mut supplier, mut unreadable) = (Vec::new(), None, Vec::new());
     for stored in visit.books.read(&keys).await?.iter().flatten() {
-        match stored.key {
-            RecordKey::Invoice(_) => bills.push(parse::<InvoiceRecord>(stored)?),
-            _ => supplier = Some(parse::<SupplierRecord>(stored)?),
-        }
+        let read = match stored.key {
+            RecordKey::Invoice(_) => parse::<InvoiceRecord>(stored).map(|bill| bills.push(bill)),
+            _ => parse::<SupplierRecord>(stored).map(|read| supplier = Some(read)),
+        };
+        unreadable.extend(read.err().map(|error| error.problem()));
     }
     let corrected = original.filter(|_| stranger.is_none()).map(|number| {
         let all = bills.iter().filter(|bill| is_original(bill, record, number));
@@ -100,6 +104,7 @@ async fn around(visit: &Visit, record: &InvoiceRecord) -> Result<Around, Problem
     Ok(Around {
         others: bills,
         corrected,
+        unreadable,
         supplier: match (supplier.filter(|one| !one.candidates().is_empty()), stranger) {
             (Some(supplier), Some(id)) => {
                 let (_, waiting) = entries::counted(&*visit.books, &BTreeSet::from([id])).await?;
@@ -206,6 +211,7 @@ fn content(visit: &Visit, read: &Read, fields: &Fields) -> Markup {
                 @if let Some(due) = summary.particulars.due { ", due " (crate::words::date(due)) }
             }
         } }
+        (left_out(&read.around.unreadable))
         p class=(mood(view)) { bdi { (visit.sentence(&explain::sentence(record))) } }
         @if let Some(request) = &record.release_request {
             @if matches!(record.state, State::Parked { .. }) {

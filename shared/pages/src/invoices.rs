@@ -1,6 +1,6 @@
 //! The lists, their CSV, and the search.
 
-use crate::layout::{Part, page, refused};
+use crate::layout::{Part, left_out, page, refused};
 use crate::words::{self, code, money};
 use crate::{Fields, Problems, Visit, login};
 use axum::extract::Query;
@@ -330,11 +330,14 @@ pub(crate) async fn find(visit: Visit, Query(fields): Query<Fields>) -> Response
     match index::find(&*visit.books, text).await {
         Err(error) => refused(&visit, &error.into(), "/"),
         Ok(found) => match found.records.as_slice() {
-            [one] => Redirect::to(&visit.path(&format!("/invoices/{}", one.id))).into_response(),
+            [one] if found.unreadable.is_empty() => {
+                Redirect::to(&visit.path(&format!("/invoices/{}", one.id))).into_response()
+            }
             records => {
                 let rows: Vec<Row> = records.iter().map(Row::of).collect();
                 let content = html! {
                     h1 { "Search" }
+                    (left_out(&found.unreadable))
                     @if text.is_empty() {
                         p { "Type the supplier's invoice number, an order, a QAD voucher, a supplier, an amount or Coupa's id." }
                     } @else if rows.is_empty() {

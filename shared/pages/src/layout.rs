@@ -3,7 +3,15 @@
 use crate::{Problems, Visit};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
+use domain::problem::Problem;
 use maud::{DOCTYPE, Markup, html};
+
+/// Records that cannot be read are told where they would stand.
+pub(crate) fn left_out(unreadable: &[Problem]) -> Markup {
+    html! {
+        @for problem in unreadable { p.sentence.need { "Not shown, for it cannot be read: " (problem) } }
+    }
+}
 
 /// The parts of the page that the navigation names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -2,7 +2,7 @@
 //! one that was shown.
 
 use crate::acts::{forbidden, form_is_own, problems};
-use crate::layout::{Part, page, refused, with_status};
+use crate::layout::{Part, left_out, page, refused, with_status};
 use crate::suppliers::tabs;
 use crate::words::code;
 use crate::{Fields, Problems, Role, Visit, login};
@@ -29,9 +29,12 @@ pub(crate) async fn show(visit: Visit, Query(fields): Query<Fields>) -> Response
 /// One read: there are as many plans as lookups in the settings.
 async fn content(visit: &Visit, fields: &Fields) -> Result<Markup, Problems> {
     let group = RecordGroup::Collection(Collection::LookupPlan);
-    let mut plans: Vec<PlanRecord> = Vec::new();
+    let (mut plans, mut unreadable) = (Vec::<PlanRecord>::new(), Vec::new());
     for stored in visit.books.list(&group).await? {
-        plans.push(parse(&stored)?);
+        match parse(&stored) {
+            Ok(plan) => plans.push(plan),
+            Err(error) => unreadable.push(error.problem()),
+        }
     }
     Ok(html! {
         h1 { "Lookups" }
@@ -39,7 +42,8 @@ async fn content(visit: &Visit, fields: &Fields) -> Result<Markup, Problems> {
         @if fields.get("done").is_some_and(|word| word == "allowed") {
             p.sentence.done role="status" { "Allowed. The next run carries it out, as long as it is still the same plan." }
         }
-        @if plans.is_empty() { p { "No lookup of Coupa follows QAD here, or none was compared yet." } }
+        (left_out(&unreadable))
+        @if plans.is_empty() && unreadable.is_empty() { p { "No lookup of Coupa follows QAD here, or none was compared yet." } }
         @else { (lookups(visit, &plans)) }
     })
 }

@@ -99,7 +99,7 @@ pub(crate) fn record(bytes: &[u8]) {
     let stored = flows::ports::StoredRecord {
         key: RecordKey::Invoice(InvoiceId(92_010)),
         revision: 1,
-        body: body.to_owned(),
+        body: Ok(body.to_owned()),
     };
     if let Ok(record) = store::parse::<InvoiceRecord>(&stored) {
         let sentence = domain::explain::sentence(&record);

@@ -17,6 +17,7 @@ use domain::suppliers::SupplierRecord;
 use domain::time::Date;
 use domain::words;
 use flows::bills::bill_key;
+use flows::connection_settings;
 use flows::month_end;
 use flows::opening;
 use flows::owner;
@@ -193,16 +194,17 @@ pub(crate) async fn others(register: &DynamoRegister) -> Result<(Vec<Other>, Vec
         .map(|flow| (flow.key(), flow.audit_name()))
         .chain([
             (opening::key(), opening::AUDIT_NAME.to_owned()),
+            (
+                connection_settings::key(),
+                connection_settings::AUDIT_NAME.to_owned(),
+            ),
             (owner::key(), owner::AUDIT_NAME.to_owned()),
             (restore::key(), restore::AUDIT_NAME.to_owned()),
         ])
         .chain(months(SystemClock.now().date_utc()));
     for (key, name) in alone {
-        match tail(register, key.clone()).await {
-            Ok(Some(end)) => found.push(Other { key, name, end }),
-            Ok(None) => {}
-            Err(Failure::Failed(problems)) => unreadable.extend(problems),
-            Err(failure) => return Err(failure),
+        if let Some(Some(end)) = told_apart(tail(register, key.clone()).await, &mut unreadable)? {
+            found.push(Other { key, name, end });
         }
     }
     Ok((found, unreadable))
@@ -233,10 +235,37 @@ async fn tail(register: &DynamoRegister, key: RecordKey) -> Result<Option<ChainE
 }
 
 async fn entries_of(register: &DynamoRegister, name: &str) -> Result<Vec<AuditEntry>, Failure> {
-    register
-        .audit(name)
-        .await
-        .map_err(|error| Failure::Unreachable(error.0))
+    register.audit(name).await.map_err(records::unanswered)
+}
+
+/// What was read; what this version cannot read is put beside the others that it cannot, and they go on.
+pub(crate) fn told_apart<T>(
+    read: Result<T, Failure>,
+    unreadable: &mut Vec<Problem>,
+) -> Result<Option<T>, Failure> {
+    match read {
+        Ok(read) => Ok(Some(read)),
+        Err(Failure::Failed(problems)) => {
+            unreadable.extend(problems);
+            Ok(None)
+        }
+        Err(failure) => Err(failure),
+    }
+}
+
+/// How many entries an invoice has, and what is wrong with its chain or its state.
+async fn check_invoice(
+    register: &DynamoRegister,
+    record: &InvoiceRecord,
+) -> Result<(usize, Option<Problem>), Failure> {
+    let entries = records::trail(register, record.id).await?;
+    if check(record, &entries).is_ok() {
+        return Ok((entries.len(), None));
+    }
+    // It may have moved on between the two reads; only what stays wrong is wrong.
+    let again = records::one(register, &record.id.to_string()).await?;
+    let entries = records::trail(register, record.id).await?;
+    Ok((entries.len(), check(&again, &entries).err()))
 }
 
 /// How many entries a document has, and what is wrong with its chain.
@@ -284,21 +313,18 @@ async fn verify(register: &DynamoRegister, key: Option<&str>, out: &Output) -> R
     };
     let mut entries_seen = 0usize;
     for record in &records {
-        let mut entries = records::trail(register, record.id).await?;
-        let mut found = check(record, &entries).err();
-        if found.is_some() {
-            // It may have moved on between the two reads; only what stays wrong is wrong.
-            let again = records::one(register, &record.id.to_string()).await?;
-            entries = records::trail(register, record.id).await?;
-            found = check(&again, &entries).err();
+        let checked = check_invoice(register, record).await;
+        if let Some((entries, found)) = told_apart(checked, &mut problems)? {
+            entries_seen = entries_seen.saturating_add(entries);
+            problems.extend(found);
         }
-        entries_seen = entries_seen.saturating_add(entries.len());
-        problems.extend(found);
     }
     for other in &others {
-        let (entries, found) = check_other(register, other).await?;
-        entries_seen = entries_seen.saturating_add(entries);
-        problems.extend(found);
+        let checked = check_other(register, other).await;
+        if let Some((entries, found)) = told_apart(checked, &mut problems)? {
+            entries_seen = entries_seen.saturating_add(entries);
+            problems.extend(found);
+        }
     }
     out.value(
         || {
@@ -340,14 +366,14 @@ async fn export(register: &DynamoRegister, options: &ExportOptions) -> Result<()
         None => None,
     };
     // Of all that there is when nothing was asked for; a filter is about invoices, and their payments follow them.
-    let (others, unreadable) = if options.filter.is_empty() {
+    let (others, mut unreadable) = if options.filter.is_empty() {
         others(register).await?
     } else {
-        let mut bills = Vec::new();
+        let (mut bills, mut unreadable) = (Vec::new(), Vec::new());
         for record in &records {
-            bills.extend(bill_of(register, record).await?);
+            bills.extend(told_apart(bill_of(register, record).await, &mut unreadable)?.flatten());
         }
-        (bills, Vec::new())
+        (bills, unreadable)
     };
     let names = records
         .iter()
@@ -355,7 +381,8 @@ async fn export(register: &DynamoRegister, options: &ExportOptions) -> Result<()
         .chain(others.iter().map(|other| other.name.clone()));
     let mut count = 0usize;
     for name in names {
-        for entry in &entries_of(register, &name).await? {
+        let entries = told_apart(entries_of(register, &name).await, &mut unreadable)?;
+        for entry in entries.iter().flatten() {
             let line = json!(entry).to_string();
             match &mut file {
                 Some((path, file)) => writeln!(file, "{line}").map_err(|error| failed(path, error))?,
@@ -390,7 +417,7 @@ mod tests {
                 id: id.to_owned(),
             },
             revision: 1,
-            body: body.to_owned(),
+            body: Ok(body.to_owned()),
         }
     }
 
@@ -417,7 +444,7 @@ mod tests {
         let record = StoredRecord {
             key: Flow::Invoices.key(),
             revision: 1,
-            body: body.to_string(),
+            body: Ok(body.to_string()),
         };
         let tail: Tail = parse(&record).unwrap();
         assert_eq!((tail.chain.sequence, tail.chain.hash), (2, hash));

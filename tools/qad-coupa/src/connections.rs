@@ -3,13 +3,14 @@
 //! Secrets never stand on the command line: they are in the file, or apart from it in a second one (`--secrets FILE`, or
 //! `-` for standard input) that is laid over the first.
 
+mod change;
 mod check;
 mod does;
 
+use crate::act::ReasonOption;
 use crate::output::{Column, ListOptions, Listing, Output, Row};
-use crate::place::{Place, PlaceArguments, refused};
+use crate::place::{Place, PlaceArguments};
 use crate::{Failure, connection_file, terminal};
-use aws_sdk_secretsmanager::operation::get_secret_value::GetSecretValueError;
 use clap::{Args, Subcommand};
 use connectors::connection::ConnectionDocument;
 use domain::problem::Problem;
@@ -62,15 +63,18 @@ pub(crate) enum ConnectionVerb {
     Schema,
     /// Stores a connection file in the connection's two secrets, which its stack has made.
     #[command(
-        after_help = "Example: qad-coupa --stack qad-coupa connection put acme.toml --secrets - < secrets.toml"
+        after_help = "Example: qad-coupa --stack qad-coupa connection put acme.toml --secrets - --reason \"new client\" < secrets.toml"
     )]
     Put {
         #[command(flatten)]
         file: FileOptions,
-        /// Says which settings would change, and stores nothing.
-        #[arg(long)]
-        dry_run: bool,
+        #[command(flatten)]
+        why: ReasonOption,
     },
+    /// Uses the documents again that the last `put` or `rollback` has replaced.
+    Rollback(ReasonOption),
+    /// Who has changed which settings with `put` and `rollback`, when and why; never a value.
+    History(ListOptions),
     /// What is stored, without any secret.
     Show,
     /// All connections.
@@ -108,7 +112,9 @@ pub(crate) async fn run(place: &PlaceArguments, verb: ConnectionVerb, out: &Outp
             terminal::say(SCHEMA.trim_end());
             Ok(())
         }
-        ConnectionVerb::Put { file, dry_run } => put(&Place::open(place).await?, &file, dry_run, out).await,
+        ConnectionVerb::Put { file, why } => change::put(&Place::open(place).await?, &file, &why, out).await,
+        ConnectionVerb::Rollback(why) => change::rollback(&Place::open(place).await?, &why, out).await,
+        ConnectionVerb::History(options) => change::history(&Place::open(place).await?, &options, out).await,
         ConnectionVerb::Show => show(&Place::open(place).await?, out).await,
         ConnectionVerb::List(options) => list(&Place::open(place).await?, &options, out).await,
     }
@@ -320,32 +326,6 @@ fn changes(old: &Value, new: &Value, at: &str, found: &mut BTreeSet<String>) {
     }
 }
 
-/// What a secret holds; `None` when there is no such secret.
-async fn stored(place: &Place, name: &str) -> Result<Option<Value>, Failure> {
-    let sent = place
-        .clients()
-        .secrets_manager()
-        .get_secret_value()
-        .secret_id(name)
-        .send()
-        .await;
-    match sent {
-        Ok(answer) => {
-            let text = answer.secret_string().unwrap_or_default();
-            // What cannot be read is taken for a placeholder: it is replaced whole, and shown as nothing.
-            Ok(Some(serde_json::from_str(text).unwrap_or(Value::Null)))
-        }
-        Err(error) => {
-            let error = error.into_service_error();
-            if matches!(error, GetSecretValueError::ResourceNotFoundException(_)) {
-                Ok(None)
-            } else {
-                Err(refused("SECRETS_MANAGER", "GetSecretValue", &error))
-            }
-        }
-    }
-}
-
 fn names(place: &Place, id: &str) -> Result<[(&'static str, String); 2], Failure> {
     let connection = place.variable(&aws::config::CONNECTION_SECRET_PREFIX)?;
     let webhook = place.variable(&aws::config::WEBHOOK_SECRET_PREFIX)?;
@@ -355,87 +335,12 @@ fn names(place: &Place, id: &str) -> Result<[(&'static str, String); 2], Failure
     ])
 }
 
-async fn put(place: &Place, options: &FileOptions, dry_run: bool, out: &Output) -> Result<(), Failure> {
-    let file = read(options)?;
-    let id = file.connection.id.clone();
-    let mut rows = Vec::new();
-    for (kind, name) in names(place, &id)? {
-        let text = if kind == "connection" {
-            &file.connection.connection_secret
-        } else {
-            &file.connection.webhook_secret
-        };
-        let old = stored(place, &name).await?.ok_or_else(|| {
-            Failure::NotFound(
-                Problem::new(
-                    "SECRET_NOT_FOUND",
-                    "Deploy the connection's stack (infra/connection.yaml) first; it makes the secret.",
-                )
-                .field(&*name)
-                .expected("a secret of this name"),
-            )
-        })?;
-        let mut new: Value = serde_json::from_str(text.expose_secret()).map_err(|error| {
-            Failure::from(Problem::new("CONNECTION_INVALID", "").actual(error.to_string()))
-        })?;
-        // A key that was made up because the file names none would lock the cached tokens away.
-        if !file.has_token_key
-            && let (Some(key), Value::Object(fields)) = (old.get("token_key"), &mut new)
-            && kind == "connection"
-        {
-            fields.insert("token_key".to_owned(), key.clone());
-        }
-        let mut found = BTreeSet::new();
-        changes(&old, &new, "", &mut found);
-        if !dry_run && !found.is_empty() {
-            place
-                .clients()
-                .secrets_manager()
-                .put_secret_value()
-                .secret_id(&name)
-                .secret_string(new.to_string())
-                .send()
-                .await
-                .map_err(|error| refused("SECRETS_MANAGER", "PutSecretValue", &error.into_service_error()))?;
-        }
-        rows.push((name, found));
-    }
-    let secret = |(name, found): &(String, BTreeSet<String>)| json!({ "secret": name, "changed": found });
-    out.value(
-        || {
-            let rows: Vec<Value> = rows.iter().map(secret).collect();
-            json!({ "connection": id, "dry_run": dry_run, "secrets": rows })
-        },
-        |out| {
-            let done = if dry_run { "would change" } else { "changed" };
-            for (name, found) in &rows {
-                out.line(&if found.is_empty() {
-                    format!("{name}: unchanged")
-                } else {
-                    let settings: Vec<&str> = found.iter().map(String::as_str).collect();
-                    format!("{name}: {done} {}", settings.join(" "))
-                });
-            }
-            out.line(if dry_run {
-                "Nothing was stored (--dry-run)."
-            } else {
-                "Functions take a new document within five minutes, and at once after a refused credential."
-            });
-        },
-    );
-    Ok(())
-}
-
 async fn show(place: &Place, out: &Output) -> Result<(), Failure> {
     let id = place.connection().await?;
     let mut all = Map::new();
     for (kind, name) in names(place, id.as_str())? {
-        let value = stored(place, &name).await?.ok_or_else(|| {
-            Failure::NotFound(
-                Problem::new("SECRET_NOT_FOUND", "Deploy the connection's stack first.").field(&*name),
-            )
-        })?;
-        all.insert(kind.to_owned(), shown(kind, &value)?);
+        let version = change::current(place, &name).await?;
+        all.insert(kind.to_owned(), shown(kind, &version.value)?);
     }
     let all = Value::Object(all);
     let text = if out.is_json() {

@@ -236,7 +236,7 @@ impl Findings {
 
     fn failure(&mut self, code: &'static str, check: &str, failure: &Failure) {
         match failure {
-            Failure::Failed(problems) => problems
+            Failure::Failed(problems) | Failure::Incomplete(problems) => problems
                 .iter()
                 .for_each(|problem| self.problem(code, check, problem)),
             Failure::Usage(problem)

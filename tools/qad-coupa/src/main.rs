@@ -76,6 +76,7 @@ mod view;
 use arguments::{Arguments, Verb};
 use clap::{CommandFactory, Parser};
 use domain::problem::Problem;
+use domain::words;
 use output::Output;
 use serde_json::{Value, json};
 use std::process::ExitCode;
@@ -91,6 +92,8 @@ pub(crate) enum Failure {
     NotFound(Problem),
     /// 4: it worked, and what it found is not as it should be.
     Differs(String),
+    /// 4: it worked with what can be read; this cannot, and is in nothing that was shown or done.
+    Incomplete(Vec<Problem>),
     /// 5: it could be done, and must not be.
     Refused(Problem),
     /// 6: the other side gave no answer.
@@ -115,7 +118,7 @@ impl Failure {
             Self::Failed(_) => 1,
             Self::Usage(_) => 2,
             Self::NotFound(_) => 3,
-            Self::Differs(_) => 4,
+            Self::Differs(_) | Self::Incomplete(_) => 4,
             Self::Refused(_) => 5,
             Self::Unreachable(_) => 6,
         }
@@ -126,6 +129,13 @@ impl Failure {
         match self {
             Self::Failed(problems) => problems.iter().map(Problem::to_string).collect(),
             Self::Differs(what) => vec![what.clone()],
+            Self::Incomplete(left_out) => {
+                let count = words::count(left_out.len(), "record");
+                let told = format!("RECORDS_LEFT_OUT: what cannot be read is in nothing above ({count}):");
+                std::iter::once(told)
+                    .chain(left_out.iter().map(Problem::to_string))
+                    .collect()
+            }
             Self::Usage(problem)
             | Self::NotFound(problem)
             | Self::Refused(problem)
@@ -136,7 +146,7 @@ impl Failure {
     /// The same for programs.
     fn json(&self) -> Value {
         let problems = match self {
-            Self::Failed(problems) => json!(problems),
+            Self::Failed(problems) | Self::Incomplete(problems) => json!(problems),
             Self::Differs(_) => json!([]),
             Self::Usage(problem)
             | Self::NotFound(problem)
@@ -157,7 +167,8 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let ended = written(runtime.block_on(run(arguments)), terminal::lost());
+    let ended = whole(runtime.block_on(run(arguments)), records::all_left_out());
+    let ended = written(ended, terminal::lost());
     match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
@@ -169,6 +180,23 @@ fn main() -> ExitCode {
                 }
             }
             ExitCode::from(failure.exit_code())
+        }
+    }
+}
+
+/// What was shown or done without the records that cannot be read is not whole; why it failed otherwise is told before that.
+fn whole(ended: Result<(), Failure>, left_out: Vec<Problem>) -> Result<(), Failure> {
+    if left_out.is_empty() {
+        return ended;
+    }
+    let incomplete = Failure::Incomplete(left_out);
+    match ended {
+        Ok(()) => Err(incomplete),
+        Err(failure) => {
+            for line in incomplete.lines() {
+                terminal::complain(&line);
+            }
+            Err(failure)
         }
     }
 }
@@ -267,6 +295,22 @@ mod tests {
         let worse = Err(Failure::Differs("DOCTOR_FOUND".to_owned()));
         assert_eq!(written(worse, full).unwrap_err().exit_code(), 4);
         assert!(written(Ok(()), None).is_ok());
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_named_at_the_end_and_the_result_is_not_whole() {
+        let unread =
+            || vec![Problem::new("REGISTER_RECORD_UNREADABLE", "Look.").field("Invoice(InvoiceId(7))")];
+        let ended = whole(Ok(()), unread()).unwrap_err();
+        assert_eq!(ended.exit_code(), 4);
+        assert!(ended.lines().concat().contains("InvoiceId(7)"), "{ended:?}");
+        assert_eq!(
+            ended.json()["error"]["problems"][0]["code"],
+            "REGISTER_RECORD_UNREADABLE"
+        );
+        let refused = Err(Failure::Refused(Problem::new("NOT_CONFIRMED", "")));
+        assert_eq!(whole(refused, unread()).unwrap_err().exit_code(), 5);
+        assert!(whole(Ok(()), Vec::new()).is_ok());
     }
 
     #[test]

@@ -275,7 +275,7 @@ fn the_costs_add_up() {
     let cents = |text: &str| text.replace('.', "").parse::<u64>().unwrap();
     let (alarms, metrics) = (
         alarms().len() - conditional_alarms(),
-        aws::telemetry::METRICS.len(),
+        aws::telemetry::METRICS.len() + aws::telemetry::ATTENTION.len(),
     );
     let row = rows.iter().find(|row| row[1].contains("alarms")).unwrap();
     assert!(

@@ -15,7 +15,7 @@ use domain::words;
 use flows::bills::bill_key;
 use flows::index::entries;
 use flows::ports::{AuditEntry, Books, Collection, RecordKey};
-use flows::store::{Document, load, parse, verify_chain};
+use flows::store::{Document, load, verify_chain};
 use rust_decimal::Decimal;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -81,10 +81,7 @@ pub(crate) async fn bills(register: &dyn Books, state: Option<&str>) -> Result<V
         let invoices = ids.iter().filter_map(|id| id.parse().ok()).map(InvoiceId);
         let keys: Vec<RecordKey> = invoices.map(bill_key).collect();
         let found = records::of_keys(register, &keys).await?;
-        found
-            .iter()
-            .map(|stored| parse(stored).map_err(unfinished))
-            .collect::<Result<_, _>>()?
+        records::readable(&found)
     } else {
         collection(register, Collection::Bill).await?
     };
@@ -108,8 +105,7 @@ async fn list(register: &dyn Books, options: &PaymentsOptions, out: &Output) -> 
         .map(|bill| RecordKey::Invoice(bill.invoice))
         .collect();
     let mut references: BTreeMap<InvoiceId, String> = BTreeMap::new();
-    for stored in &records::of_keys(register, &keys).await? {
-        let record: InvoiceRecord = parse(stored).map_err(unfinished)?;
+    for record in records::readable::<InvoiceRecord>(&records::of_keys(register, &keys).await?) {
         references.extend(
             record
                 .summary

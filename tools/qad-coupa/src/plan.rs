@@ -179,7 +179,7 @@ impl Register for Shadow<'_> {
                     let stored = StoredRecord {
                         key: key.clone(),
                         revision: seen.saturating_add(1),
-                        body,
+                        body: Ok(body),
                     };
                     changes.insert(key, Some(stored));
                 }
@@ -799,7 +799,7 @@ pub(crate) mod tests {
         let real = Untouchable(vec![StoredRecord {
             key: key.clone(),
             revision: 3,
-            body: "old".into(),
+            body: Ok("old".into()),
         }]);
         let shadow = Shadow::of(&real);
         assert_eq!(
@@ -811,8 +811,8 @@ pub(crate) mod tests {
         assert_eq!(
             seen[0]
                 .as_ref()
-                .map(|stored| (stored.revision, stored.body.as_str())),
-            Some((4, "new"))
+                .map(|stored| (stored.revision, stored.body.as_deref())),
+            Some((4, Ok("new")))
         );
         let waiting = RecordKey::WaitingForOrder("PO1".parse().unwrap(), InvoiceId(7));
         shadow.commit(put(waiting, 0)).await.unwrap();

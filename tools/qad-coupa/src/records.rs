@@ -1,7 +1,7 @@
 //! The invoices of the register: all of them, those a filter keeps, and the one a person means.
 
+use crate::Failure;
 use crate::place::unfinished;
-use crate::{Failure, terminal};
 use clap::Args;
 use domain::ids::InvoiceId;
 use domain::index::View;
@@ -11,11 +11,14 @@ use domain::problem::Problem;
 use domain::time::{Date, Timestamp};
 use domain::words;
 use flows::index;
-use flows::ports::{AuditEntry, Books, Collection, ROWS_MAX, RecordKey, RowsAsked, StoredRecord};
+use flows::ports::{
+    AuditEntry, Books, Collection, ITEM_UNREADABLE, ROWS_MAX, RecordKey, RowsAsked, StoreError, StoredRecord,
+};
 use flows::store::{invoice_audit_name, load, parse};
 use rust_decimal::Decimal;
 use serde::de::DeserializeOwned;
 use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
 
 /// Invoices asked for at a time.
 const PAGE_RECORDS: usize = 200;
@@ -246,9 +249,30 @@ fn apart<T: DeserializeOwned>(stored: &[StoredRecord]) -> (Vec<T>, Vec<Problem>)
     (read, unreadable)
 }
 
+/// What could not be read so far, each once: the command names it at its end.
+static LEFT_OUT: Mutex<BTreeMap<String, Problem>> = Mutex::new(BTreeMap::new());
+
 fn left_out(unreadable: &[Problem]) {
-    for problem in unreadable {
-        terminal::note(&format!("left out: {problem}"));
+    let mut all = LEFT_OUT.lock().unwrap_or_else(PoisonError::into_inner);
+    all.extend(
+        unreadable
+            .iter()
+            .map(|problem| (problem.to_string(), problem.clone())),
+    );
+}
+
+/// What every list of this command had to leave out.
+pub(crate) fn all_left_out() -> Vec<Problem> {
+    let all = LEFT_OUT.lock().unwrap_or_else(PoisonError::into_inner);
+    all.values().cloned().collect()
+}
+
+/// Why the register has not answered; one item that cannot be taken apart is a problem of its own.
+pub(crate) fn unanswered(error: StoreError) -> Failure {
+    if error.0.code == ITEM_UNREADABLE {
+        error.0.into()
+    } else {
+        Failure::Unreachable(error.0)
     }
 }
 
@@ -333,7 +357,7 @@ pub(crate) async fn oldest_of(register: &dyn Books, list: &str) -> Result<Option
     let (rows, _) = index::page(register, list, &asked).await.map_err(unfinished)?;
     let keys: Vec<RecordKey> = rows.iter().map(|row| RecordKey::Invoice(row.id)).collect();
     let found = of_keys(register, &keys).await?;
-    found.first().map(parse).transpose().map_err(unfinished)
+    Ok(readable(&found).pop())
 }
 
 /// All invoices of one list of the index.
@@ -407,6 +431,7 @@ pub(crate) async fn found(
     text: &str,
 ) -> Result<Vec<(InvoiceRecord, &'static str)>, Failure> {
     let found = index::find(register, text).await.map_err(unfinished)?;
+    left_out(&found.unreadable);
     if found.more {
         let fix = "Name it by another of its keys, or use `qad-coupa invoice list` with a filter.";
         return Err(Problem::new("TOO_MANY_FOUND", fix)
@@ -479,10 +504,7 @@ pub(crate) async fn one(register: &dyn Books, text: &str) -> Result<InvoiceRecor
 
 /// The audit trail of an invoice.
 pub(crate) async fn trail(register: &dyn Books, id: InvoiceId) -> Result<Vec<AuditEntry>, Failure> {
-    register
-        .audit(&invoice_audit_name(id))
-        .await
-        .map_err(|error| Failure::Unreachable(error.0))
+    register.audit(&invoice_audit_name(id)).await.map_err(unanswered)
 }
 
 /// Totals per currency; never added across currencies.
@@ -538,7 +560,7 @@ pub(crate) mod tests {
         let stored = |id: u64, body: String| StoredRecord {
             key: RecordKey::Invoice(InvoiceId(id)),
             revision: 1,
-            body,
+            body: Ok(body),
         };
         let good = |id| stored(id, serde_json::to_string(&record(id, "INV-1", 100)).unwrap());
         let page = [good(1), stored(2, "{\"layout\":9}".to_owned()), good(3)];

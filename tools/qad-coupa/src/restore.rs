@@ -1,6 +1,6 @@
 //! After a restore: which records are older than their audit trail, and letting them go on with it.
 
-use crate::audit::{Other, others};
+use crate::audit::{Other, others, told_apart};
 use crate::output::{Column, ListOptions, Listing, Output, Row};
 use crate::place::{Place, PlaceArguments, unfinished};
 use crate::{Failure, records};
@@ -93,7 +93,7 @@ impl Cut {
 
 async fn trail(register: &DynamoRegister, name: &str) -> Result<Vec<AuditEntry>, Failure> {
     let entries = register.audit(name).await;
-    entries.map_err(|error| Failure::Unreachable(error.0))
+    entries.map_err(records::unanswered)
 }
 
 fn cut(which: Which, name: &str, known: &ChainEnd, entries: &[AuditEntry]) -> Option<Cut> {
@@ -116,12 +116,9 @@ async fn cuts(register: &DynamoRegister, out: &Output) -> Result<(Vec<Cut>, Vec<
     let (mut found, mut seen) = (Vec::new(), BTreeSet::new());
     let (others, mut unreadable) = others(register).await?;
     for Other { key, name, end } in others {
-        found.extend(cut(
-            Which::Other(key),
-            &name,
-            &end,
-            &trail(register, &name).await?,
-        ));
+        if let Some(entries) = told_apart(trail(register, &name).await, &mut unreadable)? {
+            found.extend(cut(Which::Other(key), &name, &end, &entries));
+        }
         seen.insert(name);
     }
     out.progress("comparing invoices with their trails ...");
@@ -129,12 +126,9 @@ async fn cuts(register: &DynamoRegister, out: &Output) -> Result<(Vec<Cut>, Vec<
     unreadable.extend(broken);
     for record in records {
         let name = invoice_audit_name(record.id);
-        found.extend(cut(
-            Which::Invoice(record.id),
-            &name,
-            &record.chain,
-            &trail(register, &name).await?,
-        ));
+        if let Some(entries) = told_apart(trail(register, &name).await, &mut unreadable)? {
+            found.extend(cut(Which::Invoice(record.id), &name, &record.chain, &entries));
+        }
         seen.insert(name);
     }
     out.progress("looking for trails without a record ...");
@@ -151,12 +145,9 @@ async fn cuts(register: &DynamoRegister, out: &Output) -> Result<(Vec<Cut>, Vec<
         {
             continue;
         }
-        found.extend(cut(
-            which,
-            &name,
-            &ChainEnd::default(),
-            &trail(register, &name).await?,
-        ));
+        if let Some(entries) = told_apart(trail(register, &name).await, &mut unreadable)? {
+            found.extend(cut(which, &name, &ChainEnd::default(), &entries));
+        }
     }
     Ok((found, unreadable))
 }

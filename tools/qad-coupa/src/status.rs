@@ -19,7 +19,6 @@ use domain::words;
 use flows::index::entries;
 use flows::ports::{Books, Clock, RecordKey, Register, StoreError};
 use flows::reconcile::Reconciliation;
-use flows::store::parse;
 use flows::{index, owner, pause};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -112,14 +111,11 @@ async fn watermarks(register: &dyn Register) -> Result<Vec<(&'static str, Option
         .read(&keys)
         .await
         .map_err(|error| Failure::Unreachable(error.0))?;
-    WATERMARKS
-        .into_iter()
-        .zip(found)
-        .map(|(name, stored)| {
-            let mark: Option<Watermark> = stored.as_ref().map(parse).transpose().map_err(unfinished)?;
-            Ok((name, mark.map(|mark| mark.cursor)))
-        })
-        .collect()
+    let marks = WATERMARKS.into_iter().zip(found).map(|(name, stored)| {
+        let mark: Option<Watermark> = stored.and_then(|stored| records::readable(&[stored]).pop());
+        (name, mark.map(|mark| mark.cursor))
+    });
+    Ok(marks.collect())
 }
 
 /// What stands where, with the two that are named.

@@ -165,8 +165,23 @@ pub(crate) fn keyed(place: ItemKey) -> Item {
     ])
 }
 
-/// The record of an item.
-pub(crate) fn to_record(item: &Item, key: RecordKey) -> Result<StoredRecord, Problem> {
+/// The record of an item; of one that cannot be taken apart, why not.
+pub(crate) fn to_record(item: &Item, key: RecordKey) -> StoredRecord {
+    match taken_apart(item) {
+        Ok((revision, body)) => StoredRecord {
+            key,
+            revision,
+            body: Ok(body),
+        },
+        Err(problem) => StoredRecord {
+            key,
+            revision: 0,
+            body: Err(problem),
+        },
+    }
+}
+
+fn taken_apart(item: &Item) -> Result<(u64, String), Problem> {
     check_schema(item)?;
     let revision: u64 = number(item, "rev")?;
     if revision == 0 {
@@ -174,11 +189,7 @@ pub(crate) fn to_record(item: &Item, key: RecordKey) -> Result<StoredRecord, Pro
     }
     text(item, "state")?;
     text(item, "writer")?;
-    Ok(StoredRecord {
-        key,
-        revision,
-        body: body(item)?,
-    })
+    Ok((revision, body(item)?))
 }
 
 /// What the due index tells of an item.
@@ -245,7 +256,7 @@ fn unreadable(item: &Item, attribute: &str, expected: &str, actual: &str) -> Pro
             .map_or("?", String::as_str)
     };
     Problem::new(
-        "REGISTER_ITEM_UNREADABLE",
+        flows::ports::ITEM_UNREADABLE,
         "Do not edit items by hand; restore this one, or deploy the version that wrote it.",
     )
     .field(format!("{} / {} / {attribute}", part("pk"), part("sk")))
@@ -279,13 +290,13 @@ mod tests {
     #[test]
     fn a_record_reads_back() {
         let key = RecordKey::Invoice(InvoiceId(7));
-        let record = to_record(&item(), key.clone()).unwrap();
+        let record = to_record(&item(), key.clone());
         assert_eq!(
             record,
             StoredRecord {
                 key,
                 revision: 3,
-                body: "{}".to_owned()
+                body: Ok("{}".to_owned())
             }
         );
         let due = to_due(&item(), &Keys::new("acme".parse().unwrap())).unwrap();
@@ -306,12 +317,12 @@ mod tests {
             let bytes = stored.as_ref().len();
             assert!(bytes < body.len() / 2 && bytes < BODY_BYTES_MAX, "{bytes}");
             let key = RecordKey::Invoice(InvoiceId(7));
-            assert_eq!(to_record(&item, key.clone()).unwrap().body, body);
+            assert_eq!(to_record(&item, key.clone()).body.as_ref(), Ok(&body));
             // What an earlier version wrote, however long, stays readable.
             let mut plain = item;
             plain.insert("body".to_owned(), text_value(&body));
             plain.insert("schema".to_owned(), number_value(SCHEMA));
-            assert_eq!(to_record(&plain, key).unwrap().body, body);
+            assert_eq!(to_record(&plain, key).body, Ok(body));
         }
     }
 
@@ -322,7 +333,9 @@ mod tests {
         let mut item = item();
         let bomb = compress_to_vec(too_long.as_bytes(), 4);
         item.insert("body".to_owned(), AttributeValue::B(Blob::new(bomb)));
-        let problem = to_record(&item, RecordKey::Invoice(InvoiceId(7))).unwrap_err();
+        let problem = to_record(&item, RecordKey::Invoice(InvoiceId(7)))
+            .body
+            .unwrap_err();
         assert_eq!(problem.code, "REGISTER_ITEM_UNREADABLE");
     }
 
@@ -346,7 +359,10 @@ mod tests {
                 Some(value) => bent.insert(name.to_owned(), value),
                 None => bent.remove(name),
             };
-            let problem = to_record(&bent, RecordKey::Invoice(InvoiceId(7))).unwrap_err();
+            let record = to_record(&bent, RecordKey::Invoice(InvoiceId(7)));
+            // A write that names this revision is one of what is not there, and conflicts.
+            assert_eq!(record.revision, 0);
+            let problem = record.body.unwrap_err();
             assert_eq!(problem.code, "REGISTER_ITEM_UNREADABLE");
             assert!(problem.field.ends_with(name), "{problem}");
         }

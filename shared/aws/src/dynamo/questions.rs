@@ -257,7 +257,8 @@ fn row(item: &Item) -> Result<IndexRow, Problem> {
     let place = text(item, "sk")?;
     Ok(IndexRow {
         id: super::keys::unescape(place).ok_or_else(|| unreadable(place))?,
-        body: text(item, "body")?.to_owned(),
+        // Whoever reads the row says of an empty text that it cannot be read.
+        body: text(item, "body").unwrap_or_default().to_owned(),
     })
 }
 
@@ -286,7 +287,7 @@ fn add_part(sheet: &mut BTreeMap<String, Tally>, item: &Item) -> Result<(), Prob
 
 fn unreadable(what: &str) -> Problem {
     Problem::new(
-        "REGISTER_ITEM_UNREADABLE",
+        flows::ports::ITEM_UNREADABLE,
         "Do not edit items by hand; restore this one, or deploy the version that wrote it.",
     )
     .field(format!("index of questions / {what}"))

@@ -492,7 +492,7 @@ impl DynamoRegister {
     }
 
     pub(super) fn records(&self, items: &[Item]) -> Result<Vec<StoredRecord>, StoreError> {
-        let read = |item: &Item| item::to_record(item, self.keys.record(&item::place(item)?)?);
+        let read = |item: &Item| Ok(item::to_record(item, self.keys.record(&item::place(item)?)?));
         items
             .iter()
             .map(read)
@@ -528,16 +528,9 @@ impl Register for DynamoRegister {
             }
         }
         let read = |(key, place): (&RecordKey, &ItemKey)| {
-            found
-                .get(place)
-                .map(|item| item::to_record(item, key.clone()))
-                .transpose()
+            found.get(place).map(|item| item::to_record(item, key.clone()))
         };
-        keys.iter()
-            .zip(&places)
-            .map(read)
-            .collect::<Result<_, _>>()
-            .map_err(StoreError)
+        Ok(keys.iter().zip(&places).map(read).collect())
     }
 
     async fn list(&self, group: &RecordGroup) -> Result<Vec<StoredRecord>, StoreError> {

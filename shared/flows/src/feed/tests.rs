@@ -122,7 +122,7 @@ impl Register for Model {
             Some(StoredRecord {
                 key: key.clone(),
                 revision,
-                body,
+                body: Ok(body),
             })
         };
         Ok(keys.iter().map(stored).collect())

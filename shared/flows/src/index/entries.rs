@@ -10,7 +10,7 @@
 //!
 //! The sheet [`ENTRIES`] counts each list but the quarantine, which has no record that could say whether it is counted already.
 
-use super::{Sums, awaited_sheet, page_of, row_hash};
+use super::{Placed, Sums, awaited_sheet, page_of, row_hash};
 use crate::ports::{Index, IndexWrite, ROWS_MAX, RecordWrite, RowsAsked, StoreError, TALLY_PARTS, Tally};
 use crate::store::{FlowError, render};
 use domain::index::{INDEX_VERSION, Listed};
@@ -59,6 +59,22 @@ impl SupplierRow {
                 _ => String::new(),
             },
         }
+    }
+}
+
+impl Placed for SupplierRow {
+    fn unread(_: &str, place: &str) -> Option<Self> {
+        let id = match place.split_once('/')? {
+            ("qad", code) => SupplierId::Qad(code.parse().ok()?),
+            ("coupa", id) => SupplierId::Coupa(id.parse().ok()?),
+            _ => return None,
+        };
+        Some(Self {
+            id,
+            words: place.to_owned(),
+            perhaps: Vec::new(),
+            why: super::INDEX_UNREADABLE.to_owned(),
+        })
     }
 }
 
@@ -209,7 +225,7 @@ pub async fn counted(
 /// A page of the suppliers that may be one on the other side, QAD's first, and the place after which the next page begins.
 ///
 /// # Errors
-/// No answer from the register, or a row this version cannot read.
+/// No answer from the register.
 pub async fn proposed(
     index: &dyn Index,
     beyond: Option<&str>,

@@ -9,6 +9,7 @@ use crate::sync_suppliers::QUARANTINE;
 use domain::ids::InvoiceId;
 use domain::lifecycle::InvoiceRecord;
 use domain::payments::BillPayments;
+use domain::problem::Problem;
 use domain::suppliers::SupplierRecord;
 use serde::{Deserialize, Serialize};
 
@@ -16,6 +17,9 @@ use serde::{Deserialize, Serialize};
 pub const REBUILD_STEP: usize = 200;
 /// The collections with lists of their own, in the order in which they are taken in after the invoices.
 const COLLECTIONS: [Collection; 2] = [Collection::Supplier, Collection::Bill];
+
+/// Most records that are named because they could not be taken in; the others are counted.
+const LEFT_OUT_MAX: usize = 50;
 
 /// How far a rebuilding of the index has come.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -32,6 +36,34 @@ pub struct Rebuilt {
     /// See [`domain::index::INDEX_VERSION`].
     #[serde(default)]
     pub version: u32,
+    /// Records that cannot be read and are not in it therefore; at most [`LEFT_OUT_MAX`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub left_out: Vec<Problem>,
+    /// How many more there are.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub left_out_others: u64,
+}
+
+fn is_zero(count: &u64) -> bool {
+    *count == 0
+}
+
+impl Rebuilt {
+    /// One record that cannot be read keeps nobody else out of the index.
+    fn or_left_out<T>(&mut self, read: Result<T, FlowError>) -> Result<Option<T>, FlowError> {
+        match read {
+            Ok(read) => Ok(Some(read)),
+            Err(FlowError::Broken(problem)) => {
+                if self.left_out.len() < LEFT_OUT_MAX {
+                    self.left_out.push(problem);
+                } else {
+                    self.left_out_others = self.left_out_others.saturating_add(1);
+                }
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
 }
 
 /// Where it is noted how far the index is.
@@ -68,18 +100,23 @@ pub fn progress_in(stored: Option<&StoredRecord>) -> Result<Rebuilt, FlowError> 
 }
 
 /// Takes the next records into the index that an older version wrote, and notes how far it came. Repeated until
-/// [`Rebuilt::complete`]; what is in the index already costs a read. Others may work meanwhile.
+/// [`Rebuilt::complete`]; what is in the index already costs a read. Others may work meanwhile. A rebuilding that had to leave
+/// records out is begun anew: they may have been mended.
 ///
 /// # Errors
-/// No answer from the register, a record that cannot be read, or somebody else rebuilds at the same time.
+/// No answer from the register, or somebody else rebuilds at the same time.
 pub async fn rebuild_step(context: &Context<'_>, index: &dyn Index) -> Result<Rebuilt, FlowError> {
     let (before, revision) = progress_of(context.register).await?;
-    if before.complete {
+    if before.complete && before.left_out.is_empty() {
         return Ok(before);
     }
     let mut after = Rebuilt {
         version: domain::index::INDEX_VERSION,
-        ..before
+        ..if before.complete {
+            Rebuilt::default()
+        } else {
+            before
+        }
     };
     let mut left = REBUILD_STEP;
     while left > 0 && !after.complete {
@@ -116,9 +153,11 @@ fn written(answer: Result<(), CommitError>) -> Result<(), FlowError> {
 async fn invoices(context: &Context<'_>, so_far: &mut Rebuilt, most: usize) -> Result<usize, FlowError> {
     let stored = context.register.invoices(so_far.through, most).await?;
     for one in &stored {
-        let record: InvoiceRecord = parse(one)?;
-        so_far.through = Some(record.id);
-        take_in::<InvoiceRecord>(context, one).await?;
+        let RecordKey::Invoice(id) = one.key else {
+            continue;
+        };
+        so_far.through = Some(id);
+        so_far.or_left_out(take_in::<InvoiceRecord>(context, one).await)?;
     }
     if stored.len() < most {
         so_far.entries = COLLECTIONS.first().map(|first| (*first, String::new()));
@@ -139,11 +178,12 @@ async fn members(
         let RecordKey::Entry { id, .. } = &one.key else {
             continue;
         };
-        match collection {
-            Collection::Supplier if id.starts_with(QUARANTINE) => take_aside_in(context, id, one).await?,
-            Collection::Supplier => take_in::<SupplierRecord>(context, one).await?,
-            _ => take_in::<BillPayments>(context, one).await?,
-        }
+        let taken_in = match collection {
+            Collection::Supplier if id.starts_with(QUARANTINE) => take_aside_in(context, id, one).await,
+            Collection::Supplier => take_in::<SupplierRecord>(context, one).await,
+            _ => take_in::<BillPayments>(context, one).await,
+        };
+        so_far.or_left_out(taken_in)?;
         so_far.entries = Some((collection, id.clone()));
     }
     if stored.len() < most {
@@ -160,6 +200,7 @@ async fn members(
 /// A supplier that cannot be read has a row and no record that could remember it: the row is written as it was when it was put
 /// aside.
 async fn take_aside_in(context: &Context<'_>, id: &str, stored: &StoredRecord) -> Result<(), FlowError> {
+    let body = stored.body.clone().map_err(FlowError::Broken)?;
     let commit = Commit {
         token: context.chance.token(),
         writes: vec![
@@ -170,7 +211,7 @@ async fn take_aside_in(context: &Context<'_>, id: &str, stored: &StoredRecord) -
             RecordWrite::Index(IndexWrite::Put {
                 list: entries::QUARANTINED_LIST.to_owned(),
                 id: id.to_owned(),
-                body: stored.body.clone(),
+                body,
             }),
         ],
         audit: vec![],

@@ -160,7 +160,7 @@ impl Register for Model {
                 Some(StoredRecord {
                     key: key.clone(),
                     revision,
-                    body,
+                    body: Ok(body),
                 })
             };
             keys.iter().map(stored).collect()
@@ -183,7 +183,7 @@ impl Register for Model {
                 .map(|key| StoredRecord {
                     key: key.clone(),
                     revision: world.records[key].0,
-                    body: world.records[key].1.clone(),
+                    body: Ok(world.records[key].1.clone()),
                 })
                 .collect()
         })
@@ -1155,7 +1155,7 @@ async fn payments_without_an_owner_wait_for_the_invoice_that_claims_them() {
     let waiting = StoredRecord {
         key: unmatched_key(&identity("INV-1")),
         revision: stored.0,
-        body: stored.1,
+        body: Ok(stored.1),
     };
     let claim = RecordWrite::Put {
         key: identity_key(&identity("INV-1")),
@@ -1166,7 +1166,7 @@ async fn payments_without_an_owner_wait_for_the_invoice_that_claims_them() {
     };
     let writes = vec![
         claim,
-        crate::bills::claimed(&identity("INV-1"), Some(&waiting), now),
+        crate::bills::claimed(&identity("INV-1"), Some(&waiting), now).unwrap(),
     ];
     let commit = Commit {
         token: "claim".into(),

@@ -293,7 +293,14 @@ impl<'a> Comparing<'a> {
         let mut changes = self.readers.shadow.changes();
         let seen = changes.get(&key).and_then(Option::as_ref);
         let revision = seen.map_or(1, |stored| stored.revision.saturating_add(1));
-        changes.insert(key.clone(), Some(StoredRecord { key, revision, body }));
+        changes.insert(
+            key.clone(),
+            Some(StoredRecord {
+                key,
+                revision,
+                body: Ok(body),
+            }),
+        );
         Ok(())
     }
 

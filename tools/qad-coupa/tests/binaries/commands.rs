@@ -559,16 +559,45 @@ fn connections(demo: &Demo) {
     std::fs::write(&file, text).unwrap();
     let path = file.to_str().unwrap();
     demo.says(OK, &["connection", "validate", path]);
-    let planned = demo.json(OK, &["connection", "put", path, "--dry-run"]);
+    let put = ["connection", "put", path, "--reason", "looked at more often"];
+    let planned = demo.json(OK, &[put.as_slice(), &["--dry-run"]].concat());
     assert_eq!(
         planned["secrets"][0]["changed"],
         json!(["/hold_recheck_seconds", "/invoices/second_person/above/USD"]),
         "{planned}"
     );
     assert_eq!(planned["secrets"][1]["changed"], json!([]), "{planned}");
-    demo.says(OK, &["connection", "put", path]);
-    let again = demo.json(OK, &["connection", "put", path]);
+    // Nothing was changed with a reason yet: there is no way back.
+    let back = ["connection", "rollback", "--reason", "too much load on QAD"];
+    demo.says(NOT_FOUND, &back);
+    demo.says(OK, &put);
+    let again = demo.json(OK, &put);
     assert_eq!(again["secrets"][0]["changed"], json!([]), "{again}");
+    let setting =
+        |demo: &Demo| demo.json(OK, &["connection", "show"])["connection"]["hold_recheck_seconds"].clone();
+    assert_eq!(setting(demo), 30);
+    let taken = demo.json(OK, &back);
+    assert_eq!(
+        taken["secrets"][0]["changed"], planned["secrets"][0]["changed"],
+        "{taken}"
+    );
+    assert_eq!(setting(demo), 600);
+    // What was taken back can be taken back: the change again, for the rest of the day.
+    demo.says(OK, &back);
+    assert_eq!(setting(demo), 30);
+    let told = demo.json(OK, &["connection", "history"]);
+    let what: Vec<&str> = told
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|one| one["what"].as_str().unwrap())
+        .collect();
+    assert_eq!(what, ["changed", "taken back", "taken back"], "{told}");
+    assert_eq!(told[0]["reason"], "looked at more often");
+    assert!(
+        !told.to_string().contains("600"),
+        "names of settings alone: {told}"
+    );
     let made = demo.folder.0.join("new.toml");
     demo.says(OK, &["connection", "init", made.to_str().unwrap()]);
     assert_eq!(
