@@ -19,6 +19,7 @@ pub mod claims;
 pub mod coupa_orders;
 mod credits;
 pub mod daily_mail;
+pub mod delivery;
 pub mod engine;
 pub mod feed;
 pub mod hinted;

@@ -28,13 +28,15 @@ use connectors::http::pace::Paces;
 use connectors::http::transport::HttpTransport;
 use connectors::qad::QadClient;
 use credentials::{Attempt, is_refused};
+use domain::documents::Invoice;
 use domain::entities::EntityRule;
 use domain::ids::{ConnectionId, InvoiceId};
 use domain::lifecycle::{InvoiceRecord, State};
 use domain::problem::Problem;
 use domain::time::{Date, Timestamp};
 use domain::timing::Timing;
-use flows::coupa_orders::DeliveryReads;
+use flows::coupa_orders::OrderReads;
+use flows::delivery::{ConnectionReads, DeliveryReads, FirstLook, Reads, Seat};
 use flows::hinted::Hinted;
 use flows::match_invoice::{self, InvoiceSettings, Rest};
 use flows::neighbours::Home;
@@ -157,7 +159,7 @@ pub struct Wiring {
     http: HttpWorld,
     open: Mutex<BTreeMap<ConnectionId, (String, Arc<Connection>)>>,
     /// By the delivery's request id.
-    order_reads: DeliveryReads,
+    reads: DeliveryReads,
     /// What was queued lately: by the sweep, and by the polls of Coupa.
     swept: Hinted,
     listed: Hinted,
@@ -211,7 +213,7 @@ impl Wiring {
             queue,
             http,
             open: Mutex::default(),
-            order_reads: DeliveryReads::default(),
+            reads: DeliveryReads::default(),
             swept: Hinted::default(),
             listed: Hinted::default(),
             told: std::sync::Mutex::default(),
@@ -350,11 +352,14 @@ impl Wiring {
         invocation: &Invocation,
     ) -> Result<(), Problem> {
         let started = self.clock().now();
+        // From its beginning, so that those of the delivery who come first know of it.
+        let seat = Seat::at(&self.reads.of(&invocation.request_id, id).bills);
         let work = async |connection: Arc<Connection>, attempt: Attempt| {
             self.watch_owner(&connection, invocation).await?;
             let deps = write_payment::Deps {
                 context: self.context(&connection, invocation),
                 coupa: &connection.coupa,
+                first_look: &FirstLook::of(&seat, &connection.coupa),
                 settings: &connection.payments,
             };
             write_payment::run_entry(&deps, collection, entry, attempt.reason(reason)).await
@@ -512,6 +517,7 @@ impl Wiring {
         invoice: InvoiceId,
         reason: HintReason,
         invocation: &Invocation,
+        (reads, seat): (&ConnectionReads, &Seat<Invoice>),
     ) -> Result<Rest, FlowError> {
         self.watch_owner(connection, invocation).await?;
         let entities: Vec<match_invoice::Entity<'_>> = connection
@@ -535,7 +541,10 @@ impl Wiring {
             coupa: &connection.coupa,
             qad: &connection.qad,
             index: &connection.register,
-            orders: &self.order_reads.of(&invocation.request_id, &connection.id),
+            reads: &Reads {
+                first_look: FirstLook::of(seat, &connection.coupa),
+                orders: OrderReads::of(&reads.orders, &connection.coupa),
+            },
             settings: &connection.settings,
             entities: &entities,
         };
@@ -579,8 +588,12 @@ impl Wiring {
         invocation: &Invocation,
     ) -> Result<(), Problem> {
         let started = self.clock().now();
+        // From its beginning, so that those of the delivery who come first know of it.
+        let reads = self.reads.of(&invocation.request_id, id);
+        let seat = Seat::at(&reads.invoices);
+        let shared = (reads.as_ref(), &seat);
         let work = async |connection: Arc<Connection>, attempt: Attempt| {
-            self.run_match(&connection, invoice, attempt.reason(reason), invocation)
+            self.run_match(&connection, invoice, attempt.reason(reason), invocation, shared)
                 .await
         };
         let ended = self

@@ -223,7 +223,7 @@ fn billed(number: u32, quantity: i64, price: i64) -> InvoiceLine {
     }
 }
 
-fn bill(id: InvoiceId, quantity: i64, price: i64) -> Invoice {
+pub(crate) fn bill(id: InvoiceId, quantity: i64, price: i64) -> Invoice {
     Invoice {
         id,
         source: SourceVersion {
@@ -382,7 +382,7 @@ impl Shop {
             home: &home(),
             coupa: self,
             qad: self,
-            orders: &OrderReads::default(),
+            reads: &Reads::default(),
             index: &self.register,
             settings: &self.settings,
             entities: &[],
