@@ -1,7 +1,6 @@
 //! Several documents in one request.
 
-use super::{Bench, Outcome, answer, document};
-use crate::http::transport::TransportError;
+use super::{Bench, Outcome, answer, answer_with, document};
 use ::domain::ids::InvoiceId;
 use flows::ports::{Coupa, CoupaTogether, ReadError};
 
@@ -76,20 +75,25 @@ async fn a_request_for_several_that_fails_is_no_answer_for_any() {
         let error = bench.coupa.invoices(&[ID, InvoiceId(7)]).await.unwrap_err();
         assert!(!matches!(error, ReadError::Unavailable { .. }), "{error}");
     }
-    // Coupa does not answer: given up long before the time of a call is over, which is then there for asking for each.
-    let begun = bench.clock.now.load(std::sync::atomic::Ordering::SeqCst);
-    for _ in 0..4 {
-        bench
-            .script
-            .then(Err(TransportError::MaybeSent("reset".to_owned())));
-    }
+}
+
+/// What it leaves of a call's time is there for asking for each.
+#[tokio::test]
+async fn a_request_for_several_does_not_wait_as_long_as_one_for_a_single_document() {
+    let bench = Bench::new();
+    let busy = || answer_with(503, ("retry-after", "40"), "");
+    bench.script.then(busy());
     let error = bench.coupa.invoices(&[ID, InvoiceId(7)]).await.unwrap_err();
     assert!(matches!(error, ReadError::Unavailable { .. }), "{error}");
-    for request in bench.script.sent() {
-        assert!(request.timeout <= std::time::Duration::from_secs(30));
-    }
-    let ended = bench.clock.now.load(std::sync::atomic::Ordering::SeqCst);
-    assert!(ended - begun <= 30_000, "{} ms", ended - begun);
+    assert_eq!(bench.slept_millis(), [0; 0]);
+    bench.script.then(busy());
+    bench.script.then(answer(200, REALISTIC));
+    assert!(bench.coupa.invoice(ID).await.unwrap().is_some());
+    assert_eq!(
+        bench.slept_millis().len(),
+        1,
+        "the single document is worth the wait"
+    );
 }
 
 #[tokio::test]
