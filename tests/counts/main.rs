@@ -166,7 +166,9 @@ async fn warm(world: World) -> Rig {
 fn one_invoice_alone_straight_through_and_paid() {
     play(async || {
         let rig = warm(invoices(2, |_| true)).await;
+        let begun = rig.now();
         rig.until_exported(&[id(1)]).await;
+        assert_eq!(rig.now(), begun, "it waits for no pace, and for nothing else");
         let straight = rig.spent();
         row("straight, alone", 1, &straight, &ALONE);
         pay(&rig, 1..2);

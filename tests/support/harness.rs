@@ -893,8 +893,8 @@ async fn invocation(
                     let seats = [Seat::at(&delivery.invoices), Seat::at(&delivery.invoices)];
                     let run = async |id, seat: Seat<Invoice>| {
                         let reads = Reads {
-                            first_look: FirstLook::of(&seat, &gate),
-                            orders: OrderReads::of(&delivery.orders, &gate),
+                            first_look: FirstLook::of(&seat, Some(&gate)),
+                            orders: OrderReads::of(&delivery.orders, Some(&gate)),
                         };
                         let deps = match_invoice::Deps {
                             reads: &reads,

@@ -66,11 +66,11 @@ pub struct OrderReads<'a> {
 }
 
 impl<'a> OrderReads<'a> {
-    /// With those who know the same.
-    pub fn of(known: &Arc<KnownOrders>, coupa: &'a dyn CoupaTogether) -> Self {
+    /// With those who know the same, and asked for together where there is somebody to ask so.
+    pub fn of(known: &Arc<KnownOrders>, coupa: Option<&'a dyn CoupaTogether>) -> Self {
         Self {
             known: Arc::clone(known),
-            coupa: Some(coupa),
+            coupa,
         }
     }
 

@@ -160,7 +160,8 @@ impl<T> Request<T> {
 }
 
 impl<T: Gathered> Request<T> {
-    async fn answer(&self, coupa: &dyn CoupaTogether, id: InvoiceId) -> Option<Result<T, ReadError>> {
+    /// `None` when nobody else asks.
+    async fn answer(&self, coupa: &dyn CoupaTogether, id: InvoiceId) -> Option<Result<Option<T>, ReadError>> {
         let ids = self.complete().await;
         if ids.len() < 2 {
             return None;
@@ -170,10 +171,10 @@ impl<T: Gathered> Request<T> {
             Some(answer) => answer,
             none => none.insert(asked(coupa, &ids).await),
         };
-        match answer {
-            Ok(documents) => documents.remove(&id).map(Ok),
-            Err(error) => Some(Err(error.clone())),
-        }
+        Some(match answer {
+            Ok(documents) => Ok(documents.remove(&id)),
+            Err(error) => Err(error.clone()),
+        })
     }
 }
 
@@ -242,9 +243,9 @@ impl<T> Default for FirstLook<'_, T> {
 }
 
 impl<'a, T> FirstLook<'a, T> {
-    /// With those who have a seat at the same gathering.
-    pub fn of(seat: &'a Seat<T>, coupa: &'a dyn CoupaTogether) -> Self {
-        Self(Some((seat, coupa)))
+    /// With those who have a seat at the same gathering, where there is somebody to ask for several at once.
+    pub fn of(seat: &'a Seat<T>, coupa: Option<&'a dyn CoupaTogether>) -> Self {
+        Self(coupa.map(|coupa| (seat, coupa)))
     }
 
     /// This run does not look now, or does something else before: the others do not wait for it.
@@ -264,24 +265,21 @@ impl<T: Gathered> FirstLook<'_, T> {
         id: InvoiceId,
         alone: impl Future<Output = Result<Option<T>, ReadError>>,
     ) -> Result<Result<Option<T>, ReadError>, FlowError> {
-        if !context.has_time_for_a_call() {
-            return Err(FlowError::OutOfTime);
-        }
         match self.take(id).await {
-            Some(Ok(document)) => return Ok(Ok(Some(document))),
+            Some(Ok(Some(document))) => return Ok(Ok(Some(document))),
             // What keeps all of them waiting keeps each of them waiting, and there is no time to hear it once more.
             Some(Err(error @ ReadError::Unavailable { .. })) if !context.has_time_for_a_call() => {
                 return Ok(Err(error));
             }
-            _ if !context.has_time_for_a_call() => return Err(FlowError::OutOfTime),
-            _ => {}
+            Some(_) if !context.has_time_for_a_call() => return Err(FlowError::OutOfTime),
+            Some(_) | None => {}
         }
         Ok(alone.await)
     }
 
-    /// The document as the request for all of them shows it, or why that request failed. `None` when the run is alone, has looked
-    /// before, or the answer does not hold its document.
-    async fn take(&self, id: InvoiceId) -> Option<Result<T, ReadError>> {
+    /// What came of the request for all of them: the document where the answer holds it, or why there is none. `None` when the run
+    /// is alone, or has looked before.
+    async fn take(&self, id: InvoiceId) -> Option<Result<Option<T>, ReadError>> {
         let (seat, coupa) = self.0?;
         let request = seat.join(id)?;
         request.answer(coupa, id).await

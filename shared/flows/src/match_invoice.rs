@@ -455,6 +455,9 @@ async fn decide_invoice(
     reason: HintReason,
 ) -> Result<Next, FlowError> {
     let id = loaded.document.id;
+    if !deps.context.has_time_for_a_call() {
+        return Err(FlowError::OutOfTime);
+    }
     let invoice = match first_look(deps, id).await? {
         Ok(Some(invoice)) => invoice,
         Ok(None) => {

@@ -563,6 +563,9 @@ async fn read_coupa(
     let context = &deps.context;
     let bill = &loaded.document;
     let asked_at = context.clock.now();
+    if !context.has_time_for_a_call() {
+        return Err(FlowError::OutOfTime);
+    }
     let alone = deps.coupa.bill(bill.invoice);
     let shown = match deps.first_look.of_document(context, bill.invoice, alone).await? {
         Ok(Some(shown)) => shown,

@@ -41,7 +41,7 @@ use flows::hinted::Hinted;
 use flows::match_invoice::{self, InvoiceSettings, Rest};
 use flows::neighbours::Home;
 use flows::pause::{self, PAUSED, Pause};
-use flows::ports::{Chance, Clock, Collection, Hint, HintReason, Subject};
+use flows::ports::{Chance, Clock, Collection, CoupaTogether, Hint, HintReason, Subject};
 use flows::published::{self, Published};
 use flows::store::{Context, FlowError};
 use flows::watermark::Scope;
@@ -95,6 +95,7 @@ pub struct Connection {
     lookups: Option<LookupSettings>,
     suppliers: SupplierSettings,
     owner_lookup: Option<String>,
+    reads_together: bool,
 }
 
 /// One of a connection's entities, opened.
@@ -105,6 +106,12 @@ struct OpenEntity {
 }
 
 impl Connection {
+    /// Coupa, to be asked for several documents at once, where the connection wants that.
+    fn together(&self) -> Option<&dyn CoupaTogether> {
+        let coupa: &dyn CoupaTogether = &self.coupa;
+        self.reads_together.then_some(coupa)
+    }
+
     /// The scope of [`Connection::by_domain`] in which the orders of an invoice are.
     fn domain_of(&self, record: &InvoiceRecord) -> String {
         if self.entities.len() < 2 {
@@ -277,6 +284,7 @@ impl Wiring {
             lookups: settings.lookups,
             suppliers: settings.suppliers,
             owner_lookup: settings.coupa.owner_lookup,
+            reads_together: settings.coupa.reads_together,
         });
         open.insert(id.clone(), (document.version, Arc::clone(&connection)));
         Ok(connection)
@@ -359,7 +367,7 @@ impl Wiring {
             let deps = write_payment::Deps {
                 context: self.context(&connection, invocation),
                 coupa: &connection.coupa,
-                first_look: &FirstLook::of(&seat, &connection.coupa),
+                first_look: &FirstLook::of(&seat, connection.together()),
                 settings: &connection.payments,
             };
             write_payment::run_entry(&deps, collection, entry, attempt.reason(reason)).await
@@ -542,8 +550,8 @@ impl Wiring {
             qad: &connection.qad,
             index: &connection.register,
             reads: &Reads {
-                first_look: FirstLook::of(seat, &connection.coupa),
-                orders: OrderReads::of(&reads.orders, &connection.coupa),
+                first_look: FirstLook::of(seat, connection.together()),
+                orders: OrderReads::of(&reads.orders, connection.together()),
             },
             settings: &connection.settings,
             entities: &entities,

@@ -47,7 +47,7 @@ impl Orders {
             timing: &timing,
             deadline: Timestamp(timing.http_millis),
         };
-        let reads = OrderReads::of(known, self);
+        let reads = OrderReads::of(known, Some(self));
         let invoice = billing(numbers);
         reads.may_be_needed(&invoice);
         let orders = ready(reads.of_invoice(&context, self, &invoice)).unwrap();
@@ -119,7 +119,7 @@ fn billing(numbers: &[&str]) -> Invoice {
 /// Two more invoices of the delivery that are being decided.
 fn others(coupa: &Orders, known: &Arc<KnownOrders>) {
     for number in ["PO2", "PO3"] {
-        OrderReads::of(known, coupa).may_be_needed(&billing(&[number]));
+        OrderReads::of(known, Some(coupa)).may_be_needed(&billing(&[number]));
     }
 }
 
@@ -186,7 +186,7 @@ fn orders_are_looked_at_anew_whatever_was_asked_for_together() {
     let now = ready(anew(&coupa, &seen)).unwrap();
     assert_eq!(now["PO2"].as_ref().unwrap().status.word, "cancelled");
     assert_eq!(coupa.asked(), ["alone PO2"]);
-    OrderReads::of(&known, &coupa).forget();
+    OrderReads::of(&known, Some(&coupa)).forget();
     assert_eq!(
         coupa.decide(&known, &["PO3"]),
         [("PO3".to_owned(), "cancelled".to_owned())]

@@ -126,7 +126,7 @@ async fn look_by(
         deadline: Timestamp(timing.http_millis),
     };
     let id = InvoiceId(id);
-    let first_look = FirstLook::of(seat, model);
+    let first_look = FirstLook::of(seat, Some(model));
     first_look.of_document(&context, id, model.alone(id)).await
 }
 
@@ -167,7 +167,7 @@ async fn whoever_does_not_look_is_not_waited_for() {
     assert!((&mut looks).now_or_never().is_none(), "two may still look");
     drop(ended);
     assert!((&mut looks).now_or_never().is_none(), "one may still look");
-    FirstLook::of(&writes, &model).leave();
+    FirstLook::of(&writes, Some(&model)).leave();
     let (one, two) = looks.await;
     assert_eq!(model.asked(), ["together 1,2"]);
     assert!(one.is_ok() && two.is_ok());
@@ -192,6 +192,41 @@ async fn a_second_look_is_a_new_one() {
     let again = look(&model, &one, 1).await.unwrap().unwrap();
     assert_eq!(read_at(&again), "request 2");
     assert_eq!(model.asked(), ["together 1,2", "alone 1"]);
+}
+
+#[tokio::test]
+async fn a_second_look_waits_for_nobody() {
+    let model = Model::default();
+    let gathering = Arc::default();
+    let seat = || Seat::at(&gathering);
+    let [one, two] = [seat(), seat()];
+    let _ = join(look(&model, &one, 1), look(&model, &two, 2)).await;
+    let [_third, _fourth] = [seat(), seat()];
+    assert!(look(&model, &one, 1).now_or_never().is_some());
+    assert_eq!(model.asked(), ["together 1,2", "alone 1"]);
+}
+
+/// The connection does not want it.
+#[tokio::test]
+async fn where_nobody_is_asked_for_several_each_looks_alone_and_waits_for_nobody() {
+    let model = Model::default();
+    let [one, _two] = seats();
+    let (register, timing) = (
+        crate::memory_register::MemoryRegister::default(),
+        Timing::default(),
+    );
+    let hands = Hands::default();
+    let context = Context {
+        register: &register,
+        clock: &hands,
+        chance: &hands,
+        timing: &timing,
+        deadline: Timestamp(timing.http_millis),
+    };
+    let first_look = FirstLook::of(&one, None);
+    let look = first_look.of_document(&context, InvoiceId(1), model.alone(InvoiceId(1)));
+    assert!(look.now_or_never().is_some());
+    assert_eq!(model.asked(), ["alone 1"]);
 }
 
 #[tokio::test]

@@ -500,11 +500,11 @@ fn the_first_looks_of_a_delivery_do_not_wait_for_an_invoice_that_is_under_way() 
     let [under_way, other] = [Seat::at(&gathering), Seat::at(&gathering)];
     let timing = Timing::default();
     let context = shop.context(&timing);
-    let first_look = FirstLook::of(&other, &Blank);
+    let first_look = FirstLook::of(&other, Some(&Blank));
     let mut looks = Box::pin(first_look.of_document(&context, OTHER, async { Ok(None) }));
     assert!((&mut looks).now_or_never().is_none(), "the first may still look");
     let reads = Reads {
-        first_look: FirstLook::of(&under_way, &Blank),
+        first_look: FirstLook::of(&under_way, Some(&Blank)),
         ..Reads::default()
     };
     assert_eq!(shop.look_with(&reads, BILL), "approved");
