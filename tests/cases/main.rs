@@ -20,7 +20,7 @@ use domain::ids::InvoiceId;
 use domain::lifecycle::InvoiceRecord;
 use domain::time::Timestamp;
 use domain::timing::Timing;
-use flows::coupa_orders::OrderReads;
+use flows::delivery::Reads;
 use flows::match_invoice::{self, Entity, InvoiceSettings, Rest};
 use flows::ports::{Chance, Clock, HintReason};
 use flows::store::Context;
@@ -237,7 +237,7 @@ impl Bench {
             coupa: &self.coupa,
             qad: &self.qad,
             index: &self.register,
-            orders: &OrderReads::default(),
+            reads: &Reads::default(),
             settings: &self.document.invoice_settings(),
             entities: &entities,
         };

@@ -16,7 +16,7 @@ use domain::ids::{InvoiceId, PurchaseOrderNumber, QadInvoiceIdentity};
 use domain::lifecycle::InvoiceRecord;
 use domain::matching::{MatchInput, SupplierInvoiceDraft, Verdict, decide};
 use domain::time::{Date, Timestamp};
-use flows::coupa_orders::OrderReads;
+use flows::delivery::Reads;
 use flows::match_invoice::{self, InvoiceSettings};
 use flows::neighbours::Home;
 use flows::ports::{
@@ -359,7 +359,7 @@ fn this_one(ground: &Ground, id: InvoiceId) {
             home: &home,
             coupa: &worker,
             qad: &worker,
-            orders: &OrderReads::default(),
+            reads: &Reads::default(),
             index: &register,
             settings: &settings,
             entities: &[],

@@ -9,7 +9,7 @@ use domain::ids::{InvoiceId, PurchaseOrderNumber, QadInvoiceIdentity};
 use domain::lifecycle::InvoiceRecord;
 use domain::matching::SupplierInvoiceDraft;
 use domain::time::Date;
-use flows::coupa_orders::OrderReads;
+use flows::delivery::Reads;
 use flows::match_invoice::{self, Entity, InvoiceSettings, Rest};
 use flows::neighbours::Home;
 use flows::ports::{
@@ -249,7 +249,7 @@ fn outcome(charts: &[&str], voided: bool, reason: HintReason) -> Outcome {
         coupa: &coupa,
         qad: &us,
         index: run.sim.index.as_ref(),
-        orders: &OrderReads::default(),
+        reads: &Reads::default(),
         settings: &of_us,
         entities: &entities,
     };

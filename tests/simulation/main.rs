@@ -16,6 +16,7 @@ mod aligned_guards;
 mod companies;
 mod competition;
 mod coupa_orders;
+mod deliveries;
 mod effect_machine;
 mod entities;
 mod exhaustive;

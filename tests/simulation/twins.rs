@@ -10,7 +10,7 @@ use domain::guards::{Guard, without};
 use domain::ids::InvoiceId;
 use domain::lifecycle::{InvoiceRecord, ParkReason, State};
 use domain::time::Timestamp;
-use flows::coupa_orders::OrderReads;
+use flows::delivery::Reads;
 use flows::match_invoice::{self, Rest};
 use flows::neighbours::Home;
 use flows::ports::{
@@ -267,7 +267,7 @@ fn decide_theirs(run: &Harness) -> InvoiceRecord {
         coupa: &Renumbered(&run.sim.ports),
         qad: &run.sim.ports,
         index: run.sim.index.as_ref(),
-        orders: &OrderReads::default(),
+        reads: &Reads::default(),
         settings: &settings,
         entities: &[],
     };

@@ -30,10 +30,10 @@ use domain::time::{Date, Timestamp};
 use domain::timing::Timing;
 use flows::ports::{
     AuditEntry, BalanceScan, Chance, Clock, Commit, CommitError, Coupa, CoupaBill, CoupaLookups,
-    CoupaPayments, CoupaSupplierPage, CoupaSuppliers, DocumentOutcome, DueRecord, Flagged, Hint, Index,
-    InvoicePage, LookupScan, PaymentScan, Qad, QadDocument, QadPayments, QadSources, QadSupplierScan,
-    QadSuppliers, Queue, ReadError, ReceiptScan, RecordGroup, RecordKey, RecordWrite, Register, SourceScan,
-    StoreError, StoredRecord, WriteError,
+    CoupaPayments, CoupaSupplierPage, CoupaSuppliers, CoupaTogether, DocumentOutcome, DueRecord, Flagged,
+    Hint, Index, InvoicePage, LookupScan, PaymentScan, Qad, QadDocument, QadPayments, QadSources,
+    QadSupplierScan, QadSuppliers, Queue, ReadError, ReceiptScan, RecordGroup, RecordKey, RecordWrite,
+    Register, SourceScan, StoreError, StoredRecord, WriteError,
 };
 use sandbox::faults::{Fault, FaultRule, System};
 use sandbox::ports::WorldPorts;
@@ -116,6 +116,12 @@ pub enum Method {
     CoupaInvoice,
     /// `Coupa::coupa_order`.
     CoupaOrder,
+    /// `CoupaTogether::invoices`.
+    InvoicesTogether,
+    /// `CoupaTogether::coupa_orders`.
+    OrdersTogether,
+    /// `CoupaTogether::bills`.
+    BillsTogether,
     /// `Coupa::exportable_invoices`.
     CoupaList,
     /// `Coupa::mark_exported`.
@@ -185,6 +191,9 @@ impl Method {
             self,
             Self::CoupaInvoice
                 | Self::CoupaOrder
+                | Self::InvoicesTogether
+                | Self::OrdersTogether
+                | Self::BillsTogether
                 | Self::CoupaList
                 | Self::Order
                 | Self::ReceiptsOfOrder
@@ -932,6 +941,51 @@ impl Coupa for Gate {
         let about = || format!("{id} {}", outcome.code);
         self.pass(Method::RecordOutcome, about, true, make, write_lost)
             .await
+    }
+}
+
+#[async_trait]
+impl CoupaTogether for Gate {
+    async fn invoices(&self, ids: &[InvoiceId]) -> Result<Vec<Invoice>, ReadError> {
+        let make = || CoupaTogether::invoices(&self.sim.ports, ids);
+        self.pass(
+            Method::InvoicesTogether,
+            || format!("{ids:?}"),
+            true,
+            make,
+            read_lost,
+        )
+        .await
+    }
+
+    async fn coupa_orders(&self, numbers: &[String]) -> Result<Vec<CoupaOrder>, ReadError> {
+        let make = || self.sim.ports.coupa_orders(numbers);
+        self.pass(
+            Method::OrdersTogether,
+            || numbers.join(" "),
+            true,
+            make,
+            read_lost,
+        )
+        .await
+    }
+
+    async fn bills(&self, ids: &[InvoiceId]) -> Result<Vec<CoupaBill>, ReadError> {
+        let make = || self.sim.ports.bills(ids);
+        let asked_at = self.sim.now();
+        let answer = self
+            .pass(
+                Method::BillsTogether,
+                || format!("{ids:?}"),
+                true,
+                make,
+                read_lost,
+            )
+            .await;
+        for bill in answer.iter().flatten() {
+            self.sim.shared().watch.bill_read(bill.id, asked_at);
+        }
+        answer
     }
 }
 

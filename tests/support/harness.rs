@@ -15,6 +15,7 @@ use crate::gate::{Calm, Fate, Gate, Mark, Sim, is_twins, ready, twin};
 use crate::invariants::{bills, check_at_rest, check_world, record_of, records};
 use crate::memory_register::MemoryStore;
 use crate::sync_watch::{supplier_records, value_records, waiting_plan};
+use domain::documents::Invoice;
 use domain::effect::Effect;
 use domain::entities::{Condition, EntityRule};
 use domain::ids::{ConnectionId, InvoiceId, QadTenant};
@@ -26,6 +27,7 @@ use domain::suppliers::{SupplierPolicy, SupplierRecord};
 use domain::time::Timestamp;
 use domain::timing::{LATE_KILL_MILLIS, Timing};
 use flows::coupa_orders::OrderReads;
+use flows::delivery::{ConnectionReads, FirstLook, Reads, Seat};
 use flows::hinted::Hinted;
 use flows::match_invoice::{self, Entity, InvoiceSettings, Rest};
 use flows::neighbours::Home;
@@ -885,15 +887,28 @@ async fn invocation(
                 coupa: &gate,
                 qad: &gate,
                 index: gate.sim.index.as_ref(),
-                orders: &OrderReads::default(),
+                reads: &Reads::default(),
                 settings: &setup.settings,
                 entities: &entities,
             };
             let ended = match job {
                 Job::Match(id, reason) => Box::pin(match_invoice::run(&deps, id, reason)).await,
                 Job::MatchBoth(one, other) => {
-                    let run = |id| Box::pin(match_invoice::run(&deps, id, HintReason::Webhook));
-                    let (one, other) = join(run(one), run(other)).await;
+                    let delivery = ConnectionReads::default();
+                    let seats = [Seat::at(&delivery.invoices), Seat::at(&delivery.invoices)];
+                    let run = async |id, seat: Seat<Invoice>| {
+                        let reads = Reads {
+                            first_look: FirstLook::of(&seat, Some(&gate)),
+                            orders: OrderReads::of(&delivery.orders, Some(&gate)),
+                        };
+                        let deps = match_invoice::Deps {
+                            reads: &reads,
+                            ..deps
+                        };
+                        Box::pin(match_invoice::run(&deps, id, HintReason::Webhook)).await
+                    };
+                    let [first, second] = seats;
+                    let (one, other) = join(run(one, first), run(other, second)).await;
                     one.and(other)
                 }
                 _ => unreachable!(),
@@ -974,6 +989,7 @@ async fn invocation(
             let deps = write_payment::Deps {
                 context,
                 coupa: &gate,
+                first_look: &FirstLook::default(),
                 settings: &settings,
             };
             let paid = Box::pin(write_payment::run_entry(

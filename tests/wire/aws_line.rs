@@ -12,7 +12,7 @@ use aws::sqs::SqsQueue;
 use domain::ids::{ConnectionId, InvoiceId};
 use domain::lifecycle::InvoiceRecord;
 use domain::time::Timestamp;
-use flows::coupa_orders::OrderReads;
+use flows::delivery::Reads;
 use flows::match_invoice::{self, InvoiceSettings};
 use flows::neighbours::Home;
 use flows::ports::{
@@ -470,7 +470,7 @@ async fn whole_lives_over_a_faulty_line_to_the_register_end_with_one_document() 
                     coupa: &ports,
                     qad: &ports,
                     index: &register,
-                    orders: &OrderReads::default(),
+                    reads: &Reads::default(),
                     settings,
                     entities: &[],
                 };

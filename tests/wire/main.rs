@@ -28,7 +28,7 @@ use domain::lifecycle::InvoiceRecord;
 use domain::matching::SupplierInvoiceDraft;
 use domain::time::Timestamp;
 use domain::timing::Timing;
-use flows::coupa_orders::OrderReads;
+use flows::delivery::Reads;
 use flows::match_invoice::{self, InvoiceSettings};
 use flows::neighbours::Home;
 use flows::ports::{Chance, Clock, Coupa, HintReason, Outcomes, Qad, RecordKey, Register, WriteError};
@@ -200,7 +200,7 @@ impl Bench {
             coupa: &self.coupa,
             qad: &self.qad,
             index: &self.register,
-            orders: &OrderReads::default(),
+            reads: &Reads::default(),
             settings: &self.settings,
             entities: &[],
         };

@@ -156,6 +156,10 @@ pub struct CoupaSettings {
     /// Most requests per second.
     #[serde(default = "coupa_requests_per_second")]
     pub requests_per_second: u32,
+    /// Whether several of its documents are asked for in one request. Coupa's lists are taken to hold what the document holds
+    /// (assumed).
+    #[serde(default = "coupa_reads_together")]
+    pub reads_together: bool,
     /// Which invoices are listed.
     #[serde(default)]
     pub invoices: CoupaInvoices,
@@ -182,6 +186,9 @@ pub struct CoupaSettings {
     pub owner_lookup: Option<String>,
 }
 
+fn coupa_reads_together() -> bool {
+    true
+}
 fn coupa_token_path() -> String {
     "/oauth2/token".to_owned()
 }

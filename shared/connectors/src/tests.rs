@@ -10,6 +10,7 @@ mod qad;
 mod secrets;
 mod settings;
 mod suppliers;
+mod together;
 
 use crate::connection::{ConnectionDocument, World, clients};
 use crate::coupa::CoupaClient;

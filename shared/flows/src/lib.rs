@@ -20,6 +20,7 @@ pub mod connection_settings;
 pub mod coupa_orders;
 mod credits;
 pub mod daily_mail;
+pub mod delivery;
 pub mod engine;
 pub mod feed;
 pub mod hinted;

@@ -9,8 +9,9 @@ use crate::claims::{
     BilledInCoupa, ClaimPlace, FreeIdentity, IdentityClaim, Near, billed_in_coupa_key, billed_in_coupa_write,
     cancellation_write, claim_keys, claim_writes, identity_text, year_key,
 };
-use crate::coupa_orders::{OrderReads, anew};
+use crate::coupa_orders::anew;
 use crate::credits::Credits;
+use crate::delivery::Reads;
 use crate::engine::{Driven, Finding, Target, drive};
 use crate::invoice_effects::{
     Creation, Export, Note, Wanted, draft_of, export_effect, judge_documents, new_effect, with_note,
@@ -86,8 +87,8 @@ pub struct Deps<'a> {
     pub coupa: &'a dyn Coupa,
     /// QAD: read orders and receipts, find and create supplier invoices.
     pub qad: &'a dyn Qad,
-    /// What Coupa has said about orders during this delivery.
-    pub orders: &'a OrderReads,
+    /// What is asked of Coupa together with the other invoices of the delivery.
+    pub reads: &'a Reads<'a>,
     /// The index of questions: finds an invoice by its number, whatever has become of it.
     pub index: &'a dyn Index,
     /// The connection's settings; those of its entity where it has only one.
@@ -412,6 +413,8 @@ async fn follow<T: Target<InvoiceRecord>>(
     loaded: Loaded<InvoiceRecord>,
     target: &T,
 ) -> Result<Next, FlowError> {
+    // The others' first look does not wait for what is written here.
+    deps.reads.first_look.leave();
     match Box::pin(drive(&deps.context, loaded, target)).await? {
         // Proven absent, and received anew.
         Driven::Finished(loaded) if matches!(loaded.document.state, State::Received { .. }) => {
@@ -446,6 +449,13 @@ fn store<'a>(
 // Reading Coupa
 // ---------------------------------------------------------------------------------------------------------------
 
+/// What Coupa shows of the invoice. The first time in a run it is asked for with those of the others in the delivery; every
+/// later look is one of its own.
+async fn first_look(deps: &Deps<'_>, id: InvoiceId) -> Result<Result<Option<Invoice>, ReadError>, FlowError> {
+    let alone = deps.coupa.invoice(id);
+    deps.reads.first_look.of_document(&deps.context, id, alone).await
+}
+
 async fn decide_invoice(
     deps: &Deps<'_>,
     loaded: Loaded<InvoiceRecord>,
@@ -455,7 +465,7 @@ async fn decide_invoice(
     if !deps.context.has_time_for_a_call() {
         return Err(FlowError::OutOfTime);
     }
-    let invoice = match deps.coupa.invoice(id).await {
+    let invoice = match first_look(deps, id).await? {
         Ok(Some(invoice)) => invoice,
         Ok(None) => {
             return move_to(
@@ -801,7 +811,7 @@ fn unanswered(error: ReadError) -> FlowError {
 
 /// Approved earlier but nothing was sent yet: if Coupa has changed its mind, so do we.
 async fn reconsider_approved(deps: &Deps<'_>, loaded: Loaded<InvoiceRecord>) -> Result<Next, FlowError> {
-    let invoice = deps.coupa.invoice(loaded.document.id).await.map_err(unanswered)?;
+    let invoice = first_look(deps, loaded.document.id).await?.map_err(unanswered)?;
     let known = loaded
         .document
         .source
@@ -857,7 +867,7 @@ async fn take_back(deps: &Deps<'_>, loaded: Loaded<InvoiceRecord>) -> Result<Nex
 /// like any other, under the same identity.
 async fn look_after_voided(deps: &Deps<'_>, loaded: Loaded<InvoiceRecord>) -> Result<Next, FlowError> {
     let record = &loaded.document;
-    let invoice = deps.coupa.invoice(record.id).await.map_err(unanswered)?;
+    let invoice = first_look(deps, record.id).await?.map_err(unanswered)?;
     let approved = invoice
         .as_ref()
         .is_some_and(|invoice| invoice.status == CoupaStatus::Approved);
@@ -886,7 +896,7 @@ async fn look_after_voided(deps: &Deps<'_>, loaded: Loaded<InvoiceRecord>) -> Re
 async fn look_after_posted(deps: &Deps<'_>, loaded: Loaded<InvoiceRecord>) -> Result<Next, FlowError> {
     let record = &loaded.document;
     // An invoice that is gone from Coupa changes nothing: the document in QAD stays, and so does the record.
-    let Some(invoice) = deps.coupa.invoice(record.id).await.map_err(unanswered)? else {
+    let Some(invoice) = first_look(deps, record.id).await?.map_err(unanswered)? else {
         let document = InvoiceRecord {
             look_pending: false,
             ..record.clone()
@@ -1011,6 +1021,7 @@ async fn decide_approved(
     invoice: &Invoice,
     reason: HintReason,
 ) -> Result<Next, FlowError> {
+    deps.reads.orders.may_be_needed(invoice);
     let evidence = match gather(deps, invoice).await? {
         Ok(evidence) => evidence,
         Err(error) => return Box::pin(unread(deps, loaded, error)).await,
@@ -1198,7 +1209,12 @@ async fn decided(
     if !deps.context.has_time_for_a_call() {
         return Err(FlowError::OutOfTime);
     }
-    let coupa_orders = match deps.orders.of(deps.coupa, invoice).await {
+    let coupa_orders = match deps
+        .reads
+        .orders
+        .of_invoice(&deps.context, deps.coupa, invoice)
+        .await
+    {
         Ok(orders) => orders,
         Err(error) => return Ok(Err(error)),
     };
@@ -2059,7 +2075,7 @@ async fn order_missed(deps: &Deps<'_>, known: &CoupaOrders) -> Result<bool, Flow
     if now == *known {
         return Ok(false);
     }
-    deps.orders.forget();
+    deps.reads.orders.forget();
     Ok(true)
 }
 

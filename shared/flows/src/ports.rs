@@ -266,6 +266,24 @@ pub trait QadPayments: Send + Sync {
     async fn payments_since(&self, since: Date) -> Result<PaymentScan, ReadError>;
 }
 
+/// Most documents that are asked for in one request: a page of Coupa's holds 50 (confirmed), and each may be large.
+pub const TOGETHER_MAX: usize = 25;
+
+/// What we ask of Coupa about several documents in one request. An answer holds what could be read of those that were asked for
+/// (at most [`TOGETHER_MAX`]). One that it does not hold was not looked up: whether it is not there, cannot be read or is not
+/// shown in lists is told by asking for it alone.
+#[async_trait]
+pub trait CoupaTogether: Send + Sync {
+    /// Reads invoices as [`Coupa::invoice`] does.
+    async fn invoices(&self, ids: &[InvoiceId]) -> Result<Vec<Invoice>, ReadError>;
+
+    /// Reads purchase orders as [`Coupa::coupa_order`] does.
+    async fn coupa_orders(&self, numbers: &[String]) -> Result<Vec<CoupaOrder>, ReadError>;
+
+    /// Reads payments of invoices as [`CoupaPayments::bill`] does.
+    async fn bills(&self, ids: &[InvoiceId]) -> Result<Vec<CoupaBill>, ReadError>;
+}
+
 /// What we ask of Coupa about purchase orders.
 #[async_trait]
 pub trait CoupaOrders: Send + Sync {

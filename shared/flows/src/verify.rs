@@ -37,6 +37,8 @@ pub(crate) async fn run(
     if !context.has_time_for_a_call() {
         return Err(FlowError::OutOfTime);
     }
+    // The others' first look at Coupa does not wait for this one at QAD.
+    deps.reads.first_look.leave();
     let key = doubt.key.clone();
     let sent = doubt.request.as_ref().unwrap_or(&effect.request);
     let draft = draft_in(sent).map_err(FlowError::Broken)?;

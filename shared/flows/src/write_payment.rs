@@ -4,6 +4,7 @@
 //! read before the first one is written, before each is sent for the first time, and after every lost answer.
 
 use crate::bills::{WAITS_FOR_INVOICE, bill_key, give_back, link, number_of, owed_of};
+use crate::delivery::FirstLook;
 use crate::engine::{Driven, Finding, Proof, Stepped, Target, drive};
 use crate::invoice_effects::{draft_of, is_of_nobody_known, new_effect, with_note};
 use crate::pause::{self, Stop};
@@ -52,6 +53,8 @@ pub struct Deps<'a> {
     pub context: Context<'a>,
     /// Coupa: read and append payments.
     pub coupa: &'a dyn CoupaPayments,
+    /// The first look at the bill, asked for together with those of the other bills of the delivery.
+    pub first_look: &'a FirstLook<'a, CoupaBill>,
     /// The connection's settings.
     pub settings: &'a PaymentSettings,
 }
@@ -225,6 +228,8 @@ async fn round(
             settings: deps.settings,
             sends_again: Stop::sends_again(stop.as_ref()),
         };
+        // The others' first look does not wait for what is written here.
+        deps.first_look.leave();
         return match drive(context, loaded, &target).await? {
             Driven::Finished(done) => {
                 if done
@@ -564,7 +569,8 @@ async fn read_coupa(
     if !context.has_time_for_a_call() {
         return Err(FlowError::OutOfTime);
     }
-    let shown = match deps.coupa.bill(bill.invoice).await {
+    let alone = deps.coupa.bill(bill.invoice);
+    let shown = match deps.first_look.of_document(context, bill.invoice, alone).await? {
         Ok(Some(shown)) => shown,
         Ok(None) => {
             let problem = not_in_coupa(bill.invoice);

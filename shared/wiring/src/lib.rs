@@ -28,18 +28,20 @@ use connectors::http::pace::Paces;
 use connectors::http::transport::HttpTransport;
 use connectors::qad::QadClient;
 use credentials::{Attempt, is_refused};
+use domain::documents::Invoice;
 use domain::entities::EntityRule;
 use domain::ids::{ConnectionId, InvoiceId};
 use domain::lifecycle::{InvoiceRecord, State};
 use domain::problem::Problem;
 use domain::time::{Date, Timestamp};
 use domain::timing::Timing;
-use flows::coupa_orders::DeliveryReads;
+use flows::coupa_orders::OrderReads;
+use flows::delivery::{ConnectionReads, DeliveryReads, FirstLook, Reads, Seat};
 use flows::hinted::Hinted;
 use flows::match_invoice::{self, InvoiceSettings, Rest};
 use flows::neighbours::Home;
 use flows::pause::{self, PAUSED, Pause};
-use flows::ports::{Chance, Clock, Collection, Hint, HintReason, Subject};
+use flows::ports::{Chance, Clock, Collection, CoupaTogether, Hint, HintReason, Subject};
 use flows::published::{self, Published};
 use flows::store::{Context, FlowError};
 use flows::watermark::Scope;
@@ -93,6 +95,7 @@ pub struct Connection {
     lookups: Option<LookupSettings>,
     suppliers: SupplierSettings,
     owner_lookup: Option<String>,
+    reads_together: bool,
 }
 
 /// One of a connection's entities, opened.
@@ -103,6 +106,12 @@ struct OpenEntity {
 }
 
 impl Connection {
+    /// Coupa, to be asked for several documents at once, where the connection wants that.
+    fn together(&self) -> Option<&dyn CoupaTogether> {
+        let coupa: &dyn CoupaTogether = &self.coupa;
+        self.reads_together.then_some(coupa)
+    }
+
     /// The scope of [`Connection::by_domain`] in which the orders of an invoice are.
     fn domain_of(&self, record: &InvoiceRecord) -> String {
         if self.entities.len() < 2 {
@@ -157,7 +166,7 @@ pub struct Wiring {
     http: HttpWorld,
     open: Mutex<BTreeMap<ConnectionId, (String, Arc<Connection>)>>,
     /// By the delivery's request id.
-    order_reads: DeliveryReads,
+    reads: DeliveryReads,
     /// What was queued lately: by the sweep, and by the polls of Coupa.
     swept: Hinted,
     listed: Hinted,
@@ -211,7 +220,7 @@ impl Wiring {
             queue,
             http,
             open: Mutex::default(),
-            order_reads: DeliveryReads::default(),
+            reads: DeliveryReads::default(),
             swept: Hinted::default(),
             listed: Hinted::default(),
             told: std::sync::Mutex::default(),
@@ -275,6 +284,7 @@ impl Wiring {
             lookups: settings.lookups,
             suppliers: settings.suppliers,
             owner_lookup: settings.coupa.owner_lookup,
+            reads_together: settings.coupa.reads_together,
         });
         open.insert(id.clone(), (document.version, Arc::clone(&connection)));
         Ok(connection)
@@ -350,11 +360,14 @@ impl Wiring {
         invocation: &Invocation,
     ) -> Result<(), Problem> {
         let started = self.clock().now();
+        // From its beginning, so that those of the delivery who come first know of it.
+        let seat = Seat::at(&self.reads.of(&invocation.request_id, id).bills);
         let work = async |connection: Arc<Connection>, attempt: Attempt| {
             self.watch_owner(&connection, invocation).await?;
             let deps = write_payment::Deps {
                 context: self.context(&connection, invocation),
                 coupa: &connection.coupa,
+                first_look: &FirstLook::of(&seat, connection.together()),
                 settings: &connection.payments,
             };
             write_payment::run_entry(&deps, collection, entry, attempt.reason(reason)).await
@@ -512,6 +525,7 @@ impl Wiring {
         invoice: InvoiceId,
         reason: HintReason,
         invocation: &Invocation,
+        (reads, seat): (&ConnectionReads, &Seat<Invoice>),
     ) -> Result<Rest, FlowError> {
         self.watch_owner(connection, invocation).await?;
         let entities: Vec<match_invoice::Entity<'_>> = connection
@@ -535,7 +549,10 @@ impl Wiring {
             coupa: &connection.coupa,
             qad: &connection.qad,
             index: &connection.register,
-            orders: &self.order_reads.of(&invocation.request_id, &connection.id),
+            reads: &Reads {
+                first_look: FirstLook::of(seat, connection.together()),
+                orders: OrderReads::of(&reads.orders, connection.together()),
+            },
             settings: &connection.settings,
             entities: &entities,
         };
@@ -579,8 +596,12 @@ impl Wiring {
         invocation: &Invocation,
     ) -> Result<(), Problem> {
         let started = self.clock().now();
+        // From its beginning, so that those of the delivery who come first know of it.
+        let reads = self.reads.of(&invocation.request_id, id);
+        let seat = Seat::at(&reads.invoices);
+        let shared = (reads.as_ref(), &seat);
         let work = async |connection: Arc<Connection>, attempt: Attempt| {
-            self.run_match(&connection, invoice, attempt.reason(reason), invocation)
+            self.run_match(&connection, invoice, attempt.reason(reason), invocation, shared)
                 .await
         };
         let ended = self

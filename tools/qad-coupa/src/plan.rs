@@ -25,7 +25,7 @@ use domain::problem::Problem;
 use domain::time::{Date, Timestamp};
 use domain::timing::Timing;
 use domain::words;
-use flows::coupa_orders::OrderReads;
+use flows::delivery::Reads;
 use flows::match_invoice::{self, Entity, InvoiceSettings, Rest};
 use flows::neighbours::Home;
 use flows::owner;
@@ -328,7 +328,7 @@ struct Readers<'a> {
     settings: InvoiceSettings,
     /// QAD as each entity sees it, and the entity's settings.
     of_entities: Vec<(QadReader<'a>, InvoiceSettings)>,
-    orders: OrderReads,
+    reads: Reads<'a>,
     index: &'a dyn Index,
     shadow: Shadow<'a>,
 }
@@ -352,7 +352,7 @@ impl<'a> Readers<'a> {
             of_entities: of_entities
                 .map(|entity| (QadReader::of(&entity.qad), silent(entity.settings.clone())))
                 .collect(),
-            orders: OrderReads::default(),
+            reads: Reads::default(),
             index: register,
             shadow: Shadow::of(register),
         }
@@ -384,7 +384,7 @@ impl<'a> Readers<'a> {
             coupa: &self.coupa,
             qad: &self.qad,
             index: self.index,
-            orders: &self.orders,
+            reads: &self.reads,
             settings: &self.settings,
             entities: &entities,
         };

@@ -29,6 +29,13 @@ pub fn describe(request: &WireRequest) -> (&'static str, Vec<String>) {
     for name in ["po-number", "number", "document-id", "external-ref-num"] {
         keys.extend(request.parameter(name).map(str::to_owned));
     }
+    for name in ["id[in]", "po-number[in]"] {
+        let listed = request
+            .parameter(name)
+            .into_iter()
+            .flat_map(|list| list.split(','));
+        keys.extend(listed.map(|one| one.trim().to_owned()));
+    }
     if matches!(route, Route::RecordHistory { .. })
         && let Ok(body) = serde_json::from_slice::<Value>(&request.body)
     {

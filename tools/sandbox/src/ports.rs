@@ -11,6 +11,7 @@
 mod lookups;
 mod payments;
 mod suppliers;
+mod together;
 
 use crate::faults::{Fault, Faults, RetryAfter, System};
 use crate::journal::{Journal, JournalEntry};

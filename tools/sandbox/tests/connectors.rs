@@ -17,7 +17,9 @@ use domain::explain::Standing;
 use domain::ids::InvoiceId;
 use domain::matching::{MatchInput, SupplierInvoiceDraft, Verdict, decide};
 use domain::time::Timestamp;
-use flows::ports::{Chance, Coupa, DocumentOutcome, Qad, ReadError, WriteError};
+use flows::ports::{
+    Chance, Coupa, CoupaPayments, CoupaTogether, DocumentOutcome, Qad, ReadError, TOGETHER_MAX, WriteError,
+};
 use sandbox::bench::{SharedClock, Tokens};
 use sandbox::faults::{Fault, FaultRule, RetryAfter, System};
 use sandbox::http::{Options, Simulators};
@@ -197,6 +199,46 @@ async fn every_invoice_order_and_receipt_of_the_day_reads_the_same_over_http() {
                 assert_eq!(over_http, direct, "{}", scenario.name);
             }
         }
+    }
+    assert_eq!(bench.violations(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn several_documents_in_one_request_read_as_each_alone() {
+    let bench = Bench::new().await;
+    let mut ids = vec![InvoiceId(1)];
+    ids.extend(
+        day(1)
+            .iter()
+            .flat_map(|scenario| scenario.expected.iter().map(|one| InvoiceId(one.invoice))),
+    );
+    for ids in ids.chunks(TOGETHER_MAX) {
+        let over_http = CoupaTogether::invoices(&bench.coupa, ids).await.unwrap();
+        let direct = CoupaTogether::invoices(&bench.ports, ids).await.unwrap();
+        let both = over_http.iter().zip(&direct);
+        assert_eq!(over_http.len(), direct.len());
+        assert!(both.into_iter().all(|(one, other)| one.id == other.id));
+        let mut readable = Vec::new();
+        for id in ids {
+            readable.extend(bench.coupa.invoice(*id).await.ok().flatten());
+        }
+        readable.sort_by_key(|invoice| invoice.id);
+        assert_eq!(over_http, readable);
+        let bills = bench.coupa.bills(ids).await.unwrap();
+        assert_eq!(bills.len(), bench.ports.bills(ids).await.unwrap().len());
+        for bill in bills {
+            assert_eq!(bench.coupa.bill(bill.id).await.unwrap(), Some(bill));
+        }
+    }
+    let numbers: Vec<String> = day(1)
+        .iter()
+        .flat_map(|one| one.orders.iter().map(|order| order.number.clone()))
+        .collect();
+    let numbers = &numbers[..TOGETHER_MAX.min(numbers.len())];
+    let orders = bench.coupa.coupa_orders(numbers).await.unwrap();
+    assert!(!orders.is_empty());
+    for order in orders {
+        assert_eq!(bench.coupa.coupa_order(&order.number).await.unwrap(), Some(order));
     }
     assert_eq!(bench.violations(), Vec::<String>::new());
 }

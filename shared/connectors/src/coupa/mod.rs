@@ -9,6 +9,7 @@ mod particulars;
 mod payments;
 mod suppliers;
 mod terms;
+mod together;
 mod translate;
 mod wire;
 
@@ -17,7 +18,7 @@ use crate::connection::{CoupaOrders, CoupaSupplierDefaults, IntegrationHistory, 
 use crate::http::address::BaseUrl;
 use crate::http::transport::{Method, Response};
 use crate::http::{Call, Peer};
-use crate::json::{self, Node};
+use crate::json::{self, Json, Node};
 use async_trait::async_trait;
 use domain::coupa_orders::CoupaOrder;
 use domain::documents::Invoice;
@@ -174,6 +175,25 @@ impl CoupaClient {
         read().map_err(|misread| ReadError::Unreadable(misread.problem("COUPA_ANSWER_UNREADABLE", fix)))
     }
 
+    /// Another ERP's invoice may look as it likes, and no order is asked for it.
+    fn is_out_of_scope(&self, invoice: &Json) -> bool {
+        let values = translate::entity_fields(&Node::root(invoice), &self.entity_fields);
+        !self.entities.is_empty() && entities::whose(&self.entities, &values) == Whose::OutOfScope
+    }
+
+    /// Reads an invoice as Coupa writes it, with the orders that its lines need to be understood.
+    fn read_invoice(&self, json: &Json, id: InvoiceId, context: &OrderContext) -> Result<Invoice, ReadError> {
+        let values = translate::entity_fields(&Node::root(json), &self.entity_fields);
+        let read = translate::invoice(json, id, &self.numbers, context, &values);
+        if self.is_out_of_scope(json) {
+            return read.map_err(|_| ReadError::Refused(entities::out_of_scope(&values)));
+        }
+        let mut invoice = read.map_err(Self::unreadable)?;
+        invoice.coupa_orders = context.read(&self.order_words)?;
+        invoice.particulars.page = Some(wire::invoice_page(&self.base, id));
+        Ok(invoice)
+    }
+
     /// Reads one page of a keyset listing of invoices.
     async fn invoice_page(&self, call: &Call, after: InvoiceId) -> Result<InvoicePage, ReadError> {
         let Some(json) = self.peer.read(call).await? else {
@@ -254,20 +274,11 @@ impl Coupa for CoupaClient {
         match self.peer.read(&call).await? {
             None => Ok(None),
             Some(json) => {
-                let values = translate::entity_fields(&Node::root(&json), &self.entity_fields);
-                if !self.entities.is_empty() && entities::whose(&self.entities, &values) == Whose::OutOfScope
-                {
-                    // Another ERP's invoice may look as it likes, and no order is asked for it.
-                    return translate::invoice(&json, id, &self.numbers, &OrderContext::default(), &values)
-                        .map(Some)
-                        .map_err(|_| ReadError::Refused(entities::out_of_scope(&values)));
-                }
-                let context = self.order_context(&json).await?;
-                let mut invoice = translate::invoice(&json, id, &self.numbers, &context, &values)
-                    .map_err(Self::unreadable)?;
-                invoice.coupa_orders = context.read(&self.order_words)?;
-                invoice.particulars.page = Some(wire::invoice_page(&self.base, id));
-                Ok(Some(invoice))
+                let context = match self.is_out_of_scope(&json) {
+                    true => OrderContext::default(),
+                    false => self.order_context(&json).await?,
+                };
+                self.read_invoice(&json, id, &context).map(Some)
             }
         }
     }

@@ -61,6 +61,15 @@ pub(crate) fn needed(json: &Json, maps: &NumberMaps) -> Result<BTreeSet<String>,
 }
 
 impl OrderContext {
+    /// The orders of these numbers; `None` when one of them is not among those that were read.
+    pub(crate) fn among(read: &BTreeMap<String, Json>, needed: &BTreeSet<String>) -> Option<Self> {
+        let orders = needed.iter().take(ORDERS_PER_INVOICE_MAX).map(|number| {
+            let folded = fold(number);
+            read.get(&folded).map(|order| (folded, order.clone()))
+        });
+        orders.collect::<Option<_>>().map(Self)
+    }
+
     /// The order line in Coupa that an invoice line bills, with its order.
     fn of<'a>(&'a self, line: &Node<'_>) -> Result<Option<(Node<'a>, Option<Node<'a>>)>, Misread> {
         let number = coupa_number(line)?;
@@ -124,6 +133,11 @@ impl OrderContext {
 }
 
 impl CoupaClient {
+    /// An order as Coupa writes it.
+    pub(super) fn read_order(&self, json: &Json) -> Result<CoupaOrder, ReadError> {
+        order(&Node::root(json), &self.order_words).map_err(unreadable)
+    }
+
     /// Reads the orders that the lines of an invoice need to be understood: none for almost every invoice.
     pub(super) async fn order_context(&self, invoice: &Json) -> Result<OrderContext, ReadError> {
         let mut context = OrderContext::default();
@@ -164,9 +178,7 @@ impl CoupaClient {
             }
             other => other?,
         };
-        json.map(|json| order(&Node::root(&json), &self.order_words))
-            .transpose()
-            .map_err(unreadable)
+        json.map(|json| self.read_order(&json)).transpose()
     }
 }
 

@@ -69,7 +69,7 @@ fn pay_body(entry: &PaymentEntry) -> Result<Vec<u8>, serde_json::Error> {
 }
 
 /// Reads an invoice's payments. They have to be there, as a list: what is missing is not "none".
-fn bill(json: &Json, asked: InvoiceId) -> Result<CoupaBill, Misread> {
+pub(super) fn bill(json: &Json, asked: InvoiceId) -> Result<CoupaBill, Misread> {
     let root = Node::root(json);
     let id = root.get("id");
     if id.whole()? != Some(asked.0) {

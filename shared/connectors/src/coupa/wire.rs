@@ -21,6 +21,28 @@ pub(crate) fn invoice(base: &BaseUrl, id: InvoiceId) -> String {
     base.at(&format!("/api/invoices/{id}"), &[])
 }
 
+/// Several invoices, whole. The operator `in` with commas between its values is confirmed; Coupa's reference describes what a list
+/// holds as the same object as the single document, and that it is filled in as far is assumed.
+pub(crate) fn invoices_together(base: &BaseUrl, ids: &[InvoiceId]) -> String {
+    let ids: Vec<String> = ids.iter().map(ToString::to_string).collect();
+    together(base, "/api/invoices", "id[in]", &ids)
+}
+
+/// Several orders by Coupa's number of them, whole.
+pub(crate) fn orders_together(base: &BaseUrl, numbers: &[String]) -> String {
+    together(base, "/api/purchase_orders", "po-number[in]", numbers)
+}
+
+fn together(base: &BaseUrl, path: &str, filter: &str, values: &[String]) -> String {
+    let query = [
+        (filter, values.join(",")),
+        ("order_by", "id".to_owned()),
+        ("dir", "asc".to_owned()),
+        ("limit", PAGE_RECORDS.to_string()),
+    ];
+    base.at(path, &query)
+}
+
 /// Where people see an invoice in Coupa (seen in the wild, not in Coupa's reference).
 pub(crate) fn invoice_page(base: &BaseUrl, id: InvoiceId) -> String {
     base.at(&format!("/invoices/{id}"), &[])

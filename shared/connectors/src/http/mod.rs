@@ -121,7 +121,12 @@ enum Failure {
 impl Peer {
     /// Reads, trying again while it can help and time is left. `None` means 404.
     pub(crate) async fn read(&self, call: &Call) -> Result<Option<Json>, ReadError> {
-        let deadline = self.clock.now().plus_millis(millis(self.call));
+        self.read_within(call, self.call).await
+    }
+
+    /// The same for a read that is worth no more than `time`, because another one can take its place.
+    pub(crate) async fn read_within(&self, call: &Call, time: Duration) -> Result<Option<Json>, ReadError> {
+        let deadline = self.clock.now().plus_millis(millis(time.min(self.call)));
         let mut attempt = 0u32;
         loop {
             attempt = attempt.saturating_add(1);

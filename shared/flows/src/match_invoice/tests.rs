@@ -1,10 +1,14 @@
 //! What a run claims, asks and remembers, against a small model of both systems.
 
 use super::*;
+use crate::delivery::{FirstLook, Seat};
 use crate::feed::tests::{Model, START, ready};
 use crate::memory_register::MemoryRegister;
 use crate::operator;
-use crate::ports::{Chance, Clock, DocumentOutcome, Flagged, InvoicePage, ReceiptScan, Voucher, WriteError};
+use crate::ports::{
+    Chance, Clock, CoupaBill, CoupaTogether, DocumentOutcome, Flagged, InvoicePage, ReceiptScan, Voucher,
+    WriteError,
+};
 use async_trait::async_trait;
 use domain::coupa_orders::{
     CoupaOrder, CoupaOrderLine, CoupaOrderPolicy, CoupaOrderReference, CoupaOrderStanding, CoupaOrderStatus,
@@ -18,7 +22,8 @@ use domain::instruction::Instruction;
 use domain::policy::{ChargeAccount, CodedField, Coding, PostingDate};
 use domain::time::Date;
 use domain::timing::Timing;
-use std::sync::{Mutex, MutexGuard};
+use futures_util::FutureExt;
+use std::sync::{Arc, Mutex, MutexGuard};
 
 const BILL: InvoiceId = InvoiceId(1);
 const CREDIT: InvoiceId = InvoiceId(2);
@@ -223,7 +228,7 @@ fn billed(number: u32, quantity: i64, price: i64) -> InvoiceLine {
     }
 }
 
-fn bill(id: InvoiceId, quantity: i64, price: i64) -> Invoice {
+pub(crate) fn bill(id: InvoiceId, quantity: i64, price: i64) -> Invoice {
     Invoice {
         id,
         source: SourceVersion {
@@ -376,13 +381,18 @@ impl Shop {
 
     /// Looks at an invoice: the state it rests in, and its codes.
     fn look(&self, id: InvoiceId) -> String {
+        self.look_with(&Reads::default(), id)
+    }
+
+    /// The same, with others in the delivery.
+    fn look_with(&self, reads: &Reads<'_>, id: InvoiceId) -> String {
         let timing = Timing::default();
         let deps = Deps {
             context: self.context(&timing),
             home: &home(),
             coupa: self,
             qad: self,
-            orders: &OrderReads::default(),
+            reads,
             index: &self.register,
             settings: &self.settings,
             entities: &[],
@@ -461,6 +471,44 @@ impl Shop {
         };
         self.held().coupa_orders.insert("PO1".to_owned(), order);
     }
+}
+
+/// No list shows anything.
+struct Blank;
+
+#[async_trait]
+impl CoupaTogether for Blank {
+    async fn invoices(&self, _: &[InvoiceId]) -> Result<Vec<Invoice>, ReadError> {
+        Ok(Vec::new())
+    }
+    async fn coupa_orders(&self, _: &[String]) -> Result<Vec<CoupaOrder>, ReadError> {
+        Ok(Vec::new())
+    }
+    async fn bills(&self, _: &[InvoiceId]) -> Result<Vec<CoupaBill>, ReadError> {
+        Ok(Vec::new())
+    }
+}
+
+/// What is written takes its time, and so does what is looked for again in QAD.
+#[test]
+fn the_first_looks_of_a_delivery_do_not_wait_for_an_invoice_that_is_under_way() {
+    let shop = Shop::with(10, vec![receipt("RC1", 10)], vec![bill(BILL, 10, 10)]);
+    shop.held().is_down = true;
+    assert_eq!(shop.look(BILL), "approved");
+    shop.clock.world().elapsed += 300_000;
+    let gathering = Arc::default();
+    let [under_way, other] = [Seat::at(&gathering), Seat::at(&gathering)];
+    let timing = Timing::default();
+    let context = shop.context(&timing);
+    let first_look = FirstLook::of(&other, Some(&Blank));
+    let mut looks = Box::pin(first_look.of_document(&context, OTHER, async { Ok(None) }));
+    assert!((&mut looks).now_or_never().is_none(), "the first may still look");
+    let reads = Reads {
+        first_look: FirstLook::of(&under_way, Some(&Blank)),
+        ..Reads::default()
+    };
+    assert_eq!(shop.look_with(&reads, BILL), "approved");
+    assert!(looks.now_or_never().is_some());
 }
 
 #[test]

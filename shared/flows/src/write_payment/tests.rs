@@ -462,6 +462,7 @@ async fn write(model: &Model, reason: HintReason) -> Result<Rest, FlowError> {
     let deps = Deps {
         context: context(model, &timing),
         coupa: model,
+        first_look: &FirstLook::default(),
         settings: &settings,
     };
     run(&deps, INVOICE, reason).await
@@ -492,6 +493,7 @@ async fn heal(model: &Model) {
             let deps = Deps {
                 context: context(model, &timing),
                 coupa: model,
+                first_look: &FirstLook::default(),
                 settings: &settings,
             };
             run_entry(&deps, collection, &id, HintReason::Sweep)

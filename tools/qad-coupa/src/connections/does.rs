@@ -144,6 +144,10 @@ fn of_coupa(rest: &[&str], text: &str) -> Option<String> {
         ["instance"] => Some(format!(
             "QAD's description of an invoice reads Coupa {text}/ and Coupa's id; documents marked without the name stay ours."
         )),
+        ["reads_together"] => Some(
+            "Each invoice and each order is asked for alone, also where one request could bring all of a delivery."
+                .to_owned(),
+        ),
         ["voucher_field"] => Some(format!(
             "QAD's number of its document is written into the custom field {text} of an invoice in Coupa."
         )),

@@ -81,6 +81,40 @@ fn token_request(body: &str) -> WireRequest {
 }
 
 #[test]
+fn a_list_shows_whole_documents_of_all_values_that_in_names() {
+    let mut bench = Bench::new();
+    let ids: Vec<u64> = bench.world.coupa.invoices.keys().copied().take(3).collect();
+    let target = format!("/api/invoices?id[in]={},{},999999&limit=50", ids[0], ids[2]);
+    let (status, listed) = bench.call("GET", &target, "");
+    assert_eq!(status, 200);
+    let alone = [ids[0], ids[2]].map(|id| bench.call("GET", &format!("/api/invoices/{id}"), "").1);
+    assert_eq!(listed, Value::from(alone.to_vec()));
+    let (_, keys) = describe(&bench.request("GET", &target, ""));
+    assert_eq!(
+        keys,
+        [ids[0].to_string(), ids[2].to_string(), "999999".to_owned()]
+    );
+
+    let numbers: Vec<String> = bench.world.coupa.orders.keys().take(2).cloned().collect();
+    let target = format!(
+        "/api/purchase_orders?po-number[in]={}&limit=50",
+        numbers.join(",")
+    );
+    let (status, listed) = bench.call("GET", &target, "");
+    let mut shown: Vec<&str> = listed
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|one| one["po-number"].as_str().unwrap())
+        .collect();
+    shown.sort_unstable();
+    assert_eq!(
+        (status, shown),
+        (200, numbers.iter().map(String::as_str).collect())
+    );
+}
+
+#[test]
 fn tokens_are_given_for_the_client_and_its_scopes_alone() {
     let mut bench = Bench::new();
     let good =

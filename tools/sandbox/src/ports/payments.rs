@@ -18,7 +18,7 @@ use flows::ports::{
 use rust_decimal::Decimal;
 use serde_json::Value;
 
-fn bill_of(invoice: &CoupaInvoice) -> Result<CoupaBill, ReadError> {
+pub(super) fn bill_of(invoice: &CoupaInvoice) -> Result<CoupaBill, ReadError> {
     let channel = invoice.overrides.get("payment-channel").and_then(Value::as_str);
     Ok(CoupaBill {
         id: InvoiceId(invoice.id),
