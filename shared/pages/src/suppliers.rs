@@ -53,7 +53,7 @@ fn beyond<'f>(fields: &'f Fields, name: &str) -> Option<&'f str> {
     text.filter(|text| !text.is_empty() && text.len() <= PLACE_BYTES_MAX)
 }
 
-/// Four reads, whatever the register holds.
+/// Four reads with those of every page, whatever the register holds.
 async fn read(visit: &Visit, fields: &Fields) -> Result<Read, Problems> {
     let books = &*visit.books;
     let asked = RowsAsked {
@@ -66,18 +66,13 @@ async fn read(visit: &Visit, fields: &Fields) -> Result<Read, Problems> {
     let in_coupa = proposed.0.iter().flat_map(of_coupa).collect::<BTreeSet<u64>>();
     let asked_for = in_coupa.into_iter().take(AWAITED_MAX).collect();
     let (counted, waiting) = entries::counted(books, &asked_for).await?;
-    let mut found = books
-        .read(&[plans::key(None), index::progress_key()])
-        .await?
-        .into_iter();
-    let plan = found.next().flatten();
     Ok(Read {
         awaited,
         proposed,
         counted,
         waiting,
-        plan: plan.as_ref().map(parse).transpose()?,
-        whole: index::progress_in(found.next().flatten().as_ref())?.complete,
+        plan: visit.beside(&plans::key(None))?.map(parse).transpose()?,
+        whole: index::progress_in(visit.beside(&index::progress_key())?)?.complete,
     })
 }
 

@@ -7,7 +7,6 @@ use axum::response::{IntoResponse, Response};
 use domain::index::View;
 use domain::time::{Date, Timestamp};
 use flows::index::{self, Entered, Row, Standing, Sums};
-use flows::pause;
 use flows::ports::RowsAsked;
 use maud::{Markup, html};
 
@@ -31,7 +30,6 @@ struct Today {
     /// Since which days those wait that do.
     began: Entered,
     oldest: Option<Row>,
-    paused: Option<pause::Pause>,
     whole: bool,
 }
 
@@ -59,8 +57,7 @@ async fn read(visit: &Visit) -> Result<Today, Problems> {
         entered,
         began,
         oldest: oldest.into_iter().next(),
-        paused: pause::of(books, pause::Flow::Invoices).await?,
-        whole: index::progress(books).await?.complete,
+        whole: index::progress_in(visit.beside(&index::progress_key())?)?.complete,
     })
 }
 
@@ -97,10 +94,11 @@ fn content(visit: &Visit, today: &Today) -> Markup {
     let mood = if needs.count > 0 { "need" } else { "done" };
     html! {
         h1 { "Today" }
-        @if let Some(pause) = &today.paused {
+        @if today.standing.delayed.count > 0 {
             p.sentence {
-                strong { "Posting is paused" } " since " (visit.clock.instant(pause.since)) ": "
-                bdi { (pause.instruction.reason) } ". Nothing is lost; what waits goes on when the pause ends."
+                strong { "Coupa or QAD could not be asked" } " about " (invoices(today.standing.delayed.count)) " when "
+                @if today.standing.delayed.count == 1 { "it was" } @else { "they were" }
+                " last looked at: that is repeated by itself, and each says why. If it stays, tell whoever runs this product."
             }
         }
         @if !today.whole {
