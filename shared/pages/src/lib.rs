@@ -10,6 +10,7 @@ mod compared;
 mod help;
 mod invoice;
 mod invoices;
+mod kept;
 mod layout;
 mod login;
 mod lookups;
@@ -24,6 +25,7 @@ mod suppliers;
 mod today;
 mod words;
 
+pub use kept::Kept;
 pub use login::{Identity, IdentityProvider, Login, Returned, Started};
 pub use session::{Person, Role, Seal};
 pub use words::PlantClock;
@@ -75,6 +77,8 @@ pub struct Console {
     pub timing: Timing,
     /// The clock on the wall of the plant.
     pub zone: PlantClock,
+    /// What pages keep between two requests.
+    pub kept: Kept,
 }
 
 /// The connection a request is about, as its address says.
@@ -385,6 +389,11 @@ fn keys_beside(path: &str) -> Vec<RecordKey> {
     }
 }
 
+/// What an act rests on, or is looked at right after one, is read as it is now; all else may lag by a moment.
+fn is_fresh(method: &Method, keys: &[RecordKey]) -> bool {
+    method == Method::POST || keys.iter().any(|key| matches!(key, RecordKey::Invoice(_)))
+}
+
 impl Visit {
     /// A record that was read with the page, as [`keys_beside`] names them.
     pub(crate) fn beside(&self, key: &RecordKey) -> Result<Option<&StoredRecord>, Problems> {
@@ -463,7 +472,11 @@ impl FromRequestParts<Arc<Console>> for Visit {
             ));
         };
         let keys = [pause::stops_keys(), keys_beside(parts.uri.path())].concat();
-        let found = books.read(&keys).await;
+        let found = if is_fresh(&parts.method, &keys) {
+            books.read(&keys).await
+        } else {
+            books.glance(&keys).await
+        };
         let stops = stops_of(found.as_deref().unwrap_or_default(), found.is_ok(), now);
         let beside = found.map(|found| keys.iter().cloned().zip(found).collect());
         Ok(Self {
@@ -486,9 +499,16 @@ impl FromRequestParts<Arc<Console>> for Visit {
 /// What keeps the flows from beginning anything; `None` when the register gave no answer that can be read.
 fn stops_of(found: &[Option<StoredRecord>], is_answer: bool, now: Timestamp) -> Option<pause::Stops> {
     let of_stops = found.get(..pause::stops_keys().len()).unwrap_or_default();
-    let read = is_answer.then(|| pause::stops_in(of_stops, now))?;
-    read.inspect_err(|error| tracing::warn!(problem = %error.problem(), "console"))
-        .ok()
+    if !is_answer {
+        return None;
+    }
+    match pause::stops_in(of_stops, now) {
+        Ok(stops) => Some(stops),
+        Err(error) => {
+            tracing::warn!(problem = %error.problem(), "console");
+            None
+        }
+    }
 }
 
 /// Signing in first, and then back to what was asked for. A form that met the end of its session is not sent again, and is

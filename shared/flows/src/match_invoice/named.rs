@@ -3,6 +3,7 @@
 
 use super::{Deps, Next, delay};
 use crate::operator::{self, AdoptDeps, Adoption, OperatorError};
+use crate::pause;
 use crate::ports::{CommitError, ReadError};
 use crate::store::{Change, FlowError, Loaded, impossible, save};
 use domain::lifecycle::{Event, InvoiceRecord};
@@ -17,6 +18,11 @@ pub(super) async fn run(deps: &Deps<'_>, loaded: Loaded<InvoiceRecord>) -> Resul
     };
     if !deps.context.has_time_for_a_call() {
         return Err(FlowError::OutOfTime);
+    }
+    // A pause is no reason to wait: nothing is created by it. Where another installation may be at work, nothing is begun.
+    let stop = pause::stop(&deps.context, pause::Flow::Invoices).await?;
+    if let Some(stop @ pause::Stop::NotOwner(_)) = stop {
+        return delay(deps, loaded, None, stop.problem()).await;
     }
     let adoption = Adoption {
         voucher: request.voucher,

@@ -3,6 +3,7 @@
 use super::*;
 use crate::ports::Register;
 use domain::lifecycle::AdoptionRequest;
+use domain::ownership::{MARK_UNKNOWN, OwnerEvent, OwnerState, Ownership};
 
 impl Shop {
     /// What a clerk has keyed in QAD for an invoice, over this amount.
@@ -85,6 +86,33 @@ fn nothing_is_decided_before_what_is_named_was_looked_up() {
     assert_eq!(shop.look(BILL), "exported");
     assert_eq!(shop.record(BILL).document.state.voucher(), Some(&voucher));
     assert!(shop.held().documents.is_empty());
+}
+
+/// While another installation may be at work nothing is begun, and the mark in Coupa that would follow is a beginning.
+#[test]
+fn nothing_that_is_named_is_taken_while_another_installation_may_be_at_work() {
+    let shop = Shop::with(10, vec![], vec![bill(BILL, 10, 10)]);
+    assert_eq!(shop.look(BILL), "held RECEIPT_MISSING");
+    let voucher = shop.keyed(BILL, 100);
+    shop.name(BILL, &voucher, None);
+    let timing = Timing::default();
+    let own = |state, revision| {
+        let change = Change::<_, OwnerEvent> {
+            document: Ownership {
+                state,
+                ..Ownership::new("here".to_owned())
+            },
+            events: vec![],
+            writes: vec![],
+        };
+        ready(save(&shop.context(&timing), revision, change)).unwrap();
+    };
+    let problem = Problem::new(MARK_UNKNOWN, "Wait.");
+    own(OwnerState::Unknown { problem }, 0);
+    assert_eq!(shop.look(BILL), "held RECEIPT_MISSING");
+    assert!(shop.record(BILL).document.adoption.is_some());
+    own(OwnerState::Unguarded, 1);
+    assert_eq!(shop.look(BILL), "exported");
 }
 
 /// Also of an invoice that is never decided again by itself, because something of it may be in QAD.
