@@ -72,7 +72,7 @@ async function everyPage(browser) {
     const one = await first(scout, view);
     if (one) paths.push(one);
   }
-  if (priced) paths.push(priced, `${priced}/release`, `${priced}/skip`);
+  if (priced) paths.push(priced, ...["release", "skip", "adopt", "ask-buyer"].map((act) => `${priced}/${act}`));
   expect(Boolean(priced), "the demo has an invoice whose price is over the tolerance");
   await scout.context().close();
   // A clerk, who is offered acts, and a controller, who is not. Each page is asked for once and then looked at in every light and

@@ -819,6 +819,13 @@ async fn keeps_the_index_with_its_invoice(books: &dyn Books, other: &dyn Books) 
         [BTreeMap::from([("view/x/USD".to_owned(), sum)]), BTreeMap::new()]
     );
 
+    // A glance answers as a read does, key by key; here nothing lags.
+    for keys in [vec![invoice(1)], vec![invoice(9), invoice(1), invoice(9)], vec![]] {
+        let glanced = books.glance(&keys).await.unwrap();
+        assert_eq!(glanced, books.read(&keys).await.unwrap());
+        assert_eq!(glanced.len(), keys.len());
+    }
+
     // With a change that does not go through, nothing of the index changes either.
     let stale = vec![
         put(invoice(1), 1, "{}"),

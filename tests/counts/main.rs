@@ -21,6 +21,7 @@ mod connectors;
 #[allow(dead_code, reason = "shared with the contract, which uses all of it")]
 mod local_dynamo;
 mod meter;
+mod pages;
 mod rig;
 #[path = "../timing/src/sample.rs"]
 mod sample;

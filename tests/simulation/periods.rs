@@ -50,7 +50,8 @@ fn an_invoice_that_meets_closed_books_is_held_told_once_and_not_sent_daily() {
     );
     let told = domain::explain::sentence(&run.record(INVOICE).unwrap());
     assert!(
-        told.contains("open books of 10USACO on 2026-03-20") && told.contains("entity open-from"),
+        told.contains("open books of 10USACO on 2026-03-20")
+            && told.contains("from when on the books are open"),
         "{told}"
     );
     let trail = run.trail(INVOICE);

@@ -99,6 +99,11 @@ pub enum Of {
 
 /// Lays down what stands between two sizes: so many invoices, and what belongs to them. `None` is a fault of the templates.
 pub fn fill(register: &MemoryRegister, of: Of, from: u64, to: u64) -> Option<()> {
+    each(of, from, to, &mut |commit| register.lay_down(&commit))
+}
+
+/// What would be laid down, piece by piece, without a token.
+pub fn each(of: Of, from: u64, to: u64, lay: &mut dyn FnMut(Commit)) -> Option<()> {
     let parked = template(&Event::Parked {
         reason: ParkReason::Match {
             exceptions: vec![exception(ExceptionCode::SupplierNotLinked)],
@@ -174,41 +179,33 @@ pub fn fill(register: &MemoryRegister, of: Of, from: u64, to: u64) -> Option<()>
             writes,
             ..Commit::default()
         };
-        register.lay_down(&commit);
+        lay(commit);
     }
     if of == Of::Done {
         let names = ["view/posted/USD", "state/posted/USD"];
-        register.lay_down(&Commit {
+        lay(Commit {
             writes: vec![count(NOW, &names, to.saturating_sub(from))],
             ..Commit::default()
         });
         return Some(());
     }
     let half = to.saturating_sub(from).checked_div(2)?;
-    let commit = Commit {
-        writes: vec![
-            count(
-                NOW,
-                &[
-                    "view/needs-you/USD",
-                    "code/needs-you/SUPPLIER_NOT_LINKED/USD",
-                    "state/parked/USD",
-                ],
-                half,
-            ),
-            count(
-                NOW,
-                &[
-                    "view/waits/USD",
-                    "code/waits/RECEIPT_MISSING/USD",
-                    "state/held/USD",
-                ],
-                half,
-            ),
-        ],
-        ..Commit::default()
-    };
-    register.lay_down(&commit);
+    let needs = [
+        "view/needs-you/USD",
+        "code/needs-you/SUPPLIER_NOT_LINKED/USD",
+        "state/parked/USD",
+    ];
+    let waits = [
+        "view/waits/USD",
+        "code/waits/RECEIPT_MISSING/USD",
+        "state/held/USD",
+    ];
+    for names in [needs, waits] {
+        lay(Commit {
+            writes: vec![count(NOW, &names, half)],
+            ..Commit::default()
+        });
+    }
     Some(())
 }
 

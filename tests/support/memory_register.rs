@@ -444,6 +444,10 @@ impl Index for MemoryRegister {
         Ok(found)
     }
 
+    async fn glance(&self, keys: &[RecordKey]) -> Result<Vec<Option<StoredRecord>>, StoreError> {
+        self.read(keys).await
+    }
+
     async fn members(
         &self,
         collection: Collection,

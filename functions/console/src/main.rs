@@ -87,6 +87,7 @@ fn build(world: World) -> Result<impl AsyncFn(Event, Invocation) -> Result<Value
         zone: zone.clone(),
         clock: Arc::clone(&clock),
         chance: Arc::clone(&chance),
+        kept: pages::Kept::default(),
     };
     let door = Door::new(way, world, ids, make);
     Ok(async move |event: Event, invocation: Invocation| {

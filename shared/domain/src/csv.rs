@@ -4,8 +4,8 @@
 pub fn csv(header: &[&str], rows: &[Vec<String>]) -> String {
     // A text that a spreadsheet would take for a formula is kept a text.
     let cell = |text: &str| {
-        let guarded = if text.starts_with(['=', '+', '-', '@']) && crate::money::parse_decimal(text).is_err()
-        {
+        let begins_one = text.starts_with(['=', '+', '-', '@', '\t', '\r', '\n']);
+        let guarded = if begins_one && crate::money::parse_decimal(text).is_err() {
             format!("'{text}")
         } else {
             text.to_owned()
@@ -36,8 +36,9 @@ mod tests {
             &[
                 vec!["x, \"y\"".into(), "=1+1".into()],
                 vec!["-5".into(), "".into()],
+                vec!["\t=1+1".into(), "-1+1".into()],
             ],
         );
-        assert_eq!(text, "a,b\r\n\"x, \"\"y\"\"\",'=1+1\r\n-5,");
+        assert_eq!(text, "a,b\r\n\"x, \"\"y\"\"\",'=1+1\r\n-5,\r\n'\t=1+1,'-1+1");
     }
 }

@@ -14,9 +14,11 @@ use crate::problem::Problem;
 use crate::time::Timestamp;
 use rust_decimal::Decimal;
 
+mod buyer;
 mod coupa;
 mod supplier;
 
+pub use buyer::{Question, to_buyer};
 pub use coupa::{POSTED, Shown, Standing, shown_in_coupa};
 pub use supplier::to_supplier;
 
@@ -44,18 +46,9 @@ pub fn title(record: &InvoiceRecord) -> String {
     )
 }
 
-/// Who reads a sentence.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Reader {
-    /// Whoever works with this product, at its page or its command line.
-    Clerk,
-    /// A buyer or approver in Coupa, who has neither.
-    Coupa,
-}
-
 /// Where the invoice stands, since when, why, and who must act.
 pub fn sentence(record: &InvoiceRecord) -> String {
-    let told = sentence_of_state(record, Reader::Clerk);
+    let told = sentence_of_state(record);
     let told = match &record.paid {
         Some(paid) => format!("{told} {}", paid_words(paid)),
         None => told,
@@ -71,7 +64,7 @@ pub fn sentence(record: &InvoiceRecord) -> String {
 }
 
 /// The state alone: without what is paid, and without what the last look at it met.
-fn sentence_of_state(record: &InvoiceRecord, reader: Reader) -> String {
+fn sentence_of_state(record: &InvoiceRecord) -> String {
     let since = instant(record.since);
     match &record.state {
         State::Received { coupa_status: None } => {
@@ -85,7 +78,7 @@ fn sentence_of_state(record: &InvoiceRecord, reader: Reader) -> String {
         State::Held { exceptions, .. } => format!(
             "Held since {since}: {}; {}.",
             reasons(exceptions),
-            what_heals(exceptions, record.report.as_ref(), reader)
+            what_heals(exceptions, record.report.as_ref())
         ),
         State::Approved => format!("Approved since {since}: {}", creation(record.creation.as_ref())),
         State::Posted { voucher, how } => format!(
@@ -432,7 +425,7 @@ fn agreed(expected: &str) -> String {
 }
 
 /// When a held invoice goes on.
-fn what_heals(exceptions: &[Exception], report: Option<&MatchReport>, reader: Reader) -> String {
+fn what_heals(exceptions: &[Exception], report: Option<&MatchReport>) -> String {
     // That a line is two-way in Coupa is no reason of its own.
     let mut own = exceptions
         .iter()
@@ -455,13 +448,7 @@ fn what_heals(exceptions: &[Exception], report: Option<&MatchReport>, reader: Re
             "it posts by itself when the credit note for the return has posted".to_owned()
         }
         ExceptionCode::PeriodClosed => {
-            let command = match reader {
-                Reader::Clerk => " (`qad-coupa entity open-from`)",
-                Reader::Coupa => "",
-            };
-            format!(
-                "it is sent again when somebody rechecks it or says from when on the books are open{command}"
-            )
+            "it is sent again when somebody rechecks it or says from when on the books are open".to_owned()
         }
         ExceptionCode::ConsignedNotUsed => "it posts by itself when they are used in QAD".to_owned(),
         ExceptionCode::ReturnMissing => format!("it posts by itself when {rest} returned"),

@@ -14,7 +14,7 @@ use crate::guards::{Guard, stands};
 use crate::ids::{DocumentKind, EntityCode, InvoiceId, InvoiceReference, OrderLineKey, PurchaseOrderNumber};
 use crate::index::Indexed;
 use crate::instruction::{Instruction, Release, SKIPPED};
-use crate::matching::{Exception, ExceptionCode, MatchReport};
+use crate::matching::{Exception, ExceptionCode, LineCoding, MatchReport};
 use crate::money::Currency;
 use crate::patience::Since;
 use crate::problem::Problem;
@@ -24,6 +24,7 @@ use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::fmt;
+use std::str::FromStr;
 
 /// The layout of [`InvoiceRecord`] that this version writes. It reads this one and the one before.
 pub const RECORD_SCHEMA: u32 = 1;
@@ -43,6 +44,47 @@ impl fmt::Display for Voucher {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(formatter, "{}/{}/{}", self.year, self.daybook, self.number)
     }
+}
+
+/// Longest daybook of a number that somebody types, in characters.
+const DAYBOOK_CHARACTERS_MAX: usize = 20;
+
+/// A text that is no number of a supplier invoice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("year/daybook/number, as 2026/SI/100012")]
+pub struct NoVoucher;
+
+impl FromStr for Voucher {
+    type Err = NoVoucher;
+
+    /// Reads a number as it is shown.
+    fn from_str(text: &str) -> Result<Self, NoVoucher> {
+        let mut parts = text.trim().split('/');
+        let (Some(year), Some(daybook), Some(number), None) =
+            (parts.next(), parts.next(), parts.next(), parts.next())
+        else {
+            return Err(NoVoucher);
+        };
+        let is_daybook = (1..=DAYBOOK_CHARACTERS_MAX).contains(&daybook.chars().count())
+            && daybook.chars().all(|letter| letter.is_ascii_graphic());
+        Ok(Self {
+            year: year.parse().map_err(|_| NoVoucher)?,
+            daybook: is_daybook.then(|| daybook.to_owned()).ok_or(NoVoucher)?,
+            number: number.parse().map_err(|_| NoVoucher)?,
+        })
+    }
+}
+
+/// A document in QAD that a person has named as an invoice's, and that nobody has looked up yet.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AdoptionRequest {
+    /// Its number there.
+    pub voucher: Voucher,
+    /// Its total there, when it differs from Coupa's and that is accepted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub accepted_total: Option<Decimal>,
+    /// Who, and why.
+    pub instruction: Instruction,
 }
 
 /// How a supplier invoice came to be in QAD.
@@ -459,6 +501,18 @@ pub enum Event {
         #[serde(default, skip_serializing_if = "String::is_empty")]
         difference: String,
     },
+    /// A person named the document in QAD that is this invoice's; it is looked up before anything else is done with the invoice.
+    AdoptionRequested {
+        /// Which, who, and why.
+        request: AdoptionRequest,
+    },
+    /// The document that a person named was looked up, and is not taken as this invoice's.
+    AdoptionRefused {
+        /// Its number.
+        voucher: Voucher,
+        /// Why.
+        problem: Problem,
+    },
     /// A person had an older record go on with its trail, after a restore. It stands where the record stood; what it has done
     /// since is found again.
     Restored {
@@ -492,6 +546,8 @@ impl Event {
             Self::Reopened { .. } => "reopened",
             Self::TakenIn { .. } => "taken-in",
             Self::Adopted { .. } => "adopted",
+            Self::AdoptionRequested { .. } => "adoption-requested",
+            Self::AdoptionRefused { .. } => "adoption-refused",
             Self::Restored { .. } => "restored",
         }
     }
@@ -524,7 +580,8 @@ impl State {
             (Event::Received { coupa_status }, Voided { .. }) => Received {
                 coupa_status: coupa_status.clone(),
             },
-            (Event::Delayed { .. } | Event::Noting { .. }, _) => self.clone(),
+            (Event::Delayed { .. } | Event::Noting { .. } | Event::AdoptionRefused { .. }, _) => self.clone(),
+            (Event::AdoptionRequested { .. }, Received { .. } | Held { .. } | Parked { .. }) => self.clone(),
             (
                 Event::Held {
                     exceptions, awaits, ..
@@ -681,6 +738,9 @@ pub struct InvoiceRecord {
     /// Line by line, what the last decision rested on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub report: Option<MatchReport>,
+    /// How it is coded, for whoever accrues it; only while it waits.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub coding: Vec<LineCoding>,
     /// Its creation in QAD.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub creation: Option<Effect>,
@@ -708,6 +768,9 @@ pub struct InvoiceRecord {
     /// What one person has accepted of it and a second one has not confirmed yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub release_request: Option<Release>,
+    /// The document in QAD that a person has named as its own, until it was looked up.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub adoption: Option<AdoptionRequest>,
     /// The orders under which it stands in the index of those that an event about an order wakes.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub order_index: Vec<PurchaseOrderNumber>,
@@ -762,6 +825,7 @@ impl InvoiceRecord {
             summary: None,
             entity: None,
             report: None,
+            coding: Vec::new(),
             creation: None,
             export: None,
             note: None,
@@ -771,6 +835,7 @@ impl InvoiceRecord {
             taken_in: false,
             release: None,
             release_request: None,
+            adoption: None,
             order_index: Vec::new(),
             orders_seen: Vec::new(),
             coupa_supplier: None,
@@ -803,8 +868,8 @@ impl InvoiceRecord {
                 event: event.name(),
             });
         }
-        let settled = |effect: &Effect| effect.is_finished() || effect.is_certainly_not_applied();
-        if matches!(event, Event::Adopted { .. }) && !self.creation.as_ref().is_none_or(settled) {
+        let names_a_document = matches!(event, Event::Adopted { .. } | Event::AdoptionRequested { .. });
+        if names_a_document && !self.is_creation_settled() {
             return Err(Illegal {
                 state: self.state.word(),
                 event: event.name(),
@@ -829,6 +894,10 @@ impl InvoiceRecord {
                 next.look_again = Some(now);
             }
             Event::Reopened { .. } | Event::Restored { .. } => next.look_again = Some(now),
+            Event::AdoptionRequested { request } => {
+                next.adoption = Some(request.clone());
+                next.look_again = Some(now);
+            }
             Event::TakenIn { .. } => {
                 next.taken_in = true;
                 next.look_again = Some(now);
@@ -838,7 +907,39 @@ impl InvoiceRecord {
                 next.setbacks = 0;
             }
         }
+        match event {
+            // What was named is taken, or it is not, or nothing is done with the invoice at all.
+            Event::Adopted { .. } | Event::Skipped { .. } => next.adoption = None,
+            Event::AdoptionRefused { .. } => {
+                next.adoption = None;
+                next.look_again = next.may_be_decided().then_some(now);
+            }
+            _ => {}
+        }
+        let waits = matches!(
+            next.state,
+            State::Received { .. } | State::Held { .. } | State::Parked { .. }
+        );
+        if !waits {
+            // What is in QAD has its accounts there.
+            next.coding.clear();
+        }
         Ok(next)
+    }
+
+    /// True while no create of ours may still land in QAD.
+    fn is_creation_settled(&self) -> bool {
+        let settled = |effect: &Effect| effect.is_finished() || effect.is_certainly_not_applied();
+        self.creation.as_ref().is_none_or(settled)
+    }
+
+    /// True when a person may name the document in QAD that is this invoice's.
+    pub fn may_be_adopted(&self) -> bool {
+        let waits = matches!(
+            self.state,
+            State::Received { .. } | State::Held { .. } | State::Parked { .. }
+        );
+        waits && self.is_creation_settled()
     }
 
     /// When the sweep must look at it if nobody else does; `None` when it rests for good.
@@ -1295,5 +1396,84 @@ mod tests {
         }
         record.creation = effect(EffectStatus::Parked);
         assert!(record.after(&adopted, Timestamp(1)).is_ok());
+    }
+
+    /// What a person names is due at once wherever the invoice waits, and gone with the answer, with the document and with a word
+    /// that takes the invoice out.
+    #[test]
+    fn a_document_that_is_named_is_due_at_once_and_looked_up_once() {
+        let requested = Event::AdoptionRequested {
+            request: AdoptionRequest {
+                voucher: voucher(),
+                accepted_total: None,
+                instruction: instruction(),
+            },
+        };
+        let refused = Event::AdoptionRefused {
+            voucher: voucher(),
+            problem: problem(),
+        };
+        let in_qad = Event::Parked {
+            reason: ParkReason::InQad {
+                problem: problem(),
+                voucher: None,
+            },
+        };
+        let by_problem = Event::Parked {
+            reason: ParkReason::Problem { problem: problem() },
+        };
+        let new = InvoiceRecord::new(InvoiceId(7), Timestamp(0));
+        let timing = Timing::default();
+        for (events, is_decided_again) in [
+            (vec![], true),
+            (vec![by_problem], true),
+            (vec![approved(), in_qad], false),
+        ] {
+            let waits = events
+                .iter()
+                .try_fold(new.clone(), |record, event| record.after(event, Timestamp(1)));
+            let named = waits.unwrap().after(&requested, Timestamp(5)).unwrap();
+            assert!(named.adoption.is_some());
+            assert_eq!(named.due(&timing), Some(Timestamp(5)));
+            let told = named.after(&refused, Timestamp(6)).unwrap();
+            assert_eq!((&told.adoption, &told.state), (&None, &named.state));
+            assert_eq!(told.due(&timing), is_decided_again.then_some(Timestamp(6)));
+        }
+        let named = new.after(&requested, Timestamp(5)).unwrap();
+        for event in [
+            Event::Skipped {
+                instruction: instruction(),
+            },
+            Event::Adopted {
+                voucher: voucher(),
+                instruction: instruction(),
+                difference: String::new(),
+            },
+        ] {
+            assert_eq!(named.after(&event, Timestamp(6)).unwrap().adoption, None);
+        }
+        for elsewhere in [approved(), Event::Voided] {
+            let elsewhere = new.after(&elsewhere, Timestamp(1)).unwrap();
+            assert!(elsewhere.after(&requested, Timestamp(5)).is_err());
+        }
+    }
+
+    #[test]
+    fn a_voucher_is_read_as_it_is_shown() {
+        let read: Voucher = " 2026/SI/100012 ".parse().unwrap();
+        assert_eq!(read.to_string(), "2026/SI/100012");
+        let long = format!("2026/{}/7", "x".repeat(21));
+        for text in [
+            "",
+            "100012",
+            "2026/SI",
+            "2026/SI/x",
+            "2026/SI/1/2",
+            "2026//7",
+            "2026/S I/7",
+            &long,
+        ] {
+            assert_eq!(text.parse::<Voucher>(), Err(NoVoucher), "{text}");
+        }
     }
 }

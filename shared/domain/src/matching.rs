@@ -5,6 +5,7 @@
 
 pub mod alike;
 mod cancel;
+mod coding;
 mod credited;
 mod destination;
 pub(crate) mod exact;
@@ -19,6 +20,7 @@ pub(crate) mod text;
 
 use self::alike::{BillAlike, SameNumber};
 pub use self::cancel::Original;
+pub use self::coding::{CODING_KEPT_MAX, LineCoding, coding_of};
 pub use self::credited::Credited;
 pub use self::destination::received_in_coupa;
 use crate::coupa_orders::{CoupaOrder, CoupaOrderFacts};
@@ -180,7 +182,7 @@ exception_codes! {
     /// not known yet.
     ReceiverLineInFlight => "RECEIVER_LINE_IN_FLIGHT", TheOtherSystem, "Nothing to do: it goes on by itself when the other invoice has settled.";
     /// QAD's books are closed on the posting date.
-    PeriodClosed => "PERIOD_CLOSED", TheOtherSystem, "Have the period opened in QAD and recheck it, or name the first open day: qad-coupa entity open-from.";
+    PeriodClosed => "PERIOD_CLOSED", TheOtherSystem, "Have the period opened in QAD and recheck it, or have somebody say from when on the books are open.";
     /// The Coupa supplier has no QAD number.
     SupplierNotLinked => "SUPPLIER_NOT_LINKED", APerson, "Give the supplier its QAD number in Coupa, then recheck.";
     /// The Coupa supplier's number is no QAD supplier code.

@@ -304,7 +304,7 @@ impl Ownership {
             OwnerState::Ours { epoch, renewed, .. } => Some(
                 Problem::new(
                     MARK_NOT_RENEWED,
-                    "Nothing is lost: it goes on when the mark can be renewed. `qad-coupa doctor` says what is in the way.",
+                    "Nothing is lost: it goes on when the mark can be renewed. Whoever runs this product sees what is in the way.",
                 )
                 .field(format!("owner mark, epoch {epoch}"))
                 .expected("a renewal within the hour")
@@ -382,7 +382,7 @@ impl Ownership {
     pub fn after_failure(&self, problem: &Problem) -> (Self, Vec<OwnerEvent>) {
         let problem = Problem::new(
             MARK_UNKNOWN,
-            "Nothing is lost: it goes on when the mark can be read. `qad-coupa doctor` says what is in the way.",
+            "Nothing is lost: it goes on when the mark can be read. Whoever runs this product sees what is in the way.",
         )
         .field("owner mark in Coupa")
         .expected("whose it is")
@@ -419,7 +419,7 @@ impl Ownership {
         };
         Problem::new(
             OWNED_BY_ANOTHER,
-            "Switch one of the two installations off. If the other one is gone for good: `qad-coupa owner take --reason`.",
+            "Switch one of the two installations off. If the other one is gone for good, the mark is given to this one.",
         )
         .field(format!("Coupa lookup {lookup}"))
         .expected(format!("a mark of this register, installation {}", self.installation))

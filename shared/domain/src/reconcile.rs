@@ -124,6 +124,12 @@ pub struct Difference {
     pub currency: String,
     /// Its amount.
     pub amount: String,
+    /// Whose books; empty where the connection has only one entity's.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub entity: String,
+    /// The month of the invoice's date, as `2026-11`; empty of an invoice that nobody has read yet.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub month: String,
     /// In words.
     pub what: String,
 }
@@ -139,6 +145,11 @@ impl Difference {
             reference: summary.map_or_else(String::new, |s| s.reference.to_string()),
             currency: summary.map_or_else(String::new, |s| s.currency.to_string()),
             amount: summary.map_or_else(String::new, |s| s.total.normalize().to_string()),
+            entity: record
+                .entity
+                .as_ref()
+                .map_or_else(String::new, ToString::to_string),
+            month: summary.map_or_else(String::new, |s| s.invoice_date.strftime("%Y-%m").to_string()),
             what,
         }
     }
@@ -152,6 +163,8 @@ impl Difference {
             reference: String::new(),
             currency: String::new(),
             amount: String::new(),
+            entity: String::new(),
+            month: String::new(),
             what,
         }
     }

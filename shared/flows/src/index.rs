@@ -524,24 +524,58 @@ pub async fn page(
     page_of(index, list, asked).await
 }
 
+/// A page of those that wait for their supplier, each with Coupa's id of it; 0 of which nobody knows for which one.
+///
+/// # Errors
+/// No answer from the register.
+pub async fn awaited(
+    index: &dyn Index,
+    asked: &RowsAsked<'_>,
+) -> Result<(Vec<(u64, Row)>, Option<String>), FlowError> {
+    let (rows, next) = rows_of_page(index, AWAITED_LIST, asked).await?;
+    let with_supplier = |found: &IndexRow| {
+        let supplier = found.id.split('-').next().and_then(|digits| digits.parse().ok());
+        Ok::<_, FlowError>((
+            supplier.ok_or_else(|| unreadable(&found.id))?,
+            row(AWAITED_LIST, found)?,
+        ))
+    };
+    Ok((rows.iter().map(with_supplier).collect::<Result<_, _>>()?, next))
+}
+
+/// The place in [`AWAITED_LIST`] after which those of a supplier begin.
+pub fn awaited_before(supplier: u64) -> String {
+    format!("{supplier:020}")
+}
+
 async fn page_of<R: Placed>(
     index: &dyn Index,
     list: &str,
     asked: &RowsAsked<'_>,
 ) -> Result<(Vec<R>, Option<String>), FlowError> {
+    let (rows, next) = rows_of_page(index, list, asked).await?;
+    Ok((
+        rows.iter().map(|one| row(list, one)).collect::<Result<_, _>>()?,
+        next,
+    ))
+}
+
+/// The rows of a page, and the place after which the next one begins.
+async fn rows_of_page(
+    index: &dyn Index,
+    list: &str,
+    asked: &RowsAsked<'_>,
+) -> Result<(Vec<IndexRow>, Option<String>), FlowError> {
     let limit = asked.limit.min(ROWS_MAX.saturating_sub(1));
     let one_more = RowsAsked {
         limit: limit.saturating_add(1),
         ..*asked
     };
-    let found = index.rows(list, &one_more).await?;
+    let mut found = index.rows(list, &one_more).await?;
     let more = found.len() > limit;
-    let shown = found.get(..limit.min(found.len())).unwrap_or_default();
-    let next = shown.last().filter(|_| more).map(|row| row.id.clone());
-    Ok((
-        shown.iter().map(|one| row(list, one)).collect::<Result<_, _>>()?,
-        next,
-    ))
+    found.truncate(limit);
+    let next = found.last().filter(|_| more).map(|row| row.id.clone());
+    Ok((found, next))
 }
 
 /// A row of a list.

@@ -4,6 +4,8 @@
 //! A hint only says "look at this invoice". What is done depends on the register, Coupa and QAD alone, so a hint that
 //! is lost, repeated, late or out of order changes nothing.
 
+mod named;
+
 use crate::bills::{self, unmatched_key};
 use crate::claims::{
     BilledInCoupa, ClaimPlace, FreeIdentity, IdentityClaim, Near, billed_in_coupa_key, billed_in_coupa_write,
@@ -46,7 +48,7 @@ use domain::lifecycle::{
 use domain::matching::alike::{BillAlike, SameNumber};
 use domain::matching::{
     CoupaOrders, Decision, Exception, ExceptionCode, MatchInput, MatchReport, QuantitiesInCoupa,
-    SupplierInvoiceDraft, Verdict, decide_accepting, received_in_coupa,
+    SupplierInvoiceDraft, Verdict, coding_of, decide_accepting, received_in_coupa,
 };
 use domain::money::Currency;
 use domain::patience;
@@ -270,6 +272,11 @@ async fn round(
         _ => false,
     };
     match &record.state {
+        // Before anything is decided: what a person says is in QAD already must not be posted beside it.
+        _ if record.adoption.is_some() && !*looked => {
+            *looked = true;
+            Box::pin(named::run(deps, loaded)).await
+        }
         _ if record.may_be_decided() && !*looked => {
             *looked = true;
             match pause::stop(context, pause::Flow::Invoices).await? {
@@ -512,6 +519,7 @@ async fn decide_invoice(
         Some(Whose::OutOfScope) | None => None,
     };
     let deps = &within.unwrap_or(*deps);
+    loaded.document.coding = coding_of(&invoice, &deps.settings.policy);
     match &invoice.status {
         CoupaStatus::Other(word) if loaded.revision == 0 => Ok(Next::Rest(Rest::NotApproved {
             coupa_status: word.clone(),

@@ -1,7 +1,7 @@
 //! A month that a controller has signed off: who, when, with which words, and with which figures in sight.
 
-use crate::ports::{CommitError, RecordKey, Register};
-use crate::store::{Change, Context, Document, FlowError, Loaded, load, save};
+use crate::ports::{CommitError, RecordKey, Register, StoredRecord};
+use crate::store::{Change, Context, Document, FlowError, Loaded, parse, save};
 use domain::instruction::Instruction;
 use domain::lifecycle::ChainEnd;
 use domain::time::Timestamp;
@@ -82,15 +82,24 @@ impl Document for MonthEnd {
 /// # Errors
 /// No answer from the register, or a record this version cannot read.
 pub async fn of(register: &dyn Register, month: &str) -> Result<Loaded<MonthEnd>, FlowError> {
-    let stored = load::<MonthEnd>(register, key(month)).await?;
-    Ok(stored.unwrap_or_else(|| Loaded {
-        document: MonthEnd {
-            month: month.to_owned(),
-            signatures: Vec::new(),
-            chain: ChainEnd::default(),
-        },
-        revision: 0,
-    }))
+    let found = register.read(&[key(month)]).await?;
+    at(found.first().and_then(Option::as_ref), month)
+}
+
+/// The same, from what lies at [`key`].
+///
+/// # Errors
+/// A record this version cannot read.
+pub fn at(stored: Option<&StoredRecord>, month: &str) -> Result<Loaded<MonthEnd>, FlowError> {
+    let new = || MonthEnd {
+        month: month.to_owned(),
+        signatures: Vec::new(),
+        chain: ChainEnd::default(),
+    };
+    Ok(Loaded {
+        document: stored.map(parse).transpose()?.unwrap_or_else(new),
+        revision: stored.map_or(0, |stored| stored.revision),
+    })
 }
 
 /// Signs a month off, if it is still as it was looked at.

@@ -22,7 +22,7 @@ use domain::documents::{CoupaStatus, Invoice};
 use domain::entities::{self, Whose};
 use domain::ids::{ConnectionId, Holder, InvoiceId, QadInvoiceIdentity};
 use domain::instruction::{Instruction, Release, SecondPerson};
-use domain::lifecycle::{Event, InvoiceEffect, InvoiceRecord, ParkReason, State};
+use domain::lifecycle::{AdoptionRequest, Event, InvoiceEffect, InvoiceRecord, ParkReason, State};
 use domain::mark::{self, Mark};
 use domain::matching::ExceptionCode;
 use domain::plans::PlanRecord;
@@ -607,6 +607,37 @@ pub async fn adopt(
         difference,
     };
     tell(context, loaded, event, claim, dry_run).await
+}
+
+/// Notes the document in QAD that a person names as this invoice's, where nobody can look it up: the flow that can does so
+/// before anything else is done with the invoice, as [`adopt`] does it. Refused with `SEEN_IS_STALE` when the record is not the
+/// one that was looked at.
+///
+/// # Errors
+/// See [`OperatorError`].
+pub async fn request_adoption_as_seen(
+    context: &Context<'_>,
+    id: InvoiceId,
+    request: AdoptionRequest,
+    seen: Seen,
+) -> Result<Done, OperatorError> {
+    let loaded = read_as_seen(context, id, seen).await?;
+    if !loaded.document.may_be_adopted() {
+        return Err(refuse(
+            "ADOPT_REFUSED",
+            &loaded.document,
+            "an invoice that waits for QAD or for a person",
+            "Wait until it rests; one that was taken out is taken up again first.",
+        ));
+    }
+    tell(
+        context,
+        loaded,
+        Event::AdoptionRequested { request },
+        vec![],
+        false,
+    )
+    .await
 }
 
 /// The document of this number among those of the identity; nobody else may be there.

@@ -151,6 +151,43 @@ pub(crate) async fn anchor(context: &Context<'_>, flow: Flow) -> Result<bool, Fl
     crate::restore::anchor::<Switch>(context, flow.key()).await
 }
 
+/// Everything that keeps the flows of a connection from beginning anything, for those who look at it.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Stops {
+    /// The flows that a person has paused.
+    pub paused: Vec<(Flow, Pause)>,
+    /// Why another installation may be at work on the same systems.
+    pub not_owner: Option<Problem>,
+}
+
+/// What is read to know all of it.
+pub fn stops_keys() -> Vec<RecordKey> {
+    Flow::ALL
+        .into_iter()
+        .map(Flow::key)
+        .chain([owner::key()])
+        .collect()
+}
+
+/// All of it, from what [`stops_keys`] names.
+///
+/// # Errors
+/// A record that this version cannot read.
+pub fn stops_in(found: &[Option<StoredRecord>], now: Timestamp) -> Result<Stops, FlowError> {
+    let mut stops = Stops::default();
+    for stored in found.iter().flatten() {
+        if stored.key == owner::key() {
+            stops.not_owner = owner::stop(stored, now)?;
+            continue;
+        }
+        let switch: Switch = parse(stored)?;
+        stops
+            .paused
+            .extend(switch.pause.map(|pause| (switch.flow, pause)));
+    }
+    Ok(stops)
+}
+
 /// Why a flow begins nothing new.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(untagged)]

@@ -517,6 +517,9 @@ pub trait Index: Send + Sync {
         sheets: &[&str],
     ) -> Result<Vec<std::collections::BTreeMap<String, Tally>>, StoreError>;
 
+    /// Reads records as [`Register::read`] does, at half its price: what was written a moment ago may not be in the answer yet.
+    async fn glance(&self, keys: &[RecordKey]) -> Result<Vec<Option<StoredRecord>>, StoreError>;
+
     /// Members of a collection in the order of their ids, page by page (`beyond` is the last id of the page before), strongly
     /// consistent.
     async fn members(

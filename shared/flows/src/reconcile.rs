@@ -12,7 +12,9 @@ mod reading;
 
 use crate::match_invoice::{InvoiceSettings, change_at};
 use crate::poll_coupa::{PollError, next_page};
-use crate::ports::{CommitError, Coupa, Index, InvoiceHead, ReadError, RecordKey, Register, RowsAsked};
+use crate::ports::{
+    CommitError, Coupa, Index, InvoiceHead, ReadError, RecordKey, Register, RowsAsked, StoredRecord,
+};
 use crate::store::{Context, FlowError, Loaded, load, parse, save};
 use crate::watermark::{self, count, days_before};
 use crate::{index, verify};
@@ -48,7 +50,7 @@ const PARK_TRIES_MAX: u32 = 3;
 /// A last complete run older than this is late, in milliseconds.
 pub const LATE_MILLIS: i64 = 2 * 86_400_000;
 const DAY_MILLIS: i64 = 86_400_000;
-/// Where it is kept.
+/// The name under which it is kept.
 const WATERMARK: &str = "reconcile";
 
 /// What this flow needs: its permissions.
@@ -282,6 +284,19 @@ pub struct Reconciled {
     pub outcome: Outcome,
     /// Invoices that it has looked at.
     pub looked_at: u64,
+}
+
+/// Where it is kept.
+pub fn key() -> RecordKey {
+    RecordKey::Watermark(WATERMARK.to_owned())
+}
+
+/// What is known of the last run, from what lies at [`key`].
+///
+/// # Errors
+/// A record that this version cannot read.
+pub fn known_in(stored: Option<&StoredRecord>) -> Result<Reconciliation, FlowError> {
+    Ok(stored.map(parse).transpose()?.unwrap_or_default())
 }
 
 /// What is known of the last run, and of one under way.

@@ -3,15 +3,16 @@
 use crate::invoice::{heading, is_releasable, lines, person_of, read};
 use crate::invoices::Wanted;
 use crate::layout::{Part, page, refused};
+use crate::named::{self, Named};
+use crate::reason::{self, Confirmation};
 use crate::words::sums;
 use crate::{Fields, Problems, Visit};
 use axum::extract::{Form, Path};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Redirect, Response};
 use domain::ids::InvoiceId;
-use domain::instruction::{Instruction, REASON_CHARACTERS_MIN, SecondPerson};
+use domain::instruction::{Instruction, SecondPerson};
 use domain::lifecycle::InvoiceRecord;
-use domain::problem::TEXT_CHARACTERS_MAX;
 use flows::index::{self, Row, Sums};
 use flows::operator::{self, OperatorError};
 use flows::ports::RowsAsked;
@@ -28,6 +29,7 @@ enum Act {
     Release,
     Skip,
     Reopen,
+    Adopt,
 }
 
 impl Act {
@@ -36,6 +38,7 @@ impl Act {
             "release" => Some(Self::Release),
             "skip" => Some(Self::Skip),
             "reopen" => Some(Self::Reopen),
+            "adopt" => Some(Self::Adopt),
             _ => None,
         }
     }
@@ -45,6 +48,7 @@ impl Act {
             Self::Release => "release",
             Self::Skip => "skip",
             Self::Reopen => "reopen",
+            Self::Adopt => "adopt",
         }
     }
 
@@ -53,6 +57,17 @@ impl Act {
             Self::Release => "Accept and release",
             Self::Skip => "Take out",
             Self::Reopen => "Take up again",
+            Self::Adopt => "It is in QAD already",
+        }
+    }
+
+    /// The button that does it.
+    fn yes(self) -> &'static str {
+        match self {
+            Self::Release => "Yes: accept and release",
+            Self::Skip => "Yes: take out",
+            Self::Reopen => "Yes: take up again",
+            Self::Adopt => "Yes: it is in QAD already",
         }
     }
 
@@ -67,6 +82,12 @@ impl Act {
                  by hand if it is owed."
             }
             Self::Reopen => "It is read from Coupa and QAD again and decided like any other.",
+            Self::Adopt => {
+                "The document with this number is looked up in QAD, before anything else is done with the invoice. It is taken \
+                 as this invoice's if it is the only one of its supplier, number and type, in its currency, of its total (or of \
+                 the total you give), and of no other invoice; Coupa is then told that it is in QAD, and that cannot be undone \
+                 here. Otherwise nothing changes, and its history says why."
+            }
         }
     }
 
@@ -76,6 +97,7 @@ impl Act {
             Self::Release => is_releasable(record),
             Self::Skip => record.may_be_decided() && !record.state.is_skipped(),
             Self::Reopen => record.state.is_skipped(),
+            Self::Adopt => record.may_be_adopted(),
         }
     }
 }
@@ -90,6 +112,9 @@ pub(crate) fn told(word: &str) -> Option<&'static str> {
         }
         "skip" => Some("Taken out. Nothing more is done with it until somebody takes it up again."),
         "reopen" => Some("Taken up again. It is being looked at."),
+        "adopt" => Some(
+            "Its document is being looked up in QAD: open this page in a moment. Its history says what came of it.",
+        ),
         "already" => Some("It was so already: nothing was changed."),
         _ => None,
     }
@@ -253,7 +278,7 @@ async fn asked(visit: &Visit, id: &str, act: &str) -> Result<Asked, Problems> {
         Act::Release => published::of(&*visit.books)
             .await?
             .map(|told| told.second_person()),
-        Act::Skip | Act::Reopen => None,
+        Act::Skip | Act::Reopen | Act::Adopt => None,
     };
     let asked = Asked { act, loaded, rule };
     if !asked.act.fits(&asked.loaded.document) {
@@ -283,32 +308,37 @@ async fn asked(visit: &Visit, id: &str, act: &str) -> Result<Asked, Problems> {
 /// `GET /invoices/{id}/{act}`: what it means, and why it is done.
 pub(crate) async fn ask(visit: Visit, Path((id, act)): Path<(String, String)>) -> Response {
     match asked(&visit, &id, &act).await {
-        Ok(asked) => form_page(&visit, &asked, "", None),
+        Ok(asked) => form_page(&visit, &asked, &Fields::new(), None),
         Err(problems) => refused(&visit, &problems, &format!("/invoices/{id}")),
     }
 }
 
-fn form_page(visit: &Visit, asked: &Asked, reason: &str, complaint: Option<&str>) -> Response {
+/// What is wrong with a form, and at which field it is said.
+pub(crate) struct Wrong {
+    pub(crate) at: &'static str,
+    pub(crate) text: String,
+}
+
+fn form_page(visit: &Visit, asked: &Asked, form: &Fields, wrong: Option<&Wrong>) -> Response {
     let title = asked.act.title();
+    let at = |field: &str| {
+        wrong
+            .filter(|wrong| wrong.at == field)
+            .map(|wrong| wrong.text.as_str())
+    };
     let content = html! {
         (about(visit, asked))
         form method="post" action=(visit.path(&asked.path())) {
             (hidden(visit, asked))
-            label for="reason" { "Why? It goes into the audit trail with your name." }
-            @if let Some(complaint) = complaint { p.sentence.need id="complaint" { (complaint) } }
-            textarea id="reason" name="reason" required maxlength=(TEXT_CHARACTERS_MAX) minlength=(REASON_CHARACTERS_MIN)
-                aria-describedby=[complaint.map(|_| "complaint")] { (reason) }
+            @if asked.act == Act::Adopt { (named::fields(form, at("voucher"), at("total"))) }
+            (reason::field(reason::WHY, reason::text(form, "reason"), at("reason")))
             div.actions {
                 button.main { "Go on" }
                 a.button href={ (visit.base) "/invoices/" (asked.loaded.document.id) } { "Leave it" }
             }
         }
     };
-    let status = if complaint.is_some() {
-        StatusCode::UNPROCESSABLE_ENTITY
-    } else {
-        StatusCode::OK
-    };
+    let status = reason::status(wrong.map(|wrong| wrong.text.as_str()));
     crate::layout::with_status(status, page(visit, Part::Invoices, title, content))
 }
 
@@ -348,24 +378,35 @@ pub(crate) async fn answer(
 async fn answered(visit: &Visit, id: &str, act: &str, form: &Fields) -> Result<Response, Problems> {
     check(visit, &format!("/invoices/{id}/{act}"), form)?;
     let asked = asked(visit, id, act).await?;
-    let text = |name: &str| form.get(name).map_or("", String::as_str);
-    let revision: u64 = text("revision").parse().unwrap_or(0);
-    if revision != asked.loaded.revision || text("content") != asked.content_hash() {
+    let revision: u64 = reason::text(form, "revision").parse().unwrap_or(0);
+    if revision != asked.loaded.revision || reason::text(form, "content") != asked.content_hash() {
         return Err(stale());
     }
-    let instruction = match Instruction::new(&visit.session.person.by, text("reason")) {
-        Ok(instruction) => instruction,
-        Err(_) => {
-            let complaint =
-                format!("Say why in at least {REASON_CHARACTERS_MIN} characters, for the one who audits it.");
-            return Ok(form_page(visit, &asked, text("reason"), Some(&complaint)));
-        }
+    let order = match order(visit, &asked, form) {
+        Ok(order) => order,
+        Err(wrong) => return Ok(form_page(visit, &asked, form, Some(&wrong))),
     };
     second_person(visit, &asked)?;
-    if text("sure") != "yes" {
-        return Ok(confirm_page(visit, &asked, &instruction));
+    if !reason::is_sure(form) {
+        return Ok(confirm_page(visit, &asked, &order));
     }
-    carry_out(visit, &asked, instruction, revision).await
+    carry_out(visit, &asked, order, revision).await
+}
+
+/// What a form orders.
+struct Order {
+    instruction: Instruction,
+    /// The document in QAD, where one is named.
+    named: Option<Named>,
+}
+
+fn order(visit: &Visit, asked: &Asked, form: &Fields) -> Result<Order, Wrong> {
+    let named = match asked.act {
+        Act::Adopt => Some(Named::of(form)?),
+        Act::Release | Act::Skip | Act::Reopen => None,
+    };
+    let instruction = reason::instruction(visit, form).map_err(|text| Wrong { at: "reason", text })?;
+    Ok(Order { instruction, named })
 }
 
 fn stale() -> Problems {
@@ -398,38 +439,37 @@ fn second_person(visit: &Visit, asked: &Asked) -> Result<(), Problems> {
     Ok(())
 }
 
-fn confirm_page(visit: &Visit, asked: &Asked, instruction: &Instruction) -> Response {
+fn confirm_page(visit: &Visit, asked: &Asked, order: &Order) -> Response {
+    let title = asked.act.title();
     let content = html! {
         (about(visit, asked))
-        h2 { "Your reason" }
-        p { bdi { (instruction.reason) } }
-        form method="post" action=(visit.path(&asked.path())) {
-            (hidden(visit, asked))
-            input type="hidden" name="reason" value=(instruction.reason);
-            input type="hidden" name="sure" value="yes";
-            div.actions {
-                button.main { "Yes: " (asked.act.title().to_lowercase()) }
-                a.button href={ (visit.base) "/invoices/" (asked.loaded.document.id) } { "No" }
-            }
-        }
+        @if let Some(named) = &order.named { (named.shown(&asked.loaded.document)) }
+        (Confirmation {
+            action: &visit.path(&asked.path()),
+            hidden: html! { (hidden(visit, asked)) @if let Some(named) = &order.named { (named.hidden()) } },
+            heading: "Your reason",
+            yes: asked.act.yes(),
+            back: &visit.path(&format!("/invoices/{}", asked.loaded.document.id)),
+        }.form(&order.instruction))
     };
-    page(visit, Part::Invoices, &format!("{}?", asked.act.title()), content).into_response()
+    page(visit, Part::Invoices, &format!("{title}?"), content).into_response()
 }
 
-async fn carry_out(
-    visit: &Visit,
-    asked: &Asked,
-    instruction: Instruction,
-    revision: u64,
-) -> Result<Response, Problems> {
+async fn carry_out(visit: &Visit, asked: &Asked, order: Order, revision: u64) -> Result<Response, Problems> {
     let id = asked.loaded.document.id;
     let context = visit.context();
     let seen = Some(revision);
     let rule = asked.rule.clone().unwrap_or_default();
-    let done = match asked.act {
-        Act::Release => operator::release_as_seen(&context, id, instruction, &rule, seen, false).await,
-        Act::Skip => operator::skip_as_seen(&context, id, instruction, seen, false).await,
-        Act::Reopen => operator::reopen_as_seen(&context, id, instruction, seen, false).await,
+    let Order { instruction, named } = order;
+    let done = match (asked.act, named) {
+        (Act::Adopt, None) => return Err(stale()),
+        (Act::Adopt, Some(named)) => {
+            let request = named.request(instruction);
+            operator::request_adoption_as_seen(&context, id, request, seen).await
+        }
+        (Act::Release, _) => operator::release_as_seen(&context, id, instruction, &rule, seen, false).await,
+        (Act::Skip, _) => operator::skip_as_seen(&context, id, instruction, seen, false).await,
+        (Act::Reopen, _) => operator::reopen_as_seen(&context, id, instruction, seen, false).await,
     };
     let done = done.map_err(problems)?;
     let waits_for_second = asked.act == Act::Release && done.after.release_request.is_some();

@@ -24,19 +24,30 @@ use maud::{Markup, html};
 use rust_decimal::Decimal;
 use std::collections::BTreeSet;
 
+fn unknown() -> Problems {
+    Problems::new(
+        StatusCode::NOT_FOUND,
+        "Not known here",
+        "No invoice of this id is known here. Coupa may not have approved it yet, or it belongs to another connection: search \
+         for its number.",
+    )
+}
+
 /// An invoice by the id in an address.
 pub(crate) async fn read(visit: &Visit, id: &str) -> Result<Loaded<InvoiceRecord>, Problems> {
-    let unknown = || {
-        Problems::new(
-            StatusCode::NOT_FOUND,
-            "Not known here",
-            "No invoice of this id is known here. Coupa may not have approved it yet, or it belongs to another connection: \
-             search for its number.",
-        )
-    };
     let id: InvoiceId = id.parse().map_err(|_| unknown())?;
     let found = load::<InvoiceRecord>(&*visit.books, RecordKey::Invoice(id)).await?;
     found.ok_or_else(unknown)
+}
+
+/// The same, as it was read with the page.
+fn read_beside(visit: &Visit, id: &str) -> Result<Loaded<InvoiceRecord>, Problems> {
+    let id: InvoiceId = id.parse().map_err(|_| unknown())?;
+    let stored = visit.beside(&RecordKey::Invoice(id))?.ok_or_else(unknown)?;
+    Ok(Loaded {
+        document: parse(stored)?,
+        revision: stored.revision,
+    })
 }
 
 /// What the page of one invoice shows.
@@ -149,7 +160,7 @@ fn perhaps(base: &str, read: &Read) -> Markup {
 /// `GET /invoices/{id}`.
 pub(crate) async fn show(visit: Visit, Path(id): Path<String>, Query(fields): Query<Fields>) -> Response {
     let read = async {
-        let loaded = read(&visit, &id).await?;
+        let loaded = read_beside(&visit, &id)?;
         let trail = visit.books.audit(&invoice_audit_name(loaded.document.id)).await?;
         let around = around(&visit, &loaded.document).await?;
         Ok::<_, Problems>(Read {
@@ -221,6 +232,12 @@ fn content(visit: &Visit, read: &Read, fields: &Fields) -> Markup {
                 }
             }
         }
+        @if let Some(request) = &record.adoption {
+            p.sentence {
+                bdi { (person_of(&request.instruction.by)) } " has named QAD's " bdi { (request.voucher) } " as its document ("
+                bdi { (request.instruction.reason) } "). It is looked up by itself before anything else is done with the invoice."
+            }
+        }
         (actions(visit, record))
         (beside(base, record, &read.around.others))
         (perhaps(base, read))
@@ -261,6 +278,8 @@ fn actions(visit: &Visit, record: &InvoiceRecord) -> Markup {
                 @if is_releasable(record) { a.button href=(visit.path(&path("release"))) { "Accept and release…" } }
                 @if record.state.is_skipped() { a.button href=(visit.path(&path("reopen"))) { "Take up again…" } }
                 @else if record.may_be_decided() { a.button href=(visit.path(&path("skip"))) { "Take out…" } }
+                @if explain::to_buyer(record).is_some() { a.button href=(visit.path(&path("ask-buyer"))) { "Ask the buyer…" } }
+                @if record.may_be_adopted() { a.button href=(visit.path(&path("adopt"))) { "It is in QAD already…" } }
             }
         } @else {
             p.soft { "You can read this. What to do with it is decided by a clerk or an approver." }
@@ -619,9 +638,16 @@ fn told(event: &Event) -> String {
         Event::Skipped { instruction } => by("took it out", instruction),
         Event::Reopened { instruction } => by("took it up again", instruction),
         Event::TakenIn { instruction } => by("had it taken in", instruction),
+        Event::AdoptionRequested { request } => by(
+            &format!("named QAD's {} as its document, to be looked up", request.voucher),
+            &request.instruction,
+        ),
+        Event::AdoptionRefused { voucher, problem } => {
+            format!("QAD's {voucher} was not taken as its document: {problem}")
+        }
         Event::Adopted {
             voucher, instruction, ..
-        } => by(&format!("named QAD's {voucher} as its document"), instruction),
+        } => by(&format!("had QAD's {voucher} taken as its document"), instruction),
     }
 }
 

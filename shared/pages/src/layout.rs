@@ -68,6 +68,7 @@ pub(crate) fn page(visit: &Visit, part: Part, title: &str, content: Markup) -> M
             button { "Sign out" }
         }
     };
+    let content = html! { (crate::notices::shown(visit)) (content) };
     shell(title, &visit.connection, nav, content, foot)
 }
 

@@ -5,20 +5,27 @@
 //! through [`flows::operator`], as on the command line.
 
 mod acts;
+mod buyer;
+mod compared;
 mod help;
 mod invoice;
 mod invoices;
+mod kept;
 mod layout;
 mod login;
 mod lookups;
 pub mod mail;
 mod month;
+mod named;
+mod notices;
 mod picture;
+mod reason;
 mod session;
 mod suppliers;
 mod today;
 mod words;
 
+pub use kept::Kept;
 pub use login::{Identity, IdentityProvider, Login, Returned, Started};
 pub use session::{Person, Role, Seal};
 pub use words::PlantClock;
@@ -34,8 +41,9 @@ use domain::ids::ConnectionId;
 use domain::problem::Problem;
 use domain::time::Timestamp;
 use domain::timing::Timing;
-use flows::ports::{Books, Chance, Clock, Queue, StoreError};
+use flows::ports::{Books, Chance, Clock, Queue, RecordKey, StoreError, StoredRecord};
 use flows::store::{Context, FlowError};
+use flows::{index, month_end, pause, plans, reconcile};
 use futures_util::FutureExt;
 use session::Session;
 
@@ -69,6 +77,8 @@ pub struct Console {
     pub timing: Timing,
     /// The clock on the wall of the plant.
     pub zone: PlantClock,
+    /// What pages keep between two requests.
+    pub kept: Kept,
 }
 
 /// The connection a request is about, as its address says.
@@ -166,11 +176,13 @@ fn router(console: Arc<Console>) -> Router {
         .route("/invoices/recheck", post(acts::recheck_view))
         .route("/invoices/{id}", get(invoice::show))
         .route("/invoices/{id}/recheck", post(acts::recheck))
+        .route("/invoices/{id}/ask-buyer", get(buyer::ask))
         .route("/invoices/{id}/{act}", get(acts::ask).post(acts::answer))
         .route("/find", get(invoices::find))
         .route("/suppliers", get(suppliers::show))
         .route("/month", get(month::latest))
         .route("/accrual.csv", get(month::accrual))
+        .route("/month/{month}/differences.csv", get(compared::differences))
         .route("/month/{month}", get(month::show).post(month::sign))
         .route("/lookups", get(lookups::show))
         .route("/plans/allow", get(lookups::ask).post(lookups::answer))
@@ -253,6 +265,18 @@ pub fn closed(problem: &Problem) -> Response {
     let mut response = plain_page(StatusCode::SERVICE_UNAVAILABLE, "Closed", &text);
     protect(response.headers_mut(), true, "");
     response
+}
+
+/// Scheme and host of a request; empty for a host that is none.
+fn origin_of(headers: &HeaderMap, secure: bool) -> String {
+    let host = headers.get(header::HOST).and_then(|value| value.to_str().ok());
+    let is_host = |host: &&str| {
+        let of_host = |letter: u8| letter.is_ascii_alphanumeric() || b".-:[]".contains(&letter);
+        !host.is_empty() && host.bytes().all(of_host)
+    };
+    let scheme = if secure { "https" } else { "http" };
+    let origin = host.filter(is_host).map(|host| format!("{scheme}://{host}"));
+    origin.unwrap_or_default()
 }
 
 /// Whether a form was sent from a page of this host. A browser says so in `Origin`; what does not say it is refused.
@@ -345,9 +369,46 @@ pub(crate) struct Visit {
     pub(crate) books: Arc<dyn Books>,
     pub(crate) console: Arc<Console>,
     pub(crate) id: ConnectionId,
+    /// Scheme and host under which the page was asked for; empty when the browser named none that can be one.
+    origin: String,
+    /// What keeps the flows from beginning anything; `None` when the register gave no answer.
+    pub(crate) stops: Option<pause::Stops>,
+    /// What was read together with it.
+    beside: Result<BTreeMap<RecordKey, Option<StoredRecord>>, StoreError>,
+}
+
+/// What a page is read with, beside what every page says: one read instead of two.
+fn keys_beside(path: &str) -> Vec<RecordKey> {
+    match path.split('/').collect::<Vec<_>>().as_slice() {
+        ["", ""] => vec![index::progress_key()],
+        ["", "suppliers"] => vec![index::progress_key(), plans::key(None)],
+        ["", "invoices", id] => id.parse().map(RecordKey::Invoice).into_iter().collect(),
+        ["", "month", month] => vec![month_end::key(month), reconcile::key()],
+        ["", "month", _, "differences.csv"] => vec![reconcile::key()],
+        _ => vec![],
+    }
+}
+
+/// What an act rests on, or is looked at right after one, is read as it is now; all else may lag by a moment.
+fn is_fresh(method: &Method, keys: &[RecordKey]) -> bool {
+    method == Method::POST || keys.iter().any(|key| matches!(key, RecordKey::Invoice(_)))
 }
 
 impl Visit {
+    /// A record that was read with the page, as [`keys_beside`] names them.
+    pub(crate) fn beside(&self, key: &RecordKey) -> Result<Option<&StoredRecord>, Problems> {
+        let read = self
+            .beside
+            .as_ref()
+            .map_err(|error| Problems::from(error.clone()))?;
+        // What was not read is not "nothing there".
+        let found = read.get(key).ok_or_else(|| {
+            let text = "The address is written in another way than ours: go on from one of the pages above.";
+            Problems::new(StatusCode::NOT_FOUND, "Not found", text)
+        })?;
+        Ok(found.as_ref())
+    }
+
     /// The token of the forms that go to this path of the page.
     pub(crate) fn token(&self, path: &str) -> String {
         self.session.form_token(&format!("{}{path}", self.base))
@@ -372,6 +433,11 @@ impl Visit {
     /// A sentence as it is told here: by the plant's clock, without the verbs of a terminal that nobody here has.
     pub(crate) fn sentence(&self, text: &str) -> String {
         self.clock.sentence(&words::without_verbs(text))
+    }
+
+    /// The whole address of a path, for what leaves the page.
+    pub(crate) fn link(&self, path: &str) -> String {
+        format!("{}{}{path}", self.origin, self.base)
     }
 
     pub(crate) fn path(&self, path: &str) -> String {
@@ -405,8 +471,19 @@ impl FromRequestParts<Arc<Console>> for Visit {
                 "There is no such connection.",
             ));
         };
+        let keys = [pause::stops_keys(), keys_beside(parts.uri.path())].concat();
+        let found = if is_fresh(&parts.method, &keys) {
+            books.read(&keys).await
+        } else {
+            books.glance(&keys).await
+        };
+        let stops = stops_of(found.as_deref().unwrap_or_default(), found.is_ok(), now);
+        let beside = found.map(|found| keys.iter().cloned().zip(found).collect());
         Ok(Self {
             session,
+            origin: origin_of(&parts.headers, !console.login.is_local()),
+            stops,
+            beside,
             connection: asked.connection.to_string(),
             base: asked.base,
             now,
@@ -416,6 +493,21 @@ impl FromRequestParts<Arc<Console>> for Visit {
             id: asked.connection,
             console,
         })
+    }
+}
+
+/// What keeps the flows from beginning anything; `None` when the register gave no answer that can be read.
+fn stops_of(found: &[Option<StoredRecord>], is_answer: bool, now: Timestamp) -> Option<pause::Stops> {
+    let of_stops = found.get(..pause::stops_keys().len()).unwrap_or_default();
+    if !is_answer {
+        return None;
+    }
+    match pause::stops_in(of_stops, now) {
+        Ok(stops) => Some(stops),
+        Err(error) => {
+            tracing::warn!(problem = %error.problem(), "console");
+            None
+        }
     }
 }
 

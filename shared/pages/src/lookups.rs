@@ -3,15 +3,16 @@
 
 use crate::acts::{forbidden, form_is_own, problems};
 use crate::layout::{Part, left_out, page, refused, with_status};
+use crate::reason::{self, Confirmation};
 use crate::suppliers::tabs;
 use crate::words::code;
 use crate::{Fields, Problems, Role, Visit, login};
 use axum::extract::{Form, Query};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Redirect, Response};
-use domain::instruction::{Instruction, REASON_CHARACTERS_MIN};
+use domain::instruction::Instruction;
 use domain::plans::{PlanRecord, PlanState};
-use domain::problem::{Problem, TEXT_CHARACTERS_MAX};
+use domain::problem::Problem;
 use flows::operator;
 use flows::plans;
 use flows::ports::{Collection, RecordGroup};
@@ -180,16 +181,13 @@ fn hidden(visit: &Visit, asked: &Asked) -> Markup {
     }
 }
 
-fn form_page(visit: &Visit, asked: &Asked, reason: &str, complaint: Option<&str>) -> Response {
+fn form_page(visit: &Visit, asked: &Asked, given: &str, complaint: Option<&str>) -> Response {
     let content = html! {
         (about(asked))
         @if may(visit) {
             form method="post" action=(visit.path(PATH)) {
                 (hidden(visit, asked))
-                label for="reason" { "Why? It goes into the audit trail with your name." }
-                @if let Some(complaint) = complaint { p.sentence.need id="complaint" { (complaint) } }
-                textarea id="reason" name="reason" required maxlength=(TEXT_CHARACTERS_MAX) minlength=(REASON_CHARACTERS_MIN)
-                    aria-describedby=[complaint.map(|_| "complaint")] { (reason) }
+                (reason::field(reason::WHY, given, complaint))
                 div.actions { button.main { "Go on" } a.button href={ (visit.base) (asked.back()) } { "Leave it" } }
             }
         } @else {
@@ -197,12 +195,8 @@ fn form_page(visit: &Visit, asked: &Asked, reason: &str, complaint: Option<&str>
             p { a href={ (visit.base) (asked.back()) } { "Back" } }
         }
     };
-    let status = if complaint.is_some() {
-        StatusCode::UNPROCESSABLE_ENTITY
-    } else {
-        StatusCode::OK
-    };
-    with_status(status, page(visit, Part::Suppliers, &asked.title(), content))
+    let page = page(visit, Part::Suppliers, &asked.title(), content);
+    with_status(reason::status(complaint), page)
 }
 
 /// `POST /plans/allow`: with `sure`, it is allowed; without, it is confirmed first.
@@ -219,18 +213,19 @@ async fn answered(visit: &Visit, form: &Fields) -> Result<Response, Problems> {
         return Err(forbidden("A plan is allowed by an approver. Nothing was done."));
     }
     let asked = asked(visit, form).await?;
-    let text = |name: &str| form.get(name).map_or("", String::as_str);
-    if text("plan") != asked.sha256 {
+    if reason::text(form, "plan") != asked.sha256 {
         let text =
             "The plan has changed since you looked at it. Nothing was done: look at it again, then decide.";
         return Err(Problems::new(StatusCode::CONFLICT, "It has changed", text));
     }
-    let Ok(instruction) = Instruction::new(&visit.session.person.by, text("reason")) else {
-        let complaint =
-            format!("Say why in at least {REASON_CHARACTERS_MIN} characters, for the one who audits it.");
-        return Ok(form_page(visit, &asked, text("reason"), Some(&complaint)));
+    let instruction = match reason::instruction(visit, form) {
+        Ok(instruction) => instruction,
+        Err(complaint) => {
+            let given = reason::text(form, "reason");
+            return Ok(form_page(visit, &asked, given, Some(&complaint)));
+        }
     };
-    if text("sure") != "yes" {
+    if !reason::is_sure(form) {
         return Ok(confirm_page(visit, &asked, &instruction));
     }
     operator::allow_plan(
@@ -248,17 +243,13 @@ async fn answered(visit: &Visit, form: &Fields) -> Result<Response, Problems> {
 fn confirm_page(visit: &Visit, asked: &Asked, instruction: &Instruction) -> Response {
     let content = html! {
         (about(asked))
-        h2 { "Your reason" }
-        p { bdi { (instruction.reason) } }
-        form method="post" action=(visit.path(PATH)) {
-            (hidden(visit, asked))
-            input type="hidden" name="reason" value=(instruction.reason);
-            input type="hidden" name="sure" value="yes";
-            div.actions {
-                button.main { "Yes: allow exactly this plan" }
-                a.button href={ (visit.base) (asked.back()) } { "No" }
-            }
-        }
+        (Confirmation {
+            action: &visit.path(PATH),
+            hidden: hidden(visit, asked),
+            heading: "Your reason",
+            yes: "Yes: allow exactly this plan",
+            back: &visit.path(asked.back()),
+        }.form(instruction))
     };
     page(visit, Part::Suppliers, &asked.title(), content).into_response()
 }

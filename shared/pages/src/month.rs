@@ -1,7 +1,10 @@
 //! Month end: what came in and what is in QAD, what has to be accrued, and the signature.
 
+use crate::acts::form_is_own;
+use crate::compared::Compared;
 use crate::invoices::{FILE_ROWS_MAX, Wanted, all, attachment, name_of, word_of};
 use crate::layout::{Part, page, refused};
+use crate::reason::{self, Confirmation};
 use crate::today::DAY_MILLIS;
 use crate::words::{amounts, date, sums};
 use crate::{Fields, Problems, Role, Visit, picture};
@@ -10,16 +13,19 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Redirect, Response};
 use domain::csv::csv as comma_separated;
 use domain::index::View;
-use domain::instruction::{Instruction, REASON_CHARACTERS_MIN};
-use domain::problem::TEXT_CHARACTERS_MAX;
+use domain::instruction::Instruction;
+use domain::lifecycle::InvoiceRecord;
+use domain::matching::LineCoding;
+use domain::policy::ChargeAccount;
 use domain::time::Date;
 use flows::index::{self, Row, Standing, Sums};
 use flows::month_end::{self, MonthEnd};
-use flows::store::Loaded;
+use flows::ports::RecordKey;
+use flows::store::{Loaded, parse};
 use maud::{Markup, html};
 
 /// A month as `2026-11`, and the first day of it.
-fn month_of(text: &str) -> Result<(String, Date), Problems> {
+pub(crate) fn month_of(text: &str) -> Result<(String, Date), Problems> {
     let first: Option<Date> = format!("{text}-01").parse().ok().filter(|_| text.len() == 7);
     first.map(|first| (text.to_owned(), first)).ok_or_else(|| {
         Problems::new(
@@ -50,6 +56,7 @@ struct Read {
     posted: Sums,
     standing: Standing,
     end: Loaded<MonthEnd>,
+    compared: Compared,
 }
 
 async fn read(visit: &Visit, month: &str) -> Result<Read, Problems> {
@@ -66,7 +73,8 @@ async fn read(visit: &Visit, month: &str) -> Result<Read, Problems> {
         }
     }
     Ok(Read {
-        end: month_end::of(&*visit.books, &month).await?,
+        end: month_end::at(visit.beside(&month_end::key(&month))?, &month)?,
+        compared: Compared::of(visit, &month)?,
         month,
         first,
         posted,
@@ -79,22 +87,36 @@ impl Read {
         self.standing.views.get(&view).cloned().unwrap_or_default()
     }
 
-    /// What nobody can account for yet: answers that were lost.
-    fn unexplained(&self) -> i64 {
+    /// Answers that were lost.
+    fn lost(&self) -> i64 {
         self.standing.unknown.count
     }
 
+    /// Why it cannot be signed; `None` when it can.
+    fn in_the_way(&self) -> Option<&'static str> {
+        if self.lost() != 0 {
+            Some("It can be signed when no answer is missing any more.")
+        } else if self.compared.unexplained_count() != 0 {
+            Some(
+                "It can be signed when nothing of it is unexplained any more: clear up what is named above; the next comparison sees it.",
+            )
+        } else {
+            None
+        }
+    }
+
     /// What is signed, in words.
-    fn figures(&self) -> String {
+    fn figures(&self, visit: &Visit) -> String {
         let open: Vec<String> = [View::NeedsYou, View::Waits, View::Working]
             .into_iter()
             .map(|view| format!("{}: {}", name_of(view).to_lowercase(), sums(&self.of(view))))
             .collect();
         format!(
-            "posted in {}: {}; {}",
+            "posted in {}: {}; {}; {}",
             self.month,
             sums(&self.posted),
-            open.join("; ")
+            open.join("; "),
+            self.compared.figures(visit)
         )
     }
 
@@ -114,7 +136,7 @@ fn content(visit: &Visit, read: &Read, complaint: Option<&str>) -> Markup {
         .last_of_month()
         .tomorrow()
         .map(|day| day.strftime("%Y-%m").to_string());
-    let sentence = if read.unexplained() == 0 {
+    let sentence = if read.lost() == 0 {
         "sentence done"
     } else {
         "sentence need"
@@ -127,8 +149,8 @@ fn content(visit: &Visit, read: &Read, complaint: Option<&str>) -> Markup {
         }
         p class=(sentence) {
             "Posted in QAD in this month (days in UTC): " (sums(&read.posted)) ". "
-            @if read.unexplained() == 0 { "No answer of QAD or Coupa is missing." }
-            @else { "The answer is missing for " (read.unexplained()) ": it is looked up by itself, and must be found before the month is signed." }
+            @if read.lost() == 0 { "No answer of QAD or Coupa is missing." }
+            @else { "The answer is missing for " (read.lost()) ": it is looked up by itself, and must be found before the month is signed." }
         }
         h2 { "Not in QAD at this moment: to be accrued" }
         div.wrap { table.cards {
@@ -150,8 +172,8 @@ fn content(visit: &Visit, read: &Read, complaint: Option<&str>) -> Markup {
             (name_of(View::Working), "b4", read.of(View::Working)),
             ("Posted in this month", "b3", read.posted.clone()),
         ])) }
-        p.soft { "Amounts of different currencies are never added. Coupa and QAD themselves are compared by the reconciliation,
-            which whoever runs this product starts." }
+        p.soft { "Amounts of different currencies are never added." }
+        (read.compared.shown(visit))
         (signatures(visit, read))
         @if visit.session.person.is_any(&[Role::Controller]) { (signing(visit, read, complaint)) }
     }
@@ -165,7 +187,7 @@ pub(crate) async fn accrual(visit: Visit) -> Response {
     }
 }
 
-const ACCRUAL_HEADER: [&str; 16] = [
+const ACCRUAL_HEADER: [&str; 24] = [
     "as_of_utc",
     "stands",
     "coupa_id",
@@ -182,22 +204,73 @@ const ACCRUAL_HEADER: [&str; 16] = [
     "since_utc",
     "days",
     "due_date",
+    "line",
+    "line_net",
+    "gl_account",
+    "sub_account",
+    "cost_center",
+    "project",
+    "coupa_account",
+    "link",
 ];
+
+/// Invoices of the file that are read at a time.
+const RECORDS_AT_ONCE: usize = 500;
 
 async fn accrual_file(visit: &Visit) -> Result<String, Problems> {
     let mut lines = Vec::new();
     for view in [View::NeedsYou, View::Waits, View::Working] {
-        for row in all(visit, &Wanted::view(view), FILE_ROWS_MAX).await? {
-            // Of what is in QAD already, only its payments wait for somebody.
-            if row.voucher.is_empty() {
-                lines.push(accrual_line(visit, view, &row));
+        let mut rows = all(visit, &Wanted::view(view), FILE_ROWS_MAX).await?;
+        // Of what is in QAD already, only its payments wait for somebody.
+        rows.retain(|row| row.voucher.is_empty());
+        for some in rows.chunks(RECORDS_AT_ONCE) {
+            let keys: Vec<RecordKey> = some.iter().map(|row| RecordKey::Invoice(row.id)).collect();
+            let stored = visit.books.read(&keys).await?;
+            for (row, stored) in some.iter().zip(&stored) {
+                let record: Option<InvoiceRecord> = stored.as_ref().map(parse).transpose()?;
+                let coding = record.map(|record| record.coding).unwrap_or_default();
+                lines.extend(accrual_lines(visit, view, row, &coding));
             }
         }
     }
     Ok(comma_separated(&ACCRUAL_HEADER, &lines))
 }
 
-fn accrual_line(visit: &Visit, view: View, row: &Row) -> Vec<String> {
+/// One line for each account, the total on the first alone, so that a column can be added up; one without an account of an invoice
+/// whose coding is not known.
+fn accrual_lines(visit: &Visit, view: View, row: &Row, coding: &[LineCoding]) -> Vec<Vec<String>> {
+    let unknown = [None];
+    let parts: Vec<Option<&LineCoding>> = match coding {
+        [] => unknown.to_vec(),
+        coding => coding.iter().map(Some).collect(),
+    };
+    let lines = parts.into_iter().enumerate().map(|(number, part)| {
+        let mut line = accrual_line(visit, view, row, number == 0);
+        line.extend(coding_cells(part));
+        line.push(visit.link(&format!("/invoices/{}", row.id)));
+        line
+    });
+    lines.collect()
+}
+
+fn coding_cells(part: Option<&LineCoding>) -> [String; 7] {
+    let account = part.and_then(|part| part.account.as_ref());
+    let of_account = |text: fn(&ChargeAccount) -> String| account.map(text).unwrap_or_default();
+    [
+        part.and_then(|part| part.line)
+            .map(|line| line.to_string())
+            .unwrap_or_default(),
+        part.map(|part| part.amount.normalize().to_string())
+            .unwrap_or_default(),
+        of_account(|account| account.gl_account.to_string()),
+        of_account(|account| account.sub_account.clone()),
+        of_account(|account| account.cost_center.clone()),
+        of_account(|account| account.project.clone()),
+        part.map(|part| part.coupa.clone()).unwrap_or_default(),
+    ]
+}
+
+fn accrual_line(visit: &Visit, view: View, row: &Row, is_first: bool) -> Vec<String> {
     let day = |day: Option<Date>| day.map(|day| day.to_string()).unwrap_or_default();
     let days = visit.now.millis_since(row.since).max(0).checked_div(DAY_MILLIS);
     vec![
@@ -211,7 +284,11 @@ fn accrual_line(visit: &Visit, view: View, row: &Row) -> Vec<String> {
         row.reference.clone(),
         day(row.date),
         row.order.clone(),
-        row.total.normalize().to_string(),
+        if is_first {
+            row.total.normalize().to_string()
+        } else {
+            String::new()
+        },
         row.currency.clone(),
         row.code.clone(),
         row.since.to_string(),
@@ -234,15 +311,13 @@ fn signatures(visit: &Visit, read: &Read) -> Markup {
 }
 
 fn signing(visit: &Visit, read: &Read, complaint: Option<&str>) -> Markup {
-    if read.unexplained() != 0 {
-        return html! { p { "It can be signed when no answer is missing any more." } };
+    if let Some(why) = read.in_the_way() {
+        return html! { p { (why) } };
     }
     html! {
         form.noprint method="post" action=(visit.path(&read.path())) {
             (hidden(visit, read))
-            label for="reason" { "Your note; it goes into the audit trail with your name and these figures" }
-            @if let Some(complaint) = complaint { p.sentence.need id="complaint" { (complaint) } }
-            textarea id="reason" name="reason" required minlength=(REASON_CHARACTERS_MIN) maxlength=(TEXT_CHARACTERS_MAX) {}
+            (reason::field("Your note; it goes into the audit trail with your name and these figures", "", complaint))
             div.actions { button.main { "Sign " (date(read.first)) " to " (date(read.first.last_of_month())) " off" } }
         }
     }
@@ -253,7 +328,7 @@ fn hidden(visit: &Visit, read: &Read) -> Markup {
     html! {
         input type="hidden" name="t" value=(visit.token(&read.path()));
         input type="hidden" name="revision" value=(read.end.revision);
-        input type="hidden" name="figures" value=(read.figures());
+        input type="hidden" name="figures" value=(read.figures(visit));
     }
 }
 
@@ -262,18 +337,14 @@ fn confirm_page(visit: &Visit, read: &Read, instruction: &Instruction, has_chang
         h1 { "Sign off " (date(read.first)) " to " (date(read.first.last_of_month())) "?" }
         p.sentence { "Your name goes into the audit trail under these figures. It cannot be taken back; signing again is told beside it." }
         @if has_changed { p.sentence.need { "The figures have changed since the page before: these are those of now." } }
-        p { (read.figures()) }
-        h2 { "Your note" }
-        p { bdi { (instruction.reason) } }
-        form method="post" action=(visit.path(&read.path())) {
-            (hidden(visit, read))
-            input type="hidden" name="reason" value=(instruction.reason);
-            input type="hidden" name="sure" value="yes";
-            div.actions {
-                button.main { "Yes: sign it off" }
-                a.button href=(visit.path(&read.path())) { "No" }
-            }
-        }
+        p { (read.figures(visit)) }
+        (Confirmation {
+            action: &visit.path(&read.path()),
+            hidden: hidden(visit, read),
+            heading: "Your note",
+            yes: "Yes: sign it off",
+            back: &visit.path(&read.path()),
+        }.form(instruction))
     };
     page(visit, Part::Month, "Sign off?", content).into_response()
 }
@@ -289,22 +360,16 @@ pub(crate) async fn sign(visit: Visit, Path(month): Path<String>, Form(form): Fo
 async fn signed(visit: &Visit, month: &str, form: &Fields) -> Result<Response, Problems> {
     let refuse = |text: &str| Problems::new(StatusCode::FORBIDDEN, "Refused", text);
     let read = read(visit, month).await?;
-    if !visit.is_own(&read.path(), form) {
-        return Err(refuse(
-            "The form is not from your present session. Nothing was done: open the page again.",
-        ));
-    }
+    form_is_own(visit, &read.path(), form)?;
     if !visit.session.person.is_any(&[Role::Controller]) {
         return Err(refuse("A month is signed off by a controller. Nothing was done."));
     }
-    if read.unexplained() != 0 {
-        return Err(refuse(
-            "An answer is missing: the month cannot be signed yet. Nothing was done.",
-        ));
+    if let Some(why) = read.in_the_way() {
+        return Err(refuse(&format!("{why} Nothing was done.")));
     }
-    let text = |name: &str| form.get(name).map_or("", String::as_str);
-    let is_sure = text("sure") == "yes";
-    let has_changed = text("figures") != read.figures() || text("revision") != read.end.revision.to_string();
+    let is_sure = reason::is_sure(form);
+    let has_changed = reason::text(form, "figures") != read.figures(visit)
+        || reason::text(form, "revision") != read.end.revision.to_string();
     // Nobody signs figures that were not in sight; those of now are on the page that asks once more.
     if is_sure && has_changed {
         return Err(Problems::new(
@@ -313,11 +378,13 @@ async fn signed(visit: &Visit, month: &str, form: &Fields) -> Result<Response, P
             "The figures have changed since you looked at them. Nothing was signed: look at them again.",
         ));
     }
-    let Ok(instruction) = Instruction::new(&visit.session.person.by, text("reason")) else {
-        let complaint = format!("Write a note of at least {REASON_CHARACTERS_MIN} characters.");
-        let content = content(visit, &read, Some(&complaint));
-        let page = page(visit, Part::Month, "Month end", content);
-        return Ok(crate::layout::with_status(StatusCode::UNPROCESSABLE_ENTITY, page));
+    let instruction = match reason::instruction(visit, form) {
+        Ok(instruction) => instruction,
+        Err(complaint) => {
+            let content = content(visit, &read, Some(&complaint));
+            let page = page(visit, Part::Month, "Month end", content);
+            return Ok(crate::layout::with_status(reason::status(Some(&complaint)), page));
+        }
     };
     if !is_sure {
         return Ok(confirm_page(visit, &read, &instruction, has_changed));
@@ -327,7 +394,7 @@ async fn signed(visit: &Visit, month: &str, form: &Fields) -> Result<Response, P
         &read.month,
         read.end.revision,
         instruction,
-        read.figures(),
+        read.figures(visit),
     )
     .await?;
     Ok(Redirect::to(&visit.path(&read.path())).into_response())

@@ -8,13 +8,13 @@ use axum::extract::Query;
 use axum::response::{IntoResponse, Response};
 use domain::plans::PlanRecord;
 use domain::suppliers::SupplierId;
-use flows::index::entries::{self, AWAITED_MAX, Counted, SupplierRow};
-use flows::index::{self, AWAITED_LIST, Row, Sums};
+use flows::index::entries::{self, Counted, SupplierRow};
+use flows::index::{self, Row, Sums};
 use flows::plans;
 use flows::ports::RowsAsked;
 use flows::store::parse;
 use maud::{Markup, html};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 /// Invoices and proposals of a page.
 const AWAITED_ROWS: usize = 25;
@@ -37,12 +37,10 @@ pub(crate) async fn show(visit: Visit, Query(fields): Query<Fields>) -> Response
 }
 
 struct Read {
-    /// Invoices that wait for their supplier, by supplier, and where the next page begins.
-    awaited: (Vec<Row>, Option<String>),
+    /// Invoices that wait for their supplier, by supplier, each with Coupa's id of it, and where the next page begins.
+    awaited: (Vec<(u64, Row)>, Option<String>),
     proposed: (Vec<SupplierRow>, Option<String>),
     counted: Counted,
-    /// How many invoices wait for those of Coupa that are shown.
-    waiting: BTreeMap<u64, Sums>,
     plan: Option<PlanRecord>,
     whole: bool,
 }
@@ -53,7 +51,7 @@ fn beyond<'f>(fields: &'f Fields, name: &str) -> Option<&'f str> {
     text.filter(|text| !text.is_empty() && text.len() <= PLACE_BYTES_MAX)
 }
 
-/// Four reads, whatever the register holds.
+/// Four reads at most with that of every page, whatever the register holds.
 async fn read(visit: &Visit, fields: &Fields) -> Result<Read, Problems> {
     let books = &*visit.books;
     let asked = RowsAsked {
@@ -61,23 +59,13 @@ async fn read(visit: &Visit, fields: &Fields) -> Result<Read, Problems> {
         newest_first: false,
         limit: AWAITED_ROWS,
     };
-    let awaited = index::page(books, AWAITED_LIST, &asked).await?;
-    let proposed = entries::proposed(books, beyond(fields, "after"), PROPOSED_ROWS).await?;
-    let in_coupa = proposed.0.iter().flat_map(of_coupa).collect::<BTreeSet<u64>>();
-    let asked_for = in_coupa.into_iter().take(AWAITED_MAX).collect();
-    let (counted, waiting) = entries::counted(books, &asked_for).await?;
-    let mut found = books
-        .read(&[plans::key(None), index::progress_key()])
-        .await?
-        .into_iter();
-    let plan = found.next().flatten();
+    let whole = index::progress_in(visit.beside(&index::progress_key())?)?.complete;
     Ok(Read {
-        awaited,
-        proposed,
-        counted,
-        waiting,
-        plan: plan.as_ref().map(parse).transpose()?,
-        whole: index::progress_in(found.next().flatten().as_ref())?.complete,
+        awaited: index::awaited(books, &asked).await?,
+        proposed: entries::proposed(books, beyond(fields, "after"), PROPOSED_ROWS).await?,
+        counted: visit.console.kept.counted(visit, whole).await?,
+        plan: visit.beside(&plans::key(None))?.map(parse).transpose()?,
+        whole,
     })
 }
 
@@ -122,8 +110,11 @@ fn content(visit: &Visit, fields: &Fields, read: &Read) -> Markup {
 }
 
 /// The rows of one supplier, which follow each other.
-fn groups(rows: &[Row]) -> Vec<&[Row]> {
-    rows.chunk_by(|one, two| one.supplier == two.supplier).collect()
+fn groups(rows: &[(u64, Row)]) -> Vec<Vec<Row>> {
+    let groups = rows.chunk_by(|(_, one), (_, two)| one.supplier == two.supplier);
+    groups
+        .map(|group| group.iter().map(|(_, row)| row.clone()).collect())
+        .collect()
 }
 
 fn awaited(visit: &Visit, fields: &Fields, read: &Read) -> Markup {
@@ -158,21 +149,20 @@ fn total(rows: &[Row]) -> Sums {
     total
 }
 
-/// How many invoices wait for a supplier, or for one that it may be.
-fn waits(row: &SupplierRow, waiting: &BTreeMap<u64, Sums>) -> String {
+/// How many invoices wait for a supplier, or for one that it may be: counted where all that wait are on the page, else they are led
+/// to, because a count of each would cost more than the page.
+fn waits(visit: &Visit, fields: &Fields, row: &SupplierRow, read: &Read) -> Markup {
     let ids = of_coupa(row);
-    let known: Vec<i64> = ids
-        .iter()
-        .filter_map(|id| waiting.get(id).map(|sums| sums.count))
-        .collect();
-    if known.len() < ids.len() {
-        // More suppliers than one question may name.
-        return "not counted here".to_owned();
+    let (rows, next) = &read.awaited;
+    if next.is_none() && beyond(fields, "invoices-after").is_none() {
+        return html! { (rows.iter().filter(|(supplier, _)| ids.contains(supplier)).count()) };
     }
-    known
-        .into_iter()
-        .fold(0i64, |sum, count| sum.saturating_add(count))
-        .to_string()
+    html! {
+        @if ids.is_empty() { "0" }
+        @for id in &ids {
+            a href={ (visit.base) "/suppliers?invoices-after=" (index::awaited_before(*id)) } { "Those of Coupa " (id) " and after" } " "
+        }
+    }
 }
 
 fn proposals(visit: &Visit, fields: &Fields, read: &Read) -> Markup {
@@ -198,7 +188,7 @@ fn proposals(visit: &Visit, fields: &Fields, read: &Read) -> Markup {
                     tr {
                         th scope="row" { bdi { (row.words) } }
                         td data-h="Perhaps" { ul { @for (_, words) in &row.perhaps { li { bdi { (words) } } } } }
-                        td data-h="Invoices that wait" { (waits(row, &read.waiting)) }
+                        td data-h="Invoices that wait" { (waits(visit, fields, row, read)) }
                     }
                 } }
             } }))

@@ -1,15 +1,16 @@
 //! The first page: one sentence, four figures, the causes, what the last days were like.
 
+use crate::kept::Days;
 use crate::layout::{Part, page, refused};
 use crate::words::{amounts, code, invoices, money};
 use crate::{Problems, Visit, picture};
 use axum::response::{IntoResponse, Response};
 use domain::index::View;
 use domain::time::{Date, Timestamp};
-use flows::index::{self, Entered, Row, Standing, Sums};
-use flows::pause;
+use flows::index::{self, Row, Standing, Sums};
 use flows::ports::RowsAsked;
 use maud::{Markup, html};
+use std::sync::Arc;
 
 /// Days of the picture.
 const PICTURE_DAYS: usize = 14;
@@ -26,12 +27,8 @@ pub(crate) async fn show(visit: Visit) -> Response {
 
 struct Today {
     standing: Standing,
-    days: Vec<Date>,
-    entered: Entered,
-    /// Since which days those wait that do.
-    began: Entered,
+    days: Arc<Days>,
     oldest: Option<Row>,
-    paused: Option<pause::Pause>,
     whole: bool,
 }
 
@@ -43,24 +40,19 @@ async fn read(visit: &Visit) -> Result<Today, Problems> {
             visit.now.plus_millis(ago.saturating_neg()).date_utc()
         })
         .collect();
-    let mut months: Vec<String> = days.iter().map(|day| day.strftime("%Y-%m").to_string()).collect();
-    months.dedup();
-    let books = &*visit.books;
-    let (standing, entered, began) = index::figures_since(books, &months, &months).await?;
+    let whole = index::progress_in(visit.beside(&index::progress_key())?)?.complete;
+    let (standing, days) = visit.console.kept.days(visit, days, whole).await?;
     let asked = RowsAsked {
         beyond: None,
         newest_first: false,
         limit: 1,
     };
-    let (oldest, _) = index::page(books, &index::list_of(View::NeedsYou, None), &asked).await?;
+    let (oldest, _) = index::page(&*visit.books, &index::list_of(View::NeedsYou, None), &asked).await?;
     Ok(Today {
         standing,
         days,
-        entered,
-        began,
         oldest: oldest.into_iter().next(),
-        paused: pause::of(books, pause::Flow::Invoices).await?,
-        whole: index::progress(books).await?.complete,
+        whole,
     })
 }
 
@@ -97,10 +89,11 @@ fn content(visit: &Visit, today: &Today) -> Markup {
     let mood = if needs.count > 0 { "need" } else { "done" };
     html! {
         h1 { "Today" }
-        @if let Some(pause) = &today.paused {
+        @if today.standing.delayed.count > 0 {
             p.sentence {
-                strong { "Posting is paused" } " since " (visit.clock.instant(pause.since)) ": "
-                bdi { (pause.instruction.reason) } ". Nothing is lost; what waits goes on when the pause ends."
+                strong { "Coupa or QAD could not be asked" } " about " (invoices(today.standing.delayed.count)) " when "
+                @if today.standing.delayed.count == 1 { "it was" } @else { "they were" }
+                " last looked at: that is repeated by itself, and each says why. If it stays, tell whoever runs this product."
             }
         }
         @if !today.whole {
@@ -126,9 +119,10 @@ fn content(visit: &Visit, today: &Today) -> Markup {
         }
         (causes(base, &today.standing))
         div.pics {
-            (picture::days(&today.days, &today.entered))
-            (picture::ages(&picture::by_age(visit.now.date_utc(), &today.began, &today.standing)))
+            (picture::days(&today.days.days, &today.days.entered))
+            (picture::ages(&picture::by_age(today.days.at.date_utc(), &today.days.began, &today.days.standing)))
         }
+        p.soft { "The pictures are as of " (visit.clock.instant(today.days.at)) "." }
     }
 }
 

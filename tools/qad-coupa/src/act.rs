@@ -107,28 +107,13 @@ pub(crate) struct AdoptOptions {
     /// The invoice: any of its keys.
     key: String,
     /// QAD's number of the document: year/daybook/number.
-    #[arg(long, value_parser = voucher)]
+    #[arg(long)]
     voucher: Voucher,
     /// QAD's total, when it differs from Coupa's and that is accepted.
     #[arg(long, value_name = "AMOUNT", value_parser = amount, allow_negative_numbers = true)]
     accept_total: Option<Decimal>,
     #[command(flatten)]
     why: ReasonOption,
-}
-
-fn voucher(text: &str) -> Result<Voucher, String> {
-    let expected = "year/daybook/number, as 2026/SI/100012";
-    let mut parts = text.trim().split('/');
-    let (Some(year), Some(daybook), Some(number), None) =
-        (parts.next(), parts.next(), parts.next(), parts.next())
-    else {
-        return Err(expected.to_owned());
-    };
-    Ok(Voucher {
-        year: year.parse().map_err(|_| expected.to_owned())?,
-        daybook: daybook.to_owned(),
-        number: number.parse().map_err(|_| expected.to_owned())?,
-    })
 }
 
 fn amount(text: &str) -> Result<Decimal, String> {
@@ -710,15 +695,6 @@ mod tests {
         assert!(refused("-795.5 USD").ends_with("`--accept-total -795.5`."));
         for other in ["USD", "Coupa 7", "Coupa 7, INV-7"] {
             assert_eq!(refused(other), "As it was.");
-        }
-    }
-
-    #[test]
-    fn a_voucher_is_read_as_it_is_shown() {
-        let read = voucher(" 2026/SI/100012 ").unwrap();
-        assert_eq!(read.to_string(), "2026/SI/100012");
-        for text in ["", "100012", "2026/SI", "2026/SI/x", "2026/SI/1/2"] {
-            assert!(voucher(text).is_err(), "{text}");
         }
     }
 }

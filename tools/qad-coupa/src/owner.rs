@@ -88,6 +88,24 @@ pub(crate) fn sentence(shown: &Shown) -> String {
     }
 }
 
+/// What to type about a mark that lets nothing be begun.
+pub(crate) fn command_of(stop: &Problem) -> Option<&'static str> {
+    use domain::ownership::{MARK_NOT_RENEWED, MARK_UNKNOWN, OWNED_BY_ANOTHER};
+    match stop.code.as_str() {
+        OWNED_BY_ANOTHER => Some("`qad-coupa owner take --reason \"…\"`"),
+        MARK_UNKNOWN | MARK_NOT_RENEWED => Some("`qad-coupa doctor`"),
+        _ => None,
+    }
+}
+
+/// The same problem with that command.
+pub(crate) fn with_command(mut stop: Problem) -> Problem {
+    if let Some(command) = command_of(&stop) {
+        stop.fix = format!("{} ({command})", stop.fix);
+    }
+    stop
+}
+
 /// What `doctor` says of the mark: whether two installations would notice each other, and whether this one may work.
 pub(crate) async fn examine(
     place: &Place,
@@ -112,7 +130,7 @@ pub(crate) async fn examine(
         .as_ref()
         .and_then(|known| known.stop(deps.context.clock.now()));
     match (&shown.standing, stop) {
-        (Standing::Another { .. }, Some(problem)) => Err((true, problem)),
+        (Standing::Another { .. }, Some(problem)) => Err((true, with_command(problem))),
         (Standing::Another { .. }, None) => Err((
             true,
             Problem::new(
@@ -157,9 +175,10 @@ pub(crate) async fn run(place: &PlaceArguments, verb: OwnerVerb, out: &Output) -
             );
             match (shown.standing, stop) {
                 (Standing::Another { .. }, stop) => {
+                    let stop = stop.map(with_command);
                     Err(Failure::Differs(stop.map_or(told, |problem| problem.to_string())))
                 }
-                (_, Some(problem)) => Err(Failure::Differs(problem.to_string())),
+                (_, Some(problem)) => Err(Failure::Differs(with_command(problem).to_string())),
                 (_, None) => Ok(()),
             }
         }

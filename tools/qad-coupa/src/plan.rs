@@ -769,6 +769,9 @@ pub(crate) mod tests {
         async fn tallies(&self, _: &[&str]) -> Result<Vec<BTreeMap<String, Tally>>, StoreError> {
             Ok(vec![])
         }
+        async fn glance(&self, keys: &[RecordKey]) -> Result<Vec<Option<StoredRecord>>, StoreError> {
+            self.read(keys).await
+        }
         async fn members(
             &self,
             _: Collection,

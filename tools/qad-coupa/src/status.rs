@@ -470,6 +470,7 @@ impl Health {
 
     fn tell_flows(&self, out: &Output) {
         if let Some(problem) = &self.not_owner {
+            let problem = crate::owner::with_command(problem.clone());
             out.line(&format!("NOTHING IS BEGUN: {problem}"));
         }
         for (flow, pause) in &self.pauses {

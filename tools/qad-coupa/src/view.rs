@@ -6,7 +6,7 @@ use domain::explain;
 use domain::ids::OrderLineKey;
 use domain::instruction::{Instruction, Release};
 use domain::lifecycle::{Event, InvoiceRecord, State};
-use domain::matching::MatchReport;
+use domain::matching::{ExceptionCode, MatchReport};
 use flows::ports::AuditEntry;
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -39,6 +39,15 @@ pub(crate) fn in_words(record: &InvoiceRecord) -> String {
         format!("{sentence} (`qad-coupa recheck {} --reason \"…\"`)", record.id)
     } else if is_paused {
         format!("{sentence} (`qad-coupa resume --reason \"…\"`)")
+    } else if record
+        .state
+        .codes()
+        .iter()
+        .any(|code| code == ExceptionCode::PeriodClosed.as_str())
+    {
+        format!("{sentence} (`qad-coupa entity open-from CODE DAY --reason \"…\"`)")
+    } else if let Some(command) = record.delay.as_ref().and_then(crate::owner::command_of) {
+        format!("{sentence} ({command})")
     } else {
         sentence
     }
@@ -326,6 +335,13 @@ fn told(event: &Event) -> String {
         Event::TakenIn { instruction } => format!("taken in by {}: {}", instruction.by, instruction.reason),
         Event::Reopened { instruction } => {
             format!("taken up again by {}: {}", instruction.by, instruction.reason)
+        }
+        Event::AdoptionRequested { request } => format!(
+            "{} named as its document by {}: {}",
+            request.voucher, request.instruction.by, request.instruction.reason
+        ),
+        Event::AdoptionRefused { voucher, problem } => {
+            format!("{voucher} not taken as its document: {problem}")
         }
         Event::Adopted {
             voucher,

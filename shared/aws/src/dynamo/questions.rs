@@ -5,7 +5,9 @@
 
 use super::item::{Item, SCHEMA, keyed, number_value, text, text_value};
 use super::keys::{ItemKey, Keys};
-use super::register::{Action, DynamoRegister, PartitionQuery, Range, invalid_commit, unbuildable};
+use super::register::{
+    Action, DynamoRegister, Freshness, PartitionQuery, Range, invalid_commit, unbuildable,
+};
 use crate::clients::failure::{Failure, judge};
 use async_trait::async_trait;
 use aws_sdk_dynamodb::types::{AttributeValue, Delete, KeysAndAttributes, Put, TransactWriteItem, Update};
@@ -186,6 +188,10 @@ impl Index for DynamoRegister {
             }
         }
         Ok(read)
+    }
+
+    async fn glance(&self, keys: &[RecordKey]) -> Result<Vec<Option<StoredRecord>>, StoreError> {
+        self.read_records(keys, Freshness::Eventual).await
     }
 
     async fn members(

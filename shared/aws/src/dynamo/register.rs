@@ -56,6 +56,15 @@ pub struct RegisterTables {
     pub audit: String,
 }
 
+/// How fresh an answer must be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Freshness {
+    /// As of now.
+    Strong,
+    /// It may lag by a moment, and costs half.
+    Eventual,
+}
+
 /// The register of one connection.
 #[derive(Clone)]
 pub struct DynamoRegister {
@@ -82,14 +91,14 @@ impl DynamoRegister {
         }
     }
 
-    async fn get(&self, place: &ItemKey) -> Result<Option<Item>, StoreError> {
+    async fn get(&self, place: &ItemKey, how: Freshness) -> Result<Option<Item>, StoreError> {
         let request = || async {
             let sent = self
                 .client
                 .get_item()
                 .table_name(&self.tables.register)
                 .set_key(Some(item::keyed(place.clone())))
-                .consistent_read(true)
+                .consistent_read(how == Freshness::Strong)
                 .send()
                 .await;
             sent.map(|answer| answer.item)
@@ -102,6 +111,7 @@ impl DynamoRegister {
     async fn batch_get(
         &self,
         places: &[&ItemKey],
+        how: Freshness,
         found: &mut BTreeMap<ItemKey, Item>,
     ) -> Result<(), StoreError> {
         let mut open: Vec<Item> = places.iter().map(|place| item::keyed((*place).clone())).collect();
@@ -110,7 +120,7 @@ impl DynamoRegister {
             attempt = attempt.saturating_add(1);
             let (items, left) = self
                 .tries
-                .repeat(|| self.batch_get_once(open.clone()))
+                .repeat(|| self.batch_get_once(open.clone(), how))
                 .await
                 .map_err(StoreError)?;
             for item in items {
@@ -130,10 +140,14 @@ impl DynamoRegister {
         }
     }
 
-    async fn batch_get_once(&self, keys: Vec<Item>) -> Result<(Vec<Item>, Vec<Item>), Failure> {
+    async fn batch_get_once(
+        &self,
+        keys: Vec<Item>,
+        how: Freshness,
+    ) -> Result<(Vec<Item>, Vec<Item>), Failure> {
         let wanted = KeysAndAttributes::builder()
             .set_keys(Some(keys))
-            .consistent_read(true)
+            .consistent_read(how == Freshness::Strong)
             .build()
             .map_err(unbuildable)?;
         let answer = self
@@ -151,6 +165,41 @@ impl DynamoRegister {
             .unprocessed_keys
             .and_then(|mut tables| tables.remove(&self.tables.register));
         Ok((items, left.map(|left| left.keys).unwrap_or_default()))
+    }
+
+    /// Reads records, as fresh as is asked.
+    pub(super) async fn read_records(
+        &self,
+        keys: &[RecordKey],
+        how: Freshness,
+    ) -> Result<Vec<Option<StoredRecord>>, StoreError> {
+        if keys.len() > READ_KEYS_MAX {
+            let problem = Problem::new(
+                "REGISTER_READ_TOO_LARGE",
+                "This is a fault in the program: report it with this line.",
+            );
+            return Err(StoreError(
+                problem
+                    .expected(format!("at most {READ_KEYS_MAX} keys"))
+                    .actual(keys.len().to_string()),
+            ));
+        }
+        let places: Vec<ItemKey> = keys.iter().map(|key| self.keys.place(key)).collect();
+        let different: Vec<&ItemKey> = places.iter().collect::<BTreeSet<_>>().into_iter().collect();
+        let mut found = BTreeMap::new();
+        if let [only] = different.as_slice() {
+            if let Some(item) = self.get(only, how).await? {
+                found.insert((*only).clone(), item);
+            }
+        } else {
+            for chunk in different.chunks(BATCH_GET_KEYS_MAX) {
+                self.batch_get(chunk, how, &mut found).await?;
+            }
+        }
+        let read = |(key, place): (&RecordKey, &ItemKey)| {
+            found.get(place).map(|item| item::to_record(item, key.clone()))
+        };
+        Ok(keys.iter().zip(&places).map(read).collect())
     }
 
     /// Reads a partition, strongly consistent unless it is the index's, until it ends or `limit` items are there.
@@ -504,33 +553,7 @@ impl DynamoRegister {
 #[async_trait]
 impl Register for DynamoRegister {
     async fn read(&self, keys: &[RecordKey]) -> Result<Vec<Option<StoredRecord>>, StoreError> {
-        if keys.len() > READ_KEYS_MAX {
-            let problem = Problem::new(
-                "REGISTER_READ_TOO_LARGE",
-                "This is a fault in the program: report it with this line.",
-            );
-            return Err(StoreError(
-                problem
-                    .expected(format!("at most {READ_KEYS_MAX} keys"))
-                    .actual(keys.len().to_string()),
-            ));
-        }
-        let places: Vec<ItemKey> = keys.iter().map(|key| self.keys.place(key)).collect();
-        let different: Vec<&ItemKey> = places.iter().collect::<BTreeSet<_>>().into_iter().collect();
-        let mut found = BTreeMap::new();
-        if let [only] = different.as_slice() {
-            if let Some(item) = self.get(only).await? {
-                found.insert((*only).clone(), item);
-            }
-        } else {
-            for chunk in different.chunks(BATCH_GET_KEYS_MAX) {
-                self.batch_get(chunk, &mut found).await?;
-            }
-        }
-        let read = |(key, place): (&RecordKey, &ItemKey)| {
-            found.get(place).map(|item| item::to_record(item, key.clone()))
-        };
-        Ok(keys.iter().zip(&places).map(read).collect())
+        self.read_records(keys, Freshness::Strong).await
     }
 
     async fn list(&self, group: &RecordGroup) -> Result<Vec<StoredRecord>, StoreError> {

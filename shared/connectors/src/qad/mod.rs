@@ -267,7 +267,7 @@ impl QadClient {
             };
         }
         if self.says_closed(&said) {
-            let fix = "Have the period opened in QAD and recheck it, or name the first open day: qad-coupa entity open-from.";
+            let fix = "Have the period opened in QAD and recheck it, or have somebody say from when on the books are open.";
             return WriteError::Refused(problem(PERIOD_CLOSED, fix));
         }
         if (200..=299).contains(&response.status) {

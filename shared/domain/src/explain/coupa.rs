@@ -3,7 +3,7 @@
 //! It is read by buyers and approvers, who have neither a terminal nor a page of this system. It names no command and no
 //! person: who paused the posting or took an invoice out stands in the audit trail.
 
-use super::{Reader, instant, paid_words, sentence_of_state};
+use super::{instant, paid_words, sentence_of_state};
 use crate::lifecycle::{InvoiceRecord, PaidState, ParkReason, State};
 use crate::problem::WhoActs;
 use serde::{Deserialize, Serialize};
@@ -88,7 +88,7 @@ pub fn shown_in_coupa(record: &InvoiceRecord) -> Option<Shown> {
 /// The sentence without since when it is so: Coupa dates its records itself, and what is found again is not told again.
 fn undated(record: &InvoiceRecord) -> String {
     let since = instant(record.since);
-    sentence_of_state(record, Reader::Coupa)
+    sentence_of_state(record)
         .replace(&format!(" since {since}"), "")
         .replace(&format!(" {since}"), "")
 }

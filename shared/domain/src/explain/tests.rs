@@ -568,7 +568,7 @@ fn found_later() -> Vec<(Exception, &'static str)> {
             closed.exception,
             "Held since 2026-03-05 09:12 UTC: QAD does not take it without open books of 10USACO on 2026-03-05 (\"The \
          accounting period is closed\"); it is sent again when somebody rechecks it or says from when on the books \
-         are open (`qad-coupa entity open-from`).",
+         are open.",
         ),
     ]
 }

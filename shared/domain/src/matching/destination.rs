@@ -304,12 +304,12 @@ fn coded(
 }
 
 /// What the account of a share says at a field.
-fn value_at<'a>(part: &CodedField, share: &'a CodedShare) -> &'a str {
+pub(super) fn value_at<'a>(part: &CodedField, share: &'a CodedShare) -> &'a str {
     let shown = share.account.get(part.field.as_str());
     shown.map_or("", |text| text.trim())
 }
 
-fn account_of(coding: &Coding, share: &CodedShare) -> Result<ChargeAccount, String> {
+pub(super) fn account_of(coding: &Coding, share: &CodedShare) -> Result<ChargeAccount, String> {
     let value = |part: &CodedField, name: &str| -> Result<String, String> {
         let shown = value_at(part, share);
         if part.map.is_empty() || shown.is_empty() {
@@ -336,7 +336,11 @@ fn account_of(coding: &Coding, share: &CodedShare) -> Result<ChargeAccount, Stri
 
 /// What falls to each share, in the smallest unit; what rounding leaves goes to the largest. Shares that do not make up the
 /// whole are told, never stretched.
-fn split(invoice: &Invoice, shares: &[CodedShare], amount: Decimal) -> Result<Vec<Decimal>, String> {
+pub(super) fn split(
+    invoice: &Invoice,
+    shares: &[CodedShare],
+    amount: Decimal,
+) -> Result<Vec<Decimal>, String> {
     let out_of_range = || "shares out of range".to_owned();
     let exact_parts = shares
         .iter()

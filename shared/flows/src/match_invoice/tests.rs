@@ -1,5 +1,7 @@
 //! What a run claims, asks and remembers, against a small model of both systems.
 
+mod named;
+
 use super::*;
 use crate::delivery::{FirstLook, Seat};
 use crate::feed::tests::{Model, START, ready};
@@ -39,6 +41,10 @@ struct Held {
     orders: BTreeMap<PurchaseOrderNumber, Order>,
     receipts: Vec<Receipt>,
     documents: Vec<(QadDocument, SupplierInvoiceDraft)>,
+    /// What people have entered in QAD.
+    keyed: Vec<QadDocument>,
+    /// QAD says nothing about its documents.
+    is_silent: bool,
     /// QAD takes nothing.
     is_down: bool,
 }
@@ -107,8 +113,16 @@ impl Qad for Shop {
     }
     async fn find_invoices(&self, identity: &QadInvoiceIdentity) -> Result<Vec<QadDocument>, ReadError> {
         let held = self.held();
-        let of_identity = held.documents.iter().filter(|(one, _)| one.identity == *identity);
-        Ok(of_identity.map(|(document, _)| document.clone()).collect())
+        if held.is_silent {
+            let problem = Problem::new("SILENT", "Nothing to do.");
+            return Err(ReadError::Unavailable {
+                retry_after: None,
+                problem,
+            });
+        }
+        let created = held.documents.iter().map(|(document, _)| document);
+        let of_identity = created.chain(&held.keyed).filter(|one| one.identity == *identity);
+        Ok(of_identity.cloned().collect())
     }
     async fn create_invoice(&self, draft: &SupplierInvoiceDraft, _: &str) -> Result<QadDocument, WriteError> {
         let mut held = self.held();

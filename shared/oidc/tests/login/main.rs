@@ -97,6 +97,7 @@ impl World {
         let provider = Arc::new(provider.unwrap());
         let books: Arc<dyn Books> = Arc::new(MemoryRegister::new());
         let console = Console {
+            kept: pages::Kept::default(),
             connections: BTreeMap::from([("acme".parse().unwrap(), books)]),
             login: Login::Provider(Arc::<Provider>::clone(&provider)),
             seal: Seal::new("a secret of this test"),

@@ -401,3 +401,62 @@ fn a_payment_term_that_fits_no_code_is_never_dropped() {
     case.invoice.payment_term = None;
     assert_eq!(case.draft().credit_terms, None);
 }
+
+/// What an invoice that waits is accrued on: each share as it would be posted, and what leads nowhere with its amount all the same.
+#[test]
+fn an_invoice_that_waits_is_accrued_as_it_would_be_posted() {
+    let mut case = with_coding(Case::invoice());
+    let half = |segment: &str| CodedShare {
+        account: account(segment, "300"),
+        share: Share::Percent(d("50")),
+    };
+    case.bill(vec![
+        free_line(1, "10.01", vec![half("6150"), half("6160")]),
+        free_line(2, "7", vec![half("6150")]),
+        free_line(3, "0", coded("6150", "300")),
+        free_line(4, "5", vec![]),
+    ]);
+    case.invoice.charges = [coded("6170", "310"), coded("", ""), vec![]]
+        .map(|coding| Charge {
+            kind: ChargeKind::Shipping,
+            amount: d("20"),
+            coding,
+        })
+        .to_vec();
+    let shown = |case: &Case| -> Vec<String> {
+        let coding = coding_of(&case.invoice, &case.policy);
+        let text = |one: &LineCoding| {
+            let account = one.account.as_ref();
+            let account = account.map(|to| format!("{} {}", to.gl_account, to.cost_center));
+            format!(
+                "{:?} {} {} {}",
+                one.line,
+                one.amount,
+                account.unwrap_or_default(),
+                one.coupa
+            )
+        };
+        coding.iter().map(text).collect()
+    };
+    assert_eq!(
+        shown(&case),
+        [
+            "Some(1) 5 6150 300 10USA-6150-300",
+            "Some(1) 5.01 6160 300 10USA-6160-300",
+            "Some(2) 7  10USA-6150-300",
+            "Some(4) 5  ",
+            "None 20 6170 310 10USA-6170-310",
+            "None 20 6100 CC1 10USA--",
+            "None 20 6100 CC1 ",
+        ]
+    );
+    // Without a coding of the connection it is told as Coupa shows it.
+    case.policy.coding = None;
+    assert_eq!(shown(&case)[0], "Some(1) 5  10USA-6150-300");
+    let many = (1..=CODING_KEPT_MAX as u32 + 9).map(|number| free_line(number, "1", vec![]));
+    case.bill(many.collect());
+    case.invoice.charges.clear();
+    let coding = coding_of(&case.invoice, &case.policy);
+    assert_eq!(coding.len(), CODING_KEPT_MAX + 1);
+    assert_eq!(coding[CODING_KEPT_MAX].amount, d("9"));
+}

@@ -1,0 +1,128 @@
+//! What everybody must know first stands on every page.
+
+use super::*;
+use domain::instruction::Instruction;
+use domain::lifecycle::ChainEnd;
+use domain::ownership::{HELD_MILLIS, MARK_UNKNOWN, OWNED_BY_ANOTHER, OwnerEvent, OwnerState, Ownership};
+use flows::pause::{self, Flow};
+
+const PAGES: [&str; 11] = [
+    "/",
+    "/invoices",
+    "/invoices/7",
+    "/invoices/7/release",
+    "/invoices/7/ask-buyer",
+    "/suppliers",
+    "/lookups",
+    "/month/2026-11",
+    "/find?q=nothing",
+    "/help",
+    "/nowhere",
+];
+
+impl World {
+    async fn own(&self, state: OwnerState) {
+        let known = load::<Ownership>(&self.register, flows::owner::key())
+            .await
+            .unwrap();
+        let (chain, revision) = known.map_or_else(
+            || (ChainEnd::default(), 0),
+            |known| (known.document.chain, known.revision),
+        );
+        let change = Change::<_, OwnerEvent> {
+            document: Ownership {
+                state,
+                chain,
+                ..Ownership::new("token-i".to_owned())
+            },
+            events: vec![],
+            writes: vec![],
+        };
+        save(&self.context(), revision, change).await.unwrap();
+    }
+
+    async fn each_says(&self, told: &[&str], not_told: &[&str]) {
+        let dana = self.enter(0).await;
+        for path in PAGES {
+            let body = self.get(&dana, path).await.body;
+            for part in told {
+                assert!(body.contains(part), "{path}: {part} in {body}");
+            }
+            for part in not_told {
+                assert!(!body.contains(part), "{path}: {part} in {body}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn each_page_says_what_is_paused_since_when_why_and_who_ends_it() {
+    let world = World::new().await;
+    world.park(parked(7, "Example Castings")).await;
+    world
+        .each_says(&[], &["paused", "Nothing is begun", "gave no answer"])
+        .await;
+    for flow in Flow::ALL {
+        let why = Instruction::new(
+            "arn:aws:sts::1:assumed-role/Ops/kim@example.com",
+            "closing <b>of</b> March",
+        );
+        pause::set(&world.context(), flow, true, why.unwrap())
+            .await
+            .unwrap();
+    }
+    let told = [
+        "Posting is paused",
+        "Payments are paused",
+        "The suppliers are paused",
+        "The lookups are paused",
+        "by <bdi>kim@example.com</bdi>: <bdi>closing &lt;b&gt;of&lt;/b&gt; March</bdi>",
+        "Whoever runs this product ends it",
+    ];
+    world.each_says(&told, &["arn:aws"]).await;
+}
+
+#[tokio::test]
+async fn each_page_says_that_another_installation_may_be_at_work_and_who_acts() {
+    let world = World::new().await;
+    world.park(parked(7, "Example Castings")).await;
+    let now = world.context().clock.now();
+    let problem =
+        |code: &str| Problem::new(code, "`qad-coupa owner take`").actual("since 2026-11-30 08:00 UTC");
+    let ours = |renewed| OwnerState::Ours {
+        epoch: 1,
+        renewed,
+        beat: String::new(),
+    };
+    let stopped = [
+        (
+            OwnerState::Another {
+                epoch: 2,
+                problem: problem(OWNED_BY_ANOTHER),
+                since: now,
+            },
+            "another installation works with this Coupa and QAD (",
+            "Whoever runs this product decides",
+        ),
+        (
+            ours(now.plus_millis(-HELD_MILLIS)),
+            "nobody knows any more whether another",
+            "tell whoever runs this product",
+        ),
+        (
+            OwnerState::Unknown {
+                problem: problem(MARK_UNKNOWN),
+            },
+            "nobody knows yet whether another",
+            "tell whoever runs this product",
+        ),
+    ];
+    for (state, why, who) in stopped {
+        world.own(state).await;
+        world.each_says(&[why, who], &["qad-coupa owner"]).await;
+    }
+    for state in [ours(now), OwnerState::Unguarded] {
+        world.own(state).await;
+        world.each_says(&[], &["another installation"]).await;
+    }
+}
