@@ -4,7 +4,7 @@
 //! read before the first one is written, before each is sent for the first time, and after every lost answer.
 
 use crate::bills::{bill_key, give_back, link, number_of, owed_of};
-use crate::engine::{Driven, Finding, Proof, Stepped, Target, drive};
+use crate::engine::{self, Driven, Finding, Proof, Stepped, Target, drive};
 use crate::invoice_effects::{draft_of, is_of_nobody_known, new_effect, with_note};
 use crate::pause::{self, Stop};
 use crate::ports::{
@@ -225,22 +225,8 @@ async fn round(
             settings: deps.settings,
             sends_again: Stop::sends_again(stop.as_ref()),
         };
-        return match drive(context, loaded, &target).await? {
-            Driven::Finished(done) => {
-                if done
-                    .document
-                    .entry
-                    .as_ref()
-                    .is_some_and(|entry| entry.status == EffectStatus::Done)
-                {
-                    tracing::info!(metric = "payment_written", value = 1, "a payment is in Coupa");
-                }
-                Ok(Next::GoOn(Box::new(done)))
-            }
-            Driven::Later(waiting) => Ok(rest(context, waiting)),
-            Driven::Busy => Ok(Next::Rest(Rest::Busy)),
-            Driven::OutOfTime => Err(FlowError::OutOfTime),
-        };
+        let driven = drive(context, loaded, &target).await?;
+        return went(context, driven);
     }
     let is_at_rest = loaded.document.left_alone.is_some() || loaded.document.parked.is_some();
     let known = loaded.document.parked.clone();
@@ -314,11 +300,45 @@ async fn round(
                 entry,
                 request_sha256: effect.request_sha256.clone(),
             };
+            let coupa = ShownOnce::of(deps.coupa, &effect, course.shown.take(), now);
+            let target = Entry {
+                coupa: &coupa,
+                settings: deps.settings,
+                sends_again: true,
+            };
+            course.standing = None;
             let mut document = loaded.document;
             document.entry = Some(effect);
             document.delay = None;
-            store(context, loaded.revision, document, vec![event]).await
+            let change = Change {
+                document,
+                events: vec![event],
+                writes: vec![],
+            };
+            match engine::open(context, loaded.revision, change, &target).await? {
+                Some(driven) => went(context, driven),
+                None => {
+                    context.pause(1).await;
+                    Ok(Next::Again)
+                }
+            }
         }
+    }
+}
+
+/// How it goes on after an entry was driven as far as it goes now.
+fn went(context: &Context<'_>, driven: Driven<BillPayments>) -> Result<Next, FlowError> {
+    match driven {
+        Driven::Finished(done) => {
+            let entry = done.document.entry.as_ref();
+            if entry.is_some_and(|entry| entry.status == EffectStatus::Done) {
+                tracing::info!(metric = "payment_written", value = 1, "a payment is in Coupa");
+            }
+            Ok(Next::GoOn(Box::new(done)))
+        }
+        Driven::Later(waiting) => Ok(rest(context, waiting)),
+        Driven::Busy => Ok(Next::Rest(Rest::Busy)),
+        Driven::OutOfTime => Err(FlowError::OutOfTime),
     }
 }
 
