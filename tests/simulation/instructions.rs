@@ -11,6 +11,7 @@ use flows::pause;
 use flows::ports::{Chance, Clock, HintReason, Voucher};
 use flows::store::Context;
 use rust_decimal::Decimal;
+use sandbox::faults::{Fault, FaultRule, System};
 use sandbox::world::World;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -449,19 +450,12 @@ fn a_pause_begins_nothing_loses_nothing_and_ends() {
 #[test]
 fn a_pause_stops_what_is_approved_and_not_on_its_way() {
     let mut run = Harness::new(straight_through(), &Setup::default());
-    let first = run.spawn(Job::Match(INVOICE, HintReason::Webhook));
-    while run
-        .record(INVOICE)
-        .is_none_or(|record| record.state != State::Approved)
-    {
-        run.step(first);
-    }
+    let lost = FaultRule::next(System::Qad, "supplier-invoices.find", None, Fault::LostBefore);
+    run.sim.ports.faults.lock().unwrap().arm(lost);
+    run.run(Job::Match(INVOICE, HintReason::Webhook));
+    assert_eq!(run.standing(INVOICE).0, "approved");
     set_pause(&Desk::of(&run), true);
-    let second = run.spawn(Job::Match(INVOICE, HintReason::Sweep));
-    while run.tasks[second].ended.is_none() {
-        run.step(second);
-    }
-    run.run_all();
+    run.run(Job::Match(INVOICE, HintReason::Sweep));
     run.assert_stands(INVOICE, "received", 0);
 }
 

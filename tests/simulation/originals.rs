@@ -8,10 +8,11 @@ use domain::policy::{Limit, PostingDate};
 use flows::operator;
 use flows::ports::HintReason;
 use rust_decimal::Decimal;
+use sandbox::faults::{Fault, FaultRule, System};
 use sandbox::world::World;
 use sandbox::world::coupa::{CoupaCharge, CoupaInvoice};
 use sandbox::world::qad::QadReceipt;
-use tests::gate::{After, Before, Call, Calm, Fate, Method, ready};
+use tests::gate::ready;
 use tests::harness::{Harness, Job, Setup, every_order};
 use tests::small::{INVOICE, ORDER, OTHER, invoice, order, receipt, world};
 
@@ -37,21 +38,10 @@ fn look(run: &mut Harness, id: InvoiceId) {
     run.run(Job::Match(id, HintReason::Webhook));
 }
 
-/// The worker dies before the first call of this kind.
-struct DiesAt(Method);
-
-impl Fate for DiesAt {
-    fn before(&mut self, call: &Call) -> Before {
-        if call.method == self.0 {
-            Before::Crash
-        } else {
-            Before::Proceed
-        }
-    }
-
-    fn after(&mut self, _: &Call) -> After {
-        After::Proceed
-    }
+/// The next look before a creation gets no answer: approved, and nothing is sent.
+fn leave_the_next_look_unanswered(run: &Harness) {
+    let lost = FaultRule::next(System::Qad, "supplier-invoices.find", None, Fault::LostBefore);
+    run.sim.ports.faults.lock().unwrap().arm(lost);
 }
 
 fn codes(run: &Harness, id: InvoiceId) -> Vec<String> {
@@ -210,10 +200,9 @@ fn partial_credits_post_until_all_that_was_billed_is_credited() {
 #[test]
 fn a_partial_credit_that_came_to_nothing_leaves_its_share_to_others() {
     let mut run = in_part_and_as_a_whole();
-    run.fate(DiesAt(Method::FindInvoices));
+    leave_the_next_look_unanswered(&run);
     look(&mut run, OTHER);
     assert_eq!(run.standing(OTHER).0, "approved");
-    run.fate(Calm);
     look(&mut run, THIRD);
     assert_eq!(codes(&run, THIRD), ["CREDITED_OVER_BILLED"]);
     let now = run.sim.now();
@@ -375,11 +364,9 @@ fn a_credit_note_that_was_voided_before_it_posted_leaves_the_invoice_to_another(
         &Setup::default(),
     );
     look(&mut run, INVOICE);
-    // Approved, and dead before it is sent.
-    run.fate(DiesAt(Method::FindInvoices));
+    leave_the_next_look_unanswered(&run);
     look(&mut run, OTHER);
     assert_eq!(run.standing(OTHER).0, "approved");
-    run.fate(Calm);
     look(&mut run, THIRD);
     assert_eq!(codes(&run, THIRD), ["ORIGINAL_ALREADY_CANCELLED"]);
     let now = run.sim.now();

@@ -8,7 +8,7 @@
 //! without an answer is never "none", and an outcome is stored only under its own claim. Which look-up may prove that
 //! nothing is there is decided by the effect itself, [`Effect::step`].
 
-use crate::effect::{Effect, EffectEvent, IllegalEffect, Step, backoff_millis};
+use crate::effect::{Effect, EffectEvent, EffectStatus, IllegalEffect, Repetition, Step, backoff_millis};
 use crate::guards::{Guard, stands};
 use crate::problem::Problem;
 use crate::time::Timestamp;
@@ -282,6 +282,8 @@ pub struct Drive<A> {
 enum Stage<A> {
     /// Nothing: the effect decides.
     Begin,
+    /// Nothing: the effect was stored as claimed by this worker, in one write with what it follows from.
+    Handed,
     /// The look-up before the first send.
     FirstLook,
     /// A look-up after a lost answer, before "nothing there" may be believed.
@@ -348,6 +350,16 @@ impl<A: Clone> Drive<A> {
         }
     }
 
+    /// A way that goes on under a claim of `holder` which is stored already, in the same write as what the effect follows from.
+    /// `holder` is a token that was drawn for this one way; whoever takes it up has sent nothing under it yet. Only what is
+    /// harmless to repeat is claimed so: nobody has looked whether it is there.
+    pub fn handed(manner: Manner, holder: String, jitter: u16) -> Self {
+        Self {
+            stage: Stage::Handed,
+            ..Self::new(manner, holder, jitter)
+        }
+    }
+
     /// What to do next, given what came of what was asked, and the effect as the shell holds it: as it was stored or read
     /// last.
     pub fn next(&mut self, heard: Heard<A>, effect: Option<&Effect>, at: &Moment<'_>) -> Ask<A> {
@@ -359,7 +371,10 @@ impl<A: Clone> Drive<A> {
             });
         };
         match (stage, heard) {
-            (Stage::Begin, Heard::Begun) | (Stage::Outcome(_), Heard::Stored) => self.begin(effect, at),
+            (Stage::Handed, Heard::Begun) if self.holds(effect) => self.send(Claim::of(effect, at), at),
+            (Stage::Begin | Stage::Handed, Heard::Begun) | (Stage::Outcome(_), Heard::Stored) => {
+                self.begin(effect, at)
+            }
             (Stage::FirstLook, Heard::LookedUp(found)) => self.looked_first(effect, heeded(found), at),
             (Stage::EarlyLook, Heard::LookedUp(found)) => self.looked_early(effect, found, at),
             (Stage::Look, Heard::LookedUp(found)) => self.looked(effect, heeded(found), at),
@@ -386,6 +401,13 @@ impl<A: Clone> Drive<A> {
     fn ask(&mut self, stage: Stage<A>, ask: Ask<A>) -> Ask<A> {
         self.stage = stage;
         ask
+    }
+
+    /// Whether the claim is still this worker's, and may be sent under without a look.
+    fn holds(&self, effect: &Effect) -> bool {
+        effect.status == EffectStatus::Intent
+            && effect.repetition == Repetition::Harmless
+            && effect.holder == self.holder
     }
 
     /// What the effect, as it is stored, asks for.

@@ -3,7 +3,7 @@
 //! What to do next is decided by [`domain::drive`]; this is its shell: it looks up, sends, stores and reads again as it is
 //! asked to, and tells what came of it. What a particular write looks like is a [`Target`].
 
-use crate::ports::{CommitError, ReadError, WriteError};
+use crate::ports::{CommitError, ReadError, RecordWrite, WriteError};
 use crate::store::{Change, Context, Document, FlowError, Loaded, impossible, load, save};
 use async_trait::async_trait;
 use domain::drive::{Ask, Drive, End, Heard, JITTER_MAX, Manner, Moment, Move, Over, after_wait};
@@ -95,10 +95,80 @@ pub enum Driven<D> {
 /// Drives one effect as far as it goes now.
 pub async fn drive<D: Document, T: Target<D>>(
     context: &Context<'_>,
-    mut document: Loaded<D>,
+    document: Loaded<D>,
     target: &T,
 ) -> Result<Driven<D>, FlowError> {
-    let mut drive = Drive::new(target.manner(), context.chance.token(), jitter(context));
+    let drive = Drive::new(target.manner(), context.chance.token(), jitter(context));
+    stored(turns(context, document, None, drive, target).await)
+}
+
+/// Drives one effect that is not stored yet: `change` is what it follows from, decided on the record as it was at `revision`. The
+/// look before the first send comes first, and then one transaction stores the change together with the claim: one write less
+/// than storing each by itself, and still nothing leaves before both are durable. `None` when somebody else changed the record, or
+/// what the decision rests on, meanwhile: nothing is stored of it, and nothing was sent.
+pub async fn open<D: Document, T: Target<D>>(
+    context: &Context<'_>,
+    revision: u64,
+    change: Change<D, T::Event>,
+    target: &T,
+) -> Result<Option<Driven<D>>, FlowError> {
+    let Change {
+        document,
+        events,
+        writes,
+    } = change;
+    let opening = Some(Opening { events, writes });
+    let drive = Drive::new(target.manner(), context.chance.token(), jitter(context));
+    turns(context, Loaded { document, revision }, opening, drive, target).await
+}
+
+/// Drives one effect that was stored as claimed by `holder` ([`Drive::handed`]).
+pub async fn drive_handed<D: Document, T: Target<D>>(
+    context: &Context<'_>,
+    document: Loaded<D>,
+    holder: String,
+    target: &T,
+) -> Result<Driven<D>, FlowError> {
+    let drive = Drive::handed(target.manner(), holder, jitter(context));
+    stored(turns(context, document, None, drive, target).await)
+}
+
+/// Of a document that was stored from the beginning.
+fn stored<D>(driven: Result<Option<Driven<D>>, FlowError>) -> Result<Driven<D>, FlowError> {
+    driven?.ok_or(FlowError::Contended)
+}
+
+/// Why a document that is not stored yet is as it is, and what is stored together with it.
+struct Opening<E> {
+    events: Vec<E>,
+    writes: Vec<RecordWrite>,
+}
+
+/// The step in one transaction with the beginning that is not stored yet, if there is one.
+fn joined<D, E>(opening: Option<Opening<E>>, step: Change<D, E>) -> Change<D, E> {
+    let Some(Opening {
+        mut events,
+        mut writes,
+    }) = opening
+    else {
+        return step;
+    };
+    events.extend(step.events);
+    writes.extend(step.writes);
+    Change {
+        document: step.document,
+        events,
+        writes,
+    }
+}
+
+async fn turns<D: Document, T: Target<D>>(
+    context: &Context<'_>,
+    mut document: Loaded<D>,
+    mut opening: Option<Opening<T::Event>>,
+    mut drive: Drive<T::Answer>,
+    target: &T,
+) -> Result<Option<Driven<D>>, FlowError> {
     let mut heard = Heard::Begun;
     loop {
         let at = Moment {
@@ -107,7 +177,23 @@ pub async fn drive<D: Document, T: Target<D>>(
             timing: context.timing,
         };
         let effect = target.effect(&document.document);
-        heard = match (drive.next(heard, effect, &at), effect) {
+        let ask = drive.next(heard, effect, &at);
+        // What ends an effect, or a drive before anything of it is stored, changes more than the claim does: it finds the
+        // beginning stored.
+        if let (Ask::Store(Move::End(_)) | Ask::Over(_), true) = (&ask, opening.is_some()) {
+            let nothing_more = Change {
+                document: document.document,
+                events: Vec::new(),
+                writes: Vec::new(),
+            };
+            match save(context, document.revision, joined(opening.take(), nothing_more)).await {
+                Ok(stored) => document = stored,
+                Err(CommitError::Conflict) => return Ok(None),
+                Err(CommitError::Store(error)) => return Err(FlowError::Store(error)),
+            }
+        }
+        let effect = target.effect(&document.document);
+        heard = match (ask, effect) {
             (Ask::LookUp, Some(effect)) => {
                 let answers = target.look_up(&document.document, effect).await;
                 Heard::LookedUp(answers.map(|answers| target.judge(&document.document, effect, answers)))
@@ -118,11 +204,13 @@ pub async fn drive<D: Document, T: Target<D>>(
             }
             (Ask::Store(step), _) => {
                 let change = changed(context, target, &document.document, step).map_err(impossible)?;
-                match save(context, document.revision, change).await {
+                let begins = opening.is_some();
+                match save(context, document.revision, joined(opening.take(), change)).await {
                     Ok(stored) => {
                         document = stored;
                         Heard::Stored
                     }
+                    Err(CommitError::Conflict) if begins => return Ok(None),
                     Err(CommitError::Conflict) => Heard::Overtaken,
                     Err(CommitError::Store(error)) => return Err(FlowError::Store(error)),
                 }
@@ -131,12 +219,12 @@ pub async fn drive<D: Document, T: Target<D>>(
                 context.pause(attempt).await;
                 match load::<D>(context.register, document.document.key()).await? {
                     Some(stored) => document = stored,
-                    None => return Ok(Driven::Busy),
+                    None => return Ok(Some(Driven::Busy)),
                 }
                 Heard::Read
             }
             (Ask::LookUp | Ask::Send, None) => return Err(impossible(IllegalStep::NoEffect)),
-            (Ask::Over(over), _) => return ended(over, document),
+            (Ask::Over(over), _) => return ended(over, document).map(Some),
         };
     }
 }

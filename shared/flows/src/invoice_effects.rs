@@ -106,6 +106,9 @@ pub struct Creation<'a> {
     pub recheck_millis: i64,
     /// Whether a note about the outcome is scheduled together with it.
     pub outcomes: Outcomes,
+    /// Token under which whoever drives this goes on with the exported flag: it is claimed in the write that stores the document,
+    /// which is one write less.
+    pub goes_on_as: String,
 }
 
 pub(crate) fn draft_of(effect: &Effect) -> Result<SupplierInvoiceDraft, Problem> {
@@ -416,7 +419,14 @@ impl Target<InvoiceRecord> for Creation<'_> {
         let voucher = document.voucher.clone().ok_or(IllegalStep::NoEffect)?;
         let mut posted = then(confirmed, Event::Posted { voucher, how }, now)?;
         posted.document.posted_total = Some(document.total);
-        posted.document = InvoiceEffect::Export.put(&posted.document, export_effect(&posted.document, now));
+        let export = export_effect(&posted.document, now);
+        let document = InvoiceEffect::Export.put(&posted.document, export);
+        let intended = EffectEvent::Intended {
+            holder: self.goes_on_as.clone(),
+        };
+        let claimed = advance(InvoiceEffect::Export, context, &document, intended)?;
+        posted.document = claimed.document;
+        posted.events.extend(claimed.events);
         Ok(posted)
     }
 

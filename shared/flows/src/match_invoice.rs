@@ -14,7 +14,7 @@ use crate::claims::{
 use crate::coupa_orders::anew;
 use crate::credits::Credits;
 use crate::delivery::Reads;
-use crate::engine::{Driven, Finding, Target, drive};
+use crate::engine::{self, Driven, Finding, Target, drive};
 use crate::invoice_effects::{
     Creation, Export, Note, Wanted, draft_of, export_effect, judge_documents, new_effect, with_note,
 };
@@ -199,6 +199,8 @@ enum Next {
     Again,
     /// Another round, from the record as it was just saved: whoever has changed it since makes the next write a conflict.
     GoOn(Box<Loaded<InvoiceRecord>>),
+    /// It is approved, and the creation begins; neither is stored yet.
+    Create(Box<Opening>),
     /// Another decision, because somebody else changed the record, or what it rests on, in this moment.
     DecideAgain,
     /// Another decision, because what the invoice waits for arrived while it was being registered as waiting. Asked for
@@ -208,11 +210,42 @@ enum Next {
     Rest(Rest),
 }
 
+/// An approval that is stored together with the claim to create, and the revision it was decided on.
+struct Opening {
+    revision: u64,
+    change: Change<InvoiceRecord, Event>,
+}
+
+/// An approved invoice that is to be created.
+enum Begun {
+    Stored(Loaded<InvoiceRecord>),
+    Unsaved(Box<Opening>),
+}
+
+impl Begun {
+    fn record(&self) -> &InvoiceRecord {
+        match self {
+            Self::Stored(loaded) => &loaded.document,
+            Self::Unsaved(opening) => &opening.change.document,
+        }
+    }
+}
+
+/// What a run remembers between its rounds.
+#[derive(Default)]
+struct SoFar {
+    /// What is to be decided has been looked at.
+    looked: bool,
+    /// It was woken while it was registered as waiting, and has decided again for that reason.
+    woken_meanwhile: bool,
+    /// Token under which the exported flag was claimed together with the document.
+    goes_on_as: Option<String>,
+}
+
 /// Drives the invoice as far as it goes now.
 pub async fn run(deps: &Deps<'_>, id: InvoiceId, reason: HintReason) -> Result<Rest, FlowError> {
     let context = &deps.context;
-    let mut looked = false;
-    let mut woken_meanwhile = false;
+    let mut so_far = SoFar::default();
     let mut saved: Option<Box<Loaded<InvoiceRecord>>> = None;
     for number in 0..ROUNDS_MAX {
         if context.clock.now() > context.deadline {
@@ -237,13 +270,18 @@ pub async fn run(deps: &Deps<'_>, id: InvoiceId, reason: HintReason) -> Result<R
             continue;
         };
         // On the heap: it is by far the largest part of a run.
-        match Box::pin(round(deps, loaded, reason, &mut looked)).await? {
+        let mut next = Box::pin(round(deps, loaded, reason, &mut so_far)).await?;
+        if let Next::Create(opening) = next {
+            next = Box::pin(create(deps, Begun::Unsaved(opening), &mut so_far)).await?;
+        }
+        match next {
             Next::Again => {}
+            Next::Create(_) => return Err(impossible("an approval that begins with an approval")),
             Next::GoOn(record) => saved = Some(record),
-            Next::DecideAgain => looked = false,
+            Next::DecideAgain => so_far.looked = false,
             Next::WokenMeanwhile => {
-                looked = woken_meanwhile;
-                woken_meanwhile = true;
+                so_far.looked = so_far.woken_meanwhile;
+                so_far.woken_meanwhile = true;
             }
             Next::Rest(rest) => return Ok(rest),
         }
@@ -255,12 +293,12 @@ async fn round(
     deps: &Deps<'_>,
     loaded: Loaded<InvoiceRecord>,
     reason: HintReason,
-    looked: &mut bool,
+    so_far: &mut SoFar,
 ) -> Result<Next, FlowError> {
     let record = &loaded.document;
     let context = &deps.context;
     // A hint from outside is a reason to ask Coupa about what is already decided; our own sweep is not.
-    let ask_coupa = !*looked
+    let ask_coupa = !so_far.looked
         && matches!(
             reason,
             HintReason::Webhook | HintReason::Poll | HintReason::Operator
@@ -273,12 +311,12 @@ async fn round(
     };
     match &record.state {
         // Before anything is decided: what a person says is in QAD already must not be posted beside it.
-        _ if record.adoption.is_some() && !*looked => {
-            *looked = true;
+        _ if record.adoption.is_some() && !so_far.looked => {
+            so_far.looked = true;
             Box::pin(named::run(deps, loaded)).await
         }
-        _ if record.may_be_decided() && !*looked => {
-            *looked = true;
+        _ if record.may_be_decided() && !so_far.looked => {
+            so_far.looked = true;
             match pause::stop(context, pause::Flow::Invoices).await? {
                 Some(stop) => {
                     // Known and waiting: nothing is lost. Nobody else keeps asking for the end of a pause, which wakes what
@@ -293,19 +331,19 @@ async fn round(
         }
         // Approved before the pause and not under way: taken back, and then it waits like the others.
         State::Approved
-            if !*looked
+            if !so_far.looked
                 && not_in_flight(record)
                 && pause::stop(context, pause::Flow::Invoices).await?.is_some() =>
         {
             Box::pin(take_back(deps, loaded)).await
         }
         State::Approved if ask_coupa && not_in_flight(record) => {
-            *looked = true;
+            so_far.looked = true;
             Box::pin(reconsider_approved(deps, loaded)).await
         }
         // Whatever Coupa wanted to say must not get lost behind what is under way: it is asked afterwards.
         _ if ask_coupa && under_way && !record.look_pending && stands(Guard::LookAfterwards) => {
-            *looked = true;
+            so_far.looked = true;
             let document = InvoiceRecord {
                 look_pending: true,
                 ..record.clone()
@@ -322,41 +360,23 @@ async fn round(
             .await
         }
         State::Approved => {
-            *looked = true;
-            // Wherever it was begun, there it is finished, whatever the conditions say by now.
-            let deps = match record.creation.as_ref().map(draft_of).transpose() {
-                Ok(Some(draft)) => match deps.within(&draft.identity.entity) {
-                    Some(deps) => deps,
-                    None => {
-                        let problem = not_configured(&draft.identity.entity);
-                        return Box::pin(delay(deps, loaded, None, problem)).await;
-                    }
-                },
-                Ok(None) => *deps,
-                Err(problem) => return Err(FlowError::Broken(problem)),
-            };
-            let target = Creation {
-                qad: deps.qad,
-                adopt_equal_documents: deps.settings.adopt_equal_documents,
-                recheck_millis: deps.settings.recheck_millis,
-                outcomes: deps.settings.outcomes,
-            };
-            follow(&deps, loaded, &target).await
+            so_far.looked = true;
+            create(deps, Begun::Stored(loaded), so_far).await
         }
         State::Voided { .. } if (ask_coupa || record.look_pending) && !is_open(&record.export) => {
-            *looked = true;
+            so_far.looked = true;
             Box::pin(look_after_voided(deps, loaded)).await
         }
         State::Exported { .. } if ask_coupa || record.look_pending => {
-            *looked = true;
+            so_far.looked = true;
             Box::pin(look_after_posted(deps, loaded)).await
         }
         State::Posted { .. } | State::Voided { exported: false } | State::Exported { .. }
             if is_open(&record.export) =>
         {
-            *looked = true;
-            // Once, before the flag is first sent: whoever died in between finds it unsent.
-            let is_new = record.export.as_ref().is_some_and(|export| export.attempts == 0);
+            so_far.looked = true;
+            // Before the flag is first sent: whoever died in between finds it without a setback.
+            let is_new = record.export.as_ref().is_some_and(|export| export.setbacks == 0);
             if let (true, State::Posted { how, .. }) = (is_new, &record.state) {
                 Box::pin(wake_those_who_wait(deps, record)).await?;
                 // QAD pays nothing before it is there: only a document that stood there before this was known can have been
@@ -370,7 +390,14 @@ async fn round(
                 retry_refused_millis: deps.settings.recheck_millis,
                 outcomes: deps.settings.outcomes,
             };
-            follow(deps, loaded, &target).await
+            deps.reads.first_look.leave();
+            let driven = match so_far.goes_on_as.take() {
+                Some(holder) => {
+                    Box::pin(engine::drive_handed(&deps.context, loaded, holder, &target)).await?
+                }
+                None => Box::pin(drive(&deps.context, loaded, &target)).await?,
+            };
+            followed(deps, driven)
         }
         _ if is_open(&record.note) => {
             follow(
@@ -384,6 +411,47 @@ async fn round(
             .await
         }
         _ => Ok(Next::Rest(rest(&deps.context, loaded))),
+    }
+}
+
+/// Drives the creation. Wherever it was begun, there it is finished, whatever the conditions say by now.
+async fn create(deps: &Deps<'_>, begun: Begun, so_far: &mut SoFar) -> Result<Next, FlowError> {
+    let draft = begun.record().creation.as_ref().map(draft_of).transpose();
+    let within = match draft.map_err(FlowError::Broken)? {
+        Some(draft) => deps.within(&draft.identity.entity).ok_or(draft.identity.entity),
+        None => Ok(*deps),
+    };
+    let deps = match (within, &begun) {
+        (Ok(within), _) => within,
+        (Err(entity), Begun::Stored(loaded)) => {
+            let problem = not_configured(&entity);
+            return Box::pin(delay(deps, loaded.clone(), None, problem)).await;
+        }
+        (Err(_), Begun::Unsaved(_)) => return Err(impossible("approved for an entity without settings")),
+    };
+    let goes_on_as = deps.context.chance.token();
+    so_far.goes_on_as = Some(goes_on_as.clone());
+    let target = Creation {
+        qad: deps.qad,
+        adopt_equal_documents: deps.settings.adopt_equal_documents,
+        recheck_millis: deps.settings.recheck_millis,
+        outcomes: deps.settings.outcomes,
+        goes_on_as,
+    };
+    match begun {
+        Begun::Stored(loaded) => follow(&deps, loaded, &target).await,
+        Begun::Unsaved(opening) => {
+            let Opening { revision, change } = *opening;
+            deps.reads.first_look.leave();
+            match Box::pin(engine::open(&deps.context, revision, change, &target)).await? {
+                Some(driven) => followed(&deps, driven),
+                // Another invoice reserved on the same order in this moment, or somebody else moved this one: look again.
+                None => {
+                    deps.context.pause(2).await;
+                    Ok(Next::DecideAgain)
+                }
+            }
+        }
     }
 }
 
@@ -422,7 +490,12 @@ async fn follow<T: Target<InvoiceRecord>>(
 ) -> Result<Next, FlowError> {
     // The others' first look does not wait for what is written here.
     deps.reads.first_look.leave();
-    match Box::pin(drive(&deps.context, loaded, target)).await? {
+    let driven = Box::pin(drive(&deps.context, loaded, target)).await?;
+    followed(deps, driven)
+}
+
+fn followed(deps: &Deps<'_>, driven: Driven<InvoiceRecord>) -> Result<Next, FlowError> {
+    match driven {
         // Proven absent, and received anew.
         Driven::Finished(loaded) if matches!(loaded.document.state, State::Received { .. }) => {
             Ok(Next::DecideAgain)
@@ -1082,7 +1155,7 @@ async fn decide_approved(
                 Ok(mut writes) => {
                     let (ours, record) = (&evidence.ours, &mut loaded.document);
                     writes.extend(ours.credit(deps, record, draft.currency, draft.total)?);
-                    Box::pin(approve(deps, loaded, *draft, evidence.ours.reserved, writes)).await
+                    approve(deps, loaded, *draft, evidence.ours.reserved, writes)
                 }
                 Err(problem) => {
                     let reason = ParkReason::Problem { problem };
@@ -1863,7 +1936,7 @@ fn adoption(
 }
 
 /// One transaction: the record approved with its creation ready, the QAD identity claimed, the receipts reserved.
-async fn approve(
+fn approve(
     deps: &Deps<'_>,
     loaded: Loaded<InvoiceRecord>,
     draft: SupplierInvoiceDraft,
@@ -1926,15 +1999,10 @@ async fn approve(
             render(&deps.home.stored(document))?,
         ));
     }
-    match save(&deps.context, loaded.revision, change).await {
-        Ok(saved) => Ok(Next::GoOn(Box::new(saved))),
-        // Another invoice reserved on the same order in this moment, or somebody else moved this one: look again.
-        Err(CommitError::Conflict) => {
-            deps.context.pause(2).await;
-            Ok(Next::DecideAgain)
-        }
-        Err(CommitError::Store(error)) => Err(FlowError::Store(error)),
-    }
+    Ok(Next::Create(Box::new(Opening {
+        revision: loaded.revision,
+        change,
+    })))
 }
 
 fn plain_put(key: RecordKey, seen: u64, body: String) -> RecordWrite {
@@ -2001,6 +2069,9 @@ async fn wake_those_who_wait(deps: &Deps<'_>, posted: &InvoiceRecord) -> Result<
         .filter(|found| is_credit || !found.finished)
         .map(|found| found.order_line)
         .collect();
+    if lines.is_empty() {
+        return Ok(());
+    }
     let lines: Vec<OrderLineKey> = lines.into_iter().take(WAKING_LINES_MAX).collect();
     wake_in(&deps.context, &lines, is_credit, Some(posted.id)).await?;
     for other in neighbours::registers(deps.context.register, deps.home).await? {

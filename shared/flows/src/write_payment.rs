@@ -5,7 +5,7 @@
 
 use crate::bills::{WAITS_FOR_INVOICE, bill_key, give_back, link, number_of, owed_of};
 use crate::delivery::FirstLook;
-use crate::engine::{Driven, Finding, Proof, Stepped, Target, drive};
+use crate::engine::{self, Driven, Finding, Proof, Stepped, Target, drive};
 use crate::invoice_effects::{draft_of, is_of_nobody_known, new_effect, with_note};
 use crate::pause::{self, Stop};
 use crate::ports::{
@@ -230,22 +230,8 @@ async fn round(
         };
         // The others' first look does not wait for what is written here.
         deps.first_look.leave();
-        return match drive(context, loaded, &target).await? {
-            Driven::Finished(done) => {
-                if done
-                    .document
-                    .entry
-                    .as_ref()
-                    .is_some_and(|entry| entry.status == EffectStatus::Done)
-                {
-                    tracing::info!(metric = "payment_written", value = 1, "a payment is in Coupa");
-                }
-                Ok(Next::GoOn(Box::new(done)))
-            }
-            Driven::Later(waiting) => Ok(rest(context, waiting)),
-            Driven::Busy => Ok(Next::Rest(Rest::Busy)),
-            Driven::OutOfTime => Err(FlowError::OutOfTime),
-        };
+        let driven = drive(context, loaded, &target).await?;
+        return went(context, driven);
     }
     let is_at_rest = loaded.document.left_alone.is_some() || loaded.document.parked.is_some();
     let known = loaded.document.parked.clone();
@@ -322,11 +308,46 @@ async fn round(
                 entry,
                 request_sha256: effect.request_sha256.clone(),
             };
+            let coupa = ShownOnce::of(deps.coupa, &effect, course.shown.take(), now);
+            let target = Entry {
+                coupa: &coupa,
+                settings: deps.settings,
+                sends_again: true,
+            };
+            course.standing = None;
             let mut document = loaded.document;
             document.entry = Some(effect);
             document.delay = None;
-            store(context, loaded.revision, document, vec![event]).await
+            let change = Change {
+                document,
+                events: vec![event],
+                writes: vec![],
+            };
+            deps.first_look.leave();
+            match engine::open(context, loaded.revision, change, &target).await? {
+                Some(driven) => went(context, driven),
+                None => {
+                    context.pause(1).await;
+                    Ok(Next::Again)
+                }
+            }
         }
+    }
+}
+
+/// How it goes on after an entry was driven as far as it goes now.
+fn went(context: &Context<'_>, driven: Driven<BillPayments>) -> Result<Next, FlowError> {
+    match driven {
+        Driven::Finished(done) => {
+            let entry = done.document.entry.as_ref();
+            if entry.is_some_and(|entry| entry.status == EffectStatus::Done) {
+                tracing::info!(metric = "payment_written", value = 1, "a payment is in Coupa");
+            }
+            Ok(Next::GoOn(Box::new(done)))
+        }
+        Driven::Later(waiting) => Ok(rest(context, waiting)),
+        Driven::Busy => Ok(Next::Rest(Rest::Busy)),
+        Driven::OutOfTime => Err(FlowError::OutOfTime),
     }
 }
 

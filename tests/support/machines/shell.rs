@@ -9,7 +9,7 @@ use crate::machines::worker::{After, Next, Seen, Stage, Worker, commit_of, probl
 use domain::drive::{
     Ask, Drive, End, Finding, Heard, JITTER_MAX, Manner, Moment, Move, Over, Proof, ReadError, WriteError,
 };
-use domain::effect::{Effect, EffectEvent, Repetition};
+use domain::effect::{Effect, EffectEvent, EffectStatus, Repetition};
 use domain::lifecycle::{Event, InvoiceEffect, InvoiceRecord, ParkReason, PostedHow};
 use domain::payments::{BillPayments, PaymentEntry};
 use domain::time::Timestamp;
@@ -22,18 +22,62 @@ pub(crate) struct Driving {
     pub(crate) kind: Kind,
     seen: Seen,
     drive: Drive<()>,
+    /// What the record was told by the decision, as long as that is not stored.
+    opening: Option<Vec<Event>>,
+}
+
+impl Driving {
+    /// The decision as a change of its own.
+    fn beginning(&self) -> Change {
+        match &self.seen {
+            Seen::Record(revision, record) => Change::Record {
+                seen: *revision,
+                document: Rc::clone(record),
+                events: self.opening.clone().unwrap_or_default(),
+            },
+            Seen::Bill(revision, bill) => Change::Bill {
+                seen: *revision,
+                document: Rc::clone(bill),
+                right: None,
+            },
+        }
+    }
 }
 
 impl Run {
     /// Begins to drive an effect. What is proven absent is sent again, as a payment is; only the flows decide an invoice anew.
     pub(crate) fn drive(&mut self, worker: &mut Worker, kind: Kind, seen: Seen) -> Next {
+        self.begin(worker, kind, seen, None)
+    }
+
+    /// The same of an effect that follows from a decision, neither of which is stored yet.
+    pub(crate) fn open(&mut self, worker: &mut Worker, kind: Kind, seen: Seen, told: Vec<Event>) -> Next {
+        self.begin(worker, kind, seen, Some(told))
+    }
+
+    fn begin(&mut self, worker: &mut Worker, kind: Kind, seen: Seen, opening: Option<Vec<Event>>) -> Next {
         let jitter = self.delay(worker.number, worker.step, Place::Register) * 25;
-        let drive = Drive::new(
-            Manner::default(),
-            format!("w{}", worker.number),
-            u16::try_from(jitter).unwrap_or(JITTER_MAX),
-        );
-        let driving = Box::new(Driving { kind, seen, drive });
+        let jitter = u16::try_from(jitter).unwrap_or(JITTER_MAX);
+        let holder = format!("w{}", worker.number);
+        let handed = worker.goes_on_as.take().filter(|_| kind == Kind::Export);
+        let is_handed = handed.is_some();
+        let drive = match handed {
+            Some(handed) => Drive::handed(Manner::default(), handed, jitter),
+            None => Drive::new(Manner::default(), holder, jitter),
+        };
+        if kind == Kind::Create {
+            worker.goes_on_as = Some(format!("w{} from step {}", worker.number, worker.step));
+        }
+        let driving = Box::new(Driving {
+            kind,
+            seen,
+            drive,
+            opening,
+        });
+        if is_handed {
+            // Nothing is read in between: whoever has stored the document holds the record, and looks at its clock now.
+            return Next::To(Stage::Hear(driving, Heard::Begun), Place::AtOnce);
+        }
         self.hear(worker, driving, Heard::Begun)
     }
 
@@ -71,13 +115,14 @@ impl Run {
         match driving.drive.next(heard, driving.seen.effect(kind), &at) {
             Ask::LookUp => Next::To(Stage::LookUp(driving), Place::Register),
             Ask::Send => Next::To(Stage::Send(driving), Place::AtOnce),
-            Ask::Store(step) => {
-                self.note_step(&step, again);
-                let Some((change, moved)) = self.moved(worker, kind, &driving.seen, &step) else {
-                    self.violate(format!("{} cannot store {}", worker.name(), step.event().name()));
-                    return Next::Over;
-                };
-                Next::To(commit_of(change, After::Hear(driving, moved)), Place::Commit)
+            Ask::Store(Move::End(end)) if driving.opening.is_some() => {
+                let begun = driving.beginning();
+                let after = After::Opened(driving, Box::new(Move::End(end)));
+                Next::To(commit_of(begun, after), Place::Commit)
+            }
+            Ask::Store(step) => self.store(worker, driving, &step, again),
+            Ask::Over(_) if driving.opening.is_some() => {
+                Next::To(commit_of(driving.beginning(), After::Fails), Place::Commit)
             }
             Ask::Read(_) => Next::To(Stage::Reload(driving), Place::Register),
             Ask::Over(Over::Finished) => {
@@ -97,6 +142,32 @@ impl Run {
                 Next::Over
             }
         }
+    }
+
+    fn store(&mut self, worker: &Worker, mut driving: Box<Driving>, step: &Move<()>, again: bool) -> Next {
+        self.note_step(step, again);
+        let Some((mut change, moved)) = self.moved(worker, driving.kind, &driving.seen, step) else {
+            self.violate(format!("{} cannot store {}", worker.name(), step.event().name()));
+            return Next::Over;
+        };
+        let Some(mut told) = driving.opening.take() else {
+            return Next::To(commit_of(change, After::Hear(driving, moved)), Place::Commit);
+        };
+        if let Change::Record { events, .. } = &mut change {
+            told.append(events);
+            *events = told;
+        }
+        Next::To(commit_of(change, After::Began(driving, moved)), Place::Commit)
+    }
+
+    /// The decision is stored by itself: its effect has ended before anything was sent.
+    pub(crate) fn opened(&mut self, worker: &Worker, mut driving: Box<Driving>, step: &Move<()>) -> Next {
+        driving.seen = match driving.seen {
+            Seen::Record(revision, record) => Seen::Record(revision + 1, record),
+            Seen::Bill(revision, bill) => Seen::Bill(revision + 1, bill),
+        };
+        driving.opening = None;
+        self.store(worker, driving, step, false)
     }
 
     fn note_step(&mut self, step: &Move<()>, again: bool) {
@@ -229,7 +300,7 @@ impl Run {
                     Move::End(end) => {
                         let (document, event) = ended_invoice(kind, &document, end, now)?;
                         events.extend(event);
-                        document
+                        self.handed_on(worker, document, &mut events, now)?
                     }
                 };
                 let document = Rc::new(document);
@@ -256,6 +327,30 @@ impl Run {
                 Some((change, Seen::Bill(revision + 1, document)))
             }
         }
+    }
+
+    /// Whoever posts goes on with the exported flag: it is claimed in the same write.
+    fn handed_on(
+        &self,
+        worker: &Worker,
+        document: InvoiceRecord,
+        events: &mut Vec<Event>,
+        now: Timestamp,
+    ) -> Option<InvoiceRecord> {
+        let is_new = document
+            .export
+            .as_ref()
+            .is_some_and(|export| export.status == EffectStatus::Ready && export.attempts == 0);
+        let (true, Some(holder)) = (is_new, worker.goes_on_as.clone()) else {
+            return Some(document);
+        };
+        let intended = EffectEvent::Intended { holder };
+        let timing = self.timing_of(Kind::Export);
+        let (claimed, told) = InvoiceEffect::Export
+            .advance(&document, intended, now, &timing)
+            .ok()?;
+        events.push(told);
+        Some(claimed)
     }
 
     fn written(&mut self, bill: &BillPayments, effect: &Effect, now: Timestamp) -> BillPayments {

@@ -5,7 +5,7 @@ use crate::machines::faults::{Fault, Place};
 use crate::machines::marks::Mark;
 use crate::machines::shell::Driving;
 use crate::machines::systems::{BILLED, Change, Hint, Kind, Stored, Write, order_line, wanted_key};
-use domain::drive::Heard;
+use domain::drive::{Heard, Move};
 use domain::effect::{Effect, Repetition, backoff_millis};
 use domain::lifecycle::{Event, InvoiceEffect, InvoiceRecord, State};
 use domain::payments::{BillPayments, NextEntry, PaymentPolicy, PaymentStatus};
@@ -98,6 +98,12 @@ pub(crate) enum After {
     Again,
     Held(Vec<usize>),
     Hear(Box<Driving>, Seen),
+    /// A decision together with the first step of its effect.
+    Began(Box<Driving>, Seen),
+    /// A decision by itself, and the step that ends its effect.
+    Opened(Box<Driving>, Box<Move<()>>),
+    /// A decision by itself, for which there was no time to go on.
+    Fails,
     WakeNext(Box<(u64, Watermark)>),
     End,
     RecordNext(Box<Rows>),
@@ -124,6 +130,8 @@ pub struct Worker {
     rounds: u32,
     /// What is to be decided has been looked at.
     pub looked: bool,
+    /// Token under which the exported flag is claimed together with the document.
+    pub goes_on_as: Option<String>,
     receipt_arrived: bool,
     stage: Stage,
 }
@@ -159,6 +167,7 @@ impl Worker {
             step: 0,
             rounds: 0,
             looked: false,
+            goes_on_as: None,
             receipt_arrived: false,
             stage: match job {
                 Job::Match | Job::Pay => Stage::Load,
@@ -495,7 +504,12 @@ impl Run {
                 )
                 .succeeding(bill.entry.as_ref());
                 document.entry = Some(effect);
-                again(revision, document)
+                self.open(
+                    worker,
+                    Kind::Pay,
+                    Seen::Bill(revision, Rc::new(document)),
+                    Vec::new(),
+                )
             }
         }
     }
@@ -562,18 +576,22 @@ impl Run {
             document = InvoiceEffect::Creation.put(&document, effect);
         }
         let news = document.state != record.state;
+        if enough {
+            let told = if news { vec![event] } else { Vec::new() };
+            return self.open(
+                worker,
+                Kind::Create,
+                Seen::Record(revision, Rc::new(document)),
+                told,
+            );
+        }
         let change = Change::Record {
             seen: revision,
             document: Rc::new(document),
             events: if news { vec![event] } else { Vec::new() },
         };
-        let after = if enough {
-            After::Again
-        } else {
-            self.saw(Mark::Held);
-            After::Held(received)
-        };
-        Next::To(commit_of(change, after), Place::Commit)
+        self.saw(Mark::Held);
+        Next::To(commit_of(change, After::Held(received)), Place::Commit)
     }
 
     // -----------------------------------------------------------------------------------------------------------
@@ -647,7 +665,9 @@ impl Run {
         match after {
             After::Again => Next::To(Stage::Load, Place::Register),
             After::Held(known) => Next::To(Stage::Recheck(known), Place::Register),
-            After::Hear(driving, moved) => self.stored(driving, Some(moved)),
+            After::Hear(driving, moved) | After::Began(driving, moved) => self.stored(driving, Some(moved)),
+            After::Opened(driving, step) => self.opened(worker, driving, &step),
+            After::Fails => Next::Failed,
             After::WakeNext(read) => Next::To(Stage::Wake(read), Place::Register),
             After::RecordNext(rows) => Next::To(Stage::Record(rows, 0), Place::Register),
             After::Recorded(rows, _) => {
@@ -664,7 +684,7 @@ impl Run {
 
     fn met_another(&mut self, worker: &mut Worker, after: After) -> Next {
         match after {
-            After::Again | After::Held(_) => {
+            After::Again | After::Held(_) | After::Began(..) | After::Opened(..) | After::Fails => {
                 worker.looked = false;
                 Next::To(Stage::Load, Place::Register)
             }

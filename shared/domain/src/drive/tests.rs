@@ -568,3 +568,46 @@ fn an_answer_to_what_was_not_asked_is_a_defect_and_nothing_is_done() {
     let ask = shell.hears(Heard::Sent(Ok(ours(7))));
     assert!(matches!(ask, Ask::Over(Over::Impossible(_))), "{ask:?}");
 }
+
+/// An effect that was claimed in the write that stored what it follows from.
+fn handed(repetition: Repetition, holder: &str) -> Shell {
+    let intended = EffectEvent::Intended {
+        holder: holder.to_owned(),
+    };
+    let effect = ready(repetition).after(&intended, NOW, &Timing::default());
+    let mut shell = Shell::of(effect.unwrap(), Manner::default());
+    shell.drive = Drive::handed(Manner::default(), "a".to_owned(), 0);
+    shell
+}
+
+#[test]
+fn what_was_claimed_for_this_worker_is_sent_under_that_claim() {
+    let mut shell = handed(Repetition::Harmless, "a");
+    assert_eq!(shell.begins(), Ask::Send);
+    let done = shell.hears(Heard::Sent(Ok(ours(1))));
+    let (end, over) = shell.stores("confirmed", done);
+    assert!(matches!(end, Some(End::There { .. })));
+    assert_eq!(over, Ask::Over(Over::Finished));
+    assert_eq!((shell.effect.attempts, shell.effect.fence), (1, 1));
+}
+
+#[test]
+fn what_was_claimed_for_another_worker_waits_for_its_lease() {
+    let mut shell = handed(Repetition::Harmless, "b");
+    assert_eq!(shell.begins(), Ask::Over(Over::Later));
+}
+
+#[test]
+fn what_must_be_looked_up_is_never_sent_because_it_was_handed_on() {
+    let mut shell = handed(Repetition::OnlyAfterLookUp, "a");
+    assert_eq!(shell.begins(), Ask::Over(Over::Later));
+}
+
+#[test]
+fn what_was_handed_on_too_late_is_not_sent_under_that_claim() {
+    let mut shell = handed(Repetition::Harmless, "a");
+    shell.now = shell.effect.send_deadline(&shell.timing).plus_millis(1);
+    let late = shell.begins();
+    shell.stored("not-applied", late);
+    assert_eq!(shell.effect.status, EffectStatus::Ready);
+}

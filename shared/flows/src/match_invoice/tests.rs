@@ -8,8 +8,8 @@ use crate::feed::tests::{Model, START, ready};
 use crate::memory_register::MemoryRegister;
 use crate::operator;
 use crate::ports::{
-    Chance, Clock, CoupaBill, CoupaTogether, DocumentOutcome, Flagged, InvoicePage, ReceiptScan, Voucher,
-    WriteError,
+    Chance, Clock, CoupaBill, CoupaTogether, DocumentOutcome, Flagged, InvoicePage, ReceiptScan, Register,
+    Voucher, WriteError,
 };
 use async_trait::async_trait;
 use domain::coupa_orders::{
@@ -47,6 +47,10 @@ struct Held {
     is_silent: bool,
     /// QAD takes nothing.
     is_down: bool,
+    /// Somebody else writes this invoice's record while QAD is looked at for the first time.
+    rival_of: Option<InvoiceId>,
+    /// How often QAD was looked at before a creation.
+    looked_up: u32,
 }
 
 /// Coupa, QAD and the register, with a clock that stands.
@@ -112,7 +116,17 @@ impl Qad for Shop {
         Ok(None)
     }
     async fn find_invoices(&self, identity: &QadInvoiceIdentity) -> Result<Vec<QadDocument>, ReadError> {
-        let held = self.held();
+        let rival_of = self.held().rival_of.take();
+        if let Some(id) = rival_of {
+            let change = Change::<_, Event> {
+                document: InvoiceRecord::new(id, self.clock.now()),
+                events: vec![],
+                writes: vec![],
+            };
+            save(&self.context(&Timing::default()), 0, change).await.unwrap();
+        }
+        let mut held = self.held();
+        held.looked_up += 1;
         if held.is_silent {
             let problem = Problem::new("SILENT", "Nothing to do.");
             return Err(ReadError::Unavailable {
@@ -642,6 +656,45 @@ fn whoever_wakes_another_pauses_between_tries_and_says_when_they_run_out() {
         assert_eq!(is_due, is_woken, "what could not be woken keeps its own recheck");
         assert!(record.look_again.is_some());
     }
+}
+
+#[test]
+fn a_decision_that_somebody_overtakes_is_stored_nowhere_and_made_again() {
+    let shop = Shop::with(10, vec![receipt("RC1", 10)], vec![bill(BILL, 10, 10)]);
+    shop.held().rival_of = Some(BILL);
+    assert_eq!(shop.look(BILL), "exported");
+    assert_eq!(
+        shop.held().looked_up,
+        2,
+        "each decision looks before it is stored"
+    );
+    assert_eq!(shop.in_qad(), (Decimal::from(100), Decimal::from(10)));
+    let trail = ready(shop.register.audit(&crate::store::invoice_audit_name(BILL))).unwrap();
+    let told: String = trail.iter().map(|entry| entry.events.as_str()).collect();
+    assert_eq!(told.matches("\"event\":\"approved\"").count(), 1, "{told}");
+    assert_eq!(
+        trail.len(),
+        3,
+        "approved and claimed; posted and claimed; exported"
+    );
+}
+
+#[test]
+fn what_qad_turns_out_to_hold_before_the_first_send_ends_a_decision_that_is_stored() {
+    let shop = Shop::with(10, vec![receipt("RC1", 10)], vec![bill(BILL, 10, 10)]);
+    assert_eq!(shop.look(BILL), "exported");
+    // The register is lost, and with it everything but what QAD holds.
+    let again = Shop::with(10, vec![receipt("RC1", 10)], vec![bill(BILL, 10, 10)]);
+    again.held().documents = shop.held().documents.clone();
+    assert_eq!(again.look(BILL), "exported");
+    assert_eq!(again.in_qad().0, Decimal::from(100), "nothing is sent");
+    let trail = ready(again.register.audit(&crate::store::invoice_audit_name(BILL))).unwrap();
+    let first = trail.first().unwrap();
+    assert!(
+        first.events.contains("approved") && !first.events.contains("posted"),
+        "{}",
+        first.events
+    );
 }
 
 #[test]
