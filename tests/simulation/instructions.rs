@@ -4,7 +4,6 @@
 use crate::people::keyed_document;
 use domain::ids::InvoiceId;
 use domain::instruction::{Instruction, SecondPerson};
-use domain::lifecycle::State;
 use flows::neighbours::Home;
 use flows::operator::{self, AdoptDeps, Adoption, Done, OperatorError};
 use flows::pause;

@@ -218,7 +218,7 @@ struct Opening {
 
 /// An approved invoice that is to be created.
 enum Begun {
-    Stored(Loaded<InvoiceRecord>),
+    Stored(Box<Loaded<InvoiceRecord>>),
     Unsaved(Box<Opening>),
 }
 
@@ -361,7 +361,7 @@ async fn round(
         }
         State::Approved => {
             so_far.looked = true;
-            create(deps, Begun::Stored(loaded), so_far).await
+            create(deps, Begun::Stored(Box::new(loaded)), so_far).await
         }
         State::Voided { .. } if (ask_coupa || record.look_pending) && !is_open(&record.export) => {
             so_far.looked = true;
@@ -425,7 +425,7 @@ async fn create(deps: &Deps<'_>, begun: Begun, so_far: &mut SoFar) -> Result<Nex
         (Ok(within), _) => within,
         (Err(entity), Begun::Stored(loaded)) => {
             let problem = not_configured(&entity);
-            return Box::pin(delay(deps, loaded.clone(), None, problem)).await;
+            return Box::pin(delay(deps, (**loaded).clone(), None, problem)).await;
         }
         (Err(_), Begun::Unsaved(_)) => return Err(impossible("approved for an entity without settings")),
     };
@@ -439,7 +439,7 @@ async fn create(deps: &Deps<'_>, begun: Begun, so_far: &mut SoFar) -> Result<Nex
         goes_on_as,
     };
     match begun {
-        Begun::Stored(loaded) => follow(&deps, loaded, &target).await,
+        Begun::Stored(loaded) => follow(&deps, *loaded, &target).await,
         Begun::Unsaved(opening) => {
             let Opening { revision, change } = *opening;
             deps.reads.first_look.leave();
