@@ -205,6 +205,33 @@ async function signOff(browser) {
   await auditor.context().close();
 }
 
+/** A document that was keyed by hand is named by a clerk; QAD has none of that number, and the invoice's history says so. */
+async function nameADocument(browser) {
+  const clerk = await person(browser, 0);
+  const path = await first(clerk, "needs-you");
+  expect(Boolean(path), "an invoice needs a person at the end of the demo's day");
+  if (!path) return;
+  await clerk.goto(`${BASE}${path}/adopt`);
+  await clerk.fill("#voucher", "999999");
+  await clerk.fill("#reason", "keyed before the switch-on");
+  await follow(clerk, () => clerk.locator("button.main").click());
+  expect((await clerk.locator("main").innerText()).includes("year/daybook/number, as"), "a number that is none is told how it is written");
+  await axe(clerk, "a document that is named in the wrong way");
+  await clerk.fill("#voucher", "2026/SI/999999");
+  await follow(clerk, () => clerk.locator("button.main").click());
+  await axe(clerk, "the confirmation of a document that is named");
+  await follow(clerk, () => clerk.locator("button.main").click());
+  expect((await clerk.locator("main").innerText()).includes("is being looked up in QAD"), "a document that is named is being looked up");
+  let told = false;
+  for (let tries = 0; tries < 60 && !told; tries += 1) {
+    await clerk.goto(`${BASE}${path}`);
+    told = (await clerk.locator("main").innerText()).includes("was not taken as its document");
+    if (!told) await clerk.waitForTimeout(500);
+  }
+  expect(told, "what came of it stands in the invoice's history");
+  await clerk.context().close();
+}
+
 /** A list that is looked at again as it was shown, and a plan that an approver allows. */
 async function lists(browser) {
   const clerk = await person(browser, 0);
@@ -245,6 +272,7 @@ try {
   await hostile(browser);
   await everyPage(browser);
   await release(browser);
+  await nameADocument(browser);
   await lists(browser);
   await signOff(browser);
 } finally {

@@ -523,6 +523,15 @@ fn related(base: &str, record: &InvoiceRecord, corrected: Option<&[InvoiceRecord
         h2 { "Belongs to" }
         dl.facts {
             @if let Some(voucher) = record.state.voucher() { dt { "QAD voucher" } dd { (voucher) } }
+            @if let (Some(total), Some(summary)) = (record.posted_total, summary) {
+                @if total != summary.total {
+                    dt { "Total in QAD" } dd {
+                        (money(total, summary.currency.as_str())) ", "
+                        (money(total.saturating_sub(summary.total).abs(), summary.currency.as_str()))
+                        @if total.abs() > summary.total.abs() { " more" } @else { " less" } " than in Coupa"
+                    }
+                }
+            }
             @if !orders.is_empty() {
                 dt { "Orders" }
                 dd { @for order in orders { a href=(find(order.as_str())) { bdi { (order) } } " " } }

@@ -252,3 +252,35 @@ async fn what_a_stranger_sends_names_no_document() {
         "a session that has ended",
     );
 }
+
+/// A document that was taken over another total shows both, and what lies between them.
+#[tokio::test]
+async fn a_total_that_was_accepted_is_shown_beside_the_invoices() {
+    let world = World::new().await;
+    for (id, total) in [(7, "1290.5"), (8, "1296")] {
+        let mut record = parked(id, "Example Castings");
+        record.state = State::Exported {
+            voucher: Voucher {
+                year: 2026,
+                daybook: "SI".into(),
+                number: id,
+            },
+            how: PostedHow::Adopted,
+        };
+        record.posted_total = Some(total.parse().unwrap());
+        let change = Change::<_, Event> {
+            document: record,
+            events: vec![],
+            writes: vec![],
+        };
+        save(&world.context(), 0, change).await.unwrap();
+    }
+    let dana = world.enter(0).await;
+    let page = world.get(&dana, "/invoices/7").await.body;
+    assert!(
+        page.contains("1,290.50 USD, 5.50 USD less than in Coupa"),
+        "{page}"
+    );
+    let page = world.get(&dana, "/invoices/8").await.body;
+    assert!(!page.contains("Total in QAD"), "{page}");
+}
