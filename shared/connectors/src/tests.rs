@@ -1,5 +1,6 @@
 //! Tests of the whole crate against a scripted transport: no socket, no real time.
 
+mod backlog;
 mod coupa;
 mod entities;
 mod http;

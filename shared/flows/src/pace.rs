@@ -88,6 +88,12 @@ impl Speed {
             .max(0)
     }
 
+    /// Whether about as much is asked for as the host takes: more than half of what may run ahead is reserved, in a bucket that is
+    /// full again at this instant.
+    pub fn is_behind(self, now: Timestamp, full_at_micros: i64) -> bool {
+        full_at_micros.saturating_sub(micros(now)) > self.ahead_micros() / 2
+    }
+
     /// The bucket of a host that wants nothing before `until`: whatever may run ahead, runs after it.
     pub fn paused(self, until: Timestamp) -> i64 {
         micros(until).saturating_add(self.ahead_micros())
@@ -104,6 +110,14 @@ pub fn next_block(last: Option<Block>, speed: Speed) -> u32 {
         Some(block) => block.spent,
     };
     wanted.clamp(1, most)
+}
+
+/// How many slots to reserve when so many wait for one. While a host is behind, a slot that nobody spends is missing to somebody: then
+/// it is one for each who waits, and no more.
+pub fn block_for(waiting: u32, last: Option<Block>, is_behind: bool, speed: Speed) -> u32 {
+    let most = u32::try_from(speed.burst.saturating_add(1)).unwrap_or(u32::MAX);
+    let ahead = if is_behind { 1 } else { next_block(last, speed) };
+    waiting.max(ahead).clamp(1, most)
 }
 
 /// What became of a block's slots.
@@ -299,6 +313,24 @@ mod tests {
             1
         );
         assert_eq!(next_block(None, Speed::per_second(1)), 1);
+    }
+
+    #[test]
+    fn a_block_is_for_those_who_wait_and_for_nobody_else_while_the_host_is_behind() {
+        let speed = Speed::per_second(20);
+        let spent = Some(Block {
+            spent: 4,
+            given_up: 0,
+        });
+        assert_eq!(block_for(1, spent, false, speed), 8);
+        assert_eq!(block_for(9, spent, false, speed), 9);
+        assert_eq!(block_for(1, spent, true, speed), 1);
+        assert_eq!(block_for(7, spent, true, speed), 7);
+        assert_eq!(
+            block_for(30, spent, true, speed),
+            10,
+            "no more than may run ahead"
+        );
     }
 
     #[test]

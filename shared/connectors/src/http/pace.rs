@@ -2,10 +2,12 @@
 //! circuit breaker).
 
 use domain::time::Timestamp;
-use flows::pace::{Block, PaceStore, Reserved, STALE_MICROS, Speed, micros, next_block};
+use flows::pace::{Block, PaceStore, Reserved, STALE_MICROS, Speed, block_for, micros};
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+use tokio::sync::Mutex as AsyncMutex;
 
 /// How often the interval doubles at most after 429s: a quarter of the pace.
 const SLOWDOWNS_MAX: u32 = 2;
@@ -36,6 +38,27 @@ pub struct Pace {
     share: Share,
     shared: Option<Arc<dyn PaceStore>>,
     state: Mutex<State>,
+    /// Held while a block is reserved: those who come meanwhile take theirs from it, or from the next one, which is as large as
+    /// there are of them.
+    reserving: AsyncMutex<()>,
+    /// How many want a slot that is not in hand.
+    waiting: AtomicU32,
+}
+
+/// Counts somebody who waits for a block, for as long as they do.
+struct Waiting<'a>(&'a AtomicU32);
+
+impl<'a> Waiting<'a> {
+    fn begin(count: &'a AtomicU32) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self(count)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// What one instance may do without asking anybody.
@@ -76,6 +99,8 @@ struct State {
     hand: VecDeque<i64>,
     /// What has become of the last block so far; `None` before the first.
     block: Option<Block>,
+    /// Of the host, about as much is asked for as it takes, so nothing is reserved that nobody waits for.
+    is_behind: bool,
     /// Until then the shared bucket is not asked.
     out_until: Timestamp,
     /// Exchanges in a row without an answer.
@@ -138,6 +163,8 @@ impl Pace {
             share: Share::of(per_second, instances),
             shared,
             state: Mutex::default(),
+            reserving: AsyncMutex::default(),
+            waiting: AtomicU32::new(0),
         }
     }
 
@@ -161,6 +188,14 @@ impl Pace {
         }
     }
 
+    /// A turn from the slots in hand; `None` when there is none.
+    fn turn_in_hand(&self, now: Timestamp, patience: Duration) -> Option<Result<Duration, Duration>> {
+        let mut state = self.state();
+        state.recover(now);
+        state.block?;
+        state.spend(now, patience)
+    }
+
     /// From the slots in hand, or from a new block of them. `None` while the shared bucket cannot be reached.
     async fn admit_of_all(
         &self,
@@ -168,22 +203,22 @@ impl Pace {
         now: Timestamp,
         patience: Duration,
     ) -> Option<Result<Duration, Duration>> {
+        if let Some(turn) = self.turn_in_hand(now, patience) {
+            return Some(turn);
+        }
+        let _waits = Waiting::begin(&self.waiting);
+        let _reserves = self.reserving.lock().await;
+        if let Some(turn) = self.turn_in_hand(now, patience) {
+            return Some(turn);
+        }
         let (ask, speed, slots) = {
-            let mut state = self.state();
-            state.recover(now);
-            if let Some(turn) = state
-                .block
-                .is_some()
-                .then(|| state.spend(now, patience))
-                .flatten()
-            {
-                return Some(turn);
-            }
+            let state = self.state();
             if now < state.out_until {
                 return None;
             }
             let speed = self.speed.halved(state.slowdowns);
-            let slots = next_block(state.block, speed);
+            let wanted = self.waiting.load(Ordering::Relaxed);
+            let slots = block_for(wanted, state.block, state.is_behind, speed);
             let patience = i64::try_from(patience.as_micros()).unwrap_or(i64::MAX);
             (speed.ask(now, slots, patience, self.trial_micros()), speed, slots)
         };
@@ -191,6 +226,7 @@ impl Pace {
             Ok(Reserved::From(from)) => {
                 let mut state = self.state();
                 state.block = Some(Block::default());
+                state.is_behind = speed.is_behind(now, from);
                 state.hand.extend(speed.due(&ask, from, slots));
                 state.spend(now, patience)
             }
@@ -365,7 +401,7 @@ mod tests {
     use domain::problem::Problem;
     use flows::pace::{Ask, MemoryPaces};
     use flows::ports::StoreError;
-    use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+    use std::sync::atomic::AtomicBool;
 
     const MINUTE: Duration = Duration::from_secs(60);
     const EXCHANGE: Duration = Duration::from_secs(120);
