@@ -112,11 +112,17 @@ impl<'a> OrderReads<'a> {
             return None;
         }
         for numbers in unasked.chunks(TOGETHER_MAX) {
+            // Those of before the request: what is forgotten meanwhile stays forgotten.
+            let slots: BTreeMap<String, _> = numbers
+                .iter()
+                .map(|number| (fold(number), self.known.slot(&fold(number))))
+                .collect();
             match coupa.coupa_orders(numbers).await {
                 Ok(orders) => {
                     for order in orders {
-                        let slot = self.known.slot(&fold(&order.number));
-                        slot.lock().await.get_or_insert(Some(order));
+                        if let Some(slot) = slots.get(&fold(&order.number)) {
+                            slot.lock().await.get_or_insert(Some(order));
+                        }
                     }
                 }
                 Err(error) => {

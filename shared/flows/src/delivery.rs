@@ -160,10 +160,15 @@ impl<T> Request<T> {
 }
 
 impl<T: Gathered> Request<T> {
-    /// `None` when nobody else asks.
-    async fn answer(&self, coupa: &dyn CoupaTogether, id: InvoiceId) -> Option<Result<Option<T>, ReadError>> {
+    /// `None` when nobody else asks, and when the wait for the others has left no time for a request.
+    async fn answer(
+        &self,
+        context: &Context<'_>,
+        coupa: &dyn CoupaTogether,
+        id: InvoiceId,
+    ) -> Option<Result<Option<T>, ReadError>> {
         let ids = self.complete().await;
-        if ids.len() < 2 {
+        if ids.len() < 2 || !context.has_time_for_a_call() {
             return None;
         }
         let mut answer = self.answer.lock().await;
@@ -265,13 +270,13 @@ impl<T: Gathered> FirstLook<'_, T> {
         id: InvoiceId,
         alone: impl Future<Output = Result<Option<T>, ReadError>>,
     ) -> Result<Result<Option<T>, ReadError>, FlowError> {
-        match self.take(id).await {
+        match self.take(context, id).await {
             Some(Ok(Some(document))) => return Ok(Ok(Some(document))),
             // What keeps all of them waiting keeps each of them waiting, and there is no time to hear it once more.
             Some(Err(error @ ReadError::Unavailable { .. })) if !context.has_time_for_a_call() => {
                 return Ok(Err(error));
             }
-            Some(_) if !context.has_time_for_a_call() => return Err(FlowError::OutOfTime),
+            Some(_) | None if !context.has_time_for_a_call() => return Err(FlowError::OutOfTime),
             Some(_) | None => {}
         }
         Ok(alone.await)
@@ -279,10 +284,10 @@ impl<T: Gathered> FirstLook<'_, T> {
 
     /// What came of the request for all of them: the document where the answer holds it, or why there is none. `None` when the run
     /// is alone, or has looked before.
-    async fn take(&self, id: InvoiceId) -> Option<Result<Option<T>, ReadError>> {
+    async fn take(&self, context: &Context<'_>, id: InvoiceId) -> Option<Result<Option<T>, ReadError>> {
         let (seat, coupa) = self.0?;
         let request = seat.join(id)?;
-        request.answer(coupa, id).await
+        request.answer(context, coupa, id).await
     }
 }
 

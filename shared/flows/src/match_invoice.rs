@@ -34,7 +34,7 @@ use crate::supplier_event::{awaited_supplier_id, awaited_supplier_key};
 use crate::verify;
 use crate::waiting;
 use domain::documents::{CoupaStatus, Invoice, ORDERS_PER_INVOICE_MAX, Order, Receipt, Reservation};
-use domain::effect::{Effect, EffectEvent, EffectStatus, Repetition, backoff_millis};
+use domain::effect::{Effect, EffectEvent, EffectStatus, Repetition, Step, backoff_millis};
 use domain::entities::{self, ENTITY_NOT_CONFIGURED, EntityRule, OUT_OF_SCOPE, Whose};
 use domain::guards::{Guard, stands};
 use domain::ids::{
@@ -61,8 +61,9 @@ use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-/// Most rounds of load, act, store in one run; each round makes progress or ends the run.
-const ROUNDS_MAX: u32 = 12;
+/// Most rounds of load, act, store in one run; each round makes progress or ends the run. Of ten invoices of one order in one
+/// delivery the last one is overtaken nine times before its decision is stored, and has some rounds left.
+const ROUNDS_MAX: u32 = 20;
 /// Most orders under which an invoice is found by an event about one of them; with the lines, old and new, all fits into
 /// one transaction.
 const INDEXED_ORDERS_MAX: usize = 8;
@@ -240,6 +241,8 @@ struct SoFar {
     woken_meanwhile: bool,
     /// Token under which the exported flag was claimed together with the document.
     goes_on_as: Option<String>,
+    /// How often somebody else was faster before a decision was stored.
+    overtaken: u32,
 }
 
 /// Drives the invoice as far as it goes now.
@@ -376,7 +379,11 @@ async fn round(
         {
             so_far.looked = true;
             // Before the flag is first sent: whoever died in between finds it without a setback.
-            let is_new = record.export.as_ref().is_some_and(|export| export.setbacks == 0);
+            let (now, timing) = (context.clock.now(), context.timing);
+            let is_new = record.export.as_ref().is_some_and(|export| {
+                let is_anothers = matches!(export.step(now, timing), Step::Wait(_));
+                export.setbacks == 0 && (so_far.goes_on_as.is_some() || !is_anothers)
+            });
             if let (true, State::Posted { how, .. }) = (is_new, &record.state) {
                 Box::pin(wake_those_who_wait(deps, record)).await?;
                 // QAD pays nothing before it is there: only a document that stood there before this was known can have been
@@ -447,7 +454,8 @@ async fn create(deps: &Deps<'_>, begun: Begun, so_far: &mut SoFar) -> Result<Nex
                 Some(driven) => followed(&deps, driven),
                 // Another invoice reserved on the same order in this moment, or somebody else moved this one: look again.
                 None => {
-                    deps.context.pause(2).await;
+                    so_far.overtaken = so_far.overtaken.saturating_add(1);
+                    deps.context.pause(so_far.overtaken.saturating_add(1)).await;
                     Ok(Next::DecideAgain)
                 }
             }

@@ -93,8 +93,13 @@ impl CoupaTogether for CoupaClient {
         let numbers: Vec<String> = numbers.into_iter().cloned().collect();
         let mut orders = BTreeMap::new();
         for numbers in numbers.chunks(TOGETHER_MAX) {
-            // Whoever needs one of these asks by itself.
-            orders.extend(self.orders_json(numbers).await.unwrap_or_default());
+            match self.orders_json(numbers).await {
+                Ok(found) => orders.extend(found),
+                // Nobody is kept waiting by one request after another that is not answered.
+                Err(error @ ReadError::Unavailable { .. }) => return Err(error),
+                // Whoever needs one of these asks by itself.
+                Err(_) => break,
+            }
         }
         let read = |(id, json): (&InvoiceId, &Json)| {
             let context = OrderContext::among(&orders, needs.get(id)?)?;

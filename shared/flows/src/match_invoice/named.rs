@@ -24,6 +24,8 @@ pub(super) async fn run(deps: &Deps<'_>, loaded: Loaded<InvoiceRecord>) -> Resul
     if let Some(stop @ pause::Stop::NotOwner(_)) = stop {
         return delay(deps, loaded, None, stop.problem()).await;
     }
+    // The others' first look does not wait for what is looked for in QAD here.
+    deps.reads.first_look.leave();
     let adoption = Adoption {
         voucher: request.voucher,
         accepted_total: request.accepted_total,
