@@ -1,6 +1,11 @@
 //! A backlog of two thousand invoices against Coupa's own limit: how much of it is used, and whether it is ever exceeded. On tokio's
 //! paused clock: nobody waits, and the same comes of it each time.
 
+#![allow(
+    clippy::arithmetic_side_effects,
+    reason = "small numbers of a test; an overflow there is a failing test"
+)]
+
 use crate::http::pace::{Pace, Paces};
 use ::domain::time::Timestamp;
 use flows::pace::{MemoryPaces, PaceStore};
