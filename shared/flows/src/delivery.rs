@@ -168,12 +168,13 @@ impl<T: Gathered> Request<T> {
         id: InvoiceId,
     ) -> Option<Result<Option<T>, ReadError>> {
         let ids = self.complete().await;
-        if ids.len() < 2 || !context.has_time_for_a_call() {
+        if ids.len() < 2 {
             return None;
         }
         let mut answer = self.answer.lock().await;
         let answer = match &mut *answer {
             Some(answer) => answer,
+            None if !context.has_time_for_a_call() => return None,
             none => none.insert(asked(coupa, &ids).await),
         };
         Some(match answer {
@@ -270,7 +271,10 @@ impl<T: Gathered> FirstLook<'_, T> {
         id: InvoiceId,
         alone: impl Future<Output = Result<Option<T>, ReadError>>,
     ) -> Result<Result<Option<T>, ReadError>, FlowError> {
-        match self.take(context, id).await {
+        let Some((request, coupa)) = self.join(id) else {
+            return Ok(alone.await);
+        };
+        match request.answer(context, coupa, id).await {
             Some(Ok(Some(document))) => return Ok(Ok(Some(document))),
             // What keeps all of them waiting keeps each of them waiting, and there is no time to hear it once more.
             Some(Err(error @ ReadError::Unavailable { .. })) if !context.has_time_for_a_call() => {
@@ -282,12 +286,10 @@ impl<T: Gathered> FirstLook<'_, T> {
         Ok(alone.await)
     }
 
-    /// What came of the request for all of them: the document where the answer holds it, or why there is none. `None` when the run
-    /// is alone, or has looked before.
-    async fn take(&self, context: &Context<'_>, id: InvoiceId) -> Option<Result<Option<T>, ReadError>> {
+    /// The request that is being put together, as long as this run has not looked.
+    fn join(&self, id: InvoiceId) -> Option<(Arc<Request<T>>, &dyn CoupaTogether)> {
         let (seat, coupa) = self.0?;
-        let request = seat.join(id)?;
-        request.answer(context, coupa, id).await
+        Some((seat.join(id)?, coupa))
     }
 }
 

@@ -290,6 +290,26 @@ async fn a_request_that_has_used_up_the_time_is_the_answer_for_each() {
     assert_eq!(model.asked(), ["together 1,2"]);
 }
 
+/// The other one has done something else for so long that no call fits in any more.
+#[tokio::test]
+async fn whoever_has_waited_too_long_for_the_others_begins_nothing() {
+    for joins in [false, true] {
+        let hands = &Hands::default();
+        let model = Model::default();
+        let [one, two] = seats();
+        let waits = look_by(&model, &one, 1, hands);
+        pin_mut!(waits);
+        assert!((&mut waits).now_or_never().is_none());
+        hands.0.store(true, Ordering::SeqCst);
+        if joins {
+            assert_eq!(look_by(&model, &two, 2, hands).await, Err(FlowError::OutOfTime));
+        }
+        drop(two);
+        assert_eq!(waits.await, Err(FlowError::OutOfTime));
+        assert!(model.asked().is_empty());
+    }
+}
+
 #[tokio::test]
 async fn when_the_one_who_asks_dies_the_next_one_asks() {
     let model = Model {
