@@ -9,6 +9,7 @@ use axum::response::Response;
 use domain::csv::csv as comma_separated;
 use domain::index::View;
 use domain::reconcile::{Difference, Kind};
+use domain::time::{Date, Timestamp};
 use flows::index::Row;
 use flows::reconcile::{self, Reconciliation, Report, Standing};
 use maud::{Markup, html};
@@ -48,6 +49,26 @@ impl Compared {
         let beyond = self.known.last.as_ref().map_or(0, |last| last.beyond);
         let named: usize = self.unexplained().values().map(Vec::len).sum();
         u64::try_from(named).unwrap_or(u64::MAX).saturating_add(beyond)
+    }
+
+    /// Why nothing can be signed on what was found; `None` when it can, as without any comparison yet.
+    pub(crate) fn in_the_way(&self, last_day: Date, now: Timestamp) -> Option<&'static str> {
+        let last = self.known.last.as_ref()?;
+        if self.unexplained_count() != 0 {
+            Some(
+                "It can be signed when nothing of it is unexplained any more: clear up what is named above; the next comparison sees it.",
+            )
+        } else if self.known.is_late(now) {
+            Some(
+                "It can be signed when Coupa and QAD were compared again within two days: tell whoever runs this product.",
+            )
+        } else if last.started.date_utc() <= last_day {
+            Some(
+                "It can be signed when Coupa and QAD were compared after the month was over (days in UTC): that is done once a day.",
+            )
+        } else {
+            None
+        }
     }
 
     /// Unexplained differences of other months.

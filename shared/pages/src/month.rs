@@ -17,7 +17,7 @@ use domain::instruction::Instruction;
 use domain::lifecycle::InvoiceRecord;
 use domain::matching::LineCoding;
 use domain::policy::ChargeAccount;
-use domain::time::Date;
+use domain::time::{Date, Timestamp};
 use flows::index::{self, Row, Standing, Sums};
 use flows::month_end::{self, MonthEnd};
 use flows::ports::RecordKey;
@@ -93,15 +93,11 @@ impl Read {
     }
 
     /// Why it cannot be signed; `None` when it can.
-    fn in_the_way(&self) -> Option<&'static str> {
+    fn in_the_way(&self, now: Timestamp) -> Option<&'static str> {
         if self.lost() != 0 {
             Some("It can be signed when no answer is missing any more.")
-        } else if self.compared.unexplained_count() != 0 {
-            Some(
-                "It can be signed when nothing of it is unexplained any more: clear up what is named above; the next comparison sees it.",
-            )
         } else {
-            None
+            self.compared.in_the_way(self.first.last_of_month(), now)
         }
     }
 
@@ -311,7 +307,7 @@ fn signatures(visit: &Visit, read: &Read) -> Markup {
 }
 
 fn signing(visit: &Visit, read: &Read, complaint: Option<&str>) -> Markup {
-    if let Some(why) = read.in_the_way() {
+    if let Some(why) = read.in_the_way(visit.now) {
         return html! { p { (why) } };
     }
     html! {
@@ -364,7 +360,7 @@ async fn signed(visit: &Visit, month: &str, form: &Fields) -> Result<Response, P
     if !visit.session.person.is_any(&[Role::Controller]) {
         return Err(refuse("A month is signed off by a controller. Nothing was done."));
     }
-    if let Some(why) = read.in_the_way() {
+    if let Some(why) = read.in_the_way(visit.now) {
         return Err(refuse(&format!("{why} Nothing was done.")));
     }
     let is_sure = reason::is_sure(form);

@@ -7,6 +7,12 @@ use domain::reconcile::{Difference, Kind};
 use flows::reconcile::{self, Reconciliation, Report, Standing};
 
 const MONTH: &str = "/month/2026-03";
+/// Noon of 2026-04-02, when that month is over.
+const APRIL: i64 = 1_775_131_200_000;
+/// The morning of that day.
+const COMPARED: Timestamp = Timestamp(1_775_109_600_000);
+/// An hour before the month was over.
+const TOO_EARLY: Timestamp = Timestamp(1_774_998_000_000);
 
 fn difference(id: u64, entity: &str, month: &str, what: &str) -> Standing {
     Standing {
@@ -26,12 +32,21 @@ fn difference(id: u64, entity: &str, month: &str, what: &str) -> Standing {
 }
 
 impl World {
+    async fn in_april() -> Self {
+        let world = Self::new().await;
+        world.fakes.now.store(APRIL, Ordering::Relaxed);
+        world
+    }
+
     fn compared(&self, seen: u64, unexplained: Vec<Standing>, beyond: u64) {
-        let at = Timestamp(1_764_500_000_000);
+        self.compared_at(COMPARED, seen, unexplained, beyond);
+    }
+
+    fn compared_at(&self, at: Timestamp, seen: u64, unexplained: Vec<Standing>, beyond: u64) {
         let last = Report {
             started: at,
             ended: at,
-            from: at.plus_millis(-2_678_400_000),
+            from: Timestamp(1_763_900_000_000),
             looked_at: 12,
             counts: BTreeMap::from([(Kind::WaitsForAPerson, 2), (Kind::MissingInQad, 3)]),
             unexplained,
@@ -42,23 +57,14 @@ impl World {
             last: Some(last),
             running: None,
         };
-        self.register.lay_down(&Commit {
-            writes: vec![RecordWrite::Put {
-                key: reconcile::key(),
-                seen,
-                body: serde_json::to_string(&kept).unwrap(),
-                state: String::new(),
-                due: None,
-            }],
-            ..Commit::default()
-        });
+        self.lay(reconcile::key(), seen, serde_json::to_string(&kept).unwrap());
     }
 }
 
 /// Each by its name, with its entity and a link, on the page and in the file; a month is not signed while any of it stands.
 #[tokio::test]
 async fn every_difference_of_a_month_is_named_and_none_is_signed_over() {
-    let world = World::new().await;
+    let world = World::in_april().await;
     let casey = world.enter(3).await;
     let page = world.get(&casey, MONTH).await.body;
     assert!(page.contains("They were not compared yet"), "{page}");
@@ -133,6 +139,32 @@ async fn every_difference_of_a_month_is_named_and_none_is_signed_over() {
             .await
             .body
             .contains("more than two days ago"),
+        "{late}"
+    );
+}
+
+/// What was found before the month was over, or by a comparison that has died, says nothing of the month.
+#[tokio::test]
+async fn a_month_is_signed_on_a_comparison_of_the_whole_of_it_that_is_no_older_than_two_days() {
+    let world = World::in_april().await;
+    let shown = async || {
+        let casey = world.enter(3).await;
+        world.get(&casey, MONTH).await.body
+    };
+    let is_offered = |page: &str| page.contains("id=\"reason\"");
+    assert!(is_offered(&shown().await), "there is no comparison yet");
+    world.compared_at(TOO_EARLY, 0, vec![], 0);
+    let early = shown().await;
+    assert!(
+        early.contains("compared after the month was over") && !is_offered(&early),
+        "{early}"
+    );
+    world.compared(1, vec![], 0);
+    assert!(is_offered(&shown().await));
+    world.fakes.now.fetch_add(2 * 86_400_000, Ordering::Relaxed);
+    let late = shown().await;
+    assert!(
+        late.contains("compared again within two days") && !is_offered(&late),
         "{late}"
     );
 }
