@@ -1,6 +1,6 @@
 //! Month end: what the comparison of Coupa and QAD has found, of a month and by entity; every difference by its name.
 
-use crate::invoices::{FILE_ROWS_MAX, Wanted, all, attachment, name_of};
+use crate::invoices::{attachment, name_of, not_in_qad, total_of};
 use crate::layout::refused;
 use crate::words::{code, money};
 use crate::{Problems, Visit};
@@ -229,7 +229,7 @@ async fn file(visit: &Visit, month: &str) -> Result<String, Problems> {
         .map(|one| line_of(visit, one))
         .collect();
     for view in [View::NeedsYou, View::Waits, View::Working] {
-        for row in all(visit, &Wanted::view(view), FILE_ROWS_MAX).await? {
+        for row in not_in_qad(visit, view).await? {
             let is_of_this = row
                 .date
                 .is_none_or(|date| date.strftime("%Y-%m").to_string() == month);
@@ -267,7 +267,7 @@ fn line_of_row(visit: &Visit, view: View, row: &Row) -> Vec<String> {
         "yes".to_owned(),
         row.id.to_string(),
         row.reference.clone(),
-        row.total.normalize().to_string(),
+        total_of(row),
         row.currency.clone(),
         row.since.to_string(),
         row.code.clone(),

@@ -2,7 +2,7 @@
 
 use crate::acts::form_is_own;
 use crate::compared::Compared;
-use crate::invoices::{FILE_ROWS_MAX, Wanted, all, attachment, name_of, word_of};
+use crate::invoices::{RECORDS_AT_ONCE, attachment, name_of, not_in_qad, total_of, word_of};
 use crate::layout::{Part, page, refused};
 use crate::reason::{self, Confirmation};
 use crate::today::DAY_MILLIS;
@@ -210,21 +210,23 @@ const ACCRUAL_HEADER: [&str; 24] = [
     "link",
 ];
 
-/// Invoices of the file that are read at a time.
-const RECORDS_AT_ONCE: usize = 500;
-
 async fn accrual_file(visit: &Visit) -> Result<String, Problems> {
     let mut lines = Vec::new();
     for view in [View::NeedsYou, View::Waits, View::Working] {
-        let mut rows = all(visit, &Wanted::view(view), FILE_ROWS_MAX).await?;
-        // Of what is in QAD already, only its payments wait for somebody.
-        rows.retain(|row| row.voucher.is_empty());
-        for some in rows.chunks(RECORDS_AT_ONCE) {
+        for some in not_in_qad(visit, view).await?.chunks_mut(RECORDS_AT_ONCE) {
             let keys: Vec<RecordKey> = some.iter().map(|row| RecordKey::Invoice(row.id)).collect();
             let stored = visit.books.read(&keys).await?;
-            for (row, stored) in some.iter().zip(&stored) {
-                let record: Option<InvoiceRecord> = stored.as_ref().map(parse).transpose()?;
-                let coding = record.map(|record| record.coding).unwrap_or_default();
+            for (row, stored) in some.iter_mut().zip(&stored) {
+                let coding = match stored.as_ref().map(parse::<InvoiceRecord>).transpose() {
+                    Ok(record) => record.map(|record| record.coding).unwrap_or_default(),
+                    // One that cannot be read is accrued all the same, with what its row knows.
+                    Err(error) => {
+                        let problem = error.problem();
+                        tracing::warn!(code = %problem.code, %problem, "console");
+                        row.code = problem.code;
+                        Vec::new()
+                    }
+                };
                 lines.extend(accrual_lines(visit, view, row, &coding));
             }
         }
@@ -280,11 +282,7 @@ fn accrual_line(visit: &Visit, view: View, row: &Row, is_first: bool) -> Vec<Str
         row.reference.clone(),
         day(row.date),
         row.order.clone(),
-        if is_first {
-            row.total.normalize().to_string()
-        } else {
-            String::new()
-        },
+        if is_first { total_of(row) } else { String::new() },
         row.currency.clone(),
         row.code.clone(),
         row.since.to_string(),

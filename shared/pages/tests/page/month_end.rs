@@ -4,6 +4,7 @@ use super::*;
 use domain::matching::LineCoding;
 use domain::policy::ChargeAccount;
 use domain::reconcile::{Difference, Kind};
+use flows::ports::IndexWrite;
 use flows::reconcile::{self, Reconciliation, Report, Standing};
 
 const MONTH: &str = "/month/2026-03";
@@ -58,6 +59,19 @@ impl World {
             running: None,
         };
         self.lay(reconcile::key(), seen, serde_json::to_string(&kept).unwrap());
+    }
+
+    /// What an index of another version has written of an invoice that needs a person.
+    fn break_row(&self, id: u64) {
+        let row = IndexWrite::Put {
+            list: "view/needs-you".to_owned(),
+            id: format!("{:020}-{id:020}", 1_764_000_000_000_u64),
+            body: "{".to_owned(),
+        };
+        self.register.lay_down(&Commit {
+            writes: vec![RecordWrite::Index(row)],
+            ..Commit::default()
+        });
     }
 }
 
@@ -236,4 +250,49 @@ async fn what_waits_is_accrued_with_its_accounts() {
     ends(4, ",,,,,,,");
     let totals = lines.iter().filter(|line| line.contains(",1296,USD,")).count();
     assert_eq!(totals, 2, "once for each invoice: {file}");
+}
+
+/// A record or a row that cannot be read is in the file with what is known of it, and takes nothing else away.
+#[tokio::test]
+async fn what_cannot_be_read_is_accrued_with_its_reason_and_never_as_nothing() {
+    let world = World::new().await;
+    for id in [7, 8, 9] {
+        world.park(parked(id, "Example Castings")).await;
+    }
+    let mut posted = parked(10, "Example Castings");
+    posted.state = State::Exported {
+        voucher: Voucher {
+            year: 2026,
+            daybook: "SI".into(),
+            number: 100_010,
+        },
+        how: PostedHow::Created,
+    };
+    posted.paid = Some(PaidState::Parked {
+        problem: Problem::new("PAYMENT_AMBIGUOUS", ""),
+    });
+    let change = Change::<_, Event> {
+        document: posted,
+        events: vec![],
+        writes: vec![],
+    };
+    save(&world.context(), 0, change).await.unwrap();
+    for id in [7, 9] {
+        world.lay(RecordKey::Invoice(InvoiceId(id)), 1, "{".to_owned());
+    }
+    for id in [8, 9, 10] {
+        world.break_row(id);
+    }
+    let casey = world.enter(3).await;
+    let file = world.get(&casey, "/accrual.csv").await.body;
+    let lines: Vec<&str> = file.split("\r\n").skip(1).collect();
+    let said = [
+        ",INV-7,2026-03-05,PO7,1296,USD,REGISTER_RECORD_UNREADABLE,",
+        ",INV-8,2026-03-05,PO8,1296,USD,PRICE_OVER_TOLERANCE,",
+        "needs you,9,,,,,,,,,,REGISTER_RECORD_UNREADABLE,",
+    ];
+    assert_eq!(lines.len(), said.len(), "{file}");
+    for (line, part) in lines.iter().zip(said) {
+        assert!(line.contains(part), "{part} in {line}");
+    }
 }
