@@ -7,13 +7,14 @@ use crate::{Problems, Visit};
 use axum::extract::Path;
 use axum::response::Response;
 use domain::csv::csv as comma_separated;
+use domain::ids::InvoiceId;
 use domain::index::View;
 use domain::reconcile::{Difference, Kind};
 use domain::time::{Date, Timestamp};
 use flows::index::Row;
 use flows::reconcile::{self, Reconciliation, Report, Standing};
 use maud::{Markup, html};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What the last run has found of a month. A difference of an invoice that nobody has read is of every month.
 pub(crate) struct Compared {
@@ -123,7 +124,7 @@ impl Compared {
             }
             (explained(visit, last))
             p { a href={ (base) "/month/" (self.month) "/differences.csv" } {
-                "Every difference of the month as one file, those that are explained too"
+                "What is unexplained and what is open, of this month, as one file"
             } }
         }
     }
@@ -211,10 +212,10 @@ const HEADER: [&str; 11] = [
     "link",
 ];
 
-/// `GET /month/{month}/differences.csv`.
+/// `GET /month/{month}/differences.csv`: what is unexplained, and what is open.
 pub(crate) async fn differences(visit: Visit, Path(month): Path<String>) -> Response {
     match file(&visit, &month).await {
-        Ok(text) => attachment(&format!("differences-{month}.csv"), text),
+        Ok(text) => attachment(&format!("unexplained-and-open-{month}.csv"), text),
         Err(problems) => refused(&visit, &problems, "/month"),
     }
 }
@@ -228,18 +229,49 @@ async fn file(visit: &Visit, month: &str) -> Result<String, Problems> {
         .flatten()
         .map(|one| line_of(visit, one))
         .collect();
+    let last = compared.known.last.as_ref();
+    lines.extend(last.and_then(|last| line_of_those_beyond(visit, &month, last)));
+    // Each stands there once, and what nothing explains is not called explained.
+    let named = compared.unexplained();
+    let named: BTreeSet<InvoiceId> = named
+        .into_values()
+        .flatten()
+        .map(|one| one.difference.invoice)
+        .collect();
     for view in [View::NeedsYou, View::Waits, View::Working] {
         for row in not_in_qad(visit, view).await? {
             let is_of_this = row
                 .date
                 .is_none_or(|date| date.strftime("%Y-%m").to_string() == month);
-            // Of what is in QAD already, only its payments wait for somebody.
-            if is_of_this && row.voucher.is_empty() {
-                lines.push(line_of_row(visit, view, &row));
+            if is_of_this && !named.contains(&row.id) {
+                lines.push(line_of_row(visit, view, &row, last));
             }
         }
     }
     Ok(comma_separated(&HEADER, &lines))
+}
+
+/// Those that were counted and not kept; they may be of any month.
+fn line_of_those_beyond(visit: &Visit, month: &str, last: &Report) -> Option<Vec<String>> {
+    let empty = String::new;
+    (last.beyond > 0).then(|| {
+        vec![
+            empty(),
+            empty(),
+            "not-named-here".to_owned(),
+            "no".to_owned(),
+            empty(),
+            empty(),
+            empty(),
+            empty(),
+            empty(),
+            format!(
+                "{} more are unexplained than are named here: clear these up and the next run names the others",
+                last.beyond
+            ),
+            visit.link(&format!("/month/{month}")),
+        ]
+    })
 }
 
 fn line_of(visit: &Visit, Standing { difference, since }: &Standing) -> Vec<String> {
@@ -258,13 +290,15 @@ fn line_of(visit: &Visit, Standing { difference, since }: &Standing) -> Vec<Stri
     ]
 }
 
-fn line_of_row(visit: &Visit, view: View, row: &Row) -> Vec<String> {
+/// What is open is explained when a comparison has seen it where it stands.
+fn line_of_row(visit: &Visit, view: View, row: &Row, last: Option<&Report>) -> Vec<String> {
+    let is_explained = last.is_some_and(|last| (last.from..=last.started).contains(&row.since));
     let month = row.date.map(|date| date.strftime("%Y-%m").to_string());
     vec![
         month.unwrap_or_default(),
         row.entity.clone(),
         name_of(view).to_lowercase(),
-        "yes".to_owned(),
+        if is_explained { "yes" } else { "" }.to_owned(),
         row.id.to_string(),
         row.reference.clone(),
         total_of(row),

@@ -183,6 +183,48 @@ async fn a_month_is_signed_on_a_comparison_of_the_whole_of_it_that_is_no_older_t
     );
 }
 
+/// What is open is explained by a comparison that has seen it and by nothing else; what it left unexplained stands there once.
+#[tokio::test]
+async fn no_invoice_stands_in_the_file_of_differences_as_explained_and_as_unexplained() {
+    let world = World::in_april().await;
+    for id in [7, 8] {
+        world.park(parked(id, "Example Castings")).await;
+    }
+    let casey = world.enter(3).await;
+    let read = async || {
+        let file = world.get(&casey, "/month/2026-03/differences.csv").await.body;
+        let lines = file.split("\r\n").skip(1).map(str::to_owned);
+        lines.collect::<Vec<String>>()
+    };
+    let begin = |lines: &[String], starts: &[&str]| {
+        assert_eq!(lines.len(), starts.len(), "{lines:?}");
+        for start in starts {
+            assert!(
+                lines.iter().any(|line| line.starts_with(start)),
+                "{start} in {lines:?}"
+            );
+        }
+    };
+    let uncompared = [
+        "2026-03,,need you,,7,INV-7,1296,USD,",
+        "2026-03,,need you,,8,INV-8,1296,USD,",
+    ];
+    begin(&read().await, &uncompared);
+    world.compared(
+        0,
+        vec![difference(7, "", "2026-03", "voucher 2026/SI/7 is gone")],
+        2,
+    );
+    let compared = [
+        "2026-03,,missing-in-qad,no,7,",
+        ",,not-named-here,no,,,,,,2 more are unexplained than are named here",
+        "2026-03,,need you,yes,8,INV-8,1296,USD,",
+    ];
+    begin(&read().await, &compared);
+    let page = world.get(&casey, MONTH).await.body;
+    assert!(page.contains("What is unexplained and what is open"), "{page}");
+}
+
 /// An address that is written in another way names the same month, and nothing is taken as nothing there.
 #[tokio::test]
 async fn an_address_in_other_letters_is_not_an_empty_month() {
