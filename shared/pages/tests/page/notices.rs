@@ -126,3 +126,29 @@ async fn each_page_says_that_another_installation_may_be_at_work_and_who_acts() 
         world.each_says(&[], &["another installation"]).await;
     }
 }
+
+/// One switch that cannot be read hides none of the others, and is named beside them.
+#[tokio::test]
+async fn each_page_names_what_cannot_be_read_beside_what_is_paused() {
+    let world = World::new().await;
+    world.park(parked(7, "Example Castings")).await;
+    let why = || Instruction::new("local:kim@example.com", "closing of March").unwrap();
+    for flow in [Flow::Invoices, Flow::Lookups] {
+        pause::set(&world.context(), flow, true, why()).await.unwrap();
+    }
+    world.lay(Flow::Suppliers.key(), 0, "{".to_owned());
+    let told = [
+        "Posting is paused",
+        "The lookups are paused",
+        "Whether the suppliers are paused cannot be read",
+    ];
+    world
+        .each_says(
+            &told,
+            &["gave no answer", "Whether another", "Payments are paused"],
+        )
+        .await;
+    world.lay(flows::owner::key(), 0, "{".to_owned());
+    let told = ["Posting is paused", "Whether another installation"];
+    world.each_says(&told, &["gave no answer"]).await;
+}
