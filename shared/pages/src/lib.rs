@@ -395,6 +395,12 @@ fn is_fresh(method: &Method, keys: &[RecordKey]) -> bool {
 }
 
 impl Visit {
+    /// Whether nothing is begun with invoices, or nobody knows.
+    pub(crate) fn are_invoices_stopped(&self) -> bool {
+        let stops = self.stops.as_ref();
+        stops.is_none_or(|stops| stops.stop(pause::Flow::Invoices))
+    }
+
     /// A record that was read with the page, as [`keys_beside`] names them.
     pub(crate) fn beside(&self, key: &RecordKey) -> Result<Option<&StoredRecord>, Problems> {
         let read = self

@@ -152,3 +152,33 @@ async fn each_page_names_what_cannot_be_read_beside_what_is_paused() {
     let told = ["Posting is paused", "Whether another installation"];
     world.each_says(&told, &["gave no answer"]).await;
 }
+
+/// Today calls a look unfinished where nothing stops it: what waits for a pause or for an owner was not to be finished.
+#[tokio::test]
+async fn today_tells_of_unfinished_looks_only_while_nothing_stops_them() {
+    let world = World::new().await;
+    let problem = Problem::new("COUPA_UNAVAILABLE", "Nothing to do.");
+    world
+        .park_for(parked(7, "Example Castings"), Event::Delayed { problem })
+        .await;
+    let dana = world.enter(0).await;
+    let says = async || {
+        let today = world.get(&dana, "/").await.body;
+        assert!(!today.contains("could not be asked"), "{today}");
+        today.contains("The last look at 1 invoice could not be finished")
+    };
+    let set = async |paused| {
+        let why = Instruction::new("local:kim@example.com", "closing of March").unwrap();
+        pause::set(&world.context(), Flow::Invoices, paused, why)
+            .await
+            .unwrap();
+    };
+    assert!(says().await);
+    set(true).await;
+    assert!(!says().await, "it waits for the pause");
+    set(false).await;
+    assert!(says().await);
+    let problem = Problem::new(MARK_UNKNOWN, "");
+    world.own(OwnerState::Unknown { problem }).await;
+    assert!(!says().await, "it waits for an owner");
+}
