@@ -374,10 +374,10 @@ pub(crate) async fn find(visit: Visit, Query(fields): Query<Fields>) -> Response
                     (left_out(&found.unreadable))
                     @if text.is_empty() {
                         p { "Type the supplier's invoice number, an order, a QAD voucher, a supplier, an amount or Coupa's id." }
-                    } @else if rows.is_empty() {
+                    } @else if rows.is_empty() && found.unreadable.is_empty() {
                         p { "Nothing is found by “" bdi { (short(text)) } "”. Blanks, zeros, case and punctuation do not matter. An invoice that
                             Coupa has not approved yet is not known here." }
-                    } @else {
+                    } @else if !rows.is_empty() {
                         p { (words::invoices(i64::try_from(rows.len()).unwrap_or(i64::MAX))) " found by “" bdi { (short(text)) } "”"
                             @if found.more { "; there are more, search for something that fewer have" } "." }
                         (table(&visit.base, &visit, &rows))

@@ -182,3 +182,19 @@ async fn today_tells_of_unfinished_looks_only_while_nothing_stops_them() {
     world.own(OwnerState::Unknown { problem }).await;
     assert!(!says().await, "it waits for an owner");
 }
+
+/// What was found and cannot be read is not nothing.
+#[tokio::test]
+async fn a_search_that_finds_what_cannot_be_read_does_not_say_that_nothing_is_found() {
+    let world = World::new().await;
+    world.park(parked(7, "Example Castings")).await;
+    world.lay(RecordKey::Invoice(InvoiceId(7)), 1, "{".to_owned());
+    let dana = world.enter(0).await;
+    let found = world.get(&dana, "/find?q=INV-7").await.body;
+    assert!(
+        found.contains("Not shown, for it cannot be read") && !found.contains("Nothing is found"),
+        "{found}"
+    );
+    let nothing = world.get(&dana, "/find?q=INV-8").await.body;
+    assert!(nothing.contains("Nothing is found"), "{nothing}");
+}
