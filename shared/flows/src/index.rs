@@ -103,6 +103,11 @@ pub struct Row {
 }
 
 impl Row {
+    /// True of a row that cannot be read: it says whose it is, and nothing else of it.
+    pub fn is_unread(&self) -> bool {
+        self.state == UNREADABLE_STATE
+    }
+
     /// The row of an invoice.
     pub fn of(record: &InvoiceRecord) -> Self {
         let summary = record.summary.as_ref();

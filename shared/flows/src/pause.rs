@@ -158,6 +158,20 @@ pub struct Stops {
     pub paused: Vec<(Flow, Pause)>,
     /// Why another installation may be at work on the same systems.
     pub not_owner: Option<Problem>,
+    /// The flows of which it cannot be read whether they are paused: they begin nothing either.
+    pub unread: Vec<(Flow, Problem)>,
+    /// Why it cannot be read whether another installation may be at work: nothing is begun then.
+    pub owner_unread: Option<Problem>,
+}
+
+impl Stops {
+    /// Whether a flow begins nothing, for whatever reason.
+    pub fn stop(&self, flow: Flow) -> bool {
+        self.not_owner.is_some()
+            || self.owner_unread.is_some()
+            || self.paused.iter().any(|(paused, _)| *paused == flow)
+            || self.unread.iter().any(|(unread, _)| *unread == flow)
+    }
 }
 
 /// What is read to know all of it.
@@ -169,23 +183,23 @@ pub fn stops_keys() -> Vec<RecordKey> {
         .collect()
 }
 
-/// All of it, from what [`stops_keys`] names.
-///
-/// # Errors
-/// A record that this version cannot read.
-pub fn stops_in(found: &[Option<StoredRecord>], now: Timestamp) -> Result<Stops, FlowError> {
+/// All of it, from what [`stops_keys`] names. A record that this version cannot read hides none of the others.
+pub fn stops_in(found: &[Option<StoredRecord>], now: Timestamp) -> Stops {
     let mut stops = Stops::default();
     for stored in found.iter().flatten() {
         if stored.key == owner::key() {
-            stops.not_owner = owner::stop(stored, now)?;
-            continue;
+            match owner::stop(stored, now) {
+                Ok(not_owner) => stops.not_owner = not_owner,
+                Err(error) => stops.owner_unread = Some(error.problem()),
+            }
+        } else if let Some(flow) = Flow::ALL.into_iter().find(|flow| flow.key() == stored.key) {
+            match parse::<Switch>(stored) {
+                Ok(switch) => stops.paused.extend(switch.pause.map(|pause| (flow, pause))),
+                Err(error) => stops.unread.push((flow, error.problem())),
+            }
         }
-        let switch: Switch = parse(stored)?;
-        stops
-            .paused
-            .extend(switch.pause.map(|pause| (switch.flow, pause)));
     }
-    Ok(stops)
+    stops
 }
 
 /// Why a flow begins nothing new.

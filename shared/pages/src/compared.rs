@@ -1,18 +1,20 @@
 //! Month end: what the comparison of Coupa and QAD has found, of a month and by entity; every difference by its name.
 
-use crate::invoices::{FILE_ROWS_MAX, Wanted, all, attachment, name_of};
+use crate::invoices::{attachment, name_of, not_in_qad, total_of};
 use crate::layout::refused;
 use crate::words::{code, money};
 use crate::{Problems, Visit};
 use axum::extract::Path;
 use axum::response::Response;
 use domain::csv::csv as comma_separated;
+use domain::ids::InvoiceId;
 use domain::index::View;
 use domain::reconcile::{Difference, Kind};
+use domain::time::{Date, Timestamp};
 use flows::index::Row;
 use flows::reconcile::{self, Reconciliation, Report, Standing};
 use maud::{Markup, html};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What the last run has found of a month. A difference of an invoice that nobody has read is of every month.
 pub(crate) struct Compared {
@@ -48,6 +50,26 @@ impl Compared {
         let beyond = self.known.last.as_ref().map_or(0, |last| last.beyond);
         let named: usize = self.unexplained().values().map(Vec::len).sum();
         u64::try_from(named).unwrap_or(u64::MAX).saturating_add(beyond)
+    }
+
+    /// Why nothing can be signed on what was found; `None` when it can, as without any comparison yet.
+    pub(crate) fn in_the_way(&self, last_day: Date, now: Timestamp) -> Option<&'static str> {
+        let last = self.known.last.as_ref()?;
+        if self.unexplained_count() != 0 {
+            Some(
+                "It can be signed when nothing of it is unexplained any more: clear up what is named above; the next comparison sees it.",
+            )
+        } else if self.known.is_late(now) {
+            Some(
+                "It can be signed when Coupa and QAD were compared again within two days: tell whoever runs this product.",
+            )
+        } else if last.started.date_utc() <= last_day {
+            Some(
+                "It can be signed when Coupa and QAD were compared after the month was over (days in UTC): that is done once a day.",
+            )
+        } else {
+            None
+        }
     }
 
     /// Unexplained differences of other months.
@@ -102,7 +124,7 @@ impl Compared {
             }
             (explained(visit, last))
             p { a href={ (base) "/month/" (self.month) "/differences.csv" } {
-                "Every difference of the month as one file, those that are explained too"
+                "What is unexplained and what is open, of this month, as one file"
             } }
         }
     }
@@ -190,10 +212,10 @@ const HEADER: [&str; 11] = [
     "link",
 ];
 
-/// `GET /month/{month}/differences.csv`.
+/// `GET /month/{month}/differences.csv`: what is unexplained, and what is open.
 pub(crate) async fn differences(visit: Visit, Path(month): Path<String>) -> Response {
     match file(&visit, &month).await {
-        Ok(text) => attachment(&format!("differences-{month}.csv"), text),
+        Ok(text) => attachment(&format!("unexplained-and-open-{month}.csv"), text),
         Err(problems) => refused(&visit, &problems, "/month"),
     }
 }
@@ -207,18 +229,49 @@ async fn file(visit: &Visit, month: &str) -> Result<String, Problems> {
         .flatten()
         .map(|one| line_of(visit, one))
         .collect();
+    let last = compared.known.last.as_ref();
+    lines.extend(last.and_then(|last| line_of_those_beyond(visit, &month, last)));
+    // Each stands there once, and what nothing explains is not called explained.
+    let named = compared.unexplained();
+    let named: BTreeSet<InvoiceId> = named
+        .into_values()
+        .flatten()
+        .map(|one| one.difference.invoice)
+        .collect();
     for view in [View::NeedsYou, View::Waits, View::Working] {
-        for row in all(visit, &Wanted::view(view), FILE_ROWS_MAX).await? {
+        for row in not_in_qad(visit, view).await? {
             let is_of_this = row
                 .date
                 .is_none_or(|date| date.strftime("%Y-%m").to_string() == month);
-            // Of what is in QAD already, only its payments wait for somebody.
-            if is_of_this && row.voucher.is_empty() {
-                lines.push(line_of_row(visit, view, &row));
+            if is_of_this && !named.contains(&row.id) {
+                lines.push(line_of_row(visit, view, &row, last));
             }
         }
     }
     Ok(comma_separated(&HEADER, &lines))
+}
+
+/// Those that were counted and not kept; they may be of any month.
+fn line_of_those_beyond(visit: &Visit, month: &str, last: &Report) -> Option<Vec<String>> {
+    let empty = String::new;
+    (last.beyond > 0).then(|| {
+        vec![
+            empty(),
+            empty(),
+            "not-named-here".to_owned(),
+            "no".to_owned(),
+            empty(),
+            empty(),
+            empty(),
+            empty(),
+            empty(),
+            format!(
+                "{} more are unexplained than are named here: clear these up and the next run names the others",
+                last.beyond
+            ),
+            visit.link(&format!("/month/{month}")),
+        ]
+    })
 }
 
 fn line_of(visit: &Visit, Standing { difference, since }: &Standing) -> Vec<String> {
@@ -237,16 +290,18 @@ fn line_of(visit: &Visit, Standing { difference, since }: &Standing) -> Vec<Stri
     ]
 }
 
-fn line_of_row(visit: &Visit, view: View, row: &Row) -> Vec<String> {
+/// What is open is explained when a comparison has seen it where it stands.
+fn line_of_row(visit: &Visit, view: View, row: &Row, last: Option<&Report>) -> Vec<String> {
+    let is_explained = last.is_some_and(|last| (last.from..=last.started).contains(&row.since));
     let month = row.date.map(|date| date.strftime("%Y-%m").to_string());
     vec![
         month.unwrap_or_default(),
         row.entity.clone(),
         name_of(view).to_lowercase(),
-        "yes".to_owned(),
+        if is_explained { "yes" } else { "" }.to_owned(),
         row.id.to_string(),
         row.reference.clone(),
-        row.total.normalize().to_string(),
+        total_of(row),
         row.currency.clone(),
         row.since.to_string(),
         row.code.clone(),

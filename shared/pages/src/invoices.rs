@@ -8,14 +8,18 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Redirect, Response};
 use domain::csv::csv as comma_separated;
 use domain::index::{FIND_CHARACTERS_MAX, View};
+use domain::lifecycle::InvoiceRecord;
 use flows::index::{self, Row, Standing, Sums};
-use flows::ports::{ROWS_MAX, RowsAsked};
+use flows::ports::{ROWS_MAX, RecordKey, RowsAsked};
+use flows::store::parse;
 use maud::{Markup, html};
 
 /// Rows of a page.
 const PAGE_ROWS: usize = 50;
 /// Most rows of a file; of a longer list none is made, so that none is taken for whole.
-pub(crate) const FILE_ROWS_MAX: usize = 10_000;
+const FILE_ROWS_MAX: usize = 10_000;
+/// Invoices of a file that are read at a time.
+pub(crate) const RECORDS_AT_ONCE: usize = 500;
 
 /// Which list.
 pub(crate) struct Wanted {
@@ -278,7 +282,7 @@ async fn file(visit: &Visit, fields: &Fields) -> Result<(String, String), Proble
                 row.supplier.clone(),
                 row.order.clone(),
                 row.date.map(|date| date.to_string()).unwrap_or_default(),
-                row.total.normalize().to_string(),
+                total_of(row),
                 row.currency.clone(),
                 row.state.clone(),
                 row.code.clone(),
@@ -297,7 +301,7 @@ async fn file(visit: &Visit, fields: &Fields) -> Result<(String, String), Proble
 }
 
 /// All rows of a list, if they are no more than `most`.
-pub(crate) async fn all(visit: &Visit, wanted: &Wanted, most: usize) -> Result<Vec<Row>, Problems> {
+async fn all(visit: &Visit, wanted: &Wanted, most: usize) -> Result<Vec<Row>, Problems> {
     let mut rows = Vec::new();
     let mut beyond: Option<String> = None;
     loop {
@@ -319,8 +323,38 @@ pub(crate) async fn all(visit: &Visit, wanted: &Wanted, most: usize) -> Result<V
         }
         match next {
             Some(next) => beyond = Some(next),
-            None => return Ok(rows),
+            None => return shown_from_records(visit, rows).await,
         }
+    }
+}
+
+/// The rows of a list, each that cannot be read as its record has it, where that can be read.
+async fn shown_from_records(visit: &Visit, mut rows: Vec<Row>) -> Result<Vec<Row>, Problems> {
+    let mut unread: Vec<&mut Row> = rows.iter_mut().filter(|row| row.is_unread()).collect();
+    for some in unread.chunks_mut(RECORDS_AT_ONCE) {
+        let keys: Vec<RecordKey> = some.iter().map(|row| RecordKey::Invoice(row.id)).collect();
+        for (row, stored) in some.iter_mut().zip(visit.books.read(&keys).await?) {
+            if let Some(Ok(record)) = stored.as_ref().map(parse::<InvoiceRecord>) {
+                **row = Row::of(&record);
+            }
+        }
+    }
+    Ok(rows)
+}
+
+/// What stands in a view and is not in QAD; of what is in QAD already, only its payments wait for somebody.
+pub(crate) async fn not_in_qad(visit: &Visit, view: View) -> Result<Vec<Row>, Problems> {
+    let mut rows = all(visit, &Wanted::view(view), FILE_ROWS_MAX).await?;
+    rows.retain(|row| row.voucher.is_empty());
+    Ok(rows)
+}
+
+/// The total as a file has it: none, and not 0, of what could not be read.
+pub(crate) fn total_of(row: &Row) -> String {
+    if row.currency.is_empty() {
+        String::new()
+    } else {
+        row.total.normalize().to_string()
     }
 }
 
@@ -340,10 +374,10 @@ pub(crate) async fn find(visit: Visit, Query(fields): Query<Fields>) -> Response
                     (left_out(&found.unreadable))
                     @if text.is_empty() {
                         p { "Type the supplier's invoice number, an order, a QAD voucher, a supplier, an amount or Coupa's id." }
-                    } @else if rows.is_empty() {
+                    } @else if rows.is_empty() && found.unreadable.is_empty() {
                         p { "Nothing is found by “" bdi { (short(text)) } "”. Blanks, zeros, case and punctuation do not matter. An invoice that
                             Coupa has not approved yet is not known here." }
-                    } @else {
+                    } @else if !rows.is_empty() {
                         p { (words::invoices(i64::try_from(rows.len()).unwrap_or(i64::MAX))) " found by “" bdi { (short(text)) } "”"
                             @if found.more { "; there are more, search for something that fewer have" } "." }
                         (table(&visit.base, &visit, &rows))

@@ -395,6 +395,12 @@ fn is_fresh(method: &Method, keys: &[RecordKey]) -> bool {
 }
 
 impl Visit {
+    /// Whether nothing is begun with invoices, or nobody knows.
+    pub(crate) fn are_invoices_stopped(&self) -> bool {
+        let stops = self.stops.as_ref();
+        stops.is_none_or(|stops| stops.stop(pause::Flow::Invoices))
+    }
+
     /// A record that was read with the page, as [`keys_beside`] names them.
     pub(crate) fn beside(&self, key: &RecordKey) -> Result<Option<&StoredRecord>, Problems> {
         let read = self
@@ -496,19 +502,18 @@ impl FromRequestParts<Arc<Console>> for Visit {
     }
 }
 
-/// What keeps the flows from beginning anything; `None` when the register gave no answer that can be read.
+/// What keeps the flows from beginning anything; `None` when the register gave no answer.
 fn stops_of(found: &[Option<StoredRecord>], is_answer: bool, now: Timestamp) -> Option<pause::Stops> {
     let of_stops = found.get(..pause::stops_keys().len()).unwrap_or_default();
     if !is_answer {
         return None;
     }
-    match pause::stops_in(of_stops, now) {
-        Ok(stops) => Some(stops),
-        Err(error) => {
-            tracing::warn!(problem = %error.problem(), "console");
-            None
-        }
+    let stops = pause::stops_in(of_stops, now);
+    let unread = stops.unread.iter().map(|(_, problem)| problem);
+    for problem in unread.chain(&stops.owner_unread) {
+        tracing::warn!(code = %problem.code, %problem, "console");
     }
+    Some(stops)
 }
 
 /// Signing in first, and then back to what was asked for. A form that met the end of its session is not sent again, and is

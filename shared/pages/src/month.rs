@@ -2,7 +2,7 @@
 
 use crate::acts::form_is_own;
 use crate::compared::Compared;
-use crate::invoices::{FILE_ROWS_MAX, Wanted, all, attachment, name_of, word_of};
+use crate::invoices::{RECORDS_AT_ONCE, attachment, name_of, not_in_qad, total_of, word_of};
 use crate::layout::{Part, page, refused};
 use crate::reason::{self, Confirmation};
 use crate::today::DAY_MILLIS;
@@ -17,7 +17,7 @@ use domain::instruction::Instruction;
 use domain::lifecycle::InvoiceRecord;
 use domain::matching::LineCoding;
 use domain::policy::ChargeAccount;
-use domain::time::Date;
+use domain::time::{Date, Timestamp};
 use flows::index::{self, Row, Standing, Sums};
 use flows::month_end::{self, MonthEnd};
 use flows::ports::RecordKey;
@@ -93,15 +93,11 @@ impl Read {
     }
 
     /// Why it cannot be signed; `None` when it can.
-    fn in_the_way(&self) -> Option<&'static str> {
+    fn in_the_way(&self, now: Timestamp) -> Option<&'static str> {
         if self.lost() != 0 {
             Some("It can be signed when no answer is missing any more.")
-        } else if self.compared.unexplained_count() != 0 {
-            Some(
-                "It can be signed when nothing of it is unexplained any more: clear up what is named above; the next comparison sees it.",
-            )
         } else {
-            None
+            self.compared.in_the_way(self.first.last_of_month(), now)
         }
     }
 
@@ -214,21 +210,23 @@ const ACCRUAL_HEADER: [&str; 24] = [
     "link",
 ];
 
-/// Invoices of the file that are read at a time.
-const RECORDS_AT_ONCE: usize = 500;
-
 async fn accrual_file(visit: &Visit) -> Result<String, Problems> {
     let mut lines = Vec::new();
     for view in [View::NeedsYou, View::Waits, View::Working] {
-        let mut rows = all(visit, &Wanted::view(view), FILE_ROWS_MAX).await?;
-        // Of what is in QAD already, only its payments wait for somebody.
-        rows.retain(|row| row.voucher.is_empty());
-        for some in rows.chunks(RECORDS_AT_ONCE) {
+        for some in not_in_qad(visit, view).await?.chunks_mut(RECORDS_AT_ONCE) {
             let keys: Vec<RecordKey> = some.iter().map(|row| RecordKey::Invoice(row.id)).collect();
             let stored = visit.books.read(&keys).await?;
-            for (row, stored) in some.iter().zip(&stored) {
-                let record: Option<InvoiceRecord> = stored.as_ref().map(parse).transpose()?;
-                let coding = record.map(|record| record.coding).unwrap_or_default();
+            for (row, stored) in some.iter_mut().zip(&stored) {
+                let coding = match stored.as_ref().map(parse::<InvoiceRecord>).transpose() {
+                    Ok(record) => record.map(|record| record.coding).unwrap_or_default(),
+                    // One that cannot be read is accrued all the same, with what its row knows.
+                    Err(error) => {
+                        let problem = error.problem();
+                        tracing::warn!(code = %problem.code, %problem, "console");
+                        row.code = problem.code;
+                        Vec::new()
+                    }
+                };
                 lines.extend(accrual_lines(visit, view, row, &coding));
             }
         }
@@ -284,11 +282,7 @@ fn accrual_line(visit: &Visit, view: View, row: &Row, is_first: bool) -> Vec<Str
         row.reference.clone(),
         day(row.date),
         row.order.clone(),
-        if is_first {
-            row.total.normalize().to_string()
-        } else {
-            String::new()
-        },
+        if is_first { total_of(row) } else { String::new() },
         row.currency.clone(),
         row.code.clone(),
         row.since.to_string(),
@@ -311,7 +305,7 @@ fn signatures(visit: &Visit, read: &Read) -> Markup {
 }
 
 fn signing(visit: &Visit, read: &Read, complaint: Option<&str>) -> Markup {
-    if let Some(why) = read.in_the_way() {
+    if let Some(why) = read.in_the_way(visit.now) {
         return html! { p { (why) } };
     }
     html! {
@@ -364,7 +358,7 @@ async fn signed(visit: &Visit, month: &str, form: &Fields) -> Result<Response, P
     if !visit.session.person.is_any(&[Role::Controller]) {
         return Err(refuse("A month is signed off by a controller. Nothing was done."));
     }
-    if let Some(why) = read.in_the_way() {
+    if let Some(why) = read.in_the_way(visit.now) {
         return Err(refuse(&format!("{why} Nothing was done.")));
     }
     let is_sure = reason::is_sure(form);

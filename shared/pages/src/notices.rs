@@ -20,7 +20,28 @@ pub(crate) fn shown(visit: &Visit) -> Markup {
     };
     html! {
         @if let Some(problem) = &stops.not_owner { (not_owner(visit, problem)) }
+        @if let Some(problem) = &stops.owner_unread {
+            (unread("another installation works with this Coupa and QAD", problem))
+        }
         @for (flow, pause) in &stops.paused { (paused(visit, *flow, pause)) }
+        @for (flow, problem) in &stops.unread {
+            (unread(match flow {
+                Flow::Invoices => "posting is paused",
+                Flow::Payments => "the payments are paused",
+                Flow::Suppliers => "the suppliers are paused",
+                Flow::Lookups => "the lookups are paused",
+            }, problem))
+        }
+    }
+}
+
+/// A record that cannot be read is named beside what is known.
+fn unread(what: &str, problem: &Problem) -> Markup {
+    html! {
+        p.sentence.need {
+            strong { "Whether " (what) " cannot be read" } " (" bdi { (problem.code) } "): nothing of it is begun meanwhile. Tell whoever runs
+            this product."
+        }
     }
 }
 

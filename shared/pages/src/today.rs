@@ -89,11 +89,11 @@ fn content(visit: &Visit, today: &Today) -> Markup {
     let mood = if needs.count > 0 { "need" } else { "done" };
     html! {
         h1 { "Today" }
-        @if today.standing.delayed.count > 0 {
+        // What waits for a pause or an owner is counted there too, and was not to be finished: each page says so already.
+        @if today.standing.delayed.count > 0 && !visit.are_invoices_stopped() {
             p.sentence {
-                strong { "Coupa or QAD could not be asked" } " about " (invoices(today.standing.delayed.count)) " when "
-                @if today.standing.delayed.count == 1 { "it was" } @else { "they were" }
-                " last looked at: that is repeated by itself, and each says why. If it stays, tell whoever runs this product."
+                strong { "The last look at " (invoices(today.standing.delayed.count)) " could not be finished" }
+                ": that is repeated by itself, and each says why. If it stays, tell whoever runs this product."
             }
         }
         @if !today.whole {

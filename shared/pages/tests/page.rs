@@ -216,6 +216,20 @@ impl World {
         save(&self.context(), 0, change).await.unwrap();
     }
 
+    /// Lays a body down as a record, whatever it is.
+    fn lay(&self, key: RecordKey, seen: u64, body: String) {
+        self.register.lay_down(&Commit {
+            writes: vec![RecordWrite::Put {
+                key,
+                seen,
+                body,
+                state: String::new(),
+                due: None,
+            }],
+            ..Commit::default()
+        });
+    }
+
     async fn record(&self, id: u64) -> (InvoiceRecord, u64) {
         let found = load::<InvoiceRecord>(&self.register, RecordKey::Invoice(InvoiceId(id))).await;
         let loaded = found.unwrap().unwrap();

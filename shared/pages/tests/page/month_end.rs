@@ -4,9 +4,16 @@ use super::*;
 use domain::matching::LineCoding;
 use domain::policy::ChargeAccount;
 use domain::reconcile::{Difference, Kind};
+use flows::ports::IndexWrite;
 use flows::reconcile::{self, Reconciliation, Report, Standing};
 
 const MONTH: &str = "/month/2026-03";
+/// Noon of 2026-04-02, when that month is over.
+const APRIL: i64 = 1_775_131_200_000;
+/// The morning of that day.
+const COMPARED: Timestamp = Timestamp(1_775_109_600_000);
+/// An hour before the month was over.
+const TOO_EARLY: Timestamp = Timestamp(1_774_998_000_000);
 
 fn difference(id: u64, entity: &str, month: &str, what: &str) -> Standing {
     Standing {
@@ -26,12 +33,21 @@ fn difference(id: u64, entity: &str, month: &str, what: &str) -> Standing {
 }
 
 impl World {
+    async fn in_april() -> Self {
+        let world = Self::new().await;
+        world.fakes.now.store(APRIL, Ordering::Relaxed);
+        world
+    }
+
     fn compared(&self, seen: u64, unexplained: Vec<Standing>, beyond: u64) {
-        let at = Timestamp(1_764_500_000_000);
+        self.compared_at(COMPARED, seen, unexplained, beyond);
+    }
+
+    fn compared_at(&self, at: Timestamp, seen: u64, unexplained: Vec<Standing>, beyond: u64) {
         let last = Report {
             started: at,
             ended: at,
-            from: at.plus_millis(-2_678_400_000),
+            from: Timestamp(1_763_900_000_000),
             looked_at: 12,
             counts: BTreeMap::from([(Kind::WaitsForAPerson, 2), (Kind::MissingInQad, 3)]),
             unexplained,
@@ -42,14 +58,18 @@ impl World {
             last: Some(last),
             running: None,
         };
+        self.lay(reconcile::key(), seen, serde_json::to_string(&kept).unwrap());
+    }
+
+    /// What an index of another version has written of an invoice that needs a person.
+    fn break_row(&self, id: u64) {
+        let row = IndexWrite::Put {
+            list: "view/needs-you".to_owned(),
+            id: format!("{:020}-{id:020}", 1_764_000_000_000_u64),
+            body: "{".to_owned(),
+        };
         self.register.lay_down(&Commit {
-            writes: vec![RecordWrite::Put {
-                key: reconcile::key(),
-                seen,
-                body: serde_json::to_string(&kept).unwrap(),
-                state: String::new(),
-                due: None,
-            }],
+            writes: vec![RecordWrite::Index(row)],
             ..Commit::default()
         });
     }
@@ -58,7 +78,7 @@ impl World {
 /// Each by its name, with its entity and a link, on the page and in the file; a month is not signed while any of it stands.
 #[tokio::test]
 async fn every_difference_of_a_month_is_named_and_none_is_signed_over() {
-    let world = World::new().await;
+    let world = World::in_april().await;
     let casey = world.enter(3).await;
     let page = world.get(&casey, MONTH).await.body;
     assert!(page.contains("They were not compared yet"), "{page}");
@@ -137,6 +157,74 @@ async fn every_difference_of_a_month_is_named_and_none_is_signed_over() {
     );
 }
 
+/// What was found before the month was over, or by a comparison that has died, says nothing of the month.
+#[tokio::test]
+async fn a_month_is_signed_on_a_comparison_of_the_whole_of_it_that_is_no_older_than_two_days() {
+    let world = World::in_april().await;
+    let shown = async || {
+        let casey = world.enter(3).await;
+        world.get(&casey, MONTH).await.body
+    };
+    let is_offered = |page: &str| page.contains("id=\"reason\"");
+    assert!(is_offered(&shown().await), "there is no comparison yet");
+    world.compared_at(TOO_EARLY, 0, vec![], 0);
+    let early = shown().await;
+    assert!(
+        early.contains("compared after the month was over") && !is_offered(&early),
+        "{early}"
+    );
+    world.compared(1, vec![], 0);
+    assert!(is_offered(&shown().await));
+    world.fakes.now.fetch_add(2 * 86_400_000, Ordering::Relaxed);
+    let late = shown().await;
+    assert!(
+        late.contains("compared again within two days") && !is_offered(&late),
+        "{late}"
+    );
+}
+
+/// What is open is explained by a comparison that has seen it and by nothing else; what it left unexplained stands there once.
+#[tokio::test]
+async fn no_invoice_stands_in_the_file_of_differences_as_explained_and_as_unexplained() {
+    let world = World::in_april().await;
+    for id in [7, 8] {
+        world.park(parked(id, "Example Castings")).await;
+    }
+    let casey = world.enter(3).await;
+    let read = async || {
+        let file = world.get(&casey, "/month/2026-03/differences.csv").await.body;
+        let lines = file.split("\r\n").skip(1).map(str::to_owned);
+        lines.collect::<Vec<String>>()
+    };
+    let begin = |lines: &[String], starts: &[&str]| {
+        assert_eq!(lines.len(), starts.len(), "{lines:?}");
+        for start in starts {
+            assert!(
+                lines.iter().any(|line| line.starts_with(start)),
+                "{start} in {lines:?}"
+            );
+        }
+    };
+    let uncompared = [
+        "2026-03,,need you,,7,INV-7,1296,USD,",
+        "2026-03,,need you,,8,INV-8,1296,USD,",
+    ];
+    begin(&read().await, &uncompared);
+    world.compared(
+        0,
+        vec![difference(7, "", "2026-03", "voucher 2026/SI/7 is gone")],
+        2,
+    );
+    let compared = [
+        "2026-03,,missing-in-qad,no,7,",
+        ",,not-named-here,no,,,,,,2 more are unexplained than are named here",
+        "2026-03,,need you,yes,8,INV-8,1296,USD,",
+    ];
+    begin(&read().await, &compared);
+    let page = world.get(&casey, MONTH).await.body;
+    assert!(page.contains("What is unexplained and what is open"), "{page}");
+}
+
 /// An address that is written in another way names the same month, and nothing is taken as nothing there.
 #[tokio::test]
 async fn an_address_in_other_letters_is_not_an_empty_month() {
@@ -204,4 +292,49 @@ async fn what_waits_is_accrued_with_its_accounts() {
     ends(4, ",,,,,,,");
     let totals = lines.iter().filter(|line| line.contains(",1296,USD,")).count();
     assert_eq!(totals, 2, "once for each invoice: {file}");
+}
+
+/// A record or a row that cannot be read is in the file with what is known of it, and takes nothing else away.
+#[tokio::test]
+async fn what_cannot_be_read_is_accrued_with_its_reason_and_never_as_nothing() {
+    let world = World::new().await;
+    for id in [7, 8, 9] {
+        world.park(parked(id, "Example Castings")).await;
+    }
+    let mut posted = parked(10, "Example Castings");
+    posted.state = State::Exported {
+        voucher: Voucher {
+            year: 2026,
+            daybook: "SI".into(),
+            number: 100_010,
+        },
+        how: PostedHow::Created,
+    };
+    posted.paid = Some(PaidState::Parked {
+        problem: Problem::new("PAYMENT_AMBIGUOUS", ""),
+    });
+    let change = Change::<_, Event> {
+        document: posted,
+        events: vec![],
+        writes: vec![],
+    };
+    save(&world.context(), 0, change).await.unwrap();
+    for id in [7, 9] {
+        world.lay(RecordKey::Invoice(InvoiceId(id)), 1, "{".to_owned());
+    }
+    for id in [8, 9, 10] {
+        world.break_row(id);
+    }
+    let casey = world.enter(3).await;
+    let file = world.get(&casey, "/accrual.csv").await.body;
+    let lines: Vec<&str> = file.split("\r\n").skip(1).collect();
+    let said = [
+        ",INV-7,2026-03-05,PO7,1296,USD,REGISTER_RECORD_UNREADABLE,",
+        ",INV-8,2026-03-05,PO8,1296,USD,PRICE_OVER_TOLERANCE,",
+        "needs you,9,,,,,,,,,,REGISTER_RECORD_UNREADABLE,",
+    ];
+    assert_eq!(lines.len(), said.len(), "{file}");
+    for (line, part) in lines.iter().zip(said) {
+        assert!(line.contains(part), "{part} in {line}");
+    }
 }

@@ -126,3 +126,75 @@ async fn each_page_says_that_another_installation_may_be_at_work_and_who_acts() 
         world.each_says(&[], &["another installation"]).await;
     }
 }
+
+/// One switch that cannot be read hides none of the others, and is named beside them.
+#[tokio::test]
+async fn each_page_names_what_cannot_be_read_beside_what_is_paused() {
+    let world = World::new().await;
+    world.park(parked(7, "Example Castings")).await;
+    let why = || Instruction::new("local:kim@example.com", "closing of March").unwrap();
+    for flow in [Flow::Invoices, Flow::Lookups] {
+        pause::set(&world.context(), flow, true, why()).await.unwrap();
+    }
+    world.lay(Flow::Suppliers.key(), 0, "{".to_owned());
+    let told = [
+        "Posting is paused",
+        "The lookups are paused",
+        "Whether the suppliers are paused cannot be read",
+    ];
+    world
+        .each_says(
+            &told,
+            &["gave no answer", "Whether another", "Payments are paused"],
+        )
+        .await;
+    world.lay(flows::owner::key(), 0, "{".to_owned());
+    let told = ["Posting is paused", "Whether another installation"];
+    world.each_says(&told, &["gave no answer"]).await;
+}
+
+/// Today calls a look unfinished where nothing stops it: what waits for a pause or for an owner was not to be finished.
+#[tokio::test]
+async fn today_tells_of_unfinished_looks_only_while_nothing_stops_them() {
+    let world = World::new().await;
+    let problem = Problem::new("COUPA_UNAVAILABLE", "Nothing to do.");
+    world
+        .park_for(parked(7, "Example Castings"), Event::Delayed { problem })
+        .await;
+    let dana = world.enter(0).await;
+    let says = async || {
+        let today = world.get(&dana, "/").await.body;
+        assert!(!today.contains("could not be asked"), "{today}");
+        today.contains("The last look at 1 invoice could not be finished")
+    };
+    let set = async |paused| {
+        let why = Instruction::new("local:kim@example.com", "closing of March").unwrap();
+        pause::set(&world.context(), Flow::Invoices, paused, why)
+            .await
+            .unwrap();
+    };
+    assert!(says().await);
+    set(true).await;
+    assert!(!says().await, "it waits for the pause");
+    set(false).await;
+    assert!(says().await);
+    let problem = Problem::new(MARK_UNKNOWN, "");
+    world.own(OwnerState::Unknown { problem }).await;
+    assert!(!says().await, "it waits for an owner");
+}
+
+/// What was found and cannot be read is not nothing.
+#[tokio::test]
+async fn a_search_that_finds_what_cannot_be_read_does_not_say_that_nothing_is_found() {
+    let world = World::new().await;
+    world.park(parked(7, "Example Castings")).await;
+    world.lay(RecordKey::Invoice(InvoiceId(7)), 1, "{".to_owned());
+    let dana = world.enter(0).await;
+    let found = world.get(&dana, "/find?q=INV-7").await.body;
+    assert!(
+        found.contains("Not shown, for it cannot be read") && !found.contains("Nothing is found"),
+        "{found}"
+    );
+    let nothing = world.get(&dana, "/find?q=INV-8").await.body;
+    assert!(nothing.contains("Nothing is found"), "{nothing}");
+}
