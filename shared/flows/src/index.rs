@@ -506,7 +506,7 @@ fn unreadable(name: &str) -> StoreError {
     StoreError(
         Problem::new(
             INDEX_UNREADABLE,
-            "Deploy the version that wrote it, or rebuild the index.",
+            "Deploy the version that wrote it.",
         )
         .field(name),
     )
