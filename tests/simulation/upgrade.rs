@@ -154,8 +154,11 @@ fn people(run: &Harness) {
         before: "version-1".to_owned(),
         settings: BTreeSet::from(["/hold_recheck_seconds".to_owned()]),
     };
+    let known = ready(connection_settings::known(register)).unwrap();
+    let now = [("connection".to_owned(), "version-1".to_owned())].into();
     ready(connection_settings::say(
         &context,
+        (known, &now),
         Way::Forward,
         vec![change],
         why(),

@@ -20,6 +20,7 @@ use serde::de::DeserializeOwned;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
+use tracing::Instrument;
 
 /// Longest exchange with SES, in seconds.
 const EXCHANGE_SECONDS_MAX: u64 = 10;
@@ -100,7 +101,11 @@ impl Office {
             };
             let now = self.clock.now();
             let compose = async || of_day(&**books, about, &self.zone, now).await;
-            match daily_mail::run(&context, &by_ses, self.zone.date(now), compose).await {
+            let span = tracing::info_span!("mail", connection = %id);
+            match daily_mail::run(&context, &by_ses, self.zone.date(now), compose)
+                .instrument(span)
+                .await
+            {
                 Ok(Mailed::Now) => sent = sent.saturating_add(1),
                 Ok(Mailed::Before) => {
                     tracing::info!(connection = %id, "the mail of this day was begun before")

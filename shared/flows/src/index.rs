@@ -508,13 +508,7 @@ fn by_day(
 }
 
 fn unreadable(name: &str) -> StoreError {
-    StoreError(
-        Problem::new(
-            INDEX_UNREADABLE,
-            "Deploy the version that wrote it, or rebuild the index.",
-        )
-        .field(name),
-    )
+    StoreError(Problem::new(INDEX_UNREADABLE, "Deploy the version that wrote it.").field(name))
 }
 
 /// A page of a list: its rows, and the place after which the next page begins.

@@ -32,7 +32,9 @@ use futures_util::future::join_all;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
-pub use reading::{Books, Paid, books_of, documents_of, judge_invoice, judge_payment, paid_between};
+pub use reading::{
+    Books, Paid, books_of, documents_of, judge_invoice, judge_payment, paid_between, unreadable,
+};
 
 /// What has stood where it stands for longer was looked at on each of so many days: long enough for a clerk to key the paper
 /// that comes after the invoice, and for the close of a month.
@@ -391,7 +393,8 @@ impl Work<'_> {
         if let Some(id) = run.suspects.first().copied() {
             match park(self.deps, id).await {
                 Ok(()) => {}
-                Err(error) if goes_on && may_be_left(&error) => {}
+                // That there are two is told already.
+                Err(error) if unreadable(&error).is_some() || goes_on && may_be_left(&error) => {}
                 Err(error) => return Err(error),
             }
             run.suspects.retain(|suspect| *suspect != id);
@@ -482,7 +485,8 @@ impl Work<'_> {
         for (record, looked) in records.iter().zip(looked) {
             let found = match looked {
                 Ok(found) => found,
-                Err(error) if goes_on && may_be_left(&error) => {
+                // Nor does a bill or an audit entry of it.
+                Err(error) if unreadable(&error).is_some() || goes_on && may_be_left(&error) => {
                     vec![not_looked_up(record, &error.problem())]
                 }
                 Err(error) => return Err(error),

@@ -51,6 +51,7 @@ use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use tower::ServiceExt;
+use tracing::Instrument;
 
 /// Largest form, in bytes.
 const FORM_BYTES_MAX: usize = 16 * 1024;
@@ -94,10 +95,12 @@ impl Console {
         let secure = !self.login.is_local();
         let longer = login::longer(self, request.headers(), request.uri().path());
         let mut response = match self.placed(request) {
-            Ok(request) => {
+            Ok((connection, request)) => {
                 // Lambda would answer a panic with a word and no page; where it happened is in the log.
                 let answering = AssertUnwindSafe(router(Arc::clone(self)).oneshot(request));
-                match answering.catch_unwind().await {
+                // What the index or a record tells of itself names no connection, and its alarms count the lines that do.
+                let span = tracing::info_span!("page", %connection);
+                match answering.catch_unwind().instrument(span).await {
                     Ok(Ok(response)) => with_page(response),
                     Ok(Err(never)) => match never {},
                     Err(_) => defect(),
@@ -117,8 +120,8 @@ impl Console {
         reason = "the refusal is the answer, made once per request"
     )]
     /// Takes `/c/<connection>` off the address, and refuses what no page has: too long an address, an unknown connection, a
-    /// form from elsewhere.
-    fn placed(&self, mut request: Request<Body>) -> Result<Request<Body>, Response> {
+    /// form from elsewhere. What is left has its connection beside it.
+    fn placed(&self, mut request: Request<Body>) -> Result<(ConnectionId, Request<Body>), Response> {
         if request.uri().to_string().len() > ADDRESS_BYTES_MAX {
             let text = "The address is longer than any of ours: search for less.";
             return Err(plain_page(StatusCode::URI_TOO_LONG, "Too long", text));
@@ -164,7 +167,7 @@ impl Console {
             })?;
             *request.uri_mut() = inner;
         }
-        Ok(request)
+        Ok((connection.clone(), request))
     }
 }
 

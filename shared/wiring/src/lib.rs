@@ -419,6 +419,7 @@ impl Wiring {
     }
 
     /// One poll of QAD's payments.
+    #[tracing::instrument(skip_all, fields(connection = %scheduled.connection))]
     pub async fn poll_payments(&self, scheduled: &Scheduled, invocation: &Invocation) -> Result<(), Problem> {
         let connection = &scheduled.connection;
         let queue = self.payments_queue()?;
@@ -628,6 +629,7 @@ impl Wiring {
     }
 
     /// One poll of Coupa.
+    #[tracing::instrument(skip_all, fields(connection = %scheduled.connection))]
     pub async fn poll_coupa(&self, scheduled: &Scheduled, invocation: &Invocation) -> Result<(), Problem> {
         let connection = &scheduled.connection;
         let work = async |connection: Arc<Connection>, _| {
@@ -665,6 +667,7 @@ impl Wiring {
     }
 
     /// One poll of QAD's goods receipts.
+    #[tracing::instrument(skip_all, fields(connection = %scheduled.connection))]
     pub async fn poll_receipts(&self, scheduled: &Scheduled, invocation: &Invocation) -> Result<(), Problem> {
         let connection = &scheduled.connection;
         let work = async |connection: Arc<Connection>, _| {
@@ -735,6 +738,7 @@ impl Wiring {
     }
 
     /// One sweep.
+    #[tracing::instrument(skip_all, fields(connection = %scheduled.connection))]
     pub async fn sweep(&self, scheduled: &Scheduled, invocation: &Invocation) -> Result<(), Problem> {
         let connection = &scheduled.connection;
         let register = DynamoRegister::new(
@@ -886,6 +890,105 @@ fn is_unknown(record: &InvoiceRecord) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use aws::clients::Clients;
+    use aws::clock::{SystemChance, SystemClock};
+    use aws::config::Config;
+    use futures_util::FutureExt;
+    use tracing::field::{Field, Visit};
+    use tracing::span::{Attributes, Id};
+    use tracing_subscriber::layer::{Context as LayerContext, Layer, SubscriberExt};
+    use tracing_subscriber::registry::Registry;
+
+    /// The connections that the spans of this crate name.
+    #[derive(Clone, Default)]
+    struct Named(Arc<std::sync::Mutex<Vec<String>>>);
+
+    impl<S: tracing::Subscriber> Layer<S> for Named {
+        fn on_new_span(&self, attributes: &Attributes<'_>, _: &Id, _: LayerContext<'_, S>) {
+            if attributes.metadata().target().starts_with("wiring") {
+                attributes.record(&mut self.clone());
+            }
+        }
+    }
+
+    impl Visit for Named {
+        fn record_debug(&mut self, field: &Field, value: &dyn std::fmt::Debug) {
+            if field.name() == "connection" {
+                self.0.lock().unwrap().push(format!("{value:?}"));
+            }
+        }
+    }
+
+    fn wiring() -> Wiring {
+        let config = Config::read(|name| {
+            Some(match name {
+                "AWS_REGION" => "us-east-1".to_owned(),
+                "AWS_ENDPOINT_URL" => "http://127.0.0.1:9".to_owned(),
+                "AWS_ACCESS_KEY_ID" | "AWS_SECRET_ACCESS_KEY" => "an-own-text".to_owned(),
+                name if NEEDED_WITH_PAYMENTS.iter().any(|needed| needed.name == name) => {
+                    format!("http://127.0.0.1:9/{name}")
+                }
+                _ => return None,
+            })
+        });
+        let config = config.unwrap_or_else(|problems| panic!("{problems:?}"));
+        let clients = Clients::new(config.aws().unwrap());
+        let built = Wiring::new(World {
+            config,
+            clients,
+            clock: Arc::new(SystemClock),
+            chance: Arc::new(SystemChance),
+        });
+        built.unwrap_or_else(|problems| panic!("{problems:?}"))
+    }
+
+    /// A connection's alarms count the lines that name it, and what the flows tell of a record names none itself.
+    #[tokio::test]
+    async fn every_line_of_a_scheduled_run_names_its_connection() {
+        let wiring = wiring();
+        let of = |name: &str| name.parse::<ConnectionId>().unwrap();
+        let scheduled = |name: &str| Scheduled { connection: of(name) };
+        let invocation = Invocation {
+            request_id: "r".to_owned(),
+            deadline: Timestamp(0),
+        };
+        let named = Named::default();
+        {
+            let _heard = tracing::subscriber::set_default(Registry::default().with(named.clone()));
+            // Begun alone: nothing answers here.
+            let _ = wiring.poll_coupa(&scheduled("coupa"), &invocation).now_or_never();
+            let _ = wiring
+                .poll_payments(&scheduled("payments"), &invocation)
+                .now_or_never();
+            let _ = wiring
+                .poll_receipts(&scheduled("receipts"), &invocation)
+                .now_or_never();
+            let _ = wiring.sweep(&scheduled("sweep"), &invocation).now_or_never();
+            let _ = wiring
+                .sync_lookups(&scheduled("lookups"), &invocation)
+                .now_or_never();
+            let run = SupplierRun {
+                connection: of("suppliers"),
+                plan: false,
+            };
+            let _ = wiring.sync_suppliers(&run, &invocation).now_or_never();
+            let asked = Reconcile {
+                connection: of("reconcile"),
+                anew: false,
+            };
+            let _ = wiring.reconcile(&asked, &invocation).now_or_never();
+        }
+        let expected = [
+            "coupa",
+            "payments",
+            "receipts",
+            "sweep",
+            "lookups",
+            "suppliers",
+            "reconcile",
+        ];
+        assert_eq!(*named.0.lock().unwrap(), expected);
+    }
 
     #[test]
     fn a_cursor_is_as_old_as_the_days_since_it() {

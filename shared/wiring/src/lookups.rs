@@ -12,6 +12,7 @@ const PROBLEMS_LOGGED_MAX: usize = 20;
 
 impl Wiring {
     /// Looks at every lookup of a connection once.
+    #[tracing::instrument(skip_all, fields(connection = %scheduled.connection))]
     pub async fn sync_lookups(&self, scheduled: &Scheduled, invocation: &Invocation) -> Result<(), Problem> {
         let started = self.clock().now();
         let id = &scheduled.connection;

@@ -40,6 +40,7 @@ impl Connection {
 
 impl Wiring {
     /// Goes on with today's run, or begins it, as far as the time allows.
+    #[tracing::instrument(skip_all, fields(connection = %asked.connection))]
     pub async fn reconcile(&self, asked: &Reconcile, invocation: &Invocation) -> Result<(), Problem> {
         let id = &asked.connection;
         let started = self.clock().now();

@@ -23,6 +23,7 @@ pub struct SupplierRun {
 
 impl Wiring {
     /// One run over the suppliers of both sides, when the connection asks for it.
+    #[tracing::instrument(skip_all, fields(connection = %run.connection))]
     pub async fn sync_suppliers(&self, run: &SupplierRun, invocation: &Invocation) -> Result<(), Problem> {
         let started = self.clock().now();
         let connection = &run.connection;

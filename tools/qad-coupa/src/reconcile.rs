@@ -14,7 +14,7 @@ use domain::ids::{EntityCode, InvoiceId};
 use domain::lifecycle::{InvoiceRecord, State};
 use domain::money::Currency;
 use domain::problem::Problem;
-use domain::reconcile::{Difference, only_in_coupa, out_of_reach, paid_sums};
+use domain::reconcile::{Difference, not_looked_up, only_in_coupa, out_of_reach, paid_sums};
 use domain::time::{Date, Timestamp};
 use domain::words;
 use flows::poll_coupa::PollError;
@@ -105,12 +105,21 @@ async fn paid_in_qad(systems: &Systems, now: Timestamp) -> Result<Paid, Failure>
     paid.map_err(unread)
 }
 
-/// A comparison that did not come to its end.
-fn not_compared(error: PollError) -> Failure {
-    match error {
-        PollError::Read(error) => unread(error),
-        PollError::Flow(error) => unfinished(error),
-    }
+/// What one invoice differs in. A bill or an audit entry of it that cannot be read is a difference of its own, and hides no other
+/// invoice.
+fn compared(
+    record: &InvoiceRecord,
+    found: Result<Vec<Difference>, PollError>,
+) -> Result<Vec<Difference>, Failure> {
+    found.or_else(|error| {
+        if let Some(problem) = reconcile::unreadable(&error) {
+            return Ok(vec![not_looked_up(record, problem)]);
+        }
+        Err(match error {
+            PollError::Read(error) => unread(error),
+            PollError::Flow(error) => unfinished(error),
+        })
+    })
 }
 
 /// What the register alone says of an invoice.
@@ -175,8 +184,7 @@ pub(crate) async fn run(
     for (record, documents) in kept.iter().copied().zip(&looked_up) {
         let listed = listed.get(&record.id).map(|head| &head.status);
         let found = reconcile::judge_invoice(&register, &books, record, documents, listed).await;
-        let found = found.map_err(not_compared)?;
-        differences.extend(found);
+        differences.extend(compared(record, found)?);
         count(&mut sides, record);
         for document in documents {
             sides
@@ -191,7 +199,8 @@ pub(crate) async fn run(
                 side.totals.add(currency, amount);
             }
             let found = reconcile::judge_payment(&register, record, paid).await;
-            differences.extend(found.map_err(unfinished)?);
+            let found = found.map(Vec::from_iter).map_err(PollError::from);
+            differences.extend(compared(record, found)?);
         }
     }
     if options.filter.is_empty() {
@@ -374,7 +383,26 @@ mod tests {
     use super::*;
     use crate::doctor::tests::Bench;
     use crate::records::tests::record;
+    use domain::reconcile::Kind;
+    use flows::ports::{ITEM_UNREADABLE, StoreError};
+    use flows::store::FlowError;
     use sandbox::world::qad::ENTITIES;
+
+    #[test]
+    fn what_cannot_be_read_of_one_invoice_is_its_own_difference_and_a_silent_register_ends_the_run() {
+        let record = record(7, "A", 100);
+        let broken = Problem::new("REGISTER_RECORD_UNREADABLE", "");
+        let item = StoreError(Problem::new(ITEM_UNREADABLE, ""));
+        for error in [FlowError::Broken(broken).into(), PollError::from(item)] {
+            let found = compared(&record, Err(error)).unwrap();
+            let kinds: Vec<Kind> = found.iter().map(|one| one.kind).collect();
+            assert_eq!(kinds, [Kind::NotLookedUp]);
+            assert!(!found[0].explained);
+        }
+        let silent = StoreError(Problem::new("DYNAMODB_UNAVAILABLE", ""));
+        let ended = compared(&record, Err(silent.into()));
+        assert!(matches!(ended, Err(Failure::Unreachable(_))));
+    }
 
     #[tokio::test]
     async fn each_invoice_is_looked_for_in_its_own_entitys_books() {

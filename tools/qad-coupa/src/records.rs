@@ -424,12 +424,13 @@ fn amount(text: &str) -> Option<Decimal> {
     parse_decimal(&plain).ok()
 }
 
+type Matches = Vec<(InvoiceRecord, &'static str)>;
+
 /// Everything that has this text as one of its keys, and as which: by the index, and by looking at all of them only while
 /// the index does not hold all.
-pub(crate) async fn found(
-    register: &dyn Books,
-    text: &str,
-) -> Result<Vec<(InvoiceRecord, &'static str)>, Failure> {
+///
+/// What cannot be read may be what is meant: when nothing else is found, that is told, and not that there is none.
+pub(crate) async fn found(register: &dyn Books, text: &str) -> Result<Matches, Failure> {
     let found = index::find(register, text).await.map_err(unfinished)?;
     left_out(&found.unreadable);
     if found.more {
@@ -440,16 +441,24 @@ pub(crate) async fn found(
             .actual(text)
             .into());
     }
-    let by_index = matches(&found.records, text);
-    if !by_index.is_empty() || is_whole(register).await? {
-        return Ok(by_index);
+    let mut unreadable = found.unreadable;
+    let mut by_key = matches(&found.records, text);
+    if by_key.is_empty() && !is_whole(register).await? {
+        let has_any = |record: &InvoiceRecord| KEYS.into_iter().any(|key| has_key(record, key, text));
+        // Of all: those that the index has named are among them.
+        let (records, broken) = of_all(register, has_any).await?;
+        left_out(&broken);
+        by_key = matches(&records, text);
+        unreadable = broken;
     }
-    let has_any = |record: &InvoiceRecord| KEYS.into_iter().any(|key| has_key(record, key, text));
-    Ok(matches(&all_that(register, has_any).await?, text))
+    if by_key.is_empty() && !unreadable.is_empty() {
+        return Err(Failure::Incomplete(unreadable));
+    }
+    Ok(by_key)
 }
 
 /// Everything that has this text as one of its business keys, and as which.
-fn matches(records: &[InvoiceRecord], text: &str) -> Vec<(InvoiceRecord, &'static str)> {
+fn matches(records: &[InvoiceRecord], text: &str) -> Matches {
     records
         .iter()
         .filter_map(|record| {
@@ -552,8 +561,10 @@ impl std::fmt::Display for Totals {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
+    use ::tests::memory_register::MemoryStore;
     use domain::ids::DocumentKind;
     use domain::lifecycle::{Event, PostedHow, Summary, Voucher};
+    use flows::ports::{Commit, RecordWrite, Register};
 
     #[test]
     fn one_that_cannot_be_read_hides_nobody_else() {
@@ -573,6 +584,33 @@ pub(crate) mod tests {
             "it is named: {}",
             unreadable[0]
         );
+    }
+
+    #[tokio::test]
+    async fn an_invoice_that_cannot_be_read_is_not_one_that_is_not_there() {
+        let register = MemoryStore::default().register(&"acme".parse().unwrap());
+        assert!(matches!(one(&register, "INV-9").await, Err(Failure::NotFound(_))));
+        let put = |id: u64, body: String| RecordWrite::Put {
+            key: RecordKey::Invoice(InvoiceId(id)),
+            seen: 0,
+            body,
+            state: String::new(),
+            due: None,
+        };
+        let good = serde_json::to_string(&record(1, "INV-1", 100)).unwrap();
+        let commit = Commit {
+            token: "token".to_owned(),
+            writes: vec![put(1, good), put(2, "{\"layout\":9}".to_owned())],
+            audit: vec![],
+        };
+        register.commit(commit).await.unwrap();
+        let Err(Failure::Incomplete(problems)) = one(&register, "INV-9").await else {
+            panic!("it may be invoice 2");
+        };
+        assert_eq!(problems.len(), 1);
+        assert_eq!(problems[0].code, "REGISTER_RECORD_UNREADABLE");
+        assert!(problems[0].field.contains('2'), "it is named: {}", problems[0]);
+        assert_eq!(one(&register, "INV-1").await.ok().unwrap().id, InvoiceId(1));
     }
 
     /// An exported invoice.

@@ -3,13 +3,16 @@
 use crate::bills::bill_key;
 use crate::poll_coupa::PollError;
 use crate::poll_payments;
-use crate::ports::{Qad, QadDocument, QadPayments, ReadError, RecordKey, Register};
+use crate::ports::{
+    ITEM_UNREADABLE, Qad, QadDocument, QadPayments, ReadError, RecordKey, Register, StoreError,
+};
 use crate::store::{FlowError, invoice_audit_name, load};
 use crate::watermark::{self, Scope};
 use domain::documents::CoupaStatus;
 use domain::ids::{EntityCode, QadInvoiceIdentity};
 use domain::lifecycle::{Event, InvoiceRecord};
 use domain::payments::{Allocation, BillPayments, PaymentPolicy, StatusMeaning};
+use domain::problem::Problem;
 use domain::reconcile::{Difference, Kind, identity_of, judge, with_people};
 use domain::time::Date;
 use serde_json::Value;
@@ -124,6 +127,19 @@ pub async fn judge_payment(
     Ok(domain::reconcile::judge_payment(record, bill, paid))
 }
 
+/// What is wrong with a record, a bill or an audit entry that cannot be read; `None` where the register or another system gave no
+/// answer. What cannot be read today cannot be read tomorrow either: it is one invoice's difference, and keeps no other from
+/// being compared.
+pub fn unreadable(error: &PollError) -> Option<&Problem> {
+    match error {
+        PollError::Flow(FlowError::Broken(problem)) => Some(problem),
+        PollError::Flow(FlowError::Store(StoreError(problem))) if problem.code == ITEM_UNREADABLE => {
+            Some(problem)
+        }
+        PollError::Flow(_) | PollError::Read(_) => None,
+    }
+}
+
 /// What makes an invoice one in QAD, however its codes are written.
 type Folded = (String, String, String, String);
 
@@ -190,4 +206,180 @@ pub(super) async fn is_followed(
     };
     let stored = watermark::load_within::<Value>(register, poll_payments::WATERMARK, &scope).await?;
     Ok(stored.watermark.is_some())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Deps, Run, Work};
+    use super::*;
+    use crate::feed::tests::ready;
+    use crate::match_invoice::tests::settings;
+    use crate::memory_register::MemoryRegister;
+    use crate::poll_coupa::tests::Shop;
+    use crate::ports::{BalanceScan, Chance, Commit, PaymentScan, ReceiptScan, RecordWrite, WriteError};
+    use crate::store::{Context, render};
+    use async_trait::async_trait;
+    use domain::documents::{InvoiceParticulars, Order, Receipt};
+    use domain::ids::{DocumentKind, InvoiceId, PurchaseOrderNumber};
+    use domain::lifecycle::Summary;
+    use domain::matching::SupplierInvoiceDraft;
+    use domain::payments::{InvoiceBalance, PaymentKey, PaymentStatus};
+    use domain::time::Timestamp;
+    use domain::timing::Timing;
+    use rust_decimal::Decimal;
+
+    /// Books in which there is no document.
+    struct Empty;
+
+    #[async_trait]
+    impl Qad for Empty {
+        async fn order(&self, _: &PurchaseOrderNumber) -> Result<Option<Order>, ReadError> {
+            panic!("a comparison reads no order")
+        }
+        async fn receipts_of_order(&self, _: &PurchaseOrderNumber) -> Result<Vec<Receipt>, ReadError> {
+            panic!("a comparison reads no receipt")
+        }
+        async fn receipts_since(&self, _: Date, _: u32) -> Result<ReceiptScan, ReadError> {
+            panic!("a comparison reads no receipt")
+        }
+        async fn books_are_open(&self, _: Date) -> Result<Option<bool>, ReadError> {
+            panic!("a comparison reads no period")
+        }
+        async fn find_invoices(&self, _: &QadInvoiceIdentity) -> Result<Vec<QadDocument>, ReadError> {
+            Ok(Vec::new())
+        }
+        async fn create_invoice(&self, _: &SupplierInvoiceDraft, _: &str) -> Result<QadDocument, WriteError> {
+            panic!("a comparison writes nothing")
+        }
+    }
+
+    #[async_trait]
+    impl QadPayments for Empty {
+        async fn balances_since(&self, _: Date) -> Result<BalanceScan, ReadError> {
+            panic!("a comparison reads no balance")
+        }
+        async fn balances_of(
+            &self,
+            _: &QadInvoiceIdentity,
+            _: Date,
+        ) -> Result<Vec<InvoiceBalance>, ReadError> {
+            panic!("a comparison reads no balance")
+        }
+        async fn payments_since(&self, _: Date) -> Result<PaymentScan, ReadError> {
+            panic!("what was paid is given")
+        }
+    }
+
+    fn invoice(id: u64) -> InvoiceRecord {
+        let mut record = InvoiceRecord::new(InvoiceId(id), Timestamp(0));
+        record.summary = Some(Summary {
+            reference: format!("INV-{id}").parse().unwrap(),
+            kind: DocumentKind::Invoice,
+            supplier_name: "Example Castings".into(),
+            supplier_number: Some("10S1001".into()),
+            invoice_date: "2026-03-05".parse().unwrap(),
+            total: Decimal::from(100),
+            currency: "USD".parse().unwrap(),
+            orders: vec![],
+            particulars: InvoiceParticulars::default(),
+        });
+        record
+    }
+
+    fn payment(of: &QadInvoiceIdentity) -> Allocation {
+        Allocation {
+            key: PaymentKey::new(&of.entity, 2026, "ACH", of.reference.as_str(), "1").unwrap(),
+            invoice: of.clone(),
+            status: PaymentStatus::Paid,
+            currency: "USD".parse().unwrap(),
+            payment_date: "2026-03-20".parse().unwrap(),
+            last_modified: "2026-03-20".parse().unwrap(),
+            reference: "ACH-1".to_owned(),
+            allocated: Decimal::from(100),
+            discount: Decimal::ZERO,
+            in_invoice_currency: None,
+            voucher: None,
+        }
+    }
+
+    /// The daily run would end at this invoice on every day, and compare nothing behind it.
+    #[test]
+    fn a_bill_that_cannot_be_read_is_one_difference_and_hides_no_other() {
+        let (register, shop, timing) = (MemoryRegister::new(), Shop::new(0), Timing::default());
+        let records = [1, 2].map(invoice);
+        let mut writes: Vec<(RecordKey, String)> = records
+            .iter()
+            .map(|record| (RecordKey::Invoice(record.id), render(record).unwrap()))
+            .collect();
+        writes.push((bill_key(InvoiceId(1)), r#"{"layout":9}"#.to_owned()));
+        let commit = Commit {
+            token: shop.model.token(),
+            writes: writes
+                .into_iter()
+                .map(|(key, body)| RecordWrite::Put {
+                    key,
+                    seen: 0,
+                    body,
+                    state: String::new(),
+                    due: None,
+                })
+                .collect(),
+            audit: vec![],
+        };
+        ready(register.commit(commit)).unwrap();
+
+        let (settings, policy) = (settings(), PaymentPolicy::default());
+        let books = [Books::of((&settings.policy.entity, &Empty))];
+        let deps = Deps {
+            context: Context {
+                register: &register,
+                clock: &shop.model,
+                chance: &shop.model,
+                timing: &timing,
+                deadline: Timestamp(i64::MAX),
+            },
+            index: &register,
+            coupa: &shop,
+            books: &books,
+            settings: &settings,
+            payments: &policy,
+            anew: true,
+            tell: &|_| (),
+        };
+        let paid = records.iter().map(|record| {
+            let identity = identity_of(&settings.policy.entity, record).unwrap();
+            (folded(&identity), vec![payment(&identity)])
+        });
+        let mut work = Work {
+            deps: &deps,
+            known: BTreeMap::new(),
+            paid: Some(Paid(paid.collect())),
+        };
+        let mut run = Run::new(Timestamp(0));
+        let ids = records.map(|record| record.id);
+        ready(work.look_up(&mut run, &ids, false)).unwrap();
+        let found: Vec<(InvoiceId, Kind)> = run
+            .unexplained
+            .iter()
+            .map(|one| (one.invoice, one.kind))
+            .collect();
+        let expected = [(1, Kind::NotLookedUp), (2, Kind::PaidInQadNotInCoupa)];
+        assert_eq!(found, expected.map(|(id, kind)| (InvoiceId(id), kind)));
+        assert!(
+            run.unexplained[0].what.contains("REGISTER_RECORD_UNREADABLE"),
+            "{:?}",
+            run.unexplained
+        );
+    }
+
+    #[test]
+    fn an_item_that_cannot_be_taken_apart_is_one_difference_and_a_register_that_does_not_answer_is_none() {
+        let store = |code: &str| PollError::from(StoreError(Problem::new(code, "")));
+        assert!(unreadable(&store(ITEM_UNREADABLE)).is_some());
+        assert!(unreadable(&store("DYNAMODB_UNAVAILABLE")).is_none());
+        assert!(unreadable(&FlowError::Contended.into()).is_none());
+        assert!(
+            unreadable(&ReadError::Unreadable(Problem::new("QAD_ANSWER_UNREADABLE", "")).into()).is_none()
+        );
+    }
 }

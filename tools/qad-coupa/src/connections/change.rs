@@ -11,9 +11,11 @@ use domain::explain;
 use domain::ids::ConnectionId;
 use domain::instruction::Instruction;
 use domain::problem::Problem;
-use flows::connection_settings::{self, AUDIT_NAME, ConnectionSettings, DocumentChange, Event, Way};
+use flows::connection_settings::{
+    self, AUDIT_NAME, ConnectionSettings, DocumentChange, Event, Versions, Way,
+};
 use flows::ports::Register;
-use flows::store::load;
+use flows::store::{FlowError, Loaded};
 use flows::webhook::settings::WebhookSettings;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
@@ -94,6 +96,12 @@ impl Planned {
     }
 }
 
+/// What is known of earlier changes, read before the documents that a new one is planned on.
+async fn known(place: &Place, id: &ConnectionId) -> Result<Loaded<ConnectionSettings>, Failure> {
+    let known = connection_settings::known(&place.register(id)?).await;
+    known.map_err(unfinished)
+}
+
 /// `connection put`.
 pub(super) async fn put(
     place: &Place,
@@ -108,7 +116,13 @@ pub(super) async fn put(
             .expected(error.expected)
             .actual(error.actual)
     })?;
-    let mut planned = Vec::new();
+    // A dry run reads the secrets alone.
+    let known = if why.dry_run {
+        None
+    } else {
+        Some(known(place, &id).await?)
+    };
+    let (mut planned, mut now) = (Vec::new(), Versions::new());
     for (kind, name) in names(place, id.as_str())? {
         let text = if kind == "connection" {
             &file.connection.connection_secret
@@ -126,29 +140,28 @@ pub(super) async fn put(
         {
             fields.insert("token_key".to_owned(), key.clone());
         }
+        now.insert(kind.to_owned(), before.id.clone());
         planned.push(Planned::new(kind, name, before, after));
     }
-    carry_out(place, &id, Way::Forward, &planned, why, out).await
+    carry_out(place, &id, Way::Forward, (known, &now), &planned, why, out).await
 }
 
 /// `connection rollback`: what the last change replaced is used again. Taken back once more, it is the change again.
 pub(super) async fn rollback(place: &Place, why: &ReasonOption, out: &Output) -> Result<(), Failure> {
     let id = place.connection().await?;
-    let register = place.register(&id)?;
-    let known = load::<ConnectionSettings>(&register, connection_settings::key()).await;
-    let last = known
-        .map_err(unfinished)?
-        .map_or_else(Vec::new, |loaded| loaded.document.last);
-    let mut planned = Vec::new();
+    let known = known(place, &id).await?;
+    let (mut found, mut now) = (Vec::new(), Versions::new());
     for (kind, name) in names(place, id.as_str())? {
+        let version = current(place, &name).await?;
+        now.insert(kind.to_owned(), version.id.clone());
+        found.push((kind, name, version));
+    }
+    let last = known.document.carried_out(&now);
+    let mut planned = Vec::new();
+    for (kind, name, now) in found {
         let Some(change) = last.iter().find(|change| change.document == kind) else {
             continue;
         };
-        let now = current(place, &name).await?;
-        if now.id == change.before {
-            // It was never carried out.
-            continue;
-        }
         let before = stored(place, &name, PREVIOUS).await?;
         let Some(before) = before.filter(|version| version.id == change.before) else {
             return Err(changed_since(&name));
@@ -162,7 +175,7 @@ pub(super) async fn rollback(place: &Place, why: &ReasonOption, out: &Output) ->
             Problem::new("NOTHING_TO_TAKE_BACK", fix).field(id.as_str()),
         ));
     }
-    carry_out(place, &id, Way::Back, &planned, why, out).await
+    carry_out(place, &id, Way::Back, (Some(known), &now), &planned, why, out).await
 }
 
 fn changed_since(name: &str) -> Failure {
@@ -171,6 +184,16 @@ fn changed_since(name: &str) -> Failure {
         Problem::new("CONNECTION_CHANGED_SINCE", fix)
             .field(name)
             .expected("the version that the last change replaced, as the one before"),
+    )
+}
+
+fn overtaken(id: &ConnectionId) -> Failure {
+    let fix = "Nothing was stored. Look at `connection history`, then repeat it if it is still wanted.";
+    Failure::Refused(
+        Problem::new("REGISTER_CONTENDED", fix)
+            .field(id.as_str())
+            .expected("the documents as they were when the change was planned")
+            .actual("somebody else has changed them since"),
     )
 }
 
@@ -189,12 +212,16 @@ async fn carry_out(
     place: &Place,
     id: &ConnectionId,
     way: Way,
+    (known, now): (Option<Loaded<ConnectionSettings>>, &Versions),
     planned: &[Planned],
     why: &ReasonOption,
     out: &Output,
 ) -> Result<(), Failure> {
     let to_do = || planned.iter().filter(|one| !one.settings.is_empty());
-    if !why.dry_run && to_do().next().is_some() {
+    if let Some(known) = known
+        && !why.dry_run
+        && to_do().next().is_some()
+    {
         let instruction = Instruction::new(&place.actor().await?, &why.reason).map_err(Failure::Refused)?;
         let documents = to_do().map(|one| DocumentChange {
             document: one.kind.to_owned(),
@@ -203,8 +230,12 @@ async fn carry_out(
         });
         let register = place.register(id)?;
         let context = place.context(&register);
-        let said = connection_settings::say(&context, way, documents.collect(), instruction).await;
-        said.map_err(unfinished)?;
+        let documents = documents.collect();
+        let said = connection_settings::say(&context, (known, now), way, documents, instruction).await;
+        said.map_err(|error| match error {
+            FlowError::Contended => overtaken(id),
+            error => unfinished(error),
+        })?;
         for one in to_do() {
             let sent = place.clients().secrets_manager().put_secret_value();
             sent.secret_id(&one.name)
