@@ -5,6 +5,7 @@ use crate::local_dynamo::Tables;
 use crate::meter::{Meter, Used};
 use async_trait::async_trait;
 use aws::clients::Clients;
+use aws::clock::SystemClock;
 use aws::config::Config;
 use aws::lambda::{Invocation, World as AwsWorld};
 use aws::sqs::{BatchTimes, serve};
@@ -34,6 +35,8 @@ const SECRETS: &str = "counts/connection/";
 const ENDLESS_SECONDS: u64 = 60;
 /// How long an invocation may take, on this clock.
 const INVOCATION_MILLIS: i64 = 180_000;
+/// Most requests a second that a connection may be given.
+const RATES_MAX: [(&str, u32); 2] = [("coupa", 25), ("qad", 100)];
 /// Most looks that an invoice or a bill may need until it rests.
 const LOOKS_MAX: u32 = 200;
 
@@ -98,8 +101,8 @@ pub(crate) struct Rig {
     pub(crate) aws: LocalAws,
 }
 
-fn document(simulators: &Simulators) -> String {
-    serde_json::json!({
+fn document(simulators: &Simulators, at_most: bool) -> String {
+    let mut document = serde_json::json!({
         "token_key": "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=",
         "coupa": {
             "base_url": simulators.coupa_url, "client_id": "example-coupa-client", "client_secret": "example-coupa-secret",
@@ -112,8 +115,13 @@ fn document(simulators: &Simulators) -> String {
         "invoices": {
             "invoice_daybook": "SI", "credit_note_daybook": "SC", "matching_daybook": "RM", "credit_terms": {"NET30": "N30"},
         },
-    })
-    .to_string()
+    });
+    if at_most {
+        for (system, rate) in RATES_MAX {
+            document[system]["requests_per_second"] = rate.into();
+        }
+    }
+    document.to_string()
 }
 
 impl Rig {
@@ -122,13 +130,24 @@ impl Rig {
         let time = Arc::new(AtomicI64::new(BEGINNING.0));
         let reads = Arc::clone(&time);
         let now: sandbox::ports::Now = Arc::new(move || Timestamp(reads.load(Ordering::SeqCst)));
+        Self::of(world, time, now, false).await
+    }
+
+    /// The same for programs of their own, whose clock is the machine's, as is that of both systems; both are asked as often
+    /// as a connection may.
+    pub(crate) async fn on_the_machines_clock(world: World) -> Self {
+        let time = Arc::new(AtomicI64::new(SystemClock.now().0));
+        Self::of(world, time, Arc::new(|| SystemClock.now()), true).await
+    }
+
+    async fn of(world: World, time: Arc<AtomicI64>, now: sandbox::ports::Now, at_most: bool) -> Self {
         let simulators = Simulators::start(world, now, Options::default()).await.unwrap();
         let local = LocalAws::start(None, 0, 0).await.unwrap();
         let meter = Meter::to(local.dynamodb_url()).await;
         let tables = Tables::named("counts");
         let queue = local.sqs.create("invoices", &BTreeMap::new()).await.unwrap();
         let payments = local.sqs.create("payments", &BTreeMap::new()).await.unwrap();
-        let secret = SecretString::from(document(&simulators));
+        let secret = SecretString::from(document(&simulators, at_most));
         local
             .secrets
             .create(&format!("{SECRETS}{CONNECTION}"), &secret)
@@ -183,12 +202,6 @@ impl Rig {
             aws: local,
         }
     }
-
-    /// The simulators' clock is this from now on.
-    pub(crate) fn set_time(&self, now: Timestamp) {
-        self.time.store(now.0, Ordering::SeqCst);
-    }
-
     /// What was spent since this was last asked.
     pub(crate) fn spent(&self) -> Cost {
         let now = self.simulators.journal.lock().unwrap().counters().clone();

@@ -291,7 +291,7 @@ pub async fn release_as_seen(
             .await;
         };
         if request.instruction.is_by_the_same_as(&release.instruction) {
-            let fix = "Have another person run the same command, with a reason of their own.";
+            let fix = "Have another person release it too, with a reason of their own.";
             return Err(OperatorError::Refused(
                 Problem::new("SECOND_PERSON_NEEDED", fix)
                     .field(format!("invoice {id}"))

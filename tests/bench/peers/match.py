@@ -1,6 +1,8 @@
 """A plain connector with boto3 and urllib3: the same seven requests for an invoice of one line, and a record of each step."""
 import json
 import os
+import sys
+import uuid
 from datetime import datetime, timezone
 from decimal import Decimal
 from urllib.parse import urlencode
@@ -37,6 +39,10 @@ def token(system):
 def call(system, method, path, query=(), body=None):
     url = (COUPA if system == "coupa" else QAD) + path + ("?" + urlencode(query) if query else "")
     headers = {"authorization": "Bearer " + token(system), "accept": "application/json", "user-agent": "peer"}
+    if system == "coupa":
+        headers["x-coupa-api-version"] = "39"
+    if method != "GET":
+        headers["idempotency-key"] = str(uuid.uuid4())
     if body is not None:
         headers["content-type"] = "application/json"
     answer = http.request(method, url, body=body, headers=headers)
@@ -98,7 +104,7 @@ def handler(event):
         try:
             post(json.loads(message["body"])["subject"]["invoice"])
         except Exception as error:
-            print(error, flush=True)
+            print(error, file=sys.stderr, flush=True)
             failed.append({"itemIdentifier": message["messageId"]})
     return {"batchItemFailures": failed}
 
